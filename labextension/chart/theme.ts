@@ -1,0 +1,37 @@
+/** Colours of the canvas; the style sheet derives them from the front end's own. */
+export interface Theme {
+  ink: string;
+  muted: string;
+  grid: string;
+  line: string;
+  alarm: string;
+  font: string;
+}
+
+export function readTheme(element: Element): Theme {
+  const style = getComputedStyle(element);
+  const colour = (name: string): string => style.getPropertyValue(`--mlnb-${name}`).trim();
+  return {
+    ink: colour('ink'),
+    muted: colour('muted'),
+    grid: colour('grid'),
+    line: colour('line'),
+    alarm: colour('alarm'),
+    font: `11px ${style.fontFamily}`
+  };
+}
+
+/** Calls back when the front end or the system turns light or dark; returns what ends it. */
+export function onThemeChange(callback: () => void): () => void {
+  const observer = new MutationObserver(callback);
+  const attributes = ['class', 'style', 'theme', 'data-theme', 'data-jp-theme-name', 'data-jp-theme-light'];
+  for (const element of [document.documentElement, document.body]) {
+    observer.observe(element, { attributes: true, attributeFilter: attributes });
+  }
+  const preference = matchMedia('(prefers-color-scheme: dark)');
+  preference.addEventListener('change', callback);
+  return () => {
+    observer.disconnect();
+    preference.removeEventListener('change', callback);
+  };
+}

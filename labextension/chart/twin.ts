@@ -1,0 +1,41 @@
+import { add } from './dom';
+import { formatStep, formatValue } from './format';
+import type { Series } from './series';
+import { oddText, summarise } from './summary';
+
+const COLUMNS = ['metric', 'points', 'steps', 'last', 'lowest', 'highest', 'not finite'];
+
+/** The curves as a table, for those who cannot see them. */
+export class Twin {
+  private readonly rows: HTMLElement;
+
+  constructor(parent: HTMLElement) {
+    const table = add(parent, 'table', 'mlnb-unseen');
+    add(table, 'caption', '', 'The metrics of this run');
+    const head = add(add(table, 'thead', ''), 'tr', '');
+    for (const column of COLUMNS) {
+      add(head, 'th', '', column).scope = 'col';
+    }
+    this.rows = add(table, 'tbody', '');
+  }
+
+  show(metrics: ReadonlyMap<string, Series>): void {
+    this.rows.replaceChildren();
+    for (const [name, series] of metrics) {
+      const row = add(this.rows, 'tr', '');
+      add(row, 'th', '', name).scope = 'row';
+      const summary = summarise(series.columns());
+      const cells = [
+        String(summary.count),
+        `${formatStep(summary.firstStep)} to ${formatStep(summary.lastStep)}`,
+        formatValue(summary.last),
+        formatValue(summary.lowest),
+        formatValue(summary.highest),
+        oddText(summary) || 'none'
+      ];
+      for (const cell of cells) {
+        add(row, 'td', '', cell);
+      }
+    }
+  }
+}

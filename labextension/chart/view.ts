@@ -1,0 +1,137 @@
+import { Caption } from './caption';
+import { add } from './dom';
+import { Header } from './header';
+import { Plot, type Hover } from './plot';
+import { isActive, type Run } from './run';
+import { Series } from './series';
+import { oddText, sentence, summarise } from './summary';
+import { Twin } from './twin';
+
+const FIRST_CHOICE = 'loss';
+const TEXT_EVERY_MS = 500;
+
+/** One view of one run: what state it is in, and its curves. Whoever owns it feeds it and disposes of it. */
+export class RunView {
+  private readonly metrics = new Map<string, Series>();
+  private readonly body: HTMLElement;
+  private readonly header: Header;
+  private readonly caption: Caption;
+  private readonly figure: HTMLElement;
+  private readonly empty: HTMLElement;
+  private readonly plot: Plot;
+  private readonly twin: Twin;
+  private shown = FIRST_CHOICE;
+  private chosen = false;
+  private hovered: Hover | undefined;
+  private textTimer: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(parent: HTMLElement, onStop?: () => void) {
+    const root = add(parent, 'section', 'mlnb-run');
+    this.header = new Header(root, onStop);
+    this.empty = add(root, 'p', 'mlnb-empty');
+    this.body = add(root, 'div', 'mlnb-body');
+    this.caption = new Caption(this.body, {
+      choose: metric => {
+        this.chosen = true;
+        this.choose(metric);
+      },
+      resetZoom: () => {
+        this.plot.resetZoom();
+      }
+    });
+    this.figure = add(this.body, 'div', 'mlnb-plot');
+    this.figure.setAttribute('role', 'img');
+    this.plot = new Plot(this.figure, new Series(), {
+      hover: point => {
+        this.hovered = point;
+        this.showPoint();
+      },
+      zoom: zoomed => {
+        this.caption.showZoomed(zoomed);
+      }
+    });
+    this.twin = new Twin(this.body);
+    this.body.hidden = true;
+  }
+
+  showRun(run: Run): void {
+    this.header.show(run);
+    this.empty.textContent = isActive(run.state) ? 'No metrics yet.' : 'No metrics were logged.';
+  }
+
+  /** Points of a metric from `offset` on; false when points before them are missing. */
+  putPoints(metric: string, offset: number, steps: Float64Array, values: Float64Array): boolean {
+    const isNew = !this.metrics.has(metric);
+    const series = this.metrics.get(metric) ?? new Series();
+    if (!series.put(offset, steps, values)) {
+      return false;
+    }
+    this.metrics.set(metric, series);
+    this.empty.hidden = true;
+    this.body.hidden = false;
+    if (isNew) {
+      this.showMetrics();
+    }
+    if (metric === this.shown) {
+      this.plot.update();
+    }
+    this.textTimer ??= setTimeout(() => {
+      this.textTimer = undefined;
+      this.showText();
+    }, TEXT_EVERY_MS);
+    this.showPoint();
+    return true;
+  }
+
+  /** Forgets metrics that a newer history no longer has. */
+  keepOnly(names: ReadonlySet<string>): void {
+    for (const name of this.metrics.keys()) {
+      if (!names.has(name)) {
+        this.metrics.delete(name);
+      }
+    }
+    this.empty.hidden = this.metrics.size > 0;
+    this.body.hidden = this.metrics.size === 0;
+    this.showMetrics();
+  }
+
+  dispose(): void {
+    clearTimeout(this.textTimer);
+    this.header.dispose();
+    this.plot.dispose();
+  }
+
+  private showMetrics(): void {
+    const [first = FIRST_CHOICE] = this.metrics.keys();
+    const standing = this.metrics.has(this.shown) && this.chosen;
+    this.choose(standing ? this.shown : this.metrics.has(FIRST_CHOICE) ? FIRST_CHOICE : first);
+  }
+
+  private choose(metric: string): void {
+    const series = this.metrics.get(metric) ?? new Series();
+    this.shown = metric;
+    this.plot.show(series);
+    this.caption.showMetrics([...this.metrics.keys()], metric);
+    this.showText();
+    this.showPoint();
+  }
+
+  /** The point under the mouse, or else the newest. */
+  private showPoint(): void {
+    const { x, y } = this.metrics.get(this.shown)?.columns() ?? { x: [], y: [] };
+    const last = x.length - 1;
+    const newest = last < 0 ? undefined : { step: x[last] ?? NaN, value: y[last] ?? NaN };
+    this.caption.showPoint(this.hovered ?? newest);
+  }
+
+  private showText(): void {
+    const series = this.metrics.get(this.shown);
+    if (series === undefined) {
+      return;
+    }
+    const summary = summarise(series.columns());
+    this.figure.setAttribute('aria-label', sentence(this.shown, summary));
+    this.caption.showOdd(oddText(summary));
+    this.twin.show(this.metrics);
+  }
+}

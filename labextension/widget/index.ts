@@ -1,0 +1,51 @@
+import type { Render } from '@anywidget/types';
+import 'uplot/dist/uPlot.min.css';
+import '../chart/style.css';
+import { decodePoints, isPointsMessage } from '../chart/frame';
+import { parseRun } from '../chart/run';
+import { RunView } from '../chart/view';
+import { Resync } from './resync';
+
+interface Traits {
+  run: unknown;
+}
+
+/**
+ * One view of a run while its kernel lives. The view asks for the whole history when it appears ("hello")
+ * and again when a message was lost ("resync"); in between it gets only what is new.
+ */
+const render: Render<Traits> = ({ model, el }) => {
+  const view = new RunView(el, () => {
+    model.send({ type: 'stop' });
+  });
+  const resync = new Resync(() => {
+    model.send({ type: 'resync' });
+  });
+  const showRun = (): void => {
+    view.showRun(parseRun(model.get('run')));
+  };
+  const onMessage = (message: unknown, buffers: DataView[]): void => {
+    if (!isPointsMessage(message)) {
+      return;
+    }
+    const points = decodePoints(message, buffers[0]);
+    if (points === undefined || !view.putPoints(points.metric, points.offset, points.steps, points.values)) {
+      resync.ask();
+    } else if (points.offset === 0) {
+      resync.done();
+    }
+  };
+
+  model.on('change:run', showRun);
+  model.on('msg:custom', onMessage);
+  showRun();
+  model.send({ type: 'hello' });
+  return () => {
+    model.off('change:run', showRun);
+    model.off('msg:custom', onMessage);
+    resync.done();
+    view.dispose();
+  };
+};
+
+export default { render };
