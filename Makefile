@@ -1,0 +1,77 @@
+# make test   everything a change must pass; installs what it needs
+# make lab    JupyterLab with mlnb in notebooks/
+
+# The first Python that runs and is new enough; 3.11 before the others.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.10 python3; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && { echo $$p; break; }; done)
+PYTEST_ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed
+MODULES := node_modules/.package-lock.json
+WIDGET := mlnb/static/widget.js
+SOURCES := package.json $(shell find labextension -type f -not -path '*/lib/*' -not -path '*/tests/*' 2>/dev/null)
+LAB := $(VENV)/share/jupyter/labextensions/mlnb-labextension
+CHROMIUM := /usr/bin/chromium
+IS_ROOT := test "$$(id -u)" = 0
+
+# npm's scripts call jupyter-builder.
+export PATH := $(abspath $(BIN)):$(PATH)
+
+.PHONY: all venv js lint test demo lab bench clean npm chromium
+.DELETE_ON_ERROR:
+
+all: js
+
+venv: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt package-lock.json hatch_build.py | npm
+	@test -n "$(PYTHON)" || { echo "mlnb needs Python 3.10 or newer; say where: make PYTHON=/path/to/python" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[test,dev,lab]'
+	@touch $@
+
+npm:
+	@command -v npm >/dev/null || { $(IS_ROOT) && command -v apt-get >/dev/null \
+		&& apt-get update -q && apt-get install -y -q --no-install-recommends nodejs npm; } \
+		|| { echo "mlnb needs npm (Node.js 20 or newer): please install it" >&2; exit 1; }
+
+chromium:
+	@test -x $(CHROMIUM) || { $(IS_ROOT) && command -v apt-get >/dev/null \
+		&& apt-get update -q && apt-get install -y -q --no-install-recommends chromium; } \
+		|| echo "no $(CHROMIUM): the browser tests will be skipped" >&2
+
+js: $(WIDGET)
+
+$(MODULES): package-lock.json | npm
+	npm ci
+	@touch $@
+
+# The environment holds a copy of the extension; it is renewed here so that JupyterLab shows what was built.
+$(WIDGET): $(SOURCES) $(MODULES) | $(STAMP)
+	npm run -s build:prod
+	@rm -rf $(LAB) && mkdir -p $(dir $(LAB)) && cp -R mlnb/labextension $(LAB)
+
+lint: $(STAMP) $(MODULES)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	npm run -s lint
+
+test: $(STAMP) js lint chromium
+	npm run -s test
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+demo: $(STAMP) js
+	$(BIN)/python notebooks/run_demo.py
+
+lab: $(STAMP) js
+	$(BIN)/jupyter lab --notebook-dir=notebooks
+
+bench: $(STAMP)
+	$(BIN)/python tests/benchmarks/run.py
+
+clean:
+	rm -rf $(VENV) node_modules labextension/lib mlnb/labextension mlnb/static dist build demo-out \
+		.mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,110 @@
+"""The live view of a run: an anywidget that is fed from any thread and sends each point once."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import traitlets
+
+from mlnb.errors import MlnbError
+from mlnb.notebook.points import Numbers, Points, column
+
+STATIC = Path(__file__).parent.parent / "static"
+
+
+@functools.cache
+def _built(path: Path) -> str:
+    """Read a file that the JavaScript build writes."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        msg = f"the widget's front end is not built ({path.name} is missing): run `make js`, or install a wheel"
+        raise MlnbError(msg) from None
+
+
+class RunWidget(anywidget.AnyWidget):  # type: ignore[misc, unused-ignore]  # typed only in some versions
+    """One view of one run.
+
+    A view says ``hello`` when it appears and gets the whole history; from then on every view gets only what
+    is new, each message with its offset, and asks for all of it again when one was lost on the way.
+
+    Parameters
+    ----------
+    run
+        What is said of the run: ``id``, ``name``, ``state``, ``reason`` and ``line``, all text.
+        Assign a new dictionary to change it.
+    """
+
+    _esm = traitlets.Unicode().tag(sync=True)
+    _css = traitlets.Unicode().tag(sync=True)
+    run = traitlets.Dict().tag(sync=True)
+
+    def __init__(self, run: Mapping[str, str] | None = None, **kwargs: Any) -> None:
+        self._lock = threading.Lock()  # held while sending too: what is sent must arrive in order of offset
+        self._metrics: dict[str, Points] = {}
+        self._seen = False
+        self._stop_callbacks: list[Callable[[], object]] = []
+        super().__init__(
+            _esm=_built(STATIC / "widget.js"), _css=_built(STATIC / "widget.css"), run=dict(run or {}), **kwargs
+        )
+        self.on_msg(self._on_message)
+
+    def append(self, metric: str, steps: Numbers, values: Numbers) -> None:
+        """Add points of a metric, from any thread, and send them to the views there are.
+
+        A Jupyter server drops messages beyond a thousand a second: call this with batches, some times a second.
+
+        Parameters
+        ----------
+        metric
+            Its name; a new one starts a new curve.
+        steps, values
+            One value for each step. Values may be NaN or infinite.
+        """
+        step_column, value_column = column(steps), column(values)
+        with self._lock:
+            points = self._metrics.get(metric) or Points()
+            offset = len(points)
+            points.append(step_column, value_column)
+            self._metrics[metric] = points
+            if len(step_column) or not offset:
+                self._send_points(metric, offset)
+
+    def replace(self, metric: str, steps: Numbers, values: Numbers) -> None:
+        """Put a whole new history in the place of a metric's, as after a resume from a checkpoint."""
+        points = Points()
+        points.append(column(steps), column(values))
+        with self._lock:
+            self._metrics[metric] = points
+            self._send_points(metric, 0)
+
+    def on_stop(self, callback: Callable[[], object]) -> None:
+        """Call ``callback`` when a person presses Stop. It runs on the kernel's main thread."""
+        self._stop_callbacks.append(callback)
+
+    def _on_message(self, _widget: object, content: object, _buffers: object) -> None:
+        kind = content.get("type") if isinstance(content, dict) else None
+        if kind in ("hello", "resync"):
+            self._send_all()
+        elif kind == "stop":
+            for callback in self._stop_callbacks:
+                callback()
+
+    def _send_all(self) -> None:
+        with self._lock:
+            self._seen = True
+            for metric in self._metrics:
+                self._send_points(metric, 0)
+
+    def _send_points(self, metric: str, offset: int) -> None:
+        """Send a metric's points from ``offset`` on, unless nobody has looked yet. The lock is held."""
+        if not self._seen:
+            return
+        points = self._metrics[metric]
+        content = {"type": "points", "metric": metric, "offset": offset, "count": len(points) - offset}
+        self.send(content, [points.frame(offset)])
