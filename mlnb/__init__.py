@@ -1,0 +1,37 @@
+"""mlnb: this cell, but there.
+
+Light on purpose: ranks import it too, so everything but the version loads on first use.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mlnb.node.epochs import epochs
+    from mlnb.node.log import log
+    from mlnb.notebook import load_ipython_extension
+    from mlnb.runs import runs
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "epochs", "load_ipython_extension", "log", "runs"]
+
+_LAZY = {
+    "epochs": "mlnb.node.epochs",
+    "load_ipython_extension": "mlnb.notebook",
+    "log": "mlnb.node.log",
+    "runs": "mlnb.runs",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'mlnb' has no attribute {name!r}")
+    value = getattr(import_module(_LAZY[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,1 @@
+"""What runs over there: the node program and what the ranks need. Standard library and torch only."""

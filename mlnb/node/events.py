@@ -1,0 +1,60 @@
+"""What one node program writes about its run: events, heartbeat, result. It never fails for want of disk space."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from mlnb.errors import StorageError
+from mlnb.rundir import Attempt, write_json
+
+HEARTBEAT = 2.0
+"""Seconds between heartbeats."""
+
+_RESERVE = 16384
+
+
+class Events:
+    """The files of one node in one attempt.
+
+    A little space is kept back from the start, so that even on a full disk the result can be written.
+    """
+
+    def __init__(self, attempt: Attempt, node: int) -> None:
+        self._attempt, self._node = attempt, node
+        attempt.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._reserve = attempt.path / f".node-{node}.reserve"
+        with contextlib.suppress(OSError):
+            self._reserve.write_bytes(b"\0" * _RESERVE)
+        self._file = os.open(attempt.events(node), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._beat = 0.0
+
+    def add(self, event: str, **values: Any) -> None:
+        """Append one event; what the disk does not take is left out."""
+        line = json.dumps({"t": time.time(), "event": event, **values}) + "\n"
+        with contextlib.suppress(OSError):
+            os.write(self._file, line.encode())
+
+    def beat(self) -> None:
+        """Say that this node program lives, if it is time again."""
+        now = time.monotonic()
+        if now - self._beat >= HEARTBEAT:
+            self._beat = now
+            with contextlib.suppress(OSError, StorageError):
+                write_json(self._attempt.alive(self._node), {"t": time.time(), "pid": os.getpid()})
+
+    def result(self, path: Path, value: dict[str, Any], patience: float = 60.0) -> None:
+        """Write the result; on a full disk use the space kept back, and try again for ``patience`` seconds."""
+        self._reserve.unlink(missing_ok=True)
+        end = time.monotonic() + patience
+        while True:
+            try:
+                return write_json(path, value)
+            except (OSError, StorageError):
+                if time.monotonic() > end:
+                    raise
+                time.sleep(1.0)

@@ -1,0 +1,113 @@
+"""The session's data in a rank: what ``script.py`` gets from ``session_data``."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mlnb.node import objects
+from mlnb.rundir import RunDir, check_trusted
+
+
+class Inputs:
+    """What this process has loaded from one run directory.
+
+    Attributes
+    ----------
+    labels
+        the storages that were loaded, by label.
+    values
+        the session's values by name.
+    """
+
+    def __init__(self, run: RunDir, device: str = "cpu") -> None:
+        self.run = run
+        self.device = device
+        self.labels = objects.Labels()
+        self.values: dict[str, Any] = {}
+        self._storage_files: dict[int, Path] = {}
+        self._buffer_files: dict[tuple[int, int], Path] = {}
+
+    def load(self, number: int, main: dict[str, Any]) -> dict[str, Any]:
+        """The values of stream ``number`` by name.
+
+        Raises
+        ------
+        NotTrusted
+            if the run directory or the stream could have been written by someone else.
+        """
+        pickled = self.run.inputs / f"{number}.pickle"
+        for path in (self.run.path, self.run.inputs, pickled):
+            check_trusted(path)
+        table = json.loads((self.run.inputs / f"{number}.json").read_text())
+        source = _Recording([self.run.path / blob for blob in table["blobs"]], self)
+        stream = objects.Stream(pickled.read_bytes(), tuple(tuple(location) for location in table["buffers"]))
+        values: dict[str, Any] = objects.load(
+            stream, source, self.labels, main, device=self.device, earlier=self.values
+        )
+        self.values.update(values)
+        return values
+
+    def unchanged_storage(self, storage: torch.UntypedStorage) -> str | None:
+        """The input file (its path in the run directory) that ``storage`` came from and still equals."""
+        path = self._storage_files.get(storage._cdata)
+        return self._if_equal(path, objects.as_bytes(storage)) if path else None
+
+    def unchanged_buffer(self, view: memoryview) -> str | None:
+        """The input file that ``view`` came from and still equals."""
+        if view.readonly or not view.nbytes:
+            return None
+        tensor = torch.frombuffer(view, dtype=torch.uint8)
+        path = self._buffer_files.get((tensor.data_ptr(), view.nbytes))
+        return self._if_equal(path, tensor) if path else None
+
+    def _if_equal(self, path: Path, now: torch.Tensor) -> str | None:
+        if path.stat().st_size != now.nbytes:
+            return None
+        before = objects.as_bytes(torch.UntypedStorage.from_file(str(path), False, now.nbytes))
+        return str(path.relative_to(self.run.path)) if torch.equal(before, now.cpu()) else None
+
+
+class _Recording(objects.Files):
+    """Remembers which file bytes came from, so that the outputs can tell what has changed."""
+
+    def __init__(self, blobs: list[Path], inputs: Inputs) -> None:
+        super().__init__(blobs)
+        self._inputs = inputs
+
+    def storage(self, location: objects.Location, nbytes: int) -> torch.UntypedStorage:
+        storage = super().storage(location, nbytes)
+        if location[0] == "blob":
+            self._inputs._storage_files[storage._cdata] = self.path(location)
+        return storage
+
+    def buffer(self, location: objects.Location) -> Any:
+        mapped = super().buffer(location)
+        where = torch.frombuffer(mapped, dtype=torch.uint8).data_ptr()
+        self._inputs._buffer_files[where, len(mapped)] = self.path(location)
+        return mapped
+
+
+current: Inputs | None = None
+
+
+def begin(run: RunDir, device: str = "cpu") -> Inputs:
+    """Make ``run`` the one whose data this process reads; ``device`` takes what was on a GPU in the session."""
+    global current  # noqa: PLW0603 - one a process, by nature
+    current = Inputs(run, device)
+    return current
+
+
+def session_data(number: int) -> tuple[Any, ...]:
+    """The values of the session's data stream ``number``, in the order in which ``script.py`` names them.
+
+    The run directory is the one of this rank, or, for a script run by hand, the one the script is in.
+    """
+    main = sys.modules["__main__"].__dict__
+    inputs = current or begin(RunDir(os.environ.get("MLNB_RUN") or Path(main["__file__"]).resolve().parent))
+    return tuple(inputs.load(number, main).values())

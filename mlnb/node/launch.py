@@ -1,0 +1,98 @@
+"""Ranks are forked from the node program, which has torch imported already: one import a node, not one a rank.
+
+Their environment is torchrun's contract (torch.distributed.run, "Environment Variables"), so that code written for
+torchrun runs unmodified.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+
+from mlnb.node.guard import Guard
+from mlnb.rundir import RunDir
+from mlnb.task import Task
+
+
+def free_port() -> int:
+    """A TCP port that is free on the loopback interface."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def environment(
+    run_dir: RunDir,
+    run_id: str,
+    task: Task,
+    *,
+    rank: int,
+    local_rank: int,
+    node: int,
+    attempt: int,
+    port: int,
+    cpus: int,
+) -> dict[str, str]:
+    """The variables of one rank that differ from the node program's own."""
+    world, local = task.resources.world_size, task.resources.ranks
+    return {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(local_rank),
+        "WORLD_SIZE": str(world),
+        "LOCAL_WORLD_SIZE": str(local),
+        "GROUP_RANK": str(node),
+        "GROUP_WORLD_SIZE": str(task.resources.nodes),
+        "ROLE_RANK": str(rank),
+        "ROLE_WORLD_SIZE": str(world),
+        "ROLE_NAME": "default",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "TORCHELASTIC_RESTART_COUNT": str(attempt - 1),
+        "TORCHELASTIC_MAX_RESTARTS": "0",
+        "TORCHELASTIC_RUN_ID": run_id,
+        "TORCHELASTIC_USE_AGENT_STORE": "False",
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(cpus)),
+        "MLNB_RUN": str(run_dir.path),
+        "MLNB_CHECKPOINTS": str(run_dir.checkpoints),
+    }
+
+
+def fork_rank(
+    run_dir: RunDir,
+    run_id: str,
+    task: Task,
+    *,
+    local_rank: int,
+    node: int,
+    attempt: int,
+    port: int,
+    cpus: int,
+    guard: Guard,
+) -> int:
+    """Start a rank; its pid, which is its process group too."""
+    rank = node * task.resources.ranks + local_rank
+    variables = environment(
+        run_dir, run_id, task, rank=rank, local_rank=local_rank, node=node, attempt=attempt, port=port, cpus=cpus
+    )
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            guard.close_in_child()
+            os.environ.update(variables)
+            from mlnb.node.rank import Place, die
+
+            die(run_dir, run_id, task, Place(rank, local_rank, node, attempt))
+        finally:
+            os._exit(1)
+    try:
+        os.setpgid(pid, pid)
+    except OSError:  # it has done so itself, or is gone already
+        pass
+    guard.add(pid)
+    return pid

@@ -1,0 +1,354 @@
+"""Object streams: values out of one process and into another, identity kept, big data beside the stream.
+
+A stream is a pickle whose bulky parts stand outside of it, so that they can be stored by content:
+
+* tensors' storages, each once, however many tensors, parameters or optimizers share it;
+* buffers of arrays and frames (pickle protocol 5, PEP 574).
+
+What was defined in the notebook (``__main__``) is referred to by name and travels as source. Storages carry a
+*label* that both sides know, so that what comes back can be written into the storages it came from: every
+tensor that shares them sees it.
+"""
+
+from __future__ import annotations
+
+import io
+import mmap
+import os
+import pickle
+import sys
+import types
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Protocol
+
+import torch
+from torch.storage import TypedStorage, UntypedStorage
+
+INLINE = 4096
+"""Bytes up to which data stays inside the stream."""
+
+Location = tuple[Any, ...]
+"""Where bytes are: ``("bytes", b)`` here, ``("blob", n)`` the n-th blob of the stream, ``("span", file, offset,
+nbytes)`` in a file of the run directory, ``("same", file)`` in that file, unchanged since the session sent it."""
+
+
+class Sink(Protocol):
+    """Takes the bulky parts while a stream is written and says where they will be."""
+
+    def storage(self, storage: UntypedStorage, label: str | None) -> Location:
+        """Place a storage (on any device)."""
+
+    def buffer(self, view: memoryview) -> Location:
+        """Place a contiguous buffer."""
+
+
+class Source(Protocol):
+    """Finds the bulky parts while a stream is read."""
+
+    def storage(self, location: Location, nbytes: int) -> UntypedStorage:
+        """The storage at ``location``, on the CPU; writing to it changes no file."""
+
+    def buffer(self, location: Location) -> Any:
+        """The writable buffer at ``location``; writing to it changes no file."""
+
+
+@dataclass
+class Labels:
+    """Which storage goes by which label. Holds the storages, so that their addresses stay theirs."""
+
+    storages: dict[str, UntypedStorage] = field(default_factory=dict)
+    _names: dict[int, str] = field(default_factory=dict)
+
+    def add(self, label: str, storage: UntypedStorage) -> None:
+        """Call ``storage`` ``label`` from now on."""
+        self.storages[label] = storage
+        self._names[storage._cdata] = label
+
+    def of(self, storage: UntypedStorage) -> str | None:
+        """The label of ``storage``, if it has one."""
+        return self._names.get(storage._cdata)
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A written stream: the pickle and where its out-of-band buffers are."""
+
+    data: bytes
+    buffers: tuple[Location, ...]
+
+
+Reference = Callable[[Any], "str | None"]
+"""Says by which ``__main__`` name a function or class is known over there (``None``: it is no such thing)."""
+
+
+def _no_reference(_: Any) -> str | None:
+    return None
+
+
+class _Pickler(pickle.Pickler):
+    def __init__(
+        self,
+        file: io.BytesIO,
+        sink: Sink,
+        labels: Labels,
+        prefix: str,
+        reference: Reference,
+        visit: Callable[[Any], None] | None,
+        earlier: Mapping[int, str],
+    ) -> None:
+        super().__init__(file, protocol=5, buffer_callback=self._buffer)
+        self._sink, self._labels, self._prefix, self._reference = sink, labels, prefix, reference
+        self._visit, self._earlier = visit, earlier
+        self._seen: dict[int, tuple[Any, ...]] = {}
+        self._kept: list[UntypedStorage] = []
+        self.buffers: list[Location] = []
+
+    def _buffer(self, buffer: pickle.PickleBuffer) -> bool:
+        view = buffer.raw()
+        if view.nbytes < INLINE:
+            return True  # in band
+        self.buffers.append(self._sink.buffer(view))
+        return False
+
+    def persistent_id(self, obj: Any) -> tuple[Any, ...] | None:
+        if self._visit is not None:
+            self._visit(obj)
+        if self._earlier and id(obj) in self._earlier:
+            return ("name", self._earlier[id(obj)])
+        if isinstance(obj, (types.FunctionType, type)):
+            name = self._reference(obj)
+            return None if name is None else ("main", name)
+        if isinstance(obj, TypedStorage):
+            return ("typed", obj.dtype, *self._storage(obj._untyped_storage))
+        if isinstance(obj, UntypedStorage):
+            return ("untyped", None, *self._storage(obj))
+        if isinstance(obj, types.ModuleType):
+            return ("module", obj.__name__)
+        return None
+
+    def _storage(self, storage: UntypedStorage) -> tuple[Any, ...]:
+        key = storage._cdata
+        if key not in self._seen:
+            label = self._labels.of(storage)
+            location = self._sink.storage(storage, label)
+            if label is None:
+                label = f"{self._prefix}{len(self._seen)}"
+                self._labels.add(label, storage)
+            self._seen[key] = (label, location, storage.nbytes(), storage.device.type)
+            self._kept.append(storage)
+        return self._seen[key]
+
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, torch.Generator):
+            return _generator, (obj.device.type, obj.get_state())
+        return NotImplemented
+
+
+def _generator(device: str, state: torch.Tensor) -> torch.Generator:
+    generator = torch.Generator(device if device == "cpu" or torch.cuda.is_available() else "cpu")
+    if generator.device.type == device:
+        generator.set_state(state)
+    return generator
+
+
+def dump(
+    value: Any,
+    sink: Sink,
+    labels: Labels,
+    *,
+    prefix: str,
+    reference: Reference = _no_reference,
+    visit: Callable[[Any], None] | None = None,
+    earlier: Mapping[int, str] = MappingProxyType({}),
+) -> Stream:
+    """Write ``value`` as a stream.
+
+    Parameters
+    ----------
+    sink
+        takes storages and buffers.
+    labels
+        storages already known by a label; new ones are added as ``prefix`` + number.
+    reference
+        see :data:`Reference`.
+    visit
+        called with every object on the way; may raise to refuse it.
+    earlier
+        id → name of values that an earlier stream holds: they are referred to, so that identity is kept.
+
+    Raises
+    ------
+    Exception
+        whatever pickling an object of the user's raises: ``TypeError``, ``pickle.PicklingError`` and others.
+    """
+    file = io.BytesIO()
+    pickler = _Pickler(file, sink, labels, prefix, reference, visit, earlier)
+    pickler.dump(value)
+    return Stream(file.getvalue(), tuple(pickler.buffers))
+
+
+class MissingDefinition:
+    """Stands for an object whose class or function isn't defined in this session."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(
+        self,
+        stream: Stream,
+        source: Source,
+        labels: Labels,
+        main: dict[str, Any],
+        device: str,
+        live: Labels | None,
+        missing: set[str] | None,
+        earlier: Mapping[str, Any],
+    ) -> None:
+        super().__init__(io.BytesIO(stream.data), buffers=[source.buffer(location) for location in stream.buffers])
+        self._source, self._labels, self._main, self._device = source, labels, main, device
+        self._live, self._missing, self._earlier = live, missing, earlier
+        self._loaded: dict[str, UntypedStorage] = {}
+
+    def persistent_load(self, pid: Any) -> Any:
+        kind, *rest = pid
+        if kind == "name":
+            return self._earlier[rest[0]]
+        if kind == "main":
+            return self._defined(rest[0])
+        if kind == "module":
+            __import__(rest[0])
+            return sys.modules[rest[0]]
+        dtype, label, location, nbytes, device = rest
+        if label not in self._loaded:
+            self._loaded[label] = self._storage(label, location, nbytes, device)
+        storage = self._loaded[label]
+        return storage if kind == "untyped" else TypedStorage(wrap_storage=storage, dtype=dtype, _internal=True)
+
+    def _storage(self, label: str, location: Location, nbytes: int, device: str) -> UntypedStorage:
+        live = self._live.storages.get(label) if self._live is not None else None
+        if live is not None and live.nbytes() == nbytes:
+            if location[0] != "same":
+                as_bytes(live).copy_(as_bytes(self._source.storage(location, nbytes)))
+            storage = live
+        else:
+            storage = self._source.storage(location, nbytes)
+            if device == "cuda" and self._device != "cpu":
+                storage = as_bytes(storage).to(self._device).untyped_storage()
+        self._labels.add(label, storage)
+        return storage
+
+    def _defined(self, name: str) -> Any:
+        found: Any = self._main.get(name.split(".")[0], MissingDefinition)
+        try:
+            for part in name.split(".")[1:]:
+                found = getattr(found, part)
+        except AttributeError:
+            found = MissingDefinition
+        if found is not MissingDefinition:
+            return found
+        if self._missing is None:
+            raise AttributeError(f"{name} is not defined")
+        self._missing.add(name)
+        return MissingDefinition
+
+
+def load(
+    stream: Stream,
+    source: Source,
+    labels: Labels,
+    main: dict[str, Any],
+    *,
+    device: str = "cpu",
+    live: Labels | None = None,
+    missing: set[str] | None = None,
+    earlier: Mapping[str, Any] = MappingProxyType({}),
+) -> Any:
+    """Read a stream written by :func:`dump`. Only for streams whose writer is trusted.
+
+    Parameters
+    ----------
+    source
+        finds storages and buffers.
+    labels
+        filled with the storages that were loaded.
+    main
+        the namespace in which what the notebook defines is found.
+    device
+        where storages go that were on a GPU: ``cpu`` or ``cuda:N``.
+    live
+        storages of this process that take the data in place.
+    missing
+        filled with the names that ``main`` lacks (their objects become :class:`MissingDefinition`);
+        ``None`` makes a missing name an ``AttributeError``.
+    earlier
+        values of earlier streams by name.
+    """
+    return _Unpickler(stream, source, labels, main, device, live, missing, earlier).load()
+
+
+def as_bytes(storage: UntypedStorage) -> torch.Tensor:
+    """``storage`` as a uint8 tensor of shape (nbytes,) that shares its memory."""
+    return torch.empty(0, dtype=torch.uint8, device=storage.device).set_(storage)  # type: ignore[call-overload]
+
+
+class Files:
+    """A :class:`Source` over files, mapped copy-on-write.
+
+    Parameters
+    ----------
+    blobs
+        the path of each blob of the stream.
+    run
+        the run directory, in which the other locations' files are.
+    """
+
+    def __init__(self, blobs: Sequence[Path] = (), run: Path | None = None) -> None:
+        self._blobs, self._run = blobs, run
+
+    def path(self, location: Location) -> Path:
+        """The file of a location other than ``("bytes", …)``."""
+        if location[0] == "blob":
+            return self._blobs[location[1]]
+        if self._run is None:
+            raise ValueError(f"no run directory for {location}")
+        return self._run / location[1]
+
+    def storage(self, location: Location, nbytes: int) -> UntypedStorage:
+        """See :class:`Source`."""
+        if nbytes == 0:
+            return UntypedStorage(0)
+        if location[0] == "bytes":
+            return torch.frombuffer(bytearray(location[1]), dtype=torch.uint8).untyped_storage()
+        path = self.path(location)
+        if location[0] != "span":
+            return UntypedStorage.from_file(os.fspath(path), False, nbytes)
+        return torch.frombuffer(_map(path), dtype=torch.uint8, count=nbytes, offset=location[2]).untyped_storage()
+
+    def buffer(self, location: Location) -> Any:
+        """See :class:`Source`."""
+        mapped = _map(self.path(location))
+        return memoryview(mapped)[location[2] : location[2] + location[3]] if location[0] == "span" else mapped
+
+
+def _map(path: Path) -> mmap.mmap:
+    with path.open("rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+
+
+def main_name(obj: Any, namespaces: Iterable[dict[str, Any]]) -> str | None:
+    """The dotted name by which a function or class of ``__main__`` is found in one of ``namespaces``."""
+    if getattr(obj, "__module__", None) != "__main__":
+        return None
+    qualname: str = obj.__qualname__
+    for namespace in namespaces:
+        if qualname.split(".")[0] in namespace:
+            return qualname
+    return None

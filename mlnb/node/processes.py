@@ -1,0 +1,75 @@
+"""Processes by identity: a pid alone may be somebody else's tomorrow."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+
+@functools.lru_cache(maxsize=1)
+def _boot() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def identity(pid: int) -> str | None:
+    """What tells this process from every other that had or will have its pid; ``None`` if it is dead.
+
+    A zombie counts as dead. On Linux: the boot's id and the start time in ticks (proc(5), field 22);
+    elsewhere the start time that ``ps`` gives.
+    """
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None if Path("/proc/self/stat").exists() else _ps_identity(pid)
+    except OSError:
+        return _ps_identity(pid)
+    fields = stat.rpartition(")")[2].split()
+    return None if fields[0] in "ZX" else f"{_boot()}:{fields[19]}"
+
+
+def _ps_identity(pid: int) -> str | None:
+    done = subprocess.run(
+        ["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
+    )
+    state, _, started = done.stdout.strip().partition(" ")
+    return None if done.returncode or state.startswith("Z") else started.strip()
+
+
+def alive(pid: int, known: str) -> bool:
+    """Whether the process that had ``known`` as its identity lives."""
+    return identity(pid) == known
+
+
+def send(pid: int, known: str, number: signal.Signals) -> bool:
+    """Send a signal to the process known by its identity; whether it was there to take it."""
+    if not alive(pid, known):
+        return False
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def kill_group(pgid: int, number: signal.Signals) -> None:
+    """Signal a whole process group; one that is gone is fine."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pgid, number)
+
+
+def wait_gone(pid: int, known: str, timeout: float) -> bool:
+    """Wait up to ``timeout`` seconds for the process to end; whether it did."""
+    end = time.monotonic() + timeout
+    while alive(pid, known):
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.02)
+    return True

@@ -1,0 +1,226 @@
+"""One rank: a forked process that runs ``script.py`` as ``__main__`` and says itself how that ended."""
+
+from __future__ import annotations
+
+import __future__
+import ast
+import atexit
+import os
+import random
+import sys
+import threading
+import traceback
+import types
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlnb.node import inputs, log, show, stop
+from mlnb.node.tracebacks import describe
+from mlnb.rundir import RunDir, write_json
+from mlnb.task import Task
+
+NO_SPACE = 74
+"""Exit code of a rank that could not write its own account (EX_IOERR of sysexits.h)."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Which rank this is, as torchrun counts."""
+
+    rank: int
+    local_rank: int
+    node: int
+    attempt: int
+
+
+def run(run_dir: RunDir, run_id: str, task: Task, place: Place) -> int:
+    """Run the script in this (fresh, forked) process.
+
+    Returns
+    -------
+    int
+        the exit code: 0 only after the rank has written that it succeeded.
+    """
+    attempt = run_dir.attempt(place.attempt)
+    account: dict[str, Any]
+    code = 1
+    try:
+        stop.install()
+        metrics = log.begin(attempt.metrics(place.rank))
+        show.begin(attempt.figures if place.rank == 0 else None)
+        account, code = _train(run_dir, run_id, task, place)
+    except BaseException as error:  # noqa: BLE001 - nothing may leave a rank without an account
+        account = _failed(error, run_dir, task)
+    metrics.flush()
+    if metrics.error:
+        account.setdefault("notes", []).append(metrics.error)
+    threading._shutdown()  # type: ignore[attr-defined]  # non-daemon threads end first, as at any exit
+    atexit._run_exitfuncs()
+    metrics.flush()
+    try:
+        write_json(attempt.exit(place.rank), account)
+    except Exception as error:  # noqa: BLE001 - the disk is full, most likely
+        print(f"mlnb: {error}", file=sys.stderr)  # noqa: T201
+        code = NO_SPACE
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            code = code or NO_SPACE
+    return code
+
+
+def _train(run_dir: RunDir, run_id: str, task: Task, place: Place) -> tuple[dict[str, Any], int]:
+    seen = _instrument()
+    device = f"cuda:{place.local_rank}" if task.resources.gpus else "cpu"
+    data = inputs.begin(run_dir, device)
+    _prepare(run_dir, task, place)
+    main = types.ModuleType("__main__")
+    main.__file__ = str(_file(run_dir, task))
+    sys.modules["__main__"] = main
+    namespace = main.__dict__
+    try:
+        before = _execute(run_dir, task, namespace)
+        show.finish()
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+        if isinstance(error, stop.Stopped):
+            return {"state": "stopped", "notes": []}, stop.STOPPED
+        if code:
+            reason = f"the script ended itself with sys.exit({error.code!r})"
+            return {"state": "failed", "error": {"type": "SystemExit", "message": reason, "text": ""}}, code
+        before = {}
+    except BaseException as error:  # noqa: BLE001 - the script's own, to be shown
+        return _failed(error, run_dir, task), 1
+    notes = []
+    if place.rank == 0 and (task.outputs or task.inputs):
+        from mlnb.node import outputs
+
+        after = outputs.fingerprints(before, namespace, data)
+        changed = [name for name in task.inputs if name not in namespace or after.get(name) != before.get(name)]
+        changed = [name for name in changed if name not in task.outputs]
+        notes = outputs.write(run_dir, run_id, task, namespace, data, changed)
+    trained = {"backwards": seen.backwards, "steps": seen.steps} if seen else {}
+    return {"state": "succeeded", "notes": notes, "trained": trained}, 0
+
+
+def _failed(error: BaseException, run_dir: RunDir, task: Task) -> dict[str, Any]:
+    report = describe(error, str(run_dir.script), task.segments)
+    print(report["text"], end="", file=sys.stderr)  # noqa: T201 - where a traceback belongs
+    return {"state": "failed", "error": report}
+
+
+def _instrument() -> Any:
+    """Watch the training, where there is torch to train with."""
+    if "torch" not in sys.modules:
+        return None
+    from mlnb.node.watch import Watch
+
+    watch = Watch(log.current)
+    watch.install()
+    return watch
+
+
+def _prepare(run_dir: RunDir, task: Task, place: Place) -> None:
+    """Import path, arguments, threads and seeds."""
+    file = _file(run_dir, task)
+    sys.argv = [str(file), *task.argv]
+    here = file.parent if task.environment.get("file") else Path.cwd()
+    sys.path[:0] = [str(run_dir.modules), str(here)]
+    if task.seed is not None:
+        seed = task.seed + place.rank
+        random.seed(seed)
+        numpy = sys.modules.get("numpy")
+        if numpy is not None:
+            numpy.random.seed(seed % 2**32)
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+        if task.seed is not None:
+            torch.manual_seed(task.seed + place.rank)
+
+
+def _file(run_dir: RunDir, task: Task) -> Path:
+    """What the script takes for its own file: data beside it is found where it still stands there."""
+    original = Path(task.environment.get("file") or run_dir.script)
+    return original if original.exists() else run_dir.script
+
+
+def _execute(run_dir: RunDir, task: Task, namespace: dict[str, Any]) -> dict[str, Any]:
+    """Run the script; a last line that is an expression is displayed, as in a notebook.
+
+    Returns
+    -------
+    dict
+        fingerprints of the inputs as they were before the cell.
+    """
+    filename = str(run_dir.script)
+    tree = ast.parse(task.script, filename)
+    cell = _cell_start(task)
+    head = [node for node in tree.body if node.lineno < cell]
+    body = [node for node in tree.body if node.lineno >= cell]
+    last = body.pop() if task.interactive and body and isinstance(body[-1], ast.Expr) else None
+    flags = _future(tree)
+    _run_nodes(head, filename, namespace, flags)
+    before: dict[str, Any] = {}
+    unexpected = [name for name in task.inputs if name not in task.outputs]
+    if unexpected and os.environ.get("RANK") == "0":
+        from mlnb.node import outputs
+
+        before = outputs.fingerprints(unexpected, namespace)
+    _run_nodes(body, filename, namespace, flags)
+    if isinstance(last, ast.Expr):
+        code = compile(ast.Expression(last.value), filename, "eval", flags, dont_inherit=True)
+        value = eval(code, namespace)  # noqa: S307 - the cell's own last line
+        if value is not None:
+            show.display(value)
+    return before
+
+
+def _run_nodes(nodes: list[ast.stmt], filename: str, namespace: dict[str, Any], flags: int) -> None:
+    code = compile(ast.Module(nodes, []), filename, "exec", flags, dont_inherit=True)
+    exec(code, namespace)  # noqa: S102 - the cell is what we are for
+
+
+def _future(tree: ast.Module) -> int:
+    """Flags of the script's ``__future__`` imports, which hold for all its parts."""
+    flags = 0
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and node.module == "__future__":
+            for name in node.names:
+                flags |= getattr(__future__, name.name).compiler_flag
+    return flags
+
+
+def _cell_start(task: Task) -> int:
+    """The script's line at which the cell itself starts: its last segment."""
+    return task.segments[-1].start if task.segments else 1
+
+
+def enter(run_dir: RunDir, attempt: int, rank: int) -> None:
+    """Make this process, just forked, the rank's own: group, standard streams."""
+    os.setpgid(0, 0)
+    files = run_dir.attempt(attempt)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    for number, path in ((1, files.stdout(rank)), (2, files.stderr(rank))):
+        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        os.dup2(fd, number)
+        os.close(fd)
+    os.close(null)
+    sys.stdin = open(0, closefd=False)  # noqa: PTH123, SIM115 - the process's own streams
+    sys.stdout = open(1, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)  # noqa: PTH123, SIM115
+    sys.stderr = open(2, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)  # noqa: PTH123, SIM115
+
+
+def die(run_dir: RunDir, run_id: str, task: Task, place: Place) -> None:
+    """Be the rank, then leave without returning to the code that forked it."""
+    code = 1
+    try:
+        enter(run_dir, place.attempt, place.rank)
+        code = run(run_dir, run_id, task, place)
+    except BaseException:  # noqa: BLE001 - a forked child must never run its parent's code
+        traceback.print_exc()
+    finally:
+        os._exit(code)

@@ -1,0 +1,54 @@
+"""Signals in a rank: told to end, it ends between two lines of Python, or at the end of an epoch that is near."""
+
+from __future__ import annotations
+
+import os
+import signal
+from time import monotonic
+from types import FrameType
+from typing import NoReturn
+
+STOPPED = 143
+"""Exit code of a rank that ended because it was told to (128 + SIGTERM, as shells count)."""
+
+_asked = False
+_epoch_ends = 0.0
+
+
+class Stopped(SystemExit):
+    """Raised in the script where it is when the run is told to end, so that its ``finally`` blocks run."""
+
+
+def install() -> None:
+    """Take SIGTERM and SIGUSR1 from now on; SIGINT is the node program's."""
+    signal.signal(signal.SIGTERM, _handle)
+    signal.signal(signal.SIGUSR1, _handle)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def asked() -> bool:
+    """Whether this rank was told to end, or warned that it will be."""
+    return _asked
+
+
+def honour() -> NoReturn:
+    """End now, as asked."""
+    raise Stopped(STOPPED)
+
+
+def expect_checkpoint(at: float) -> None:
+    """Say when (``time.monotonic``) the next checkpoint is expected; 0 if none is."""
+    global _epoch_ends  # noqa: PLW0603 - signals are a process's own
+    _epoch_ends = at
+
+
+def _handle(number: int, _: FrameType | None) -> None:
+    """SIGUSR1 is a warning, which ``mlnb.epochs`` heeds at its next checkpoint.
+
+    SIGTERM ends the script at once, unless that checkpoint is so near that it fits in half the grace.
+    """
+    global _asked  # noqa: PLW0603 - signals are a process's own
+    _asked = True
+    grace = float(os.environ.get("MLNB_GRACE", "0"))
+    if number == signal.SIGTERM and not 0 <= _epoch_ends - monotonic() <= grace / 2:
+        honour()

@@ -1,0 +1,152 @@
+"""The warm parent: a process with torch imported that forks node programs, so that a run starts in milliseconds.
+
+It has imported torch and done nothing else: no operation run, no CUDA, no threads, no session state, so that what it
+forks is as fresh as a new interpreter. It lives on when the kernel dies and ends by itself when unused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import select
+import signal
+import socket
+import struct
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from mlnb.node import processes
+from mlnb.rundir import RunDir
+
+IDLE = 15 * 60.0
+"""Seconds without a request and without a run after which the warm parent ends."""
+
+
+def serve(path: Path, idle: float = IDLE) -> int:
+    """Take requests on the Unix socket ``path`` until nobody has needed it for ``idle`` seconds.
+
+    A request is one JSON line: ``run`` (directory), ``attempt``, ``env`` (the whole environment of the run, which is
+    written nowhere). The answer is one JSON line: ``pid`` and ``identity`` of the node program.
+    """
+    listener = _listen(path)
+    if listener is None:
+        return 0  # another one was faster
+    with contextlib.suppress(ImportError):
+        importlib.import_module("numpy")
+    with contextlib.suppress(ImportError):
+        importlib.import_module("torch")
+        importlib.import_module("torch.utils.data")
+        importlib.import_module("torch.distributed")
+    importlib.import_module("mlnb.node.program")
+    importlib.import_module("mlnb.node.rank")
+    importlib.import_module("mlnb.node.outputs")
+    importlib.import_module("mlnb.node.watch")
+    mine = path.stat().st_ino
+    last, children = time.monotonic(), 0
+    while children or time.monotonic() - last < idle:
+        ready, _, _ = select.select([listener], [], [], 1.0 if children else min(30.0, idle))
+        children += _reap()
+        if ready and _serve_one(listener):
+            children += 1
+            last = time.monotonic()
+        with contextlib.suppress(OSError):
+            if path.stat().st_ino == mine:
+                continue
+        break  # the socket was taken away: nobody can reach this process any more
+    with contextlib.suppress(OSError):
+        if path.stat().st_ino == mine:
+            path.unlink()
+    return 0
+
+
+def _listen(path: Path) -> socket.socket | None:
+    listener = socket.socket(socket.AF_UNIX)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    listener.bind(str(temporary))
+    listener.listen(256)
+    try:
+        os.link(temporary, path)  # atomic, and fails where one is there already
+    except FileExistsError:
+        return None
+    finally:
+        temporary.unlink()
+    return listener
+
+
+def _reap() -> int:
+    """Collect ended node programs; minus their number."""
+    ended = 0
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            ended -= 1
+    return ended
+
+
+def _serve_one(listener: socket.socket) -> bool:
+    connection, _ = listener.accept()
+    with connection:
+        if not _same_user(connection):
+            return False
+        connection.settimeout(5.0)
+        try:
+            request = json.loads(connection.makefile("rb").readline())
+        except (OSError, ValueError):
+            return False
+        pid = os.fork()
+        if pid == 0:
+            try:
+                listener.close()
+                connection.close()
+                _become_node(request)
+            finally:
+                os._exit(1)
+        with contextlib.suppress(OSError):
+            answer = {"pid": pid, "identity": processes.identity(pid)}
+            connection.sendall(json.dumps(answer).encode() + b"\n")
+    return True
+
+
+def _same_user(connection: socket.socket) -> bool:
+    if not hasattr(socket, "SO_PEERCRED"):  # the folder's mode 0700 guards it there
+        return True
+    data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    return bool(struct.unpack("3i", data)[1] == os.getuid())
+
+
+def _become_node(request: dict[str, Any]) -> None:
+    os.setsid()
+    os.environ.clear()
+    os.environ.update(request["env"])
+    run_dir, attempt = RunDir(request["run"]), int(request["attempt"])
+    output = run_dir.attempt(attempt).path
+    output.mkdir(mode=0o700, parents=True, exist_ok=True)
+    redirect(output / "node-0.log")
+    from mlnb.node.program import NodeProgram
+
+    code = 1
+    try:
+        code = NodeProgram(run_dir, 0, attempt).main()
+    except BaseException:  # noqa: BLE001 - to the node's log, there is nobody else to tell
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def redirect(log: Path) -> None:
+    """Make ``log`` this process's standard output and error."""
+    fd = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.dup2(fd, 1)
+    os.dup2(fd, 2)
+    os.close(fd)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.exit(serve(Path(sys.argv[1]), float(sys.argv[2]) if len(sys.argv) > 2 else IDLE))

@@ -1,0 +1,230 @@
+"""The run directory: the only truth about a run. Standard library only.
+
+Each file has exactly one writer and is append-only or replaced by an atomic rename, so that whoever dies at
+whatever moment leaves a directory that reads. ``docs/design.md`` lists the files and their writers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mlnb.errors import NotTrusted, StorageError
+
+STATES = ("pending", "starting", "running", "succeeded", "failed", "cancelled", "lost")
+FINAL = frozenset({"succeeded", "failed", "cancelled", "lost"})
+
+_STORAGE = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "your quota is used up",
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "you may not write there",
+    errno.EPERM: "you may not write there",
+    errno.ENOTDIR: "part of the path is not a directory",
+    errno.EIO: "the file system reports an input/output error",
+}
+
+
+@contextlib.contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn an ``OSError`` about storage into one clear line; others pass.
+
+    Raises
+    ------
+    StorageError
+        naming ``path``, what is wrong with it and what to do.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _STORAGE:
+            raise
+        raise StorageError(
+            f"can't write {path}: {_STORAGE[error.errno]}. Free space there or set MLNB_RUNS to another folder."
+        ) from error
+
+
+def write_atomic(path: Path, data: bytes | str) -> None:
+    """Replace ``path`` so that a reader sees the old content or the new, never a part."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with storage_errors(path):
+        try:
+            temporary.write_bytes(data.encode() if isinstance(data, str) else data)
+            temporary.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+
+
+def write_json(path: Path, value: object) -> None:
+    """Replace ``path`` atomically with ``value`` as JSON."""
+    write_atomic(path, json.dumps(value, indent=1) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The object in ``path``; ``None`` where there is none (or none that reads)."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a JSON-lines file; a torn last line (its writer died) is left out."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return []
+    found = []
+    for line in data.split(b"\n"):
+        try:
+            value = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(value, dict):
+            found.append(value)
+    return found
+
+
+def check_trusted(path: Path) -> None:
+    """Refuse a file or directory that someone else could have written.
+
+    Raises
+    ------
+    NotTrusted
+        if ``path`` is of another owner, or group or others may write to it.
+    """
+    info = path.stat()
+    if info.st_uid != os.getuid():
+        raise NotTrusted(f"{path} belongs to user id {info.st_uid}, not to you ({os.getuid()}): it is not loaded.")
+    if info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise NotTrusted(
+            f"{path} may be written by others (mode {stat.S_IMODE(info.st_mode):o}): it is not loaded."
+        )
+
+
+class Attempt:
+    """The files of one attempt of a run: ``RUN/attempts/NNN``."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def number(self) -> int:
+        """1 for the first attempt."""
+        return int(self.path.name)
+
+    def events(self, node: int) -> Path:
+        """Written by node ``node``'s program: JSON lines of what happened and device samples."""
+        return self.path / f"node-{node}.jsonl"
+
+    def alive(self, node: int) -> Path:
+        """Written by node ``node``'s program: its heartbeat."""
+        return self.path / f"node-{node}.alive.json"
+
+    def metrics(self, rank: int) -> Path:
+        """Written by rank ``rank``: frames of metrics (``mlnb.node.frames``)."""
+        return self.path / f"rank-{rank}.metrics"
+
+    def stdout(self, rank: int) -> Path:
+        """Written by rank ``rank``."""
+        return self.path / f"rank-{rank}.out"
+
+    def stderr(self, rank: int) -> Path:
+        """Written by rank ``rank``."""
+        return self.path / f"rank-{rank}.err"
+
+    def exit(self, rank: int) -> Path:
+        """Written by rank ``rank`` as its last act: its own account of how it ended."""
+        return self.path / f"rank-{rank}.exit.json"
+
+    @property
+    def figures(self) -> Path:
+        """Pictures the script showed, written by rank 0."""
+        return self.path / "figures"
+
+    def ranks(self) -> list[int]:
+        """Ranks that left a standard output, in order."""
+        return sorted(int(p.name.split(".")[0].removeprefix("rank-")) for p in self.path.glob("rank-*.out"))
+
+    def nodes(self) -> list[int]:
+        """Nodes that left events, in order."""
+        return sorted(int(p.name.split(".")[0].removeprefix("node-")) for p in self.path.glob("node-*.jsonl"))
+
+
+class RunDir:
+    """The files of one run. Knows names and writers, holds no state."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+
+    @property
+    def task(self) -> Path:
+        """Written at submission: the task."""
+        return self.path / "task.json"
+
+    @property
+    def run(self) -> Path:
+        """Written at submission: id, name, target, who, where, when, notes."""
+        return self.path / "run.json"
+
+    @property
+    def script(self) -> Path:
+        """Written at submission: the program that the ranks run."""
+        return self.path / "script.py"
+
+    @property
+    def inputs(self) -> Path:
+        """Written at submission: content-addressed data, and ``N.pickle`` streams that refer to it."""
+        return self.path / "inputs"
+
+    @property
+    def modules(self) -> Path:
+        """Written at submission: local modules; first on the ranks' import path."""
+        return self.path / "modules"
+
+    @property
+    def bundle(self) -> Path:
+        """Written at submission: the node program."""
+        return self.path / "mlnb.zip"
+
+    @property
+    def handle(self) -> Path:
+        """Written by the target: how to find the job again."""
+        return self.path / "handle.json"
+
+    @property
+    def cancel(self) -> Path:
+        """Written by whoever cancels, once: who and when."""
+        return self.path / "cancel.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Written by rank 0: checkpoints, newest last by name."""
+        return self.path / "checkpoints"
+
+    @property
+    def outputs(self) -> Path:
+        """Written by rank 0, renamed into place when complete."""
+        return self.path / "outputs"
+
+    @property
+    def result(self) -> Path:
+        """Written last, by node 0: how the run ended."""
+        return self.path / "result.json"
+
+    def attempt(self, number: int) -> Attempt:
+        """The files of attempt ``number`` (from 1)."""
+        return Attempt(self.path / "attempts" / f"{number:03d}")
+
+    def attempts(self) -> list[Attempt]:
+        """The attempts there are, in order."""
+        return [Attempt(path) for path in sorted((self.path / "attempts").glob("[0-9][0-9][0-9]"))]

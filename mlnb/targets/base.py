@@ -1,0 +1,74 @@
+"""The target protocol: what a place to run on has to offer. A kind of target is one file that implements it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from mlnb.rundir import RunDir
+from mlnb.task import Resources
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What a target makes of the resources that were asked for.
+
+    Attributes
+    ----------
+    resources
+        complete: what was left open is filled in.
+    words
+        the choices in plain words, a line each, for the plan.
+    about
+        what the node program needs to know of the target; goes into ``run.json``.
+    """
+
+    resources: Resources
+    words: tuple[str, ...] = ()
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Status:
+    """What a target knows of a job: whether it is there, and why it waits or ended.
+
+    ``alive`` is ``None`` where the target can't tell at the moment.
+    """
+
+    alive: bool | None
+    state: str = "pending"
+    reason: str = ""
+
+
+class Target(Protocol):
+    """Where runs go."""
+
+    name: str
+
+    def offer(self, asked: Resources) -> Offer:
+        """Fill in what was left open and check what was asked for.
+
+        Raises
+        ------
+        UsageError
+            if the target can never satisfy it, with the nearest that it can.
+        """
+
+    def submit(self, run: RunDir, env: Mapping[str, str]) -> dict[str, Any]:
+        """Start one self-contained job for ``run``; its handle, as JSON values.
+
+        ``env`` holds the variables that the person asked for; their values are written nowhere.
+        """
+
+    def poll(self, runs: Sequence[RunDir]) -> list[Status]:
+        """What is known of many runs' jobs, at once."""
+
+    def cancel(self, run: RunDir) -> bool:
+        """End the job; whether it is gone when this returns."""
+
+    def mirror(self, run: RunDir) -> None:
+        """Bring the remote run directory here; nothing to do on a shared file system."""
+
+    def resources(self) -> Mapping[str, Any]:
+        """What the target offers now."""

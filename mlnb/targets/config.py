@@ -1,0 +1,65 @@
+"""Where things are and how a site wants them: an ``mlnb:`` section in Dask's configuration path.
+
+::
+
+    mlnb:
+      runs: /scratch/{user}/mlnb     # where run directories go
+      target: local                  # where runs go that name no target
+      targets:
+        local:
+          kind: local
+          warm: true                 # keep a parent with torch imported
+          max-time: 2h               # limits: refused at the magic, with the limit named
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mlnb.errors import UsageError
+from mlnb.rundir import storage_errors
+
+
+def section() -> Mapping[str, Any]:
+    """The ``mlnb:`` section of Dask's configuration; empty where there is none."""
+    import dask.config
+
+    found = dask.config.get("mlnb", {})
+    if not isinstance(found, Mapping):
+        raise UsageError(f"mlnb: in Dask's configuration is {found!r}; it must be a mapping (see docs/design.md)")
+    return found
+
+
+def runs_root() -> Path:
+    """The folder of all run directories: ``MLNB_RUNS``, else the configured one, else the platform's data folder."""
+    chosen = os.environ.get("MLNB_RUNS") or section().get("runs")
+    if chosen:
+        return Path(str(chosen).format(user=getpass.getuser())).expanduser().absolute()
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "mlnb" / "runs"
+    data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(data) / "mlnb" / "runs"
+
+
+def runtime_dir() -> Path:
+    """This user's folder for sockets and locks on this machine, mode 0700, made if missing.
+
+    Raises
+    ------
+    UsageError
+        if what is there belongs to someone else.
+    """
+    chosen = os.environ.get("MLNB_RUNTIME")
+    base = os.environ.get("XDG_RUNTIME_DIR")
+    folder = Path(chosen) if chosen else Path(base) / "mlnb" if base else Path(f"/tmp/mlnb-{os.getuid()}")  # noqa: S108
+    with storage_errors(folder):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    info = folder.stat(follow_symlinks=False)
+    if info.st_uid != os.getuid() or info.st_mode & 0o077:
+        raise UsageError(f"{folder} is not private to you (mode 0700 is wanted): set MLNB_RUNTIME to a folder that is.")
+    return folder

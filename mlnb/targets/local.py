@@ -1,0 +1,193 @@
+"""The local target: detached processes on this machine, one after the other on its cores and GPUs."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mlnb.errors import UsageError
+from mlnb.node import processes
+from mlnb.node.slots import Slots
+from mlnb.rundir import RunDir, read_json, read_lines
+from mlnb.targets import warm
+from mlnb.targets.base import Offer, Status
+from mlnb.targets.config import runtime_dir
+from mlnb.targets.environment import passed
+from mlnb.task import Resources
+
+_PATIENCE = 5.0
+
+
+class Local:
+    """Runs on the machine of the session.
+
+    Parameters
+    ----------
+    name
+        as it is chosen with ``--on``.
+    settings
+        of the configuration: ``warm`` (true), ``grace`` in seconds.
+    """
+
+    def __init__(self, name: str = "local", settings: Mapping[str, Any] | None = None) -> None:
+        self.name = name
+        self._settings = settings or {}
+
+    # what there is
+
+    def resources(self) -> Mapping[str, Any]:
+        """Cores and GPUs of this machine."""
+        return {"cpus": cores(), "gpus": list(gpus())}
+
+    def offer(self, asked: Resources) -> Offer:
+        """See :class:`mlnb.targets.base.Target`."""
+        if asked.nodes != 1:
+            raise UsageError(f"--nodes {asked.nodes}: the local target is one machine; --nodes 1 is all it has")
+        there = gpus()
+        if asked.gpus > len(there):
+            have = f"this machine has {len(there)} ({', '.join(there)})" if there else "this machine has none"
+            raise UsageError(f"--gpus {asked.gpus}: {have}. --gpus {len(there)} would run here; --on names another target")
+        ranks = asked.ranks
+        cpus = asked.cpus or max(1, min(cores() // ranks, 8))
+        if asked.cpus and asked.cpus * ranks > cores():
+            nearest = max(1, cores() // ranks)
+            raise UsageError(
+                f"--cpus {asked.cpus}: {ranks} ranks × {asked.cpus} cores are {ranks * asked.cpus}; "
+                f"this machine has {cores()}. --cpus {nearest} is the most"
+            )
+        words = [f"{ranks} rank{'s' * (ranks > 1)} × {cpus} core{'s' * (cpus > 1)} of the {cores()} here"]
+        if ranks > cores():
+            words.append(f"{ranks} ranks share {cores()} cores")
+        if asked.gpus:
+            words.append(f"{asked.gpus} of {len(there)} GPUs")
+        words.append("no time limit" if asked.time is None else f"ends after {asked.time} s")
+        resources = Resources(1, ranks, asked.gpus, cpus, asked.memory, asked.time)
+        need = min(ranks * cpus, cores())
+        folder = str(runtime_dir())
+        slots = {"folder": folder, "cpus": need, "gpus": asked.gpus, "cpus_total": cores(), "gpus_total": list(there)}
+        about = {"slots": slots, "threads": cpus, "grace": float(self._settings.get("grace", 10.0))}
+        return Offer(resources, tuple(words), about)
+
+    # the job
+
+    def submit(self, run: RunDir, env: Mapping[str, str]) -> dict[str, Any]:
+        """See :class:`mlnb.targets.base.Target`."""
+        about = read_json(run.run) or {}
+        attempt = max(1, len(run.attempts()))
+        environment = passed(env)
+        pid = warm.submit(run, attempt, environment) if self._settings.get("warm", True) else None
+        how = "warm" if pid is not None else "cold"
+        pid = pid or self._start_cold(run, attempt, environment)
+        identity = processes.identity(pid) or ""
+        slots = about["slots"]
+        queue = Slots(Path(slots["folder"]), slots["cpus_total"], tuple(slots["gpus_total"]))
+        queue.enqueue(about["id"], slots["cpus"], slots["gpus"], pid, identity)
+        return {"target": self.name, "pid": pid, "identity": identity, "start": how, "attempt": attempt}
+
+    def _start_cold(self, run: RunDir, attempt: int, env: Mapping[str, str]) -> int:
+        folder = run.attempt(attempt).path
+        with (folder / "node-0.log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "mlnb.node", str(run.path), "--attempt", str(attempt)],
+                env=warm.with_bundle(env, run.bundle),
+                cwd=run.path,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        warm.reap(process)
+        return process.pid
+
+    def poll(self, runs: Sequence[RunDir]) -> list[Status]:
+        """See :class:`mlnb.targets.base.Target`."""
+        return [self._status(run) for run in runs]
+
+    def _status(self, run: RunDir) -> Status:
+        process = self._process(run)
+        if process is None:
+            return Status(None, "pending", "being submitted")
+        if not processes.alive(*process):
+            return Status(False, reason="its node program is gone")
+        slots = (read_json(run.run) or {}).get("slots")
+        place = Slots(Path(slots["folder"]), 0).ahead(run.path.name) if slots else None
+        if place is None:
+            return Status(True, "starting", "")
+        count, holders = place
+        others = f", behind {count} other{'s' * (count > 1)}" if count else ""
+        busy = f" (held by {', '.join(holders[:3])})" if holders else ""
+        return Status(True, "pending", f"waits for cores or GPUs of this machine{others}{busy}")
+
+    def _process(self, run: RunDir) -> tuple[int, str] | None:
+        """The node program, or whoever is going to start it."""
+        for attempt in reversed(run.attempts()):
+            for event in reversed(read_lines(attempt.events(0))):
+                if event["event"] == "started":
+                    return event["pid"], event["identity"]
+            break
+        handle = read_json(run.handle)
+        return (handle["pid"], handle["identity"]) if handle else None
+
+    def cancel(self, run: RunDir) -> bool:
+        """See :class:`mlnb.targets.base.Target`. TERM, grace for a checkpoint, KILL; verified."""
+        process = self._process(run)
+        if process is None:
+            return True
+        handle = read_json(run.handle) or {}
+        if process == (handle.get("pid"), handle.get("identity")) and not self._is_node(run, process):
+            process = self._await_node(run) or process
+        if not processes.send(*process, signal.SIGTERM):
+            return True
+        grace = float((read_json(run.run) or {}).get("grace", 10.0))
+        if processes.wait_gone(*process, grace + _PATIENCE):
+            return True
+        processes.send(*process, signal.SIGKILL)
+        return processes.wait_gone(*process, _PATIENCE)
+
+    def _is_node(self, run: RunDir, process: tuple[int, str]) -> bool:
+        """Whether ``process`` is the run's own, not the warm parent that has yet to start it."""
+        return any(
+            (event.get("pid"), event.get("identity")) == process
+            for attempt in run.attempts()
+            for event in read_lines(attempt.events(0))
+        )
+
+    def _await_node(self, run: RunDir) -> tuple[int, str] | None:
+        """Wait for the warm parent to start the node program, which then can be told to end."""
+        end = time.monotonic() + _PATIENCE
+        while time.monotonic() < end:
+            process = self._process(run)
+            if process is not None and self._is_node(run, process):
+                return process
+            time.sleep(0.02)
+        return None
+
+    def mirror(self, run: RunDir) -> None:
+        """Nothing to do: the run directory is here."""
+
+
+def cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@functools.lru_cache(maxsize=1)
+def gpus() -> tuple[str, ...]:
+    """This machine's GPUs as CUDA_VISIBLE_DEVICES names them; asks NVML, so that CUDA stays untouched."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return tuple(part.strip() for part in visible.split(",") if part.strip() not in ("", "-1"))
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        return tuple(str(index) for index in range(pynvml.nvmlDeviceGetCount()))
+    except pynvml.NVMLError:
+        return ()
