@@ -21,6 +21,10 @@ from mlnb.node import frames
 INTERVAL = 0.2
 """Seconds between flushes: with the write itself, what a kill -9 can lose stays under 250 ms."""
 
+RESUMED = "mlnb.resumed"
+"""Logged once by an attempt that goes on from a checkpoint: the step it goes on from. Readers cut the attempts
+before it back to that step."""
+
 _BATCH = 65536
 _plain = frozenset({float, int, bool})
 
@@ -69,6 +73,7 @@ class Metrics:
     def resume(self, step: int) -> None:
         """Count steps on from those of an earlier attempt."""
         self.offset = self.step = step
+        self.put(time(), step, RESUMED, step)
 
     def start(self) -> None:
         """Flush from a thread from now on."""
@@ -77,8 +82,10 @@ class Metrics:
     def _run(self) -> None:
         parent = os.getppid()
         wait = threading.Event().wait
+        pause = 0.01  # a person waits for the first values; later ones come five times a second
         while True:
-            wait(INTERVAL)
+            wait(pause)
+            pause = min(INTERVAL, pause * 1.3)
             self.flush()
             if os.getppid() != parent:  # the node program died, and with it whoever would report this rank
                 self.flush()

@@ -12,6 +12,7 @@ tensor that shares them sees it.
 
 from __future__ import annotations
 
+import ctypes
 import io
 import mmap
 import os
@@ -53,6 +54,9 @@ class Source(Protocol):
 
     def buffer(self, location: Location) -> Any:
         """The writable buffer at ``location``; writing to it changes no file."""
+
+    def read_into(self, location: Location, storage: UntypedStorage) -> None:
+        """Fill ``storage`` with what is at ``location``."""
 
 
 @dataclass
@@ -216,6 +220,13 @@ class _Unpickler(pickle.Unpickler):
         self._source, self._labels, self._main, self._device = source, labels, main, device
         self._live, self._missing, self._earlier = live, missing, earlier
         self._loaded: dict[str, UntypedStorage] = {}
+        self._later: list[tuple[Location, UntypedStorage]] = []
+
+    def load(self) -> Any:
+        value = super().load()
+        for location, storage in self._later:  # only now: a stream that doesn't load changes nothing
+            self._source.read_into(location, storage)
+        return value
 
     def persistent_load(self, pid: Any) -> Any:
         kind, *rest = pid
@@ -236,7 +247,7 @@ class _Unpickler(pickle.Unpickler):
         live = self._live.storages.get(label) if self._live is not None else None
         if live is not None and live.nbytes() == nbytes:
             if location[0] != "same":
-                as_bytes(live).copy_(as_bytes(self._source.storage(location, nbytes)))
+                self._later.append((location, live))
             storage = live
         else:
             storage = self._source.storage(location, nbytes)
@@ -336,6 +347,55 @@ class Files:
         """See :class:`Source`."""
         mapped = _map(self.path(location))
         return memoryview(mapped)[location[2] : location[2] + location[3]] if location[0] == "span" else mapped
+
+
+    def read_into(self, location: Location, storage: UntypedStorage) -> None:
+        """See :class:`Source`."""
+        if location[0] == "bytes" or storage.device.type != "cpu":
+            as_bytes(storage).copy_(as_bytes(self.storage(location, storage.nbytes())))
+            return
+        with self.path(location).open("rb", buffering=0) as file:
+            file.seek(location[2] if location[0] == "span" else 0)
+            fill(file, storage)
+
+
+class Copies(Files):
+    """The same files, read into memory: what is loaded outlives them."""
+
+    def storage(self, location: Location, nbytes: int) -> UntypedStorage:
+        """See :class:`Source`."""
+        storage = torch.empty(nbytes, dtype=torch.uint8).untyped_storage()
+        if nbytes:
+            self.read_into(location, storage)
+        return storage
+
+    def buffer(self, location: Location) -> Any:
+        """See :class:`Source`."""
+        return bytearray(super().buffer(location))
+
+
+def fill(file: io.RawIOBase | io.FileIO, storage: UntypedStorage) -> None:
+    """Read ``storage.nbytes()`` bytes from ``file`` into ``storage`` (on the CPU).
+
+    Raises
+    ------
+    EOFError
+        if the file is too short.
+    """
+    view = view_of(as_bytes(storage))
+    while view:
+        count = file.readinto(view)
+        if not count:
+            raise EOFError(f"{getattr(file, 'name', 'the file')} is too short")
+        view = view[count:]
+
+
+def view_of(tensor: torch.Tensor) -> memoryview:
+    """The bytes of a dense tensor, row-major; no copy where it is contiguous and on the CPU. Needs no numpy."""
+    flat = tensor.detach().cpu().contiguous()
+    buffer = (ctypes.c_char * flat.nbytes).from_address(flat.data_ptr())
+    buffer._tensor = flat  # type: ignore[attr-defined]  # the memory lives as long as the view
+    return memoryview(buffer).cast("B")
 
 
 def _map(path: Path) -> mmap.mmap:

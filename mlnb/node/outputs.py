@@ -48,7 +48,7 @@ class _Outputs:
         same = self._inputs.unchanged_storage(storage)
         if same is not None:
             return ("same", same)
-        return self.buffer(safetensors.view(objects.as_bytes(storage)), inline=True)
+        return self.buffer(objects.view_of(objects.as_bytes(storage)), inline=True)
 
     def buffer(self, view: memoryview, *, inline: bool = False) -> objects.Location:
         if inline and view.nbytes <= objects.INLINE:
@@ -98,8 +98,9 @@ def write(
             sink.plan(name, tensors, metadata)
     stream = objects.dump(values, sink, inputs.labels, prefix="out:", reference=_reference(namespace))
     (folder / "session.pickle").write_bytes(stream.data)
+    kept = [name for name in values if name in inputs.values and values[name] is inputs.values[name]]
     deleted = [name for name in wanted if name not in namespace]
-    table = {"names": list(values), "deleted": deleted, "buffers": stream.buffers, "notes": notes}
+    table = {"names": list(values), "kept": kept, "deleted": deleted, "buffers": stream.buffers, "notes": notes}
     (folder / "session.json").write_text(json.dumps(table))
     shutil.rmtree(run.outputs, ignore_errors=True)
     folder.rename(run.outputs)
@@ -161,7 +162,7 @@ class Nowhere:
 
     def storage(self, storage: torch.UntypedStorage, label: str | None) -> objects.Location:
         small = storage.nbytes() <= objects.INLINE
-        return ("bytes", bytes(safetensors.view(objects.as_bytes(storage)))) if small else ("same",)
+        return ("bytes", bytes(objects.view_of(objects.as_bytes(storage)))) if small else ("same",)
 
     def buffer(self, view: memoryview) -> objects.Location:
         return ("same",)

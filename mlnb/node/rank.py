@@ -52,6 +52,7 @@ def run(run_dir: RunDir, run_id: str, task: Task, place: Place) -> int:
         account, code = _train(run_dir, run_id, task, place)
     except BaseException as error:  # noqa: BLE001 - nothing may leave a rank without an account
         account = _failed(error, run_dir, task)
+    stop.ignore()
     metrics.flush()
     if metrics.error:
         account.setdefault("notes", []).append(metrics.error)

@@ -6,13 +6,14 @@ images that ranks run in have torch, but need not have the safetensors package.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import struct
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+
+from mlnb.node.objects import view_of
 
 DTYPES = {
     torch.float64: "F64",
@@ -60,13 +61,5 @@ def write(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str
         file.write(encoded)
         for tensor in tensors.values():
             if tensor.nbytes:
-                file.write(view(tensor))
+                file.write(view_of(tensor))
     return {name: 8 + len(encoded) + start for name, start in spans.items()}
-
-
-def view(tensor: torch.Tensor) -> memoryview:
-    """The bytes of a dense tensor, row-major; no copy where it is contiguous and on the CPU. Needs no numpy."""
-    flat = tensor.detach().cpu().contiguous()
-    buffer = (ctypes.c_char * flat.nbytes).from_address(flat.data_ptr())
-    buffer._tensor = flat  # the memory lives as long as the view  # type: ignore[attr-defined]
-    return memoryview(buffer).cast("B")

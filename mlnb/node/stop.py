@@ -26,6 +26,12 @@ def install() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
+def ignore() -> None:
+    """Take no more signals: the script has ended, and what is left to do is short."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+
+
 def asked() -> bool:
     """Whether this rank was told to end, or warned that it will be."""
     return _asked

@@ -25,6 +25,18 @@ from mlnb.rundir import RunDir
 IDLE = 15 * 60.0
 """Seconds without a request and without a run after which the warm parent ends."""
 
+_PRELOADED = (
+    "numpy",
+    "torch",
+    "torch.distributed",
+    "torch.utils.data",
+    "torch._dynamo",  # the first optimizer of a process imports it, which takes as long as torch itself
+    "mlnb.node.program",
+    "mlnb.node.rank",
+    "mlnb.node.outputs",
+    "mlnb.node.watch",
+)
+
 
 def serve(path: Path, idle: float = IDLE) -> int:
     """Take requests on the Unix socket ``path`` until nobody has needed it for ``idle`` seconds.
@@ -35,16 +47,9 @@ def serve(path: Path, idle: float = IDLE) -> int:
     listener = _listen(path)
     if listener is None:
         return 0  # another one was faster
-    with contextlib.suppress(ImportError):
-        importlib.import_module("numpy")
-    with contextlib.suppress(ImportError):
-        importlib.import_module("torch")
-        importlib.import_module("torch.utils.data")
-        importlib.import_module("torch.distributed")
-    importlib.import_module("mlnb.node.program")
-    importlib.import_module("mlnb.node.rank")
-    importlib.import_module("mlnb.node.outputs")
-    importlib.import_module("mlnb.node.watch")
+    for name in _PRELOADED:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
     mine = path.stat().st_ino
     last, children = time.monotonic(), 0
     while children or time.monotonic() - last < idle:

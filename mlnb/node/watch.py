@@ -10,6 +10,7 @@ from time import time
 from typing import Any
 
 import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from mlnb.node.log import Metrics
 
@@ -46,7 +47,7 @@ class Watch:
         self._wrap_backward()
         self._wrap_scaler()
         self._wrap_loader()
-        torch.optim.optimizer.register_optimizer_step_post_hook(self._stepped)
+        register_optimizer_step_post_hook(self._stepped)
 
     def _wrap_backward(self) -> None:
         original = torch.Tensor.backward

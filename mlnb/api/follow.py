@@ -1,0 +1,75 @@
+"""Files that grow, read from where the last read ended."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mlnb.node import frames
+
+Columns = dict[str, tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]]
+"""name → (times, steps, values), each of shape (n,)."""
+
+
+class Lines:
+    """A JSON-lines file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = 0
+
+    def new(self) -> list[dict[str, Any]]:
+        """The whole lines that came since the last call."""
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                data = file.read()
+        except OSError:
+            return []
+        end = data.rfind(b"\n") + 1
+        self._offset += end
+        found = []
+        for line in data[:end].splitlines():
+            try:
+                value = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(value, dict):
+                found.append(value)
+        return found
+
+
+class Frames:
+    """A metrics file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = 0
+
+    def new(self) -> Columns:
+        """The metrics that came since the last call; empty where there are none."""
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                data = file.read()
+        except OSError:
+            return {}
+        parts: dict[str, list[tuple[memoryview, memoryview, memoryview]]] = {}
+        end = 0
+        for frame, end in frames.decode(data):  # noqa: B007 - where the last whole frame ends
+            times, steps, *columns = frame.columns
+            for name, values in zip(frame.names, columns, strict=True):
+                parts.setdefault(name, []).append((times, steps, values))
+        self._offset += end
+        return {
+            name: (_join([row[0] for row in rows]), _join([row[1] for row in rows]), _join([row[2] for row in rows]))
+            for name, rows in parts.items()
+        }
+
+
+def _join(views: list[memoryview]) -> npt.NDArray[np.float64]:
+    return np.concatenate([np.frombuffer(view, dtype=np.float64) for view in views])

@@ -1,0 +1,179 @@
+"""What came back, put into the objects that were sent: as if the cell had changed them here.
+
+Objects that the cell changed in place are changed in place here, so that everything in the session that refers to
+them sees it; and what came back new but refers to one of them (a new optimizer of an old model, say) is made to refer
+to the live one.
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import MutableMapping
+from typing import Any
+
+import torch
+
+Twins = dict[int, tuple[Any, Any]]
+"""id of an object that came back → that object (so that its id stays its own) and its live twin."""
+
+_ATOMS = (str, bytes, int, float, complex, bool, type(None), torch.Tensor, type)
+
+
+def merge(live: Any, new: Any, twins: Twins) -> Any:
+    """Make ``live`` hold what ``new`` holds.
+
+    Parameters
+    ----------
+    twins
+        filled with what became one; see :func:`rewire`.
+
+    Returns
+    -------
+    object
+        ``live``, or ``new`` where ``live`` can't take it in place.
+    """
+    if id(new) in twins:
+        return twins[id(new)][1]
+    if type(live) is not type(new) or isinstance(live, _ATOMS) and not isinstance(live, torch.Tensor):
+        return new
+    merged = _merge(live, new, twins)
+    if merged is live:
+        twins[id(new)] = (new, live)
+    return merged
+
+
+def _merge(live: Any, new: Any, twins: Twins) -> Any:  # noqa: C901 - one branch a kind of object
+    if isinstance(live, torch.Tensor):
+        return _tensor(live, new)
+    if isinstance(live, torch.nn.Module):
+        return _module(live, new, twins)
+    if isinstance(live, torch.optim.Optimizer):
+        return _optimizer(live, new)
+    if isinstance(live, torch.Generator):
+        live.set_state(new.get_state())
+        return live
+    if isinstance(live, (list, collections.deque, bytearray)):
+        live.clear()
+        live.extend(new)
+        return live
+    if isinstance(live, (set, dict)):
+        live.clear()
+        live.update(new)
+        return live
+    if type(live).__module__ == "numpy" and hasattr(live, "shape"):
+        if live.shape != new.shape or live.dtype != new.dtype or not live.flags.writeable:
+            return new
+        live[...] = new
+        return live
+    if type(live).__module__.split(".")[0] == "pandas" or not hasattr(live, "__dict__"):
+        return new
+    _attributes(live.__dict__, new.__dict__, twins)
+    return live
+
+
+def _tensor(live: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
+    """A tensor keeps its identity; its data are the live storage already, or are swapped as ``.data`` does."""
+    same = (
+        new.untyped_storage()._cdata == live.untyped_storage()._cdata
+        and new.shape == live.shape
+        and new.stride() == live.stride()
+        and new.storage_offset() == live.storage_offset()
+    )
+    if not same:
+        live.data = new.data
+    if live.is_leaf and live.requires_grad != new.requires_grad:
+        live.requires_grad_(new.requires_grad)
+    return live
+
+
+def _module(live: torch.nn.Module, new: torch.nn.Module, twins: Twins) -> torch.nn.Module:
+    for registry in ("_parameters", "_buffers", "_modules"):
+        theirs = new.__dict__.pop(registry)
+        _attributes(live.__dict__[registry], theirs, twins)
+        new.__dict__[registry] = theirs
+    rest = {key: value for key, value in new.__dict__.items() if key not in ("_parameters", "_buffers", "_modules")}
+    mine = {key: live.__dict__[key] for key in live.__dict__ if key not in ("_parameters", "_buffers", "_modules")}
+    for key in mine:
+        del live.__dict__[key]
+    _attributes(mine, rest, twins)
+    live.__dict__.update(mine)
+    return live
+
+
+def _attributes(live: MutableMapping[str, Any], new: MutableMapping[str, Any], twins: Twins) -> None:
+    """``live`` gets the entries of ``new``, merged where both have a module, tensor, optimizer or generator."""
+    merged = {}
+    for key, value in new.items():
+        own = live.get(key)
+        if isinstance(own, (torch.Tensor, torch.nn.Module, torch.optim.Optimizer, torch.Generator)):
+            merged[key] = merge(own, value, twins)
+        else:
+            merged[key] = twins[id(value)][1] if id(value) in twins else value
+    live.clear()
+    live.update(merged)
+
+
+def _optimizer(live: torch.optim.Optimizer, new: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    live.defaults = new.defaults
+    live.param_groups[:] = new.param_groups
+    live.state.clear()
+    live.state.update(new.state)
+    return live
+
+
+def rewire(value: Any, twins: Twins, seen: set[int] | None = None) -> Any:
+    """Replace, in ``value`` and all it holds, what came back by its live twin.
+
+    Returns
+    -------
+    object
+        ``value``, or its own twin, or (for a tuple) a new one.
+    """
+    if not twins or isinstance(value, _ATOMS) and id(value) not in twins:
+        return value
+    if id(value) in twins:
+        return rewire(twins[id(value)][1], twins, seen) if twins[id(value)][1] is not value else value
+    seen = set() if seen is None else seen
+    if id(value) in seen:
+        return value
+    seen.add(id(value))
+    if isinstance(value, tuple):
+        parts = [rewire(part, twins, seen) for part in value]
+        if all(a is b for a, b in zip(parts, value, strict=True)):
+            return value
+        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+    if isinstance(value, (list, collections.deque)):
+        for index, part in enumerate(value):
+            value[index] = rewire(part, twins, seen)
+    elif isinstance(value, dict):
+        _rewire_dict(value, twins, seen)
+    elif isinstance(value, torch.optim.Optimizer):
+        rewire(value.param_groups, twins, seen)
+        rewire(value.state, twins, seen)
+    elif hasattr(value, "__dict__") and not isinstance(value, type):
+        _rewire_dict(value.__dict__, twins, seen)
+    return value
+
+
+def _rewire_dict(value: dict[Any, Any], twins: Twins, seen: set[int]) -> None:
+    if any(id(key) in twins for key in value):
+        entries = [(rewire(key, twins, seen), rewire(part, twins, seen)) for key, part in value.items()]
+        value.clear()
+        value.update(entries)
+        return
+    for key, part in value.items():
+        twin = rewire(part, twins, seen)
+        if twin is not part:
+            value[key] = twin
+
+
+def bind(namespace: dict[str, Any], values: dict[str, Any], kept: frozenset[str]) -> None:
+    """Bind ``values`` in ``namespace``; names in ``kept`` keep their live objects, changed in place."""
+    twins: Twins = {}
+    bound = {}
+    for name in sorted(values, key=lambda name: name not in kept):  # the kept first: others may refer to them
+        value = values[name]
+        bound[name] = merge(namespace[name], value, twins) if name in kept and name in namespace else value
+    seen: set[int] = set()
+    for name, value in bound.items():
+        namespace[name] = rewire(value, twins, seen)

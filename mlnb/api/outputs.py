@@ -1,0 +1,95 @@
+"""A run's outputs, loaded from its directory."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from mlnb.errors import MlnbError
+from mlnb.node import objects
+from mlnb.rundir import check_trusted
+
+if TYPE_CHECKING:
+    from mlnb.api.run import Run
+
+
+@dataclass
+class Pulled:
+    """Outputs in this process.
+
+    Attributes
+    ----------
+    values
+        by name.
+    kept
+        names whose value is the object that the session sent, changed in place by the cell.
+    deleted
+        names that the cell deleted.
+    notes
+        what could not come back and why, a line each.
+    """
+
+    values: dict[str, Any]
+    kept: frozenset[str] = frozenset()
+    deleted: tuple[str, ...] = ()
+    notes: list[str] = field(default_factory=list)
+
+    def __getitem__(self, name: str) -> Any:
+        return self.values[name]
+
+
+def pull(run: Run, namespace: dict[str, Any] | None = None, *, in_place: bool = False) -> Pulled:
+    """Load the outputs of ``run``.
+
+    Parameters
+    ----------
+    namespace
+        where the notebook's classes and functions are found; by default ``__main__``.
+    in_place
+        whether storages that this session sent take their new content in place.
+
+    Raises
+    ------
+    MlnbError
+        if the run has left no outputs.
+    NotTrusted
+        if someone else could have written them.
+    """
+    folder = run.directory.outputs
+    stream_file = folder / "session.pickle"
+    if not stream_file.exists():
+        seen = run.observe()
+        raise MlnbError(f"run {run.name} ({run.id}) is {seen.state} and has left no outputs. {seen.reason}".rstrip())
+    for path in (run.directory.path, folder, stream_file):
+        check_trusted(path)
+    table = json.loads((folder / "session.json").read_text())
+    stream = objects.Stream(stream_file.read_bytes(), tuple(tuple(location) for location in table["buffers"]))
+    missing: set[str] = set()
+    values: dict[str, Any] = objects.load(
+        stream,
+        objects.Copies(run=run.directory.path),
+        objects.Labels(),
+        sys.modules["__main__"].__dict__ if namespace is None else namespace,
+        device=_device(),
+        live=run.labels if in_place else None,
+        missing=missing,
+    )
+    notes = list(table["notes"])
+    for name in [name for name, value in values.items() if isinstance(value, objects.MissingDefinition)]:
+        notes.append(_undefined(run, name, missing))
+        del values[name]
+    return Pulled(values, frozenset(table["kept"]), tuple(table["deleted"]), notes)
+
+
+def _device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _undefined(run: Run, name: str, missing: set[str]) -> str:
+    weights = run.directory.outputs / f"{name}.safetensors"
+    where = f" Its weights are in {weights}." if weights.exists() else ""
+    return f"{name} needs {', '.join(sorted(missing))}, not defined here: run the cell that defines it, then pull.{where}"

@@ -1,0 +1,268 @@
+"""A run, as Python and every view see it. All of it is read from the run directory."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import os
+import socket
+import time
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlnb.errors import MlnbError, UsageError
+from mlnb.node.objects import Labels
+from mlnb.api.history import History, Series, frame
+from mlnb.api.state import Events, Observation, Phase, observe
+from mlnb.rundir import FINAL, RunDir, read_json, storage_errors
+from mlnb.targets import target
+from mlnb.task import Task
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from mlnb.api.outputs import Pulled
+
+
+class Run:
+    """One run.
+
+    Parameters
+    ----------
+    directory
+        the run directory.
+    """
+
+    def __init__(self, directory: RunDir) -> None:
+        self.directory = directory
+        self._events = Events(directory)
+        self._history = History(directory)
+        self._final: Observation | None = None
+        self.labels: Labels | None = None
+        """Storages of this session that take weights in place, if this process submitted the run."""
+
+    @cached_property
+    def about(self) -> dict[str, Any]:
+        """What was written at submission."""
+        return read_json(self.directory.run) or {}
+
+    @cached_property
+    def task(self) -> Task:
+        """What the run is an execution of."""
+        return Task.from_json(read_json(self.directory.task) or {"script": ""})
+
+    @property
+    def id(self) -> str:
+        """The run's id, which is also its directory's name."""
+        return self.directory.path.name
+
+    @property
+    def name(self) -> str:
+        """The name it was given; need not be unique."""
+        return str(self.about.get("name", self.id))
+
+    @property
+    def dir(self) -> Path:
+        """The run directory."""
+        return self.directory.path
+
+    @property
+    def target(self) -> str:
+        """Where it runs."""
+        return str(self.about.get("target", "local"))
+
+    def observe(self) -> Observation:
+        """State, reason and result, read now."""
+        if self._final is None:
+            self.take(observe([(self.directory, self._events)])[0])
+        return self._final or self._seen
+
+    def take(self, seen: Observation) -> None:
+        """Keep what was observed of this run together with others."""
+        self._seen = seen
+        if seen.result is not None:
+            self._final = seen
+
+    @property
+    def watched(self) -> tuple[RunDir, Events]:
+        """What :func:`mlnb.api.state.observe` needs of it."""
+        return self.directory, self._events
+
+    @property
+    def state(self) -> str:
+        """One of ``pending starting running succeeded failed cancelled lost``."""
+        return self.observe().state
+
+    @property
+    def reason(self) -> str:
+        """Why it is in that state, in words; empty where there is nothing to say."""
+        return self.observe().reason
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        """What the node program wrote at the end."""
+        return self.observe().result
+
+    @property
+    def exit_code(self) -> int | None:
+        """0 if it succeeded; otherwise that of the rank that failed first; ``None`` while it runs."""
+        result = self.result
+        return None if result is None else result.get("exit_code")
+
+    @property
+    def attempts(self) -> int:
+        """How many attempts there have been."""
+        return len(self.directory.attempts())
+
+    @property
+    def phase(self) -> Phase:
+        """How far the newest attempt has come."""
+        return self._events.read()
+
+    @property
+    def done(self) -> bool:
+        """Whether it has ended, however."""
+        return self.state in FINAL
+
+    def series(self) -> dict[str, Series]:
+        """Its metrics as arrays by name."""
+        return self._history.read()
+
+    def metrics(self) -> pd.DataFrame:
+        """Its metrics as a long DataFrame: ``name step time value attempt``."""
+        return frame(self.series())
+
+    def logs(self, rank: int = 0, stream: str = "both") -> str:
+        """What a rank printed in the newest attempt.
+
+        Parameters
+        ----------
+        rank
+            which rank.
+        stream
+            ``out``, ``err`` or ``both`` (standard error below standard output).
+
+        Raises
+        ------
+        UsageError
+            if there is no such rank or stream.
+        """
+        if stream not in ("out", "err", "both"):
+            raise UsageError(f"stream {stream!r}: out, err or both")
+        world = self.task.resources.world_size
+        if not 0 <= rank < world:
+            raise UsageError(f"rank {rank}: the run has ranks 0 to {world - 1}")
+        attempts = self.directory.attempts()
+        if not attempts:
+            return ""
+        files = {"out": attempts[-1].stdout(rank), "err": attempts[-1].stderr(rank)}
+        chosen = [files[stream]] if stream != "both" else list(files.values())
+        return "".join(path.read_text(errors="replace") for path in chosen if path.exists())
+
+    def figures(self) -> list[Path]:
+        """Pictures that the newest attempt showed, in order."""
+        attempts = self.directory.attempts()
+        return sorted(attempts[-1].figures.glob("*.png")) if attempts else []
+
+    def wait(self, timeout: float | None = None) -> Run:
+        """Wait for the end.
+
+        Raises
+        ------
+        TimeoutError
+            after ``timeout`` seconds; the run goes on.
+        """
+        end = None if timeout is None else time.monotonic() + timeout
+        pause = 0.02
+        while not self.done:
+            if end is not None and time.monotonic() > end:
+                raise TimeoutError(f"run {self.name} ({self.id}) is still {self.state} after {timeout} s; it goes on")
+            time.sleep(pause)
+            pause = min(0.5, pause * 1.2)
+        return self
+
+    def cancel(self) -> Run:
+        """End the run: SIGTERM, time for a checkpoint, SIGKILL; returns when it is gone.
+
+        Raises
+        ------
+        MlnbError
+            if the target could not end it.
+        """
+        if self.done:
+            return self
+        by = f"{getpass.getuser()} on {socket.gethostname()}"
+        with contextlib.suppress(FileExistsError), storage_errors(self.directory.cancel):
+            file = os.open(self.directory.cancel, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(file, "w") as opened:
+                opened.write(f'{{"by": "{by}", "t": {time.time()}}}\n')
+        if not target(self.target).cancel(self.directory):
+            raise MlnbError(f"run {self.name} ({self.id}) did not end when told to: {self.reason or self.state}")
+        return self
+
+    def pull(self) -> Pulled:
+        """Its outputs, loaded into this process (not bound to names; a notebook does that where it reads them).
+
+        Raises
+        ------
+        MlnbError
+            if the run has left none.
+        NotTrusted
+            if someone else could have written them.
+        """
+        from mlnb.api.outputs import pull
+
+        return pull(self)
+
+    def to_json(self) -> dict[str, Any]:
+        """What ``--json`` shows of a run."""
+        seen = self.observe()
+        last = {name: _last(series) for name, series in self.series().items()}
+        return {
+            "id": self.id,
+            "name": self.name,
+            "state": seen.state,
+            "reason": seen.reason,
+            "target": self.target,
+            "dir": str(self.dir),
+            "attempts": self.attempts,
+            "exit_code": self.exit_code,
+            "metrics": last,
+            "submitted": self.about.get("submitted"),
+            "seconds": (seen.result or {}).get("seconds"),
+            "notes": (seen.result or {}).get("notes", []),
+            "error": (seen.result or {}).get("error"),
+        }
+
+    def __repr__(self) -> str:
+        seen = self.observe()
+        return f"<mlnb run {self.name} ({self.id}): {seen.state}{': ' + seen.reason if seen.reason else ''}>"
+
+
+def _last(series: Series) -> dict[str, Any]:
+    """The newest value as JSON takes it: NaN and infinity as words."""
+    value = float(series.value[-1])
+    plain = value if value == value and abs(value) != float("inf") else str(value)  # noqa: PLR0124 - NaN is not itself
+    return {"step": int(series.step[-1]), "value": plain, "count": len(series)}
+
+
+def lines(run: Run, rank: int = 0) -> Iterator[str]:
+    """What a rank prints, as it prints it, until the run ends."""
+    shown: dict[Path, int] = {}
+    while True:
+        done = run.done
+        attempts = run.directory.attempts()
+        for path in (attempts[-1].stdout(rank), attempts[-1].stderr(rank)) if attempts else ():
+            if not path.exists():
+                continue
+            with path.open("rb") as file:
+                file.seek(shown.get(path, 0))
+                data = file.read()
+            shown[path] = shown.get(path, 0) + len(data)
+            if data:
+                yield data.decode(errors="replace")
+        if done:
+            return
+        time.sleep(0.1)

@@ -1,0 +1,134 @@
+"""The state of runs: from what their files and their targets say, never from silence alone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mlnb.errors import MlnbError
+from mlnb.api.follow import Lines
+from mlnb.rundir import RunDir, read_json
+from mlnb.targets import Status, target
+
+_PATIENCE = 60.0
+"""Seconds after which a directory without a handle is a submission that died."""
+
+_SETTLE = 0.2
+
+
+@dataclass(frozen=True)
+class Observation:
+    """A run's state (a word of ``mlnb.rundir.STATES``), why in words, and the result if it has one."""
+
+    state: str
+    reason: str
+    result: dict[str, Any] | None = None
+
+
+@dataclass
+class Phase:
+    """How far the newest attempt has come, by its own events."""
+
+    number: int = 0
+    state: str = ""
+    heard: float | None = None
+    ending: str = ""
+    host: str = ""
+    usage: dict[str, Any] | None = None
+
+
+class Events:
+    """The events of a run's node 0, newest attempt, read as they come."""
+
+    def __init__(self, run: RunDir) -> None:
+        self._run = run
+        self._lines: Lines | None = None
+        self.phase = Phase()
+
+    def read(self) -> Phase:
+        """What is known now."""
+        attempts = self._run.attempts()
+        if not attempts:
+            return self.phase
+        newest = attempts[-1]
+        if newest.number != self.phase.number or self._lines is None:
+            self._lines = Lines(newest.events(0))
+            self.phase = Phase(newest.number)
+        for event in self._lines.new():
+            self._take(event)
+        return self.phase
+
+    def _take(self, event: dict[str, Any]) -> None:
+        phase = self.phase
+        phase.heard = event.get("t")
+        kind = event.get("event")
+        if kind in ("started", "starting", "running"):
+            phase.state = str(kind)
+            phase.host = event.get("host", phase.host)
+        elif kind == "ending":
+            phase.ending = str(event.get("reason", ""))
+        elif kind == "sample":
+            phase.usage = {key: event.get(key) for key in ("t", "cpu", "memory", "gpus")}
+
+
+def observe(runs: Sequence[tuple[RunDir, Events]]) -> list[Observation]:
+    """The states of many runs, each target asked once for all of its own."""
+    found: dict[int, Observation] = {}
+    asked: dict[str, list[int]] = {}
+    for index, (run, _) in enumerate(runs):
+        final = _final(run)
+        if final is not None:
+            found[index] = final
+        else:
+            about = read_json(run.run) or {}
+            asked.setdefault(str(about.get("target", "local")), []).append(index)
+    for name, indices in asked.items():
+        try:
+            statuses = target(name).poll([runs[index][0] for index in indices])
+        except MlnbError as error:
+            statuses = [Status(None, "pending", str(error))] * len(indices)
+        for index, status in zip(indices, statuses, strict=True):
+            found[index] = _judge(*runs[index], status)
+    return [found[index] for index in range(len(runs))]
+
+
+def _final(run: RunDir) -> Observation | None:
+    result = read_json(run.result)
+    if result is None or result.get("attempt", 1) < len(run.attempts()):
+        return None  # a newer attempt is under way
+    return Observation(str(result["state"]), str(result.get("reason", "")), result)
+
+
+def _judge(run: RunDir, events: Events, status: Status) -> Observation:
+    phase = events.read()
+    if status.alive is False:
+        return _vanished(run, events, status)
+    if phase.ending:
+        return Observation("running", f"ending: {phase.ending}")
+    if phase.state == "running":
+        return Observation("running", "")
+    if phase.state == "starting":
+        return Observation("starting", "the ranks are being started")
+    if not run.handle.exists() and status.alive is None:
+        submitted = (read_json(run.run) or {}).get("submitted", 0.0)
+        if time.time() - submitted > _PATIENCE:
+            return Observation("lost", "its submission was interrupted: it never reached its target")
+    return Observation(status.state, status.reason)
+
+
+def _vanished(run: RunDir, events: Events, status: Status) -> Observation:
+    """The job is gone: its result may have been written a moment before."""
+    final = _final(run)
+    if final is None:
+        time.sleep(_SETTLE)
+        final = _final(run)
+    if final is not None:
+        return final
+    phase = events.read()
+    heard = time.strftime(" (last heard of at %H:%M:%S)", time.localtime(phase.heard)) if phase.heard else ""
+    cancel = read_json(run.cancel)
+    if cancel is not None:
+        return Observation("cancelled", f"cancelled by {cancel.get('by', 'its owner')}; it left no account{heard}")
+    return Observation("lost", f"{status.reason or 'its job vanished'} without an account{heard}")

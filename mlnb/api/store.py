@@ -1,0 +1,92 @@
+"""Data by content: stored once under the runs' root, linked into every run that uses it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from mlnb.rundir import storage_errors
+
+
+class Content(Protocol):
+    """Something that can be written to a file and is known by its SHA-256."""
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+
+    def digest(self) -> str:
+        """SHA-256, hexadecimal; computed once."""
+
+    def write(self, path: Path) -> None:
+        """Write it to ``path``."""
+
+
+@dataclass(frozen=True)
+class Bytes:
+    """A small :class:`Content` in memory."""
+
+    data: bytes
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return len(self.data)
+
+    def digest(self) -> str:
+        """SHA-256, hexadecimal."""
+        return hashlib.sha256(self.data).hexdigest()
+
+    def write(self, path: Path) -> None:
+        """Write it to ``path``."""
+        path.write_bytes(self.data)
+
+
+class Store:
+    """Content-addressed files under ``root``/.store."""
+
+    def __init__(self, root: Path) -> None:
+        self._folder = root / ".store"
+
+    def put(self, content: Content, path: Path) -> None:
+        """Make ``path`` a file with this content; stored and written only if it isn't there yet.
+
+        Raises
+        ------
+        StorageError
+            if it can't be written; what was there before stays as it was.
+        """
+        digest = content.digest()
+        stored = self._folder / digest[:2] / digest
+        with storage_errors(path):
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not stored.exists():
+                stored.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                temporary = stored.with_name(f".{digest}.{os.getpid()}.tmp")
+                try:
+                    content.write(temporary)
+                    temporary.chmod(0o400)
+                    temporary.replace(stored)
+                except BaseException:
+                    with contextlib.suppress(OSError):
+                        temporary.unlink()
+                    raise
+            try:
+                os.link(stored, path)
+            except OSError:  # no hard links there, or too many
+                shutil.copyfile(stored, path)
+
+    def sweep(self) -> int:
+        """Remove what no run uses any more; the bytes that became free."""
+        freed = 0
+        for path in self._folder.glob("??/*"):
+            info = path.stat()
+            if info.st_nlink == 1:
+                path.unlink()
+                freed += info.st_size
+        return freed

@@ -1,0 +1,136 @@
+"""Submitting: a task becomes a run directory and one job in the target; or, if anything fails, neither."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import re
+import secrets
+import shutil
+import socket
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mlnb.errors import UsageError
+from mlnb.rundir import RunDir, check_trusted, storage_errors, write_json
+from mlnb.api.store import Bytes, Content, Store
+from mlnb.targets import Offer, Target
+from mlnb.targets.bundle import bundle
+from mlnb.targets.config import runs_root
+from mlnb.task import File, Task
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+def check_name(name: str) -> str:
+    """``name`` if it can be a run's.
+
+    Raises
+    ------
+    UsageError
+        if it holds anything that would need quoting somewhere.
+    """
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f"--name {name!r}: letters, digits, '.', '_' and '-' are allowed, 64 at most, a letter or digit first"
+        )
+    return name
+
+
+def new_id() -> str:
+    """A run id: sorts by time, is unique, needs no quoting."""
+    return time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + secrets.token_hex(3)
+
+
+def submit(
+    task: Task,
+    contents: Mapping[str, Content],
+    target: Target,
+    offer: Offer,
+    *,
+    name: str,
+    env: Mapping[str, str],
+    about: Mapping[str, Any] | None = None,
+) -> RunDir:
+    """Write the run directory and start the job.
+
+    Parameters
+    ----------
+    task
+        complete but for ``files`` and ``resources``, which come from ``contents`` and ``offer``.
+    contents
+        path in the run directory → content.
+    env
+        variables asked for; only their names are written.
+    about
+        more for ``run.json``.
+
+    Raises
+    ------
+    StorageError
+        if the run directory can't be written.
+    MlnbError
+        if the target refuses the job. In both cases nothing is left behind.
+    """
+    root = runs_root()
+    run_id = new_id()
+    final, building = root / run_id, root / f".{run_id}.tmp"
+    with storage_errors(root):
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        check_trusted(root)
+        building.mkdir(mode=0o700)
+    try:
+        complete = _write(RunDir(building), root, task, contents, offer)
+        write_json(
+            RunDir(building).run,
+            {
+                "id": run_id,
+                "name": check_name(name),
+                "target": target.name,
+                "task": complete.digest,
+                "submitted": time.time(),
+                "user": getpass.getuser(),
+                "host": socket.gethostname(),
+                "pid": os.getpid(),
+                "cwd": str(Path.cwd()),
+                **offer.about,
+                **(about or {}),
+            },
+        )
+        with storage_errors(final):
+            building.rename(final)
+        run = RunDir(final)
+        _start(run, target, env)
+    except BaseException:
+        shutil.rmtree(building, ignore_errors=True)
+        shutil.rmtree(final, ignore_errors=True)
+        raise
+    return run
+
+
+def _start(run: RunDir, target: Target, env: Mapping[str, str]) -> None:
+    handle = target.submit(run, env)
+    try:
+        write_json(run.handle, handle)
+    except BaseException:
+        target.cancel(run)
+        raise
+
+
+def _write(run: RunDir, root: Path, task: Task, contents: Mapping[str, Content], offer: Offer) -> Task:
+    store = Store(root)
+    files = []
+    for path, content in contents.items():
+        store.put(content, run.path / path)
+        files.append(File(path, content.digest(), content.size))
+    complete = replace(task, files=tuple(sorted(files, key=lambda file: file.path)), resources=offer.resources)
+    store.put(Bytes(bundle().data), run.bundle)
+    with storage_errors(run.path):
+        for folder in (run.inputs, run.modules, run.attempt(1).path):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        run.script.write_text(task.script, encoding="utf-8")
+    write_json(run.task, complete.to_json())
+    return complete
