@@ -36,6 +36,8 @@ npm:
 	@command -v npm >/dev/null || { $(IS_ROOT) && command -v apt-get >/dev/null \
 		&& apt-get update -q && apt-get install -y -q --no-install-recommends nodejs npm; } \
 		|| { echo "mlnb needs npm (Node.js 20 or newer): please install it" >&2; exit 1; }
+	@node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' \
+		|| { echo "mlnb needs Node.js 20 or newer; this is $$(node --version)" >&2; exit 1; }
 
 chromium:
 	@test -x $(CHROMIUM) || { $(IS_ROOT) && command -v apt-get >/dev/null \

@@ -19,6 +19,16 @@ export interface PlotEvents {
 
 const NOTHING: Drawing = { x: [], y: [], odd: [] };
 
+// Steps are counted, so no tick lies between two of them.
+const STEP_INCREMENTS = Array.from({ length: 16 }, (_, power) => [1, 2, 5].map(digit => digit * 10 ** power)).flat();
+
+const LABEL_CHARACTER_PX = 7;
+
+/** Room for the longest label of the y axis. */
+function gutter(labels: readonly string[] | null): number {
+  return 12 + LABEL_CHARACTER_PX * Math.max(3, ...(labels ?? []).map(label => label.length));
+}
+
 /**
  * The curve of one series: drag to zoom, double click to see all again. Each drawing decimates the raw
  * columns for the range in view, so that zooming in shows more and never less than the truth.
@@ -125,10 +135,17 @@ export class Plot {
       legend: { show: false },
       scales: { x: { time: false, range: asGiven }, y: { range: asGiven } },
       axes: [
-        { ...axis(), size: 24, gap: 4, values: (_, ticks) => ticks.map(formatStep) },
-        { ...axis(), size: 56, gap: 6, values: (_, ticks) => formatTicks(ticks) }
+        { ...axis(), size: 24, gap: 4, incrs: STEP_INCREMENTS, values: (_, ticks) => ticks.map(formatStep) },
+        { ...axis(), size: (_, labels) => gutter(labels), gap: 6, values: (_, ticks) => formatTicks(ticks) }
       ],
-      series: [{}, { stroke: () => this.theme.line, width: 1.5 }],
+      series: [
+        {},
+        {
+          stroke: () => this.theme.line,
+          width: 1.5,
+          points: { size: 5, width: 0, stroke: () => this.theme.line, fill: () => this.theme.line }
+        }
+      ],
       cursor: {
         y: false,
         drag: { x: true, y: false, setScale: false },
