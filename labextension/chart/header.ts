@@ -7,12 +7,14 @@ const RETRY_MS = 15_000;
 /** The line above the curve: name, state, why, and Stop where something can be stopped. */
 export class Header {
   private readonly name: HTMLElement;
+  private readonly isLive: boolean;
   private readonly state: HTMLElement;
   private readonly text: HTMLElement;
   private readonly button: HTMLButtonElement | undefined;
   private retry: ReturnType<typeof setTimeout> | undefined;
 
   constructor(parent: HTMLElement, onStop?: () => void) {
+    this.isLive = onStop !== undefined;
     const element = add(parent, 'header', 'mlnb-head');
     this.name = add(element, 'strong', 'mlnb-name');
     this.state = add(element, 'span', 'mlnb-state');
@@ -36,7 +38,10 @@ export class Header {
       this.state.dataset['state'] = run.state;
       this.state.textContent = run.state;
     }
-    this.text.textContent = [run.reason, run.line].filter(part => part !== '').join(' · ');
+    // A saved view can't know what became of the run since; it must not look as if it did.
+    const saved = !this.isLive && isActive(run.state) ? 'when this was saved' : '';
+    this.state.classList.toggle('mlnb-live', this.isLive);
+    this.text.textContent = [saved, run.reason, run.line].filter(part => part !== '').join(' · ');
     if (this.button !== undefined) {
       this.button.hidden = !isActive(run.state);
       this.button.setAttribute('aria-label', `Stop the run ${run.name || run.id}`);

@@ -85,6 +85,14 @@ def test_zoom_choice_of_metric_and_hover(tab):
     assert tab.errors == []
 
 
+def test_a_run_saved_before_its_end_says_so(tab):
+    page = open_saved(tab, saved("queued", "pending", "waits for 2 GPUs"))
+    expect(page.locator(".mlnb-text")).to_have_text("when this was saved · waits for 2 GPUs")
+    expect(page.locator(".mlnb-empty")).to_have_text("No metrics yet.")
+    expect(page.locator(".mlnb-plot")).to_be_hidden()
+    assert tab.errors == []
+
+
 def test_output_that_cannot_be_read_says_why(tab):
     page = open_saved(tab, {**saved("old", "lost"), "application/vnd.mlnb.run+json": {"version": 9}})
     expect(page.locator(".mlnb-output")).to_have_text("This run was saved in format 9; this mlnb reads format 1.")
