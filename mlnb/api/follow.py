@@ -66,7 +66,11 @@ class Frames:
                 parts.setdefault(name, []).append((times, steps, values))
         self._offset += end
         return {
-            name: (_join([row[0] for row in rows]), _join([row[1] for row in rows]), _join([row[2] for row in rows]))
+            name: (
+                _join([row[0] for row in rows]),
+                _join([row[1] for row in rows]),
+                _join([row[2] for row in rows]),
+            )
             for name, rows in parts.items()
         }
 

@@ -91,7 +91,9 @@ def _module(live: torch.nn.Module, new: torch.nn.Module, twins: Twins) -> torch.
         theirs = new.__dict__.pop(registry)
         _attributes(live.__dict__[registry], theirs, twins)
         new.__dict__[registry] = theirs
-    rest = {key: value for key, value in new.__dict__.items() if key not in ("_parameters", "_buffers", "_modules")}
+    rest = {
+        key: value for key, value in new.__dict__.items() if key not in ("_parameters", "_buffers", "_modules")
+    }
     mine = {key: live.__dict__[key] for key in live.__dict__ if key not in ("_parameters", "_buffers", "_modules")}
     for key in mine:
         del live.__dict__[key]

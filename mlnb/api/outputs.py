@@ -61,7 +61,9 @@ def pull(run: Run, namespace: dict[str, Any] | None = None, *, in_place: bool = 
     stream_file = folder / "session.pickle"
     if not stream_file.exists():
         seen = run.observe()
-        raise MlnbError(f"run {run.name} ({run.id}) is {seen.state} and has left no outputs. {seen.reason}".rstrip())
+        raise MlnbError(
+            f"run {run.name} ({run.id}) is {seen.state} and has left no outputs. {seen.reason}".rstrip()
+        )
     for path in (run.directory.path, folder, stream_file):
         check_trusted(path)
     table = json.loads((folder / "session.json").read_text())

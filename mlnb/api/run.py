@@ -6,6 +6,7 @@ import contextlib
 import getpass
 import os
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from functools import cached_property
@@ -75,6 +76,8 @@ class Run:
 
     def observe(self) -> Observation:
         """State, reason and result, read now."""
+        if self._final is not None and (self._final.result or {}).get("attempt", 1) < self.attempts:
+            self._final = None  # it was resumed
         if self._final is None:
             self.take(observe([(self.directory, self._events)])[0])
         return self._final or self._seen
@@ -178,7 +181,9 @@ class Run:
         pause = 0.02
         while not self.done:
             if end is not None and time.monotonic() > end:
-                raise TimeoutError(f"run {self.name} ({self.id}) is still {self.state} after {timeout} s; it goes on")
+                raise TimeoutError(
+                    f"run {self.name} ({self.id}) is still {self.state} after {timeout} s; it goes on"
+                )
             time.sleep(pause)
             pause = min(0.5, pause * 1.2)
         return self
@@ -202,8 +207,19 @@ class Run:
             raise MlnbError(f"run {self.name} ({self.id}) did not end when told to: {self.reason or self.state}")
         return self
 
-    def pull(self) -> Pulled:
-        """Its outputs, loaded into this process (not bound to names; a notebook does that where it reads them).
+    def checkpoints(self) -> list[Path]:
+        """Its whole checkpoints, oldest first."""
+        from mlnb.node.checkpoint import checkpoints
+
+        return checkpoints(self.directory.checkpoints)
+
+    def pull(self, bind: bool | None = None) -> Pulled:
+        """Its outputs, loaded into this process.
+
+        Parameters
+        ----------
+        bind
+            whether they are bound to their names, as if the cell had run here; by default in a notebook.
 
         Raises
         ------
@@ -214,7 +230,12 @@ class Run:
         """
         from mlnb.api.outputs import pull
 
-        return pull(self)
+        shell = _shell()
+        if shell is None or bind is False:
+            return pull(self)
+        from mlnb.api.bind import deliver
+
+        return deliver(self, shell.user_ns)
 
     def to_json(self) -> dict[str, Any]:
         """What ``--json`` shows of a run."""
@@ -239,6 +260,12 @@ class Run:
     def __repr__(self) -> str:
         seen = self.observe()
         return f"<mlnb run {self.name} ({self.id}): {seen.state}{': ' + seen.reason if seen.reason else ''}>"
+
+
+def _shell() -> Any:
+    """The IPython shell that this process is, if it is one."""
+    module = sys.modules.get("IPython")
+    return module.get_ipython() if module is not None else None
 
 
 def _last(series: Series) -> dict[str, Any]:

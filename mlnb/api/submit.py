@@ -111,6 +111,20 @@ def submit(
     return run
 
 
+def resume(run: RunDir, target: Target, env: Mapping[str, str]) -> RunDir:
+    """Start the next attempt of a run that has ended; it goes on from its newest checkpoint."""
+    number = len(run.attempts()) + 1
+    with storage_errors(run.path):
+        run.cancel.unlink(missing_ok=True)
+        run.attempt(number).path.mkdir(mode=0o700, parents=True)
+    try:
+        _start(run, target, env)
+    except BaseException:
+        shutil.rmtree(run.attempt(number).path, ignore_errors=True)
+        raise
+    return run
+
+
 def _start(run: RunDir, target: Target, env: Mapping[str, str]) -> None:
     handle = target.submit(run, env)
     try:

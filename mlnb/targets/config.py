@@ -61,5 +61,7 @@ def runtime_dir() -> Path:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     info = folder.stat(follow_symlinks=False)
     if info.st_uid != os.getuid() or info.st_mode & 0o077:
-        raise UsageError(f"{folder} is not private to you (mode 0700 is wanted): set MLNB_RUNTIME to a folder that is.")
+        raise UsageError(
+            f"{folder} is not private to you (mode 0700 is wanted): set MLNB_RUNTIME to a folder that is."
+        )
     return folder

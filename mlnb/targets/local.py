@@ -39,6 +39,7 @@ class Local:
     def __init__(self, name: str = "local", settings: Mapping[str, Any] | None = None) -> None:
         self.name = name
         self._settings = settings or {}
+        self.prewarm = bool(self._settings.get("warm", True))
 
     # what there is
 
@@ -53,7 +54,9 @@ class Local:
         there = gpus()
         if asked.gpus > len(there):
             have = f"this machine has {len(there)} ({', '.join(there)})" if there else "this machine has none"
-            raise UsageError(f"--gpus {asked.gpus}: {have}. --gpus {len(there)} would run here; --on names another target")
+            raise UsageError(
+                f"--gpus {asked.gpus}: {have}. --gpus {len(there)} would run here; --on names another target"
+            )
         ranks = asked.ranks
         cpus = asked.cpus or max(1, min(cores() // ranks, 8))
         if asked.cpus and asked.cpus * ranks > cores():
@@ -71,7 +74,13 @@ class Local:
         resources = Resources(1, ranks, asked.gpus, cpus, asked.memory, asked.time)
         need = min(ranks * cpus, cores())
         folder = str(runtime_dir())
-        slots = {"folder": folder, "cpus": need, "gpus": asked.gpus, "cpus_total": cores(), "gpus_total": list(there)}
+        slots = {
+            "folder": folder,
+            "cpus": need,
+            "gpus": asked.gpus,
+            "cpus_total": cores(),
+            "gpus_total": list(there),
+        }
         about = {"slots": slots, "threads": cpus, "grace": float(self._settings.get("grace", 10.0))}
         return Offer(resources, tuple(words), about)
 

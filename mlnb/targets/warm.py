@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import signal
 import socket
 import struct
 import subprocess
@@ -54,6 +55,18 @@ def start() -> Path:
     return path
 
 
+def stop() -> bool:
+    """End the warm parent; runs that it has started go on. Whether there was one."""
+    client = _connect(socket_path(), patience=0.0)
+    if client is None:
+        return False
+    with client:
+        pid = _peer(client)
+    socket_path().unlink(missing_ok=True)
+    known = processes.identity(pid) if pid else None
+    return bool(pid and known and processes.send(pid, known, signal.SIGTERM))
+
+
 def submit(run: RunDir, attempt: int, env: Mapping[str, str]) -> int | None:
     """Have the warm parent start the node program of ``run``.
 
@@ -86,18 +99,19 @@ def _listens(path: Path) -> bool:
     return True
 
 
-def _connect(path: Path) -> socket.socket | None:
-    end = time.monotonic() + _START
-    while time.monotonic() < end:
+def _connect(path: Path, patience: float = _START) -> socket.socket | None:
+    end = time.monotonic() + patience
+    while True:
         client = socket.socket(socket.AF_UNIX)
         try:
             client.connect(str(path))
         except OSError:
             client.close()
-            time.sleep(0.005)
         else:
             return client
-    return None
+        if time.monotonic() > end:
+            return None
+        time.sleep(0.005)
 
 
 def _peer(client: socket.socket) -> int | None:

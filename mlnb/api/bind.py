@@ -1,0 +1,102 @@
+"""Bringing a run's outputs into a session: definitions, values, deletions, as if the cell had run here."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass
+from typing import Any
+
+from mlnb.api.merge import bind
+from mlnb.api.outputs import Pulled, pull
+from mlnb.api.run import Run
+from mlnb.errors import RunFailed
+from mlnb.node.tracebacks import where
+from mlnb.task import Task
+
+
+def deliver(run: Run, namespace: dict[str, Any], names: set[str] | None = None) -> Pulled:
+    """Bind a succeeded run's outputs in ``namespace``.
+
+    Parameters
+    ----------
+    names
+        those of the task's outputs that are still the run's to give (others have got a newer value meanwhile);
+        ``None`` for all.
+
+    Returns
+    -------
+    Pulled
+        what came, with a note for everything that could not come back.
+
+    Raises
+    ------
+    RunFailed
+        if the run did not succeed.
+    NotTrusted
+        if someone else could have written its files.
+    """
+    seen = run.observe()
+    if seen.state != "succeeded":
+        raise RunFailed(f"{run.name} ({run.id}) is {seen.state}: {seen.reason or 'it has not ended yet'}")
+    own = [one for one in definitions(run.task) if names is None or set(one.names) & names]
+    late = [
+        one for one in own if one.define(namespace) is not None
+    ]  # perhaps for want of a value that comes below
+    pulled = pull(run, namespace, in_place=run.labels is not None)
+    defined = {name for one in own for name in one.names}
+    for name in list(pulled.values):
+        if name in defined or (names is not None and name in run.task.outputs and name not in names):
+            del pulled.values[name]
+    bind(namespace, pulled.values, pulled.kept)
+    for name in pulled.deleted:
+        if names is None or name in names:
+            namespace.pop(name, None)
+    pulled.notes[:] = [note for note in pulled.notes if note.split(" ", 1)[0] not in defined]
+    for one in late:
+        error = one.define(namespace)
+        if error is not None:
+            pulled.notes.append(f"{', '.join(one.names)} could not be defined here: {error}")
+    return pulled
+
+
+@dataclass(frozen=True)
+class Definition:
+    """An import, function, class or named lambda at the cell's top level."""
+
+    names: tuple[str, ...]
+    node: ast.stmt
+    filename: str
+
+    def define(self, namespace: dict[str, Any]) -> str | None:
+        """Run it in ``namespace``; the error in words if it fails."""
+        try:
+            exec(compile(ast.Module([self.node], []), self.filename, "exec", dont_inherit=True), namespace)  # noqa: S102
+        except Exception as error:  # noqa: BLE001 - the cell's own code
+            return f"{type(error).__name__}: {error}"
+        return None
+
+
+def definitions(task: Task) -> list[Definition]:
+    """What a task's cell defines and imports, in order, with the cell's own line numbers."""
+    if not task.interactive or not task.segments:
+        return []
+    cell = task.segments[-1]
+    found = []
+    for node in ast.parse(task.script).body:
+        names = _defines(node)
+        if node.lineno < cell.start or not names:
+            continue
+        place = where(task.segments, node.lineno) or (cell.source, node.lineno)
+        ast.increment_lineno(node, place[1] - node.lineno)
+        found.append(Definition(names, node, f"<{place[0]}>"))
+    return found
+
+
+def _defines(node: ast.stmt) -> tuple[str, ...]:
+    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+        return (node.name,)
+    if isinstance(node, (ast.Import, ast.ImportFrom)):
+        return tuple(alias.asname or alias.name.split(".")[0] for alias in node.names)
+    if isinstance(node, ast.Assign) and isinstance(node.value, ast.Lambda):
+        return tuple(target.id for target in node.targets if isinstance(target, ast.Name))
+    return ()

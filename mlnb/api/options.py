@@ -1,0 +1,201 @@
+"""The options of a run: one table for the magic, the command line, help and completion.
+
+What can't be used is refused with one line that names the option, what was given, what is allowed and the nearest.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from mlnb.api.submit import check_name
+from mlnb.api.units import parse_size, parse_time
+from mlnb.errors import UsageError
+from mlnb.task import Resources
+
+
+def _count(text: str) -> int:
+    if not re.fullmatch(r"\d+", text) or int(text) < 1:
+        raise ValueError("a whole number from 1")
+    return int(text)
+
+
+def _number(text: str) -> int:
+    if not re.fullmatch(r"\d+", text):
+        raise ValueError("a whole number from 0")
+    return int(text)
+
+
+def _seed(text: str) -> int:
+    if not re.fullmatch(r"\d+", text) or int(text) >= 2**63:
+        raise ValueError("a whole number from 0 to 2^63 - 1")
+    return int(text)
+
+
+def _choice(*allowed: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in allowed:
+            raise ValueError(_nearest(text, allowed))
+        return text
+
+    return parse
+
+
+def _nearest(text: str, allowed: Sequence[str]) -> str:
+    near = difflib.get_close_matches(text, allowed, 1)
+    return f"{' or '.join(allowed)}" + (f"; did you mean {near[0]}?" if near else "")
+
+
+def _variable(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        raise ValueError("NAME or NAME=value")
+    if equals:
+        return name, value
+    if name not in os.environ:
+        raise ValueError(f"NAME=value, since {name} is not set in this session")
+    return name, os.environ[name]
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option: how it is written, what it takes, what it means.
+
+    ``parse`` is ``None`` for a switch; ``many`` lets it be given again.
+    """
+
+    flag: str
+    help: str
+    parse: Callable[[str], Any] | None = None
+    metavar: str = ""
+    many: bool = False
+
+    @property
+    def key(self) -> str:
+        """Its attribute in :class:`Options`."""
+        return {"--in": "include", "--out": "outputs"}.get(self.flag, self.flag.lstrip("-").replace("-", "_"))
+
+
+OPTIONS = (
+    Option("--gpus", "GPUs on each node; a rank for each. Default: one where the target has any", _number, "N"),
+    Option("--ranks", "training processes on each node. Default: one for each GPU, one without", _count, "N"),
+    Option("--cpus", "cores for each rank", _count, "N"),
+    Option("--memory", "memory on each node, as in 16GB; a run that takes more is ended", parse_size, "SIZE"),
+    Option("--time", "how long it may run, as in 30m or 2h", parse_time, "TIME"),
+    Option("--on", "the target that it runs on", str, "TARGET"),
+    Option(
+        "--in", "ship this name of the session (a credential too) or this file or folder", str, "NAME|PATH", True
+    ),
+    Option("--out", "bring back this name; default: what the cell binds or changes", str, "NAME", True),
+    Option("--name", "the run's name, as in mlnb.runs['NAME']", check_name, "NAME"),
+    Option(
+        "--seed", "seed of random, numpy and torch; default: drawn from the session's torch generator", _seed, "N"
+    ),
+    Option(
+        "--env",
+        "an environment variable for the ranks; its value is written nowhere",
+        _variable,
+        "NAME[=VALUE]",
+        True,
+    ),
+    Option(
+        "--parallel", "what several ranks of a plain loop do: auto or none", _choice("auto", "none"), "auto|none"
+    ),
+    Option("--resume", "go on from the newest checkpoint of this run (see mlnb.epochs)", str, "RUN"),
+    Option("--wait", "return when the run has ended"),
+    Option("--dry-run", "show the plan and the script; submit nothing, write nothing"),
+)
+
+_BY_FLAG = {option.flag: option for option in OPTIONS}
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options as parsed; ``None`` means not given."""
+
+    gpus: int | None = None
+    ranks: int | None = None
+    cpus: int | None = None
+    memory: int | None = None
+    time: int | None = None
+    on: str | None = None
+    include: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    name: str | None = None
+    seed: int | None = None
+    env: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    parallel: str = "auto"
+    resume: str | None = None
+    wait: bool = False
+    dry_run: bool = False
+
+    def resources(self, gpus_there: int = 0) -> Resources:
+        """What is asked for, with one rank a GPU where nothing else was said."""
+        gpus = min(1, gpus_there) if self.gpus is None else self.gpus
+        ranks = self.ranks or max(1, gpus)
+        return Resources(1, ranks, gpus, self.cpus, self.memory, self.time)
+
+
+def parse(line: str, defaults: Options | None = None) -> Options:
+    """Parse the rest of a ``%%train`` line.
+
+    Raises
+    ------
+    UsageError
+        for anything that isn't an option or a value it takes.
+    """
+    try:
+        words = shlex.split(line, comments=True)
+    except ValueError as error:
+        raise UsageError(f"%%train {line.strip()}: {error}; quote values with spaces like 'this'") from None
+    return parse_words(words, defaults)
+
+
+def parse_words(words: Sequence[str], defaults: Options | None = None) -> Options:
+    """Parse options that are split into words already; see :func:`parse`."""
+    given: dict[str, Any] = {}
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        flag, equals, value = word.partition("=")
+        option = _BY_FLAG.get(flag)
+        if option is None:
+            raise UsageError(f"{flag}: not an option; {_suggest(flag)}")
+        if option.key in given and not option.many:
+            raise UsageError(f"{flag} is given twice")
+        if option.parse is None:
+            if equals:
+                raise UsageError(f"{word}: {flag} takes no value")
+            given[option.key] = True
+            continue
+        if not equals:
+            if not rest or rest[0] in _BY_FLAG:
+                raise UsageError(f"{flag} needs a value: {flag} {option.metavar} ({option.help})")
+            value = rest.pop(0)
+        parsed = _value(option, value)
+        given[option.key] = (*given.get(option.key, ()), parsed) if option.many else parsed
+    return replace(defaults or Options(), **given)
+
+
+def _value(option: Option, text: str) -> Any:
+    try:
+        return option.parse(text) if option.parse else text
+    except ValueError as error:
+        shown = text.partition("=")[0] if option.flag == "--env" else text  # a value may be a secret
+        raise UsageError(f"{option.flag} {shown}: {option.flag} takes {error}") from None
+
+
+def _suggest(flag: str) -> str:
+    near = difflib.get_close_matches(flag if flag.startswith("--") else f"--{flag}", _BY_FLAG, 1, 0.5)
+    return f"did you mean {near[0]}?" if near else "options are " + " ".join(_BY_FLAG)
+
+
+def help_text(options: Sequence[Option] = OPTIONS) -> str:
+    """The options, a line each, for ``%%train?`` and ``mlnb run --help``."""
+    width = max(len(f"{option.flag} {option.metavar}") for option in options)
+    return "\n".join(f"  {f'{option.flag} {option.metavar}':<{width}}  {option.help}" for option in options)

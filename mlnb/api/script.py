@@ -1,0 +1,71 @@
+"""An unmodified script as a task: the script, its arguments, and the local modules that it imports."""
+
+from __future__ import annotations
+
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import mlnb
+from mlnb.api.options import Options
+from mlnb.api.store import Content
+from mlnb.capture.modules import LocalModules, imported_roots
+from mlnb.errors import UsageError
+from mlnb.targets import Offer
+from mlnb.task import Segment, Task
+
+
+def script_task(path: Path, argv: list[str], options: Options, offer: Offer) -> tuple[Task, dict[str, Content]]:
+    """The task of ``mlnb run path argv``.
+
+    Raises
+    ------
+    UsageError
+        if ``path`` is no Python script that can be read.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise UsageError(f"mlnb run {path}: can't read it: {reason}") from None
+    try:
+        compile(text, str(path), "exec", dont_inherit=True)
+    except SyntaxError as error:
+        raise UsageError(f"mlnb run {path}: line {error.lineno}: {error.msg}") from None
+    contents = _modules(path)
+    task = Task(
+        script=text,
+        argv=tuple(argv),
+        segments=(Segment(1, text.count("\n") + 1, path.name, 1),),
+        resources=offer.resources,
+        environment={
+            "python": sys.version.split()[0],
+            "torch": _torch(),
+            "mlnb": mlnb.__version__,
+            "env": sorted(name for name, _ in options.env),
+            "file": str(path.resolve()),
+        },
+        seed=options.seed,
+        parallel=options.parallel,
+    )
+    return task, contents
+
+
+def _modules(path: Path) -> dict[str, Content]:
+    """Local modules that the script imports, as the script itself would find them."""
+    folder = str(path.parent.resolve())
+    sys.path.insert(0, folder)
+    try:
+        local = LocalModules(path.parent.resolve())
+        for root in sorted(imported_roots(path, path.stat().st_mtime_ns)):
+            local.need(root)
+    finally:
+        sys.path.remove(folder)
+    return dict(local.contents)
+
+
+def _torch() -> str | None:
+    try:
+        return metadata.version("torch")
+    except metadata.PackageNotFoundError:
+        return None

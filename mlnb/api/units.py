@@ -1,0 +1,70 @@
+"""Sizes and times as people write them."""
+
+from __future__ import annotations
+
+import re
+
+_SIZES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+_BINARY = {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+_TIMES = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def parse_size(text: str) -> int:
+    """Bytes: ``24GB``, ``1.5 GiB``, ``500M``; a bare number is bytes.
+
+    Raises
+    ------
+    ValueError
+        saying what is allowed.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?\s*", text, re.IGNORECASE)
+    if not match or float(match[1]) == 0:
+        raise ValueError("a size like 24GB, 1.5GiB or 500M")
+    unit = (match[2] or "").lower()
+    return int(float(match[1]) * (_BINARY.get(unit) or _SIZES[unit]))
+
+
+def parse_time(text: str) -> int:
+    """Seconds: ``90s``, ``30m``, ``2h``, ``1h30m``, ``1d``, ``02:30:00``, ``1-12:00:00``; a bare number is minutes.
+
+    Raises
+    ------
+    ValueError
+        saying what is allowed.
+    """
+    text = text.strip().lower()
+    clock = re.fullmatch(r"(?:(\d+)-)?(\d+):(\d{1,2})(?::(\d{1,2}))?", text)
+    parts = re.fullmatch(r"(?:(\d+)d)?\s*(?:(\d+)h)?\s*(?:(\d+)m(?:in)?)?\s*(?:(\d+)s)?", text)
+    seconds = 0
+    if clock:
+        days, first, second, third = (int(part or 0) for part in clock.groups())
+        inner = first * 3600 + second * 60 + third if clock[4] is not None or clock[1] else first * 60 + second
+        seconds = days * 86400 + inner
+    elif re.fullmatch(r"\d+", text):
+        seconds = int(text) * 60
+    elif parts:
+        days, hours, minutes, rest = (int(part or 0) for part in parts.groups())
+        seconds = days * 86400 + hours * 3600 + minutes * 60 + rest
+    if seconds == 0:
+        raise ValueError("a time like 90s, 30m, 2h, 1h30m or 02:30:00")
+    return seconds
+
+
+def say_size(count: float) -> str:
+    """Bytes in words: ``1.5 GB`` (powers of 1000)."""
+    from mlnb.node.tracebacks import size
+
+    return size(count)
+
+
+def say_time(seconds: float) -> str:
+    """Seconds in words: ``1 h 30 min``, ``12 s``, ``0.4 s``."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if minutes < 10 and rest else f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if minutes else f"{hours} h"

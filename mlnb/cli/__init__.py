@@ -1,0 +1,175 @@
+"""The command line: ``mlnb run | runs | show | logs | cancel | doctor``.
+
+Every command has ``--json``. Exit codes: 0 done, 1 the run failed, 2 bad use.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mlnb import __version__
+from mlnb.errors import MlnbError, UsageError
+
+BAD_USE = 2
+
+
+class _Group(click.Group):
+    """Commands whose errors are one line."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run a command; exit with the code that its ending has."""
+        kwargs["standalone_mode"] = False
+        try:
+            code = super().main(*args, **kwargs)
+            sys.exit(code if isinstance(code, int) else 0)
+        except click.exceptions.Abort:
+            click.echo("mlnb: interrupted", err=True)
+            sys.exit(130)
+        except click.ClickException as error:
+            click.echo(f"mlnb: {error.format_message()}", err=True)
+            sys.exit(BAD_USE)
+        except UsageError as error:
+            click.echo(f"mlnb: {error}", err=True)
+            sys.exit(BAD_USE)
+        except MlnbError as error:
+            click.echo(f"mlnb: {error}", err=True)
+            sys.exit(1)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="mlnb")
+def main() -> None:
+    """Run training jobs and look after them."""
+
+
+def echo_json(value: Any) -> None:
+    """Print ``value`` as JSON."""
+    click.echo(json.dumps(value, indent=1))
+
+
+as_json = click.option("--json", "as_json", is_flag=True, help="print JSON")
+
+
+@main.command(
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False, "help_option_names": []}
+)
+@click.argument("words", nargs=-1, type=click.UNPROCESSED)
+def run(words: tuple[str, ...]) -> int:
+    """Run a script: mlnb run [options] script.py [-- args].
+
+    Follows what rank 0 prints until the run ends; with --detach it returns at once. See mlnb run --help.
+    """
+    from mlnb.cli.run import run_script
+
+    return run_script(words)
+
+
+@main.command()
+@click.option("-n", "--number", default=20, show_default=True, type=click.IntRange(1), help="how many")
+@as_json
+def runs(number: int, as_json: bool) -> None:
+    """List runs, newest first."""
+    from mlnb.api import runs as all_runs
+    from mlnb.notebook.table import text_table
+
+    found = all_runs.observed(number)
+    if as_json:
+        echo_json([one.to_json() for one in found])
+    else:
+        click.echo(text_table(found))
+
+
+@main.command()
+@click.argument("name")
+@as_json
+def show(name: str, as_json: bool) -> None:
+    """Show one run, by name (the newest) or id."""
+    from mlnb.api import runs as all_runs
+    from mlnb.notebook.view import line
+
+    found = all_runs[name]
+    if as_json:
+        echo_json(found.to_json())
+        return
+    data = found.to_json()
+    click.echo(line(found))
+    click.echo(
+        f"  id        {data['id']}\n  dir       {data['dir']}\n  target    {data['target']}\n  attempts  {data['attempts']}"
+    )
+    for note in data["notes"]:
+        click.echo(f"  note      {note}")
+    for metric, last in data["metrics"].items():
+        click.echo(f"  {metric:<9} {last['value']} at step {last['step']} ({last['count']} values)")
+    if data["error"]:
+        click.echo(data["error"]["text"].rstrip())
+
+
+@main.command()
+@click.argument("name")
+@click.option("-f", "--follow", is_flag=True, help="go on until the run ends")
+@click.option("--rank", default=0, show_default=True, type=click.IntRange(0), help="which rank's")
+@as_json
+def logs(name: str, follow: bool, rank: int, as_json: bool) -> int:
+    """Print what a rank has printed."""
+    from mlnb.api import runs as all_runs
+    from mlnb.api.run import lines
+
+    found = all_runs[name]
+    if as_json:
+        if follow:
+            found.wait()
+        echo_json({"id": found.id, "rank": rank, "out": found.logs(rank, "out"), "err": found.logs(rank, "err")})
+    elif follow:
+        found.logs(rank)  # refuses a rank that there isn't
+        for text in lines(found, rank):
+            click.echo(text, nl=False)
+    else:
+        click.echo(found.logs(rank), nl=False)
+    return int(follow and found.state != "succeeded")
+
+
+@main.command()
+@click.argument("names", nargs=-1, required=True)
+@as_json
+def cancel(names: tuple[str, ...], as_json: bool) -> None:
+    """End runs: SIGTERM, time for a checkpoint, SIGKILL. Returns when they are gone."""
+    from mlnb.api import runs as all_runs
+
+    found = [all_runs[name] for name in names]
+    for one in found:
+        before = one.state
+        one.cancel()
+        if not as_json:
+            click.echo(
+                f"{one.name} ({one.id}): {one.state}"
+                + (f", as before: it was {before}" if before == one.state else "")
+            )
+    if as_json:
+        echo_json([one.to_json() for one in found])
+
+
+@main.command()
+@click.argument("name", default="local")
+@as_json
+def doctor(name: str, as_json: bool) -> int:
+    """Check, line by line, what works on a target."""
+    from mlnb.cli.doctor import checks
+
+    results = list(checks(name, None if as_json else _say))
+    if as_json:
+        echo_json([{"check": one.name, "ok": one.ok, "found": one.found} for one in results])
+    return int(not all(one.ok for one in results))
+
+
+def _say(name: str, ok: bool, found: str) -> None:
+    click.echo(f"{'ok  ' if ok else 'FAIL'}  {name:<24} {found}")
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path.cwd()))
+    main()

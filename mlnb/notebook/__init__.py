@@ -1,0 +1,34 @@
+"""What people touch in a notebook: ``%load_ext mlnb`` brings ``%%train``, ``%runs`` and the waiting for results."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from typing import Any
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """Set up a kernel: ``%load_ext mlnb``. Doing it twice does nothing more."""
+    from mlnb.notebook import complete, pending
+    from mlnb.notebook.magics import TrainMagics
+    from mlnb.notebook.view import Views
+
+    if pending.current is not None and any(isinstance(t, pending.Waiter) for t in shell.ast_transformers):
+        return
+    views = Views()
+    pending.current = pending.Pending(shell, views)
+    shell.register_magics(TrainMagics(shell, views, pending.current, parent=shell))
+    shell.ast_transformers.append(pending.Waiter(pending.current))
+    complete.install(shell)
+    threading.Thread(target=_warm, name="mlnb-warm", daemon=True).start()
+
+
+def _warm() -> None:
+    """Have a warm parent ready before the first ``%%train``; without one runs only start slower."""
+    from mlnb.errors import MlnbError
+    from mlnb.targets import target
+    from mlnb.targets.warm import start
+
+    with contextlib.suppress(OSError, MlnbError):
+        if getattr(target(), "prewarm", False):
+            start()

@@ -1,0 +1,188 @@
+"""``%%train``, ``%runs``: what a person types."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
+from IPython.display import display
+from traitlets import Bool, Int, Unicode
+from traitlets.config import Configurable
+
+import mlnb
+from mlnb.api import Run, runs
+from mlnb.api.options import Options, help_text, parse
+from mlnb.api.submit import resume, submit
+from mlnb.capture import Captured, Session, capture
+from mlnb.errors import UsageError
+from mlnb.notebook.pending import Owed, Pending
+from mlnb.notebook.plan import plan
+from mlnb.notebook.table import show_runs
+from mlnb.notebook.view import Views
+from mlnb.targets import Offer, Target, target
+from mlnb.task import Task
+
+
+@magics_class
+class TrainMagics(Magics):
+    """The magics; their defaults are traits, as in ``c.TrainMagics.gpus = 4``."""
+
+    gpus = Int(-1, help="default of --gpus; -1 leaves it to the target").tag(config=True)
+    ranks = Int(0, help="default of --ranks; 0 is one for each GPU").tag(config=True)
+    cpus = Int(0, help="default of --cpus; 0 leaves it to the target").tag(config=True)
+    memory = Unicode("", help="default of --memory").tag(config=True)
+    time = Unicode("", help="default of --time").tag(config=True)
+    on = Unicode("", help="default of --on").tag(config=True)
+    wait = Bool(False, help="whether %%train waits for the run's end").tag(config=True)  # noqa: FBT003
+
+    def __init__(self, shell: Any, views: Views, pending: Pending, parent: Configurable | None = None) -> None:
+        super().__init__(shell, parent=parent)
+        self._views, self._pending = views, pending
+        self._planned = False
+
+    def _defaults(self) -> Options:
+        words = []
+        for name in ("memory", "time", "on"):
+            if getattr(self, name):
+                words += [f"--{name}", getattr(self, name)]
+        options = parse(" ".join(words))
+        return replace(
+            options,
+            gpus=self.gpus if self.gpus >= 0 else None,
+            ranks=self.ranks or None,
+            cpus=self.cpus or None,
+            wait=self.wait,
+        )
+
+    @no_var_expand
+    @cell_magic
+    def train(self, line: str, cell: str) -> None:
+        """Run this cell as a training job."""
+        options = parse(line, self._defaults())
+        place = target(options.on)
+        offer = place.offer(options.resources(len(place.resources().get("gpus", ()))))
+        self._pending.collect(self._pending.read_by(self.shell.transform_cell(cell)))
+        self._pending.collect_finished()
+        captured = capture(
+            cell,
+            self._session(),
+            label=f"cell [{self.shell.execution_count}]",
+            include=options.include,
+            outputs=options.outputs,
+        )
+        task = self._task(captured, options, offer)
+        words = plan(captured, task, place, offer)
+        if options.dry_run:
+            print(f"{words}\n\n{task.script}")  # noqa: T201 - what was asked for
+            return
+        run = self._start(task, captured, options, place, offer)
+        if not self._planned:
+            self._planned = True
+            display({"text/plain": words}, raw=True)
+        self._views.show(run, words)
+        names = {*captured.outputs, *captured.deletes}
+        self._pending.add(Owed(run, names))
+        if options.wait:
+            self._pending.collect(names)
+
+    train.__doc__ = f"""Run this cell as a training job: %%train [options]
+
+The cell, and what it needs of the session, run in another process (with --on, on another machine). The cell returns
+at once; a later cell that reads one of its results waits for it. When the run has succeeded, the session is as if the
+cell had run here.
+
+Options:
+{help_text()}
+
+Sizes: 24GB, 1.5GiB, 500M. Times: 90s, 30m, 2h, 1h30m, 02:30:00; a bare number is minutes.
+"""
+
+    @line_magic
+    def runs(self, line: str) -> None:
+        """Show runs, newest first: %runs [N] (20 without N), or one run: %runs NAME."""
+        show_runs(line.strip(), self._views)
+
+    def _session(self) -> Session:
+        shell = self.shell
+        return Session(
+            namespace=shell.user_ns,
+            hidden=shell.user_ns_hidden,
+            history=list(shell.history_manager.input_hist_parsed),
+            cwd=Path.cwd(),
+            transform=shell.transform_cell,
+        )
+
+    def _task(self, captured: Captured, options: Options, offer: Offer) -> Task:
+        return Task(
+            script=captured.script,
+            segments=captured.segments,
+            outputs=(*captured.outputs, *captured.deletes),
+            inputs=captured.inputs,
+            resources=offer.resources,
+            environment={
+                "python": sys.version.split()[0],
+                "torch": _version("torch"),
+                "mlnb": mlnb.__version__,
+                "env": sorted(name for name, _ in options.env),
+            },
+            seed=_seed(advance=not options.dry_run) if options.seed is None else options.seed,
+            parallel=options.parallel,
+            interactive=True,
+        )
+
+    def _start(self, task: Task, captured: Captured, options: Options, place: Target, offer: Offer) -> Run:
+        about: dict[str, Any] = {"cell": self.shell.execution_count}
+        env = dict(options.env)
+        contents = captured.finish()
+        if options.resume is not None:
+            earlier = runs[options.resume]
+            if not earlier.done:
+                raise UsageError(
+                    f"--resume {options.resume}: that run is {earlier.state}; wait for it or cancel it first"
+                )
+            if not earlier.checkpoints():
+                raise UsageError(
+                    f"--resume {options.resume}: that run has no checkpoint; mlnb.epochs(...) makes them"
+                )
+            if same_work(earlier.task, task, {path: one.digest() for path, one in contents.items()}):
+                resume(earlier.directory, place, env)
+                earlier.labels = captured.labels
+                return earlier
+            about["resume"] = str(earlier.directory.checkpoints)
+        name = options.name or f"train-{self.shell.execution_count}"
+        run = Run(submit(task, contents, place, offer, name=name, env=env, about=about))
+        run.labels = captured.labels
+        return runs.add(run)
+
+
+def same_work(old: Task, new: Task, digests: dict[str, str]) -> bool:
+    """Whether a task is the same but for its resources, seed and environment: then it is the same run's to go on."""
+    return (old.script, old.argv, {file.path: file.digest for file in old.files}) == (
+        new.script,
+        new.argv,
+        digests,
+    )
+
+
+def _seed(*, advance: bool) -> int:
+    """A seed drawn from the session's torch generator, so that ``torch.manual_seed`` above the cell counts."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return secrets.randbelow(2**31)
+    state = torch.get_rng_state()
+    drawn = int(torch.randint(2**31 - 1, (1,)).item())
+    if not advance:
+        torch.set_rng_state(state)
+    return drawn
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,204 @@
+"""What stands under the cell: one line that follows the run, and at its end the curve as a picture.
+
+It is a view of a run id: everything in it is read from the run directory, and another process shows the same.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import html
+import threading
+import time
+from typing import Any
+
+from mlnb.api import Run
+from mlnb.api.history import Series
+from mlnb.api.state import observe
+from mlnb.api.units import say_size, say_time
+from mlnb.api.decimate import decimate
+from mlnb.rundir import FINAL
+
+MIME = "application/vnd.mlnb.run+json"
+
+_COLOURS = {
+    "pending": "#8a6d00",
+    "starting": "#8a6d00",
+    "running": "#1565c0",
+    "succeeded": "#2e7d32",
+    "failed": "#c62828",
+    "cancelled": "#6d6d6d",
+    "lost": "#c62828",
+}
+
+
+def line(run: Run, series: dict[str, Series] | None = None) -> str:
+    """One sentence: name, state, why, step, newest metrics, pace, usage."""
+    seen = run.observe()
+    series = run.series() if series is None else series
+    parts = [f"{run.name}: {seen.state}"]
+    if seen.reason:
+        parts.append(seen.reason)
+    parts += _numbers(series)
+    usage = run.phase.usage
+    if seen.state == "running" and usage and usage.get("memory"):
+        cpu = f"{usage['cpu']:.1f} cores, " if usage.get("cpu") is not None else ""
+        parts.append(f"{cpu}{say_size(usage['memory'])}")
+        parts += [
+            f"GPU {gpu['gpu']} {gpu['utilisation']} %"
+            for gpu in usage.get("gpus") or ()
+            if gpu.get("utilisation") is not None
+        ]
+    seconds = (seen.result or {}).get("seconds")
+    if seconds is not None:
+        parts.append(f"took {say_time(seconds)}")
+    return " · ".join(parts)
+
+
+def _numbers(series: dict[str, Series]) -> list[str]:
+    shown = []
+    loss = series.get("loss")
+    longest = max(series.values(), key=len, default=None)
+    if longest is not None:
+        shown.append(f"step {int(longest.step[-1])}")
+    if loss is not None:
+        shown.append(f"loss {loss.value[-1]:.4g}")
+    for name in [name for name in series if name not in ("loss", "step_time", "samples_per_s")][:3]:
+        shown.append(f"{name} {series[name].value[-1]:.4g}")
+    if "step_time" in series:
+        shown.append(f"{series['step_time'].value[-1] * 1000:.3g} ms a step")
+    if "samples_per_s" in series:
+        shown.append(f"{series['samples_per_s'].value[-1]:.0f} samples/s")
+    return shown
+
+
+def bundle(run: Run, plan: str = "", *, final: bool = False) -> dict[str, Any]:
+    """The output's MIME bundle: data for our renderer, HTML and text for the others, a picture at the end."""
+    series = run.series()
+    seen = run.observe()
+    text = line(run, series)
+    notes = list((seen.result or {}).get("notes", ()))
+    error = (seen.result or {}).get("error") or {}
+    data: dict[str, Any] = {
+        "version": 1,
+        "id": run.id,
+        "name": run.name,
+        "state": seen.state,
+        "reason": seen.reason,
+        "line": text,
+        "metrics": {
+            name: _points(one) for name, one in series.items() if name not in ("step_time", "samples_per_s")
+        },
+    }
+    full = "\n".join(
+        [text, *(f"  note: {note}" for note in notes), *([error["text"].rstrip()] if error.get("text") else [])]
+    )
+    shown: dict[str, Any] = {MIME: data, "text/plain": full}
+    image = picture(series) if final else None
+    if image is not None:
+        shown["image/png"] = base64.b64encode(image).decode()
+    shown["text/html"] = _html(run, seen.state, text, notes, error.get("text", ""), plan, shown.get("image/png"))
+    return shown
+
+
+def _points(series: Series) -> dict[str, list[Any]]:
+    steps, values = decimate(series.step, series.value, 1000)
+    return {
+        "step": [int(step) for step in steps],
+        "value": [float(v) if v == v and abs(v) != float("inf") else _WORDS[str(float(v))] for v in values],  # noqa: PLR0124
+    }
+
+
+_WORDS = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
+
+
+def _html(run: Run, state: str, text: str, notes: list[str], error: str, plan: str, image: str | None) -> str:
+    rest = text.removeprefix(f"{run.name}: {state}")
+    parts = [
+        f'<div style="font-size:13px;line-height:1.5"><b>{html.escape(run.name)}</b> '
+        f'<span style="color:{_COLOURS[state]};font-weight:600">{state}</span>{html.escape(rest)}</div>'
+    ]
+    parts += [f'<div style="font-size:12px">note: {html.escape(note)}</div>' for note in notes]
+    if error:
+        parts.append(f'<pre style="font-size:12px">{html.escape(error)}</pre>')
+    if image:
+        parts.append(
+            f'<img alt="{html.escape(text)}" src="data:image/png;base64,{image}" style="max-width:520px">'
+        )
+    if plan:
+        parts.append(
+            f'<details style="font-size:12px"><summary>plan</summary><pre>{html.escape(plan)}</pre></details>'
+        )
+    return "\n".join(parts)
+
+
+def picture(series: dict[str, Series]) -> bytes | None:
+    """The loss (else the first metric) over steps as a PNG; ``None`` where nothing was logged."""
+    name = "loss" if "loss" in series else next(iter(series), None)
+    if name is None:
+        return None
+    import io
+
+    from matplotlib.figure import Figure
+
+    one = series[name]
+    steps, values = decimate(one.step, one.value, 1000)
+    figure = Figure(figsize=(5.2, 2.4), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    axes.plot(steps, values, linewidth=1.2, marker="o" if len(steps) < 3 else "")
+    axes.set(xlabel="step", ylabel=name)
+    axes.grid(visible=True, alpha=0.3)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    file = io.BytesIO()
+    figure.savefig(file, format="png")
+    return file.getvalue()
+
+
+class Views:
+    """The views of this kernel's runs, brought up to date by one thread."""
+
+    INTERVAL = 0.25
+
+    def __init__(self) -> None:
+        self._views: dict[str, tuple[Run, Any, str]] = {}
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._shown: dict[str, str] = {}
+
+    def show(self, run: Run, plan: str) -> None:
+        """Show ``run`` under the running cell and follow it."""
+        from IPython.display import display
+
+        handle = display(bundle(run, plan), raw=True, display_id=True)
+        with self._lock:
+            self._views[run.id] = (run, handle, plan)
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._follow, name="mlnb-views", daemon=True)
+                self._thread.start()
+
+    def refresh(self, run: Run) -> None:
+        """Bring the view of ``run`` up to date now."""
+        with self._lock:
+            self._refresh(run.id)
+
+    def _follow(self) -> None:
+        while self._views:
+            time.sleep(self.INTERVAL)
+            with self._lock, contextlib.suppress(OSError):
+                active = [view[0] for view in self._views.values()]
+                for run, seen in zip(active, observe([run.watched for run in active]), strict=True):
+                    run.take(seen)
+                    self._refresh(run.id)
+
+    def _refresh(self, run_id: str) -> None:
+        if run_id not in self._views:
+            return
+        run, handle, plan = self._views[run_id]
+        final = run.state in FINAL
+        shown = bundle(run, plan, final=final)
+        if final:
+            del self._views[run_id]
+        if handle is not None and self._shown.get(run_id) != shown["text/html"]:
+            self._shown[run_id] = shown["text/html"]
+            handle.update(shown, raw=True)

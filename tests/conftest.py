@@ -1,0 +1,57 @@
+"""What all tests share: a runs' root of each test's own, and one warm parent for the whole session."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from mlnb.api import Run, runs
+from mlnb.api.submit import submit
+from mlnb.targets import target, warm
+from mlnb.task import Resources, Task
+
+
+@pytest.fixture(scope="session", autouse=True)
+def runtime() -> Iterator[Path]:
+    """Sockets and locks of this test session (in a short path: Unix sockets take 107 characters)."""
+    folder = Path(tempfile.mkdtemp(prefix="mlnb-"))
+    os.environ["MLNB_RUNTIME"] = str(folder)
+    yield folder
+    warm.stop()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def runs_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The runs' root of this test."""
+    root = tmp_path / "runs"
+    monkeypatch.setenv("MLNB_RUNS", str(root))
+    return root
+
+
+Start = Callable[..., Run]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Submit a script to the local target; what still runs at the test's end is cancelled."""
+    started: list[Run] = []
+
+    def submitted(script: str, *, name: str = "test", ranks: int = 1, seed: int | None = 0, **more: object) -> Run:
+        env = more.pop("env", {})
+        asked = {key: more.pop(key) for key in ("cpus", "memory", "time") if key in more}
+        place = target()
+        offer = place.offer(Resources(ranks=ranks, **asked))  # type: ignore[arg-type]
+        task = Task(script=script, seed=seed, **more)  # type: ignore[arg-type]
+        run = runs.add(Run(submit(task, {}, place, offer, name=name, env=env)))  # type: ignore[arg-type]
+        started.append(run)
+        return run
+
+    yield submitted
+    for run in started:
+        run.cancel()
