@@ -1,0 +1,125 @@
+"""What travels with a run: bytes, files and live buffers, neither copied nor hashed before they are written."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+CHUNK = 16 * 1024 * 1024
+"""Bytes handled at a time."""
+
+
+class Content(Protocol):
+    """Something that becomes a file of the run directory."""
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+
+    def digest(self) -> str:
+        """SHA-256, as hexadecimal digits; computed when first asked for."""
+
+    def chunks(self) -> Iterator[bytes | memoryview]:
+        """The bytes, in pieces."""
+
+    def write(self, path: Path) -> None:
+        """Write the bytes to a new file ``path``."""
+
+
+class _Content:
+    """What kinds of content share."""
+
+    def chunks(self) -> Iterator[bytes | memoryview]:
+        raise NotImplementedError
+
+    @cached_property
+    def _digest(self) -> str:
+        found = hashlib.sha256()
+        for chunk in self.chunks():
+            found.update(chunk)
+        return found.hexdigest()
+
+    def digest(self) -> str:
+        """See :class:`Content`."""
+        return self._digest
+
+    def write(self, path: Path) -> None:
+        """See :class:`Content`."""
+        with path.open("xb") as file:
+            for chunk in self.chunks():
+                file.write(chunk)
+
+
+class Bytes(_Content):
+    """Bytes at hand."""
+
+    def __init__(self, data: bytes | str) -> None:
+        self._data = data.encode() if isinstance(data, str) else data
+
+    @property
+    def size(self) -> int:
+        """See :class:`Content`."""
+        return len(self._data)
+
+    def chunks(self) -> Iterator[bytes | memoryview]:
+        """See :class:`Content`."""
+        yield self._data
+
+
+class FileContent(_Content):
+    """A file of the session's machine."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @cached_property
+    def size(self) -> int:
+        """See :class:`Content`."""
+        return self.path.stat().st_size
+
+    def chunks(self) -> Iterator[bytes | memoryview]:
+        """See :class:`Content`."""
+        with self.path.open("rb") as file:
+            while chunk := file.read(CHUNK):
+                yield chunk
+
+
+class Buffer(_Content):
+    """Live memory of an array or a frame."""
+
+    def __init__(self, view: memoryview) -> None:
+        self._view = view.cast("B") if view.nbytes else memoryview(b"")
+
+    @property
+    def size(self) -> int:
+        """See :class:`Content`."""
+        return self._view.nbytes
+
+    def chunks(self) -> Iterator[bytes | memoryview]:
+        """See :class:`Content`."""
+        for start in range(0, self.size, CHUNK):
+            yield self._view[start : start + CHUNK]
+
+
+class Storage(_Content):
+    """A live tensor storage, on any device; one on a GPU is copied to the CPU piece by piece."""
+
+    def __init__(self, storage: Any) -> None:
+        self._storage = storage
+
+    @property
+    def size(self) -> int:
+        """See :class:`Content`."""
+        return int(self._storage.nbytes())
+
+    def chunks(self) -> Iterator[bytes | memoryview]:
+        """See :class:`Content`."""
+        from mlnb.node.objects import as_bytes
+
+        whole = as_bytes(self._storage)
+        for start in range(0, self.size, CHUNK):
+            piece: Any = whole[start : start + CHUNK].cpu().numpy()
+            yield memoryview(piece)

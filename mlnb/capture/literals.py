@@ -1,0 +1,191 @@
+"""Values as source: what a person would write for them."""
+
+from __future__ import annotations
+
+import builtins
+import enum
+import math
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import PosixPath, PurePosixPath, PureWindowsPath, WindowsPath
+from typing import Any
+
+LIMIT = 2048
+"""Characters up to which a value is written as source; longer ones are data."""
+
+MUTABLE = (list, dict, set, bytearray)
+"""Mutable types that can be written as source."""
+
+_PATHS = (PosixPath, WindowsPath, PurePosixPath, PureWindowsPath)
+
+
+@dataclass
+class Literal:
+    """A value as source.
+
+    Attributes
+    ----------
+    text
+        an expression.
+    names
+        names it uses, built-in ones too.
+    imports
+        import statements it needs.
+    parts
+        ``id`` of the mutable containers in it.
+    """
+
+    text: str
+    names: set[str] = field(default_factory=set)
+    imports: set[str] = field(default_factory=set)
+    parts: set[int] = field(default_factory=set)
+
+
+class _TooLong(Exception):
+    pass
+
+
+class _NotLiteral(Exception):
+    pass
+
+
+def literal(value: Any, name_of: Callable[[Any], str | None] = lambda _: None) -> Literal | None:
+    """Write ``value`` as an expression that makes an equal one.
+
+    Parameters
+    ----------
+    name_of
+        by which name the program knows a class, for members of enumerations; ``None`` for no such name.
+
+    Returns
+    -------
+    Literal or None
+        ``None`` if it can't be written, is longer than :data:`LIMIT`, or holds one container twice.
+    """
+    writer = _Writer(name_of)
+    try:
+        text = writer.write(value)
+    except (_NotLiteral, _TooLong):
+        return None
+    return Literal(text, writer.names, writer.imports, writer.parts)
+
+
+class _Writer:
+    def __init__(self, name_of: Callable[[Any], str | None]) -> None:
+        self._name_of = name_of
+        self._length = 0
+        self.names: set[str] = set()
+        self.imports: set[str] = set()
+        self.parts: set[int] = set()
+
+    def write(self, value: Any) -> str:
+        text = self._write(value)
+        self._length += len(text) if not isinstance(value, (tuple, frozenset, slice, *MUTABLE)) else 2
+        if self._length > LIMIT:
+            raise _TooLong
+        return text
+
+    def _write(self, value: Any) -> str:
+        kind = type(value)
+        if value is None or value is ... or kind is bool:
+            return repr(value)
+        if kind in (str, bytes, bytearray) and len(value) > LIMIT:
+            raise _TooLong
+        if kind is int:
+            if value.bit_length() > LIMIT:
+                raise _TooLong
+            return repr(value)
+        if kind is float:
+            return self._float(value)
+        if kind is complex:
+            return self._complex(value)
+        if kind in (str, bytes):
+            return repr(value)
+        if kind in (tuple, frozenset) or kind in MUTABLE:
+            return self._container(value)
+        if kind is range:
+            return repr(value) if self._uses("range") else ""
+        if kind is slice:
+            self._uses("slice")
+            return f"slice({self.write(value.start)}, {self.write(value.stop)}, {self.write(value.step)})"
+        if kind in _PATHS:
+            return self._path(value)
+        if isinstance(value, enum.Enum):
+            return self._member(value)
+        return self._torch(value)
+
+    def _uses(self, name: str) -> bool:
+        self.names.add(name)
+        return True
+
+    def _float(self, value: float) -> str:
+        if math.isfinite(value):
+            return repr(value)
+        if math.isnan(value) and math.copysign(1, value) < 0:
+            raise _NotLiteral
+        self._uses("float")
+        return f'float("{value}")'
+
+    def _complex(self, value: complex) -> str:
+        self._uses("complex")
+        return f"complex({self._float(value.real)}, {self._float(value.imag)})"
+
+    def _container(self, value: Any) -> str:
+        if len(value) > LIMIT:
+            raise _TooLong
+        kind = type(value)
+        if kind in MUTABLE:
+            if id(value) in self.parts:
+                raise _NotLiteral  # one container twice: writing it twice would make two of it
+            self.parts.add(id(value))
+        if kind is bytearray:
+            self._uses("bytearray")
+            return f"bytearray({bytes(value)!r})"
+        if kind is dict:
+            return "{" + ", ".join(f"{self.write(k)}: {self.write(v)}" for k, v in value.items()) + "}"
+        items = [self.write(item) for item in value]
+        if kind is list:
+            return f"[{', '.join(items)}]"
+        if kind is tuple:
+            return f"({', '.join(items)}{',' if len(items) == 1 else ''})"
+        items.sort()
+        if kind is set and items:
+            return f"{{{', '.join(items)}}}"
+        self._uses(kind.__name__)
+        return f"{kind.__name__}({{{', '.join(items)}}})" if items else f"{kind.__name__}()"
+
+    def _path(self, value: Any) -> str:
+        name = "Path" if type(value) in (PosixPath, WindowsPath) else type(value).__name__
+        self.imports.add(f"from pathlib import {name}")
+        self._uses(name)
+        return f"{name}({str(value)!r})"
+
+    def _member(self, value: enum.Enum) -> str:
+        kind = type(value)
+        name = self._name_of(kind)
+        if name is None or not value.name or kind.__members__.get(value.name) is not value:
+            raise _NotLiteral
+        self.names.add(name.split(".")[0])
+        return f"{name}.{value.name}"
+
+    def _torch(self, value: Any) -> str:
+        torch = sys.modules.get("torch")
+        if torch is None:
+            raise _NotLiteral
+        if type(value) is torch.device:
+            text = f"torch.device({str(value)!r})"
+        elif type(value) in (torch.dtype, torch.layout, torch.memory_format):
+            text = str(value)
+        elif type(value) is torch.Size:
+            text = f"torch.Size({self._container(tuple(value))})"
+        else:
+            raise _NotLiteral
+        self.imports.add("import torch")
+        self.names.add("torch")
+        return text
+
+
+def builtin_names(names: set[str]) -> set[str]:
+    """Those of ``names`` that Python itself defines."""
+    return names & vars(builtins).keys()

@@ -1,0 +1,206 @@
+"""Local modules: what lies beside the notebook or on the path, isn't installed, and therefore goes along."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib.util
+import os
+import site
+import sys
+import sysconfig
+import types
+from collections import deque
+from collections.abc import Collection, Iterator
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+
+from mlnb.capture import secrets
+from mlnb.capture.contents import Content, FileContent
+from mlnb.capture.sources import all_codes, code_key
+from mlnb.errors import CannotShip
+
+DATA_LIMIT = 1024 * 1024
+"""Bytes up to which a file of a package that isn't Python goes along."""
+
+_SKIPPED_FOLDERS = frozenset({"__pycache__", "node_modules", "site-packages", "dist-packages"})
+_SKIPPED_NAMES = frozenset(
+    {"credentials.json", "id_rsa", "id_ed25519", "secrets.json", "secrets.yaml", "secrets.toml"}
+)
+_SKIPPED_ENDINGS = (".pyc", ".pyo", ".pem", ".key", ".ipynb")
+
+
+class LocalModules:
+    """Collects the files of local modules, with those that they import themselves.
+
+    Parameters
+    ----------
+    cwd
+        the session's working directory.
+    allowed
+        modules whose source may hold credentials, since a person has named them.
+
+    Attributes
+    ----------
+    contents
+        path in the run directory → file.
+    found
+        names of the modules that go along, in the order in which they were found.
+    notes
+        what the person should know.
+    """
+
+    def __init__(self, cwd: Path, allowed: Collection[str] = ()) -> None:
+        self._cwd = cwd
+        self._allowed = set(allowed)
+        self._seen: set[str] = set()
+        self.contents: dict[str, Content] = {}
+        self.found: dict[str, int] = {}
+        self.notes: list[str] = []
+
+    def need(self, module: str) -> None:
+        """Take ``module`` along, if it is local, and the local modules that it leads to.
+
+        Raises
+        ------
+        CannotShip
+            if one of them holds what looks like a credential.
+        """
+        queue = deque([module.split(".")[0]])
+        while queue:
+            root = queue.popleft()
+            if root in self._seen:
+                continue
+            self._seen.add(root)
+            if not root or root in ("__main__", "mlnb", "builtins") or root in sys.stdlib_module_names:
+                continue
+            files = list(self._files(root))
+            for path, inside in files:
+                self.contents[f"modules/{inside}"] = FileContent(path)
+                if path.suffix == ".py":
+                    self._check(path, root)
+                    queue.extend(imported_roots(path, path.stat().st_mtime_ns))
+            if files:
+                self.found[root] = sum(path.stat().st_size for path, _ in files)
+                self._note_edits(root)
+
+    def _files(self, root: str) -> Iterator[tuple[Path, str]]:
+        """The files of the local module ``root`` and their paths below ``modules/``."""
+        module = sys.modules.get(root)
+        spec = getattr(module, "__spec__", None) if module is not None else _spec(root)
+        folders = list(getattr(module, "__path__", ())) or list(
+            getattr(spec, "submodule_search_locations", None) or ()
+        )
+        file = getattr(module, "__file__", None) or getattr(spec, "origin", None)
+        if folders:
+            for folder in folders:
+                if not self._installed(Path(folder)):
+                    yield from self._package(Path(folder), root)
+        elif file and Path(file).is_file() and not self._installed(Path(file)):
+            yield Path(file), Path(file).name
+
+    def _package(self, folder: Path, root: str) -> Iterator[tuple[Path, str]]:
+        for where, folders, names in os.walk(folder):
+            folders[:] = sorted(
+                name for name in folders if name not in _SKIPPED_FOLDERS and not name.startswith(".")
+            )
+            for name in sorted(names):
+                path = Path(where) / name
+                if name.startswith(".") or name in _SKIPPED_NAMES or name.endswith(_SKIPPED_ENDINGS):
+                    continue
+                if not path.is_file():
+                    continue
+                if path.suffix != ".py" and path.stat().st_size > DATA_LIMIT:
+                    self.notes.append(
+                        f"{path} is larger than 1 MB and stays here: name it with --in if it is needed"
+                    )
+                    continue
+                yield path, str(Path(root) / path.relative_to(folder))
+
+    def _installed(self, path: Path) -> bool:
+        path = path.resolve()
+        if {"site-packages", "dist-packages"} & set(path.parts):
+            return True
+        if any(path.is_relative_to(folder) for folder in _library_folders()):
+            return True
+        return path.is_relative_to(Path(sys.prefix).resolve()) and not path.is_relative_to(self._cwd.resolve())
+
+    def _check(self, path: Path, root: str) -> None:
+        if root in self._allowed or str(path) in self._allowed:
+            return
+        tree = _tree(path, path.stat().st_mtime_ns)
+        for what, line in secrets.in_source(tree) if tree else ():
+            raise CannotShip(
+                f"line {line} of {path} ({what}) looks like a credential, and the cell needs the module {root}. "
+                f"Read it from the environment there (--env NAME, os.environ['NAME']), or say --in {root}."
+            )
+
+    def _note_edits(self, root: str) -> None:
+        for name in sorted(name for name in sys.modules if name == root or name.startswith(root + ".")):
+            module = sys.modules[name]
+            file = getattr(module, "__file__", None)
+            if file and Path(file).is_file() and file.endswith(".py") and _edited(module, Path(file)):
+                self.notes.append(f"{Path(file).name} was edited since it was imported: it goes as it is now")
+
+
+@functools.lru_cache(maxsize=1)
+def _library_folders() -> list[Path]:
+    paths = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    paths += [*site.getsitepackages(), site.getusersitepackages()]
+    return [Path(path).resolve() for path in paths if path]
+
+
+def _spec(root: str) -> ModuleSpec | None:
+    try:
+        return importlib.util.find_spec(root)
+    except (ImportError, ValueError, AttributeError):
+        return None
+
+
+@functools.lru_cache(maxsize=512)
+def _tree(path: Path, _: int) -> ast.Module | None:
+    try:
+        return ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError):
+        return None
+
+
+@functools.lru_cache(maxsize=512)
+def imported_roots(path: Path, modified: int) -> frozenset[str]:
+    """The top-level modules that a file imports anywhere, in functions too."""
+    found = set()
+    tree = _tree(path, modified)
+    for node in ast.walk(tree) if tree else ():
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.split(".")[0])
+        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            name = getattr(node.func, "attr", getattr(node.func, "id", None))
+            if name in ("import_module", "__import__") and isinstance(node.args[0].value, str):
+                found.add(node.args[0].value.split(".")[0])
+    return frozenset(found)
+
+
+def _edited(module: types.ModuleType, path: Path) -> bool:
+    """Whether a loaded module's functions or constants differ from its file."""
+    tree = _tree(path, path.stat().st_mtime_ns)
+    if tree is None:
+        return True
+    keys = {code_key(code) for code in all_codes(compile(tree, str(path), "exec", dont_inherit=True))}
+    for value in vars(module).values():
+        owned = [value, *vars(value).values()] if isinstance(value, type) else [value]
+        for item in owned:
+            item = getattr(item, "__func__", item)
+            if (
+                isinstance(item, types.FunctionType)
+                and item.__code__.co_filename == str(path)
+                and code_key(item.__code__) not in keys
+            ):
+                return True
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
+            for target in node.targets:
+                if isinstance(target, ast.Name) and vars(module).get(target.id) != node.value.value:
+                    return True
+    return False

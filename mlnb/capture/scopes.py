@@ -1,0 +1,440 @@
+"""What a piece of code does to names that aren't its own: reads, bindings, changes in place.
+
+:class:`Walker` knows Python's expressions and statements; what a name's read or binding means is left to hooks.
+Here they say what a function's or a class's body does, whatever the order; ``mlnb.capture.flow`` follows it.
+"""
+
+# ruff: noqa: ARG002, D102, N815 - visit_X are ast.NodeVisitor's hooks: their names say all, not all read all
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from mlnb.capture import effects
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
+
+
+@dataclass
+class Facts:
+    """What code does to names outside of it.
+
+    Attributes
+    ----------
+    loads
+        names read when the code runs, with the first line that does.
+    later
+        names read by functions that it defines, when these are called.
+    stores, deletes
+        names it binds and unbinds.
+    changes
+        names whose value it changes by its syntax: ``x[0] = …``, ``x.a = …``, ``x += …``, ``x.add_(…)``.
+    touches
+        names whose value it may change: a method is called on it, it is passed as an argument.
+    chains
+        dotted names that it reads, as ``scipy.signal.firwin``.
+    aliases
+        ``(a, b)`` where changing ``a`` changes ``b``.
+    """
+
+    loads: dict[str, int] = field(default_factory=dict)
+    later: dict[str, int] = field(default_factory=dict)
+    stores: set[str] = field(default_factory=set)
+    deletes: set[str] = field(default_factory=set)
+    changes: set[str] = field(default_factory=set)
+    touches: set[str] = field(default_factory=set)
+    chains: set[str] = field(default_factory=set)
+    aliases: set[tuple[str, str]] = field(default_factory=set)
+
+    def spread(self) -> None:
+        """Carry changes over to what is known by another name."""
+        for known in (self.changes, self.touches):
+            while more := {b for a, b in self.aliases if a in known} - known:
+                known |= more
+
+    def without(self, local: set[str]) -> Facts:
+        """The facts about names other than ``local``."""
+        return Facts(
+            {name: line for name, line in self.loads.items() if name not in local},
+            {name: line for name, line in self.later.items() if name not in local},
+            self.stores - local,
+            self.deletes - local,
+            self.changes - local,
+            self.touches - local,
+            {chain for chain in self.chains if chain.split(".")[0] not in local},
+            {(a, b) for a, b in self.aliases if a not in local and b not in local},
+        )
+
+    def effects(self, other: Facts) -> None:
+        """Add what ``other`` changes."""
+        self.changes |= other.changes
+        self.touches |= other.touches
+        self.chains |= other.chains
+        self.aliases |= other.aliases
+
+
+def first(lines: dict[str, int], name: str, line: int) -> None:
+    """Note ``line`` as one that has ``name``, if it comes before the one known."""
+    lines[name] = min(line, lines.get(name, line))
+
+
+class Walker(ast.NodeVisitor):
+    """Visits code in the order in which it runs and tells of names by hooks.
+
+    Parameters
+    ----------
+    annotations
+        whether annotations are evaluated (they aren't under ``from __future__ import annotations``).
+    """
+
+    def __init__(self, annotations: bool = True) -> None:
+        self.facts = Facts()
+        self.annotations = annotations
+        self.in_function = False
+        self.type_parameters: set[str] = set()
+
+    # ---- hooks
+
+    def load(self, name: str, line: int) -> None:
+        """``name`` is read."""
+        first(self.facts.loads, name, line)
+
+    def store(self, name: str, line: int) -> None:
+        """``name`` is bound."""
+        self.facts.stores.add(name)
+
+    def delete(self, name: str, line: int) -> None:
+        """``name`` is unbound."""
+        self.facts.deletes.add(name)
+
+    def later(self, owner: str | None, facts: Facts) -> None:
+        """Code that runs later is defined: a function's body, known as ``owner``."""
+        for name, line in [*facts.loads.items(), *facts.later.items()]:
+            first(self.facts.later, name, line)
+        self.facts.stores |= facts.stores
+        self.facts.deletes |= facts.deletes
+        self.facts.effects(facts)
+
+    def inner(self, facts: Facts) -> None:
+        """Code with a scope of its own has run: a comprehension, a class's body."""
+        for name, line in facts.loads.items():
+            self.load(name, line)
+        self.facts.effects(facts)
+
+    # ---- expressions
+
+    def visit_Name(self, node: ast.Name) -> None:
+        if node.id in self.type_parameters:
+            return
+        if isinstance(node.ctx, ast.Load):
+            self.load(node.id, node.lineno)
+        elif isinstance(node.ctx, ast.Store):
+            self.store(node.id, node.lineno)
+        else:
+            self.load(node.id, node.lineno)
+            self.delete(node.id, node.lineno)
+
+    def visit_Attribute(self, node: ast.Attribute) -> None:
+        chain = effects.chain(node)
+        if chain:
+            self.facts.chains.add(chain)
+        if not isinstance(node.ctx, ast.Load):
+            self._change(node)
+        self.visit(node.value)
+
+    def visit_Subscript(self, node: ast.Subscript) -> None:
+        if not isinstance(node.ctx, ast.Load):
+            self._change(node)
+        self.generic_visit(node)
+
+    def visit_Call(self, node: ast.Call) -> None:
+        changes, touches = effects.of_call(node)
+        self.facts.changes |= changes
+        self.facts.touches |= touches
+        self.generic_visit(node)
+
+    def visit_NamedExpr(self, node: ast.NamedExpr) -> None:
+        self.visit(node.value)
+        self.alias(node.target, node.value)
+        self.visit(node.target)
+
+    def visit_Lambda(self, node: ast.Lambda) -> None:
+        self.signature(node.args)
+        self.later(None, function_facts(node, self.annotations))
+
+    def _comprehension(self, node: Comprehension) -> None:
+        self.visit(node.generators[0].iter)
+        walker = _Comprehension(self.annotations)
+        walker.in_function = self.in_function
+        for number, generator in enumerate(node.generators):
+            if number:
+                walker.visit(generator.iter)
+            walker.alias(generator.target, generator.iter)
+            walker.visit(generator.target)
+            for condition in generator.ifs:
+                walker.visit(condition)
+        for element in [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]:
+            walker.visit(element)
+        walker.facts.spread()
+        local = walker.facts.stores
+        self.inner(walker.facts.without(local))
+        self.later(None, Facts(loads=walker.facts.without(local).later))
+        for name in walker.bound:
+            self.perhaps_store(name, node.lineno)
+
+    visit_ListComp = visit_SetComp = visit_DictComp = visit_GeneratorExp = _comprehension
+
+    def perhaps_store(self, name: str, line: int) -> None:
+        """``name`` is bound, if the code runs at all."""
+        self.store(name, line)
+
+    # ---- statements
+
+    def visit_Assign(self, node: ast.Assign) -> None:
+        names = [target.id for target in node.targets if isinstance(target, ast.Name)]
+        if isinstance(node.value, ast.Lambda) and names:
+            self.signature(node.value.args)
+            for name in names:
+                self.later(name, function_facts(node.value, self.annotations))
+        else:
+            self.visit(node.value)
+        for target in node.targets:
+            self.alias(target, node.value)
+            self.visit(target)
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
+        if not self.in_function:  # a function's own annotations of variables are never evaluated
+            self.annotation(node.annotation)
+        if node.value:
+            self.visit(node.value)
+            self.alias(node.target, node.value)
+            self.visit(node.target)
+        elif not isinstance(node.target, ast.Name):
+            self.visit(node.target)
+
+    def visit_AugAssign(self, node: ast.AugAssign) -> None:
+        self._change(node.target)
+        if isinstance(node.target, ast.Name):
+            self.load(node.target.id, node.lineno)
+        self.visit(node.value)
+        self.visit(node.target)
+
+    def visit_Import(self, node: ast.Import) -> None:
+        self.imported(node)
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+        self.imported(node)
+
+    def imported(self, node: ast.Import | ast.ImportFrom) -> None:
+        """Bind what an import binds."""
+        for alias in node.names:
+            if alias.name != "*":
+                self.store(alias.asname or alias.name.split(".")[0], node.lineno)
+
+    def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
+        for decorator in node.decorator_list:
+            self.visit(decorator)
+        enclosing, self.type_parameters = self.type_parameters, self.type_parameters | type_parameters(node)
+        self.signature(node.args)
+        if node.returns:
+            self.annotation(node.returns)
+        self.type_parameters = enclosing
+        self.later(node.name, function_facts(node, self.annotations))
+        self.store(node.name, node.lineno)
+
+    visit_AsyncFunctionDef = visit_FunctionDef
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> None:
+        for decorator in node.decorator_list:
+            self.visit(decorator)
+        enclosing, self.type_parameters = self.type_parameters, self.type_parameters | type_parameters(node)
+        for expression in [*node.bases, *node.keywords]:
+            self.visit(expression)
+        walker = _ClassBody(self.annotations)
+        walker.type_parameters, self.type_parameters = self.type_parameters, enclosing
+        walker.run(node.body)
+        walker.facts.spread()
+        facts = walker.facts.without(walker.facts.stores - walker.outer)
+        facts.loads = walker.facts.loads  # those that the class's own names hid were left out at once
+        self.inner(facts)
+        deferred = Facts(loads=walker.deferred.loads, stores=walker.outer | walker.deferred.stores)
+        deferred.effects(walker.deferred)
+        self.later(node.name, deferred)
+        self.store(node.name, node.lineno)
+
+    def visit_For(self, node: ast.For | ast.AsyncFor) -> None:
+        self.visit(node.iter)
+        self.alias(node.target, node.iter)
+        self.visit(node.target)
+        self.run([*node.body, *node.orelse])
+
+    visit_AsyncFor = visit_For
+
+    def visit_withitem(self, node: ast.withitem) -> None:
+        self.facts.touches |= effects.roots(node.context_expr)
+        self.visit(node.context_expr)
+        if node.optional_vars:
+            self.visit(node.optional_vars)
+
+    def visit_ExceptHandler(self, node: ast.ExceptHandler) -> None:
+        if node.type:
+            self.visit(node.type)
+        if node.name:
+            self.store(node.name, node.lineno)
+        self.run(node.body)
+
+    def visit_MatchAs(self, node: ast.MatchAs | ast.MatchStar) -> None:
+        self.generic_visit(node)
+        if node.name:
+            self.store(node.name, node.lineno)
+
+    visit_MatchStar = visit_MatchAs
+
+    def visit_MatchMapping(self, node: ast.MatchMapping) -> None:
+        self.generic_visit(node)
+        if node.rest:
+            self.store(node.rest, node.lineno)
+
+    def visit_Return(self, node: ast.Return | ast.Yield) -> None:
+        if node.value:
+            self.facts.touches |= effects.roots(node.value)
+            self.visit(node.value)
+
+    visit_Yield = visit_Return
+
+    # ---- helpers
+
+    def run(self, body: Iterable[ast.stmt]) -> None:
+        """Visit statements in their order."""
+        for statement in body:
+            self.visit(statement)
+
+    def signature(self, args: ast.arguments) -> None:
+        """Visit what a definition evaluates at once: default values and annotations."""
+        for default in [*args.defaults, *args.kw_defaults]:
+            if default is not None:
+                self.visit(default)
+        for arg in parameters(args):
+            if arg.annotation:
+                self.annotation(arg.annotation)
+
+    def annotation(self, node: ast.expr) -> None:
+        """Visit an annotation, evaluated at once or not at all."""
+        if self.annotations:
+            self.visit(node)
+        else:
+            walker = Walker()
+            walker.visit(node)
+            self.later(None, Facts(loads=walker.facts.loads))
+
+    def alias(self, target: ast.expr, value: ast.expr) -> None:
+        """Note that ``target`` may be (a part of) what names in ``value`` hold."""
+        roots = effects.views(value)
+        for node in ast.walk(target):
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                self.facts.aliases |= {(node.id, root) for root in roots}
+            elif isinstance(node, (ast.Attribute, ast.Subscript)):
+                self.facts.touches |= roots
+
+    def _change(self, target: ast.expr) -> None:
+        root = effects.root(target)
+        if root:
+            self.facts.changes.add(root)
+
+
+class _Comprehension(Walker):
+    """The inside of a comprehension: its targets are its own, a walrus binds outside."""
+
+    def __init__(self, annotations: bool) -> None:
+        super().__init__(annotations)
+        self.bound: set[str] = set()
+
+    def load(self, name: str, line: int) -> None:
+        if name not in self.bound:
+            super().load(name, line)
+
+    def visit_NamedExpr(self, node: ast.NamedExpr) -> None:
+        self.visit(node.value)
+        self.bound.add(node.target.id)
+
+    def perhaps_store(self, name: str, line: int) -> None:
+        self.bound.add(name)
+
+
+class _ClassBody(Walker):
+    """A class's body: what it has bound it reads itself, its methods don't see it."""
+
+    def __init__(self, annotations: bool) -> None:
+        super().__init__(annotations)
+        self.deferred = Facts()
+        self.outer: set[str] = set()
+
+    def load(self, name: str, line: int) -> None:
+        if name not in self.facts.stores or name in self.outer:
+            super().load(name, line)
+
+    def later(self, owner: str | None, facts: Facts) -> None:
+        for name, line in [*facts.loads.items(), *facts.later.items()]:
+            first(self.deferred.loads, name, line)
+        self.deferred.stores |= facts.stores
+        self.deferred.effects(facts)
+
+    def visit_Global(self, node: ast.Global) -> None:
+        self.outer |= set(node.names)
+
+
+class _FunctionBody(Walker):
+    """A function's body, whatever the order: what it binds anywhere is its own."""
+
+    def __init__(self, annotations: bool) -> None:
+        super().__init__(annotations)
+        self.in_function = True
+        self.outer: set[str] = set()
+        self.enclosing: set[str] = set()
+
+    def visit_Global(self, node: ast.Global) -> None:
+        self.outer |= set(node.names)
+
+    def visit_Nonlocal(self, node: ast.Nonlocal) -> None:
+        self.enclosing |= set(node.names)
+
+    def later(self, owner: str | None, facts: Facts) -> None:
+        for name, line in [*facts.loads.items(), *facts.later.items()]:
+            first(self.facts.loads, name, line)
+        self.outer |= facts.stores | facts.deletes
+        self.facts.stores |= facts.stores
+        self.facts.deletes |= facts.deletes
+        self.facts.effects(facts)
+
+
+def parameters(args: ast.arguments) -> Iterator[ast.arg]:
+    """Every parameter."""
+    yield from [*args.posonlyargs, *args.args, *args.kwonlyargs]
+    for arg in (args.vararg, args.kwarg):
+        if arg:
+            yield arg
+
+
+def type_parameters(node: ast.AST) -> set[str]:
+    """The names in brackets of ``def f[T](…)`` and ``class C[T]`` (Python 3.12)."""
+    return {parameter.name for parameter in getattr(node, "type_params", ())}
+
+
+def function_facts(node: Function, annotations: bool = True) -> Facts:
+    """What a function does to names outside of it when it is called."""
+    walker = _FunctionBody(annotations)
+    if isinstance(node, ast.Lambda):
+        walker.visit(node.body)
+    else:
+        walker.run(node.body)
+    walker.facts.spread()
+    # a nested function's global statement says "global" of that name there only; a name both bound here and
+    # declared global in a nested function is taken for global: too much is captured rather than too little
+    bound = walker.facts.stores | walker.facts.deletes
+    local = {arg.arg for arg in parameters(node.args)} | (bound - walker.outer - walker.enclosing)
+    found = walker.facts.without((local | type_parameters(node)) - walker.outer)
+    found.stores &= walker.outer
+    found.deletes &= walker.outer
+    return found
