@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from mlnb.node.epochs import epochs
     from mlnb.node.log import log
     from mlnb.notebook import load_ipython_extension
-    from mlnb.runs import runs
+    from mlnb.api import runs
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "epochs", "load_ipython_extension", "log", "runs"]
@@ -21,7 +21,7 @@ _LAZY = {
     "epochs": "mlnb.node.epochs",
     "load_ipython_extension": "mlnb.notebook",
     "log": "mlnb.node.log",
-    "runs": "mlnb.runs",
+    "runs": "mlnb.api",
 }
 
 

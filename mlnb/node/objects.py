@@ -348,11 +348,10 @@ class Files:
         mapped = _map(self.path(location))
         return memoryview(mapped)[location[2] : location[2] + location[3]] if location[0] == "span" else mapped
 
-
     def read_into(self, location: Location, storage: UntypedStorage) -> None:
         """See :class:`Source`."""
         if location[0] == "bytes" or storage.device.type != "cpu":
-            as_bytes(storage).copy_(as_bytes(self.storage(location, storage.nbytes())))
+            as_bytes(storage).copy_(as_bytes(Files.storage(self, location, storage.nbytes())))
             return
         with self.path(location).open("rb", buffering=0) as file:
             file.seek(location[2] if location[0] == "span" else 0)

@@ -94,10 +94,9 @@ class Pending:
         run = owed.run
         self._views.refresh(run)
         if run.state != "succeeded":
-            names = ", ".join(sorted(owed.names))
             raise RunFailed(
-                f"{run.name} ({run.id}) is {run.state}: {run.reason}\n"
-                f"As they were before it: {names}. Run this cell again to go on with that."
+                f"{run.name} ({run.id}) is {run.state}: {run.reason}. It has changed nothing in this session: "
+                f"run this cell again to go on with {', '.join(sorted(owed.names))} as they were before."
             )
         for note in deliver(run, self._shell.user_ns, owed.names).notes:
             print(f"mlnb: {note}")  # noqa: T201 - the cell's own output

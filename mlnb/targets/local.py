@@ -130,6 +130,8 @@ class Local:
         if place is None:
             return Status(True, "starting", "")
         count, holders = place
+        if not count and not holders:
+            return Status(True, "starting", "the node program is being started")
         others = f", behind {count} other{'s' * (count > 1)}" if count else ""
         busy = f" (held by {', '.join(holders[:3])})" if holders else ""
         return Status(True, "pending", f"waits for cores or GPUs of this machine{others}{busy}")
