@@ -12,7 +12,7 @@ from mlnb.capture import imports, outputs
 from mlnb.capture.cell import CellSource
 from mlnb.capture.contents import Content, FileContent
 from mlnb.capture.modules import LocalModules
-from mlnb.capture.names import CellNames, analyse, reach
+from mlnb.capture.names import CellNames, analyse, future_features, reach
 from mlnb.capture.script import HEADER, Part, Script, order
 from mlnb.capture.session import Captured, Item, Session
 from mlnb.capture.slicing import Reason, Slice
@@ -55,7 +55,8 @@ def capture(
     CannotShip
         if the cell can't be a program, or needs something that can't go along. Nothing has been written then.
     """
-    source = cells.read(cell, session, label, first_line)
+    futures = _futures(session)
+    source = cells.read(cell, session, label, first_line, "annotations" in futures)
     names, files, modules = _included(include, session)
     local = LocalModules(session.cwd, modules)
     sources = Sources(session.history, session.transform)
@@ -67,6 +68,8 @@ def capture(
         ):  # read in a function of the cell, or deleted: undefined is an error unless it comes later
             how = "later" if name in source.names.stores else "surely"
         found.need(name, Reason(source.line(name)), how)
+    for name in sorted(source.names.hints):
+        found.need(name, Reason(None), "perhaps")
     for name in names:
         found.need(name, Reason(None))
     for root in imported_roots(source.tree):
@@ -76,7 +79,7 @@ def capture(
     for part in found.found.values():
         for root in imported_roots(part.found.node):
             local.need(root)
-    return _assemble(source, session, found, local, files, outputs)
+    return _assemble(source, session, found, local, files, outputs, futures)
 
 
 def imported_roots(tree: ast.AST) -> set[str]:
@@ -141,6 +144,7 @@ def _assemble(
     local: LocalModules,
     files: dict[str, Content],
     wanted: Sequence[str],
+    futures: list[str],
 ) -> Captured:
     labels = objects.Labels()
     streams: list[DataStream] = []
@@ -158,7 +162,7 @@ def _assemble(
         streams.append(stream)
     script = Script()
     script.add([HEADER.rstrip("\n")])
-    futures = _futures(source, session)
+    futures = list(dict.fromkeys([*futures, *future_features(source.tree)]))
     if futures:
         script.add([f"from __future__ import {', '.join(futures)}"])
     script.gap()
@@ -219,15 +223,10 @@ def _needs(found: Slice, name: str) -> Collection[str]:
     return needed
 
 
-def _futures(source: CellSource, session: Session) -> list[str]:
-    """``from __future__`` features of the cell, and those that the session's cells have switched on."""
-    features = dict.fromkeys(source.future())
-    for text in session.history:
-        if "__future__" in text and (tree := parse(text)) is not None:
-            for node in tree.body:
-                if isinstance(node, ast.ImportFrom) and node.module == "__future__":
-                    features.update(dict.fromkeys(alias.name for alias in node.names))
-    return list(features)
+def _futures(session: Session) -> list[str]:
+    """The ``from __future__`` features that the session's cells have switched on: they stay on."""
+    trees = [parse(text) for text in session.history if "__future__" in text]
+    return list(dict.fromkeys(feature for tree in trees if tree for feature in future_features(tree)))
 
 
 def _outputs(source: CellSource, found: Slice) -> Iterable[str]:

@@ -43,10 +43,6 @@ class CellSource:
         found = self.names.lines.get(name)
         return None if found is None else found + self.offset
 
-    def future(self) -> list[str]:
-        """The features of its ``from __future__`` imports."""
-        return [alias.name for node in self.tree.body if _is_future(node) for alias in node.names]
-
     def script(self) -> str:
         """Its text for the end of a script, where ``from __future__`` imports can't stand."""
         lines = self.text.splitlines()
@@ -68,13 +64,15 @@ class CellSource:
                 yield Definition(tuple(names), text, start + self.offset)
 
 
-def read(text: str, session: Session, label: str, line: int) -> CellSource:
+def read(text: str, session: Session, label: str, line: int, postponed: bool) -> CellSource:
     """Read a cell's body.
 
     Parameters
     ----------
     line
         the cell's line of the body's first line.
+    postponed
+        whether the session's annotations aren't evaluated.
 
     Raises
     ------
@@ -91,7 +89,7 @@ def read(text: str, session: Session, label: str, line: int) -> CellSource:
             f"line {at + offset} ({what}) looks like a credential, and the script is written to disk. Read it from the "
             "environment (--env NAME and os.environ['NAME']), or put it in a variable and name that with --in."
         )
-    return CellSource(text, tree, label, offset, analyse(tree))
+    return CellSource(text, tree, label, offset, analyse(tree, postponed=postponed))
 
 
 def _is_future(node: ast.stmt) -> bool:

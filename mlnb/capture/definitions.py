@@ -41,6 +41,8 @@ class Source:
         lines of ``lines`` before those that were.
     eager, later
         names read when the text runs, and names read when what it defines is called.
+    hints
+        names in annotations that aren't evaluated.
     chains
         dotted names in it.
     live
@@ -56,6 +58,7 @@ class Source:
     lead: int = 0
     eager: set[str] = field(default_factory=set)
     later: set[str] = field(default_factory=set)
+    hints: set[str] = field(default_factory=set)
     chains: set[str] = field(default_factory=set)
     live: dict[str, Any] = field(default_factory=dict)
     late: list[tuple[str, Any]] = field(default_factory=list)
@@ -89,7 +92,8 @@ class Definitions:
                 if inner is not None:
                     return self._class_source(found, inner, name)
             elif isinstance(found.node, (ast.Assign, ast.AnnAssign)):
-                if isinstance(value, types.FunctionType) and (source := self._lambda(found, value, name)):
+                source = self._assignment(found, value, name)
+                if source is not None:
                     return source
             elif (inner := _made_by(found, value)) is not None:
                 return self._function_source(found, inner, name)
@@ -133,8 +137,22 @@ class Definitions:
         edits = self._defaults(source, node.args, function, name)
         source.lines = cut(found, edits, name).nested("if True:")
         source.lead = len(source.lines) - (node.end_lineno or 0) + found.first_line - 1
-        self._read(source, found, {edit.node for edit in edits})
+        self._read(source, found, {edit.node for edit in edits}, flags_of(function.__code__))
         self._attributes(source, function, name)
+        return source
+
+    def _assignment(self, found: Found, value: Any, name: str) -> Source | None:
+        """Source from ``name = lambda …`` or ``name = namedtuple(…)`` and the like."""
+        node = found.node
+        assert isinstance(node, (ast.Assign, ast.AnnAssign))
+        if isinstance(node.value, ast.Lambda):
+            return self._lambda(found, value, name) if isinstance(value, types.FunctionType) else None
+        assert isinstance(node.value, ast.Call)
+        known, called = _literal(node.value.args[0])
+        if not known or called != getattr(value, "__name__", None):
+            return None
+        source = Source(f"{name} = {expression(Found(found.cell, node.value))}".split("\n"), found)
+        self._read(source, found, set())
         return source
 
     def _lambda(self, found: Found, function: types.FunctionType, name: str) -> Source | None:
@@ -246,7 +264,7 @@ class Definitions:
                     edits.append(Edit(value, LIVE.format(generated)))
         source.lines = cut(found, edits, name).nested("if True:")
         source.lead = len(source.lines) - (node.end_lineno or 0) + found.first_line - 1
-        self._read(source, found, {edit.node for edit in edits})
+        self._read(source, found, {edit.node for edit in edits}, _flags(cls))
         self._patches(source, found, cls, name)
         for expression_, base in zip(node.bases, cls.__bases__, strict=False):
             known, now = self._evaluate(expression_)
@@ -320,13 +338,14 @@ class Definitions:
 
     # ---- evaluation
 
-    def _read(self, source: Source, found: Found, replaced: set[ast.expr]) -> None:
+    def _read(self, source: Source, found: Found, replaced: set[ast.expr], flags: int = 0) -> None:
         """Note which names a statement reads, now and later."""
         node = _as_statement(found.node)
-        names = analyse(_without(node, replaced) if replaced else ast.Module([node], []))
+        names = analyse(_without(node, replaced) if replaced else ast.Module([node], []), postponed=bool(flags))
         own = {getattr(found.node, "name", "")}
         source.eager |= set(names.certain) - own
         source.later |= (set(names.loads) | set(names.deferred)) - source.eager - own
+        source.hints |= set(names.hints) - own
         source.chains |= set(names.chains)
 
     def _same(self, node: ast.expr, live: Any) -> bool:

@@ -46,6 +46,8 @@ class CellNames:
         dotted names that it reads.
     deferred
         names that functions it defines read when they are called.
+    hints
+        names in annotations that aren't evaluated.
     stars
         modules of ``from module import *``.
     """
@@ -61,16 +63,19 @@ class CellNames:
     given: Mapping[str, frozenset[str]]
     chains: frozenset[str]
     deferred: frozenset[str]
+    hints: frozenset[str]
     stars: tuple[str, ...]
 
 
-def analyse(source: str | ast.Module) -> CellNames:
+def analyse(source: str | ast.Module, *, postponed: bool = False) -> CellNames:
     """Find out what a cell does to names.
 
     Parameters
     ----------
     source
         Python source (as IPython has transformed it, if it holds magics) or its tree.
+    postponed
+        whether annotations aren't evaluated, as after an earlier ``from __future__ import annotations``.
 
     Raises
     ------
@@ -78,9 +83,9 @@ def analyse(source: str | ast.Module) -> CellNames:
         if the source isn't Python.
     """
     if isinstance(source, str):
-        return _analyse_text(source)
+        return _analyse_text(source, postponed)
     tree = inside_magic(source)
-    flow = Flow(annotations=not has_future_annotations(tree))
+    flow = Flow(annotations=not postponed and "annotations" not in future_features(tree))
     flow.run(tree.body)
     flow.facts.spread()
     deferred = {name for reads in flow.pending.values() for name in reads} | flow.soft
@@ -96,23 +101,20 @@ def analyse(source: str | ast.Module) -> CellNames:
         given=flow.given,
         chains=frozenset(flow.facts.chains),
         deferred=frozenset(deferred),
+        hints=frozenset(flow.facts.hints),
         stars=tuple(flow.stars),
     )
 
 
 @functools.lru_cache(maxsize=1024)
-def _analyse_text(source: str) -> CellNames:
-    return analyse(ast.parse(source))
+def _analyse_text(source: str, postponed: bool) -> CellNames:
+    return analyse(ast.parse(source), postponed=postponed)
 
 
-def has_future_annotations(tree: ast.Module) -> bool:
-    """Whether a cell says ``from __future__ import annotations``."""
-    return any(
-        isinstance(node, ast.ImportFrom)
-        and node.module == "__future__"
-        and any(alias.name == "annotations" for alias in node.names)
-        for node in tree.body
-    )
+def future_features(tree: ast.Module) -> list[str]:
+    """What a cell imports ``from __future__``."""
+    imports = [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module == "__future__"]
+    return [alias.name for node in imports for alias in node.names]
 
 
 def magic_body(tree: ast.Module) -> str | None:

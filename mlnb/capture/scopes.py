@@ -37,6 +37,8 @@ class Facts:
         dotted names that it reads, as ``scipy.signal.firwin``.
     aliases
         ``(a, b)`` where changing ``a`` changes ``b``.
+    hints
+        names in annotations that are never evaluated, unless someone asks for type hints.
     """
 
     loads: dict[str, int] = field(default_factory=dict)
@@ -47,6 +49,7 @@ class Facts:
     touches: set[str] = field(default_factory=set)
     chains: set[str] = field(default_factory=set)
     aliases: set[tuple[str, str]] = field(default_factory=set)
+    hints: set[str] = field(default_factory=set)
 
     def spread(self) -> None:
         """Carry changes over to what is known by another name."""
@@ -65,6 +68,7 @@ class Facts:
             self.touches - local,
             {chain for chain in self.chains if chain.split(".")[0] not in local},
             {(a, b) for a, b in self.aliases if a not in local and b not in local},
+            self.hints - local,
         )
 
     def effects(self, other: Facts) -> None:
@@ -73,6 +77,7 @@ class Facts:
         self.touches |= other.touches
         self.chains |= other.chains
         self.aliases |= other.aliases
+        self.hints |= other.hints
 
 
 def first(lines: dict[str, int], name: str, line: int) -> None:
@@ -327,7 +332,7 @@ class Walker(ast.NodeVisitor):
         else:
             walker = Walker()
             walker.visit(node)
-            self.later(None, Facts(loads=walker.facts.loads))
+            self.facts.hints |= set(walker.facts.loads)
 
     def alias(self, target: ast.expr, value: ast.expr) -> None:
         """Note that ``target`` may be (a part of) what names in ``value`` hold."""

@@ -237,7 +237,7 @@ class Slice:
     def _source(self, name: str, value: types.FunctionType | type) -> Source | None:
         ours = isinstance(value, type) and value.__module__ == "__main__"
         if isinstance(value, types.FunctionType):
-            ours = value.__globals__ is self.session.namespace
+            ours = _ours(value)
             return self.definitions.function(name, value) if ours else None
         return self.definitions.cls(name, value) if ours else None
 
@@ -271,6 +271,8 @@ class Slice:
             self.need(wanted, through)
         for wanted in source.later - self._covered:
             self.need(wanted, through, "later")
+        for wanted in source.hints:
+            self.need(wanted, through, "perhaps")
         self.chains |= source.chains
         lines = source.lines
         for generated, value in source.live.items():
@@ -336,7 +338,7 @@ class Slice:
         if id(value) in self._generated:
             return self._generated[id(value)]
         ours = getattr(value, "__module__", None) == "__main__"
-        ours = ours or (isinstance(value, types.FunctionType) and value.__globals__ is self.session.namespace)
+        ours = ours or (isinstance(value, types.FunctionType) and _ours(value))
         names = self._named().get(id(value), [])
         if names and (ours or imports.where(value) is None):
             name = value.__name__ if value.__name__ in names else names[0]
@@ -556,6 +558,11 @@ class _Credential(Exception):
 _MODULE_NAMES = frozenset(
     {"__name__", "__file__", "__doc__", "__builtins__", "__spec__", "__package__", "__loader__"}
 )
+
+
+def _ours(function: types.FunctionType) -> bool:
+    """Whether a function was defined in the session, or in a file that ``%run`` ran there."""
+    return function.__globals__.get("__name__") == "__main__"
 
 
 def _typing(value: Any) -> bool:

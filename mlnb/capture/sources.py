@@ -189,13 +189,28 @@ def top_level(tree: ast.AST) -> Iterator[ast.stmt]:
             yield from top_level(node)
 
 
+MAKERS = frozenset(
+    {"namedtuple", "NamedTuple", "Enum", "IntEnum", "StrEnum", "Flag", "IntFlag", "make_dataclass", "TypedDict"}
+    | {"TypeVar", "ParamSpec", "NewType", "type", "new_class"}
+)
+"""Functions whose result is a definition: ``Point = namedtuple("Point", "x y")``."""
+
+
+def makes(node: ast.expr | None) -> bool:
+    """Whether an expression is a lambda, or a call of one of :data:`MAKERS`."""
+    if isinstance(node, ast.Call) and node.args:
+        name = getattr(node.func, "attr", getattr(node.func, "id", None))
+        return name in MAKERS and (name != "type" or len(node.args) == 3)
+    return isinstance(node, ast.Lambda)
+
+
 def bound_names(node: ast.stmt) -> list[str]:
     """The names that a definition, an import or ``name = lambda`` binds; none for other statements."""
     if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
         return [node.name]
-    if isinstance(node, ast.Assign) and isinstance(node.value, ast.Lambda):
+    if isinstance(node, ast.Assign) and makes(node.value):
         return [target.id for target in node.targets if isinstance(target, ast.Name)]
-    if isinstance(node, ast.AnnAssign) and isinstance(node.value, ast.Lambda):
+    if isinstance(node, ast.AnnAssign) and makes(node.value):
         return [node.target.id] if isinstance(node.target, ast.Name) else []
     if isinstance(node, (ast.Import, ast.ImportFrom)):
         return [alias.asname or alias.name.split(".")[0] for alias in node.names]

@@ -1,0 +1,314 @@
+"""What the notebook defines goes along by source, as it is now."""
+
+from __future__ import annotations
+
+import pytest
+
+
+def test_a_function_takes_along_what_it_reads(nb):
+    nb.cell("import math")
+    nb.cell("factor = 3")
+    nb.cell("def area(r):\n    return math.pi * square(r) * factor")
+    nb.cell("def square(x):\n    return x * x")
+    script = nb.capture("result = area(2)").script
+    assert "def area(r):\n    return math.pi * square(r) * factor" in script
+    assert nb.train("result = area(2)")["result"] == nb["area"](2)
+
+
+def test_the_definition_that_counts_is_the_live_one(nb):
+    nb.cell("def f():\n    return 'old'")
+    nb.cell("def g():\n    return f()")
+    nb.cell("def f():\n    return 'new'")
+    assert nb.train("result = g()")["result"] == "new"
+    assert "'old'" not in nb.capture("result = g()").script
+
+
+def test_a_cell_that_failed_half_way_defined_nothing(nb):
+    nb.cell("def f():\n    return 'good'")
+    with pytest.raises(ZeroDivisionError):
+        nb.cell("1 / 0\ndef f():\n    return 'never ran'")
+    assert nb.train("result = f()")["result"] == "good"
+
+
+def test_classes_inherit_across_cells(nb):
+    nb.cell("class A:\n    def hi(self):\n        return 'A'")
+    nb.cell("class B(A):\n    def hi(self):\n        return 'B' + super().hi()")
+    nb.cell("class C(B):\n    pass")
+    assert nb.train("result = C().hi()")["result"] == "BA"
+
+
+def test_a_base_that_was_redefined_goes_as_it_is_now_and_is_noted(nb):
+    nb.cell("class A:\n    word = 'old'")
+    nb.cell("class B(A):\n    pass")
+    nb.cell("class A:\n    word = 'new'")
+    captured = nb.capture("result = B.word")
+    assert nb.execute(captured)["result"] == "new"
+    assert any("B was defined with an earlier A" in note for note in captured.notes)
+
+
+def test_an_instance_of_an_earlier_definition_goes_with_the_present_one_and_is_noted(nb):
+    nb.cell("class Config:\n    def __init__(self): self.lr = 0.5")
+    nb.cell("config = Config()")
+    nb.cell("class Config:\n    def __init__(self): self.lr = 0.5\n    def double(self): return 2 * self.lr")
+    captured = nb.capture("result = config.double()")
+    assert nb.execute(captured)["result"] == 1.0
+    assert any("config was made by an earlier definition of Config" in note for note in captured.notes)
+
+
+@pytest.mark.parametrize("wraps", ["@functools.wraps(f)", ""])
+def test_decorated_functions_keep_their_decorators(nb, wraps):
+    nb.cell("import functools")
+    nb.cell(
+        f"""
+        def twice(f):
+            {wraps}
+            def wrapper(*args):
+                return 2 * f(*args)
+            return wrapper
+        """
+    )
+    nb.cell("@twice\ndef add(a, b):\n    return a + b")
+    assert nb.train("result = add(1, 2)")["result"] == 6
+    assert "@twice\ndef add" in nb.capture("add(1, 2)").script
+
+
+@pytest.mark.parametrize(
+    "decorator", ["@functools.lru_cache(maxsize=8)", "@functools.cache", "@torch.no_grad()", "@contextlib.contextmanager"]
+)
+def test_decorators_of_libraries(nb, decorator):
+    nb.cell("import functools, torch, contextlib")
+    nb.cell(f"{decorator}\ndef f(x=1):\n    yield x\n")
+    assert nb.train("result = type(f())")["result"] is not None
+
+
+def test_dataclasses_enums_and_named_tuples(nb):
+    nb.cell("from dataclasses import dataclass, field\nfrom enum import Enum\nfrom typing import NamedTuple")
+    nb.cell("@dataclass\nclass Options:\n    lr: float = 0.1\n    tags: list = field(default_factory=list)")
+    nb.cell("class Mode(Enum):\n    TRAIN = 1\n    TEST = 2")
+    nb.cell("class Pair(NamedTuple):\n    a: int\n    b: int = 5")
+    nb.cell("from collections import namedtuple\nPoint = namedtuple('Point', 'x y')")
+    nb.cell("options = Options(0.2, ['a'])\nmode = Mode.TEST\npair = Pair(1)\npoint = Point(1, 2)")
+    found = nb.train("result = (options.lr, options.tags, mode is Mode.TEST, pair, point.y)")
+    assert found["result"] == (0.2, ["a"], True, (1, 5), 2)
+    assert "mode = Mode.TEST" in nb.capture("mode").script
+
+
+def test_a_closure_keeps_its_live_variables(nb):
+    nb.cell("def make_adder(n):\n    def add(x):\n        return x + n\n    return add")
+    nb.cell("add3 = make_adder(3)")
+    nb.cell("def make_adder(n):\n    return None")
+    assert nb.train("result = add3(4)")["result"] == 7
+
+
+def test_a_counter_s_state_goes_along(nb):
+    nb.cell(
+        """
+        def make_counter():
+            count = 0
+            def step():
+                nonlocal count
+                count += 1
+                return count
+            return step
+        counter = make_counter()
+        """
+    )
+    nb.cell("counter(); counter()")
+    assert nb.train("result = counter()")["result"] == 3
+
+
+def test_a_closure_over_data_shares_it_with_the_session_s_names(nb):
+    nb.cell("import torch\nX = torch.arange(2000.)")
+    nb.cell("def make(data):\n    return lambda: data\nget = make(X)")
+    assert nb.train("result = get() is X")["result"] is True
+
+
+def test_a_class_made_by_a_function(nb):
+    nb.cell(
+        """
+        def make(n):
+            class Scale:
+                def __call__(self, x):
+                    return x * n
+            return Scale
+        Triple = make(3)
+        thing = Triple()
+        """
+    )
+    assert nb.train("result = thing(2), Triple()(5)")["result"] == (6, 15)
+
+
+def test_default_values_are_the_live_ones(nb):
+    nb.cell("LR = 0.1")
+    nb.cell("def f(lr=LR, *, steps=2 * 3):\n    return lr, steps")
+    nb.cell("LR = 0.7")
+    captured = nb.capture("result = f()")
+    assert nb.execute(captured)["result"] == (0.1, 6)
+    assert "def f(lr=0.1, *, steps=2 * 3):" in captured.script
+
+
+def test_default_values_that_come_out_the_same_stay_as_they_were_written(nb):
+    nb.cell("import torch\nLR = 0.1")
+    nb.cell("def f(lr=LR, dtype=torch.float32, x=None, k=-1):\n    return lr")
+    assert "def f(lr=LR, dtype=torch.float32, x=None, k=-1):" in nb.capture("f()").script
+
+
+def test_a_default_made_once_is_the_same_object(nb):
+    nb.cell("def f(x, seen=[]):\n    seen.append(x)\n    return list(seen)")
+    nb.cell("f(1); f(2)")
+    assert nb.train("result = f(3)")["result"] == [1, 2, 3]
+
+
+def test_a_default_that_is_data(nb):
+    nb.cell("import torch\nX = torch.ones(3000)")
+    nb.cell("def f(data=X):\n    return data")
+    found = nb.train("result = f() is X, float(f().sum())")
+    assert found["result"] == (True, 3000.0)
+
+
+def test_a_class_body_that_reads_data(nb):
+    nb.cell("import torch\nX = torch.ones(30, 7)")
+    nb.cell("from torch import nn\nclass Net(nn.Linear):\n    width = X.shape[1]\nmodel = Net(2, 2)")
+    found = nb.train("result = Net.width, model.in_features, X.sum().item()")
+    assert found["result"] == (7, 2, 210.0)
+
+
+def test_lambdas_bound_to_names_several_on_a_line(nb):
+    nb.cell("f = lambda x: x + 1; g = lambda x: x + 2; h = k = lambda x: x * 3")
+    assert nb.train("result = f(1), g(1), h(1), k(1)")["result"] == (2, 3, 3, 3)
+    nb.cell("fs = [lambda x: x + 10, lambda x: x + 20]\nsecond = fs[1]")
+    assert nb.train("result = second(1)")["result"] == 21
+
+
+def test_a_lambda_over_several_lines(nb):
+    nb.cell("f = (lambda x:\n     x + 1)")
+    assert nb.train("result = f(1)")["result"] == 2
+
+
+def test_partial(nb):
+    nb.cell("from functools import partial\ndef scale(x, by):\n    return x * by\ntriple = partial(scale, by=3)")
+    assert nb.train("result = triple(2)")["result"] == 6
+
+
+def test_an_alias_and_a_function_held_under_another_name(nb):
+    nb.cell("def f():\n    return 1\nalias = f")
+    assert nb.train("result = alias()")["result"] == 1
+    nb.cell("def f():\n    return 2")
+    assert nb.train("result = alias(), f()")["result"] == (1, 2)
+
+
+def test_methods_put_onto_a_class_later(nb):
+    nb.cell("class A:\n    def f(self):\n        return 'old'\n    @staticmethod\n    def s():\n        return 0")
+    nb.cell("def f(self):\n    return 'new' + suffix\nsuffix = '!'\nA.f = f\nA.s = staticmethod(lambda: 7)")
+    nb.cell("A.extra = 5")
+    assert nb.train("result = A().f(), A.s(), A.extra")["result"] == ("new!", 7, 5)
+
+
+def test_class_attributes_as_they_are_now(nb):
+    nb.cell("LR = 1\nclass A:\n    count = 0\n    lr = LR\n    names = []\n    def __init__(self):\n        A.count += 1")
+    nb.cell("A(); A(); A.names.append('x'); LR = 9")
+    assert nb.train("result = A.count, A.lr, A.names")["result"] == (2, 1, ["x"])
+
+
+def test_properties_classmethods_and_private_names(nb):
+    nb.cell(
+        """
+        class A:
+            __secret_sauce = 3
+            def __init__(self): self.__x = 1
+            @property
+            def x(self): return self.__x
+            @classmethod
+            def make(cls): return cls()
+            @staticmethod
+            def s(): return helper()
+        def helper(): return 8
+        a = A.make()
+        """
+    )
+    captured = nb.capture("result = a.x, A.make().x, A.s()")
+    assert nb.execute(captured)["result"] == (1, 1, 8)
+    assert "A.x =" not in captured.script
+
+
+@pytest.mark.parametrize("magic", ["%%time", "%%capture", "%%capture out\n%%time"])
+def test_functions_defined_under_a_cell_magic(nb, magic):
+    nb.cell(f"{magic}\nimport math\ndef f():\n    return math.tau\nclass K:\n    def m(self): return 4")
+    assert nb.train("result = f(), K().m()")["result"] == (pytest.approx(6.283185307), 4)
+
+
+def test_functions_from_a_file_run_in_the_session(nb):
+    (nb.folder / "lib.py").write_text("import math\nOFFSET = 2\ndef f(x):\n    return math.floor(x) + OFFSET\n")
+    nb.cell("%run lib.py")
+    assert nb.train("result = f(1.5)")["result"] == 3
+
+
+def test_functions_under_if_and_try(nb):
+    nb.cell("try:\n    import nothing_here\nexcept ImportError:\n    def f():\n        text = '''a\nb'''\n        return text")
+    assert nb.train("result = f()")["result"] == "a\nb"
+
+
+def test_recursion_and_mutual_recursion(nb):
+    nb.cell("def even(n):\n    return n == 0 or odd(n - 1)\ndef odd(n):\n    return n != 0 and even(n - 1)")
+    assert nb.train("result = even(10)")["result"] is True
+
+
+def test_attributes_of_functions(nb):
+    nb.cell("def f():\n    return f.calls\nf.calls = 3")
+    assert nb.train("result = f()")["result"] == 3
+
+
+def test_postponed_annotations_stay_postponed(nb):
+    nb.cell("from __future__ import annotations\ndef f(x: Undefined) -> AlsoUndefined:\n    return x")
+    found = nb.train("from __future__ import annotations\nresult = f(1)")
+    assert found["result"] == 1
+
+
+def test_lines_of_definitions_and_cell_are_known(nb):
+    nb.cell("a = 1\n\ndef f():\n    return a")
+    captured = nb.capture("x = 1\nresult = f()", label="cell [7]")
+    lines = captured.script.splitlines()
+    seen = {}
+    for segment in captured.segments:
+        for number in range(segment.count):
+            seen[segment.source, segment.origin + number] = lines[segment.start + number - 1]
+    assert seen["cell [1]", 3] == "def f():"
+    assert seen["cell [1]", 4] == "    return a"
+    assert seen["cell [7]", 2] == "x = 1"
+    assert seen["cell [7]", 3] == "result = f()"
+    assert captured.segments[-1].source == "cell [7]"
+
+
+def test_what_has_no_source_is_refused(nb):
+    nb.cell("exec('def f():\\n    return 1')")
+    message = nb.refusal("f()")
+    assert "f (line 2)" in message
+    assert "define it in a cell" in message
+
+
+def test_names_of_a_kernel_s_compiler(nb, monkeypatch):
+    compiler = pytest.importorskip("ipykernel.compiler")
+    monkeypatch.setattr(nb.shell, "compile", compiler.XCachingCompiler())
+    nb.cell("def f(x):\n    return x + 1\nclass A:\n    def m(self): return f(1)")
+    captured = nb.capture("result = A().m()")
+    assert nb.execute(captured)["result"] == 2
+    assert {segment.source for segment in captured.segments} == {"cell [1]", "cell"}
+
+
+def test_a_cell_s_own_definitions_are_for_the_session_too(nb):
+    nb.cell("k = 1")
+    captured = nb.capture(
+        """
+        import math
+        from os import path as p
+        @staticmethod
+        def f(): return 1
+        class C: pass
+        g = lambda: k
+        x = 3
+        """
+    )
+    assert [(d.names, d.line) for d in captured.definitions] == [
+        (("math",), 2), (("p",), 3), (("f",), 4), (("C",), 6), (("g",), 7),
+    ]  # fmt: skip
+    assert captured.definitions[2].source == "@staticmethod\ndef f(): return 1"
