@@ -38,11 +38,19 @@ def deliver(run: Run, namespace: dict[str, Any], names: set[str] | None = None) 
     seen = run.observe()
     if seen.state != "succeeded":
         raise RunFailed(f"{run.name} ({run.id}) is {seen.state}: {seen.reason or 'it has not ended yet'}")
-    own = [one for one in definitions(run.task) if names is None or set(one.names) & names]
+    carried, cells_own = definitions(run.task)
+    own = [one for one in cells_own if names is None or set(one.names) & names]
     late = [
         one for one in own if one.define(namespace) is not None
     ]  # perhaps for want of a value that comes below
     pulled = pull(run, namespace, in_place=run.labels is not None)
+    if pulled.missing:  # a session that was restarted: the run has the definitions that it took along
+        added = [one for one in carried if not set(one.names) & set(namespace)]
+        for one in added:
+            one.define(namespace)
+        pulled = pull(run, namespace)
+        there = sorted({name for one in added for name in one.names if not isinstance(one.node, _IMPORTS)})
+        pulled.notes.append(f"{', '.join(there)}: defined here as in the run, since the session lacked them")
     defined = {name for one in own for name in one.names}
     for name in list(pulled.values):
         if name in defined or (names is not None and name in run.task.outputs and name not in names):
@@ -76,20 +84,27 @@ class Definition:
         return None
 
 
-def definitions(task: Task) -> list[Definition]:
-    """What a task's cell defines and imports, in order, with the cell's own line numbers."""
+_IMPORTS = (ast.Import, ast.ImportFrom)
+
+
+def definitions(task: Task) -> tuple[list[Definition], list[Definition]]:
+    """What a task's script defines and imports, in order: what it took along, and the cell's own.
+
+    Both have the line numbers of the cells they come from.
+    """
     if not task.interactive or not task.segments:
-        return []
-    cell = task.segments[-1]
-    found = []
+        return [], []
+    carried: list[Definition] = []
+    own: list[Definition] = []
     for node in ast.parse(task.script).body:
         names = _defines(node)
-        if node.lineno < cell.start or not names:
+        if not names or (isinstance(node, ast.ImportFrom) and (node.module or "").startswith("mlnb.node")):
             continue
-        place = where(task.segments, node.lineno) or (cell.source, node.lineno)
+        place = where(task.segments, node.lineno) or ("mlnb", node.lineno)
+        chosen = own if node.lineno >= task.segments[-1].start else carried
         ast.increment_lineno(node, place[1] - node.lineno)
-        found.append(Definition(names, node, f"<{place[0]}>"))
-    return found
+        chosen.append(Definition(names, node, f"<{place[0]}>"))
+    return carried, own
 
 
 def _defines(node: ast.stmt) -> tuple[str, ...]:

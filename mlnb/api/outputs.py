@@ -27,6 +27,8 @@ class Pulled:
         names whose value is the object that the session sent, changed in place by the cell.
     deleted
         names that the cell deleted.
+    missing
+        classes and functions that they need and the session lacks.
     notes
         what could not come back and why, a line each.
     """
@@ -34,10 +36,15 @@ class Pulled:
     values: dict[str, Any]
     kept: frozenset[str] = frozenset()
     deleted: tuple[str, ...] = ()
+    missing: frozenset[str] = frozenset()
     notes: list[str] = field(default_factory=list)
 
     def __getitem__(self, name: str) -> Any:
         return self.values[name]
+
+    def __repr__(self) -> str:
+        names = ", ".join(self.values) or "nothing"
+        return "\n".join([f"<pulled: {names}>", *(f"  note: {note}" for note in self.notes)])
 
 
 def pull(run: Run, namespace: dict[str, Any] | None = None, *, in_place: bool = False) -> Pulled:
@@ -82,7 +89,7 @@ def pull(run: Run, namespace: dict[str, Any] | None = None, *, in_place: bool = 
     for name in [name for name, value in values.items() if isinstance(value, objects.MissingDefinition)]:
         notes.append(_undefined(run, name, missing))
         del values[name]
-    return Pulled(values, frozenset(table["kept"]), tuple(table["deleted"]), notes)
+    return Pulled(values, frozenset(table["kept"]), tuple(table["deleted"]), frozenset(missing), notes)
 
 
 def _device() -> str:

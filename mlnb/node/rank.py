@@ -73,7 +73,7 @@ def run(run_dir: RunDir, run_id: str, task: Task, place: Place) -> int:
 
 
 def _train(run_dir: RunDir, run_id: str, task: Task, place: Place) -> tuple[dict[str, Any], int]:
-    seen = _instrument()
+    seen = _instrument(task)
     device = f"cuda:{place.local_rank}" if task.resources.gpus else "cpu"
     data = inputs.begin(run_dir, device)
     _prepare(run_dir, task, place)
@@ -112,13 +112,13 @@ def _failed(error: BaseException, run_dir: RunDir, task: Task) -> dict[str, Any]
     return {"state": "failed", "error": report}
 
 
-def _instrument() -> Any:
+def _instrument(task: Task) -> Any:
     """Watch the training, where there is torch to train with."""
     if "torch" not in sys.modules:
         return None
     from mlnb.node.watch import Watch
 
-    watch = Watch(log.current)
+    watch = Watch(log.current, task.resources.world_size if task.parallel == "auto" else 1)
     watch.install()
     return watch
 

@@ -21,15 +21,24 @@ _PACE = 1.0
 class Watch:
     """What was seen of the training in this process.
 
+    Parameters
+    ----------
+    metrics
+        where what is seen goes.
+    lonely_ranks
+        how many ranks there are, if they must not train without a process group: N independent copies that look
+        like one training are never what was meant.
+
     Attributes
     ----------
     backwards, steps
         how often ``backward()`` and the busiest optimizer's ``step()`` were called.
     """
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, lonely_ranks: int = 1) -> None:
         self._metrics = metrics
         self._put = metrics.put
+        self._lonely_ranks = lonely_ranks
         self.backwards = 0
         self.samples = 0
         self._counts: dict[int, int] = {}
@@ -55,6 +64,8 @@ class Watch:
         def backward(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> None:
             result = original(tensor, *args, **kwargs)
             self.backwards += 1
+            if self._lonely_ranks > 1:
+                self._require_group()
             if tensor.numel() == 1:
                 loss = self._scaled.pop(id(tensor), tensor) if self._scaled else tensor
                 value = loss.detach() if loss.is_cuda else loss.item()
@@ -63,6 +74,15 @@ class Watch:
 
         backward.__doc__, backward.__wrapped__ = original.__doc__, original  # type: ignore[attr-defined]
         torch.Tensor.backward = backward  # type: ignore[assignment]
+
+    def _require_group(self) -> None:
+        if not torch.distributed.is_initialized():
+            ranks = self._lonely_ranks
+            raise RuntimeError(
+                f"{ranks} ranks would train {ranks} independent copies. Use torch.nn.parallel.DistributedDataParallel "
+                "(the environment is torchrun's), or say --parallel none if copies are what you want."
+            )
+        self._lonely_ranks = 1
 
     def _wrap_scaler(self) -> None:
         original = torch.amp.GradScaler.scale
