@@ -9,11 +9,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from mlnb.api import Run, runs
 from mlnb.api.submit import submit
 from mlnb.targets import target, warm
 from mlnb.task import Resources, Task
+
+# a loaded machine is slow, which says nothing about what is tested
+settings.register_profile("mlnb", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("mlnb")
 
 
 @pytest.fixture(scope="session", autouse=True)
