@@ -7,10 +7,13 @@ said in the rank's own account.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
+from array import array
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from math import isfinite
 from pathlib import Path
 from time import time
 from typing import Any
@@ -26,6 +29,9 @@ RESUMED = "mlnb.resumed"
 before it back to that step."""
 
 _BATCH = 65536
+_PATIENCE = 64 * 1024 * 1024
+"""Bytes that wait for a disk that is full; more are dropped, and said."""
+
 _plain = frozenset({float, int, bool})
 
 
@@ -43,11 +49,13 @@ class Metrics:
         self.step = 0
         self.offset = 0
         self.error: str | None = None
-        self._rows: deque[tuple[float, float, dict[str, Any]]] = deque()
+        self._rows: deque[tuple[float, Any, dict[str, Any]]] = deque()
+        self._unwritten = b""
         self._file: int | None = None
         self._lock = threading.Lock()
         self._pid = os.getpid()
         self._calls = 0
+        self._dropped: str | None = None
         self._before_flush: list[Callable[[], None]] = []
         self.log = self._make_log()
 
@@ -58,12 +66,12 @@ class Metrics:
             for name, value in values.items():
                 if type(value) not in _plain:
                     values[name] = _keep(value)
-            append((time(), step or self.step, values))
+            append((time(), (self.step or None) if step is None else step, values))
 
         return log
 
-    def put(self, when: float, step: int, name: str, value: Any) -> None:
-        """Add one value with its own time."""
+    def put(self, when: float, step: int | None, name: str, value: Any) -> None:
+        """Add one value with its own time; without a step, calls are counted."""
         self._rows.append((when, step, {name: value}))
 
     def before_flush(self, call: Callable[[], None]) -> None:
@@ -100,58 +108,85 @@ class Metrics:
             for call in self._before_flush:
                 call()
             rows = self._rows
-            while rows:
+            while rows or self._unwritten:
                 batch = [rows.popleft() for _ in range(min(len(rows), _BATCH))]
-                data = self._encode(batch)
-                try:
-                    if self._file is None:
-                        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-                        self._file = os.open(self.path, flags, 0o600)
-                    _write_all(self._file, data)
-                except OSError as error:
-                    self.error = f"metrics could not be written to {self.path}: {error.strerror}"
+                self._unwritten += self._encode(batch)
+                if not self._write(self.path):
                     return
 
+    def _write(self, path: Path) -> bool:
+        """Append what waits, whole or not at all (a torn frame would hide those behind it); whether it went."""
+        try:
+            if self._file is None:
+                self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            end = os.fstat(self._file).st_size
+            try:
+                _write_all(self._file, self._unwritten)
+            except OSError:
+                with contextlib.suppress(OSError):
+                    os.ftruncate(self._file, end)
+                raise
+            self._unwritten, self.error = b"", self._dropped
+        except OSError as error:
+            self.error = f"metrics could not be written to {path}: {error.strerror}"
+            if len(self._unwritten) > _PATIENCE:
+                self._unwritten, self._dropped = b"", f"{self.error}; some are missing"
+            return False
+        return True
+
     def _encode(self, batch: list[tuple[float, float, dict[str, Any]]]) -> bytes:
-        parts: list[bytes] = []
-        names: tuple[str, ...] = ()
-        times: list[float] = []
-        steps: list[float] = []
-        columns: list[list[float]] = []
-        for when, step, values in batch:
-            if not step:  # no optimizer seen: count the calls
-                self._calls += 1
-                step = self._calls
-            row = tuple(values)
-            if row != names:
-                if times:
-                    parts.append(frames.encode(names, times, steps, columns))
-                names, times, steps, columns = row, [], [], [[] for _ in row]
-            times.append(when)
-            steps.append(_number(step))
-            for column, value in zip(columns, values.values(), strict=True):
-                column.append(value if type(value) in _plain else _number(value))
-        if times:
-            parts.append(frames.encode(names, times, steps, columns))
+        times, steps, rows = zip(*batch, strict=True)
+        if not all(steps):  # no optimizer seen: count the calls
+            steps = tuple(step or self._count() for step in steps)
+        parts = []
+        for start, stop in _alike(rows):
+            names = tuple(rows[start])
+            columns = [_column([row[name] for row in rows[start:stop]]) for name in names]
+            parts.append(frames.encode(names, times[start:stop], _column(steps[start:stop]), columns))
         return b"".join(parts)
+
+    def _count(self) -> int:
+        self._calls += 1
+        return self._calls
+
+
+def _alike(rows: Sequence[dict[str, Any]]) -> Iterator[tuple[int, int]]:
+    """Split rows into stretches with the same names (in the same order)."""
+    first = list(rows[0])
+    if all(map(first.__eq__, map(list, rows))):  # nearly always: no Python code a row
+        yield 0, len(rows)
+        return
+    start = 0
+    for index, row in enumerate(rows):
+        if list(row) != first:
+            yield start, index
+            start, first = index, list(row)
+    yield start, len(rows)
+
+
+def _column(values: Sequence[Any]) -> Sequence[float]:
+    try:
+        return array("d", values)
+    except (TypeError, OverflowError, RuntimeError, ValueError):
+        return [_number(value) for value in values]
 
 
 def _keep(value: Any) -> Any:
-    """A tensor's value as of now: the loop may change it in place before the thread reads it.
+    """A value as of now: the loop may change it in place before the thread reads it.
 
     On a GPU that is a copy on the device; reading it here would make the loop wait for the device.
     """
     try:
-        return value.detach().clone() if value.is_cuda else value.item()
-    except (AttributeError, RuntimeError, ValueError):
-        return value
+        return value.detach().clone() if getattr(value, "is_cuda", False) else _number(value.item())
+    except Exception:  # noqa: BLE001 - no tensor, or a strange one
+        return _number(value)
 
 
 def _number(value: Any) -> float:
     """``value`` as a double; what is no number becomes NaN (the loop must not pay for a typo)."""
     try:
         return float(value)
-    except (TypeError, ValueError, RuntimeError, OverflowError):
+    except Exception:  # noqa: BLE001 - ``__float__`` of whatever was logged
         return float("nan")
 
 

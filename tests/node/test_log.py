@@ -1,0 +1,258 @@
+"""``mlnb.log`` loses nothing, keeps what was true at the call, and never troubles the loop."""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests.waiting import until
+
+import mlnb
+from mlnb.node import frames, log
+from mlnb.node.log import Metrics
+
+nan, inf = float("nan"), float("inf")
+
+
+@pytest.fixture
+def metrics(tmp_path: Path) -> Metrics:
+    return Metrics(tmp_path / "rank-0.metrics")
+
+
+def rows(metrics: Metrics) -> list[tuple[float, str, float]]:
+    """(step, name, value) of all that is on disk, in order."""
+    assert metrics.path is not None
+    found = []
+    data = metrics.path.read_bytes() if metrics.path.exists() else b""
+    for frame, _ in frames.decode(data):
+        _, steps, *columns = frame.columns
+        for row in range(frame.rows):
+            found += [(steps[row], name, column[row]) for name, column in zip(frame.names, columns, strict=True)]
+    return found
+
+
+def values(metrics: Metrics, name: str = "x") -> list[float]:
+    metrics.flush()
+    return [value for _, other, value in rows(metrics) if other == name]
+
+
+def test_nothing_of_200_000_calls_from_two_tight_loops_is_lost(metrics: Metrics):
+    count = 100_000
+
+    def loop(name: str) -> None:
+        call = metrics.log
+        for number in range(count):
+            call(step=number + 1, **{name: number})
+
+    metrics.start()  # flushes meanwhile
+    threads = [threading.Thread(target=loop, args=(name,)) for name in "ab"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    metrics.flush()
+    found = rows(metrics)
+    for name in "ab":
+        assert [(s, v) for s, n, v in found if n == name] == [(n + 1, n) for n in range(count)]
+    assert metrics.error is None
+
+
+def test_what_is_logged_is_on_disk_without_anyone_asking(metrics: Metrics):
+    metrics.start()
+    metrics.log(x=1.0)
+    until(lambda: rows(metrics))
+    metrics.log(x=2.0)
+    until(lambda: len(rows(metrics)) == 2)
+
+
+def test_nan_and_infinity_are_kept(metrics: Metrics):
+    for value in (nan, inf, -inf, torch.tensor(nan), np.float32(inf)):
+        metrics.log(x=value)
+    found = values(metrics)
+    assert math.isnan(found[0])
+    assert found[1:3] == [inf, -inf]
+    assert math.isnan(found[3])
+    assert found[4] == inf
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        (3, 3.0),
+        (True, 1.0),
+        (np.float32(0.5), 0.5),
+        (np.int64(7), 7.0),
+        (np.array([2.0]), 2.0),
+        (torch.tensor(1.5), 1.5),
+        (torch.tensor([[1.5]]), 1.5),
+        (torch.tensor(1.5, requires_grad=True), 1.5),
+        (torch.tensor(2, dtype=torch.int64), 2.0),
+        (torch.tensor(1.5, dtype=torch.bfloat16), 1.5),
+    ],
+)
+def test_numbers_of_every_kind_are_kept(metrics: Metrics, value: object, kept: float):
+    metrics.log(x=value)
+    assert values(metrics) == [kept]
+
+
+class Hostile:
+    """Raises whatever is asked of it."""
+
+    def __getattr__(self, name: str) -> object:
+        raise ZeroDivisionError(name)
+
+    def __float__(self) -> float:
+        raise ZeroDivisionError
+
+    def __bool__(self) -> bool:
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, "high", [1.0], {}, object(), torch.ones(3), np.ones(3), 1j, 10**400, Hostile()],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_is_no_number_is_nan_and_never_an_error(metrics: Metrics, value: object):
+    metrics.log(x=value)
+    metrics.log(x=1.0)
+    found = values(metrics)
+    assert math.isnan(found[0])
+    assert found[1:] == [1.0]
+
+
+@pytest.mark.parametrize("step", ["a", nan, np.ones(2), torch.ones(2), Hostile()], ids=lambda s: type(s).__name__)
+def test_a_step_that_is_no_number_is_counted_instead(metrics: Metrics, step: object):
+    metrics.log(step=step, x=1.0)  # type: ignore[arg-type]
+    metrics.flush()
+    assert rows(metrics) == [(1.0, "x", 1.0)]
+
+
+@pytest.mark.parametrize("value", [torch.tensor(1.0), np.array(1.0), np.array([1.0])], ids=["torch", "0d", "1d"])
+def test_a_value_is_that_of_the_call_though_changed_in_place_afterwards(metrics: Metrics, value: object):
+    metrics.log(x=value)
+    value += 1  # type: ignore[operator]
+    metrics.log(x=value)
+    value += 1
+    assert values(metrics) == [1.0, 2.0]
+
+
+def test_logging_keeps_no_graph_alive(metrics: Metrics):
+    weight = torch.ones(2, requires_grad=True)
+    metrics.log(x=(weight * 3).sum())
+    assert values(metrics) == [6.0]
+
+
+def test_a_forked_worker_writes_nothing(metrics: Metrics):
+    metrics.log(x=1.0)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            metrics.log(x=2.0)
+            metrics.flush()
+        finally:
+            os._exit(0)
+    os.waitpid(pid, 0)
+    assert values(metrics) == [1.0]
+
+
+def test_a_loaders_workers_write_nothing(start):
+    run = start(
+        "import mlnb\n"
+        "from torch.utils.data import DataLoader\n"
+        "class Data:\n"
+        "    def __len__(self): return 4\n"
+        "    def __getitem__(self, i):\n"
+        "        mlnb.log(worker=i)\n"
+        "        return i\n"
+        "for x in DataLoader(Data(), num_workers=1):\n"
+        "    mlnb.log(main=x)\n"
+    ).wait(60)
+    assert run.state == "succeeded", run.logs()
+    assert set(run.series()) == {"main"}
+    assert list(run.series()["main"].value) == [0, 1, 2, 3]
+
+
+def test_steps_are_those_of_the_optimizer(metrics: Metrics):
+    metrics.step = 5
+    metrics.log(x=1.0)
+    metrics.log(step=2, x=2.0)
+    metrics.flush()
+    assert rows(metrics) == [(5, "x", 1.0), (2, "x", 2.0)]
+
+
+def test_without_an_optimizer_calls_are_counted(metrics: Metrics):
+    for value in (1.0, 2.0, 3.0):
+        metrics.log(x=value)
+    metrics.flush()
+    assert [step for step, _, _ in rows(metrics)] == [1, 2, 3]
+
+
+def test_a_step_of_zero_is_a_step(metrics: Metrics):
+    for step in range(3):
+        metrics.log(step=step, x=step)
+    metrics.flush()
+    assert [step for step, _, _ in rows(metrics)] == [0, 1, 2]
+
+
+def test_a_run_that_resumes_counts_on(metrics: Metrics):
+    metrics.resume(30)
+    metrics.log(x=1.0)
+    metrics.flush()
+    assert rows(metrics) == [(30, log.RESUMED, 30), (30, "x", 1.0)]
+
+
+def test_what_a_full_disk_did_not_take_comes_when_there_is_space_and_no_frame_is_torn(
+    metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+):
+    metrics.log(x=1.0)
+    metrics.flush()
+    write = os.write
+
+    def full(file: int, data: memoryview) -> int:
+        if len(data) > 10:
+            return write(file, data[:10])  # the last bytes there are
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "write", lambda file, data: full(file, memoryview(data)[:20]))
+    metrics.log(x=2.0)
+    metrics.flush()
+    monkeypatch.setattr(os, "write", lambda file, data: (_ for _ in ()).throw(OSError(28, "No space left")))
+    metrics.log(x=3.0)
+    metrics.flush()
+    assert metrics.error
+    assert "No space left" in metrics.error
+    assert values_on_disk(metrics) == [1.0]
+    monkeypatch.undo()
+    metrics.log(x=4.0)
+    metrics.flush()
+    assert metrics.error is None
+    assert values_on_disk(metrics) == [1.0, 2.0, 3.0, 4.0]
+
+
+def values_on_disk(metrics: Metrics) -> list[float]:
+    return [value for _, _, value in rows(metrics)]
+
+
+def test_what_a_disk_that_stays_full_costs_is_bounded_and_said(metrics: Metrics, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(log, "_PATIENCE", 1000)
+    metrics.path = Path("/dev/full")
+    for value in range(200):
+        metrics.log(x=value)
+        metrics.flush()
+    assert metrics.error
+    assert "No space left" in metrics.error
+    assert len(metrics._unwritten) <= 1000
+
+
+def test_outside_a_run_logging_does_nothing(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(log, "current", Metrics())
+    monkeypatch.setitem(mlnb.__dict__, "log", log.log)
+    mlnb.log(x=1.0)
+    log.current.flush()
+    mlnb.log(step=3, x="no number")
