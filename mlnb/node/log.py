@@ -134,15 +134,18 @@ class Metrics:
             return False
         return True
 
-    def _encode(self, batch: list[tuple[float, float, dict[str, Any]]]) -> bytes:
-        times, steps, rows = zip(*batch, strict=True)
-        if not all(steps):  # no optimizer seen: count the calls
-            steps = tuple(step or self._count() for step in steps)
+    def _encode(self, batch: list[tuple[float, Any, dict[str, Any]]]) -> bytes:
+        if not batch:
+            return b""
+        times, given, rows = zip(*batch, strict=True)
+        steps = _column(given)
+        if not all(map(isfinite, steps)):  # no optimizer seen: count the calls
+            steps = array("d", [step if isfinite(step) else self._count() for step in steps])
         parts = []
         for start, stop in _alike(rows):
             names = tuple(rows[start])
             columns = [_column([row[name] for row in rows[start:stop]]) for name in names]
-            parts.append(frames.encode(names, times[start:stop], _column(steps[start:stop]), columns))
+            parts.append(frames.encode(names, times[start:stop], steps[start:stop], columns))
         return b"".join(parts)
 
     def _count(self) -> int:
@@ -167,7 +170,7 @@ def _alike(rows: Sequence[dict[str, Any]]) -> Iterator[tuple[int, int]]:
 def _column(values: Sequence[Any]) -> Sequence[float]:
     try:
         return array("d", values)
-    except (TypeError, OverflowError, RuntimeError, ValueError):
+    except Exception:  # noqa: BLE001 - ``__float__`` of whatever was logged
         return [_number(value) for value in values]
 
 
@@ -202,7 +205,7 @@ current = Metrics()
 
 def begin(path: Path) -> Metrics:
     """Make this process a rank that writes its metrics to ``path``."""
-    global current  # noqa: PLW0603 - one a process, by nature
+    global current
     current = Metrics(path)
     current.start()
     mlnb.__dict__["log"] = current.log  # the script's own `mlnb.log` has no indirection to pay for

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.waiting import until
 
 import mlnb
 from mlnb.node import frames, log
 from mlnb.node.log import Metrics
+from tests.waiting import until
 
 nan, inf = float("nan"), float("inf")
 
