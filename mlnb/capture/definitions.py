@@ -20,7 +20,7 @@ from typing import Any
 
 from mlnb.capture.names import analyse
 from mlnb.capture.refusals import why_not
-from mlnb.capture.sources import Found, Sources, all_codes, code_key, compiled, defines, flags_of
+from mlnb.capture.sources import Found, Sources, code_key, defines, flags_of, keys
 from mlnb.capture.text import Edit, cut, expression
 
 LIVE = "\0{}\0"
@@ -278,16 +278,15 @@ class Definitions:
         """What was set on a class after its ``class`` statement."""
         node = found.node
         assert isinstance(node, ast.ClassDef)
-        whole = compiled(found, _flags(cls))
-        keys = {code_key(code) for code in all_codes(whole)} if whole else set()
+        known_keys = keys(found, _flags(cls))
         written = {attribute: _literal(value) for attribute, value in _assigned(node)}
         bound = {n for statement in node.body for n in _binds(statement)}
         special = issubclass(cls, (enum.Enum, tuple))
         for attribute, value in vars(cls).items():
             function = _underlying(value)
             if function is not None:
-                ours = function.__globals__ is self._namespace
-                inner = [f for f in _functions(function) if code_key(f.__code__) in keys]
+                ours = is_ours(function)
+                inner = [f for f in _functions(function) if code_key(f.__code__) in known_keys]
                 if ours and not inner:
                     source.late.append((f"{name}.{attribute}", value))
             elif attribute.startswith("_") or special or isinstance(value, type):
@@ -309,15 +308,14 @@ class Definitions:
         """How well a ``class`` statement fits a class: above 0 if it can have made it."""
         node = found.node
         assert isinstance(node, ast.ClassDef)
-        whole = compiled(found, _flags(cls))
-        if whole is None or node.name != cls.__name__:
+        if node.name != cls.__name__:
             return -100.0
-        keys = {code_key(code) for code in all_codes(whole)}
+        known_keys = keys(found, _flags(cls))
         score = 0.5
         names = {n for statement in node.body for n in _binds(statement)}
         for method in _methods(cls):
-            if method.__name__ in names and method.__globals__ is self._namespace:
-                score += 1 if code_key(method.__code__) in keys else -1
+            if method.__name__ in names and is_ours(method):
+                score += 1 if code_key(method.__code__) in known_keys else -1
         known = set(vars(cls)) | set(vars(cls).get("__annotations__", ())) | set(getattr(cls, "__members__", ()))
         known |= set(getattr(cls, "__dataclass_fields__", ())) | set(getattr(cls, "_fields", ()))
         mangled = {
@@ -390,6 +388,11 @@ class _Evaluator:
                 raise ValueError("not numbers")
             return self._OPERATORS[type(node.op)](left, right)
         return ast.literal_eval(node)
+
+
+def is_ours(function: types.FunctionType) -> bool:
+    """Whether a function was defined in the session, or in a file that ``%run`` ran there (and left nameless)."""
+    return bool(function.__globals__.get("__name__", "__main__") == "__main__")
 
 
 def _equal(one: Any, other: Any) -> bool:
@@ -493,12 +496,8 @@ def _made_by(found: Found, value: Any) -> types.FunctionType | None:
     """The function in ``value`` that the ``def`` statement ``found`` made."""
     name = getattr(found.node, "name", None)
     for function in _functions(value):
-        code = function.__code__
-        if code.co_name == name:
-            whole = compiled(found, flags_of(code))
-            key = code_key(code)
-            if whole and any(code_key(c) == key for c in whole.co_consts if isinstance(c, types.CodeType)):
-                return function
+        if function.__code__.co_name == name and defines(found, function.__code__):
+            return function
     return None
 
 

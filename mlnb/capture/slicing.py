@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlnb.capture import imports, refusals, secrets, streams
-from mlnb.capture.definitions import LIVE, Definitions, Source
+from mlnb.capture.definitions import LIVE, Definitions, Source, is_ours
 from mlnb.capture.imports import Import
 from mlnb.capture.literals import MUTABLE, Literal, literal
 from mlnb.capture.modules import LocalModules
@@ -237,7 +237,7 @@ class Slice:
     def _source(self, name: str, value: types.FunctionType | type) -> Source | None:
         ours = isinstance(value, type) and value.__module__ == "__main__"
         if isinstance(value, types.FunctionType):
-            ours = _ours(value)
+            ours = is_ours(value)
             return self.definitions.function(name, value) if ours else None
         return self.definitions.cls(name, value) if ours else None
 
@@ -338,7 +338,7 @@ class Slice:
         if id(value) in self._generated:
             return self._generated[id(value)]
         ours = getattr(value, "__module__", None) == "__main__"
-        ours = ours or (isinstance(value, types.FunctionType) and _ours(value))
+        ours = ours or (isinstance(value, types.FunctionType) and is_ours(value))
         names = self._named().get(id(value), [])
         if names and (ours or imports.where(value) is None):
             name = value.__name__ if value.__name__ in names else names[0]
@@ -558,11 +558,6 @@ class _Credential(Exception):
 _MODULE_NAMES = frozenset(
     {"__name__", "__file__", "__doc__", "__builtins__", "__spec__", "__package__", "__loader__"}
 )
-
-
-def _ours(function: types.FunctionType) -> bool:
-    """Whether a function was defined in the session, or in a file that ``%run`` ran there."""
-    return function.__globals__.get("__name__") == "__main__"
 
 
 def _typing(value: Any) -> bool:

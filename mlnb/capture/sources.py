@@ -126,33 +126,47 @@ def all_codes(code: CodeType) -> Iterator[CodeType]:
             yield from all_codes(constant)
 
 
-@functools.lru_cache(maxsize=4096)
-def _compiled(text: str, line: int, column: int, lambda_only: bool, flags: int) -> CodeType | None:
-    """The top-level statement (or the lambda) at a position of ``text``, compiled."""
-    tree = parse(text)
-    if tree is None:
-        return None
-    for node in ast.walk(tree):
-        if getattr(node, "lineno", None) != line or getattr(node, "col_offset", None) != column:
-            continue
-        try:
-            code: CodeType
-            if isinstance(node, ast.Lambda):
-                code = compile(ast.Expression(node), "<cell>", "eval", flags, dont_inherit=True)
-                return code
-            if isinstance(node, ast.stmt) and not lambda_only:
-                code = compile(ast.Module([node], []), "<cell>", "exec", flags, dont_inherit=True)
-                return code
-        except (SyntaxError, ValueError):
-            return None
-    return None
+def keys(found: Found, flags: int = 0) -> frozenset[Key]:
+    """The :func:`code_key` of all code in the statement of ``found``, as IPython or Python compiles it.
 
-
-def compiled(found: Found, flags: int = 0) -> CodeType | None:
-    """What ``found`` (with what is around it) compiles to: the code that defines it."""
+    IPython compiles each statement on its own, Python (``%run``, ``%%time``) all at once; calls of what the same
+    text imports come out differently.
+    """
     node = found.outer[0] if found.outer else found.node
-    line, column = node.lineno, node.col_offset  # type: ignore[attr-defined]
-    return _compiled(found.cell.text, line, column, isinstance(node, ast.Lambda), flags)
+    return _keys(found.cell.text, node.lineno, node.col_offset, type(node), flags)  # type: ignore[attr-defined]
+
+
+@functools.lru_cache(maxsize=4096)
+def _keys(text: str, line: int, column: int, kind: type[ast.AST], flags: int) -> frozenset[Key]:
+    tree = parse(text)
+    at = (line, column)
+    node = next(n for n in ast.walk(tree or ast.Module()) if _place(n) == at and type(n) is kind)
+    found: set[Key] = set()
+    try:
+        alone = ast.Expression(node) if isinstance(node, ast.Lambda) else ast.Module([node], [])  # type: ignore[list-item]
+        mode = "eval" if isinstance(node, ast.Lambda) else "exec"
+        code = compile(alone, "<cell>", mode, flags, dont_inherit=True)
+        found |= {code_key(inner) for inner in all_codes(code)}
+    except (SyntaxError, ValueError):
+        return frozenset()  # a method with super() of its own, say
+    first, last = first_line(node), node.end_lineno or line  # type: ignore[attr-defined]
+    within = [key for at, key in _whole(text, flags) if first <= at <= last]
+    if isinstance(node, ast.Lambda) and len(within) > 1:
+        return frozenset(found)  # which of several in these lines is which can't be told
+    return frozenset(found | set(within))
+
+
+@functools.lru_cache(maxsize=512)
+def _whole(text: str, flags: int) -> tuple[tuple[int, Key], ...]:
+    try:
+        code = compile(text, "<cell>", "exec", flags, dont_inherit=True)
+    except (SyntaxError, ValueError):
+        return ()  # await at the top level
+    return tuple((inner.co_firstlineno, code_key(inner)) for inner in all_codes(code))
+
+
+def _place(node: ast.AST) -> tuple[int, int]:
+    return getattr(node, "lineno", -1), getattr(node, "col_offset", -1)
 
 
 def flags_of(code: CodeType) -> int:
@@ -162,11 +176,7 @@ def flags_of(code: CodeType) -> int:
 
 def defines(found: Found, code: CodeType) -> bool:
     """Whether ``found`` is the source of ``code``."""
-    whole = compiled(found, flags_of(code))
-    if whole is None:
-        return False
-    key = code_key(code)
-    return any(inner.co_name == code.co_name and code_key(inner) == key for inner in all_codes(whole))
+    return code_key(code) in keys(found, flags_of(code))
 
 
 @functools.lru_cache(maxsize=2048)

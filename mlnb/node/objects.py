@@ -13,12 +13,14 @@ tensor that shares them sees it.
 from __future__ import annotations
 
 import ctypes
+import functools
 import io
 import mmap
 import os
 import pickle
 import sys
 import types
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +28,9 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 import torch
+from torch.optim.lr_scheduler import LRScheduler
 from torch.storage import TypedStorage, UntypedStorage
+from torch.utils.data import DataLoader
 
 INLINE = 4096
 """Bytes up to which data stays inside the stream."""
@@ -148,7 +152,32 @@ class _Pickler(pickle.Pickler):
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, torch.Generator):
             return _generator, (obj.device.type, obj.get_state())
+        if isinstance(obj, DataLoader) and obj._iterator is not None:
+            made = obj.__reduce_ex__(5)  # its persistent workers are processes of here: new ones start there
+            return (*made[:2], {**made[2], "_iterator": None}, *made[3:]) if isinstance(made[2], dict) else made
+        if isinstance(obj, LRScheduler):
+            made = (*obj.__reduce_ex__(5), None, None)[:5]
+            return (*made, _set_scheduler) if isinstance(made[2], dict) else NotImplemented
         return NotImplemented
+
+
+def _set_scheduler(scheduler: Any, state: dict[str, Any]) -> None:
+    """Give a scheduler its state; its optimizer says again when it has stepped, lest the scheduler warn."""
+    vars(scheduler).update(state)
+    optimizer = scheduler.optimizer
+    function = getattr(optimizer.step, "__func__", None)
+    if function is None or hasattr(optimizer.step, "_wrapped_by_lr_sched"):
+        return
+    reference = weakref.ref(optimizer)
+
+    @functools.wraps(function)
+    def step(*args: Any, **kwargs: Any) -> Any:
+        stepping: Any = reference()
+        stepping._opt_called = True
+        return function.__get__(stepping, type(stepping))(*args, **kwargs)
+
+    step._wrapped_by_lr_sched = True  # type: ignore[attr-defined]
+    optimizer.step = step
 
 
 def _generator(device: str, state: torch.Tensor) -> torch.Generator:
