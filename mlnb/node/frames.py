@@ -1,8 +1,8 @@
-"""Metrics on disk: a file of frames, each a batch of rows with the same names.
+r"""Metrics on disk: a file of frames, each a batch of rows with the same names.
 
-A frame is one JSON line, then its columns as little-endian doubles, then a newline::
+A frame is one JSON line, then its rows as little-endian doubles, then a newline::
 
-    {"n": 2, "names": ["loss"]}\n  time time step step loss loss \n
+    {"n": 2, "names": ["loss"]}\n  time step loss time step loss \n
 
 So a batch costs one write, a million points read in milliseconds, NaN and infinity stay what they are, and a torn
 last frame (its writer was killed) is recognised and left out.
@@ -19,29 +19,33 @@ from dataclasses import dataclass
 _NATIVE = sys.byteorder == "little"
 
 
-def _pack(column: Sequence[float]) -> bytes:
-    values = array("d", column)
-    if not _NATIVE:  # pragma: no cover
-        values.byteswap()
-    return values.tobytes()
-
-
-def encode(
-    names: Sequence[str], times: Sequence[float], steps: Sequence[float], columns: Sequence[Sequence[float]]
-) -> bytes:
+def encode_rows(names: Sequence[str], rows: array[float]) -> bytes:
     """One frame.
 
     Parameters
     ----------
     names
-        of the metrics, one for each of ``columns``.
-    times, steps
-        seconds since the epoch, and steps; each of length n.
-    columns
-        the values, each of length n.
+        of the metrics.
+    rows
+        doubles, row by row: time in seconds since the epoch, step, then a value for each of ``names``.
     """
-    header = json.dumps({"n": len(times), "names": list(names)}, separators=(",", ":")).encode()
-    return b"".join([header, b"\n", _pack(times), _pack(steps), *map(_pack, columns), b"\n"])
+    count = len(rows) // (2 + len(names))
+    header = json.dumps({"n": count, "names": list(names)}, separators=(",", ":")).encode()
+    if not _NATIVE:  # pragma: no cover
+        rows = array("d", rows)
+        rows.byteswap()
+    return b"".join([header, b"\n", rows.tobytes(), b"\n"])
+
+
+def encode(
+    names: Sequence[str], times: Sequence[float], steps: Sequence[float], columns: Sequence[Sequence[float]]
+) -> bytes:
+    """One frame from columns; see :func:`encode_rows`. Each of them is of length n."""
+    width = 2 + len(names)
+    rows = array("d", bytes(8 * width * len(times)))
+    for index, column in enumerate((times, steps, *columns)):
+        rows[index::width] = array("d", column)
+    return encode_rows(names, rows)
 
 
 @dataclass(frozen=True)
@@ -66,19 +70,14 @@ def decode(data: bytes | memoryview, start: int = 0) -> Iterator[tuple[Frame, in
             rows, names = int(header["n"]), tuple(header["names"])
         except (ValueError, KeyError, TypeError):
             return
-        size = 8 * rows
+        width = 2 + len(names)
         body = end + 1
-        stop = body + size * (2 + len(names))
+        stop = body + 8 * width * rows
         if stop + 1 > len(raw) or raw[stop : stop + 1] != b"\n":
             return
-        columns = tuple(_column(view[body + i * size : body + (i + 1) * size]) for i in range(2 + len(names)))
+        values = array("d")
+        values.frombytes(view[body:stop])
+        if not _NATIVE:  # pragma: no cover
+            values.byteswap()
         start = stop + 1
-        yield Frame(names, rows, columns), start
-
-
-def _column(view: memoryview) -> memoryview:
-    values = array("d")
-    values.frombytes(view)
-    if not _NATIVE:  # pragma: no cover
-        values.byteswap()
-    return memoryview(values)
+        yield Frame(names, rows, tuple(memoryview(values[index::width]) for index in range(width))), start

@@ -8,12 +8,11 @@ said in the rank's own account.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import threading
 from array import array
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from math import isfinite
+from collections.abc import Callable
 from pathlib import Path
 from time import time
 from typing import Any
@@ -47,9 +46,10 @@ class Metrics:
     def __init__(self, path: Path | None = None) -> None:
         self.path = path
         self.step = 0
-        self.offset = 0
         self.error: str | None = None
-        self._rows: deque[tuple[float, Any, dict[str, Any]]] = deque()
+        self._rows: dict[tuple[str, ...], list[Any]] = {}  # names → time, step, values…, time, step, values…
+        self._extends: dict[tuple[str, ...], Callable[[tuple[Any, ...]], None]] = {}
+        self._opening = threading.Lock()
         self._unwritten = b""
         self._file: int | None = None
         self._lock = threading.Lock()
@@ -60,19 +60,47 @@ class Metrics:
         self.log = self._make_log()
 
     def _make_log(self) -> Callable[..., None]:
-        append = self._rows.append  # bound once: the call below is all that a training loop pays
+        """The call itself: one atomic ``extend`` of a flat list, which is all that a training loop pays."""
+        extends = self._extends
 
         def log(step: int | None = None, **values: Any) -> None:
-            for name, value in values.items():
+            row = values.values()
+            for value in row:
                 if type(value) not in _plain:
-                    values[name] = _keep(value)
-            append((time(), (self.step or None) if step is None else step, values))
+                    values = {name: _keep(value) for name, value in values.items()}
+                    row = values.values()
+                    break
+            names = tuple(values)
+            extend = extends.get(names) or self._open(names)
+            if type(step) is not int:
+                step = (self.step or self._count()) if step is None else self._given(step)
+            extend((time(), step, *row))
 
         return log
 
+    def _open(self, names: tuple[str, ...]) -> Callable[[tuple[Any, ...]], None]:
+        with self._opening:
+            if names not in self._extends:
+                rows: list[Any] = []
+                self._rows[names] = rows
+                self._extends[names] = rows.extend
+            return self._extends[names]
+
+    def _given(self, step: Any) -> Any:
+        """A step that isn't an ``int``: as a number if it is one, else counted."""
+        number = _number(step)
+        return number if math.isfinite(number) else self._count()
+
+    def _count(self) -> int:
+        """The step where no optimizer was seen: the number of calls."""
+        self._calls += 1
+        return self._calls
+
     def put(self, when: float, step: int | None, name: str, value: Any) -> None:
         """Add one value with its own time; without a step, calls are counted."""
-        self._rows.append((when, step, {name: value}))
+        names = (name,)
+        extend = self._extends.get(names) or self._open(names)
+        extend((when, self._count() if step is None else step, value))
 
     def before_flush(self, call: Callable[[], None]) -> None:
         """Have ``call`` bring what it holds just before each flush."""
@@ -80,7 +108,7 @@ class Metrics:
 
     def resume(self, step: int) -> None:
         """Count steps on from those of an earlier attempt."""
-        self.offset = self.step = step
+        self.step = step
         self.put(time(), step, RESUMED, step)
 
     def start(self) -> None:
@@ -102,20 +130,18 @@ class Metrics:
     def flush(self) -> None:
         """Append all that waits to the file; errors are kept in ``error``, not raised."""
         if self.path is None or os.getpid() != self._pid:  # a forked child (a loader's worker) owns no file
-            self._rows.clear()
+            for rows in self._rows.values():
+                rows.clear()
             return
         with self._lock:
             for call in self._before_flush:
                 call()
-            rows = self._rows
-            while rows or self._unwritten:
-                batch = [rows.popleft() for _ in range(min(len(rows), _BATCH))]
-                self._unwritten += self._encode(batch)
-                if not self._write(self.path):
-                    return
+            self._unwritten += self._take()
+            if self._unwritten:
+                self._write(self.path)
 
-    def _write(self, path: Path) -> bool:
-        """Append what waits, whole or not at all (a torn frame would hide those behind it); whether it went."""
+    def _write(self, path: Path) -> None:
+        """Append what waits, whole or not at all (a torn frame would hide those behind it)."""
         try:
             if self._file is None:
                 self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -131,47 +157,24 @@ class Metrics:
             self.error = f"metrics could not be written to {path}: {error.strerror}"
             if len(self._unwritten) > _PATIENCE:
                 self._unwritten, self._dropped = b"", f"{self.error}; some are missing"
-            return False
-        return True
 
-    def _encode(self, batch: list[tuple[float, Any, dict[str, Any]]]) -> bytes:
-        if not batch:
-            return b""
-        times, given, rows = zip(*batch, strict=True)
-        steps = _column(given)
-        if not all(map(isfinite, steps)):  # no optimizer seen: count the calls
-            steps = array("d", [step if isfinite(step) else self._count() for step in steps])
+    def _take(self) -> bytes:
+        """All rows that wait, as frames; they wait no more."""
         parts = []
-        for start, stop in _alike(rows):
-            names = tuple(rows[start])
-            columns = [_column([row[name] for row in rows[start:stop]]) for name in names]
-            parts.append(frames.encode(names, times[start:stop], steps[start:stop], columns))
+        for names, rows in list(self._rows.items()):
+            width = 2 + len(names)
+            while rows:
+                chunk = rows[: width * _BATCH]  # each of these two is atomic, and extend adds whole rows
+                del rows[: width * _BATCH]
+                parts.append(frames.encode_rows(names, _doubles(chunk)))
         return b"".join(parts)
 
-    def _count(self) -> int:
-        self._calls += 1
-        return self._calls
 
-
-def _alike(rows: Sequence[dict[str, Any]]) -> Iterator[tuple[int, int]]:
-    """Split rows into stretches with the same names (in the same order)."""
-    first = list(rows[0])
-    if all(map(first.__eq__, map(list, rows))):  # nearly always: no Python code a row
-        yield 0, len(rows)
-        return
-    start = 0
-    for index, row in enumerate(rows):
-        if list(row) != first:
-            yield start, index
-            start, first = index, list(row)
-    yield start, len(rows)
-
-
-def _column(values: Sequence[Any]) -> Sequence[float]:
+def _doubles(values: list[Any]) -> array[float]:
     try:
         return array("d", values)
-    except Exception:  # noqa: BLE001 - ``__float__`` of whatever was logged
-        return [_number(value) for value in values]
+    except Exception:  # noqa: BLE001 - tensors, or whatever was logged
+        return array("d", [_number(value) for value in values])
 
 
 def _keep(value: Any) -> Any:

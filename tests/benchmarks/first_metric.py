@@ -1,0 +1,107 @@
+"""From submitting to the first metric in the reader's hands, beside other launchers of the same training."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from mlnb.api import Run
+from mlnb.api.submit import submit
+from mlnb.targets import warm
+from mlnb.targets.local import Local
+from mlnb.task import Resources, Task
+
+from .timing import Table
+
+TRAIN = """\
+import os
+import torch
+if int(os.environ["WORLD_SIZE"]) > 1:
+    torch.distributed.init_process_group("gloo")
+model = torch.nn.Linear(8, 1)
+x = torch.randn(16, 8)
+for step in range(5):
+    loss = model(x).square().mean()
+    loss.backward()
+"""
+"""No optimizer: the first one in a process imports torch._dynamo, a second that is torch's and no launcher's."""
+
+PRINTS = TRAIN + "    print('loss', loss.item(), flush=True)\n"
+
+
+def measure(folder: Path) -> Table:
+    """Seconds from submit to the first loss."""
+    table = Table(
+        "Submit to first metric, local target",
+        "s",
+        "warm at most 0.15 s, cold at most import torch + 0.5 s",
+        peer="torchrun, 2 ranks",
+    )
+    warm.start()
+    _first(Local(), 1)
+    table.add("mlnb warm, 1 rank", [_first(Local(), 1) for _ in range(15)])
+    table.add("mlnb warm, 2 ranks", [_first(Local(), 2) for _ in range(15)])
+    cold = Local("local", {"warm": False})
+    table.add("mlnb cold, 1 rank", [_first(cold, 1) for _ in range(5)])
+    table.add("mlnb cold, 2 ranks", [_first(cold, 2) for _ in range(5)])
+    table.add(
+        "import torch, alone",
+        [_command([sys.executable, "-c", "import torch; print('loss', flush=True)"]) for _ in range(5)],
+    )
+    script = folder / "train.py"
+    script.write_text(PRINTS)
+    run = [sys.executable, "-m", "torch.distributed.run"]
+    table.add("torchrun, 1 rank", [_command([*run, "--nproc-per-node", "1", str(script)]) for _ in range(3)])
+    table.add("torchrun, 2 ranks", [_command([*run, "--nproc-per-node", "2", str(script)]) for _ in range(3)])
+    if importlib.util.find_spec("submitit"):
+        table.add("submitit local, 1 process", [_submitit(folder, script) for _ in range(3)])
+    return table
+
+
+def _first(place: Local, ranks: int) -> float:
+    offer = place.offer(Resources(ranks=ranks))
+    task = Task(script=TRAIN, seed=0)
+    began = time.perf_counter()
+    run = Run(submit(task, {}, place, offer, name="bench", env={}))
+    while "loss" not in run.series():
+        time.sleep(0.001)
+    took = time.perf_counter() - began
+    run.wait(60)
+    if run.state != "succeeded":
+        raise RuntimeError(run.reason)
+    return took
+
+
+def _command(command: list[str]) -> float:
+    began = time.perf_counter()
+    env = {**os.environ, "WORLD_SIZE": "1"} if "-c" in command else {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=env
+    ) as process:
+        for line in process.stdout or ():
+            if line.startswith("loss"):
+                break
+        took = time.perf_counter() - began
+        process.wait()
+    return took
+
+
+def _submitit(folder: Path, script: Path) -> float:
+    import submitit
+
+    executor = submitit.AutoExecutor(folder=folder / "submitit", cluster="local")
+    executor.update_parameters(timeout_min=5)
+    began = time.perf_counter()
+    job = executor.submit(
+        submitit.helpers.CommandFunction([sys.executable, str(script)], env={"WORLD_SIZE": "1"}, verbose=False)
+    )
+    output = Path(str(job.paths.stdout))
+    while not (output.exists() and "loss" in output.read_text()) and not job.done():
+        time.sleep(0.005)
+    took = time.perf_counter() - began
+    job.wait()
+    return took
