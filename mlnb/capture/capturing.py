@@ -16,7 +16,7 @@ from mlnb.capture.names import CellNames, analyse, future_features, reach
 from mlnb.capture.script import HEADER, Part, Script, order
 from mlnb.capture.session import Captured, Item, Session
 from mlnb.capture.slicing import Reason, Slice
-from mlnb.capture.sources import Sources, parse
+from mlnb.capture.sources import Sources, bound_names, parse
 from mlnb.capture.streams import DataStream
 from mlnb.errors import CannotShip
 from mlnb.node import objects
@@ -190,13 +190,15 @@ def _assemble(
     script.cell(source.script(), source.label, source.offset + 1)
     inputs = [name for name in found.data if session.has(name)]
     inputs += [name for name, (written, _) in found.literals.items() if written.parts]
+    back = tuple(wanted) or tuple(_outputs(source, found))
     return Captured(
         script=script.text,
         segments=tuple(script.segments),
         streams=tuple(streams),
         files={**local.contents, **files},
         inputs=tuple(inputs),
-        outputs=tuple(wanted) or tuple(_outputs(source, found)),
+        outputs=back,
+        shared=tuple(outputs.sharing(back, session.namespace)),
         deletes=tuple(sorted(source.names.deletes)),
         labels=labels,
         definitions=tuple(source.definitions()),
@@ -231,15 +233,17 @@ def _futures(session: Session) -> list[str]:
 
 def _outputs(source: CellSource, found: Slice) -> Iterable[str]:
     changed, touched = set(source.names.mutates), set(source.names.touches)
+    bound = set(source.names.stores | source.names.deletes)
     for definition in found.found.values():
         node = definition.found.node
         if isinstance(node, ast.stmt):
             names = analyse(ast.Module([node], []))
             changed |= names.mutates
             touched |= names.touches
+            bound |= names.stores - set(bound_names(node))  # by its functions' global statements
     captured = {**found.data, **{name: value for name, (_, value) in found.literals.items()}}
     captured = {name: value for name, value in captured.items() if found.session.has(name)}
-    return outputs.wanted(source.names.stores | source.names.deletes, captured, changed, touched)
+    return outputs.wanted(bound, captured, changed, touched)
 
 
 def _items(

@@ -40,6 +40,31 @@ def wanted(
     return [name for name in found if not name.startswith("_")]
 
 
+def sharing(names: Collection[str], namespace: Mapping[str, Any]) -> list[str]:
+    """The names of ``namespace`` beside ``names`` whose tensors share memory with those of ``names``."""
+    changing = {place for name in names if name in namespace for place in _storages(namespace[name])}
+    if not changing:
+        return []
+    others = [name for name in namespace if name not in names and not name.startswith("_")]
+    return sorted(name for name in others if not changing.isdisjoint(_storages(namespace[name])))
+
+
+def _storages(value: Any) -> Iterable[int]:
+    """What tells the tensor storages of a tensor, a module or an optimizer from others."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return
+    if isinstance(value, torch.nn.Module):
+        tensors = [*value.parameters(), *value.buffers()]
+    elif isinstance(value, torch.optim.Optimizer):
+        tensors = [tensor for group in value.param_groups for tensor in group["params"]]
+    else:
+        tensors = [value] if isinstance(value, torch.Tensor) else []
+    for tensor in tensors:
+        if tensor.layout is torch.strided:
+            yield tensor.untyped_storage()._cdata
+
+
 def _may_change(value: Any, changed: bool, touched: bool) -> bool:
     if isinstance(value, IMMUTABLE):
         return False
@@ -79,8 +104,3 @@ def is_array(value: Any) -> bool:
         pandas = sys.modules["pandas"]
         kinds += [pandas.DataFrame, pandas.Series, pandas.Index]
     return isinstance(value, tuple(kinds))
-
-
-def is_mutable(value: Any) -> bool:
-    """Whether ``value`` may come back changed."""
-    return not isinstance(value, IMMUTABLE)

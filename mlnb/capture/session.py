@@ -116,6 +116,8 @@ class Captured:
         the session's names whose values went along and can be changed there.
     outputs
         names that the session wants back.
+    shared
+        other names of the session that share memory with outputs, and so change when these come back.
     deletes
         names that the cell deletes.
     labels
@@ -135,6 +137,7 @@ class Captured:
     files: Mapping[str, Content]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    shared: tuple[str, ...]
     deletes: tuple[str, ...]
     labels: objects.Labels
     definitions: tuple[Definition, ...]

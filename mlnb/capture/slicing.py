@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import difflib
 import functools
+import re
 import types
 import typing
 from collections import deque
@@ -456,8 +457,7 @@ class Slice:
         value = values[name]
         shown = self._shown(name)
         if isinstance(error, _Credential):
-            path, _ = refusals.locate(value, shown, lambda inner: not self._holds_credential(inner))
-            return self._credential(path, name)
+            return self._credential(self._credential_in(value, shown), name)
         path, inner = refusals.locate(value, shown, lambda part: self._fault(part) is None)
         reason = self._reason(name)
         refused = refusals.why_not(inner)
@@ -512,10 +512,16 @@ class Slice:
         if name in self._allowed:
             return
         if secrets.named_secret(name, value) or self._holds_credential(value):
-            path, _ = refusals.locate(value, name, lambda inner: not self._holds_credential(inner))
-            if isinstance(value, dict) and path == name and (key := secrets.in_mapping(value)) is not None:
-                path = f"{name}[{key!r}]"
-            raise self._credential(path, name, reason)
+            raise self._credential(self._credential_in(value, name), name, reason)
+
+    def _credential_in(self, value: Any, shown: str) -> str:
+        """How a person writes the credential that is somewhere in ``value``, known as ``shown``."""
+        path, inner = refusals.locate(value, shown, lambda part: not self._holds_credential(part))
+        if (key := secrets.in_mapping(inner)) is not None:
+            return f"{path}[{key!r}]"
+        if (key := secrets.in_mapping(getattr(inner, "__dict__", None))) is not None:
+            return f"{path}.{key}"
+        return path
 
     def _holds_credential(self, value: Any) -> bool:
         queue = deque([value])
@@ -540,7 +546,7 @@ class Slice:
 
     def _credential(self, path: str, name: str, reason: Reason | None = None) -> CannotShip:
         reason = reason or self._reason(name)
-        variable = "".join(c if c.isalnum() else "_" for c in path).strip("_").upper()
+        variable = re.findall(r"[A-Za-z]\w*", path)[-1].upper()
         return CannotShip(
             f"{path}{reason} looks like a credential, and runs are kept on disk. Say --in {name} if it may go, or set it "
             f"as an environment variable and use --env {variable} and os.environ['{variable}']."

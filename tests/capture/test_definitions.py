@@ -73,7 +73,8 @@ def test_decorated_functions_keep_their_decorators(nb, wraps):
 
 
 @pytest.mark.parametrize(
-    "decorator", ["@functools.lru_cache(maxsize=8)", "@functools.cache", "@torch.no_grad()", "@contextlib.contextmanager"]
+    "decorator",
+    ["@functools.lru_cache(maxsize=8)", "@functools.cache", "@torch.no_grad()", "@contextlib.contextmanager"],
 )
 def test_decorators_of_libraries(nb, decorator):
     nb.cell("import functools, torch, contextlib")
@@ -205,7 +206,9 @@ def test_methods_put_onto_a_class_later(nb):
 
 
 def test_class_attributes_as_they_are_now(nb):
-    nb.cell("LR = 1\nclass A:\n    count = 0\n    lr = LR\n    names = []\n    def __init__(self):\n        A.count += 1")
+    nb.cell(
+        "LR = 1\nclass A:\n    count = 0\n    lr = LR\n    names = []\n    def __init__(self):\n        A.count += 1"
+    )
     nb.cell("A(); A(); A.names.append('x'); LR = 9")
     assert nb.train("result = A.count, A.lr, A.names")["result"] == (2, 1, ["x"])
 
@@ -244,7 +247,9 @@ def test_functions_from_a_file_run_in_the_session(nb):
 
 
 def test_functions_under_if_and_try(nb):
-    nb.cell("try:\n    import nothing_here\nexcept ImportError:\n    def f():\n        text = '''a\nb'''\n        return text")
+    nb.cell(
+        "try:\n    import nothing_here\nexcept ImportError:\n    def f():\n        text = '''a\nb'''\n        return text"
+    )
     assert nb.train("result = f()")["result"] == "a\nb"
 
 

@@ -11,7 +11,12 @@ import pytest
 def test_the_person_s_own_import_lines(nb):
     nb.cell("import os.path as p, json\nfrom collections import OrderedDict as OD, deque\nimport xml.dom.minidom")
     script = nb.capture("p.join('a'), json.dumps(1), OD(), deque(), xml.dom.minidom").script
-    for line in ("import os.path as p", "import json", "from collections import OrderedDict as OD, deque", "import xml.dom.minidom"):
+    for line in (
+        "import os.path as p",
+        "import json",
+        "from collections import OrderedDict as OD, deque",
+        "import xml.dom.minidom",
+    ):
         assert line in script.splitlines()
     assert nb.train("result = p.join('a', 'b')")["result"] == "a/b"
 
@@ -56,9 +61,15 @@ def test_display_is_ours(nb):
 
 
 def test_functions_and_classes_of_libraries(nb):
-    nb.cell("import torch, numpy\nrelu, exp, Linear, Opt = torch.relu, numpy.exp, torch.nn.Linear, torch.optim.SGD")
-    nb.cell("from torch import sigmoid\nfrom typing import Optional, List\nimport numpy as np\nfrom numpy import float32")
-    found = nb.train("result = relu(torch.tensor(-1.)).item(), exp(0), Linear(1, 1), Opt, sigmoid, Optional, List, float32")
+    nb.cell(
+        "import torch, numpy\nrelu, exp, Linear, Opt = torch.relu, numpy.exp, torch.nn.Linear, torch.optim.SGD"
+    )
+    nb.cell(
+        "from torch import sigmoid\nfrom typing import Optional, List\nimport numpy as np\nfrom numpy import float32"
+    )
+    found = nb.train(
+        "result = relu(torch.tensor(-1.)).item(), exp(0), Linear(1, 1), Opt, sigmoid, Optional, List, float32"
+    )
     assert found["result"][0] == 0
     assert found["result"][3] is nb["Opt"]
 
@@ -74,7 +85,9 @@ def local(nb, monkeypatch):
 
 
 def test_local_modules_go_along_with_what_they_import(nb, local):
-    (local / "helpers_x.py").write_text("import deeper_x\ndef f():\n    import lazy_x\n    return deeper_x.V + lazy_x.V\n")
+    (local / "helpers_x.py").write_text(
+        "import deeper_x\ndef f():\n    import lazy_x\n    return deeper_x.V + lazy_x.V\n"
+    )
     (local / "deeper_x.py").write_text("V = 1\n")
     (local / "lazy_x.py").write_text("V = 2\n")
     (local / "unused_x.py").write_text("V = 2\n")

@@ -1,0 +1,153 @@
+"""What can't go is refused in one line: which variable, which line, what to do instead."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [
+        ("import threading; thing = threading.Lock()", "a lock"),
+        ("import threading; thing = threading.RLock()", "a lock"),
+        ("import threading; thing = threading.Event()", "a lock"),
+        ("import threading; thing = threading.Thread(target=print)", "a thread"),
+        ("thing = open('some.txt', 'w')", "an open file"),
+        ("import socket; thing = socket.socket()", "a socket"),
+        ("thing = (i for i in range(3))", "a generator"),
+        ("thing = iter([1, 2])", "an iterator"),
+        ("thing = map(str, [1])", "an iterator"),
+        ("import itertools; thing = itertools.count()", "an iterator"),
+        ("import asyncio; thing = asyncio.new_event_loop()", "an event loop"),
+        ("async def f(): pass\nthing = f()", "a coroutine"),
+        ("import sqlite3; thing = sqlite3.connect(':memory:')", "a database connection"),
+        ("from concurrent.futures import ThreadPoolExecutor; thing = ThreadPoolExecutor(1)", "a pool of workers"),
+        ("import subprocess; thing = subprocess.Popen(['true'])", "a running process"),
+        ("import weakref\nclass A: pass\na = A(); thing = weakref.ref(a)", "a weak reference"),
+    ],
+)
+def test_things_bound_to_this_process(nb, make, kind):
+    nb.cell(make)
+    message = nb.refusal("x = 1\nprint(thing)")
+    assert message.startswith(f"thing (line 3) is {kind}, which can't go to another machine: ")
+    assert "\n" not in message
+
+
+def test_a_loader_s_iterator(nb):
+    nb.cell("from torch.utils.data import DataLoader\nit = iter(DataLoader([1, 2]))")
+    assert "it (line 2) is a loader's iterator" in nb.refusal("next(it)")
+
+
+@pytest.mark.parametrize(
+    ("make", "where"),
+    [
+        ("cfg = {'a': 1, 'lock': threading.Lock()}", "cfg['lock'] (line 2) is a lock"),
+        ("cfg = [0, {'deep': (1, threading.Lock())}]", "cfg[1]['deep'][1] (line 2) is a lock"),
+        (
+            "class T:\n    def __init__(self): self.log = open('x.txt', 'w')\ncfg = T()",
+            "cfg.log (line 2) is an open file",
+        ),
+        ("class T:\n    __slots__ = ('g',)\ncfg = T()\ncfg.g = (i for i in [])", "cfg.g (line 2) is a generator"),
+    ],
+)
+def test_where_inside_of_a_variable(nb, make, where):
+    nb.cell("import threading")
+    nb.cell(make)
+    assert where in nb.refusal("cfg")
+
+
+def test_what_pickle_itself_refuses(nb):
+    nb.cell("class Odd:\n    def __reduce__(self): raise TypeError('not me')\nbox = {'odd': [Odd()]}")
+    assert "box['odd'][0] (line 2) (Odd) can't go to another machine: not me" in nb.refusal("box")
+
+
+def test_through_which_function_it_is_needed(nb):
+    nb.cell("log = open('log.txt', 'w')\ndef train():\n    step()\ndef step():\n    log.write('x')")
+    assert nb.refusal("x = 1\ntrain()").startswith("log (line 3, through step) is an open file")
+
+
+def test_what_a_closure_holds(nb):
+    nb.cell(
+        "import threading\ndef make(lock):\n    def f(): return lock\n    return f\nf = make(threading.Lock())"
+    )
+    assert "f (line 2) holds a lock" in nb.refusal("f()")
+
+
+def test_undefined_names(nb):
+    nb.cell("learning_rate = 1")
+    message = nb.refusal("x = 1\nprint(learning_rat)")
+    assert message == "learning_rat (line 3) is not defined in this session. Did you mean learning_rate?"
+    assert "Run the cell that defines it" in nb.refusal("qqq")
+    assert "total (line 3)" in nb.refusal("for i in range(3):\n    total += i")
+    assert "gone (line 2)" in nb.refusal("del gone")
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "print(__name__, len, ValueError)",
+        "for i in range(3):\n    if i:\n        print(last)\n    last = i",
+        "try:\n    import nothing_such\nexcept ImportError as e:\n    print(e)",
+        "def f():\n    return later\nlater = 1\nf()",
+        "if False:\n    x = 1\nelse:\n    x = 2\nprint(x)",
+        "print([i for i in range(3)], {k: v for k, v in []}, (lambda a: a)(1))",
+        "class A:\n    x = 1\n    y = x\n    def f(self): return self.y\nA().f()",
+        "match 3:\n    case int(n) if n > 1: print(n)\n    case [a, *rest]: print(a, rest)\n    case _: pass",
+        "from math import *\nprint(sin(0))",
+        "import os\nif os.environ.get('nothing'):\n    exit(1)",
+        "print(f'{1 + 1:>{5}}')",
+        "global_ = 1\ndef f():\n    global made\n    made = 1\nf()\nprint(made)",
+        "while (n := 3) > 4: pass\nprint(n)",
+        "with open('x', 'w') as f, open('y', 'w') as g: f.write('x'); g.write('')",
+    ],
+)
+def test_cells_in_which_every_name_is_known(nb, cell):
+    nb.train(cell)
+
+
+def test_a_name_missing_in_a_helper_is_noted(nb):
+    nb.cell("def f(x):\n    return undefined_thing if x else 1")
+    captured = nb.capture("result = f(0)")
+    assert nb.execute(captured)["result"] == 1
+    assert any("undefined_thing (line 2, through f) is not defined" in note for note in captured.notes)
+
+
+@pytest.mark.parametrize(
+    ("cell", "words"),
+    [
+        ("x = 1\n!pip install y", "line 3: `!pip install y` needs IPython"),
+        ("%matplotlib inline", "line 2: `%matplotlib inline` needs IPython"),
+        ("%%time\nx = 1", "line 2: `%%time` needs IPython"),
+        ("files = !ls", "line 2: `files = !ls` needs IPython"),
+        ("print?", "line 2: `print?` needs IPython"),
+        ("get_ipython().run_line_magic('x', '')", "line 2: get_ipython() needs IPython"),
+        ("x = 1\ny = input('?')", "line 3: input() would wait"),
+        ("import asyncio\nawait asyncio.sleep(1)", "line 3: await needs"),
+        ("async with x: pass", "line 2: await needs"),
+        ("x = 1\nfor x in\n", "line 3: invalid syntax\n    for x in\n            ^"),
+        ("return 3", "line 2: 'return' outside function"),
+        ("x = (1,\n", "line 2: '(' was never closed"),
+        ("", "nothing to run"),
+        ("# only words", "nothing to run"),
+        ("print(In)", "In (line 2) is IPython's own"),
+    ],
+)
+def test_cells_that_are_no_programs(nb, cell, words):
+    assert words in nb.refusal(cell)
+
+
+def test_input_that_is_the_person_s_own(nb):
+    nb.train("input = lambda: 3\nresult = input()")
+
+
+def test_old_values_that_the_cell_binds_anyway_keep_nobody_from_training(nb):
+    nb.cell("loss = (i for i in range(3))\nf = open('x', 'w')")
+    captured = nb.capture("for i in range(3):\n    loss = i\n    f = i\nprint(loss)")
+    assert nb.execute(captured)["loss"] == 2
+    assert any("loss" in note for note in captured.notes)
+
+
+def test_refusing_leaves_nothing_behind(nb):
+    nb.cell("import threading, torch\nX = torch.ones(5000)\nlock = threading.Lock()")
+    nb.refusal("X, lock")
+    assert not list(nb.folder.iterdir())
