@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import difflib
 import secrets
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -16,12 +19,13 @@ from traitlets.config import Configurable
 
 import mlnb
 from mlnb.api import Run, runs
-from mlnb.api.options import Options, help_text, parse
+from mlnb.api.options import Options, help_text, parse, parse_words
 from mlnb.api.submit import resume, submit
-from mlnb.capture import Captured, Session, capture
+from mlnb.api.units import say_state
+from mlnb.capture import Captured, Session, analyse, capture
 from mlnb.errors import UsageError
-from mlnb.notebook.pending import Owed, Pending
-from mlnb.notebook.plan import plan
+from mlnb.notebook.pending import Pending
+from mlnb.notebook.plan import plan, shown
 from mlnb.notebook.table import show_runs
 from mlnb.notebook.view import Views
 from mlnb.targets import Offer, Target, target
@@ -43,16 +47,12 @@ class TrainMagics(Magics):
     def __init__(self, shell: Any, views: Views, pending: Pending, parent: Configurable | None = None) -> None:
         super().__init__(shell, parent=parent)
         self._views, self._pending = views, pending
-        self._planned = False
+        self._planned = ""
 
     def _defaults(self) -> Options:
-        words = []
-        for name in ("memory", "time", "on"):
-            if getattr(self, name):
-                words += [f"--{name}", getattr(self, name)]
-        options = parse(" ".join(words))
+        words = [f"--{name}={getattr(self, name)}" for name in ("memory", "time", "on") if getattr(self, name)]
         return replace(
-            options,
+            parse_words(words),
             gpus=self.gpus if self.gpus >= 0 else None,
             ranks=self.ranks or None,
             cpus=self.cpus or None,
@@ -66,7 +66,9 @@ class TrainMagics(Magics):
         options = parse(line, self._defaults())
         place = target(options.on)
         offer = place.offer(options.resources(len(place.resources().get("gpus", ()))))
-        self._pending.collect(self._pending.read_by(self.shell.transform_cell(cell)))
+        earlier = _earlier(options.resume)
+        with contextlib.suppress(SyntaxError):  # which capture words better
+            self._pending.collect(self._pending.read_by(self.shell.transform_cell(cell)))
         self._pending.collect_finished()
         captured = capture(
             cell,
@@ -75,20 +77,20 @@ class TrainMagics(Magics):
             include=options.include,
             outputs=options.outputs,
         )
+        _check_outputs(options.outputs, captured, self.shell.transform_cell(cell))
         task = self._task(captured, options, offer)
         words = plan(captured, task, place, offer)
         if options.dry_run:
             print(f"{words}\n\n{task.script}")  # noqa: T201 - what was asked for
             return
-        run = self._start(task, captured, options, place, offer)
-        if not self._planned:
-            self._planned = True
-            display({"text/plain": words}, raw=True)
-        self._views.show(run, words)
-        names = {*captured.outputs, *captured.deletes}
-        self._pending.add(Owed(run, names))
+        run = self._start(task, captured, options, place, offer, earlier)
+        if words != self._planned:  # said once, and again when it has changed
+            self._planned = words
+            display(shown(words), raw=True)
+        self._views.show(run)
+        self._pending.add(run, {*captured.outputs, *captured.deletes})
         if options.wait:
-            self._pending.collect(names)
+            self._pending.collect_run(run)
 
     train.__doc__ = f"""Run this cell as a training job: %%train [options]
 
@@ -135,20 +137,13 @@ Sizes: 24GB, 1.5GiB, 500M. Times: 90s, 30m, 2h, 1h30m, 02:30:00; a bare number i
             interactive=True,
         )
 
-    def _start(self, task: Task, captured: Captured, options: Options, place: Target, offer: Offer) -> Run:
+    def _start(
+        self, task: Task, captured: Captured, options: Options, place: Target, offer: Offer, earlier: Run | None
+    ) -> Run:
         about: dict[str, Any] = {"cell": self.shell.execution_count}
         env = dict(options.env)
         contents = captured.finish()
-        if options.resume is not None:
-            earlier = runs[options.resume]
-            if not earlier.done:
-                raise UsageError(
-                    f"--resume {options.resume}: that run is {earlier.state}; wait for it or cancel it first"
-                )
-            if not earlier.checkpoints():
-                raise UsageError(
-                    f"--resume {options.resume}: that run has no checkpoint; mlnb.epochs(...) makes them"
-                )
+        if earlier is not None:
             if same_work(earlier.task, task, {path: one.digest() for path, one in contents.items()}):
                 resume(earlier.directory, place, env)
                 earlier.labels = captured.labels
@@ -158,6 +153,44 @@ Sizes: 24GB, 1.5GiB, 500M. Times: 90s, 30m, 2h, 1h30m, 02:30:00; a bare number i
         run = Run(submit(task, contents, place, offer, name=name, env=env, about=about))
         run.labels = captured.labels
         return runs.add(run)
+
+
+def _earlier(name: str | None) -> Run | None:
+    """The run that ``--resume`` names, if it can be gone on with.
+
+    Raises
+    ------
+    UsageError
+        if there is none, it hasn't ended, or it has left no checkpoint.
+    """
+    if name is None:
+        return None
+    try:
+        run = runs[name]
+    except UsageError as error:
+        raise UsageError(f"--resume {name}: {error}") from None
+    if not run.done:
+        raise UsageError(f"--resume {name}: that run {say_state(run.state)}; wait for it or cancel it first")
+    if not run.checkpoints():
+        raise UsageError(f"--resume {name}: that run has no checkpoint; mlnb.epochs(...) makes them")
+    return run
+
+
+def _check_outputs(asked: Sequence[str], captured: Captured, source: str) -> None:
+    """Refuse a name of ``--out`` that the cell can't bring.
+
+    Raises
+    ------
+    UsageError
+        naming it and the nearest that the cell has.
+    """
+    found = analyse(source)
+    there = found.stores | found.deletes | {item.name for item in captured.items}
+    for name in asked:
+        if name not in there and not found.stars:
+            near = difflib.get_close_matches(name, there, 1)
+            hint = f"did you mean {near[0]}?" if near else f"it binds {', '.join(sorted(found.stores)) or 'nothing'}"
+            raise UsageError(f"--out {name}: the cell has no such name; {hint}")
 
 
 def same_work(old: Task, new: Task, digests: dict[str, str]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 
 from mlnb.api.units import say_size
@@ -16,10 +17,10 @@ def plan(captured: Captured, task: Task, target: Target, offer: Offer) -> str:
     """The plan in plain words."""
     total = sum(item.size for item in captured.items)
     rows = [f"runs on    {target.name}: {'; '.join(offer.words)}"]
+    count = len(captured.items)
+    size = f", {say_size(total)}" if total else ""
     rows.append(
-        f"takes      {len(captured.items)} names, {say_size(total)}"
-        if captured.items
-        else "takes      nothing of the session"
+        f"takes      {count} name{'s' * (count > 1)}{size}" if count else "takes      nothing of the session"
     )
     items = sorted(captured.items, key=lambda item: -item.size)
     width = max((len(item.name) for item in items[:_SHOWN]), default=0)
@@ -45,3 +46,14 @@ def plan(captured: Captured, task: Task, target: Target, offer: Offer) -> str:
 
 def _size(count: int) -> str:
     return say_size(count) if count else ""
+
+
+def shown(words: str) -> dict[str, str]:
+    """A plan as a MIME bundle: folded to its first lines' gist in HTML, whole as text."""
+    rows = dict(line.split(None, 1) for line in words.splitlines() if line and not line[0].isspace())
+    gist = f"plan: {rows['takes']} → {rows['runs'].removeprefix('on').strip()} → {rows['brings']}"
+    folded = (
+        f'<details style="font-size:12px"><summary>{html.escape(gist)}</summary>'
+        f'<pre style="font-size:12px">{html.escape(words)}</pre></details>'
+    )
+    return {"text/plain": words, "text/html": folded}

@@ -57,7 +57,7 @@ def show_runs(what: str, views: Views) -> None:
         if ``what`` is neither a number nor a run.
     """
     if what and not what.isdigit():
-        views.show(runs[what], "")
+        views.show(runs[what])
         return
     if what == "0":
         raise UsageError("%runs 0: a number from 1, or a run's name")

@@ -17,7 +17,7 @@ from mlnb.api.history import Series
 from mlnb.api.state import observe
 from mlnb.api.units import say_size, say_time
 from mlnb.api.decimate import decimate
-from mlnb.rundir import FINAL
+from mlnb.errors import MlnbError
 
 MIME = "application/vnd.mlnb.run+json"
 
@@ -72,7 +72,7 @@ def _numbers(series: dict[str, Series]) -> list[str]:
     return shown
 
 
-def bundle(run: Run, plan: str = "", *, final: bool = False) -> dict[str, Any]:
+def bundle(run: Run, *, final: bool = False) -> dict[str, Any]:
     """The output's MIME bundle: data for our renderer, HTML and text for the others, a picture at the end."""
     series = run.series()
     seen = run.observe()
@@ -97,7 +97,7 @@ def bundle(run: Run, plan: str = "", *, final: bool = False) -> dict[str, Any]:
     image = picture(series) if final else None
     if image is not None:
         shown["image/png"] = base64.b64encode(image).decode()
-    shown["text/html"] = _html(run, seen.state, text, notes, error.get("text", ""), plan, shown.get("image/png"))
+    shown["text/html"] = _html(run, seen.state, text, notes, error.get("text", ""), shown.get("image/png"))
     return shown
 
 
@@ -112,7 +112,7 @@ def _points(series: Series) -> dict[str, list[Any]]:
 _WORDS = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 
 
-def _html(run: Run, state: str, text: str, notes: list[str], error: str, plan: str, image: str | None) -> str:
+def _html(run: Run, state: str, text: str, notes: list[str], error: str, image: str | None) -> str:
     rest = text.removeprefix(f"{run.name}: {state}")
     parts = [
         f'<div style="font-size:13px;line-height:1.5"><b>{html.escape(run.name)}</b> '
@@ -124,10 +124,6 @@ def _html(run: Run, state: str, text: str, notes: list[str], error: str, plan: s
     if image:
         parts.append(
             f'<img alt="{html.escape(text)}" src="data:image/png;base64,{image}" style="max-width:520px">'
-        )
-    if plan:
-        parts.append(
-            f'<details style="font-size:12px"><summary>plan</summary><pre>{html.escape(plan)}</pre></details>'
         )
     return "\n".join(parts)
 
@@ -161,44 +157,51 @@ class Views:
     INTERVAL = 0.25
 
     def __init__(self) -> None:
-        self._views: dict[str, tuple[Run, Any, str]] = {}
+        self._views: dict[str, list[tuple[Run, Any]]] = {}
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._shown: dict[str, str] = {}
 
-    def show(self, run: Run, plan: str) -> None:
-        """Show ``run`` under the running cell and follow it."""
+    def show(self, run: Run) -> None:
+        """Show ``run`` under the running cell, and follow it if it goes on."""
         from IPython.display import display
 
-        handle = display(bundle(run, plan), raw=True, display_id=True)
+        final = run.done
+        handle = display(bundle(run, final=final), raw=True, display_id=True)
+        if final or handle is None:
+            return
         with self._lock:
-            self._views[run.id] = (run, handle, plan)
-            if self._thread is None or not self._thread.is_alive():
+            self._views.setdefault(run.id, []).append((run, handle))
+            if self._thread is None:
                 self._thread = threading.Thread(target=self._follow, name="mlnb-views", daemon=True)
                 self._thread.start()
 
     def refresh(self, run: Run) -> None:
-        """Bring the view of ``run`` up to date now."""
+        """Bring the views of ``run`` up to date now."""
         with self._lock:
             self._refresh(run.id)
 
     def _follow(self) -> None:
-        while self._views:
+        while True:
             time.sleep(self.INTERVAL)
-            with self._lock, contextlib.suppress(OSError):
-                active = [view[0] for view in self._views.values()]
+            with self._lock, contextlib.suppress(OSError, MlnbError):
+                if not self._views:
+                    self._thread = None
+                    return
+                active = [views[0][0] for views in self._views.values()]
                 for run, seen in zip(active, observe([run.watched for run in active]), strict=True):
                     run.take(seen)
                     self._refresh(run.id)
 
     def _refresh(self, run_id: str) -> None:
-        if run_id not in self._views:
+        views = self._views.get(run_id)
+        if not views:
             return
-        run, handle, plan = self._views[run_id]
-        final = run.state in FINAL
-        shown = bundle(run, plan, final=final)
+        run = views[0][0]
+        final, text = run.done, line(run)
         if final:
             del self._views[run_id]
-        if handle is not None and self._shown.get(run_id) != shown["text/html"]:
-            self._shown[run_id] = shown["text/html"]
-            handle.update(shown, raw=True)
+        if self._shown.get(run_id) != text or final:
+            self._shown[run_id] = text
+            for _, handle in views:
+                handle.update(bundle(run, final=final), raw=True)
