@@ -6,6 +6,7 @@ kept as a detached tensor and read by the metrics' thread.
 
 from __future__ import annotations
 
+import functools
 from time import time
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from mlnb.node.log import Metrics
 
+_UNSCALED, _BATCH_SIZE = "_mlnb_unscaled", "_mlnb_batch_size"
 _PACE = 1.0
 """Seconds between two values of time per step and samples per second."""
 
@@ -42,7 +44,8 @@ class Watch:
         self.backwards = 0
         self.samples = 0
         self._counts: dict[int, int] = {}
-        self._scaled: dict[int, torch.Tensor] = {}
+        self._stepping: set[int] = set()
+        self._optimizers = False
         self._last: tuple[float, int, int] | None = None
         metrics.before_flush(self._pace)
 
@@ -56,21 +59,27 @@ class Watch:
         self._wrap_backward()
         self._wrap_scaler()
         self._wrap_loader()
+        self._wrap_optimizer("__init__")
+        self._wrap_optimizer("__setstate__")  # one that came from the session
         register_optimizer_step_post_hook(self._stepped)
 
     def _wrap_backward(self) -> None:
         original = torch.Tensor.backward
 
         def backward(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> None:
-            result = original(tensor, *args, **kwargs)
+            original(tensor, *args, **kwargs)  # type: ignore[no-untyped-call]
             self.backwards += 1
             if self._lonely_ranks > 1:
                 self._require_group()
             if tensor.numel() == 1:
-                loss = self._scaled.pop(id(tensor), tensor) if self._scaled else tensor
+                loss = getattr(tensor, _UNSCALED, tensor)
                 value = loss.detach() if loss.is_cuda else loss.item()
-                self._put(time(), self._metrics.step + 1 if self._counts else 0, "loss", value)
-            return result
+                self._put(
+                    time(),
+                    self._metrics.step + 1 if self._optimizers or self._metrics.step else None,
+                    "loss",
+                    value,
+                )
 
         backward.__doc__, backward.__wrapped__ = original.__doc__, original  # type: ignore[attr-defined]
         torch.Tensor.backward = backward  # type: ignore[assignment]
@@ -89,8 +98,8 @@ class Watch:
 
         def scale(scaler: Any, outputs: Any) -> Any:
             scaled = original(scaler, outputs)
-            if isinstance(outputs, torch.Tensor):
-                self._scaled = {id(scaled): outputs.detach()}  # the loss to show is the one before scaling
+            if isinstance(scaled, torch.Tensor) and scaled is not outputs:
+                setattr(scaled, _UNSCALED, outputs.detach())  # the loss to show is the one before scaling
             return scaled
 
         torch.amp.GradScaler.scale = scale  # type: ignore[method-assign, assignment]
@@ -99,32 +108,45 @@ class Watch:
         from torch.utils.data import DataLoader
         from torch.utils.data.dataloader import _BaseDataLoaderIter
 
-        original = _BaseDataLoaderIter.__next__
+        following, iterate = _BaseDataLoaderIter.__next__, DataLoader.__iter__
 
-        def following(iterator: Any) -> Any:
-            batch = original(iterator)
+        def counted(iterator: Any) -> Any:
+            batch = following(iterator)  # type: ignore[call-arg]
             if torch.is_grad_enabled():
-                self.samples += self._batch_sizes.get(id(iterator), 0)
+                self.samples += getattr(iterator, _BATCH_SIZE, 0)
             return batch
 
-        original_iter = DataLoader.__iter__
-
-        def iterate(loader: Any) -> Any:
-            iterator = original_iter(loader)
-            self._batch_sizes[id(iterator)] = loader.batch_size or 0
+        def noted(loader: Any) -> Any:
+            iterator = iterate(loader)
+            size = loader.batch_size or getattr(loader.batch_sampler, "batch_size", None)
+            setattr(iterator, _BATCH_SIZE, size if isinstance(size, int) else 0)
             return iterator
 
-        self._batch_sizes: dict[int, int] = {}
-        _BaseDataLoaderIter.__next__ = following
-        DataLoader.__iter__ = iterate  # type: ignore[method-assign]
+        _BaseDataLoaderIter.__next__ = counted  # type: ignore[method-assign, assignment]
+        DataLoader.__iter__ = noted  # type: ignore[method-assign]
+
+    def _wrap_optimizer(self, name: str) -> None:
+        original = getattr(torch.optim.Optimizer, name)
+
+        @functools.wraps(original)
+        def noted(optimizer: Any, *args: Any, **kwargs: Any) -> Any:
+            self._optimizers = True
+            return original(optimizer, *args, **kwargs)
+
+        setattr(torch.optim.Optimizer, name, noted)
 
     def _stepped(self, optimizer: Any, *_: Any) -> None:
-        counts = self._counts
+        """Count: a step begins when an optimizer steps that has done so in the step before.
+
+        So of several that take turns the busiest counts, and one that follows another counts on.
+        """
         key = id(optimizer)
-        counts[key] = counts.get(key, 0) + 1
-        count = counts[key] + self._metrics.offset
-        if count > self._metrics.step:
-            self._metrics.step = count
+        self._counts[key] = self._counts.get(key, 0) + 1
+        if self._stepping and key not in self._stepping:
+            self._stepping.add(key)
+        else:
+            self._stepping = {key}
+            self._metrics.step += 1
 
     def _pace(self) -> None:
         """Put time per step and samples per second, at most once a second, from the metrics' thread."""

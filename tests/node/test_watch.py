@@ -1,0 +1,209 @@
+"""Training is seen without a change to its code, and is the same as unseen."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch.optim import optimizer as optimizer_module
+from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data.dataloader import _BaseDataLoaderIter
+
+from mlnb.node import frames, watch
+from mlnb.node.log import Metrics
+from mlnb.node.watch import Watch
+
+
+@pytest.fixture
+def metrics(tmp_path: Path) -> Metrics:
+    return Metrics(tmp_path / "rank-0.metrics")
+
+
+@pytest.fixture
+def seen(metrics: Metrics, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watch]:
+    """A watch over this process, taken off at the end."""
+    monkeypatch.setattr(torch.Tensor, "backward", torch.Tensor.backward)
+    monkeypatch.setattr(torch.amp.GradScaler, "scale", torch.amp.GradScaler.scale)
+    monkeypatch.setattr(_BaseDataLoaderIter, "__next__", _BaseDataLoaderIter.__next__)
+    monkeypatch.setattr(DataLoader, "__iter__", DataLoader.__iter__)
+    monkeypatch.setattr(torch.optim.Optimizer, "__init__", torch.optim.Optimizer.__init__)
+    monkeypatch.setattr(torch.optim.Optimizer, "__setstate__", torch.optim.Optimizer.__setstate__)
+    hooks = dict(optimizer_module._global_optimizer_post_hooks)
+    one = Watch(metrics)
+    one.install()
+    yield one
+    optimizer_module._global_optimizer_post_hooks.clear()
+    optimizer_module._global_optimizer_post_hooks.update(hooks)
+
+
+def logged(metrics: Metrics, name: str = "loss") -> list[tuple[float, float]]:
+    """(step, value) of one metric."""
+    metrics.flush()
+    assert metrics.path is not None
+    found = []
+    for frame, _ in frames.decode(metrics.path.read_bytes() if metrics.path.exists() else b""):
+        if name in frame.names:
+            found += zip(frame.columns[1], frame.columns[2 + frame.names.index(name)], strict=True)
+    return found
+
+
+def parameter(value: float = 1.0) -> torch.Tensor:
+    return torch.tensor(value, requires_grad=True)
+
+
+def test_losses_are_seen_at_backward_and_steps_at_the_optimizer(seen: Watch, metrics: Metrics):
+    weight = parameter(8.0)
+    optimizer = torch.optim.SGD([weight], lr=0.25)
+    for _ in range(3):
+        optimizer.zero_grad()
+        loss = weight * weight
+        loss.backward()
+        optimizer.step()
+    assert logged(metrics) == [(1, 64.0), (2, 16.0), (3, 4.0)]
+    assert (seen.backwards, seen.steps, metrics.step) == (3, 3, 3)
+
+
+def test_losses_before_the_first_step_belong_to_it(seen: Watch, metrics: Metrics):
+    weight = parameter()
+    optimizer = torch.optim.SGD([weight], lr=0.0)
+    for _ in range(2):
+        for part in (1.0, 2.0):  # gradients accumulated
+            (weight * part).backward()
+        optimizer.step()
+    assert logged(metrics) == [(1, 1.0), (1, 2.0), (2, 1.0), (2, 2.0)]
+
+
+def test_without_an_optimizer_every_backward_is_a_step(seen: Watch, metrics: Metrics):
+    for value in (1.0, 2.0):
+        (parameter() * value).backward()
+    assert logged(metrics) == [(1, 1.0), (2, 2.0)]
+    assert seen.steps == 0
+
+
+@pytest.mark.parametrize(("pattern", "steps"), [("DG", 1), ("DDG", 2), ("DGG", 2), ("DDDDDG", 5)])
+def test_of_two_optimizers_that_take_turns_the_busiest_counts(
+    seen: Watch, metrics: Metrics, pattern: str, steps: int
+):
+    both = {name: torch.optim.SGD([parameter()], lr=0.1) for name in "DG"}
+    for _ in range(10):
+        for name in pattern:
+            both[name].step()
+    assert metrics.step == 10 * steps
+    assert seen.steps == 10 * steps
+
+
+def test_an_optimizer_that_follows_another_counts_on(seen: Watch, metrics: Metrics):
+    steps = []
+    for _ in range(2):
+        weight = parameter()
+        optimizer = torch.optim.SGD([weight], lr=0.1)
+        for _ in range(50):
+            weight.square().backward()
+            optimizer.step()
+            steps.append(metrics.step)
+    assert steps == sorted(steps)
+    assert steps[-1] >= 99
+
+
+def test_a_resumed_run_goes_on_behind_its_step(seen: Watch, metrics: Metrics):
+    metrics.resume(30)
+    weight = parameter()
+    weight.square().backward()
+    torch.optim.SGD([weight], lr=0.1).step()
+    assert logged(metrics) == [(31, 1.0)]
+    assert metrics.step == 31
+
+
+def test_a_scaled_loss_is_shown_unscaled(seen: Watch, metrics: Metrics):
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    first, second = parameter(2.0), parameter(3.0)
+    optimizer = torch.optim.SGD([first, second], lr=0.0)
+    one, two = scaler.scale(first * 1), scaler.scale(second * 1)
+    one.backward()
+    two.backward()
+    assert first.grad == 1024.0
+    scaler.step(optimizer)
+    scaler.update()
+    assert logged(metrics) == [(1, 2.0), (1, 3.0)]
+    assert metrics.step == 1
+
+
+def test_a_scaler_that_is_switched_off_changes_nothing(seen: Watch, metrics: Metrics):
+    loss = parameter(2.0) * 1
+    scaled = torch.amp.GradScaler("cpu", enabled=False).scale(loss)
+    assert scaled is loss
+    scaled.backward()
+    assert logged(metrics) == [(1, 2.0)]
+
+
+def test_a_loss_is_that_of_its_backward_though_changed_in_place(seen: Watch, metrics: Metrics):
+    loss = parameter(2.0) * 1
+    loss.backward()
+    with torch.no_grad():
+        loss += 5
+    assert logged(metrics) == [(1, 2.0)]
+
+
+def test_what_is_no_single_number_is_no_loss(seen: Watch, metrics: Metrics):
+    (torch.ones(3, requires_grad=True) * 2).backward(torch.ones(3))
+    assert logged(metrics) == []
+    assert seen.backwards == 1
+
+
+def test_backward_means_what_it_meant(seen: Watch):
+    a, b = parameter(2.0), parameter(3.0)
+    loss = a * b
+    assert loss.backward(retain_graph=True) is None
+    loss.backward()
+    assert (a.grad, b.grad) == (6.0, 4.0)
+    with pytest.raises(RuntimeError, match="second time"):
+        loss.backward()
+    a.grad = b.grad = None
+    (a * b).backward(inputs=[a])
+    assert a.grad == 3.0
+    assert b.grad is None
+    (a * b).backward(torch.tensor(10.0), inputs=a)
+    assert a.grad == 33.0
+    a.grad = None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # torch warns of a reference cycle
+        a.pow(3).backward(create_graph=True)
+    assert a.grad is not None
+    assert a.grad.requires_grad
+    with pytest.raises(RuntimeError, match="scalar"):
+        (torch.ones(2, requires_grad=True) * 2).backward()
+
+
+def test_an_error_in_backward_is_the_scripts_own(seen: Watch, metrics: Metrics):
+    with pytest.raises(RuntimeError, match="does not require grad"):
+        torch.tensor(1.0).backward()
+    assert logged(metrics) == []
+    assert seen.backwards == 0
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_samples_a_second_of_a_loader(
+    seen: Watch, metrics: Metrics, monkeypatch: pytest.MonkeyPatch, workers: int
+):
+    now = [100.0]
+    monkeypatch.setattr(watch, "time", lambda: now[0])
+    optimizer = torch.optim.SGD([parameter()], lr=0.1)
+    metrics.flush()
+    for _ in DataLoader(TensorDataset(torch.zeros(40)), batch_size=8, num_workers=workers):
+        optimizer.step()
+    with torch.no_grad():
+        list(DataLoader(TensorDataset(torch.zeros(40)), batch_size=8))  # validation is no training
+    now[0] += 2.0
+    metrics.flush()
+    assert logged(metrics, "samples_per_s") == [(5, 20.0)]
+    assert logged(metrics, "step_time") == [(5, 0.4)]
+
+
+def test_batches_come_as_they_would(seen: Watch):
+    data = torch.arange(10)
+    batches = [batch.tolist() for (batch,) in DataLoader(TensorDataset(data), batch_size=4)]
+    assert batches == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    assert [int(x) for x in DataLoader(list(range(3)), batch_size=None)] == [0, 1, 2]
