@@ -53,11 +53,12 @@ class Slots:
     def _tickets(self) -> Iterator[list[Ticket]]:
         with storage_errors(self._lock), self._lock.open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            before = self._read()
-            tickets = [ticket for ticket in before if processes.alive(ticket.pid, ticket.identity)]
+            tickets = self._read()
+            before = json.dumps([asdict(ticket) for ticket in tickets])
+            tickets[:] = [ticket for ticket in tickets if processes.alive(ticket.pid, ticket.identity)]
             yield tickets
             after = json.dumps([asdict(ticket) for ticket in tickets])
-            if after != json.dumps([asdict(ticket) for ticket in before]):
+            if after != before:
                 temporary = self._state.with_suffix(".tmp")
                 temporary.write_text(after)
                 temporary.replace(self._state)
@@ -70,9 +71,10 @@ class Slots:
         return [Ticket(**{**row, "devices": tuple(row["devices"])}) for row in rows]
 
     def enqueue(self, run: str, cpus: int, gpus: int, pid: int, identity: str) -> None:
-        """Take a place at the end, held by the process ``pid`` until :meth:`claim`."""
+        """Take a place at the end, held by the process ``pid`` until :meth:`claim`; once a run."""
         with self._tickets() as tickets:
-            tickets.append(Ticket(run, min(cpus, self.cpus), gpus, pid, identity))
+            if all(ticket.run != run for ticket in tickets):  # its node program may have been faster
+                tickets.append(Ticket(run, min(cpus, self.cpus), gpus, pid, identity))
 
     def claim(self, run: str, cpus: int, gpus: int) -> None:
         """Make this process the holder of ``run``'s place; take one at the end if there is none."""

@@ -1,0 +1,199 @@
+"""Cores and GPUs are handed out in order, never more than there are, and never held by the dead."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from mlnb.errors import StorageError
+from mlnb.node import processes
+from mlnb.node.slots import Slots
+
+CPUS, GPUS = 4, ("0", "1")
+
+
+class Stub:
+    """Processes that live and die as the test says."""
+
+    def __init__(self) -> None:
+        self.living: dict[int, str] = {}
+
+    def born(self, pid: int) -> str:
+        self.living[pid] = f"identity-{pid}"
+        return self.living[pid]
+
+    def alive(self, pid: int, known: str) -> bool:
+        return self.living.get(pid) == known
+
+
+class Queue(RuleBasedStateMachine):
+    """Runs come, wait, hold, end or die in any order; a list is the model."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stub = Stub()
+        self.alive, processes.alive = processes.alive, self.stub.alive
+        self.folder = tempfile.TemporaryDirectory()
+        self.slots = Slots(Path(self.folder.name), CPUS, GPUS)
+        self.queue: list[tuple[str, int, int, int]] = []  # run, cpus, gpus, pid, in order of arrival
+        self.held: dict[str, tuple[str, ...]] = {}
+        self.count = 0
+
+    def teardown(self) -> None:
+        processes.alive = self.alive
+        self.folder.cleanup()
+
+    @rule(cpus=st.integers(1, 6), gpus=st.integers(0, 2))
+    def enqueue(self, cpus: int, gpus: int) -> None:
+        self.count += 1
+        run, pid = f"run-{self.count}", self.count
+        self.slots.enqueue(run, cpus, gpus, pid, self.stub.born(pid))
+        self.queue.append((run, min(cpus, CPUS), gpus, pid))
+
+    @precondition(lambda self: self.queue)
+    @rule(data=st.data())
+    def enqueue_again(self, data: st.DataObject) -> None:
+        run, cpus, gpus, pid = data.draw(st.sampled_from(self.queue))
+        self.slots.enqueue(run, cpus, gpus, pid, self.stub.living[pid])
+
+    def may_have(self, run: str) -> bool:
+        """Whether ``run`` holds, or is the first that waits and fits."""
+        if run in self.held:
+            return True
+        waiting = [entry for entry in self.queue if entry[0] not in self.held]
+        name, cpus, gpus, _ = waiting[0]
+        return (
+            name == run
+            and cpus <= CPUS - sum(entry[1] for entry in self.queue if entry[0] in self.held)
+            and gpus <= len(GPUS) - sum(len(devices) for devices in self.held.values())
+        )
+
+    @precondition(lambda self: self.queue)
+    @rule(data=st.data())
+    def acquire(self, data: st.DataObject) -> None:
+        run, _, gpus, _ = data.draw(st.sampled_from(self.queue))
+        expected = self.may_have(run)
+        devices = self.slots.acquire(run)
+        assert (devices is not None) == expected
+        if devices is not None:
+            assert len(devices) == gpus
+            assert self.held.setdefault(run, devices) == devices
+
+    @precondition(lambda self: self.queue)
+    @rule(data=st.data(), dies=st.booleans())
+    def end(self, data: st.DataObject, dies: bool) -> None:
+        entry = data.draw(st.sampled_from(self.queue))
+        if dies:
+            del self.stub.living[entry[3]]
+        else:
+            self.slots.release(entry[0])
+        self.queue.remove(entry)
+        self.held.pop(entry[0], None)
+
+    @invariant()
+    def never_more_than_there_are(self) -> None:
+        assert sum(entry[1] for entry in self.queue if entry[0] in self.held) <= CPUS
+        devices = [device for held in self.held.values() for device in held]
+        assert len(devices) == len(set(devices))
+        assert set(devices) <= set(GPUS)
+
+    @invariant()
+    def everyone_knows_who_is_ahead(self) -> None:
+        waiting = [entry[0] for entry in self.queue if entry[0] not in self.held]
+        for run, *_ in self.queue:
+            ahead = self.slots.ahead(run)
+            if run in self.held:
+                assert ahead is None
+            else:
+                assert ahead is not None
+                assert ahead[0] == waiting.index(run)
+                assert set(ahead[1]) == set(self.held)
+
+
+TestQueue = Queue.TestCase
+TestQueue.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+
+
+@pytest.fixture
+def slots(tmp_path: Path) -> Slots:
+    return Slots(tmp_path, 2)
+
+
+@pytest.fixture
+def sleeper() -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_what_a_killed_process_held_is_free_at_once(slots: Slots, sleeper: subprocess.Popen[bytes]):
+    slots.enqueue("dead", 2, 0, sleeper.pid, processes.identity(sleeper.pid) or "")
+    assert slots.acquire("dead") == ()
+    slots.claim("next", 2, 0)
+    assert slots.acquire("next") is None
+    assert slots.ahead("next") == (0, ["dead"])
+    sleeper.kill()
+    sleeper.wait()
+    assert slots.acquire("next") == ()
+
+
+def test_a_zombie_holds_nothing(slots: Slots, sleeper: subprocess.Popen[bytes]):
+    slots.enqueue("dead", 2, 0, sleeper.pid, processes.identity(sleeper.pid) or "")
+    sleeper.kill()
+    os.waitid(os.P_PID, sleeper.pid, os.WEXITED | os.WNOWAIT)  # dead, and not yet collected
+    slots.claim("next", 2, 0)
+    assert slots.acquire("next") == ()
+
+
+def test_a_process_that_got_the_pid_of_a_dead_one_holds_nothing(slots: Slots):
+    slots.enqueue("dead", 2, 0, os.getpid(), "the identity of another")
+    slots.claim("next", 2, 0)
+    assert slots.acquire("next") == ()
+
+
+def test_the_place_taken_at_submission_is_the_node_programs(slots: Slots, sleeper: subprocess.Popen[bytes]):
+    slots.enqueue("first", 2, 0, sleeper.pid, processes.identity(sleeper.pid) or "")
+    slots.claim("second", 2, 0)
+    slots.claim("first", 2, 0)  # by this process, where the submission named another
+    sleeper.kill()
+    sleeper.wait()
+    assert slots.acquire("second") is None
+    assert slots.acquire("first") == ()
+
+
+def test_a_node_program_faster_than_its_submission_has_one_place(slots: Slots):
+    slots.claim("fast", 1, 0)
+    assert slots.acquire("fast") == ()
+    slots.enqueue("fast", 1, 0, os.getpid(), processes.identity(os.getpid()) or "")
+    slots.claim("next", 1, 0)
+    assert slots.acquire("next") == ()
+
+
+def test_who_asks_for_more_cores_than_there_are_gets_all(slots: Slots):
+    slots.claim("big", 64, 0)
+    assert slots.acquire("big") == ()
+    slots.claim("next", 1, 0)
+    assert slots.acquire("next") is None
+
+
+@pytest.mark.parametrize("content", [b"", b"{torn", b"\xff"])
+def test_a_queue_that_does_not_read_is_empty(slots: Slots, tmp_path: Path, content: bytes):
+    (tmp_path / "slots.json").write_bytes(content)
+    slots.claim("run", 1, 0)
+    assert slots.acquire("run") == ()
+
+
+def test_a_folder_that_is_gone_is_one_clear_line(tmp_path: Path):
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match="not a directory"):
+        Slots(tmp_path / "file", 1).claim("run", 1, 0)
