@@ -68,7 +68,8 @@ def capture(
         ):  # read in a function of the cell, or deleted: undefined is an error unless it comes later
             how = "later" if name in source.names.stores else "surely"
         found.need(name, Reason(source.line(name)), how)
-    for name in sorted(source.names.hints):
+    for name in sorted(source.names.hints | source.names.deletes):
+        # what the cell deletes only perhaps must be there to be deleted, or not
         found.need(name, Reason(None), "perhaps")
     for name in names:
         found.need(name, Reason(None))
@@ -177,7 +178,7 @@ def _assemble(
         kind = "definition" if isinstance(step_, Part) and step_.source else "value"
         block = isinstance(step_, Part) and len(step_.lines) > 1
         if block or kind != previous:
-            script.gap(2 if block else 1)
+            script.gap(2 if block or previous == "block" else 1)
         if isinstance(step_, Part):
             script.part(step_)
         else:
@@ -270,7 +271,7 @@ def describe(value: Any) -> str:
     kind = type(value).__name__
     shape = getattr(value, "shape", None)
     if isinstance(shape, tuple):
-        return f"{kind} {'×'.join(str(size) for size in shape)} {getattr(value, 'dtype', '')}".rstrip()
+        return f"{kind} {'x'.join(str(size) for size in shape)} {getattr(value, 'dtype', '')}".rstrip()
     if isinstance(value, (list, dict, set, tuple, str, bytes)):
         return f"{kind} of {len(value)}"
     return kind

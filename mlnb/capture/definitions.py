@@ -82,21 +82,28 @@ class Definitions:
 
     # ---- by name
 
-    def statement(self, name: str, value: Any) -> Source | None:
-        """The newest ``def``, ``class`` or ``name = lambda`` that binds ``name``, if it made ``value``."""
+    def statement(self, name: str, value: Any, called: str | None = None) -> Source | None:
+        """The newest ``def``, ``class`` or ``name = lambda`` that binds ``name`` and made ``value``.
+
+        Parameters
+        ----------
+        called
+            the name to define it as, if it isn't ``name``.
+        """
+        called = called or name
         for found in self._sources.bindings(name):
             if isinstance(found.node, (ast.Import, ast.ImportFrom)):
                 continue
             if isinstance(found.node, ast.ClassDef):
-                inner = next((item for item in _classes(value) if self._score(found, item) > 0), None)
-                if inner is not None:
-                    return self._class_source(found, inner, name)
+                cls = next((item for item in _classes(value) if self._score(found, item) > 0), None)
+                if cls is not None:
+                    return self._class_source(found, cls, called)
             elif isinstance(found.node, (ast.Assign, ast.AnnAssign)):
-                source = self._assignment(found, value, name)
+                source = self._assignment(found, value, called)
                 if source is not None:
                     return source
-            elif (inner := _made_by(found, value)) is not None:
-                return self._function_source(found, inner, name)
+            elif (function := _made_by(found, value)) is not None:
+                return self._function_source(found, function, called)
         return None
 
     # ---- by object

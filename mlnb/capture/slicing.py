@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import builtins
 import difflib
-import functools
 import re
 import types
 import typing
@@ -385,7 +384,7 @@ class Slice:
         number = 1
         while (name := f"_{base}_{number}") in self.bindings or name in self.session.namespace:
             number += 1
-        source = self._source(name, value)
+        source = self._source(name, value) or self.definitions.statement(value.__name__, value, name)
         if source is None:
             return None
         self.bindings[name] = value
@@ -442,9 +441,6 @@ class Slice:
             self._harmless[kind] = refusals.why_not(obj) is None
         if not self._harmless[kind]:
             raise TypeError(f"{kind.__name__} can't go to another machine")
-        if isinstance(obj, functools._lru_cache_wrapper):
-            for named in self._named().get(id(obj), []):
-                self.need(named, Reason(self._reason(name).line, name))
         if name in self._allowed:
             return
         if (isinstance(obj, (str, bytes)) and secrets.looks_secret(obj)) or secrets.in_mapping(obj) is not None:

@@ -126,7 +126,7 @@ class _Pickler(pickle.Pickler):
             self._visit(obj)
         if self._earlier and id(obj) in self._earlier:
             return ("name", self._earlier[id(obj)])
-        if isinstance(obj, (types.FunctionType, type)):
+        if isinstance(obj, (types.FunctionType, type, functools._lru_cache_wrapper)):
             name = self._reference(obj)
             return None if name is None else ("main", name)
         if isinstance(obj, TypedStorage):
