@@ -9,6 +9,7 @@ from typing import Any
 from mlnb.api.merge import bind
 from mlnb.api.outputs import Pulled, pull
 from mlnb.api.run import Run
+from mlnb.api.units import say_state
 from mlnb.errors import RunFailed
 from mlnb.node.tracebacks import where
 from mlnb.task import Task
@@ -20,8 +21,7 @@ def deliver(run: Run, namespace: dict[str, Any], names: set[str] | None = None) 
     Parameters
     ----------
     names
-        those of the task's outputs that are still the run's to give (others have got a newer value meanwhile);
-        ``None`` for all.
+        what is still the run's to give (the rest has got a newer value meanwhile); ``None`` for all.
 
     Returns
     -------
@@ -37,7 +37,7 @@ def deliver(run: Run, namespace: dict[str, Any], names: set[str] | None = None) 
     """
     seen = run.observe()
     if seen.state != "succeeded":
-        raise RunFailed(f"{run.name} ({run.id}) is {seen.state}: {seen.reason or 'it has not ended yet'}")
+        raise RunFailed(f"{run.name} ({run.id}) {say_state(seen.state)}: {seen.reason or 'it has not ended yet'}")
     carried, cells_own = definitions(run.task)
     own = [one for one in cells_own if names is None or set(one.names) & names]
     late = [
@@ -53,7 +53,7 @@ def deliver(run: Run, namespace: dict[str, Any], names: set[str] | None = None) 
         pulled.notes.append(f"{', '.join(there)}: defined here as in the run, since the session lacked them")
     defined = {name for one in own for name in one.names}
     for name in list(pulled.values):
-        if name in defined or (names is not None and name in run.task.outputs and name not in names):
+        if name in defined or (names is not None and name not in names):
             del pulled.values[name]
     bind(namespace, pulled.values, pulled.kept)
     for name in pulled.deleted:

@@ -68,3 +68,10 @@ def say_time(seconds: float) -> str:
         return f"{minutes} min {rest} s" if minutes < 10 and rest else f"{minutes} min"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+
+
+def say_state(state: str) -> str:
+    """A run's state as the end of a sentence: ``has failed``, ``is running``."""
+    return {"succeeded": "has succeeded", "failed": "has failed", "cancelled": "was cancelled"}.get(
+        state, f"is {state}"
+    )

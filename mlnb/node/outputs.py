@@ -7,6 +7,7 @@ those files. It is written beside and renamed, so it is there whole or not at al
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import shutil
@@ -98,13 +99,22 @@ def write(
             sink.plan(name, tensors, metadata)
     stream = objects.dump(values, sink, inputs.labels, prefix="out:", reference=_reference(namespace))
     (folder / "session.pickle").write_bytes(stream.data)
+    (folder / "session.pickle").chmod(0o600)  # whatever the script's umask: it will be unpickled
     kept = [name for name in values if name in inputs.values and values[name] is inputs.values[name]]
-    deleted = [name for name in wanted if name not in namespace]
+    may_go = _deleted_names(task) | set(task.inputs)  # others were perhaps never bound: the session keeps its own
+    deleted = [name for name in wanted if name not in namespace and name in may_go]
     table = {"names": list(values), "kept": kept, "deleted": deleted, "buffers": stream.buffers, "notes": notes}
     (folder / "session.json").write_text(json.dumps(table))
     shutil.rmtree(run.outputs, ignore_errors=True)
     folder.rename(run.outputs)
     return notes
+
+
+def _deleted_names(task: Task) -> set[str]:
+    """The names in the cell's ``del`` statements."""
+    start = task.segments[-1].start if task.segments else 1
+    names = (node for node in ast.walk(ast.parse(task.script)) if isinstance(node, ast.Name))
+    return {name.id for name in names if isinstance(name.ctx, ast.Del) and name.lineno >= start}
 
 
 def weights(value: Any) -> dict[str, torch.Tensor]:

@@ -1,4 +1,4 @@
-"""What people touch in a notebook: ``%load_ext mlnb`` brings ``%%train``, ``%runs`` and the waiting for results."""
+"""What people touch in a notebook: ``%load_ext mlnb`` brings ``%%train``, ``%runs`` and waiting for results."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 def load_ipython_extension(shell: Any) -> None:
     """Set up a kernel: ``%load_ext mlnb``. Doing it twice does nothing more."""
+    import mlnb
     from mlnb.notebook import complete, pending
     from mlnb.notebook.magics import TrainMagics
     from mlnb.notebook.view import Views
@@ -17,9 +18,13 @@ def load_ipython_extension(shell: Any) -> None:
         return
     views = Views()
     pending.current = pending.Pending(shell, views)
-    shell.register_magics(TrainMagics(shell, views, pending.current, parent=shell))
+    magics = TrainMagics(shell, views, pending.current, parent=shell)
+    shell.register_magics(magics)
+    shell.configurables.append(magics)  # for %config
     shell.ast_transformers.append(pending.Waiter(pending.current))
+    shell.events.register("post_run_cell", pending.current.after_cell)
     complete.install(shell)
+    shell.user_ns.setdefault("mlnb", mlnb)  # mlnb.runs and mlnb.log, as every message of ours writes them
     threading.Thread(target=_warm, name="mlnb-warm", daemon=True).start()
 
 

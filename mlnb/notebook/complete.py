@@ -14,7 +14,7 @@ def install(shell: Any) -> None:
     """Complete options and their values in ``shell``."""
     from IPython.core.completer import SimpleCompletion, context_matcher
 
-    @context_matcher()  # type: ignore[untyped-decorator, unused-ignore]
+    @context_matcher()  # type: ignore[no-untyped-call, untyped-decorator, unused-ignore]
     def train_options(context: Any) -> dict[str, Any]:
         line = context.full_text.split("\n")[context.cursor_line]
         found = candidates(line[: context.cursor_position]) if context.cursor_line == 0 else []

@@ -42,10 +42,11 @@ class TrainMagics(Magics):
     memory = Unicode("", help="default of --memory").tag(config=True)
     time = Unicode("", help="default of --time").tag(config=True)
     on = Unicode("", help="default of --on").tag(config=True)
-    wait = Bool(False, help="whether %%train waits for the run's end").tag(config=True)  # noqa: FBT003
+    wait = Bool(False, help="whether %%train waits for the run's end").tag(config=True)
 
     def __init__(self, shell: Any, views: Views, pending: Pending, parent: Configurable | None = None) -> None:
         super().__init__(shell, parent=parent)
+        self.shell: Any = shell
         self._views, self._pending = views, pending
         self._planned = ""
 
@@ -73,7 +74,7 @@ class TrainMagics(Magics):
         captured = capture(
             cell,
             self._session(),
-            label=f"cell [{self.shell.execution_count}]",
+            label=f"cell [{self._number}]",
             include=options.include,
             outputs=options.outputs,
         )
@@ -81,7 +82,7 @@ class TrainMagics(Magics):
         task = self._task(captured, options, offer)
         words = plan(captured, task, place, offer)
         if options.dry_run:
-            print(f"{words}\n\n{task.script}")  # noqa: T201 - what was asked for
+            print(f"{words}\n\n{task.script}")
             return
         run = self._start(task, captured, options, place, offer, earlier)
         if words != self._planned:  # said once, and again when it has changed
@@ -94,9 +95,9 @@ class TrainMagics(Magics):
 
     train.__doc__ = f"""Run this cell as a training job: %%train [options]
 
-The cell, and what it needs of the session, run in another process (with --on, on another machine). The cell returns
-at once; a later cell that reads one of its results waits for it. When the run has succeeded, the session is as if the
-cell had run here.
+The cell, and what it needs of the session, run in another process (with --on, on another machine). The cell
+returns at once; a later cell that reads one of its results waits for it. When the run has succeeded, the session
+is as if the cell had run here.
 
 Options:
 {help_text()}
@@ -108,6 +109,11 @@ Sizes: 24GB, 1.5GiB, 500M. Times: 90s, 30m, 2h, 1h30m, 02:30:00; a bare number i
     def runs(self, line: str) -> None:
         """Show runs, newest first: %runs [N] (20 without N), or one run: %runs NAME."""
         show_runs(line.strip(), self._views)
+
+    @property
+    def _number(self) -> int:
+        """The running cell's number, as a front end shows it; new IPythons' ``execution_count`` is past it."""
+        return len(self.shell.history_manager.input_hist_parsed) - 1
 
     def _session(self) -> Session:
         shell = self.shell
@@ -140,7 +146,7 @@ Sizes: 24GB, 1.5GiB, 500M. Times: 90s, 30m, 2h, 1h30m, 02:30:00; a bare number i
     def _start(
         self, task: Task, captured: Captured, options: Options, place: Target, offer: Offer, earlier: Run | None
     ) -> Run:
-        about: dict[str, Any] = {"cell": self.shell.execution_count}
+        about: dict[str, Any] = {"cell": self._number}
         env = dict(options.env)
         contents = captured.finish()
         if earlier is not None:
@@ -149,7 +155,7 @@ Sizes: 24GB, 1.5GiB, 500M. Times: 90s, 30m, 2h, 1h30m, 02:30:00; a bare number i
                 earlier.labels = captured.labels
                 return earlier
             about["resume"] = str(earlier.directory.checkpoints)
-        name = options.name or f"train-{self.shell.execution_count}"
+        name = options.name or f"train-{self._number}"
         run = Run(submit(task, contents, place, offer, name=name, env=env, about=about))
         run.labels = captured.labels
         return runs.add(run)
@@ -189,12 +195,14 @@ def _check_outputs(asked: Sequence[str], captured: Captured, source: str) -> Non
     for name in asked:
         if name not in there and not found.stars:
             near = difflib.get_close_matches(name, there, 1)
-            hint = f"did you mean {near[0]}?" if near else f"it binds {', '.join(sorted(found.stores)) or 'nothing'}"
+            hint = (
+                f"did you mean {near[0]}?" if near else f"it binds {', '.join(sorted(found.stores)) or 'nothing'}"
+            )
             raise UsageError(f"--out {name}: the cell has no such name; {hint}")
 
 
 def same_work(old: Task, new: Task, digests: dict[str, str]) -> bool:
-    """Whether a task is the same but for its resources, seed and environment: then it is the same run's to go on."""
+    """Whether a task is the same but for its resources, seed and environment: then the same run goes on."""
     return (old.script, old.argv, {file.path: file.digest for file in old.files}) == (
         new.script,
         new.argv,

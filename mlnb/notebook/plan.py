@@ -34,9 +34,8 @@ def plan(captured: Captured, task: Task, target: Target, offer: Offer) -> str:
     rows.append(f"brings     {back}")
     if captured.deletes:
         rows.append(f"deletes    {', '.join(captured.deletes)}")
-    rows.append(
-        f"with       Python {task.environment.get('python')}, torch {task.environment.get('torch') or 'not loaded here'}, seed {task.seed}"
-    )
+    torch = task.environment.get("torch") or "not loaded here"
+    rows.append(f"with       Python {task.environment.get('python')}, torch {torch}, seed {task.seed}")
     names = task.environment.get("env") or []
     if names:
         rows.append(f"variables  {', '.join(names)} (values are written nowhere)")

@@ -13,10 +13,10 @@ import time
 from typing import Any
 
 from mlnb.api import Run
+from mlnb.api.decimate import decimate
 from mlnb.api.history import Series
 from mlnb.api.state import observe
 from mlnb.api.units import say_size, say_time
-from mlnb.api.decimate import decimate
 from mlnb.errors import MlnbError
 
 MIME = "application/vnd.mlnb.run+json"
@@ -33,13 +33,17 @@ _COLOURS = {
 
 
 def line(run: Run, series: dict[str, Series] | None = None) -> str:
-    """One sentence: name, state, why, step, newest metrics, pace, usage."""
+    """One sentence: name, state, why, and the numbers."""
     seen = run.observe()
-    series = run.series() if series is None else series
-    parts = [f"{run.name}: {seen.state}"]
-    if seen.reason:
-        parts.append(seen.reason)
-    parts += _numbers(series)
+    return " · ".join(
+        [f"{run.name}: {seen.state}", *([seen.reason] if seen.reason else []), *numbers(run, series)]
+    )
+
+
+def numbers(run: Run, series: dict[str, Series] | None = None) -> list[str]:
+    """Step, newest metrics, pace, usage, time taken: each in a few words."""
+    seen = run.observe()
+    parts = _numbers(run.series() if series is None else series)
     usage = run.phase.usage
     if seen.state == "running" and usage and usage.get("memory"):
         cpu = f"{usage['cpu']:.1f} cores, " if usage.get("cpu") is not None else ""
@@ -52,7 +56,7 @@ def line(run: Run, series: dict[str, Series] | None = None) -> str:
     seconds = (seen.result or {}).get("seconds")
     if seconds is not None:
         parts.append(f"took {say_time(seconds)}")
-    return " · ".join(parts)
+    return parts
 
 
 def _numbers(series: dict[str, Series]) -> list[str]:
@@ -85,7 +89,7 @@ def bundle(run: Run, *, final: bool = False) -> dict[str, Any]:
         "name": run.name,
         "state": seen.state,
         "reason": seen.reason,
-        "line": text,
+        "line": " · ".join(numbers(run, series)),
         "metrics": {
             name: _points(one) for name, one in series.items() if name not in ("step_time", "samples_per_s")
         },
@@ -105,7 +109,7 @@ def _points(series: Series) -> dict[str, list[Any]]:
     steps, values = decimate(series.step, series.value, 1000)
     return {
         "step": [int(step) for step in steps],
-        "value": [float(v) if v == v and abs(v) != float("inf") else _WORDS[str(float(v))] for v in values],  # noqa: PLR0124
+        "value": [float(v) if v == v and abs(v) != float("inf") else _WORDS[str(float(v))] for v in values],
     }
 
 

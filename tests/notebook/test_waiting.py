@@ -1,0 +1,191 @@
+"""A cell with ``%%train`` returns at once; a cell that reads one of its results waits, every other one runs."""
+
+from __future__ import annotations
+
+import pytest
+
+from mlnb.api import runs
+from mlnb.rundir import FINAL
+from tests.notebook.conftest import Gate
+from tests.notebook.kernels import Cell, Kernel
+
+
+def waiting(nb: Kernel, cell: Cell) -> None:
+    """Wait until a cell says that it waits."""
+    nb.until(lambda: any(d.get("text/plain", "").startswith("waiting for") for d in cell.displays))
+
+
+def test_the_cell_returns_while_the_run_goes_on_and_other_cells_run(nb: Kernel, gate: Gate) -> None:
+    started = nb.ok(f"%%train --name free\n{gate.wait}\nanswer = 42\n")
+    assert started.run["name"] == "free"
+    assert nb.ok("6 * 7").result == "42"
+    assert runs["free"].state not in FINAL
+    assert nb.look("'answer' in globals()") == "False"
+    reading = nb.send("answer")
+    waiting(nb, reading)
+    assert not reading.idle
+    gate.open()
+    assert nb.finish(reading).result == "42"
+    assert runs["free"].state == "succeeded"
+
+
+READERS = {
+    "directly": "print(answer)",
+    "a function's globals": "print(ask())",
+    "a method's globals": "print(Asker().ask())",
+    "a comprehension": "print([answer for _ in range(1)][0])",
+    "an f-string": "print(f'{answer}')",
+    "an augmented assignment": "answer += 0\nprint(answer)",
+    "a %%time cell": "%%time\nprint(answer)",
+    "a %time line": "%time print(answer)",
+    "a shell command": "!echo {answer}",
+}
+
+
+@pytest.mark.parametrize("reader", READERS.values(), ids=READERS)
+def test_however_a_cell_reads_a_result_it_waits(nb: Kernel, gate: Gate, reader: str) -> None:
+    nb.ok("answer = 'old'\ndef ask(): return answer\nclass Asker:\n    def ask(self): return ask()")
+    nb.ok(f"%%train --name read\n{gate.wait}\nanswer = 42\n")
+    reading = nb.send(reader)
+    waiting(nb, reading)
+    gate.open()
+    nb.finish(reading)
+    assert reading.status == "ok", reading.text
+    assert "42" in reading.out, reading.text
+
+
+def test_the_waiting_is_told_under_the_cell_and_then_how_long_it_was(nb: Kernel, gate: Gate) -> None:
+    nb.ok(f"%%train --name told\n{gate.wait}\nanswer = 42\n")
+    reading = nb.send("answer")
+    waiting(nb, reading)
+    assert "waiting for told: " in reading.text
+    gate.open()
+    nb.finish(reading)
+    assert "waiting for" not in reading.text
+    assert "for told, which has succeeded" in reading.text
+
+
+def test_a_train_cell_that_reads_a_result_waits_and_trains_on(nb: Kernel, gate: Gate) -> None:
+    nb.ok(f"%%train --name one\nsteps(model, optimizer)\nafter_one = model.weight.detach().clone()\n{gate.wait}\n")
+    second = nb.send("%%train --name two\nbefore_two = model.weight.detach().clone()\nsteps(model, optimizer)\n")
+    waiting(nb, second)
+    gate.open()
+    assert nb.finish(second).status == "ok", second.text
+    assert (
+        nb.ok("bool((before_two == after_one).all()), bool((model.weight == after_one).all())").result
+        == "(True, False)"
+    )
+
+
+def test_overwriting_a_pending_name_drops_the_claim(nb: Kernel, gate: Gate) -> None:
+    nb.ok("answer = same = other = 'old'")
+    nb.ok(f"%%train --name over\n{gate.wait}\nanswer = same = third = 42\n")
+    nb.ok("answer = 'mine'")
+    nb.ok("same = 'old'  # the very object it was")
+    assert nb.ok("answer, same").result == "('mine', 'old')"
+    assert runs["over"].state not in FINAL
+    gate.open()
+    assert nb.ok("third, answer, same").result == "(42, 'mine', 'old')"
+
+
+def test_a_cell_that_only_might_overwrite_a_name_does_not_drop_the_claim(nb: Kernel, gate: Gate) -> None:
+    nb.ok("answer = 'old'")
+    nb.ok(f"%%train --name might\n{gate.wait}\nanswer = 42\n")
+    nb.ok("if time is None:\n    answer = 'never'")
+    assert nb.run("nothing_of_this_name\nanswer = 'not reached'").status == "error"
+    gate.open()
+    assert nb.ok("answer").result == "42"
+
+
+def test_what_a_cell_gives_by_other_means_than_assignment_counts_too(nb: Kernel, gate: Gate) -> None:
+    nb.ok(f"%%train --name means\n{gate.wait}\nanswer = other = 42\n")
+    nb.ok("globals()['answer'] = 'mine'")
+    gate.open()
+    assert nb.ok("other, answer").result == "(42, 'mine')"
+
+
+def test_of_two_runs_that_bring_a_name_the_later_wins(nb: Kernel, gate: Gate) -> None:
+    nb.ok(f"%%train --name early\n{gate.wait}\nanswer, only_early = 'early', 1\n")
+    nb.ok("%%train --name late\nanswer = 'late'\n")
+    assert nb.ok("answer").result == "'late'"
+    assert runs["early"].state not in FINAL
+    gate.open()
+    assert nb.ok("only_early, answer").result == "(1, 'late')"
+
+
+def test_what_has_come_is_bound_before_the_next_cell_even_unread(nb: Kernel) -> None:
+    nb.ok("%%train --name came\nanswer = 42\n")
+    runs["came"].wait()
+    nb.ok("pass")
+    assert nb.look("answer") == "42"
+
+
+def test_wait_returns_when_the_run_has_ended(nb: Kernel) -> None:
+    cell = nb.ok("%%train --name waited --wait\nprint('nothing to bring')\n")
+    assert cell.run["state"] == "succeeded"
+    failed = nb.run("%%train --name waited --wait\nraise RuntimeError('as meant')\n")
+    assert failed.message.endswith("RuntimeError: as meant. It has changed nothing in this session.")
+
+
+def test_interrupting_the_waiting_leaves_the_run(nb: Kernel, gate: Gate) -> None:
+    nb.ok(f"%%train --name long\n{gate.wait}\nanswer = 42\n")
+    reading = nb.send("answer", stop_on_error=False)
+    waiting(nb, reading)
+    nb.interrupt()
+    nb.finish(reading)
+    assert reading.message.startswith("detached: run long goes on without this cell.")
+    assert "mlnb.runs['long'].cancel()" in reading.message
+    assert "\n" not in reading.message
+    assert runs["long"].state not in FINAL
+    assert "waiting for" not in "".join(d["text/plain"] for d in reading.displays)
+    gate.open()
+    assert nb.ok("answer").result == "42"
+    assert runs["long"].state == "succeeded"
+
+
+FAILURES = {
+    "an exception": ("raise RuntimeError('as meant')", "rank 0 in cell [{}], line 6: RuntimeError: as meant"),
+    "an exit": ("import sys; sys.exit(3)", "the script ended itself with sys.exit(3)"),
+    "a kill": ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "rank 0 was killed by SIGKILL"),
+}
+
+
+@pytest.mark.parametrize(("end", "reason"), FAILURES.values(), ids=FAILURES)
+def test_a_failed_run_changes_nothing_and_stops_the_next_reader_once(nb: Kernel, end: str, reason: str) -> None:
+    nb.ok("answer, notes = 'old', ['old']\nweight = model.weight.detach().clone()")
+    cell = nb.ok(
+        f"%%train --name failing\nsteps(model, optimizer)\nanswer, brand_new = 42, 1\n\nnotes.append(1)\n{end}\n"
+    )
+    run = runs[cell.run["id"]]
+    assert nb.run("answer").message == (
+        f"run failed: failing ({run.id}) has failed: {reason.format(cell.count)}. It has changed nothing in this "
+        "session; run this cell again to go on with answer as before the run."
+    )
+    assert nb.ok("answer, notes, bool((model.weight == weight).all()), 'brand_new' in globals()").result == (
+        "('old', ['old'], True, False)"
+    )
+
+
+def test_of_a_failed_run_s_new_names_it_is_said_that_there_are_none(nb: Kernel) -> None:
+    nb.ok("%%train --name newborn\nfresh = 1 / 0\n")
+    assert nb.run("fresh").message.endswith("It has changed nothing in this session; fresh is still not defined.")
+
+
+def test_a_cancelled_run_changes_nothing_and_says_so(nb: Kernel, gate: Gate) -> None:
+    nb.ok("answer = 'old'")
+    nb.ok(f"%%train --name stopped\nanswer = 42\n{gate.wait}\n")
+    nb.ok("mlnb.runs['stopped'].cancel()")
+    assert ") was cancelled: " in nb.run("answer").message
+    assert nb.ok("answer").result == "'old'"
+
+
+def test_a_failed_run_does_not_stop_cells_that_read_none_of_it(nb: Kernel) -> None:
+    nb.ok("%%train --name quiet\nanswer = 1 / 0\n")
+    runs["quiet"].wait()
+    assert nb.ok("1 + 1").result == "2"
+
+
+def test_a_run_that_brings_nothing_stops_no_cell(nb: Kernel) -> None:
+    nb.ok("%%train --name silent\nprint('hello')\n")
+    runs["silent"].wait()
+    assert nb.ok("1 + 1").result == "2"
