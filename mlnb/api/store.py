@@ -66,7 +66,8 @@ class Store:
         with storage_errors(path):
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             if not stored.exists():
-                stored.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self._folder.mkdir(mode=0o700, exist_ok=True)
+                stored.parent.mkdir(mode=0o700, exist_ok=True)
                 temporary = stored.with_name(f".{digest}.{os.getpid()}.tmp")
                 try:
                     content.write(temporary)
@@ -80,6 +81,7 @@ class Store:
                 os.link(stored, path)
             except OSError:  # no hard links there, or too many
                 shutil.copyfile(stored, path)
+                path.chmod(0o400)
 
     def sweep(self) -> int:
         """Remove what no run uses any more; the bytes that became free."""

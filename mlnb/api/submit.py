@@ -143,7 +143,7 @@ def _write(run: RunDir, root: Path, task: Task, contents: Mapping[str, Content],
     complete = replace(task, files=tuple(sorted(files, key=lambda file: file.path)), resources=offer.resources)
     store.put(Bytes(bundle().data), run.bundle)
     with storage_errors(run.path):
-        for folder in (run.inputs, run.modules, run.attempt(1).path):
+        for folder in (run.inputs, run.modules, run.attempt(1).path.parent, run.attempt(1).path):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         run.script.write_text(task.script, encoding="utf-8")
     write_json(run.task, complete.to_json())

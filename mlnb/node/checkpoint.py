@@ -31,6 +31,7 @@ def save(folder: Path, epoch: int, state: dict[str, Any]) -> Path:
         with temporary.open("wb") as file:
             torch.save(state, file)
             file.flush()
+            os.fchmod(file.fileno(), 0o600)  # whatever the script's umask: it will be unpickled
             os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException:

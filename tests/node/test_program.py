@@ -1,0 +1,454 @@
+"""How a run ends, and that it says so truly: the node program, its ranks and their verdict."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from mlnb.api import Run
+from mlnb.node import processes
+from mlnb.rundir import read_lines
+from mlnb.task import Segment
+from tests.waiting import until
+
+
+def events(run: Run, kind: str) -> list[dict]:
+    return [event for event in read_lines(run.directory.attempts()[-1].events(0)) if event["event"] == kind]
+
+
+def ranks(run: Run) -> dict[int, int]:
+    """rank → pid, once they run."""
+    event = until(lambda: events(run, "running"))[0]
+    return {int(rank): pid for rank, pid in event["ranks"].items()}
+
+
+def gone(pid: int) -> bool:
+    return processes.identity(pid) is None
+
+
+def says(run: Run, text: str, rank: int = 0) -> bool:
+    return text in run.logs(rank)
+
+
+# success
+
+
+def test_a_script_that_reaches_its_end_has_succeeded(start):
+    run = start("print('hello')").wait(60)
+    assert (run.state, run.reason, run.exit_code) == ("succeeded", "", 0)
+    assert run.logs(0, "out") == "hello\n"
+    assert [
+        event["event"] for event in read_lines(run.directory.attempt(1).events(0)) if event["event"] != "sample"
+    ] == [
+        "started",
+        "starting",
+        "running",
+        "rank-ended",
+        "ended",
+    ]
+
+
+def test_sys_exit_0_is_the_end_of_the_script(start):
+    run = start("import sys\nprint('a')\nsys.exit(0)\nprint('b')").wait(60)
+    assert (run.state, run.exit_code) == ("succeeded", 0)
+    assert run.logs(0, "out") == "a\n"
+
+
+def test_exit_handlers_and_threads_of_the_script_come_to_their_end(start):
+    run = start(
+        "import atexit, threading, time\n"
+        "atexit.register(print, 'at exit')\n"
+        "done = threading.Event()\n"
+        "threading.Thread(target=lambda: (done.wait(), print('thread'))).start()\n"
+        "threading.Timer(0.1, done.set).start()\n"
+    ).wait(60)
+    assert run.state == "succeeded"
+    assert run.logs(0, "out") == "thread\nat exit\n"
+
+
+def test_the_script_is_main_and_sees_its_arguments(start):
+    run = start(
+        "import sys\nprint(__name__, sys.argv[1:])\nassert sys.modules['__main__'].__dict__ is globals()",
+        argv=("a", "b c"),
+    ).wait(60)
+    assert run.state == "succeeded", run.logs()
+    assert run.logs(0, "out") == "__main__ ['a', 'b c']\n"
+
+
+# failure
+
+
+def test_an_exception_is_told_with_the_cells_own_lines(start):
+    script = "import math\n\n\ndef deeper(x):\n    return math.sqrt(x)\n\n\nvalue = -1.0\ndeeper(value)\n"
+    segments = (Segment(4, 2, "cell [3]", 1), Segment(8, 2, "cell [7]", 5))
+    run = start(script, segments=segments).wait(60)
+    assert run.state == "failed"
+    assert run.exit_code == 1
+    error = run.result["error"]
+    assert (error["type"], error["message"]) == ("ValueError", error["message"])
+    assert (error["source"], error["line"], error["rank"]) == ("cell [3]", 2, 0)
+    assert run.reason == f"rank 0 in cell [3], line 2: ValueError: {error['message']}"
+    assert 'File "cell [7]", line 6' in error["text"]
+    assert 'File "cell [3]", line 2, in deeper' in error["text"]
+    assert "return math.sqrt(x)" in error["text"]
+    assert "mlnb/node" not in error["text"]
+    assert "script.py" not in error["text"]
+    assert run.logs(0, "err") == error["text"]
+
+
+def test_a_chained_exception_is_told_with_its_cause(start):
+    script = "try:\n    1 / 0\nexcept ZeroDivisionError as error:\n    raise RuntimeError('no') from error\n"
+    run = start(script, segments=(Segment(1, 4, "cell [2]", 1),)).wait(60)
+    error = run.result["error"]
+    assert (error["type"], error["line"]) == ("RuntimeError", 4)
+    assert "ZeroDivisionError" in error["text"]
+    assert "direct cause" in error["text"]
+    assert 'File "cell [2]", line 2' in error["text"]
+
+
+def test_sys_exit_with_a_code_is_a_failure_with_that_code(start):
+    run = start("import sys\nsys.exit(3)").wait(60)
+    assert (run.state, run.exit_code) == ("failed", 3)
+    assert "sys.exit(3)" in run.reason
+
+
+def test_sys_exit_with_words_is_a_failure_with_those_words(start):
+    run = start("import sys\nsys.exit('no data')").wait(60)
+    assert (run.state, run.exit_code) == ("failed", 1)
+    assert "no data" in run.reason
+
+
+@pytest.mark.parametrize("code", [0, 5])
+def test_leaving_without_reaching_the_end_is_no_success_whatever_the_code(start, code: int):
+    run = start(f"import os\nprint('here', flush=True)\nos._exit({code})").wait(60)
+    assert run.state == "failed"
+    assert run.exit_code == (code or 1)
+    assert run.reason == f"rank 0 left with exit code {code} before the end of the script"
+
+
+def test_a_segfault_is_explained(start):
+    run = start("import ctypes\nctypes.string_at(0)").wait(60)
+    assert (run.state, run.exit_code) == ("failed", 128 + signal.SIGSEGV)
+    assert run.reason == "rank 0 was killed by SIGSEGV: native code crashed; the end of its stderr may say where"
+
+
+def test_a_killed_rank_is_named_with_the_signal(start):
+    run = start("import time\nwhile True: time.sleep(0.05)")
+    os.kill(ranks(run)[0], signal.SIGKILL)
+    run.wait(60)
+    assert (run.state, run.exit_code) == ("failed", 128 + signal.SIGKILL)
+    assert "rank 0 was killed by SIGKILL" in run.reason
+
+
+def test_the_rank_that_fails_first_is_named_and_the_others_are_ended(start):
+    run = start(
+        "import os, time\n"
+        "if os.environ['RANK'] == '1':\n"
+        "    time.sleep(0.2)\n"
+        "    raise ValueError('mine')\n"
+        "try:\n"
+        "    while True: time.sleep(0.05)\n"
+        "finally:\n"
+        "    print('ended', flush=True)\n",
+        ranks=2,
+        cpus=1,
+    )
+    pids = ranks(run)
+    run.wait(60)
+    assert run.state == "failed"
+    assert run.result["error"]["rank"] == 1
+    assert "rank 1" in run.reason
+    assert "ValueError: mine" in run.reason
+    assert run.logs(0, "out") == "ended\n"
+    assert all(gone(pid) for pid in pids.values())
+
+
+def test_what_a_rank_left_behind_ends_with_it(start):
+    run = start(
+        "import subprocess, sys\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(1000)'])\n"
+        "print(child.pid, flush=True)\n"
+    ).wait(60)
+    assert run.state == "succeeded"
+    until(lambda: gone(int(run.logs(0, "out"))))
+
+
+# memory and time
+
+
+def test_memory_that_ran_out_is_told_in_numbers(start):
+    run = start("import torch\ntorch.empty(2**48, dtype=torch.uint8)").wait(60)
+    assert run.state == "failed"
+    assert "out of memory: this rank held" in run.reason
+    assert "and asked for 281.5 TB more" in run.reason or "and asked for 281 TB more" in run.reason
+    assert "MB at most" in run.reason
+
+
+def test_a_memory_error_is_told_in_numbers(start):
+    run = start("x = bytearray(2**62)").wait(60)
+    assert run.state == "failed"
+    assert run.result["error"]["type"] == "MemoryError"
+    assert "out of memory: this rank held" in run.reason
+
+
+def test_a_run_over_its_memory_is_ended(start):
+    run = start(
+        "import time\nx = bytearray(b'1') * 400_000_000\nwhile True: time.sleep(0.05)", memory=200_000_000
+    ).wait(60)
+    assert run.state == "failed"
+    assert run.reason.startswith("out of memory: it held 4")
+    assert run.reason.endswith("MB, --memory allows 200 MB")
+
+
+def test_a_run_over_its_time_is_ended(start):
+    run = start("import time\nwhile True: time.sleep(0.05)", time=1).wait(60)
+    assert (run.state, run.reason) == ("failed", "out of time: it ran for the 1 s that --time allows")
+
+
+def test_a_run_within_its_time_and_memory_is_left_alone(start):
+    run = start("x = bytearray(b'1') * 10_000_000", time=600, memory=10**10).wait(60)
+    assert run.state == "succeeded"
+
+
+# cancelling
+
+
+def test_a_cancelled_run_is_told_to_end_and_its_finally_blocks_run(start):
+    run = start(
+        "import time\ntry:\n    print('on', flush=True)\n    while True: time.sleep(0.05)\nfinally:\n    print('off', flush=True)"
+    )
+    until(lambda: says(run, "on"))
+    pids = ranks(run)
+    run.cancel()
+    assert run.state == "cancelled"
+    assert run.reason.startswith("cancelled by ")
+    assert run.exit_code == 1
+    assert run.logs(0, "out") == "on\noff\n"
+    assert all(gone(pid) for pid in pids.values())
+
+
+def test_a_rank_that_ignores_being_told_is_killed(start, short_grace):
+    run = start(
+        "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('on', flush=True)\n"
+        "while True: time.sleep(0.05)"
+    )
+    until(lambda: says(run, "on"))
+    pids = ranks(run)
+    run.cancel()
+    assert run.state == "cancelled"
+    assert all(gone(pid) for pid in pids.values())
+
+
+def test_a_rank_deep_in_native_code_is_killed(start, short_grace):
+    run = start(
+        "import ctypes\nprint('on', flush=True)\nctypes.PyDLL(None).sleep(1000)"  # holds the interpreter's lock
+    )
+    until(lambda: says(run, "on"))
+    pids = ranks(run)
+    run.cancel()
+    assert run.state == "cancelled"
+    assert all(gone(pid) for pid in pids.values())
+
+
+def test_a_waiting_run_can_be_cancelled_and_never_starts(start):
+    cores = len(os.sched_getaffinity(0))
+    first = start("import time\nwhile True: time.sleep(0.05)", cpus=cores)
+    until(lambda: first.state == "running")
+    second = start("print('never')", cpus=cores)
+    until(lambda: second.state == "pending" and "waits for" in second.reason)
+    second.cancel()
+    assert second.state == "cancelled"
+    assert not events(second, "running")
+    assert first.state == "running"
+    first.cancel()
+
+
+@pytest.mark.parametrize("turn", range(5))
+def test_a_run_cancelled_while_it_starts_is_cancelled(start, turn: int):
+    run = start("import time\nwhile True: time.sleep(0.05)")
+    if turn:
+        until(lambda: events(run, ("started", "starting", "running", "sample")[turn - 1]))
+    run.cancel()
+    assert run.state == "cancelled"
+    if events(run, "running"):
+        assert all(gone(pid) for pid in ranks(run).values())
+
+
+def test_a_run_that_was_through_before_it_could_be_stopped_has_succeeded(start):
+    run = start("print('done')").wait(60)
+    run.cancel()
+    assert run.state == "succeeded"
+    assert not run.directory.cancel.exists()
+
+
+# what a rank sees
+
+
+def test_every_rank_has_streams_of_its_own(start):
+    run = start(
+        "import os, sys\nr = os.environ['RANK']\nprint('out', r)\nprint('err', r, file=sys.stderr)\n"
+        "os.system('echo from a child')",
+        ranks=2,
+        cpus=1,
+    ).wait(60)
+    assert run.state == "succeeded"
+    for rank in range(2):
+        assert run.logs(rank, "out").splitlines() == [f"out {rank}", "from a child"]
+        assert run.logs(rank, "err") == f"err {rank}\n"
+
+
+def test_what_is_printed_is_there_while_the_run_runs(start):
+    run = start("import time\nprint('early')\nwhile True: time.sleep(0.05)")
+    until(lambda: says(run, "early"))
+    assert run.state == "running"
+
+
+def test_torchruns_contract_holds(start):
+    run = start(
+        "import os, torch, torch.distributed as dist\n"
+        "dist.init_process_group('gloo', init_method='env://')\n"
+        "x = torch.tensor([float(os.environ['RANK']) + 1])\n"
+        "dist.all_reduce(x)\n"
+        "print(dist.get_rank(), dist.get_world_size(), x.item())\n"
+        "dist.destroy_process_group()\n"
+        "import json\n"
+        "print(json.dumps({k: v for k, v in os.environ.items()}))\n",
+        ranks=2,
+        cpus=1,
+    ).wait(90)
+    assert run.state == "succeeded", run.logs() + run.logs(1)
+    for rank in range(2):
+        first, second = run.logs(rank, "out").splitlines()
+        assert first == f"{rank} 2 3.0"
+        env = json.loads(second)
+        expected = {
+            "RANK": str(rank),
+            "LOCAL_RANK": str(rank),
+            "WORLD_SIZE": "2",
+            "LOCAL_WORLD_SIZE": "2",
+            "GROUP_RANK": "0",
+            "GROUP_WORLD_SIZE": "1",
+            "ROLE_RANK": str(rank),
+            "ROLE_WORLD_SIZE": "2",
+            "MASTER_ADDR": "127.0.0.1",
+            "TORCHELASTIC_RESTART_COUNT": "0",
+            "TORCHELASTIC_RUN_ID": run.id,
+            "OMP_NUM_THREADS": "1",
+        }
+        assert {name: env.get(name) for name in expected} == expected
+        assert int(env["MASTER_PORT"]) > 1023
+
+
+_SEEDED = """
+import random, hashlib, numpy, torch
+model = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.Dropout(0.5), torch.nn.Linear(16, 1))
+optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+for _ in range(20):
+    x = torch.randn(16, 8) * random.random() + float(numpy.random.rand())
+    optimizer.zero_grad()
+    model(x).square().mean().backward()
+    optimizer.step()
+print(hashlib.sha256(b"".join(p.detach().numpy().tobytes() for p in model.parameters())).hexdigest())
+"""
+
+
+def test_the_same_seed_gives_the_same_weights_bit_for_bit_and_another_others(start):
+    weights = []
+    for seed in (7, 7, 8):
+        run = start(_SEEDED, seed=seed).wait(60)
+        assert run.state == "succeeded", run.logs()
+        weights.append(run.logs(0, "out"))
+    assert weights[0] == weights[1] != weights[2]
+
+
+def test_ranks_have_different_seeds(start):
+    run = start(
+        "import random, torch\nprint(random.random(), torch.rand(1).item())", ranks=2, cpus=1, seed=3
+    ).wait(60)
+    assert run.logs(0, "out") != run.logs(1, "out")
+
+
+def test_figures_come_back_as_pictures(start):
+    run = start(
+        "import matplotlib.pyplot as plt\n"
+        "plt.plot([1, 2, 3])\nplt.show()\n"
+        "plt.figure()\nplt.plot([3, 2, 1])\n"  # still open at the end, as in a cell
+        "print(plt.get_fignums())\n"
+    ).wait(90)
+    assert run.state == "succeeded", run.logs()
+    assert run.logs(0, "out") == "[1]\n"
+    pictures = run.figures()
+    assert [path.name for path in pictures] == ["0001.png", "0002.png"]
+    for path in pictures:
+        assert path.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+        assert path.read_bytes().endswith(b"IEND\xaeB`\x82")
+
+
+def test_a_cells_last_expression_is_shown(start):
+    run = start("x = 20\nx + 1\n'text'\nx + 2", interactive=True).wait(60)
+    assert run.logs(0, "out") == "22\n"
+    run = start("x = 20\nx + 2", interactive=False).wait(60)
+    assert run.logs(0, "out") == ""
+
+
+def test_a_cell_that_trained_nothing_says_so(start):
+    run = start("x = 1", interactive=True).wait(60)
+    assert run.state == "succeeded"
+    assert any("no training step was seen" in note for note in run.result["notes"])
+
+
+def test_future_imports_hold_for_the_whole_script(start):
+    run = start("from __future__ import annotations\ndef f(x: NotDefined): pass\nprint(f.__annotations__)").wait(
+        60
+    )
+    assert run.state == "succeeded", run.logs()
+    assert run.logs(0, "out") == "{'x': 'NotDefined'}\n"
+
+
+# what stays private
+
+_SHOW_ENVIRONMENT = "import json, os\nprint(json.dumps(dict(os.environ)))"
+
+
+def test_secrets_of_the_session_stay_there_and_what_was_asked_for_comes(start, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_of_the_session")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "aws_of_the_session")
+    monkeypatch.setenv("JUPYTER_TOKEN", "jupyter_of_the_session")
+    run = start(
+        "import os\nprint(sorted(v for v in os.environ.values() if v.endswith('_of_the_session')))\n"
+        "print(len(os.environ['MY_TOKEN']), os.environ['MY_TOKEN'] == 'as' + 'ked_for')",
+        env={"MY_TOKEN": "asked_for"},
+    ).wait(60)
+    assert run.logs(0, "out") == "[]\n9 True\n", run.logs()
+
+
+def test_values_of_the_environment_are_in_no_file_of_the_run(start, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_of_the_session")
+    run = start("raise ValueError('with a traceback')", env={"MY_TOKEN": "asked_for_value"}).wait(60)
+    files = [path for path in run.dir.rglob("*") if path.is_file()]
+    assert len(files) > 8
+    for path in files:
+        data = path.read_bytes()
+        assert b"asked_for_value" not in data, path
+        assert b"hf_of_the_session" not in data, path
+
+
+def test_run_directories_are_private_whatever_the_scripts_umask(start):
+    run = start(
+        "import mlnb, torch, os\nos.umask(0)\nmlnb.log(x=1)\nweights = torch.ones(2000)", outputs=("weights",)
+    ).wait(60)
+    assert run.state == "succeeded"
+    folders = [path for path in [run.dir, *run.dir.rglob("*")] if path.is_dir()]
+    assert {path: oct(path.stat().st_mode & 0o777) for path in folders} == dict.fromkeys(folders, "0o700")
+    assert run.pull(bind=False)["weights"].sum() == 2000  # whatever the script's umask was
+
+
+def test_a_run_directory_goes_with_its_program(start):
+    run = start("import mlnb.node.rank as m\nprint(m.__file__)").wait(60)
+    path = Path(run.logs(0, "out").strip())
+    assert path.name == "rank.py"
+    assert path.parents[2].suffix == ".zip"
