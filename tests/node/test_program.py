@@ -219,7 +219,8 @@ def test_a_run_within_its_time_and_memory_is_left_alone(start):
 
 def test_a_cancelled_run_is_told_to_end_and_its_finally_blocks_run(start):
     run = start(
-        "import time\ntry:\n    print('on', flush=True)\n    while True: time.sleep(0.05)\nfinally:\n    print('off', flush=True)"
+        "import time\ntry:\n    print('on', flush=True)\n    while True: time.sleep(0.05)\nfinally:\n"
+        "    print('off', flush=True)"
     )
     until(lambda: says(run, "on"))
     pids = ranks(run)
