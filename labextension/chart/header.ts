@@ -1,5 +1,5 @@
 import { add } from './dom';
-import { isActive, type Run } from './run';
+import { isActive, isFresh, type Run } from './run';
 
 // A request to stop may be lost with its kernel, so the button may be tried again after this long.
 const RETRY_MS = 15_000;
@@ -39,8 +39,9 @@ export class Header {
       this.state.textContent = run.state;
     }
     // A saved view can't know what became of the run since; it must not look as if it did.
-    const saved = !this.isLive && isActive(run.state) ? 'when this was saved' : '';
-    this.state.classList.toggle('mlnb-live', this.isLive);
+    const isLive = this.isLive || isFresh(run);
+    const saved = !isLive && isActive(run.state) ? 'when this was saved' : '';
+    this.state.classList.toggle('mlnb-live', isLive);
     this.text.textContent = [saved, run.reason, run.line].filter(part => part !== '').join(' · ');
     if (this.button !== undefined) {
       this.button.hidden = !isActive(run.state);

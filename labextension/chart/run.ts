@@ -10,6 +10,24 @@ export interface Run {
   reason: string;
   /** One line that sums it up; may be empty. */
   line: string;
+  /** Things the person should know, a line each. */
+  notes: string[];
+  /** The traceback of the rank that failed first; may be empty. */
+  error: string;
+  /** The end of what rank 0 printed; may be empty. */
+  output: string;
+  /** Figures that the run showed, as base64 PNG. */
+  figures: string[];
+  /** When this was read, in seconds since the epoch; 0 where nobody says. */
+  updated: number;
+}
+
+/** Seconds after which what is shown may no longer be how it is. */
+const FRESH = 15;
+
+/** Whether what is shown of a run was read just now. */
+export function isFresh(run: Run, now = Date.now() / 1000): boolean {
+  return now - run.updated < FRESH;
 }
 
 const ACTIVE: readonly State[] = ['pending', 'starting', 'running'];
@@ -24,5 +42,21 @@ export function parseRun(json: unknown): Run {
   const fields = (typeof json === 'object' && json !== null ? json : {}) as Record<string, unknown>;
   const text = (key: string): string => (typeof fields[key] === 'string' ? fields[key] : '');
   const state = STATES.find(word => word === fields['state']) ?? 'pending';
-  return { id: text('id'), name: text('name'), state, reason: text('reason'), line: text('line') };
+  const texts = (key: string): string[] => {
+    const found = fields[key];
+    return Array.isArray(found) ? found.filter(part => typeof part === 'string') : [];
+  };
+  return {
+    id: text('id'),
+    name: text('name'),
+    state,
+    reason: text('reason'),
+    line: text('line'),
+    notes: texts('notes'),
+    error: text('error'),
+    output: text('output'),
+    // Only base64 goes into an address.
+    figures: texts('figures').filter(png => /^[A-Za-z0-9+/=]+$/.test(png)),
+    updated: typeof fields['updated'] === 'number' ? fields['updated'] : 0
+  };
 }

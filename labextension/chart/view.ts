@@ -1,4 +1,5 @@
 import { Caption } from './caption';
+import { Details } from './details';
 import { add } from './dom';
 import { Header } from './header';
 import { Plot, type Hover } from './plot';
@@ -20,6 +21,7 @@ export class RunView {
   private readonly empty: HTMLElement;
   private readonly plot: Plot;
   private readonly twin: Twin;
+  private readonly details: Details;
   private shown = FIRST_CHOICE;
   private chosen = false;
   private hovered: Hover | undefined;
@@ -52,10 +54,12 @@ export class RunView {
     });
     this.twin = new Twin(this.body);
     this.body.hidden = true;
+    this.details = new Details(root);
   }
 
   showRun(run: Run): void {
     this.header.show(run);
+    this.details.show(run);
     this.empty.textContent = isActive(run.state) ? 'No metrics yet.' : 'No metrics were logged.';
   }
 

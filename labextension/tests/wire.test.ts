@@ -44,7 +44,7 @@ describe('bundles', () => {
       line: '',
       metrics: { loss: { step: [0, 1, 2, 3], value: [1, 'NaN', 'Infinity', '-Infinity'] } }
     });
-    expect(run).toEqual({ id: 'r1', name: 'resnet', state: 'failed', reason: 'diverged', line: '' });
+    expect(run).toMatchObject({ id: 'r1', name: 'resnet', state: 'failed', reason: 'diverged', line: '' });
     expect(Array.from(metrics.get('loss')?.values ?? [])).toEqual([1, NaN, Infinity, -Infinity]);
   });
 
@@ -56,7 +56,18 @@ describe('bundles', () => {
   });
 
   it('takes an unknown state for pending and missing text for empty', () => {
-    expect(parseRun({ state: 'odd', name: 3 })).toEqual({ id: '', name: '', state: 'pending', reason: '', line: '' });
+    expect(parseRun({ state: 'odd', name: 3 })).toEqual({
+      id: '',
+      name: '',
+      state: 'pending',
+      reason: '',
+      line: '',
+      notes: [],
+      error: '',
+      output: '',
+      figures: [],
+      updated: 0
+    });
   });
 });
 

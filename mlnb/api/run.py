@@ -164,6 +164,19 @@ class Run:
         chosen = [files[stream]] if stream != "both" else list(files.values())
         return "".join(path.read_text(errors="replace") for path in chosen if path.exists())
 
+    def tail(self, lines: int, rank: int = 0) -> str:
+        """The last lines that a rank printed in the newest attempt, as a terminal would show them.
+
+        Standard output, and standard error unless that is the traceback of the run's own error.
+        """
+        attempts = self.directory.attempts()
+        if not attempts:
+            return ""
+        files = [attempts[-1].stdout(rank)]
+        if not (self.observe().result or {}).get("error"):
+            files.append(attempts[-1].stderr(rank))
+        return "\n".join(part for part in (_tail(path, lines) for path in files) if part)
+
     def figures(self) -> list[Path]:
         """Pictures that the newest attempt showed, in order."""
         attempts = self.directory.attempts()
@@ -260,6 +273,17 @@ class Run:
     def __repr__(self) -> str:
         seen = self.observe()
         return f"<mlnb run {self.name} ({self.id}): {seen.state}{': ' + seen.reason if seen.reason else ''}>"
+
+
+def _tail(path: Path, lines: int) -> str:
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 200 * lines))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return ""
+    shown = [line.rstrip("\r").rpartition("\r")[2] for line in text.rstrip("\n").split("\n")]
+    return "\n".join(shown[-lines:])
 
 
 def _shell() -> Any:

@@ -21,6 +21,12 @@ from mlnb.errors import MlnbError
 
 MIME = "application/vnd.mlnb.run+json"
 
+LINES = 30
+"""Lines of output that a view shows."""
+
+FIGURES = 10
+"""Figures that a saved notebook keeps; run.figures() has them all."""
+
 _COLOURS = {
     "pending": "#8a6d00",
     "starting": "#8a6d00",
@@ -90,18 +96,22 @@ def bundle(run: Run, *, final: bool = False) -> dict[str, Any]:
         "state": seen.state,
         "reason": seen.reason,
         "line": " · ".join(numbers(run, series)),
+        "notes": notes,
+        "error": error.get("text", "").rstrip(),
+        "output": run.tail(LINES),
+        "figures": [base64.b64encode(path.read_bytes()).decode() for path in run.figures()[:FIGURES]] if final else [],
+        "updated": time.time(),
         "metrics": {
             name: _points(one) for name, one in series.items() if name not in ("step_time", "samples_per_s")
         },
     }
-    full = "\n".join(
-        [text, *(f"  note: {note}" for note in notes), *([error["text"].rstrip()] if error.get("text") else [])]
-    )
+    said = [data["error"], data["output"] if final else ""]
+    full = "\n".join([text, *(f"  note: {note}" for note in notes), *(part for part in said if part)])
     shown: dict[str, Any] = {MIME: data, "text/plain": full}
     image = picture(series) if final else None
     if image is not None:
         shown["image/png"] = base64.b64encode(image).decode()
-    shown["text/html"] = _html(run, seen.state, text, notes, error.get("text", ""), shown.get("image/png"))
+    shown["text/html"] = _html(data, text, shown.get("image/png"))
     return shown
 
 
@@ -116,19 +126,21 @@ def _points(series: Series) -> dict[str, list[Any]]:
 _WORDS = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 
 
-def _html(run: Run, state: str, text: str, notes: list[str], error: str, image: str | None) -> str:
-    rest = text.removeprefix(f"{run.name}: {state}")
+def _html(data: dict[str, Any], text: str, image: str | None) -> str:
+    name, state = html.escape(data["name"]), data["state"]
+    rest = html.escape(text.removeprefix(f"{data['name']}: {state}"))
     parts = [
-        f'<div style="font-size:13px;line-height:1.5"><b>{html.escape(run.name)}</b> '
-        f'<span style="color:{_COLOURS[state]};font-weight:600">{state}</span>{html.escape(rest)}</div>'
+        f'<div style="font-size:13px;line-height:1.5"><b>{name}</b> '
+        f'<span style="color:{_COLOURS[state]};font-weight:600">{state}</span>{rest}</div>'
     ]
-    parts += [f'<div style="font-size:12px">note: {html.escape(note)}</div>' for note in notes]
-    if error:
-        parts.append(f'<pre style="font-size:12px">{html.escape(error)}</pre>')
+    parts += [f'<div style="font-size:12px">note: {html.escape(note)}</div>' for note in data["notes"]]
+    if data["error"]:
+        parts.append(f'<pre style="font-size:12px">{html.escape(data["error"])}</pre>')
     if image:
-        parts.append(
-            f'<img alt="{html.escape(text)}" src="data:image/png;base64,{image}" style="max-width:520px">'
-        )
+        parts.append(f'<img alt="{html.escape(text)}" src="data:image/png;base64,{image}" style="max-width:520px">')
+    parts += [f'<img src="data:image/png;base64,{png}" style="max-width:100%">' for png in data["figures"]]
+    if data["output"]:
+        parts.append(f'<pre style="font-size:12px">{html.escape(data["output"])}</pre>')
     return "\n".join(parts)
 
 
@@ -202,7 +214,7 @@ class Views:
         if not views:
             return
         run = views[0][0]
-        final, text = run.done, line(run)
+        final, text = run.done, line(run) + run.tail(LINES)
         if final:
             del self._views[run_id]
         if self._shown.get(run_id) != text or final:

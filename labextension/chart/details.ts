@@ -1,0 +1,57 @@
+import { add } from './dom';
+import type { Run } from './run';
+
+/** Below the curves: the traceback, notes, figures that the run showed, and the end of what it printed. */
+export class Details {
+  private readonly error: HTMLElement;
+  private readonly notes: HTMLElement;
+  private readonly figures: HTMLElement;
+  private readonly output: HTMLElement;
+
+  constructor(parent: HTMLElement) {
+    this.error = add(parent, 'pre', 'mlnb-error');
+    this.notes = add(parent, 'ul', 'mlnb-notes');
+    this.figures = add(parent, 'div', 'mlnb-figures');
+    this.output = add(parent, 'pre', 'mlnb-printed');
+    this.output.tabIndex = 0; // so that the keyboard can scroll it
+    this.output.setAttribute('aria-label', 'the end of what the run printed');
+    for (const part of [this.error, this.notes, this.figures, this.output]) {
+      part.hidden = true;
+    }
+  }
+
+  show(run: Run): void {
+    setText(this.error, run.error);
+    this.notes.hidden = run.notes.length === 0;
+    this.notes.replaceChildren(...run.notes.map(note => element('li', note)));
+    if (this.figures.childElementCount !== run.figures.length) {
+      this.figures.hidden = run.figures.length === 0;
+      this.figures.replaceChildren(...run.figures.map(picture));
+    }
+    const atEnd = this.output.scrollTop + this.output.clientHeight >= this.output.scrollHeight - 4;
+    setText(this.output, run.output);
+    if (atEnd) {
+      this.output.scrollTop = this.output.scrollHeight; // follow, unless somebody has scrolled up to read
+    }
+  }
+}
+
+function setText(target: HTMLElement, text: string): void {
+  target.hidden = text === '';
+  if (target.textContent !== text) {
+    target.textContent = text;
+  }
+}
+
+function element(tag: string, text: string): HTMLElement {
+  const made = document.createElement(tag);
+  made.textContent = text;
+  return made;
+}
+
+function picture(png: string, index: number): HTMLImageElement {
+  const image = document.createElement('img');
+  image.src = `data:image/png;base64,${png}`;
+  image.alt = `figure ${index + 1} of the run`;
+  return image;
+}
