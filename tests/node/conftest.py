@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import dask.config
 import pytest
+
+from mlnb.api import Run, runs
+from mlnb.api.store import Bytes
+from mlnb.api.submit import submit
+from mlnb.node import objects
+from mlnb.targets import target
+from mlnb.task import Resources, Segment, Task
 
 
 @pytest.fixture
@@ -13,3 +23,62 @@ def short_grace() -> Iterator[None]:
     """Ranks that don't end when told to are killed after a second, so that tests need not wait for ten."""
     with dask.config.set({"mlnb.targets.local.grace": 1.0}):
         yield
+
+
+class Sent:
+    """A sink whose bulk becomes input files."""
+
+    def __init__(self) -> None:
+        self.blobs: list[Bytes] = []
+
+    def storage(self, storage: Any, label: str | None) -> objects.Location:
+        return self.buffer(objects.view_of(objects.as_bytes(storage)))
+
+    def buffer(self, view: memoryview) -> objects.Location:
+        self.blobs.append(Bytes(bytes(view)))
+        return ("blob", len(self.blobs) - 1)
+
+
+Send = Callable[..., Run]
+
+
+@pytest.fixture
+def send() -> Iterator[Send]:
+    """Submit a cell together with values of this session; what it binds or changes of ``outputs`` comes back."""
+    sent: list[Run] = []
+
+    def submitted(
+        cell: str, values: dict[str, Any], outputs: tuple[str, ...] = (), definitions: str = "", **more: Any
+    ) -> Run:
+        main = more.pop("main", {})
+        sink, labels = Sent(), objects.Labels()
+        stream = objects.dump(
+            values, sink, labels, prefix="0:", reference=lambda obj: objects.main_name(obj, [main])
+        )
+        names = ", ".join(values)
+        head = f"from mlnb.node.inputs import session_data\n{definitions}\n({names},) = session_data(0)\n"
+        start = head.count("\n") + 1
+        table = {"blobs": [f"inputs/{blob.digest()}" for blob in sink.blobs], "buffers": stream.buffers}
+        contents = {
+            "inputs/0.pickle": Bytes(stream.data),
+            "inputs/0.json": Bytes(json.dumps(table).encode()),
+            **dict(zip(table["blobs"], sink.blobs, strict=True)),
+        }
+        task = Task(
+            script=head + cell,
+            segments=(Segment(start, cell.count("\n") + 1, "cell [1]", 1),),
+            outputs=outputs,
+            inputs=tuple(values),
+            seed=0,
+            interactive=True,
+            **more,
+        )
+        place = target()
+        run = runs.add(Run(submit(task, contents, place, place.offer(Resources()), name="sent", env={})))
+        run.labels = labels
+        sent.append(run)
+        return run
+
+    yield submitted
+    for run in sent:
+        run.cancel()

@@ -1,0 +1,203 @@
+"""What a run leaves: weights that others read, and everything else as if the cell had run here."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+
+from mlnb.api.bind import deliver
+from mlnb.node import objects
+
+big = objects.INLINE
+"""Elements of an array that is stored beside the stream."""
+
+
+def table(run) -> dict:
+    return json.loads((run.directory.outputs / "session.json").read_text())
+
+
+def succeeded(run):
+    run.wait(90)
+    assert run.state == "succeeded", f"{run.reason}\n{run.logs()}"
+    return run
+
+
+_TRAIN = """
+import torch
+model = torch.nn.Sequential(torch.nn.Linear(4, 3, dtype=torch.float64), torch.nn.BatchNorm1d(3))
+half = torch.arange(5000).to(torch.bfloat16)
+accuracy = 0.5
+"""
+
+
+def test_weights_are_read_by_the_safetensors_package_with_run_and_task(start):
+    run = succeeded(start(_TRAIN, outputs=("model", "half", "accuracy")))
+    with safetensors.safe_open(run.directory.outputs / "model.safetensors", "pt") as file:
+        assert file.metadata() == {"mlnb.run": run.id, "mlnb.task": run.task.digest}
+        read = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    model = torch.nn.Sequential(torch.nn.Linear(4, 3, dtype=torch.float64), torch.nn.BatchNorm1d(3))
+    model.load_state_dict(read)
+    pulled = run.pull(bind=False)
+    for name, tensor in pulled["model"].state_dict().items():
+        assert torch.equal(tensor, read[name])
+        assert tensor.dtype == read[name].dtype
+    half = safetensors.torch.load_file(run.directory.outputs / "half.safetensors")["tensor"]
+    assert half.dtype == torch.bfloat16
+    assert torch.equal(half, pulled["half"])
+    assert pulled["accuracy"] == 0.5
+
+
+def test_weights_of_every_shape_and_kind_are_read_by_others(start):
+    run = succeeded(
+        start(
+            "import torch\n"
+            "class Odd(torch.nn.Module):\n"
+            "    def __init__(self):\n"
+            "        super().__init__()\n"
+            "        self.whole = torch.nn.Parameter(torch.arange(6000.).reshape(2, 3000))\n"
+            "        self.turned = torch.nn.Parameter(torch.arange(6.).reshape(2, 3).t())\n"
+            "        self.scalar = torch.nn.Parameter(torch.tensor(2.5))\n"
+            "        self.register_buffer('empty', torch.empty(0, 3))\n"
+            "        self.register_buffer('view', self.whole.detach()[0, 1:4])\n"
+            "        self.register_buffer('count', torch.tensor(7))\n"
+            "        self.register_buffer('yes', torch.tensor([True, False]))\n"
+            "        self.register_buffer('wide', torch.ones(2, dtype=torch.complex128))\n"
+            "    def get_extra_state(self): return 'no tensor'\n"
+            "    def set_extra_state(self, state): pass\n"
+            "model = Odd()\n",
+            outputs=("model",),
+        )
+    )
+    read = safetensors.torch.load_file(run.directory.outputs / "model.safetensors")
+    assert set(read) == {"whole", "turned", "scalar", "empty", "view", "count", "yes"}
+    assert read["turned"].tolist() == torch.arange(6.0).reshape(2, 3).t().tolist()
+    assert read["empty"].shape == (0, 3)
+    assert read["view"].tolist() == [1.0, 2.0, 3.0]
+    assert (read["scalar"], read["count"], read["yes"].tolist()) == (2.5, 7, [True, False])
+
+
+def test_a_name_that_cannot_come_back_is_noted_and_the_others_come(start):
+    run = succeeded(
+        start(
+            "import threading\nlock = threading.Lock()\ngood = 1\ngenerator = (x for x in [1])",
+            outputs=("lock", "good", "generator"),
+        )
+    )
+    pulled = run.pull(bind=False)
+    assert pulled.values == {"good": 1}
+    assert len(pulled.notes) == 2
+    assert pulled.notes[0].startswith("lock (lock) can't come back: ")
+    assert pulled.notes[1].startswith("generator (generator) can't come back: ")
+    assert set(pulled.notes) <= set(run.result["notes"])
+
+
+def test_a_failed_run_leaves_no_outputs(start):
+    run = start("x = 1\nraise ValueError", outputs=("x",)).wait(60)
+    assert run.state == "failed"
+    assert not run.directory.outputs.exists()
+
+
+def test_outputs_of_other_ranks_are_not_mixed_in(start):
+    run = succeeded(start("import os\nrank = os.environ['RANK']", outputs=("rank",), ranks=2, cpus=1))
+    assert run.pull(bind=False)["rank"] == "0"
+
+
+def test_a_cell_sees_the_sessions_values(send):
+    tensor, array = torch.arange(float(big)), np.arange(big)
+    run = succeeded(
+        send(
+            "total = float(x.sum()) + int(y.sum()) + z['a']", {"x": tensor, "y": array, "z": {"a": 5}}, ("total",)
+        )
+    )
+    assert run.pull(bind=False)["total"] == float(tensor.sum()) + int(array.sum()) + 5
+
+
+def test_what_the_cell_changes_in_place_is_changed_here_in_place(send):
+    model = torch.nn.Linear(big, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9)
+    array, items = np.zeros(big), [1, 2]
+    weight, pointer = model.weight, model.weight.data_ptr()
+    namespace = {"model": model, "optimizer": optimizer, "array": array, "items": items}
+    run = succeeded(
+        send(
+            "model(torch.ones(4096)).backward()\noptimizer.step()\narray += 3\nitems.append(model)",
+            dict(namespace),
+            definitions="import torch",
+        )
+    )
+    before = weight.detach().clone()
+    pulled = deliver(run, namespace)
+    assert pulled.notes == []
+    assert pulled.kept == {"model", "optimizer", "array", "items"}
+    assert namespace["model"] is model
+    assert model.weight is weight
+    assert weight.data_ptr() == pointer
+    assert torch.equal(weight.detach(), before - 0.5)
+    assert namespace["optimizer"] is optimizer
+    assert optimizer.param_groups[0]["params"][0] is weight
+    assert torch.equal(optimizer.state[weight]["momentum_buffer"], torch.ones(1, big))
+    assert namespace["array"] is array
+    assert (array == 3).all()
+    assert namespace["items"] is items
+    assert items[:2] == [1, 2]
+    assert items[2] is model
+
+
+def test_what_the_cell_does_not_change_does_not_come_back(send):
+    values = {"model": torch.nn.Linear(big, 1), "array": np.zeros(big), "items": [1, 2]}
+    run = succeeded(send("n = len(items) + int(array[0]) + model.in_features", values, ("n",)))
+    assert table(run)["names"] == ["n"]
+    assert not list(run.directory.outputs.glob("*.bin"))
+
+
+def test_an_unchanged_part_of_something_changed_is_not_stored_again(send):
+    model = torch.nn.Sequential(torch.nn.Linear(big, 4), torch.nn.Linear(4, 1))
+    values = {"holder": {"data": np.zeros(100 * big), "count": 0}, "model": model}
+    run = succeeded(send("holder['count'] = 1", values))
+    assert table(run)["names"] == ["holder"]
+    assert sum(path.stat().st_size for path in run.directory.outputs.iterdir()) < 10_000
+    namespace = dict(values)
+    deliver(run, namespace)
+    assert namespace["holder"]["count"] == 1
+    assert (namespace["holder"]["data"] == 0).all()
+
+
+def test_a_name_that_the_cell_deletes_is_deleted_here(send):
+    namespace = {"x": 1, "y": [2]}
+    run = succeeded(send("del y\nz = x", dict(namespace), ("z",)))
+    pulled = deliver(run, namespace)
+    assert pulled.deleted == ("y",)
+    assert namespace == {"x": 1, "z": 1}
+
+
+def test_a_name_that_the_cell_binds_anew_is_another_object_here(send):
+    model = torch.nn.Linear(2, 2)
+    namespace = {"model": model, "alias": model}
+    run = succeeded(send("model = torch.nn.Linear(3, 3)", dict(namespace), ("model",), definitions="import torch"))
+    deliver(run, namespace)
+    assert namespace["model"].in_features == 3
+    assert namespace["alias"] is model
+
+
+def test_a_generator_goes_on_here_where_it_stopped_there(send):
+    generator = torch.Generator().manual_seed(1)
+    expected = torch.Generator().manual_seed(1)
+    torch.rand(10, generator=expected)
+    namespace = {"g": generator}
+    run = succeeded(send("torch.rand(10, generator=g)", dict(namespace), definitions="import torch"))
+    deliver(run, namespace)
+    assert namespace["g"] is generator
+    assert torch.equal(torch.rand(3, generator=generator), torch.rand(3, generator=expected))
+
+
+def test_what_the_cell_defines_is_found_by_what_comes_back(send):
+    net = "class Net(torch.nn.Module):\n    def __init__(self):\n        super().__init__()\n        self.f = torch.nn.Linear(2, 1)\n"
+    run = succeeded(send(f"import torch\n{net}net = Net()", {"x": 1}, ("net", "Net")))
+    namespace: dict = {"__name__": "__main__", "torch": torch}
+    deliver(run, namespace)
+    assert type(namespace["net"]) is namespace["Net"]
+    assert namespace["net"].f.in_features == 2
