@@ -1,27 +1,41 @@
 import { add } from './dom';
 import type { Run } from './run';
 
-/** Below the curves: the traceback, notes, figures that the run showed, and the end of what it printed. */
+/** The traceback of a run that failed; it scrolls, and shows its end first, where the exception is. */
+export class Traceback {
+  private readonly element: HTMLElement;
+
+  constructor(parent: HTMLElement) {
+    this.element = add(parent, 'pre', 'mlnb-error');
+    this.element.tabIndex = 0;
+    this.element.setAttribute('aria-label', 'traceback');
+    this.element.hidden = true;
+  }
+
+  show(run: Run): void {
+    setText(this.element, run.error);
+    this.element.scrollTop = this.element.scrollHeight;
+  }
+}
+
+/** Below the curves: notes, figures that the run showed, and the end of what it printed. */
 export class Details {
-  private readonly error: HTMLElement;
   private readonly notes: HTMLElement;
   private readonly figures: HTMLElement;
   private readonly output: HTMLElement;
 
   constructor(parent: HTMLElement) {
-    this.error = add(parent, 'pre', 'mlnb-error');
     this.notes = add(parent, 'ul', 'mlnb-notes');
     this.figures = add(parent, 'div', 'mlnb-figures');
     this.output = add(parent, 'pre', 'mlnb-printed');
     this.output.tabIndex = 0; // so that the keyboard can scroll it
     this.output.setAttribute('aria-label', 'the end of what the run printed');
-    for (const part of [this.error, this.notes, this.figures, this.output]) {
+    for (const part of [this.notes, this.figures, this.output]) {
       part.hidden = true;
     }
   }
 
   show(run: Run): void {
-    setText(this.error, run.error);
     this.notes.hidden = run.notes.length === 0;
     this.notes.replaceChildren(...run.notes.map(note => element('li', note)));
     if (this.figures.childElementCount !== run.figures.length) {

@@ -1,5 +1,5 @@
 import { Caption } from './caption';
-import { Details } from './details';
+import { Details, Traceback } from './details';
 import { add } from './dom';
 import { Header } from './header';
 import { Plot, type Hover } from './plot';
@@ -22,6 +22,7 @@ export class RunView {
   private readonly plot: Plot;
   private readonly twin: Twin;
   private readonly details: Details;
+  private readonly traceback: Traceback;
   private shown = FIRST_CHOICE;
   private chosen = false;
   private hovered: Hover | undefined;
@@ -30,6 +31,7 @@ export class RunView {
   constructor(parent: HTMLElement, onStop?: () => void) {
     const root = add(parent, 'section', 'mlnb-run');
     this.header = new Header(root, onStop);
+    this.traceback = new Traceback(root);
     this.empty = add(root, 'p', 'mlnb-empty');
     this.body = add(root, 'div', 'mlnb-body');
     this.caption = new Caption(this.body, {
@@ -59,6 +61,7 @@ export class RunView {
 
   showRun(run: Run): void {
     this.header.show(run);
+    this.traceback.show(run);
     this.details.show(run);
     this.empty.textContent = isActive(run.state) ? 'No metrics yet.' : 'No metrics were logged.';
   }
