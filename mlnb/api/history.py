@@ -102,8 +102,8 @@ def _joined(name: str, by_attempt: list[tuple[int, Columns]]) -> Series:
     """The attempts of one metric, each cut back to the step at which the next one went on."""
     parts: list[tuple[Array, Array, Array, int]] = []
     for attempt, columns in by_attempt:
-        if RESUMED in columns:
-            start = float(columns[RESUMED][2][-1])
+        if columns:  # one that has no checkpoint to go on from starts over
+            start = float(columns[RESUMED][2][-1]) if RESUMED in columns else -np.inf
             parts = [(t[s <= start], s[s <= start], v[s <= start], a) for t, s, v, a in parts]
         if name in columns:
             parts.append((*columns[name], attempt))

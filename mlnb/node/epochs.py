@@ -64,6 +64,7 @@ def epochs(count: int, **state: Any) -> Iterator[int]:
             checkpoint.save(Path(folder), epoch + 1, _gather(epoch + 1, state))
         if asked():
             honour()
+    expect_checkpoint(0.0)
 
 
 def _gather(epoch: int, state: dict[str, Any]) -> dict[str, Any]:

@@ -11,9 +11,12 @@ import signal
 import socket
 import sys
 
+from mlnb.node import stop
 from mlnb.node.guard import Guard
 from mlnb.rundir import RunDir
 from mlnb.task import Task
+
+_ENDING = {signal.SIGTERM, signal.SIGUSR1}
 
 
 def free_port() -> int:
@@ -78,11 +81,14 @@ def fork_rank(
     )
     sys.stdout.flush()
     sys.stderr.flush()
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)  # until the rank has handlers of its own
     pid = os.fork()
     if pid == 0:
         try:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            stop.install()
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
             guard.close_in_child()
             os.environ.update(variables)
             from mlnb.node.rank import Place, die
@@ -90,6 +96,7 @@ def fork_rank(
             die(run_dir, run_id, task, Place(rank, local_rank, node, attempt))
         finally:
             os._exit(1)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
     try:
         os.setpgid(pid, pid)
     except OSError:  # it has done so itself, or is gone already

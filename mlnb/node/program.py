@@ -18,6 +18,7 @@ from mlnb.node import launch, processes, verdict
 from mlnb.node.events import Events
 from mlnb.node.guard import Guard
 from mlnb.node.slots import Slots
+from mlnb.node.stop import STOPPED
 from mlnb.node.telemetry import Telemetry, held
 from mlnb.node.tracebacks import size
 from mlnb.rundir import RunDir, read_json
@@ -54,6 +55,7 @@ class NodeProgram:
         self._ending: tuple[str, str] | None = None
         self._kill_at = float("inf")
         self._warned = False
+        self._why = ""
         self._started = 0.0
 
     def main(self) -> int:
@@ -101,7 +103,7 @@ class NodeProgram:
 
     def _heed(self, number: int) -> None:
         if number == signal.SIGUSR1:
-            self._warn("warned (SIGUSR1) that the end is near")
+            self._warn("it was warned (SIGUSR1) that the end is near")
         elif number == signal.SIGTERM:
             cancel = read_json(self.run_dir.cancel)
             if cancel is not None:
@@ -110,6 +112,7 @@ class NodeProgram:
                 self._end("failed", "told to end (SIGTERM) by the system, not through mlnb")
 
     def _warn(self, why: str) -> None:
+        self._why = why
         self.events.add("warned", why=why)
         for pid in self._ranks:
             with contextlib.suppress(ProcessLookupError):
@@ -207,7 +210,7 @@ class NodeProgram:
             left = limit - (now - self._started)
             if left <= min(60.0, 0.1 * limit) and not self._warned:
                 self._warned = True
-                self._warn(f"{left:.0f} s of its time are left")
+                self._warn(f"{max(0.0, left):.0f} s of its time were left")
             if left <= 0:
                 self._end("failed", f"out of time: it ran for the {limit} s that --time allows")
         bound = self.task.resources.memory
@@ -229,6 +232,8 @@ class NodeProgram:
             self.events.add("rank-ended", rank=rank, exit_code=end.code)
             if not end.succeeded and self._ending is None:
                 found = verdict.failure(end, self._telemetry.peak_memory, verdict.oom_kills() - oom_before)
+                if end.code == STOPPED and self._why:
+                    found["reason"] = f"rank {rank} ended behind a checkpoint: {self._why}"
                 self._failure = found
                 self._end("failed", found["reason"])
 

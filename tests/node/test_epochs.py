@@ -1,0 +1,188 @@
+"""A run that was interrupted goes on as if it had not been."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import mlnb
+from mlnb.api.submit import resume
+from mlnb.errors import NotTrusted
+from mlnb.node import checkpoint, processes
+from mlnb.rundir import read_lines
+from mlnb.targets import target
+from tests.waiting import until
+
+EPOCHS, STEPS = 6, 8
+
+_TRAIN = f"""
+import hashlib, os, random, time
+from pathlib import Path
+import numpy as np
+import torch
+import mlnb
+from torch.utils.data import DataLoader, TensorDataset
+
+go = Path(os.environ["GO"])
+x = torch.arange(64 * 5, dtype=torch.float64).reshape(64, 5) / 1000
+data = TensorDataset(x, x.sum(1, keepdim=True))
+model = torch.nn.Sequential(torch.nn.Linear(5, 4), torch.nn.Dropout(0.2), torch.nn.Linear(4, 1)).double()
+optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 2, gamma=0.5)
+loader = DataLoader(data, batch_size=8, shuffle=True)
+for epoch in mlnb.epochs({EPOCHS}, model=model, optimizer=optimizer, scheduler=scheduler):
+    for number, (a, b) in enumerate(loader):
+        while epoch == 3 and number == 4 and not go.exists():
+            time.sleep(0.01)
+        optimizer.zero_grad()
+        loss = torch.nn.functional.mse_loss(model(a), b) * (1 + random.random() + np.random.rand())
+        loss.backward()
+        optimizer.step()
+    scheduler.step()
+    mlnb.log(lr=scheduler.get_last_lr()[0], epoch=epoch)
+print(hashlib.sha256(b"".join(p.detach().numpy().tobytes() for p in model.parameters())).hexdigest())
+"""
+
+
+@pytest.fixture
+def go(tmp_path: Path) -> Path:
+    """The file that lets a training go on from the middle of its fourth epoch."""
+    return tmp_path / "go"
+
+
+def in_the_middle(run) -> None:
+    until(lambda: "loss" in run.series() and run.series()["loss"].step.max() >= 3 * STEPS + 4)
+
+
+def test_a_checkpoint_is_made_at_the_end_of_each_epoch_and_the_newest_two_stay(start, go: Path):
+    go.touch()
+    run = start(_TRAIN, env={"GO": str(go)}).wait(60)
+    assert run.state == "succeeded", run.logs()
+    assert [path.name for path in run.checkpoints()] == ["epoch-000005.pt", "epoch-000006.pt"]
+    assert [path.name for path in run.directory.checkpoints.iterdir() if path.suffix != ".pt"] == []
+    saved = checkpoint.load(run.checkpoints()[0])
+    assert (saved["epoch"], saved["step"]) == (5, 5 * STEPS)
+    assert set(saved["state"]) == {"model", "optimizer", "scheduler"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["told", "killed"])
+def test_a_resumed_run_is_as_one_that_was_never_interrupted(
+    start, go: Path, tmp_path: Path, number: signal.Signals
+):
+    (tmp_path / "never").touch()
+    whole = start(_TRAIN, env={"GO": str(tmp_path / "never")})
+    run = start(_TRAIN, env={"GO": str(go)})
+    in_the_middle(run)
+    started = next(
+        event for event in read_lines(run.directory.attempt(1).events(0)) if event["event"] == "started"
+    )
+    assert processes.send(started["pid"], started["identity"], number)
+    run.wait(60)
+    assert run.state == ("failed" if number == signal.SIGTERM else "lost")
+    assert [path.name for path in run.checkpoints()] == ["epoch-000002.pt", "epoch-000003.pt"]
+    assert checkpoint.load(run.checkpoints()[-1])["step"] == 3 * STEPS
+
+    go.touch()
+    resume(run.directory, target(), {"GO": str(go)})
+    run.wait(60)
+    whole.wait(60)
+    assert run.state == whole.state == "succeeded", run.logs() + whole.logs()
+    assert run.attempts == 2
+    assert run.logs(0, "out") == whole.logs(0, "out")  # the weights' hash
+    one, other = run.series()["loss"], whole.series()["loss"]
+    assert list(one.step) == list(range(1, EPOCHS * STEPS + 1))
+    assert np.isfinite(one.value).all()
+    assert list(one.value) == list(other.value)
+    assert list(one.attempt) == [1] * 3 * STEPS + [2] * 3 * STEPS
+    assert list(run.series()["epoch"].value) == list(range(EPOCHS))
+    assert list(run.series()["lr"].value) == list(whole.series()["lr"].value)
+    assert list(run.metrics().columns) == ["name", "step", "time", "value", "attempt"]
+    assert "mlnb.resumed" not in set(run.metrics()["name"])
+
+
+def test_a_run_that_had_no_checkpoint_starts_over_and_its_curve_too(start, go: Path):
+    script = (
+        "import mlnb, os, time\nfrom pathlib import Path\n"
+        "for step in range(1, 11):\n"
+        "    while step == 6 and not Path(os.environ['GO']).exists(): time.sleep(0.01)\n"
+        "    mlnb.log(step=step, x=step)\n"
+    )
+    run = start(script, env={"GO": str(go)})
+    until(lambda: "x" in run.series() and len(run.series()["x"]) == 5)
+    run.cancel()
+    assert run.state == "cancelled"
+    go.touch()
+    resume(run.directory, target(), {"GO": str(go)})
+    run.wait(60)
+    assert run.state == "succeeded"
+    assert list(run.series()["x"].step) == list(range(1, 11))
+    assert set(run.series()["x"].attempt) == {2}
+
+
+def test_a_warned_run_ends_behind_its_next_checkpoint(start, go: Path):
+    run = start(_TRAIN, env={"GO": str(go)})
+    in_the_middle(run)
+    phase = run.phase
+    assert phase.state == "running"
+    started = next(
+        event for event in read_lines(run.directory.attempt(1).events(0)) if event["event"] == "started"
+    )
+    assert processes.send(started["pid"], started["identity"], signal.SIGUSR1)
+    until(lambda: any(event["event"] == "warned" for event in read_lines(run.directory.attempt(1).events(0))))
+    go.touch()
+    run.wait(60)
+    assert run.state == "failed"
+    assert "SIGUSR1" in run.reason
+    saved = checkpoint.load(run.checkpoints()[-1])
+    assert saved["epoch"] >= 4
+    assert run.series()["loss"].step.max() == saved["step"] == saved["epoch"] * STEPS
+
+
+def test_outside_a_run_epochs_are_just_numbers(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("MLNB_CHECKPOINTS", raising=False)
+    assert list(mlnb.epochs(3, model=torch.nn.Linear(1, 1))) == [0, 1, 2]
+
+
+def test_what_cannot_be_saved_is_named_at_once():
+    with pytest.raises(TypeError, match=r"mlnb.epochs\(data=…\): a list has no state_dict"):
+        next(iter(mlnb.epochs(3, data=[1])))
+
+
+# checkpoints as files
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_those_before_it(tmp_path: Path):
+    checkpoint.save(tmp_path, 1, {"epoch": 1})
+    with pytest.raises((TypeError, AttributeError, ValueError)):
+        checkpoint.save(tmp_path, 2, {"epoch": 2, "what": lambda: None})
+    assert [path.name for path in tmp_path.iterdir()] == ["epoch-000001.pt"]
+
+
+def test_what_is_no_whole_checkpoint_is_none(tmp_path: Path):
+    for name in ("epoch-000001.pt", "epoch-000010.pt", "epoch-000003.tmp", "other.pt", "epoch-1.pt"):
+        (tmp_path / name).touch()
+    assert [path.name for path in checkpoint.checkpoints(tmp_path)] == ["epoch-000001.pt", "epoch-000010.pt"]
+
+
+def test_a_checkpoint_others_could_have_written_is_not_loaded(tmp_path: Path):
+    tmp_path.chmod(0o700)
+    path = checkpoint.save(tmp_path, 1, {"epoch": 1})
+    assert checkpoint.load(path) == {"epoch": 1}
+    path.chmod(0o666)
+    with pytest.raises(NotTrusted):
+        checkpoint.load(path)
+
+
+def test_a_checkpoint_is_private_whatever_the_umask(tmp_path: Path):
+    before = os.umask(0)
+    try:
+        path = checkpoint.save(tmp_path / "checkpoints", 1, {"epoch": 1})
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert checkpoint.load(path) == {"epoch": 1}
