@@ -18,10 +18,11 @@ def parse_size(text: str) -> int:
         saying what is allowed.
     """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?\s*", text, re.IGNORECASE)
-    if not match or float(match[1]) == 0:
+    unit = (match[2] or "").lower() if match else ""
+    size = int(float(match[1]) * (_BINARY.get(unit) or _SIZES[unit])) if match else 0
+    if size == 0:
         raise ValueError("a size like 24GB, 1.5GiB or 500M")
-    unit = (match[2] or "").lower()
-    return int(float(match[1]) * (_BINARY.get(unit) or _SIZES[unit]))
+    return size
 
 
 def parse_time(text: str) -> int:
@@ -32,7 +33,7 @@ def parse_time(text: str) -> int:
     ValueError
         saying what is allowed.
     """
-    text = text.strip().lower()
+    text = re.sub(r"(?<=\d)\s+(?=[a-z])|(?<=[a-z])\s+(?=\d)", "", text.strip().lower())
     clock = re.fullmatch(r"(?:(\d+)-)?(\d+):(\d{1,2})(?::(\d{1,2}))?", text)
     parts = re.fullmatch(r"(?:(\d+)d)?\s*(?:(\d+)h)?\s*(?:(\d+)m(?:in)?)?\s*(?:(\d+)s)?", text)
     seconds = 0
@@ -59,9 +60,9 @@ def say_size(count: float) -> str:
 
 def say_time(seconds: float) -> str:
     """Seconds in words: ``1 h 30 min``, ``12 s``, ``0.4 s``."""
-    if seconds < 10:
+    if seconds < 9.95:
         return f"{seconds:.1f} s"
-    if seconds < 60:
+    if seconds < 59.5:
         return f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:

@@ -105,7 +105,7 @@ def memory(error: BaseException) -> str | None:
 def size(count: float) -> str:
     """Bytes as people write them: ``1.5 GB`` (powers of 1000)."""
     for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
+        if count < 999.5:
+            return f"{count:.0f} {unit}" if unit == "B" or count >= 99.95 else f"{count:.1f} {unit}"
         count /= 1000
     return f"{count:.1f} TB"

@@ -1,0 +1,115 @@
+"""Sizes and times as people write them, there and back."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlnb.api.units import parse_size, parse_time, say_size, say_time
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("24GB", 24 * 10**9),
+        ("24 gb", 24 * 10**9),
+        ("1.5GiB", 3 * 2**29),
+        ("500M", 500 * 10**6),
+        ("500MiB", 500 * 2**20),
+        ("1k", 1000),
+        ("2TB", 2 * 10**12),
+        ("7", 7),
+        ("7B", 7),
+    ],
+)
+def test_sizes(text: str, size: int):
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize(
+    "text", ["", "GB", "0", "0GB", "-1GB", "1e9", "1,5GB", "24 GB extra", "24PB", "nan", "0.0001k"]
+)
+def test_what_is_no_size_says_what_is(text: str):
+    with pytest.raises(ValueError, match="a size like 24GB"):
+        parse_size(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("90s", 90),
+        ("30m", 1800),
+        ("30min", 1800),
+        ("2h", 7200),
+        ("1h30m", 5400),
+        ("1 h 30 min", 5400),
+        ("1d", 86400),
+        ("1d2h3m4s", 93784),
+        ("90", 5400),
+        ("02:30:00", 9000),
+        ("2:30", 150),
+        ("1-12:00:00", 129600),
+        ("1-12:00", 129600),
+        (" 2H ", 7200),
+    ],
+)
+def test_times(text: str, seconds: int):
+    assert parse_time(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "0", "0s", "00:00:00", "-5m", "h", "5x", "1h extra", "1.2.3", "m5", "12 34"])
+def test_what_is_no_time_says_what_is(text: str):
+    with pytest.raises(ValueError, match="a time like 90s"):
+        parse_time(text)
+
+
+@given(st.integers(1, 9 * 10**14))
+def test_a_size_in_words_is_that_size(size: int):
+    words = say_size(size)
+    number = re.fullmatch(r"(\d+(?:\.\d)?) (B|kB|MB|GB|TB)", words)
+    assert number
+    assert float(number[1]) < 1000
+    assert parse_size(words) == pytest.approx(size, rel=0.06)
+
+
+@given(st.integers(1, 10**7))
+def test_a_time_in_words_is_that_time(seconds: int):
+    words = say_time(seconds)
+    assert not re.search(r"\b60 (s|min)", words)
+    if seconds >= 10:
+        assert parse_time(words) == pytest.approx(seconds, rel=0.09)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.44, "0.4 s"),
+        (9.97, "10 s"),
+        (12, "12 s"),
+        (59.7, "1 min"),
+        (61, "1 min 1 s"),
+        (5400, "1 h 30 min"),
+        (7200, "2 h"),
+    ],
+)
+def test_times_in_words(seconds: float, words: str):
+    assert say_time(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 kB"),
+        (999_960, "1.0 MB"),
+        (99_960, "100 kB"),
+        (1.5e9, "1.5 GB"),
+        (2e15, "2000.0 TB"),
+    ],
+)
+def test_sizes_in_words(size: float, words: str):
+    assert say_size(size) == words
