@@ -61,7 +61,7 @@ def capture(
     local = LocalModules(session.cwd, modules)
     sources = Sources(session.history, session.transform)
     found = Slice(session, sources, local, names, _covered(source.names, session))
-    for name in sorted(source.names.loads, key=lambda name: source.names.lines[name]):
+    for name in sorted(source.names.loads, key=lambda name: (source.names.lines[name], name)):
         how = "surely" if name in source.names.certain else "perhaps" if name in source.names.optional else "cell"
         if (
             how == "cell"

@@ -87,6 +87,10 @@ class Flow(Walker):
         for read, at in self.pending.pop(name, {}).items():
             self._load_softly(read, at)
 
+    def perhaps_load(self, name: str, line: int) -> None:
+        if not self.state.has(name):
+            first(self.loads, name, line)
+
     def _load_softly(self, name: str, line: int) -> None:
         """``name`` is read when a function is called, now or later."""
         self.soft.add(name)
@@ -191,28 +195,36 @@ class Flow(Walker):
     def visit_For(self, node: ast.For | ast.AsyncFor) -> None:
         self.visit(node.iter)
         self.alias(node.target, node.iter)
+        inside = self._enter(node.body)
         start = self.state
         self.state = start.copy()
         self.visit(node.target)
-        end, breaks = self._loop(node.body)
+        end, breaks = self._loop(node.body, inside)
         exhausted = merge([start, end])
         self.state = merge([self._branch(node.orelse, exhausted), *breaks])
 
     visit_AsyncFor = visit_For
 
     def visit_While(self, node: ast.While) -> None:
+        inside = self._enter(node.body)
         self.visit(node.test)
         start = self.state
         forever = isinstance(node.test, ast.Constant) and bool(node.test.value)
         self.state = start.copy()
-        end, breaks = self._loop(node.body)
+        end, breaks = self._loop(node.body, inside)
         exhausted = State(None, end.perhaps) if forever else merge([start, end])
         self.state = merge([self._branch(node.orelse, exhausted), *breaks])
 
-    def _loop(self, body: list[ast.stmt]) -> tuple[State, list[State]]:
+    def _enter(self, body: list[ast.stmt]) -> Facts:
+        """What a loop's body does as a whole: an earlier turn may have unbound what it unbinds."""
         walker = Walker(self.annotations)
         walker.run(body)
-        self._loop_stores.append(walker.facts.stores)
+        if self.state.surely is not None:
+            self.state.surely -= walker.facts.deletes
+        return walker.facts
+
+    def _loop(self, body: list[ast.stmt], inside: Facts) -> tuple[State, list[State]]:
+        self._loop_stores.append(inside.stores)
         self._breaks.append([])
         self.run(body)
         self._loop_stores.pop()
@@ -297,6 +309,33 @@ class Flow(Walker):
                 if self.state.surely is not None:
                     self.state.surely |= bound
                 self.state.perhaps |= bound
+
+
+class ClassFlow(Flow):
+    """Follows a class's body: what it has surely bound it reads itself, its methods don't see it.
+
+    Attributes
+    ----------
+    deferred
+        what its methods do.
+    outer
+        names that it declares global.
+    """
+
+    def __init__(self, annotations: bool = True) -> None:
+        super().__init__(annotations)
+        self.deferred = Facts()
+        self.outer: set[str] = set()
+
+    def later(self, owner: str | None, facts: Facts) -> None:
+        for name, line in [*facts.loads.items(), *facts.later.items()]:
+            first(self.deferred.loads, name, line)
+        self.deferred.stores |= facts.stores
+        self.deferred.effects(facts)
+        self._defined = None
+
+    def visit_Global(self, node: ast.Global) -> None:
+        self.outer |= set(node.names)
 
 
 def star_names(module: str) -> set[str]:

@@ -122,8 +122,12 @@ class Walker(ast.NodeVisitor):
         self.facts.deletes |= facts.deletes
         self.facts.effects(facts)
 
+    def perhaps_load(self, name: str, line: int) -> None:
+        """``name`` is read, unless code with a scope of its own has bound it there before."""
+        self.load(name, line)
+
     def inner(self, facts: Facts) -> None:
-        """Code with a scope of its own has run: a comprehension, a class's body."""
+        """Code with a scope of its own has run: a comprehension."""
         for name, line in facts.loads.items():
             self.load(name, line)
         self.facts.effects(facts)
@@ -257,13 +261,19 @@ class Walker(ast.NodeVisitor):
         enclosing, self.type_parameters = self.type_parameters, self.type_parameters | type_parameters(node)
         for expression in [*node.bases, *node.keywords]:
             self.visit(expression)
-        walker = _ClassBody(self.annotations)
+        from mlnb.capture.flow import ClassFlow  # it is a Walker itself
+
+        walker = ClassFlow(self.annotations)
         walker.type_parameters, self.type_parameters = self.type_parameters, enclosing
         walker.run(node.body)
         walker.facts.spread()
-        facts = walker.facts.without(walker.facts.stores - walker.outer)
-        facts.loads = walker.facts.loads  # those that the class's own names hid were left out at once
-        self.inner(facts)
+        for name, line in walker.loads.items():
+            if name in walker.needed:
+                self.load(name, line)
+            else:
+                self.perhaps_load(name, line)
+        own = walker.facts.stores - walker.outer
+        self.facts.effects(walker.facts.without(own))
         deferred = Facts(loads=walker.deferred.loads, stores=walker.outer | walker.deferred.stores)
         deferred.effects(walker.deferred)
         self.later(node.name, deferred)
@@ -366,28 +376,6 @@ class _Comprehension(Walker):
 
     def perhaps_store(self, name: str, line: int) -> None:
         self.bound.add(name)
-
-
-class _ClassBody(Walker):
-    """A class's body: what it has bound it reads itself, its methods don't see it."""
-
-    def __init__(self, annotations: bool) -> None:
-        super().__init__(annotations)
-        self.deferred = Facts()
-        self.outer: set[str] = set()
-
-    def load(self, name: str, line: int) -> None:
-        if name not in self.facts.stores or name in self.outer:
-            super().load(name, line)
-
-    def later(self, owner: str | None, facts: Facts) -> None:
-        for name, line in [*facts.loads.items(), *facts.later.items()]:
-            first(self.deferred.loads, name, line)
-        self.deferred.stores |= facts.stores
-        self.deferred.effects(facts)
-
-    def visit_Global(self, node: ast.Global) -> None:
-        self.outer |= set(node.names)
 
 
 class _FunctionBody(Walker):

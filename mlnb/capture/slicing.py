@@ -242,7 +242,9 @@ class Slice:
         return self.definitions.cls(name, value) if ours else None
 
     def _value(self, name: str, value: Any, reason: Reason) -> bool:
-        """Write a plain value as source."""
+        """Write a plain value as source; a credential that may go along goes as data, since scripts are read."""
+        if name in self._allowed and self._is_credential(name, value):
+            return False
         written = literal(value, lambda kind: self._name_for(kind, Reason(reason.line, name)))
         if written is None or any(builtin in self.session.namespace for builtin in _plain_names(written)):
             return False
@@ -267,11 +269,11 @@ class Slice:
                 "environment (--env NAME and os.environ['NAME'])."
             )
         through = Reason(reason.line, name)
-        for wanted in source.eager:
+        for wanted in sorted(source.eager):
             self.need(wanted, through)
-        for wanted in source.later - self._covered:
+        for wanted in sorted(source.later - self._covered):
             self.need(wanted, through, "later")
-        for wanted in source.hints:
+        for wanted in sorted(source.hints):
             self.need(wanted, through, "perhaps")
         self.chains |= source.chains
         lines = source.lines
@@ -507,8 +509,11 @@ class Slice:
         """Refuse a value that is a credential by its name or look, or a plain container that holds one."""
         if name in self._allowed:
             return
-        if secrets.named_secret(name, value) or self._holds_credential(value):
+        if self._is_credential(name, value):
             raise self._credential(self._credential_in(value, name), name, reason)
+
+    def _is_credential(self, name: str, value: Any) -> bool:
+        return secrets.named_secret(name, value) or self._holds_credential(value)
 
     def _credential_in(self, value: Any, shown: str) -> str:
         """How a person writes the credential that is somewhere in ``value``, known as ``shown``."""

@@ -93,7 +93,7 @@ class Notebook:
                 if name.split(".")[0] in shipped:
                     del sys.modules[name]
             inputs.begin(RunDir(run))
-            exec(compile(captured.script, main.__file__, "exec", dont_inherit=True), main.__dict__)
+            exec(compile(captured.script, "script.py", "exec", dont_inherit=True), main.__dict__)
         finally:
             sys.modules["__main__"] = session_main
             sys.path[:] = path
