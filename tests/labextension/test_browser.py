@@ -4,7 +4,7 @@ import pytest
 
 playwright = pytest.importorskip("playwright.sync_api")
 
-from lab_browser import CHROMIUM, LabPage, cell, chromium, running_lab  # noqa: E402
+from lab_browser import CHROMIUM, cell  # noqa: E402
 from saved_runs import diverged, loss_curve, saved  # noqa: E402
 
 pytestmark = [
@@ -15,25 +15,6 @@ pytestmark = [
 ]
 expect = playwright.expect
 expect.set_options(timeout=30_000)
-
-
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory):
-    with running_lab(tmp_path_factory.mktemp("lab")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as running:
-        yield running
-
-
-@pytest.fixture
-def tab(lab, browser):
-    context = browser.new_context(viewport={"width": 1200, "height": 900})
-    yield LabPage(lab, context.new_page())
-    context.close()
 
 
 def open_saved(tab, *bundles):

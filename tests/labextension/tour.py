@@ -1,4 +1,4 @@
-"""The README's pictures: the first notebook, run in a real JupyterLab. ``python tests/labextension/tour.py DIRECTORY``."""
+"""The README's pictures, from a real JupyterLab: ``python tests/labextension/tour.py DIRECTORY``."""
 
 from __future__ import annotations
 
