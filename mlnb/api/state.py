@@ -112,10 +112,16 @@ def _judge(run: RunDir, events: Events, status: Status) -> Observation:
     if phase.state == "starting":
         return Observation("starting", "the ranks are being started")
     if not run.handle.exists() and status.alive is None:
-        submitted = (read_json(run.run) or {}).get("submitted", 0.0)
-        if time.time() - submitted > _PATIENCE:
+        if time.time() - _submitted(run) > _PATIENCE:
             return Observation("lost", "its submission was interrupted: it never reached its target")
     return Observation(status.state, status.reason)
+
+
+def _submitted(run: RunDir) -> float:
+    """When the newest attempt was submitted."""
+    attempts = run.attempts()
+    begun = [attempts[-1].path.stat().st_mtime] if attempts else []
+    return max([float((read_json(run.run) or {}).get("submitted", 0.0)), *begun])
 
 
 def _vanished(run: RunDir, events: Events, status: Status) -> Observation:

@@ -52,6 +52,7 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self._folder = root / ".store"
+        self._new: list[Path] = []
 
     def put(self, content: Content, path: Path) -> None:
         """Make ``path`` a file with this content; stored and written only if it isn't there yet.
@@ -73,6 +74,7 @@ class Store:
                     content.write(temporary)
                     temporary.chmod(0o400)
                     temporary.replace(stored)
+                    self._new.append(stored)
                 except BaseException:
                     with contextlib.suppress(OSError):
                         temporary.unlink()
@@ -82,6 +84,13 @@ class Store:
             except OSError:  # no hard links there, or too many
                 shutil.copyfile(stored, path)
                 path.chmod(0o400)
+
+    def undo(self) -> None:
+        """Remove what was stored by this object and is used by no run: its run was not submitted after all."""
+        for path in self._new:
+            with contextlib.suppress(OSError):
+                if path.stat().st_nlink == 1:
+                    path.unlink()
 
     def sweep(self) -> int:
         """Remove what no run uses any more; the bytes that became free."""

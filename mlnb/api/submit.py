@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mlnb.errors import UsageError
-from mlnb.rundir import RunDir, check_trusted, storage_errors, write_json
+from mlnb.rundir import RunDir, check_trusted, read_json, storage_errors, write_json
 from mlnb.api.store import Bytes, Content, Store
 from mlnb.targets import Offer, Target
 from mlnb.targets.bundle import bundle
@@ -82,8 +82,9 @@ def submit(
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
         check_trusted(root)
         building.mkdir(mode=0o700)
+    store = Store(root)
     try:
-        complete = _write(RunDir(building), root, task, contents, offer)
+        complete = _write(RunDir(building), store, task, contents, offer)
         write_json(
             RunDir(building).run,
             {
@@ -107,6 +108,7 @@ def submit(
     except BaseException:
         shutil.rmtree(building, ignore_errors=True)
         shutil.rmtree(final, ignore_errors=True)
+        store.undo()
         raise
     return run
 
@@ -114,13 +116,17 @@ def submit(
 def resume(run: RunDir, target: Target, env: Mapping[str, str]) -> RunDir:
     """Start the next attempt of a run that has ended; it goes on from its newest checkpoint."""
     number = len(run.attempts()) + 1
+    handle = read_json(run.handle)
     with storage_errors(run.path):
         run.cancel.unlink(missing_ok=True)
+        run.handle.unlink(missing_ok=True)  # the job it leads to has ended
         run.attempt(number).path.mkdir(mode=0o700, parents=True)
     try:
         _start(run, target, env)
     except BaseException:
         shutil.rmtree(run.attempt(number).path, ignore_errors=True)
+        if handle is not None:
+            write_json(run.handle, handle)
         raise
     return run
 
@@ -134,8 +140,7 @@ def _start(run: RunDir, target: Target, env: Mapping[str, str]) -> None:
         raise
 
 
-def _write(run: RunDir, root: Path, task: Task, contents: Mapping[str, Content], offer: Offer) -> Task:
-    store = Store(root)
+def _write(run: RunDir, store: Store, task: Task, contents: Mapping[str, Content], offer: Offer) -> Task:
     files = []
     for path, content in contents.items():
         store.put(content, run.path / path)

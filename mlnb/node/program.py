@@ -74,6 +74,7 @@ class NodeProgram:
             host=socket.gethostname(),
             python=platform.python_version(),
         )
+        self._cancelled()  # perhaps before there was a process to tell
         slots, devices = self._wait_for_slots()
         try:
             if self._ending is None:
@@ -105,11 +106,15 @@ class NodeProgram:
         if number == signal.SIGUSR1:
             self._warn("it was warned (SIGUSR1) that the end is near")
         elif number == signal.SIGTERM:
-            cancel = read_json(self.run_dir.cancel)
-            if cancel is not None:
-                self._end("cancelled", f"cancelled by {cancel.get('by', 'its owner')}")
-            else:
+            if not self._cancelled():
                 self._end("failed", "told to end (SIGTERM) by the system, not through mlnb")
+
+    def _cancelled(self) -> bool:
+        """End if someone has cancelled the run; whether someone has."""
+        cancel = read_json(self.run_dir.cancel)
+        if cancel is not None:
+            self._end("cancelled", f"cancelled by {cancel.get('by', 'its owner')}")
+        return cancel is not None
 
     def _warn(self, why: str) -> None:
         self._why = why

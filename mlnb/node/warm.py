@@ -127,6 +127,8 @@ def _become_node(request: dict[str, Any]) -> None:
     os.environ.clear()
     os.environ.update(request["env"])
     run_dir, attempt = RunDir(request["run"]), int(request["attempt"])
+    if not run_dir.run.exists():
+        return  # its submission failed meanwhile and took the directory away
     output = run_dir.attempt(attempt).path
     output.mkdir(mode=0o700, parents=True, exist_ok=True)
     redirect(output / "node-0.log")

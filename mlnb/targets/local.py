@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from mlnb.targets.environment import passed
 from mlnb.task import Resources
 
 _PATIENCE = 5.0
+_IMPORT = 60.0
+"""Seconds that a warm parent has to import torch."""
 
 
 class Local:
@@ -62,15 +65,15 @@ class Local:
         if asked.cpus and asked.cpus * ranks > cores():
             nearest = max(1, cores() // ranks)
             raise UsageError(
-                f"--cpus {asked.cpus}: {ranks} ranks × {asked.cpus} cores are {ranks * asked.cpus}; "
-                f"this machine has {cores()}. --cpus {nearest} is the most"
+                f"--cpus {asked.cpus}: {ranks} rank{'s' * (ranks > 1)} × {asked.cpus} cores are "
+                f"{ranks * asked.cpus}; this machine has {cores()}. --cpus {nearest} is the most"
             )
         words = [f"{ranks} rank{'s' * (ranks > 1)} × {cpus} core{'s' * (cpus > 1)} of the {cores()} here"]
         if ranks > cores():
             words.append(f"{ranks} ranks share {cores()} cores")
         if asked.gpus:
             words.append(f"{asked.gpus} of {len(there)} GPUs")
-        words.append("no time limit" if asked.time is None else f"ends after {asked.time} s")
+        words.append("no time limit" if asked.time is None else f"ends after {timedelta(seconds=asked.time)}")
         resources = Resources(1, ranks, asked.gpus, cpus, asked.memory, asked.time)
         need = min(ranks * cpus, cores())
         folder = str(runtime_dir())
@@ -149,13 +152,10 @@ class Local:
     def cancel(self, run: RunDir) -> bool:
         """See :class:`mlnb.targets.base.Target`. TERM, grace for a checkpoint, KILL; verified."""
         process = self._process(run)
-        if process is None:
-            return True
-        handle = read_json(run.handle) or {}
-        if process == (handle.get("pid"), handle.get("identity")) and not self._is_node(run, process):
-            process = self._await_node(run) or process
-        if not processes.send(*process, signal.SIGTERM):
-            return True
+        if process is None or not self._is_node(run, process):  # its submission, or the warm parent's import of torch
+            process = self._await_node(run, process)
+        if process is None or not processes.send(*process, signal.SIGTERM):
+            return process is not None or not self._starting(run)
         grace = float((read_json(run.run) or {}).get("grace", 10.0))
         if processes.wait_gone(*process, grace + _PATIENCE):
             return True
@@ -170,15 +170,23 @@ class Local:
             for event in read_lines(attempt.events(0))
         )
 
-    def _await_node(self, run: RunDir) -> tuple[int, str] | None:
-        """Wait for the warm parent to start the node program, which then can be told to end."""
-        end = time.monotonic() + _PATIENCE
+    def _await_node(self, run: RunDir, starter: tuple[int, str] | None) -> tuple[int, str] | None:
+        """Wait for the node program, which can be told to end, while ``starter`` lives that is going to start it."""
+        end = time.monotonic() + (_PATIENCE if starter is None else _IMPORT)
         while time.monotonic() < end:
+            gone = starter is not None and not processes.alive(*starter)
             process = self._process(run)
             if process is not None and self._is_node(run, process):
                 return process
+            if gone:
+                break
             time.sleep(0.02)
         return None
+
+    def _starting(self, run: RunDir) -> bool:
+        """Whether someone lives who is going to start the node program."""
+        process = self._process(run)
+        return process is not None and processes.alive(*process)
 
     def mirror(self, run: RunDir) -> None:
         """Nothing to do: the run directory is here."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -30,7 +31,7 @@ def test_what_a_chart_would_show_stays(values: np.ndarray, pixels: int):
         assert len(kept) == len(values)
         return
     edges = np.linspace(0, len(values), pixels + 1).astype(int)
-    for start, stop in zip(edges[:-1], edges[1:], strict=True):
+    for start, stop in itertools.pairwise(edges):
         bucket = values[start:stop]
         inside = kept[(places >= start) & (places < stop)]
         finite = bucket[np.isfinite(bucket)]

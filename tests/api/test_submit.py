@@ -1,0 +1,243 @@
+"""A task becomes a run directory and one job, or neither."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlnb.api import Run, runs
+from mlnb.api import submit as submitting
+from mlnb.api.store import Bytes, Store
+from mlnb.api.submit import check_name, new_id, submit
+from mlnb.errors import MlnbError, NotTrusted, StorageError, UsageError
+from mlnb.node import processes
+from mlnb.rundir import RunDir, read_json
+from mlnb.targets import Offer, target
+from mlnb.targets.local import Local
+from mlnb.task import Resources, Task
+
+
+class Refusing(Local):
+    """A target that takes no job."""
+
+    def submit(self, run: RunDir, env: Mapping[str, str]) -> dict[str, Any]:
+        raise MlnbError("the queue is closed")
+
+
+class Recording(Local):
+    """A target that starts nothing."""
+
+    def submit(self, run: RunDir, env: Mapping[str, str]) -> dict[str, Any]:
+        return {"target": "local", "pid": os.getpid(), "identity": "none"}
+
+
+OFFER = Offer(Resources(1, 1, 0, 1))
+
+
+def put(place: Local | None = None, contents: Mapping[str, Any] | None = None, **more: Any) -> RunDir:
+    given = {"name": "test", "env": {}, **more}
+    return submit(Task(script="x = 1"), contents or {}, place or Recording(), OFFER, **given)
+
+
+def files(root: Path) -> list[Path]:
+    return [path for path in root.rglob("*") if path.is_file()] if root.exists() else []
+
+
+@pytest.fixture
+def tiny_disk(runs_root: Path) -> Iterator[Path]:
+    """A runs' root on a file system of 512 kB."""
+    runs_root.mkdir(mode=0o700)
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=512k,mode=700", "x", str(runs_root)], capture_output=True
+    )
+    if done.returncode:
+        pytest.skip("can't mount here")
+    yield runs_root
+    subprocess.run(["umount", str(runs_root)], check=True)
+
+
+def test_a_run_directory_says_what_where_and_when(runs_root: Path):
+    run = put(contents={"inputs/0.bin": Bytes(b"data")}, about={"more": 1})
+    about = read_json(run.run)
+    task = Task.from_json(read_json(run.task) or {})
+    assert about is not None
+    assert about["id"] == run.path.name
+    assert (about["name"], about["target"], about["more"], about["pid"]) == ("test", "local", 1, os.getpid())
+    assert about["task"] == task.digest
+    assert task.resources == OFFER.resources
+    assert [(file.path, file.size) for file in task.files] == [("inputs/0.bin", 4)]
+    assert run.script.read_text() == "x = 1"
+    assert (run.inputs / "0.bin").read_bytes() == b"data"
+    assert runs_root.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_target_that_refuses_leaves_nothing(runs_root: Path):
+    with pytest.raises(MlnbError, match="the queue is closed"):
+        put(Refusing(), {"inputs/0.bin": Bytes(b"data")})
+    assert files(runs_root) == []
+    assert len(runs) == 0
+
+
+def test_a_target_that_refuses_leaves_what_other_runs_use(runs_root: Path):
+    run = put(contents={"inputs/0.bin": Bytes(b"data")})
+    before = files(runs_root)
+    with pytest.raises(MlnbError):
+        put(Refusing(), {"inputs/0.bin": Bytes(b"data"), "inputs/1.bin": Bytes(b"more")})
+    assert files(runs_root) == before
+    assert (run.inputs / "0.bin").read_bytes() == b"data"
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(tiny_disk: Path):
+    run = put()
+    before = files(tiny_disk)
+    with pytest.raises(StorageError, match="the disk is full") as caught:
+        put(contents={"inputs/0.bin": Bytes(b"x" * 200_000), "inputs/1.bin": Bytes(b"y" * 2_000_000)})
+    assert "\n" not in str(caught.value)
+    assert files(tiny_disk) == before
+    assert [one.id for one in runs] == [run.path.name]
+
+
+def test_a_read_only_root_is_one_line(tiny_disk: Path):
+    subprocess.run(["mount", "-o", "remount,ro", str(tiny_disk)], check=True)
+    with pytest.raises(StorageError, match="the file system is read-only"):
+        put()
+
+
+def test_a_root_that_others_may_write_to_is_refused(runs_root: Path):
+    runs_root.mkdir()
+    runs_root.chmod(0o777)
+    with pytest.raises(NotTrusted, match="may be written by others"):
+        put()
+    assert files(runs_root) == []
+
+
+@pytest.mark.parametrize("name", ["a", "resnet-50", "A.b_c-1", "x" * 64])
+def test_names_that_need_no_quoting_anywhere(name: str):
+    assert check_name(name) == name
+
+
+@pytest.mark.parametrize("name", ["", "-x", ".x", "a b", "a/b", "a;b", "$x", "ü", "x" * 65, "a\n"])
+def test_other_names_are_refused_and_nothing_is_written(runs_root: Path, name: str):
+    with pytest.raises(UsageError, match="--name"):
+        put(name=name)
+    assert files(runs_root) == []
+
+
+def test_ids_are_unique_and_need_no_quoting():
+    ids = {new_id() for _ in range(500)}
+    assert len(ids) == 500
+    assert all(re.fullmatch(r"\d{8}-\d{6}-[0-9a-f]{6}", one) for one in ids)
+
+
+def test_values_of_the_environment_are_written_nowhere(runs_root: Path):
+    put(env={"TOKEN": "s3cret-value"})
+    assert all(b"s3cret-value" not in path.read_bytes() for path in files(runs_root))
+
+
+# the store
+
+
+class Counted:
+    """Content that counts how often it is written."""
+
+    def __init__(self, data: bytes) -> None:
+        self.bytes, self.written = Bytes(data), 0
+        self.size, self.digest = self.bytes.size, self.bytes.digest
+
+    def write(self, path: Path) -> None:
+        self.written += 1
+        self.bytes.write(path)
+
+
+def test_data_are_stored_once_and_shared_by_all_runs(runs_root: Path):
+    data = Counted(b"x" * 1000)
+    one, other = put(contents={"inputs/0": data}), put(contents={"inputs/0": data, "inputs/1": data})
+    assert data.written == 1
+    places = [one.inputs / "0", other.inputs / "0", other.inputs / "1"]
+    assert len({path.stat().st_ino for path in places}) == 1
+    assert len({run.bundle.stat().st_ino for run in (one, other)}) == 1
+
+
+def test_stored_data_cannot_be_changed_by_mistake(tmp_path: Path):
+    Store(tmp_path).put(Bytes(b"x"), tmp_path / "run" / "file")
+    assert (tmp_path / "run" / "file").stat().st_mode & 0o777 == 0o400
+
+
+def test_a_sweep_frees_what_no_run_uses(tmp_path: Path):
+    store = Store(tmp_path)
+    store.put(Bytes(b"kept"), tmp_path / "one" / "file")
+    store.put(Bytes(b"gone!"), tmp_path / "other" / "file")
+    (tmp_path / "other" / "file").unlink()
+    assert store.sweep() == 5
+    assert store.sweep() == 0
+    assert (tmp_path / "one" / "file").read_bytes() == b"kept"
+    store.put(Bytes(b"gone!"), tmp_path / "other" / "file")
+    assert (tmp_path / "other" / "file").read_bytes() == b"gone!"
+
+
+def test_a_write_that_fails_stores_nothing(tmp_path: Path):
+    class Broken(Counted):
+        def write(self, path: Path) -> None:
+            path.write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(StorageError):
+        Store(tmp_path).put(Broken(b"whole"), tmp_path / "run" / "file")
+    assert files(tmp_path) == []
+
+
+def test_where_there_are_no_links_data_are_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def refuse(*_: Any) -> None:
+        raise OSError(18, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "link", refuse)
+    before = os.umask(0)
+    try:
+        Store(tmp_path).put(Bytes(b"x"), tmp_path / "run" / "file")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "run" / "file").read_bytes() == b"x"
+    assert (tmp_path / "run" / "file").stat().st_mode & 0o777 == 0o400
+
+
+# starting
+
+
+def test_a_handle_that_cannot_be_written_ends_the_job(
+    runs_root: Path, monkeypatch: pytest.MonkeyPatch, start: Any
+):
+    pids: list[Any] = []
+
+    def full(path: Path, value: Any) -> None:
+        if path.name == "handle.json" and not pids:
+            pids.append(value)
+            raise StorageError("the disk is full")
+        write_json(path, value)
+
+    write_json = submitting.write_json
+    monkeypatch.setattr(submitting, "write_json", full)
+    marker = runs_root.parent / "marker"
+    script = f"import os, time\nopen({str(marker)!r}, 'w').write(str(os.getpid()))\nwhile True: time.sleep(0.05)"
+    place = target()
+    with pytest.raises(StorageError):
+        submit(Task(script=script), {}, place, place.offer(Resources()), name="x", env={})
+    assert pids
+    assert len(runs) == 0
+    follower = start("x = 1").wait(60)  # the warm parent has served the first by now
+    assert follower.state == "succeeded"
+    assert not marker.exists() or processes.identity(int(marker.read_text())) is None
+    assert [path.name for path in runs_root.iterdir() if path.name != ".store"] == [follower.id]
+
+
+def test_a_new_task_has_another_digest_for_other_data():
+    one = put(contents={"inputs/0": Bytes(b"1")})
+    other = put(contents={"inputs/0": Bytes(b"2")})
+    assert Run(one).task.digest != Run(other).task.digest
+    assert replace(Run(one).task, files=()) == replace(Run(other).task, files=())
