@@ -164,6 +164,8 @@ def _execute(run_dir: RunDir, task: Task, namespace: dict[str, Any]) -> dict[str
     last = body.pop() if task.interactive and body and isinstance(body[-1], ast.Expr) else None
     flags = _future(tree)
     _run_nodes(head, filename, namespace, flags)
+    if inputs.current is not None:  # what the script wrote as literals came from the session too
+        inputs.current.values.update({name: namespace[name] for name in task.inputs if name in namespace})
     before: dict[str, Any] = {}
     unexpected = [name for name in task.inputs if name not in task.outputs]
     if unexpected and os.environ.get("RANK") == "0":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from mlnb.api import runs
@@ -30,7 +31,7 @@ def candidates(line: str) -> list[str]:
         return []
     words, last = line.split(), match["last"]
     before = words[-2] if last and len(words) > 1 else words[-1]
-    values = {
+    values: dict[str, Callable[[], Iterable[str]]] = {
         "--on": names,
         "--parallel": lambda: ["auto", "none"],
         "--resume": lambda: [run.name for run in runs],

@@ -48,7 +48,7 @@ class TrainMagics(Magics):
         super().__init__(shell, parent=parent)
         self.shell: Any = shell
         self._views, self._pending = views, pending
-        self._planned = ""
+        self._planned: object = None
 
     def _defaults(self) -> Options:
         words = [f"--{name}={getattr(self, name)}" for name in ("memory", "time", "on") if getattr(self, name)]
@@ -85,8 +85,9 @@ class TrainMagics(Magics):
             print(f"{words}\n\n{task.script}")
             return
         run = self._start(task, captured, options, place, offer, earlier)
-        if words != self._planned:  # said once, and again when it has changed
-            self._planned = words
+        known = (place.name, offer.words, captured.items, captured.outputs, captured.deletes, captured.notes)
+        if known != self._planned:  # said once, and again when it has changed
+            self._planned = known
             display(shown(words), raw=True)
         self._views.show(run)
         self._pending.add(run, {*captured.outputs, *captured.deletes})

@@ -140,9 +140,8 @@ class Pending:
         if run.state != "succeeded":
             self._owed.remove(owed)
             self._views.refresh(run)
-            raise RunFailed(
-                f"{run.name} ({run.id}) {say_state(run.state)}: {run.reason}. {self._unchanged(owed.names & read)}"
-            )
+            ended = f"{run.name} ({run.id}) {say_state(run.state)}: {run.reason.rstrip('.')}"
+            raise RunFailed(f"{ended}. {self._unchanged(owed.names & read)}")
         self._settle(owed)
 
     def _unchanged(self, names: set[str]) -> str:

@@ -99,7 +99,9 @@ def bundle(run: Run, *, final: bool = False) -> dict[str, Any]:
         "notes": notes,
         "error": error.get("text", "").rstrip(),
         "output": run.tail(LINES),
-        "figures": [base64.b64encode(path.read_bytes()).decode() for path in run.figures()[:FIGURES]] if final else [],
+        "figures": [base64.b64encode(path.read_bytes()).decode() for path in run.figures()[:FIGURES]]
+        if final
+        else [],
         "updated": time.time(),
         "metrics": {
             name: _points(one) for name, one in series.items() if name not in ("step_time", "samples_per_s")
@@ -137,7 +139,9 @@ def _html(data: dict[str, Any], text: str, image: str | None) -> str:
     if data["error"]:
         parts.append(f'<pre style="font-size:12px">{html.escape(data["error"])}</pre>')
     if image:
-        parts.append(f'<img alt="{html.escape(text)}" src="data:image/png;base64,{image}" style="max-width:520px">')
+        parts.append(
+            f'<img alt="{html.escape(text)}" src="data:image/png;base64,{image}" style="max-width:520px">'
+        )
     parts += [f'<img src="data:image/png;base64,{png}" style="max-width:100%">' for png in data["figures"]]
     if data["output"]:
         parts.append(f'<pre style="font-size:12px">{html.escape(data["output"])}</pre>')

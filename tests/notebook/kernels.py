@@ -161,9 +161,11 @@ class Kernel:
         os.kill(self.manager.provisioner.pid, signal.SIGKILL)  # type: ignore[attr-defined]
 
     def complete(self, code: str) -> list[str]:
-        """What is offered at the end of ``code``."""
-        identity = self.client.complete(code, len(code))
-        return list(self._answer(identity)["content"]["matches"])
+        """What ``code`` could become: each match put where the front end would put it."""
+        content = self._answer(self.client.complete(code, len(code)))["content"]
+        return [
+            code[: content["cursor_start"]] + match + code[content["cursor_end"] :] for match in content["matches"]
+        ]
 
     def inspect(self, code: str) -> str:
         """What ``code?`` shows."""

@@ -1,0 +1,202 @@
+"""After a run the session is as if the cell had run here."""
+
+from __future__ import annotations
+
+import torch
+
+from mlnb.api import runs
+from tests.notebook.kernels import Kernel
+
+
+def train(nb: Kernel, cell: str, options: str = "") -> None:
+    """Run a cell as a run to its end, and bind what it brings."""
+    nb.ok(f"%%train --wait {options}\n{cell}\n")
+
+
+def test_a_module_is_updated_in_place(nb: Kernel) -> None:
+    nb.ok(
+        "alias = model\nweight = model.weight\nholder = {'net': model, 'parameters': list(model.parameters())}\n"
+        "identity = id(model), id(model.weight), id(model.bias)\nold = model.weight.detach().clone()"
+    )
+    train(nb, "steps(model, optimizer)\ntrained = model.weight.detach().clone()")
+    assert nb.ok("identity == (id(model), id(model.weight), id(model.bias))").result == "True"
+    assert nb.ok("alias is model, holder['net'] is model, weight is model.weight").result == "(True, True, True)"
+    assert nb.ok("bool((weight == trained).all()), bool((weight == old).all())").result == "(True, False)"
+
+
+def test_the_weights_are_those_of_training_here(nb: Kernel) -> None:
+    nb.ok(
+        "import copy\nhere = copy.deepcopy(model)\n"
+        "own = torch.optim.Adam(here.parameters(), lr=0.1)\nthere = torch.optim.Adam(model.parameters(), lr=0.1)"
+    )
+    nb.ok("steps(here, own)")
+    train(nb, "steps(model, there)")
+    assert nb.ok("torch.equal(here.weight, model.weight)").result == "True"
+    nb.ok("steps(here, own); steps(model, there)  # needs the optimizer's state")
+    assert nb.ok("torch.equal(here.weight, model.weight)").result == "True"
+
+
+def test_an_optimizer_made_in_the_cell_holds_the_session_s_parameters(nb: Kernel) -> None:
+    train(nb, "fresh = torch.optim.Adam(model.parameters(), lr=0.1)\nsteps(model, fresh)")
+    assert nb.ok("fresh.param_groups[0]['params'][0] is model.weight").result == "True"
+    assert nb.ok("model.weight in fresh.state, int(fresh.state[model.weight]['step'])").result == "(True, 5)"
+    nb.ok("before = model.weight.detach().clone(); steps(model, fresh, 1)")
+    assert (
+        nb.ok("bool((before == model.weight).all()), int(fresh.state[model.weight]['step'])").result
+        == "(False, 6)"
+    )
+
+
+def test_a_scheduler_stays_tied_to_its_optimizer(nb: Kernel) -> None:
+    nb.ok("scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.5)")
+    train(nb, "steps(model, optimizer)\nscheduler.step()")
+    assert nb.ok("scheduler.optimizer is optimizer, optimizer.param_groups[0]['lr']").result == "(True, 0.05)"
+    assert nb.ok("optimizer.param_groups[0]['params'][0] is model.weight").result == "True"
+    nb.ok("optimizer.step(); scheduler.step()")
+    assert nb.ok("optimizer.param_groups[0]['lr'], scheduler.last_epoch").result == "(0.025, 2)"
+
+
+def test_a_model_made_in_the_cell_works_here(nb: Kernel) -> None:
+    train(
+        nb,
+        "class Net(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.inner = nn.Linear(4, 1)\n"
+        "    def forward(self, x):\n"
+        "        return self.inner(x)\n"
+        "net = Net()\n"
+        "net_optimizer = torch.optim.SGD(net.parameters(), lr=0.1)\n"
+        "final = steps(net, net_optimizer)\n",
+    )
+    assert nb.ok("isinstance(net, Net), Net.__module__").result == "(True, '__main__')"
+    assert nb.ok("steps(net, net_optimizer) < final").result == "True"
+
+
+def test_containers_change_in_place(nb: Kernel) -> None:
+    nb.ok("notes, table, seen = [0], {'a': 1}, {1}\nsame = notes, table, seen\nsettings = {'inner': notes}")
+    train(nb, "notes.append(1)\ntable['b'] = 2\nseen.add(2)")
+    assert nb.ok("notes, table, seen").result == "([0, 1], {'a': 1, 'b': 2}, {1, 2})"
+    assert nb.ok("same[0] is notes, same[1] is table, same[2] is seen, settings['inner']").result == (
+        "(True, True, True, [0, 1])"
+    )
+
+
+def test_counters_and_deletions(nb: Kernel) -> None:
+    nb.ok("total, gone = 1, 'here'")
+    train(nb, "total += 1\ndel gone\nshort = 1\ndel short")
+    assert nb.ok("total, 'gone' in globals(), 'short' in globals()").result == "(2, False, False)"
+
+
+def test_what_the_cell_might_have_bound_but_did_not_stays(nb: Kernel) -> None:
+    nb.ok("best = 'old'")
+    train(nb, "accuracy = 0.5\nif accuracy > 0.9:\n    best = 'new'\n    never = 1")
+    assert nb.ok("best, accuracy, 'never' in globals()").result == "('old', 0.5, False)"
+
+
+def test_definitions_and_imports_are_usable_afterwards(nb: Kernel) -> None:
+    nb.ok("base = 10")
+    train(
+        nb,
+        "import json as js\nfrom math import floor\nimport os.path\n"
+        "def add(x, y=base):\n    return x + y + offset\n"
+        "twice = lambda x: 2 * x\n"
+        "class Point:\n    def __init__(self, x):\n        self.x = x\n"
+        "offset = 100\npoint = Point(3)\n",
+    )
+    assert nb.ok("add(1), twice(4), floor(2.5), js.dumps([1]), os.path.basename('a/b')").result == (
+        "(111, 8, 2, '[1]', 'b')"
+    )
+    assert nb.ok("point.x, isinstance(point, Point)").result == "(3, True)"
+    nb.ok("offset = 0")
+    assert nb.ok("add(1)").result == "11", "a function's globals are the session's"
+
+
+def test_loop_variables_and_walrus_and_with_come_back(nb: Kernel) -> None:
+    train(
+        nb,
+        "for epoch, (a, *rest) in enumerate([(1, 2, 3)]): pass\n"
+        "squares = [last := x * x for x in range(4)]\n"
+        "with torch.no_grad() as nothing:\n    inside = 1",
+    )
+    assert nb.ok("epoch, a, rest, last, squares, inside").result == "(0, 1, [2, 3], 9, [0, 1, 4, 9], 1)"
+
+
+def test_numpy_and_pandas_and_tensors_come_back(nb: Kernel) -> None:
+    nb.ok(
+        "import numpy as np, pandas as pd\narray = np.zeros(3)\nframe = pd.DataFrame({'a': [1, 2]})\nsame = array"
+    )
+    train(nb, "array[1] = 5\nframe['b'] = frame.a * 2\nrow = frame.iloc[0]\nloss = (model(data) ** 2).mean()")
+    assert nb.ok("array.tolist(), same is array, frame.b.tolist(), row.to_dict()").result == (
+        "([0.0, 5.0, 0.0], True, [2, 4], {'a': 1, 'b': 2})"
+    )
+    assert nb.ok("loss.ndim, loss.item() > 0").result == "(0, True)"
+
+
+def test_the_last_expression_is_in_the_logs_and_figures_are_kept(nb: Kernel) -> None:
+    train(
+        nb,
+        "import matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.show()\nplt.plot([2, 1])\nprint('printed')\n6 * 7",
+        "--name showing",
+    )
+    run = runs["showing"]
+    assert run.logs().splitlines() == ["printed", "42"]
+    assert len(run.figures()) == 2
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in run.figures())
+
+
+def test_what_can_not_come_back_is_said_and_the_rest_comes(nb: Kernel) -> None:
+    cell = nb.ok("%%train --wait\nopened = open('/dev/null')\nanswer = 42\n")
+    note = "opened (TextIOWrapper) can't come back: "
+    assert f"mlnb: {note}" in cell.out
+    assert note in cell.view["text/plain"]
+    assert note in cell.view["text/html"].replace("&#x27;", "'")
+    assert nb.ok("answer, 'opened' in globals()").result == "(42, False)"
+
+
+def test_out_brings_only_what_it_names(nb: Kernel) -> None:
+    train(nb, "answer, other = 42, 43", "--out answer")
+    assert nb.ok("answer, 'other' in globals()").result == "(42, False)"
+
+
+def test_in_takes_a_file_along(nb: Kernel) -> None:
+    (nb.cwd / "numbers.txt").write_text("1 2 3")
+    train(nb, "numbers = Path('numbers.txt').read_text().split()", "--in numbers.txt --name filed")
+    assert nb.ok("numbers").result == "['1', '2', '3']"
+
+
+def test_the_seed_of_the_session_decides(nb: Kernel) -> None:
+    cell = "drawn = torch.rand(2).tolist()"
+    nb.ok("torch.manual_seed(7)")
+    train(nb, cell)
+    first = nb.ok("drawn").result
+    train(nb, cell)
+    second = nb.ok("drawn").result
+    nb.ok("torch.manual_seed(7)")
+    train(nb, cell)
+    assert nb.ok("drawn").result == first
+    assert second != first
+    train(nb, cell, "--seed 3")
+    torch.manual_seed(3)
+    assert nb.ok("drawn").result == str(torch.rand(2).tolist())
+
+
+def test_several_ranks_bring_the_result_of_the_first(nb: Kernel) -> None:
+    train(nb, "import os\nworld, rank = os.environ['WORLD_SIZE'], os.environ['RANK']", "--ranks 2")
+    assert nb.ok("world, rank").result == "('2', '0')"
+
+
+def test_an_exception_has_the_cell_s_own_lines(nb: Kernel) -> None:
+    nb.ok("def helper(x):\n    return 1 / x")
+    defined = nb.ok("1").count or 0
+    cell = nb.ok("%%train --name lines\nx = 1\n\nfor k in range(3):\n    helper(1 - k)\n")
+    run = runs["lines"].wait()
+    nb.until(lambda: cell.run["state"] == "failed")
+    assert run.reason == f"rank 0 in cell [{defined - 1}], line 2: ZeroDivisionError: division by zero"
+    text = run.result["error"]["text"] if run.result else ""
+    assert f'File "cell [{cell.count}]", line 5, in <module>\n    helper(1 - k)\n' in text
+    assert f'File "cell [{defined - 1}]", line 2, in helper\n    return 1 / x\n' in text
+    assert "mlnb" not in text
+    assert "script.py" not in text
+    assert text in cell.view["text/plain"] + "\n"
+    assert "line 5, in &lt;module&gt;" in cell.view["text/html"]
