@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mlnb.capture.scopes import Facts, Walker, first
+from mlnb.capture.facts import Facts, first
+from mlnb.capture.scopes import Walker
 
 
 @dataclass

@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlnb.capture import imports, refusals, secrets, streams
-from mlnb.capture.definitions import LIVE, Definitions, Source, is_ours
+from mlnb.capture.definitions import Definitions
 from mlnb.capture.imports import Import
 from mlnb.capture.literals import MUTABLE, Literal, literal
+from mlnb.capture.live import is_ours
 from mlnb.capture.modules import LocalModules
 from mlnb.capture.script import Part
 from mlnb.capture.session import Session
+from mlnb.capture.source import LIVE, Source
 from mlnb.capture.sources import Sources
 from mlnb.errors import CannotShip
 from mlnb.node import objects
