@@ -155,6 +155,12 @@ class Kernel:
         """What the stop button does."""
         self.manager.interrupt_kernel()
 
+    def restart(self) -> None:
+        """What the restart button does."""
+        self.client.stop_channels()
+        self.manager.restart_kernel(now=False)
+        self.client = self._connect()
+
     def kill(self) -> None:
         """``kill -9``."""
         assert self.manager.provisioner is not None
