@@ -13,12 +13,15 @@ import traceback
 import types
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlnb.node import inputs, log, show, stop
 from mlnb.node.tracebacks import describe
 from mlnb.rundir import RunDir, write_json
 from mlnb.task import Task
+
+if TYPE_CHECKING:
+    from mlnb.node.watch import Watch
 
 NO_SPACE = 74
 """Exit code of a rank that could not write its own account (EX_IOERR of sysexits.h)."""
@@ -73,10 +76,12 @@ def run(run_dir: RunDir, run_id: str, task: Task, place: Place) -> int:
 
 
 def _train(run_dir: RunDir, run_id: str, task: Task, place: Place) -> tuple[dict[str, Any], int]:
-    seen = _instrument(task)
+    notes: list[str] = []
+    seen = _watch(task)
+    together = seen is not None and _train_together(run_dir, task, place, seen, notes)
     device = f"cuda:{place.local_rank}" if task.resources.gpus else "cpu"
     data = inputs.begin(run_dir, device)
-    _prepare(run_dir, task, place)
+    _prepare(run_dir, task, 0 if together else place.rank)
     main = types.ModuleType("__main__")
     main.__file__ = str(_file(run_dir, task))
     sys.modules["__main__"] = main
@@ -87,21 +92,20 @@ def _train(run_dir: RunDir, run_id: str, task: Task, place: Place) -> tuple[dict
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else int(error.code is not None)
         if isinstance(error, stop.Stopped):
-            return {"state": "stopped", "notes": []}, stop.STOPPED
+            return {"state": "stopped", "notes": notes}, stop.STOPPED
         if code:
             reason = f"the script ended itself with sys.exit({error.code!r})"
             return {"state": "failed", "error": {"type": "SystemExit", "message": reason, "text": ""}}, code
         before = {}
     except BaseException as error:  # noqa: BLE001 - the script's own, to be shown
         return _failed(error, run_dir, task), 1
-    notes = []
     if place.rank == 0 and (task.outputs or task.inputs):
         from mlnb.node import outputs
 
         after = outputs.fingerprints(before, namespace, data)
         changed = [name for name in task.inputs if name not in namespace or after.get(name) != before.get(name)]
         changed = [name for name in changed if name not in task.outputs]
-        notes = outputs.write(run_dir, run_id, task, namespace, data, changed)
+        notes += outputs.write(run_dir, run_id, task, namespace, data, changed)
     trained = {"backwards": seen.backwards, "steps": seen.steps} if seen else {}
     return {"state": "succeeded", "notes": notes, "trained": trained}, 0
 
@@ -112,7 +116,7 @@ def _failed(error: BaseException, run_dir: RunDir, task: Task) -> dict[str, Any]
     return {"state": "failed", "error": report}
 
 
-def _instrument(task: Task) -> Any:
+def _watch(task: Task) -> Watch | None:
     """Watch the training, where there is torch to train with."""
     if "torch" not in sys.modules:
         return None
@@ -123,23 +127,49 @@ def _instrument(task: Task) -> Any:
     return watch
 
 
-def _prepare(run_dir: RunDir, task: Task, place: Place) -> None:
-    """Import path, arguments, threads and seeds."""
+def _train_together(run_dir: RunDir, task: Task, place: Place, watch: Watch, notes: list[str]) -> bool:
+    """Make the ranks of a plain loop one training; whether that is done. ``notes`` takes what it says."""
+    world = task.resources.world_size
+    if world == 1 or task.parallel == "none":
+        return False
+    from mlnb.node.parallel import DataParallel, distributes_itself
+
+    for path in (run_dir.script, *sorted(run_dir.modules.rglob("*.py"))):
+        word = distributes_itself(path.read_text(encoding="utf-8"))
+        if word is not None:
+            notes.append(f"{path.name} uses {word}: how its ranks work together is left to it")
+            return False
+    watch.lonely_ranks = 1
+    torch = sys.modules["torch"]
+
+    def modules() -> list[Any]:
+        return [value for value in vars(sys.modules["__main__"]).values() if isinstance(value, torch.nn.Module)]
+
+    def say(line: str) -> None:
+        if place.rank == 0 and line not in notes:
+            notes.append(line)
+
+    DataParallel(place.rank, world, modules, watch, say).install()
+    return True
+
+
+def _prepare(run_dir: RunDir, task: Task, shift: int) -> None:
+    """Import path, arguments, threads and seeds (``shift`` tells ranks apart that don't train together)."""
     file = _file(run_dir, task)
     sys.argv = [str(file), *task.argv]
     here = file.parent if task.environment.get("file") else Path.cwd()
     sys.path[:0] = [str(run_dir.modules), str(here)]
-    if task.seed is not None:
-        seed = task.seed + place.rank
-        random.seed(seed)
-        numpy = sys.modules.get("numpy")
-        if numpy is not None:
-            numpy.random.seed(seed % 2**32)
-    torch = sys.modules.get("torch")
+    numpy, torch = sys.modules.get("numpy"), sys.modules.get("torch")
     if torch is not None:
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-        if task.seed is not None:
-            torch.manual_seed(task.seed + place.rank)
+    if task.seed is None:
+        return
+    seed = task.seed + shift
+    random.seed(seed)
+    if numpy is not None:
+        numpy.random.seed(seed % 2**32)
+    if torch is not None:
+        torch.manual_seed(seed)
 
 
 def _file(run_dir: RunDir, task: Task) -> Path:

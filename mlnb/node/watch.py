@@ -33,6 +33,8 @@ class Watch:
 
     Attributes
     ----------
+    weight
+        weight of this rank's loss in the mean over all ranks.
     backwards, steps
         how often ``backward()`` and the busiest optimizer's ``step()`` were called.
     """
@@ -40,7 +42,8 @@ class Watch:
     def __init__(self, metrics: Metrics, lonely_ranks: int = 1) -> None:
         self._metrics = metrics
         self._put = metrics.put
-        self._lonely_ranks = lonely_ranks
+        self.lonely_ranks = lonely_ranks
+        self.weight = 1.0
         self.backwards = 0
         self.samples = 0
         self._counts: dict[int, int] = {}
@@ -69,11 +72,11 @@ class Watch:
         def backward(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> None:
             original(tensor, *args, **kwargs)  # type: ignore[no-untyped-call]
             self.backwards += 1
-            if self._lonely_ranks > 1:
+            if self.lonely_ranks > 1:
                 self._require_group()
             if tensor.numel() == 1:
                 loss = getattr(tensor, _UNSCALED, tensor)
-                value = loss.detach() if loss.is_cuda else loss.item()
+                value = (loss.detach() if loss.is_cuda else loss.item()) * self.weight
                 self._put(
                     time(),
                     self._metrics.step + 1 if self._optimizers or self._metrics.step else None,
@@ -86,12 +89,12 @@ class Watch:
 
     def _require_group(self) -> None:
         if not torch.distributed.is_initialized():
-            ranks = self._lonely_ranks
+            ranks = self.lonely_ranks
             raise RuntimeError(
                 f"{ranks} ranks would train {ranks} independent copies. Use torch.nn.parallel.DistributedDataParallel "
                 "(the environment is torchrun's), or say --parallel none if copies are what you want."
             )
-        self._lonely_ranks = 1
+        self.lonely_ranks = 1
 
     def _wrap_scaler(self) -> None:
         original = torch.amp.GradScaler.scale

@@ -1,0 +1,282 @@
+"""Data parallel for a plain loop: N ranks give the curve of one process with N times the batch.
+
+Nothing in the code changes. The loader that is iterated with gradients on is sharded, gradients are averaged when
+``backward()`` returns, and all ranks start alike. Code that distributes itself is left alone.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import pickle
+import random
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch.utils.data import DataLoader, IterableDataset, RandomSampler
+from torch.utils.data.distributed import DistributedSampler
+
+from mlnb.node.average import Averager
+from mlnb.node.shard import ShardedBatches, one_in
+from mlnb.node.watch import Watch
+
+_PACKAGES = frozenset(
+    [
+        "accelerate",
+        "colossalai",
+        "composer",
+        "deepspeed",
+        "fairscale",
+        "horovod",
+        "lightning",
+        "pytorch_lightning",
+        "ray",
+    ]
+)
+_NAMES = frozenset(
+    [
+        "DistributedDataParallel",
+        "DistributedSampler",
+        "FullyShardedDataParallel",
+        "Trainer",
+        "distribute_module",
+        "fully_shard",
+        "init_device_mesh",
+        "init_process_group",
+        "replicate",
+    ]
+)
+_TIMEOUT = timedelta(minutes=10)
+_SHARD, _SHARDED = "_mlnb_shard", "_mlnb_sharded"
+
+
+def distributes_itself(source: str) -> str | None:
+    """The word by which a script shows that it distributes its training itself, if it does."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            found = [node.module or "", *(alias.name for alias in node.names)]
+        elif isinstance(node, ast.Attribute):
+            found = [node.attr]
+        elif isinstance(node, ast.Name):
+            found = [node.id]
+        else:
+            continue
+        for name in found:
+            if name.split(".")[0] in _PACKAGES or name in _NAMES:
+                return name
+    return None
+
+
+class DataParallel:
+    """What makes a plain loop of this rank a part of one training.
+
+    Parameters
+    ----------
+    rank, world
+        as torchrun counts them.
+    modules
+        finds the modules whose buffers shall start alike.
+    watch
+        what watches this rank's training; gets the weight of each loss.
+    say
+        takes a line for the person, once each.
+    """
+
+    def __init__(
+        self,
+        rank: int,
+        world: int,
+        modules: Callable[[], Iterable[torch.nn.Module]],
+        watch: Watch,
+        say: Callable[[str], None],
+    ) -> None:
+        self._rank, self._world, self._modules, self._watch, self._say = rank, world, modules, watch, say
+        self._averager = Averager()
+        self._fresh: list[torch.Tensor] = []
+        self._begun = False
+        self._backwards = 0
+        self._sharded = 0
+        self._batch_size: int | None = None
+
+    def install(self) -> None:
+        """Wrap ``Tensor.backward``, optimizers and loaders."""
+        self._wrap_optimizers()
+        self._wrap_backward()
+        self._wrap_loaders()
+
+    # optimizers: whose gradients are averaged
+
+    def _wrap_optimizers(self) -> None:
+        for name in ("__init__", "__setstate__", "add_param_group"):
+            original = getattr(torch.optim.Optimizer, name)
+
+            @functools.wraps(original)
+            def wrapped(optimizer: Any, *args: Any, _original: Any = original, **kwargs: Any) -> Any:
+                result = _original(optimizer, *args, **kwargs)
+                self._register(optimizer)
+                return result
+
+            setattr(torch.optim.Optimizer, name, wrapped)
+
+    def _register(self, optimizer: torch.optim.Optimizer) -> None:
+        for group in getattr(optimizer, "param_groups", ()):
+            self._fresh += [parameter for parameter in group["params"] if self._averager.add(parameter)]
+
+    def _begin(self) -> None:
+        """Join the ranks, once, and give what is new rank 0's values."""
+        if not dist.is_initialized():
+            dist.init_process_group(
+                "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=_TIMEOUT
+            )
+        fresh: list[torch.Tensor] = [*self._fresh]
+        self._fresh.clear()
+        if not self._begun:
+            self._begun = True
+            fresh += [buffer for module in self._modules() for buffer in module.buffers()]
+        with torch.no_grad():
+            for tensor in fresh:
+                dist.broadcast(tensor, 0)
+
+    # backward: where they are averaged
+
+    def _wrap_backward(self) -> None:
+        original = torch.Tensor.backward
+
+        @functools.wraps(original)
+        def backward(
+            tensor: torch.Tensor, gradient: torch.Tensor | None = None, *args: Any, **kwargs: Any
+        ) -> None:
+            if self._watch.weight != 1.0:
+                gradient = torch.ones_like(tensor) if gradient is None else gradient
+                gradient = gradient * self._watch.weight
+            original(tensor, gradient, *args, **kwargs)  # type: ignore[no-untyped-call]
+            self._average()
+
+        torch.Tensor.backward = backward  # type: ignore[assignment]
+
+    def _average(self) -> None:
+        if not len(self._averager):
+            raise RuntimeError(
+                f"{self._world} ranks, and no optimizer whose gradients could be averaged: they would train "
+                f"{self._world} independent copies. Use an optimizer of torch.optim, or say --parallel none."
+            )
+        self._begin()
+        self._averager.reduce()
+        if not self._backwards:
+            shards = (
+                f"train loader sharded, global batch {self._world} × {self._batch_size}"
+                if self._sharded
+                else "no loader was iterated with gradients on: every rank trains on the same data"
+            )
+            self._say(f"{self._world} ranks: gradients averaged, {shards}")
+        self._backwards += 1
+
+    # loaders: who sees what
+
+    def _wrap_loaders(self) -> None:
+        original_iter, original_index = DataLoader.__iter__, DataLoader._index_sampler
+
+        @functools.wraps(original_iter)
+        def iterate(loader: Any) -> Iterator[Any]:
+            if not self._shards(loader):
+                loader.__dict__[_SHARDED] = False
+                return original_iter(loader)
+            self._begin()
+            self._share_randomness(loader)
+            self._sharded += 1
+            self._batch_size = loader.batch_size or getattr(loader.batch_sampler, "batch_size", None)
+            if isinstance(loader.dataset, IterableDataset) or loader.batch_sampler is None:
+                return self._follow_stream(original_iter(loader))
+            loader.__dict__[_SHARDED] = True
+            return self._follow(original_iter(loader), self._shard(loader))
+
+        def index_sampler(loader: Any) -> Any:
+            """The loader's batches: this rank's part where it trains, all of them where it doesn't."""
+            own = original_index.__get__(loader)
+            if loader.batch_sampler is None or isinstance(loader.dataset, IterableDataset):
+                return own
+            trains = loader.__dict__.get(_SHARDED)
+            if trains is None:  # asked for its length before it was iterated: those that shuffle are for training
+                trains = isinstance(loader.sampler, RandomSampler)
+            return self._shard(loader) if trains else own
+
+        DataLoader.__iter__ = iterate  # type: ignore[method-assign, assignment]
+        DataLoader._index_sampler = property(index_sampler)  # type: ignore[method-assign, assignment]
+
+    def _shards(self, loader: Any) -> bool:
+        return torch.is_grad_enabled() and not isinstance(loader.sampler, DistributedSampler)
+
+    def _shard(self, loader: Any) -> ShardedBatches:
+        if _SHARD not in loader.__dict__:
+            batches = loader.batch_sampler
+            loader.__dict__[_SHARD] = ShardedBatches(
+                batches, self._rank, self._world, drop_last=bool(getattr(batches, "drop_last", False))
+            )
+        found: ShardedBatches = loader.__dict__[_SHARD]
+        return found
+
+    def _follow(self, iterator: Iterator[Any], shard: ShardedBatches) -> Iterator[Any]:
+        before = self._backwards
+        try:
+            for batch in iterator:
+                self._watch.weight = shard.weights.popleft()
+                yield batch
+        finally:
+            self._end_of_loop(before)
+
+    def _follow_stream(self, iterator: Iterator[Any]) -> Iterator[Any]:
+        before = self._backwards
+        try:
+            for batch, weight in one_in(iterator, self._rank, self._world, _samples):
+                self._watch.weight = weight
+                yield batch
+        finally:
+            self._end_of_loop(before)
+
+    def _end_of_loop(self, backwards_before: int) -> None:
+        self._watch.weight = 1.0
+        if self._backwards == backwards_before:
+            self._say(
+                "a loader was iterated with gradients on, but nothing was trained: each rank saw one part in "
+                f"{self._world} of it, and so did its metrics. Under torch.no_grad() every rank sees all of it."
+            )
+
+    def _share_randomness(self, loader: Any) -> None:
+        """Have all ranks shuffle as rank 0 would."""
+        numpy = sys.modules.get("numpy")
+        own = loader.generator
+        state = [
+            torch.get_rng_state(),
+            random.getstate(),
+            numpy.random.get_state() if numpy else None,
+            own.get_state() if own is not None else None,
+            loader.sampler.generator.get_state()
+            if getattr(loader.sampler, "generator", None) is not None
+            else None,
+        ]
+        box = [pickle.dumps(state) if self._rank == 0 else None]
+        dist.broadcast_object_list(box, 0)
+        if self._rank == 0 or box[0] is None:
+            return
+        torch_state, python_state, numpy_state, own_state, sampler_state = pickle.loads(box[0])
+        torch.set_rng_state(torch_state)
+        random.setstate(python_state)
+        if numpy and numpy_state is not None:
+            numpy.random.set_state(numpy_state)
+        if own is not None:
+            own.set_state(own_state)
+        if sampler_state is not None:
+            loader.sampler.generator.set_state(sampler_state)
+
+
+def _samples(batch: Any) -> int:
+    """How many samples a collated batch holds."""
+    while isinstance(batch, (list, tuple, dict)) and batch:
+        batch = next(iter(batch.values())) if isinstance(batch, dict) else batch[0]
+    return len(batch) if hasattr(batch, "__len__") else 1

@@ -1,0 +1,86 @@
+"""Which part of a loader's batches a rank gets.
+
+N ranks see together what one process with N times the batch sees, step by step.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+Batch = Sequence[Any]
+"""Indices of one batch."""
+
+
+def split(batches: Sequence[Batch], rank: int, world: int) -> tuple[list[Any], float]:
+    """One rank's part of a global batch that is made of up to ``world`` batches.
+
+    Returns
+    -------
+    tuple
+        the indices, and the weight of their mean in the mean over all: their share of the samples times
+        ``world``. A rank that has none left takes part with another's sample, at weight 0, since all ranks must
+        step together.
+    """
+    indices = [index for batch in batches for index in batch]
+    total = len(indices)
+    if len(batches) == world and len({len(batch) for batch in batches}) == 1:
+        return list(batches[rank]), 1.0
+    start, stop = total * rank // world, total * (rank + 1) // world
+    if start == stop:
+        return indices[:1], 0.0
+    return indices[start:stop], (stop - start) * world / total
+
+
+class ShardedBatches:
+    """A batch sampler that yields one rank's part of each global batch.
+
+    Parameters
+    ----------
+    batches
+        the loader's own batch sampler. Every rank iterates it in the same order.
+    drop_last
+        whether a global batch that is not full is left out, as one process with so large a batch would.
+    """
+
+    def __init__(self, batches: Iterable[Batch], rank: int, world: int, *, drop_last: bool) -> None:
+        self._batches, self._rank, self._world, self._drop_last = batches, rank, world, drop_last
+        self.weights: deque[float] = deque()
+        """Weights of the batches that were drawn and have not been used, oldest first."""
+
+    def __len__(self) -> int:
+        count = len(self._batches)  # type: ignore[arg-type]
+        return count // self._world if self._drop_last else -(-count // self._world)
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        self.weights.clear()
+        group: list[Batch] = []
+        for batch in self._batches:
+            group.append(batch)
+            if len(group) == self._world:
+                yield self._mine(group)
+                group = []
+        if group and not self._drop_last:
+            yield self._mine(group)
+
+    def _mine(self, group: list[Batch]) -> list[Any]:
+        indices, weight = split(group, self._rank, self._world)
+        self.weights.append(weight)
+        return indices
+
+
+def one_in(items: Iterable[Any], rank: int, world: int, size: Callable[[Any], int]) -> Iterator[tuple[Any, float]]:
+    """One rank's share of a stream of batches that has no indices: every ``world``-th, with its weight.
+
+    In the last, incomplete round the ranks that come off empty take part with the first batch, at weight 0.
+    """
+    group: list[Any] = []
+    for item in items:
+        group.append(item)
+        if len(group) == world:
+            yield group[rank], size(group[rank]) * world / max(1, sum(map(size, group)))
+            group = []
+    if group:
+        total = max(1, sum(map(size, group)))
+        yield (group[rank], size(group[rank]) * world / total) if rank < len(group) else (group[0], 0.0)

@@ -1,0 +1,229 @@
+"""Several ranks of a plain loop are one training: the curve and weights of one process with the whole batch."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mlnb.api import Run
+from mlnb.node.parallel import distributes_itself
+from mlnb.node.shard import ShardedBatches, one_in, split
+from tests.conftest import Start
+
+HEAD = """
+import itertools, torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+torch.set_default_dtype(torch.float64)
+made = torch.Generator().manual_seed(5)
+X = torch.randn(37, 4, generator=made)
+y = X.sum(1, keepdim=True)
+def net(): return nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
+def loader(**more): return DataLoader(TensorDataset(X, y), batch_size=BATCH, **more)
+def loss_of(model, a, b): return (model(a) - b).square().mean()
+model = net()
+"""
+
+LOOPS = {
+    "momentum, shuffled, uneven tail": """
+o = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+for epoch in range(2):
+    for a, b in loader(shuffle=True):
+        o.zero_grad(); loss_of(model, a, b).backward(); o.step()
+""",
+    "one loader over epochs, a generator of its own, Adam": """
+o = torch.optim.Adam(model.parameters(), lr=0.01)
+data = loader(shuffle=True, generator=torch.Generator().manual_seed(3))
+for epoch in range(3):
+    for a, b in data:
+        o.zero_grad(); loss_of(model, a, b).backward(); o.step()
+""",
+    "drop_last and workers": """
+o = torch.optim.SGD(model.parameters(), lr=0.1)
+for a, b in loader(shuffle=True, drop_last=True, num_workers=1):
+    o.zero_grad(); loss_of(model, a, b).backward(); o.step()
+""",
+    "clipped before the step": """
+o = torch.optim.SGD(model.parameters(), lr=0.5)
+for a, b in loader(shuffle=True):
+    o.zero_grad(); loss_of(model, a, b).backward()
+    nn.utils.clip_grad_norm_(model.parameters(), 0.1); o.step()
+""",
+    "accumulated over three backwards": """
+o = torch.optim.SGD(model.parameters(), lr=0.1)
+for turn, (a, b) in enumerate(loader(shuffle=True)):
+    (loss_of(model, a, b) / 3).backward()
+    if turn % 3 == 2:
+        o.step(); o.zero_grad()
+""",
+    "two models with an optimizer each, in turn": """
+other = net()
+o, p = torch.optim.SGD(model.parameters(), lr=0.1), torch.optim.Adam(other.parameters(), lr=0.01)
+for a, b in loader(shuffle=True):
+    o.zero_grad(); loss_of(model, a, b + other(a).detach()).backward(); o.step()
+    p.zero_grad(); (loss_of(other, a, b) + model(a).detach().mean()).backward(); p.step()
+""",
+    "a line search that calls backward several times a step": """
+o = torch.optim.LBFGS(model.parameters(), lr=0.5, max_iter=4)
+for a, b in loader():
+    def closure():
+        o.zero_grad(); loss = loss_of(model, a, b); loss.backward(); return loss
+    o.step(closure)
+""",
+    "a part of the model that only some batches reach": """
+extra = nn.Linear(4, 1)
+o = torch.optim.SGD([*model.parameters(), *extra.parameters()], lr=0.1)
+for turn, (a, b) in enumerate(loader(shuffle=True)):
+    o.zero_grad()
+    loss = loss_of(model, a, b)
+    if turn % 2:
+        loss = loss + extra(a).square().mean()
+    loss.backward(); o.step()
+""",
+    "a scaled loss": """
+o = torch.optim.SGD(model.parameters(), lr=0.1)
+scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+for a, b in loader(shuffle=True):
+    o.zero_grad(); scaler.scale(loss_of(model, a, b)).backward()
+    scaler.unscale_(o); nn.utils.clip_grad_norm_(model.parameters(), 0.5); scaler.step(o); scaler.update()
+""",
+    "fewer samples than ranks in the last batch": """
+X, y = X[:33], y[:33]
+o = torch.optim.SGD(model.parameters(), lr=0.1)
+for a, b in loader(shuffle=True):
+    o.zero_grad(); loss_of(model, a, b).backward(); o.step()
+""",
+}
+
+
+def trained(start: Start, script: str, ranks: int, batch: int) -> tuple[dict[str, torch.Tensor], np.ndarray, Run]:
+    run = start(script.replace("BATCH", str(batch)), ranks=ranks, outputs=("model",)).wait(90)
+    assert run.state == "succeeded", run.result
+    return load_file(run.dir / "outputs" / "model.safetensors"), run.series()["loss"].value, run
+
+
+@pytest.mark.parametrize("loop", LOOPS.values(), ids=LOOPS.keys())
+def test_two_ranks_equal_one_process_with_twice_the_batch(start: Start, loop: str) -> None:
+    alone, curve, _ = trained(start, HEAD + loop, ranks=1, batch=8)
+    together, curve_together, run = trained(start, HEAD + loop, ranks=2, batch=4)
+    for name, weight in alone.items():
+        torch.testing.assert_close(together[name], weight, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(curve_together, curve, rtol=0, atol=1e-6)
+    assert run.result is not None
+    assert "2 ranks: gradients averaged, train loader sharded, global batch 2 × 4" in run.result["notes"]
+
+
+VALIDATE = """
+o = torch.optim.SGD(model.parameters(), lr=0.1)
+train, check = loader(shuffle=True), loader()
+for a, b in train:
+    o.zero_grad(); loss_of(model, a, b).backward(); o.step()
+with torch.no_grad():
+    print("validated", sum(len(a) for a, _ in check), "in", len(check))
+print("trained in", len(train))
+"""
+
+
+def test_a_loop_without_gradients_sees_all_data_on_every_rank(start: Start) -> None:
+    _, _, run = trained(start, HEAD + VALIDATE, ranks=2, batch=4)
+    for rank in (0, 1):
+        assert run.logs(rank, "out").splitlines() == ["validated 37 in 10", "trained in 5"]
+
+
+def test_a_loop_with_gradients_that_trains_nothing_is_reported(start: Start) -> None:
+    forgot = VALIDATE.replace("with torch.no_grad():", "if True:")
+    _, _, run = trained(start, HEAD + forgot, ranks=2, batch=4)
+    assert run.result is not None
+    assert any("nothing was trained" in note and "torch.no_grad()" in note for note in run.result["notes"])
+
+
+def test_a_loop_without_a_loader_is_said_to_train_on_the_same_data(start: Start) -> None:
+    loop = "o = torch.optim.SGD(model.parameters(), lr=0.1)\nfor _ in range(3):\n    loss_of(model, X, y).backward()\n    o.step()"
+    _, _, run = trained(start, HEAD + loop, ranks=2, batch=4)
+    assert run.result is not None
+    assert any("every rank trains on the same data" in note for note in run.result["notes"])
+
+
+DDP = """
+import torch.distributed as dist
+dist.init_process_group("gloo")
+torch.manual_seed(0)
+ddp = nn.parallel.DistributedDataParallel(net())
+o = torch.optim.SGD(ddp.parameters(), lr=0.1)
+for a, b in loader():
+    o.zero_grad(); loss_of(ddp, a, b).backward(); o.step()
+print(len(loader()), float(sum(p.sum() for p in ddp.parameters())))
+"""
+
+
+def test_code_that_distributes_itself_is_left_alone(start: Start) -> None:
+    run = start((HEAD + DDP).replace("BATCH", "4"), ranks=2).wait(90)
+    assert run.state == "succeeded", run.result
+    assert run.logs(0, "out") == run.logs(1, "out")
+    assert run.logs(0, "out").startswith("10 ")
+    assert run.result is not None
+    assert any("left to it" in note for note in run.result["notes"])
+
+
+def test_ranks_without_an_optimizer_are_refused_not_trained_apart(start: Start) -> None:
+    run = start(HEAD.replace("BATCH", "4") + "loss_of(model, X, y).backward()", ranks=2).wait(90)
+    assert run.state == "failed"
+    assert "independent copies" in run.reason
+    assert "--parallel none" in run.reason
+
+
+def test_ranks_told_to_be_apart_are(start: Start) -> None:
+    loop = LOOPS["momentum, shuffled, uneven tail"].replace("range(2)", "range(1)")
+    run = start(
+        (HEAD + loop + "print(sum(1 for _ in loader()))").replace("BATCH", "4"), ranks=2, parallel="none"
+    ).wait(90)
+    assert run.state == "succeeded", run.result
+    assert run.logs(1, "out") == "10\n"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from torch.nn.parallel import DistributedDataParallel as DDP",
+        "import torch.distributed as dist\ndist.init_process_group()",
+        "from accelerate import Accelerator",
+        "import lightning as L",
+        "from torch.distributed.fsdp import fully_shard",
+        "from transformers import Trainer",
+    ],
+)
+def test_distributed_code_is_recognised(source: str) -> None:
+    assert distributes_itself(source) is not None
+
+
+def test_plain_code_is_not() -> None:
+    assert distributes_itself("import torch\n# DistributedDataParallel\nprint('accelerate')") is None
+
+
+@pytest.mark.parametrize("world", [2, 3, 4])
+@pytest.mark.parametrize("total", [1, 7, 8, 12, 24, 25])
+def test_every_sample_counts_once(world: int, total: int) -> None:
+    batches = [list(range(start, min(start + 4, total))) for start in range(0, total, 4)]
+    shards = [ShardedBatches(batches, rank, world, drop_last=False) for rank in range(world)]
+    drawn = [list(shard) for shard in shards]
+    assert {len(one) for one in drawn} == {len(shards[0])}  # all ranks step equally often
+    for step in range(len(shards[0])):
+        parts = [drawn[rank][step] for rank in range(world)]
+        weights = [shards[rank].weights[step] for rank in range(world)]
+        assert sum(weights) == pytest.approx(world)
+        whole = list(range(step * 4 * world, min((step + 1) * 4 * world, total)))
+        assert [i for part, weight in zip(parts, weights, strict=True) if weight for i in part] == whole
+        mean = sum(weight * np.mean(part) for part, weight in zip(parts, weights, strict=True)) / world
+        assert mean == pytest.approx(np.mean(whole))
+
+
+def test_a_stream_is_dealt_out_in_turn() -> None:
+    dealt = [list(one_in(["a", "b", "c"], rank, 2, lambda _: 1)) for rank in range(2)]
+    assert dealt == [[("a", 1.0), ("c", 2.0)], [("b", 1.0), ("c", 0.0)]]
+
+
+def test_a_rank_that_comes_off_empty_takes_part_at_weight_zero() -> None:
+    assert split([[5]], 0, 2) == ([5], 0.0)
+    assert split([[5]], 1, 2) == ([5], 2.0)
