@@ -140,7 +140,7 @@ def test_a_loop_with_gradients_that_trains_nothing_is_reported(start: Start) -> 
 
 
 def test_a_loop_without_a_loader_is_said_to_train_on_the_same_data(start: Start) -> None:
-    loop = "o = torch.optim.SGD(model.parameters(), lr=0.1)\nfor _ in range(3):\n    loss_of(model, X, y).backward()\n    o.step()"
+    loop = "o = torch.optim.SGD(model.parameters(), lr=0.1)\n" + 3 * "loss_of(model, X, y).backward(); o.step()\n"
     _, _, run = trained(start, HEAD + loop, ranks=2, batch=4)
     assert run.result is not None
     assert any("every rank trains on the same data" in note for note in run.result["notes"])
