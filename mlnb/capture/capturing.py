@@ -13,9 +13,10 @@ from mlnb.capture.cell import CellSource
 from mlnb.capture.contents import Content, FileContent
 from mlnb.capture.modules import LocalModules
 from mlnb.capture.names import CellNames, analyse, future_features, reach
+from mlnb.capture.reasons import Reason
 from mlnb.capture.script import HEADER, Part, Script, order
 from mlnb.capture.session import Captured, Item, Session
-from mlnb.capture.slicing import Reason, Slice
+from mlnb.capture.slicing import Slice
 from mlnb.capture.sources import Sources, bound_names, parse
 from mlnb.capture.streams import DataStream
 from mlnb.errors import CannotShip
@@ -205,14 +206,14 @@ def _assemble(
         definitions=tuple(source.definitions()),
         items=tuple(_items(session, found, local, streams, files)),
         notes=tuple(dict.fromkeys([*found.notes, *local.notes])),
-        bindings=found.bindings,
+        bindings=found.references.bindings,
     )
 
 
 def _needs(found: Slice, name: str) -> Collection[str]:
     """The definitions that must stand before the data of ``name`` can be loaded."""
     needed: set[str] = set()
-    original = found.reference
+    original = found.references.reference
 
     def reference(obj: Any) -> str | None:
         known = original(obj, Reason(None, name))

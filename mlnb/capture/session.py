@@ -27,10 +27,11 @@ class Session:
     namespace
         its names, live (``shell.user_ns``).
     hidden
-        names that IPython itself put there. A mapping (``shell.user_ns_hidden``) also tells whether a name still has
-        IPython's value, or was bound by the person.
+        names that IPython itself put there. A mapping (``shell.user_ns_hidden``) also tells whether a name still
+        has IPython's value, or was bound by the person.
     history
-        the cells that ran (``In``), as they were written or as IPython transformed them; ``history[n]`` is cell [n].
+        the cells that ran (``In``), as they were written or as IPython transformed them; ``history[n]`` is
+        cell [n].
     cwd
         its working directory.
     transform
@@ -51,7 +52,7 @@ class Session:
         if name not in self.namespace:
             return False
         if name not in self.hidden:
-            return not name.startswith("__")
+            return not (name.startswith("__") and name.endswith("__"))
         if not isinstance(self.hidden, Mapping) or name.startswith("_") or name in ("In", "Out"):
             return False
         return self.hidden[name] is not self.namespace[name]
