@@ -415,7 +415,7 @@ def test_a_torn_stream_is_an_error(tmp_path: Path):
     sink = Sink(tmp_path)
     stream = objects.dump({"a": [1, 2, 3]}, sink, Labels(), prefix="")
     for cut in range(len(stream.data)):
-        with pytest.raises(Exception):  # noqa: B017, PT011 - pickle's own, of many kinds
+        with pytest.raises(Exception):  # noqa: B017 - pickle's own, of many kinds
             objects.load(Stream(stream.data[:cut], stream.buffers), Files(sink.files), Labels(), {})
 
 

@@ -1,0 +1,220 @@
+"""Runs are found by name, id and number; their states are true."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlnb.api import Run, Runs, runs
+from mlnb.api.submit import submit
+from mlnb.errors import UsageError
+from mlnb.rundir import RunDir, read_lines
+from mlnb.targets import Offer
+from mlnb.targets.local import Local, cores
+from mlnb.task import Resources, Task
+from tests.waiting import until
+
+
+class Silent(Local):
+    """A target that starts nothing, and names a process as the run's."""
+
+    def __init__(self, pid: int = 0, identity: str = "none") -> None:
+        super().__init__()
+        self.handle = {"target": "local", "pid": pid, "identity": identity, "attempt": 1}
+
+    def submit(self, run: RunDir, env: Mapping[str, str]) -> dict[str, Any]:
+        return self.handle
+
+
+def put(name: str = "test", place: Local | None = None, **about: Any) -> Run:
+    offer = Offer(Resources(1, 1, 0, 1))
+    return Run(submit(Task(script=""), {}, place or Silent(), offer, name=name, env={}, about=about))
+
+
+# finding
+
+
+def test_newest_first_by_number_name_and_id(runs_root: Path):
+    now = time.time()
+    old, other, new = put("net", submitted=now - 3), put("other", submitted=now - 2), put("net", submitted=now - 1)
+    assert [run.id for run in runs] == [new.id, other.id, old.id]
+    assert len(runs) == 3
+    assert runs[0].id == runs["net"].id == new.id
+    assert runs[-1].id == runs[old.id].id == old.id
+    assert runs["other"] is runs[1]
+    assert repr(runs) == f"<mlnb.runs: 3 in {runs_root}>"
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("resnte", ["'resnte'", "did you mean resnet?"]),
+        ("xyz", ["'xyz'", "mlnb runs lists"]),
+        ("../x", ["'../x'"]),
+        ("", ["''"]),
+        (5, ["run number 5", "there are 1"]),
+        (-2, ["run number -2"]),
+    ],
+)
+def test_a_run_that_there_is_not_is_named_with_the_nearest(key: str | int, words: list[str]):
+    put("resnet")
+    with pytest.raises(UsageError) as caught:
+        runs[key]
+    assert "\n" not in str(caught.value)
+    assert all(word in str(caught.value) for word in words)
+
+
+def test_without_a_folder_there_are_no_runs(runs_root: Path):
+    assert list(runs) == []
+    assert len(runs) == 0
+
+
+def test_what_is_no_run_is_none(runs_root: Path):
+    run = put()
+    (runs_root / "20260101-000000-abcdef").mkdir()
+    (runs_root / ".20260101-000000-abcdef.tmp").mkdir()
+    (runs_root / "notes.txt").touch()
+    assert [one.id for one in Runs()] == [run.id]
+
+
+def test_a_directory_that_was_damaged_does_not_hide_the_others(runs_root: Path):
+    good, bad = put("good"), put("bad")
+    bad.directory.run.write_bytes(b"{torn")
+    found = Runs().observed()
+    assert {run.id for run in found} == {good.id, bad.id}
+    assert {run.name for run in found} == {"good", bad.id}
+
+
+# states
+
+
+def test_a_run_whose_process_is_gone_without_an_account_is_lost():
+    run = put()
+    assert run.state == "lost"
+    assert "without an account" in run.reason
+    assert run.done
+    assert run.exit_code is None
+
+
+def test_a_run_that_is_being_submitted_is_pending_and_lost_only_after_a_while():
+    run = put()
+    run.directory.handle.unlink()
+    assert (run.state, run.reason) == ("pending", "being submitted")
+    about = json.loads(run.directory.run.read_text())
+    run.directory.run.write_text(json.dumps({**about, "submitted": time.time() - 3600}))
+    old = time.time() - 3600
+    os.utime(run.directory.attempt(1).path, (old, old))
+    assert run.state == "lost"
+    assert "submission was interrupted" in run.reason
+
+
+def test_a_cancelled_run_that_left_no_account_is_cancelled():
+    run = put()
+    run.directory.cancel.write_text('{"by": "me on here"}')
+    assert run.state == "cancelled"
+    assert "me on here" in run.reason
+
+
+@pytest.mark.parametrize("result", [b"", b"{", b"[]"])
+def test_a_torn_result_is_no_result(result: bytes):
+    run = put()
+    run.directory.result.write_bytes(result)
+    assert run.state == "lost"
+
+
+def test_a_run_of_a_target_that_is_no_more_says_so():
+    run = put()
+    about = json.loads(run.directory.run.read_text())
+    run.directory.run.write_text(json.dumps({**about, "target": "gone"}))
+    assert run.state == "pending"
+    assert "there is no such target" in run.reason
+
+
+def test_states_in_their_order(start, tmp_path: Path):
+    go = tmp_path / "go"
+    run = start(f"import os, time\nwhile not os.path.exists({str(go)!r}): time.sleep(0.01)")
+    seen = [run.state]
+    while run.state != "running":
+        seen.append(run.state)
+        assert len(seen) < 100_000
+    go.touch()
+    while not run.done:
+        seen.append(run.state)
+    order = ["pending", "starting", "running", "succeeded"]
+    places = [order.index(state) for state in [*seen, run.state]]
+    assert places == sorted(places)
+    assert run.state == "succeeded"
+
+
+def test_a_waiting_run_says_who_holds_what_it_waits_for_and_how_many_are_ahead(start):
+    forever = "import time\nwhile True: time.sleep(0.05)"
+    first = start(forever, cpus=cores())
+    until(lambda: first.state == "running")
+    second, third = start("", cpus=cores()), start("", cpus=cores())
+    until(lambda: second.state == "pending" and first.id in second.reason)
+    assert second.reason == f"waits for cores or GPUs of this machine (held by {first.id})"
+    until(lambda: third.reason == f"waits for cores or GPUs of this machine, behind 1 other (held by {first.id})")
+    first.cancel()
+    assert second.wait(60).state == third.wait(60).state == "succeeded"
+
+
+def test_forty_runs_run_in_order_and_never_hold_more_than_there_is(start):
+    cpus = [cores() if n % 4 == 0 else 1 for n in range(40)]
+    many = [start("", name=f"n{n}", cpus=count) for n, count in enumerate(cpus)]
+    for run in many:
+        run.wait(120)
+    assert [run.state for run in many] == ["succeeded"] * 40
+    begun, ended = [], []
+    for run in many:
+        times = {event["event"]: event["t"] for event in read_lines(run.directory.attempt(1).events(0))}
+        begun.append(times["starting"])
+        ended.append(times["rank-ended"])
+    for n in range(40):
+        others = [cpus[m] for m in range(40) if m != n and begun[m] <= begun[n] < ended[m]]
+        assert cpus[n] + sum(others) <= cores()
+    for n in range(0, 40, 4):  # one that needs all cores comes behind all before it and in front of all behind it
+        assert all(end <= begun[n] for end in ended[:n])
+        assert all(ended[n] <= start for start in begun[n + 1 :])
+
+
+# reading
+
+
+def test_a_run_reads_the_same_in_any_process(start):
+    run = start("import mlnb\nfor n in range(1, 4): mlnb.log(step=n, loss=1 / n)\nprint('out')").wait(60)
+    other = Run(RunDir(run.dir))
+    assert other.to_json() == run.to_json()
+    data = run.to_json()
+    assert (data["state"], data["exit_code"], data["name"]) == ("succeeded", 0, "test")
+    assert data["metrics"]["loss"] == {"step": 3, "value": 1 / 3, "count": 3}
+    json.dumps(data, allow_nan=False)
+
+
+def test_nan_and_infinity_are_words_in_json(start):
+    run = start("import mlnb\nmlnb.log(a=float('nan'), b=float('-inf'))").wait(60)
+    data = json.loads(json.dumps(run.to_json(), allow_nan=False))
+    assert (data["metrics"]["a"]["value"], data["metrics"]["b"]["value"]) == ("nan", "-inf")
+
+
+def test_waiting_ends_after_its_time_and_the_run_goes_on(start):
+    run = start("import time\nwhile True: time.sleep(0.05)")
+    with pytest.raises(TimeoutError, match="it goes on"):
+        run.wait(0.05)
+    assert not run.done
+
+
+@pytest.mark.parametrize(("rank", "stream"), [(1, "out"), (-1, "out"), (0, "what")])
+def test_logs_of_what_there_is_not_are_refused(rank: int, stream: str):
+    with pytest.raises(UsageError):
+        put().logs(rank, stream)
+
+
+def test_what_was_printed_in_other_encodings_still_reads(start):
+    run = start("import sys\nsys.stdout.buffer.write(b'\\xff\\xfe ok\\n')").wait(60)
+    assert run.logs(0, "out").endswith(" ok\n")

@@ -1,0 +1,275 @@
+"""The local target: what it offers, refuses and hands on to a run."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import dask.config
+import pytest
+
+from mlnb.errors import UsageError
+from mlnb.node import processes
+from mlnb.rundir import read_json, read_lines
+from mlnb.targets import local, names, target, warm
+from mlnb.targets.bundle import bundle
+from mlnb.targets.config import runs_root, runtime_dir
+from mlnb.targets.environment import passed
+from mlnb.targets.local import Local, cores
+from mlnb.task import Resources
+
+
+@pytest.fixture
+def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "gpus", lambda: ("0", "1"))
+    monkeypatch.setattr(local, "cores", lambda: 8)
+
+
+def refusal(asked: Resources) -> str:
+    with pytest.raises(UsageError) as caught:
+        Local().offer(asked)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_what_was_left_open_is_chosen_and_said(two_gpus: None):
+    offer = Local().offer(Resources(ranks=2, gpus=2))
+    assert offer.resources == Resources(1, 2, 2, 4)
+    assert offer.words == ("2 ranks × 4 cores of the 8 here", "2 of 2 GPUs", "no time limit")
+    assert offer.about["slots"]["cpus"] == 8
+
+
+def test_ranks_may_share_cores_and_are_told_so(two_gpus: None):
+    offer = Local().offer(Resources(ranks=20))
+    assert offer.resources.cpus == 1
+    assert "20 ranks share 8 cores" in offer.words
+    assert offer.about["slots"]["cpus"] == 8
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        (Resources(gpus=3), ["--gpus 3", "this machine has 2", "--gpus 2 would run here"]),
+        (Resources(nodes=2), ["--nodes 2", "--nodes 1"]),
+        (Resources(ranks=2, cpus=5), ["--cpus 5", "this machine has 8", "--cpus 4 is the most"]),
+        (Resources(cpus=9), ["--cpus 9", "--cpus 8 is the most"]),
+    ],
+)
+def test_what_there_is_not_is_refused_with_the_nearest(two_gpus: None, asked: Resources, words: list[str]):
+    text = refusal(asked)
+    assert all(word in text for word in words)
+
+
+def test_gpus_are_those_that_may_be_seen(monkeypatch: pytest.MonkeyPatch):
+    local.gpus.cache_clear()
+    for visible, there in (("", ()), ("-1", ()), ("2,3", ("2", "3")), ("GPU-ab, GPU-cd", ("GPU-ab", "GPU-cd"))):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        assert local.gpus() == there
+        local.gpus.cache_clear()
+
+
+# configuration
+
+
+def test_a_target_that_there_is_not_is_named_with_the_nearest():
+    with pytest.raises(UsageError, match=r"--on locla: .*; did you mean local\?"):
+        target("locla")
+
+
+def test_targets_are_those_of_the_configuration():
+    with dask.config.set({"mlnb": {"target": "mine", "targets": {"mine": {"kind": "local", "grace": 3}}}}):
+        assert names() == ["local", "mine"]
+        assert target().name == "mine"
+        assert target().offer(Resources()).about["grace"] == 3.0
+
+
+@pytest.mark.parametrize("kind", [None, "slrum"])
+def test_a_kind_that_there_is_not_is_refused(kind: str | None):
+    wrong = {"mlnb": {"targets": {"mine": {"kind": kind}}}}
+    with dask.config.set(wrong), pytest.raises(UsageError, match="known are local"):
+        target("mine")
+
+
+def test_a_configuration_that_is_none_is_refused():
+    with dask.config.set({"mlnb": "yes"}), pytest.raises(UsageError, match="must be a mapping"):
+        names()
+
+
+def test_where_runs_go(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("MLNB_RUNS", str(tmp_path / "{user}"))
+    assert runs_root().parent == tmp_path
+    assert "{" not in str(runs_root())
+    monkeypatch.delenv("MLNB_RUNS")
+    with dask.config.set({"mlnb.runs": "~/there"}):
+        assert runs_root() == Path.home() / "there"
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    assert runs_root() == tmp_path / "mlnb" / "runs"
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o770, 0o701])
+def test_a_runtime_folder_that_others_can_enter_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mode: int
+):
+    monkeypatch.setenv("MLNB_RUNTIME", str(tmp_path / "run"))
+    assert runtime_dir().stat().st_mode & 0o777 == 0o700
+    (tmp_path / "run").chmod(mode)
+    with pytest.raises(UsageError, match="MLNB_RUNTIME"):
+        runtime_dir()
+
+
+def test_a_runtime_folder_that_is_a_link_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    (tmp_path / "elsewhere").mkdir(mode=0o700)
+    (tmp_path / "run").symlink_to(tmp_path / "elsewhere")
+    monkeypatch.setenv("MLNB_RUNTIME", str(tmp_path / "run"))
+    with pytest.raises(UsageError, match="MLNB_RUNTIME"):
+        runtime_dir()
+
+
+# environment
+
+
+def test_what_a_program_needs_is_passed_and_nothing_else():
+    session = {
+        "PATH": "/bin",
+        "HOME": "/home/me",
+        "LC_ALL": "C",
+        "CUDA_HOME": "/cuda",
+        "HF_HOME": "/cache",
+        "HF_TOKEN": "secret",
+        "HUGGING_FACE_HUB_TOKEN": "secret",
+        "WANDB_API_KEY": "secret",
+        "AWS_ACCESS_KEY_ID": "secret",
+        "GITHUB_TOKEN": "secret",
+        "JUPYTERHUB_API_TOKEN": "secret",
+        "MY_PASSWORD": "secret",
+        "RANK": "3",
+        "WORLD_SIZE": "8",
+        "MASTER_ADDR": "elsewhere",
+    }
+    got = passed({"MY_PASSWORD": "asked"}, session)
+    assert got == {
+        "PATH": "/bin",
+        "HOME": "/home/me",
+        "LC_ALL": "C",
+        "CUDA_HOME": "/cuda",
+        "HF_HOME": "/cache",
+        "MY_PASSWORD": "asked",
+    }
+
+
+# the bundle
+
+
+def test_the_node_program_runs_from_its_zip_alone(tmp_path: Path):
+    archive = tmp_path / "mlnb.zip"
+    archive.write_bytes(bundle().data)
+    code = "import mlnb.node.program, mlnb.node.rank, sys; print(mlnb.node.program.__file__)"
+    env = {**os.environ, "PYTHONPATH": str(archive)}
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, env=env, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(str(archive))
+
+
+def test_the_zip_holds_the_lower_floors_only_and_is_the_same_every_time():
+    found = zipfile.ZipFile(io.BytesIO(bundle().data)).namelist()
+    assert {name for name in found if not name.startswith("mlnb/node/")} <= {
+        "mlnb/__init__.py",
+        "mlnb/errors.py",
+        "mlnb/task.py",
+        "mlnb/rundir.py",
+        "pynvml.py",
+    }
+    assert bundle.__wrapped__() == bundle.__wrapped__()
+
+
+# how it starts
+
+
+def test_a_run_starts_without_a_warm_parent_too(start):
+    with dask.config.set({"mlnb.targets.local.warm": False}):
+        run = start("import torch, mlnb\nmlnb.log(x=1)\nprint(torch.ones(1).item())").wait(90)
+    assert run.state == "succeeded", run.logs()
+    assert run.logs(0, "out") == "1.0\n"
+    assert (read_json(run.directory.handle) or {})["start"] == "cold"
+    assert list(run.series()["x"].value) == [1.0]
+
+
+def test_runs_of_a_warm_parent_are_as_fresh_as_new_interpreters(start):
+    script = (
+        "import os, sys, threading, torch\n"
+        "print(threading.active_count() <= 2, hasattr(torch, 'mark'), os.getpid() == os.getpgid(0))\n"
+        "torch.mark = 1\n"
+    )
+    for _ in range(2):
+        run = start(script).wait(60)
+        assert (read_json(run.directory.handle) or {})["start"] == "warm"
+        assert run.logs(0, "out") == "True False True\n"
+
+
+def test_a_run_belongs_to_a_session_of_its_own(start):
+    run = start("import os\nprint(os.getsid(0))").wait(60)
+    node = next(event for event in read_lines(run.directory.attempt(1).events(0)) if event["event"] == "started")
+    assert int(run.logs(0, "out")) == node["pid"] != os.getsid(0)
+
+
+def test_a_warm_parent_that_was_stopped_is_started_again(start):
+    assert start("").wait(60).state == "succeeded"
+    path = warm.socket_path()
+    assert warm.stop()
+    assert not path.exists()
+    assert not warm.stop()
+    assert start("").wait(60).state == "succeeded"
+
+
+def test_cancelling_a_run_that_has_not_begun_leaves_the_warm_parent_alone(start):
+    warm.stop()
+    first = start("print('never')")  # the warm parent still imports torch
+    second = start("print('through')")
+    first.cancel()
+    assert first.state == "cancelled"
+    assert second.wait(60).state == "succeeded"
+    assert first.logs(0, "out") == ""
+
+
+def test_strangers_words_do_no_harm_to_a_warm_parent(start):
+    import socket
+
+    assert start("").wait(60).state == "succeeded"
+    for words in (b"", b"\n", b"{torn\n", b"[1]\n", b'{"run": 1}\n', b"\xff\n"):
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(warm.socket_path()))
+            client.sendall(words)
+    assert start("").wait(60).state == "succeeded"
+
+
+# processes
+
+
+def test_a_process_is_known_by_more_than_its_number():
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        known = processes.identity(child.pid)
+        assert known
+        assert processes.alive(child.pid, known)
+        assert not processes.alive(child.pid, known + "0")
+        assert not processes.send(child.pid, "another", 15)  # type: ignore[arg-type]
+        assert child.poll() is None
+    finally:
+        child.kill()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert processes.identity(child.pid) is None  # a zombie is dead
+    child.communicate()
+    assert processes.wait_gone(child.pid, known, 0)
+
+
+def test_sizes_of_this_machine():
+    there = Local().resources()
+    assert there["cpus"] == cores() >= 1
+    assert all(re.fullmatch(r"\S+", gpu) for gpu in there["gpus"])
