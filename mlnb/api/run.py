@@ -13,10 +13,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlnb.errors import MlnbError, UsageError
-from mlnb.node.objects import Labels
 from mlnb.api.history import History, Series, frame
 from mlnb.api.state import Events, Observation, Phase, observe
+from mlnb.errors import MlnbError, UsageError
 from mlnb.rundir import FINAL, RunDir, read_json, storage_errors
 from mlnb.targets import target
 from mlnb.task import Task
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from mlnb.api.outputs import Pulled
+    from mlnb.node.objects import Labels
 
 
 class Run:

@@ -30,6 +30,9 @@ class _Group(click.Group):
         except click.exceptions.Abort:
             click.echo("mlnb: interrupted", err=True)
             sys.exit(130)
+        except click.exceptions.NoArgsIsHelpError as error:
+            click.echo(error.format_message(), err=True)
+            sys.exit(BAD_USE)
         except click.ClickException as error:
             click.echo(f"mlnb: {error.format_message()}", err=True)
             sys.exit(BAD_USE)
@@ -98,9 +101,8 @@ def show(name: str, as_json: bool) -> None:
         return
     data = found.to_json()
     click.echo(line(found))
-    click.echo(
-        f"  id        {data['id']}\n  dir       {data['dir']}\n  target    {data['target']}\n  attempts  {data['attempts']}"
-    )
+    for word in ("id", "dir", "target", "attempts"):
+        click.echo(f"  {word:<9} {data[word]}")
     for note in data["notes"]:
         click.echo(f"  note      {note}")
     for metric, last in data["metrics"].items():
@@ -139,16 +141,14 @@ def logs(name: str, follow: bool, rank: int, as_json: bool) -> int:
 def cancel(names: tuple[str, ...], as_json: bool) -> None:
     """End runs: SIGTERM, time for a checkpoint, SIGKILL. Returns when they are gone."""
     from mlnb.api import runs as all_runs
+    from mlnb.api.units import say_state
 
     found = [all_runs[name] for name in names]
     for one in found:
-        before = one.state
+        already = "already " if one.done else ""
         one.cancel()
         if not as_json:
-            click.echo(
-                f"{one.name} ({one.id}): {one.state}"
-                + (f", as before: it was {before}" if before == one.state else "")
-            )
+            click.echo(f"{one.name} ({one.id}) {say_state(one.state).replace(' ', f' {already}', 1)}")
     if as_json:
         echo_json([one.to_json() for one in found])
 

@@ -2,30 +2,44 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from mlnb.api import Run, runs
-from mlnb.api.options import OPTIONS, help_text, parse_words
+from mlnb.api.options import OPTIONS, Option, help_text, parse_words
 from mlnb.api.run import lines
 from mlnb.api.script import script_task
 from mlnb.api.submit import submit
+from mlnb.api.units import say_state
 from mlnb.cli import echo_json
 from mlnb.errors import UsageError
 from mlnb.targets import target
 
-_NOT_HERE = {"--in", "--out", "--wait", "--resume"}
+_NOT_HERE = {
+    "--in": "a script reads its files where they are",
+    "--out": "a script keeps its results itself",
+    "--resume": "it goes on with a cell's run",
+    "--wait": "mlnb run waits, unless --detach is given",
+}
+_SEED = "seed of random, numpy and torch; default: the script's own"
+_OPTIONS = (
+    *(replace(one, help=_SEED) if one.flag == "--seed" else one for one in OPTIONS if one.flag not in _NOT_HERE),
+    Option("--detach", "return at once"),
+    Option("--json", "print the run as JSON at the end (with --detach: now)"),
+)
+_BY_FLAG = {option.flag: option for option in _OPTIONS}
 _HELP = f"""Usage: mlnb run [options] script.py [-- args]
 
   Run a script as it is, with its own command line. Prints what rank 0 prints until the run ends; an interrupt
   leaves the run running. Exit code: 0 succeeded, 1 not, 2 bad use.
 
 Options:
-{help_text([option for option in OPTIONS if option.flag not in _NOT_HERE])}
-  --detach                return at once
-  --json                  print the run as JSON at the end (with --detach: now)
+{help_text(_OPTIONS)}
 """
 
 
@@ -37,19 +51,26 @@ def run_script(words: Sequence[str]) -> int:
     UsageError
         for a bad command line, before anything is written.
     """
-    if not words or words[0] in ("-h", "--help"):
+    if not words:
+        raise UsageError("run needs a script: mlnb run [options] script.py [-- args]; mlnb run --help says more")
+    ours, rest = _split(words)
+    if ours[-1:] == ["--help"]:
         click.echo(_HELP)
-        return 0 if words else 2
-    ours, path, argv = _split(words)
+        return 0
     detach, as_json = "--detach" in ours, "--json" in ours
     options = parse_words([word for word in ours if word not in ("--detach", "--json")])
+    if not rest:
+        raise UsageError("run needs a script: mlnb run [options] script.py [-- args]")
+    path, argv = Path(rest[0]), rest[2:] if rest[1:2] == ["--"] else rest[1:]
     place = target(options.on)
     offer = place.offer(options.resources(len(place.resources().get("gpus", ()))))
     task, contents = script_task(path, argv, options, offer)
     if options.dry_run:
-        click.echo("\n".join([f"runs on    {place.name}: {'; '.join(offer.words)}", *contents, "", task.script]))
+        rows = [f"runs on    {place.name}: {'; '.join(offer.words)}", f"runs       {' '.join([str(path), *argv])}"]
+        rows += [f"takes      {name}" for name in contents]
+        click.echo("\n".join([*rows, "", task.script]))
         return 0
-    run = Run(submit(task, contents, place, offer, name=options.name or path.stem, env=dict(options.env)))
+    run = Run(submit(task, contents, place, offer, name=options.name or _name(path), env=dict(options.env)))
     runs.add(run)
     if detach:
         if as_json:
@@ -60,19 +81,32 @@ def run_script(words: Sequence[str]) -> int:
     return _follow(run, as_json)
 
 
-def _split(words: Sequence[str]) -> tuple[list[str], Path, list[str]]:
-    """Our options, the script, the script's arguments (a ``--`` in front of them is left out)."""
-    takes_value = {option.flag for option in OPTIONS if option.parse}
+def _split(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Our options (up to a call for help), and the script with its arguments."""
     index = 0
     while index < len(words) and words[index].startswith("-"):
-        index += 2 if words[index] in takes_value else 1
-    if index >= len(words):
-        parse_words([word for word in words if word not in ("--detach", "--json")])  # its error comes first
-        raise UsageError("mlnb run needs a script: mlnb run [options] script.py [-- args]")
-    argv = list(words[index + 1 :])
-    if argv and argv[0] == "--":
-        argv = argv[1:]
-    return list(words[:index]), Path(words[index]), argv
+        if words[index] in ("-h", "--help"):
+            return [*words[:index], "--help"], []
+        flag, equals, _ = words[index].partition("=")
+        option = _BY_FLAG.get(flag)
+        if option is None:
+            raise UsageError(f"{flag}: {_why_not(flag)}")
+        if equals and not option.parse:
+            raise UsageError(f"{words[index]}: {flag} takes no value")
+        index += 2 if option.parse and not equals else 1
+    return list(words[:index]), list(words[index:])
+
+
+def _name(path: Path) -> str:
+    """A run's name from its script's, which may hold what a run's can't."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-._")[:64] or "script"
+
+
+def _why_not(flag: str) -> str:
+    if flag in _NOT_HERE:
+        return f"not an option of mlnb run: {_NOT_HERE[flag]}"
+    near = difflib.get_close_matches(flag, _BY_FLAG, 1, 0.5)
+    return "not an option; " + (f"did you mean {near[0]}?" if near else "options are " + " ".join(_BY_FLAG))
 
 
 def _follow(run: Run, as_json: bool) -> int:
@@ -80,13 +114,11 @@ def _follow(run: Run, as_json: bool) -> int:
         for text in lines(run):
             click.echo(text, nl=False, err=as_json)
     except KeyboardInterrupt:
-        click.echo(
-            f"\nmlnb: {run.name} ({run.id}) goes on. mlnb logs -f {run.id} follows it, mlnb cancel {run.id} ends it",
-            err=True,
-        )
+        ways = f"mlnb logs -f {run.id} follows it, mlnb cancel {run.id} ends it"
+        click.echo(f"\nmlnb: {run.name} ({run.id}) goes on. {ways}", err=True)
         return 130
     if as_json:
         echo_json(run.to_json())
     elif run.state != "succeeded":
-        click.echo(f"mlnb: {run.name} ({run.id}) is {run.state}: {run.reason}", err=True)
+        click.echo(f"mlnb: {run.name} ({run.id}) {say_state(run.state)}: {run.reason}", err=True)
     return int(run.state != "succeeded")

@@ -196,9 +196,7 @@ def _check_outputs(asked: Sequence[str], captured: Captured, source: str) -> Non
     for name in asked:
         if name not in there and not found.stars:
             near = difflib.get_close_matches(name, there, 1)
-            hint = (
-                f"did you mean {near[0]}?" if near else f"it binds {', '.join(sorted(found.stores)) or 'nothing'}"
-            )
+            hint = f"did you mean {near[0]}?" if near else f"it binds {', '.join(sorted(found.stores)) or 'nothing'}"
             raise UsageError(f"--out {name}: the cell has no such name; {hint}")
 
 

@@ -19,9 +19,7 @@ def plan(captured: Captured, task: Task, target: Target, offer: Offer) -> str:
     rows = [f"runs on    {target.name}: {'; '.join(offer.words)}"]
     count = len(captured.items)
     size = f", {say_size(total)}" if total else ""
-    rows.append(
-        f"takes      {count} name{'s' * (count > 1)}{size}" if count else "takes      nothing of the session"
-    )
+    rows.append(f"takes      {count} name{'s' * (count > 1)}{size}" if count else "takes      nothing of the session")
     items = sorted(captured.items, key=lambda item: -item.size)
     width = max((len(item.name) for item in items[:_SHOWN]), default=0)
     rows += [

@@ -41,9 +41,7 @@ _COLOURS = {
 def line(run: Run, series: dict[str, Series] | None = None) -> str:
     """One sentence: name, state, why, and the numbers."""
     seen = run.observe()
-    return " · ".join(
-        [f"{run.name}: {seen.state}", *([seen.reason] if seen.reason else []), *numbers(run, series)]
-    )
+    return " · ".join([f"{run.name}: {seen.state}", *([seen.reason] if seen.reason else []), *numbers(run, series)])
 
 
 def numbers(run: Run, series: dict[str, Series] | None = None) -> list[str]:
@@ -99,13 +97,9 @@ def bundle(run: Run, *, final: bool = False) -> dict[str, Any]:
         "notes": notes,
         "error": error.get("text", "").rstrip(),
         "output": run.tail(LINES),
-        "figures": [base64.b64encode(path.read_bytes()).decode() for path in run.figures()[:FIGURES]]
-        if final
-        else [],
+        "figures": [base64.b64encode(path.read_bytes()).decode() for path in run.figures()[:FIGURES]] if final else [],
         "updated": time.time(),
-        "metrics": {
-            name: _points(one) for name, one in series.items() if name not in ("step_time", "samples_per_s")
-        },
+        "metrics": {name: _points(one) for name, one in series.items() if name not in ("step_time", "samples_per_s")},
     }
     said = [data["error"], data["output"] if final else ""]
     full = "\n".join([text, *(f"  note: {note}" for note in notes), *(part for part in said if part)])
@@ -139,9 +133,7 @@ def _html(data: dict[str, Any], text: str, image: str | None) -> str:
     if data["error"]:
         parts.append(f'<pre style="font-size:12px">{html.escape(data["error"])}</pre>')
     if image:
-        parts.append(
-            f'<img alt="{html.escape(text)}" src="data:image/png;base64,{image}" style="max-width:520px">'
-        )
+        parts.append(f'<img alt="{html.escape(text)}" src="data:image/png;base64,{image}" style="max-width:520px">')
     parts += [f'<img src="data:image/png;base64,{png}" style="max-width:100%">' for png in data["figures"]]
     if data["output"]:
         parts.append(f'<pre style="font-size:12px">{html.escape(data["output"])}</pre>')

@@ -46,9 +46,7 @@ def ipython_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def session_kernel(
-    tmp_path_factory: pytest.TempPathFactory, ipython_folder: Path, runtime: Path
-) -> Iterator[Kernel]:
+def session_kernel(tmp_path_factory: pytest.TempPathFactory, ipython_folder: Path, runtime: Path) -> Iterator[Kernel]:
     """The kernel, with mlnb loaded."""
     folder = tmp_path_factory.mktemp("notebook")
     with kernel(folder, folder / "runs", ipython=ipython_folder) as made:

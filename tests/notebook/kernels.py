@@ -169,9 +169,7 @@ class Kernel:
     def complete(self, code: str) -> list[str]:
         """What ``code`` could become: each match put where the front end would put it."""
         content = self._answer(self.client.complete(code, len(code)))["content"]
-        return [
-            code[: content["cursor_start"]] + match + code[content["cursor_end"] :] for match in content["matches"]
-        ]
+        return [code[: content["cursor_start"]] + match + code[content["cursor_end"] :] for match in content["matches"]]
 
     def inspect(self, code: str) -> str:
         """What ``code?`` shows."""

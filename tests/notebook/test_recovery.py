@@ -65,8 +65,7 @@ def test_the_run_outlives_its_kernel_and_another_takes_its_results(killed: Kerne
     assert killed.finish(waiting).status == "ok", waiting.text
     killed.until(lambda: view.run["state"] == "succeeded")
     assert (
-        killed.ok("frame = run.metrics()\nlist(frame.columns)").result
-        == "['name', 'step', 'time', 'value', 'attempt']"
+        killed.ok("frame = run.metrics()\nlist(frame.columns)").result == "['name', 'step', 'time', 'value', 'attempt']"
     )
     assert killed.ok("frame[frame.name == 'loss'].step.tolist()").result == str(list(range(1, 11)))
     killed.ok(NET)

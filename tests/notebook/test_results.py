@@ -41,10 +41,7 @@ def test_an_optimizer_made_in_the_cell_holds_the_session_s_parameters(nb: Kernel
     assert nb.ok("fresh.param_groups[0]['params'][0] is model.weight").result == "True"
     assert nb.ok("model.weight in fresh.state, int(fresh.state[model.weight]['step'])").result == "(True, 5)"
     nb.ok("before = model.weight.detach().clone(); steps(model, fresh, 1)")
-    assert (
-        nb.ok("bool((before == model.weight).all()), int(fresh.state[model.weight]['step'])").result
-        == "(False, 6)"
-    )
+    assert nb.ok("bool((before == model.weight).all()), int(fresh.state[model.weight]['step'])").result == "(False, 6)"
 
 
 def test_a_scheduler_stays_tied_to_its_optimizer(nb: Kernel) -> None:
@@ -123,9 +120,7 @@ def test_loop_variables_and_walrus_and_with_come_back(nb: Kernel) -> None:
 
 
 def test_numpy_and_pandas_and_tensors_come_back(nb: Kernel) -> None:
-    nb.ok(
-        "import numpy as np, pandas as pd\narray = np.zeros(3)\nframe = pd.DataFrame({'a': [1, 2]})\nsame = array"
-    )
+    nb.ok("import numpy as np, pandas as pd\narray = np.zeros(3)\nframe = pd.DataFrame({'a': [1, 2]})\nsame = array")
     train(nb, "array[1] = 5\nframe['b'] = frame.a * 2\nrow = frame.iloc[0]\nloss = (model(data) ** 2).mean()")
     assert nb.ok("array.tolist(), same is array, frame.b.tolist(), row.to_dict()").result == (
         "([0.0, 5.0, 0.0], True, [2, 4], {'a': 1, 'b': 2})"

@@ -1,0 +1,123 @@
+"""``mlnb runs | show | logs | cancel | doctor``."""
+
+from __future__ import annotations
+
+import pytest
+
+from mlnb.api import runs
+from tests.cli.conftest import Shell
+from tests.conftest import Start
+
+SHAPE = {"id", "name", "state", "reason", "target", "dir", "attempts", "exit_code", "metrics"}
+
+
+def test_runs_when_there_are_none(mlnb: Shell) -> None:
+    ended = mlnb("runs")
+    assert (ended.code, ended.out) == (0, "no runs yet: %%train on top of a cell, or mlnb run script.py, makes one\n")
+    assert mlnb("runs", "--json").json == []
+
+
+def test_runs_lists_the_newest_first(mlnb: Shell, start: Start) -> None:
+    start("import mlnb\nfor k in range(3): mlnb.log(loss=k / 2)", name="good").wait()
+    start("1 / 0", name="bad").wait()
+    header, *rows = mlnb("runs").out.splitlines()
+    assert header.split() == ["name", "state", "why", "on", "started", "took", "loss", "id"]
+    assert [row.split()[:2] for row in rows] == [["bad", "failed"], ["good", "succeeded"]]
+    assert len(mlnb("runs", "-n", "1").out.splitlines()) == 2
+    told = mlnb("runs", "--json").json
+    assert [one["name"] for one in told] == ["bad", "good"]
+    assert all(set(one) >= SHAPE for one in told)
+    assert told[1]["metrics"]["loss"] == {"step": 3, "value": 1.0, "count": 3}
+    assert [one["exit_code"] for one in told] == [1, 0]
+    assert told[0]["reason"].endswith("ZeroDivisionError: division by zero")
+
+
+def test_show_tells_all_of_one_run(mlnb: Shell, start: Start) -> None:
+    good = start("import mlnb\nmlnb.log(loss=0.25, acc=float('nan'))", name="good").wait()
+    bad = start("x = 1\n1 / 0", name="bad").wait()
+    lines = mlnb("show", "good").out.splitlines()
+    assert lines[0].startswith("good: succeeded · ")
+    assert f"  id        {good.id}" in lines
+    assert f"  dir       {good.dir}" in lines
+    assert any(line.split()[:2] == ["loss", "0.25"] for line in lines)
+    told = mlnb("show", bad.id, "--json").json
+    assert set(told) >= SHAPE
+    assert told["error"]["line"] == 2 or "line 2" in told["error"]["text"]
+    assert "ZeroDivisionError: division by zero" in mlnb("show", "bad").out
+    assert mlnb("show", "--json", "good").json["metrics"]["acc"]["value"] == "nan"
+
+
+def test_cancel_ends_several_runs(mlnb: Shell, start: Start, waiting: str) -> None:
+    other = start("import time\nwhile True: time.sleep(0.01)", name="other", cpus=1)
+    ended = mlnb("cancel", waiting, "other")
+    assert ended.code == 0
+    assert ended.out == f"wait ({waiting}) was cancelled\nother ({other.id}) was cancelled\n"
+    assert {runs[waiting].state, other.state} == {"cancelled"}
+    again = mlnb("cancel", "other")
+    assert (again.code, again.out) == (0, f"other ({other.id}) was already cancelled\n")
+    told = mlnb("cancel", "--json", "other", waiting).json
+    assert [(one["id"], one["state"]) for one in told] == [(other.id, "cancelled"), (waiting, "cancelled")]
+
+
+def test_cancel_of_a_name_that_is_wrong_cancels_nothing(mlnb: Shell, waiting: str) -> None:
+    ended = mlnb("cancel", "wait", "wiat")
+    assert ended.code == 2
+    assert "did you mean wait?" in ended.err
+    assert runs[waiting].state == "running"
+
+
+@pytest.mark.parametrize("command", ["show", "logs", "cancel"])
+def test_an_unknown_run_is_bad_use_with_the_nearest_name(mlnb: Shell, start: Start, command: str) -> None:
+    start("pass", name="resnet").wait()
+    ended = mlnb(command, "resnt")
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.startswith("mlnb: run 'resnt': there is none of that id or name in ")
+    assert ended.err.endswith("; did you mean resnet?\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--nothing"], "No such option"),
+        (["lgos"], "No such command 'lgos'. Did you mean 'logs'?"),
+        (["show"], "Missing argument 'NAME'."),
+        (["cancel"], "Missing argument 'NAMES...'."),
+        (["runs", "-n", "none"], "Invalid value for '-n'"),
+        (["doctor", "moon"], "--on moon: there is no such target; there are local"),
+    ],
+)
+def test_bad_use_is_one_line_and_exit_2(mlnb: Shell, words: list[str], message: str) -> None:
+    ended = mlnb(*words)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.startswith(f"mlnb: {message}")
+    assert ended.err.count("\n") == 1
+
+
+def test_without_a_command_the_help_is_shown(mlnb: Shell) -> None:
+    ended = mlnb()
+    assert ended.code == 2
+    for command in ("run", "runs", "show", "logs", "cancel", "doctor"):
+        assert f"\n  {command} " in ended.err
+    assert ended.err.startswith("Usage: mlnb ")
+    assert mlnb("--help").code == 0
+
+
+def test_doctor_tries_a_run(mlnb: Shell) -> None:
+    ended = mlnb("doctor")
+    assert ended.code == 0, ended.out + ended.err
+    lines = ended.out.splitlines()
+    assert all(line.startswith("ok    ") for line in lines)
+    assert any("a tiny run" in line and "succeeded" in line for line in lines)
+    told = mlnb("doctor", "--json").json
+    assert [line.removeprefix("ok").strip().split("  ")[0] for line in lines] == [one["check"] for one in told]
+    assert all(one["ok"] is True and one["found"] for one in told)
+
+
+def test_doctor_says_what_does_not_work(mlnb: Shell, tmp_path) -> None:
+    (tmp_path / "file").touch()
+    ended = mlnb("doctor", env={"MLNB_RUNS": str(tmp_path / "file" / "runs")})
+    assert ended.code == 1
+    failed = [line for line in ended.out.splitlines() if line.startswith("FAIL")]
+    assert [line.split("  ")[1].strip() for line in failed] == ["run directories", "a tiny run"]
+    assert all("a directory" in line for line in failed)
+    assert ended.err == ""
