@@ -64,9 +64,7 @@ def capture(
     found = Slice(session, sources, local, names, _covered(source.names, session))
     for name in sorted(source.names.loads, key=lambda name: (source.names.lines[name], name)):
         how = "surely" if name in source.names.certain else "perhaps" if name in source.names.optional else "cell"
-        if (
-            how == "cell"
-        ):  # read in a function of the cell, or deleted: undefined is an error unless it comes later
+        if how == "cell":  # read in a function of the cell, or deleted: undefined is an error unless it comes later
             how = "later" if name in source.names.stores else "surely"
         found.need(name, Reason(source.line(name)), how)
     for name in sorted(source.names.hints | source.names.deletes):
@@ -74,12 +72,12 @@ def capture(
         found.need(name, Reason(None), "perhaps")
     for name in names:
         found.need(name, Reason(None))
-    for root in imported_roots(source.tree):
+    for root in sorted(imported_roots(source.tree)):
         local.need(root)
     found.chains |= source.names.chains
     found.settle()
     for part in found.found.values():
-        for root in imported_roots(part.found.node):
+        for root in sorted(imported_roots(part.found.node)):
             local.need(root)
     return _assemble(source, session, found, local, files, outputs, futures)
 

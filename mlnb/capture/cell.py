@@ -1,4 +1,4 @@
-"""The cell itself: is it a program that can run on its own, and what does it define?"""
+"""The cell itself: whether it is a program that can run on its own, and what it defines."""
 
 from __future__ import annotations
 
@@ -86,8 +86,8 @@ def read(text: str, session: Session, label: str, line: int, postponed: bool) ->
         raise CannotShip("the cell has nothing to run: write the training below the %%train line.")
     for what, at in secrets.in_source(tree):
         raise CannotShip(
-            f"line {at + offset} ({what}) looks like a credential, and the script is written to disk. Read it from the "
-            "environment (--env NAME and os.environ['NAME']), or put it in a variable and name that with --in."
+            f"line {at + offset} ({what}) looks like a credential, and the script is written to disk. Read it "
+            "from the environment (--env NAME and os.environ['NAME']), or put it in a variable and name that with --in."
         )
     return CellSource(text, tree, label, offset, analyse(tree, postponed=postponed))
 
@@ -143,7 +143,7 @@ def _check_syntax(tree: ast.Module, text: str, offset: int) -> None:
     for node in _outside_functions(tree):
         if isinstance(node, (ast.Await, ast.AsyncFor, ast.AsyncWith)):
             raise CannotShip(
-                f"line {node.lineno + offset}: await needs an event loop, which a script has not at its top level. "
+                f"line {node.lineno + offset}: await needs an event loop, which a script has not at top level. "
                 "Put it into an `async def` and call asyncio.run() on that."
             )
     try:

@@ -28,9 +28,7 @@ def score(found: Found, cls: type) -> float:
             fit += 1 if code_key(method.__code__) in known_keys else -1
     known = set(vars(cls)) | set(vars(cls).get("__annotations__", ())) | set(getattr(cls, "__members__", ()))
     known |= set(getattr(cls, "__dataclass_fields__", ())) | set(getattr(cls, "_fields", ()))
-    mangled = {
-        f"_{cls.__name__.lstrip('_')}{n}" if n.startswith("__") and not n.endswith("__") else n for n in names
-    }
+    mangled = {f"_{cls.__name__.lstrip('_')}{n}" if n.startswith("__") and not n.endswith("__") else n for n in names}
     fit -= len(mangled - known - {"_ignore_", "__slots__"})
     line = vars(cls).get("__firstlineno__")  # Python 3.13
     if isinstance(line, int) and line != found.first_line:
@@ -52,12 +50,14 @@ def patches(found: Found, cls: type) -> Iterator[tuple[str, Any]]:
     known_keys = keys(found, class_flags(cls))
     written = {attribute: constant(value) for attribute, value in assigned(node)}
     bound = {n for statement in node.body for n in binds(statement)}
+    decorated = {getattr(statement, "name", "") for statement in node.body if getattr(statement, "decorator_list", ())}
     special = issubclass(cls, (enum.Enum, tuple))
     for attribute, value in vars(cls).items():
         function = underlying(value)
         if function is not None:
             made = is_ours(function) and function.__code__.co_filename != "<string>"  # dataclasses' own methods
-            if made and not any(code_key(inner.__code__) in known_keys for inner in functions(function)):
+            written_so = functions(function) if attribute in decorated else [function]
+            if made and not any(code_key(inner.__code__) in known_keys for inner in written_so):
                 yield attribute, value
         elif attribute.startswith("_") or special or isinstance(value, type):
             continue

@@ -13,7 +13,7 @@ from typing import Any
 
 from mlnb.capture.classes import patches, score
 from mlnb.capture.evaluate import assigned, constant, default_pairs, equal, evaluate, unchanged
-from mlnb.capture.live import cell_of, class_flags, classes, closure, made_by, methods
+from mlnb.capture.live import cell_of, cells, class_flags, classes, closure, made_by, methods
 from mlnb.capture.names import analyse
 from mlnb.capture.refusals import why_not
 from mlnb.capture.source import LIVE, Source, as_statement
@@ -35,6 +35,7 @@ class Definitions:
     def __init__(self, sources: Sources, namespace: Mapping[str, Any]) -> None:
         self._sources = sources
         self._namespace = namespace
+        self._cells: dict[int, str] = {}
 
     # ---- by name
 
@@ -139,9 +140,7 @@ class Definitions:
         source.read(inside, set())
         return source
 
-    def _defaults(
-        self, source: Source, args: ast.arguments, function: types.FunctionType, name: str
-    ) -> list[Edit]:
+    def _defaults(self, source: Source, args: ast.arguments, function: types.FunctionType, name: str) -> list[Edit]:
         """Replace default values that would come out differently now."""
         edits = []
         for index, (default, live) in enumerate(default_pairs(args, function)):
@@ -184,6 +183,7 @@ class Definitions:
                 continue
             variables.append(f"{indent}{variable} = None")
             source.late.append((cell_of(name, value, variable), content))
+            self._note_shared(source, name, value, variable)
         for variable, content in self._bases(found, value).items():
             if variable not in cells:
                 generated = f"_{name}_{variable}"
@@ -197,6 +197,13 @@ class Definitions:
         source.later = (set(free.loads) | set(free.deferred)) - source.eager - local - {inner}
         source.chains = set(free.chains)
         return source
+
+    def _note_shared(self, source: Source, name: str, value: types.FunctionType | type, variable: str) -> None:
+        """Functions made by one call share its variables; made anew, each has its own."""
+        for cell in cells(value, variable):
+            owner = self._cells.setdefault(id(cell), name)
+            if owner != name:
+                source.notes.append(f"{owner} and {name} share their variable {variable} here, but not in the run")
 
     @staticmethod
     def _bases(found: Found, value: Any) -> dict[str, type]:
@@ -217,11 +224,7 @@ class Definitions:
             if attribute in vars(cls) and not constant(value)[0]:
                 live = vars(cls)[attribute]
                 known, now = evaluate(value, self._namespace)
-                if (
-                    known
-                    and not equal(now, live)
-                    and isinstance(live, (int, float, str, bytes, tuple, type(None)))
-                ):
+                if known and not equal(now, live) and isinstance(live, (int, float, str, bytes, tuple, type(None))):
                     generated = f"_{name}_{attribute}"
                     source.live[generated] = live
                     edits.append(Edit(value, LIVE.format(generated)))
@@ -232,9 +235,7 @@ class Definitions:
         for expression_, base in zip(node.bases, cls.__bases__, strict=False):
             known, now = evaluate(expression_, self._namespace)
             if known and isinstance(now, type) and now is not base and now.__name__ == base.__name__:
-                source.notes.append(
-                    f"{name} was defined with an earlier {base.__name__}: it goes with the present one"
-                )
+                source.notes.append(f"{name} was defined with an earlier {base.__name__}: it goes with the present one")
         return source
 
     # ---- evaluation

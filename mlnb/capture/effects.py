@@ -15,16 +15,16 @@ IN_PLACE = frozenset("sort fill put itemset partition setfield resize shuffle se
 """Methods that change arrays, frames and the like."""
 
 READERS = frozenset(
-    "len print range enumerate zip sorted sum min max isinstance issubclass type repr str list tuple set dict "
-    "frozenset any all id hash float int bool complex abs round format bytes callable hasattr reversed divmod pow ord chr "
-    "vars dir display".split()
+    "len print range enumerate zip sorted sum min max isinstance issubclass type repr str list tuple set "
+    "dict frozenset any all id hash float int bool complex abs round format bytes callable hasattr reversed "
+    "divmod pow ord chr vars dir display".split()
 )
 """Built-in functions that change none of their arguments."""
 
 READING = frozenset(
-    "items keys values get copy index count clone item tolist numpy mean sum std min max size dim shape head tail "
-    "describe startswith endswith split strip join format encode decode lower upper state_dict parameters named_parameters "
-    "isdisjoint issubset issuperset union intersection difference".split()
+    "items keys values get copy index count clone item tolist numpy mean sum std min max size dim shape head "
+    "tail describe startswith endswith split strip join format encode decode lower upper state_dict "
+    "parameters named_parameters isdisjoint issubset issuperset union intersection difference".split()
 )
 """Methods that by common use only read."""
 

@@ -64,6 +64,7 @@ def equal(one: Any, other: Any) -> bool:
 
 
 def constant(node: ast.expr) -> tuple[bool, Any]:
+    """Whether an expression is a literal, and its value."""
     try:
         return True, ast.literal_eval(node)
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
@@ -82,6 +83,7 @@ def default_pairs(args: ast.arguments, function: types.FunctionType) -> Iterator
 
 
 def assigned(node: ast.ClassDef) -> Iterator[tuple[str, ast.expr]]:
+    """The names that a class's body assigns to, and the expressions."""
     for statement in node.body:
         if isinstance(statement, ast.Assign):
             for target in statement.targets:
@@ -92,6 +94,7 @@ def assigned(node: ast.ClassDef) -> Iterator[tuple[str, ast.expr]]:
 
 
 def binds(statement: ast.stmt) -> list[str]:
+    """The names that a statement of a class's body binds."""
     if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
         return [statement.name]
     if isinstance(statement, ast.Assign):

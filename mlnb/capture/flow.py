@@ -1,6 +1,6 @@
 """A cell's top level, in the order in which it runs: which names are read before they are surely bound."""
 
-# ruff: noqa: ARG002, D102, N802 - visit_X are ast.NodeVisitor's hooks: their names say all, not all read all
+# ruff: noqa: ARG002, D102, N802, N815 - visit_X are ast.NodeVisitor's hooks: their names say all, not all read all
 from __future__ import annotations
 
 import ast
@@ -141,9 +141,7 @@ class Flow(Walker):
         super().visit_ClassDef(node)
         self._defined_as(node, before)
 
-    def _defined_as(
-        self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef, before: dict[str, int]
-    ) -> None:
+    def _defined_as(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef, before: dict[str, int]) -> None:
         self._define(node.name, before)
         if node.decorator_list:
             self._load_softly(node.name, node.lineno)  # whatever decorates it may call it
@@ -246,9 +244,7 @@ class Flow(Walker):
     def visit_Try(self, node: ast.Try) -> None:
         start = self.state.copy()
         self.run(node.body)
-        interrupted = State(
-            None if start.surely is None else set(start.surely), self.state.perhaps | start.perhaps
-        )
+        interrupted = State(None if start.surely is None else set(start.surely), self.state.perhaps | start.perhaps)
         if interrupted.surely is not None:
             interrupted.surely -= self.facts.deletes
         ends = [self._branch(node.orelse, self.state)]

@@ -34,7 +34,13 @@ class Guard:
         self._harmless: dict[type, bool] = {}
 
     def look(self, name: str, obj: Any) -> None:
-        """Look at an object on its way into a stream, as a part of ``name``; raises what :meth:`explain` explains."""
+        """Look at an object on its way into a stream, as a part of ``name``.
+
+        Raises
+        ------
+        Exception
+            if it can't go along; :meth:`explain` says why.
+        """
         if type(obj) in PLAIN:
             return
         kind = type(obj)
@@ -149,8 +155,8 @@ class Guard:
     def _credential(path: str, name: str, reason: Reason) -> CannotShip:
         variable = re.findall(r"[A-Za-z]\w*", path)[-1].upper()
         return CannotShip(
-            f"{path}{reason} looks like a credential, and runs are kept on disk. Say --in {name} if it may go, or set it "
-            f"as an environment variable and use --env {variable} and os.environ['{variable}']."
+            f"{path}{reason} looks like a credential, and runs are kept on disk. Say --in {name} if it may go, or "
+            f"set it as an environment variable and use --env {variable} and os.environ['{variable}']."
         )
 
 

@@ -96,11 +96,7 @@ def resolve(module: str, qualname: str) -> Any:
     for part in qualname.split("."):
         if found is MISSING or part == "<locals>":
             return MISSING
-        found = (
-            vars(found).get(part, MISSING)
-            if isinstance(found, types.ModuleType)
-            else getattr(found, part, MISSING)
-        )
+        found = vars(found).get(part, MISSING) if isinstance(found, types.ModuleType) else getattr(found, part, MISSING)
     if found is MISSING:
         found = sys.modules.get(f"{module}.{qualname}", MISSING)
     if found is MISSING and module in sys.modules and "." not in qualname:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import enum
 import math
 import sys
@@ -88,36 +87,28 @@ class _Writer:
 
     def _write(self, value: Any) -> str:
         kind = type(value)
-        if value is None or value is ... or kind is bool:
+        if kind in (str, bytes, bytearray, int):
+            _check_length(value)
+        if value is None or value is ... or kind in (bool, int, str, bytes):
             return repr(value)
-        if kind in (str, bytes, bytearray) and len(value) > LIMIT:
-            raise _TooLong
-        if kind is int:
-            if value.bit_length() > LIMIT:
-                raise _TooLong
-            return repr(value)
-        if kind is float:
-            return self._float(value)
-        if kind is complex:
-            return self._complex(value)
-        if kind in (str, bytes):
-            return repr(value)
-        if kind in (tuple, frozenset) or kind in MUTABLE:
-            return self._container(value)
-        if kind is range:
-            return repr(value) if self._uses("range") else ""
-        if kind is slice:
-            self._uses("slice")
-            return f"slice({self.write(value.start)}, {self.write(value.stop)}, {self.write(value.step)})"
-        if kind in _PATHS:
-            return self._path(value)
-        if isinstance(value, enum.Enum):
-            return self._member(value)
-        return self._torch(value)
+        for kinds, write in (
+            ((float,), self._float),
+            ((complex,), self._complex),
+            ((tuple, frozenset, *MUTABLE), self._container),
+            ((range, slice), self._range),
+            (_PATHS, self._path),
+        ):
+            if kind in kinds:
+                return write(value)
+        return self._member(value) if isinstance(value, enum.Enum) else self._torch(value)
 
-    def _uses(self, name: str) -> bool:
+    def _range(self, value: range | slice) -> str:
+        name = type(value).__name__
+        self._uses(name)
+        return f"{name}({self.write(value.start)}, {self.write(value.stop)}, {self.write(value.step)})"
+
+    def _uses(self, name: str) -> None:
         self.names.add(name)
-        return True
 
     def _float(self, value: float) -> str:
         if math.isfinite(value):
@@ -186,6 +177,6 @@ class _Writer:
         return text
 
 
-def builtin_names(names: set[str]) -> set[str]:
-    """Those of ``names`` that Python itself defines."""
-    return names & vars(builtins).keys()
+def _check_length(value: str | bytes | bytearray | int) -> None:
+    if (value.bit_length() if isinstance(value, int) else len(value)) > LIMIT:
+        raise _TooLong

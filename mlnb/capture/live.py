@@ -25,6 +25,7 @@ def methods(cls: type) -> Iterator[types.FunctionType]:
 
 
 def underlying(value: Any) -> types.FunctionType | None:
+    """The function in a class's attribute: in a static or class method, a property."""
     if isinstance(value, (staticmethod, classmethod)):
         value = value.__func__
     elif isinstance(value, property):
@@ -77,6 +78,7 @@ def made_by(found: Found, value: Any) -> types.FunctionType | None:
 
 
 def class_flags(cls: type) -> int:
+    """The ``from __future__`` flags that a class's methods were compiled with."""
     return next((flags_of(method.__code__) for method in methods(cls)), 0)
 
 
@@ -91,6 +93,14 @@ def closure(value: types.FunctionType | type) -> dict[str, Any]:
             except ValueError:  # not filled yet
                 continue
     return found
+
+
+def cells(value: types.FunctionType | type, variable: str) -> Iterator[types.CellType]:
+    """The cells in which a function, or a class's methods, have ``variable``."""
+    for function in methods(value) if isinstance(value, type) else [value]:
+        for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+            if name == variable:
+                yield cell
 
 
 def cell_of(name: str, value: types.FunctionType | type, variable: str) -> str:

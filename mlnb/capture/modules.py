@@ -24,9 +24,7 @@ DATA_LIMIT = 1024 * 1024
 """Bytes up to which a file of a package that isn't Python goes along."""
 
 _SKIPPED_FOLDERS = frozenset({"__pycache__", "node_modules", "site-packages", "dist-packages"})
-_SKIPPED_NAMES = frozenset(
-    {"credentials.json", "id_rsa", "id_ed25519", "secrets.json", "secrets.yaml", "secrets.toml"}
-)
+_SKIPPED_NAMES = frozenset({"credentials.json", "id_rsa", "id_ed25519", "secrets.json", "secrets.yaml", "secrets.toml"})
 _SKIPPED_ENDINGS = (".pyc", ".pyo", ".pem", ".key", ".ipynb")
 
 
@@ -79,7 +77,7 @@ class LocalModules:
                 self.contents[f"modules/{inside}"] = FileContent(path)
                 if path.suffix == ".py":
                     self._check(path, root)
-                    queue.extend(imported_roots(path, path.stat().st_mtime_ns))
+                    queue.extend(sorted(imported_roots(path, path.stat().st_mtime_ns)))
             if files:
                 self.found[root] = sum(path.stat().st_size for path, _ in files)
                 self._note_edits(root)
@@ -88,9 +86,7 @@ class LocalModules:
         """The files of the local module ``root`` and their paths below ``modules/``."""
         module = sys.modules.get(root)
         spec = getattr(module, "__spec__", None) if module is not None else _spec(root)
-        folders = list(getattr(module, "__path__", ())) or list(
-            getattr(spec, "submodule_search_locations", None) or ()
-        )
+        folders = list(getattr(module, "__path__", ())) or list(getattr(spec, "submodule_search_locations", None) or ())
         file = getattr(module, "__file__", None) or getattr(spec, "origin", None)
         if folders:
             for folder in folders:
@@ -101,9 +97,7 @@ class LocalModules:
 
     def _package(self, folder: Path, root: str) -> Iterator[tuple[Path, str]]:
         for where, folders, names in os.walk(folder):
-            folders[:] = sorted(
-                name for name in folders if name not in _SKIPPED_FOLDERS and not name.startswith(".")
-            )
+            folders[:] = sorted(name for name in folders if name not in _SKIPPED_FOLDERS and not name.startswith("."))
             for name in sorted(names):
                 path = Path(where) / name
                 if name.startswith(".") or name in _SKIPPED_NAMES or name.endswith(_SKIPPED_ENDINGS):
@@ -111,9 +105,7 @@ class LocalModules:
                 if not path.is_file():
                     continue
                 if path.suffix != ".py" and path.stat().st_size > DATA_LIMIT:
-                    self.notes.append(
-                        f"{path} is larger than 1 MB and stays here: name it with --in if it is needed"
-                    )
+                    self.notes.append(f"{path} is larger than 1 MB and stays here: name it with --in if it is needed")
                     continue
                 yield path, str(Path(root) / path.relative_to(folder))
 

@@ -64,10 +64,16 @@ class References:
             return self._definitions.function(name, value) if ours else None
         return self._definitions.cls(name, value) if ours else None
 
-    def name_for(self, value: Any, reason: Reason) -> str | None:
-        """By which name the script knows a function or class."""
+    def name_for(self, value: Any, reason: Reason, *, anew: bool = False) -> str | None:
+        """By which name the script knows a function or class.
+
+        Parameters
+        ----------
+        anew
+            see :meth:`reference`.
+        """
         if imports.where(value) is None:
-            return self.reference(value, reason)
+            return self.reference(value, reason, anew=anew)
         for name in self.named().get(id(value), []):
             self._owner.need(name, reason)
             return name
@@ -78,8 +84,14 @@ class References:
         self._modules.need(module)
         return ".".join([name, *qualname.split(".")[1:]])
 
-    def reference(self, value: Any, reason: Reason) -> str | None:
-        """The name by which what the notebook defines is known in the script; ``None`` for anything else."""
+    def reference(self, value: Any, reason: Reason, *, anew: bool = False) -> str | None:
+        """The name by which what the notebook defines is known in the script; ``None`` for anything else.
+
+        Parameters
+        ----------
+        anew
+            whether a name by which a class holds it is of no use.
+        """
         if id(value) in self._generated:
             return self._generated[id(value)]
         ours = getattr(value, "__module__", None) == "__main__"
@@ -92,7 +104,8 @@ class References:
         if not ours:
             self._modules.need(getattr(value, "__module__", None) or "")
             return None
-        return self._dotted(value, reason) or self._generate(value, reason) or self._renewed(value, reason)
+        dotted = None if anew else self._dotted(value, reason)
+        return dotted or self._generate(value, reason) or self._renewed(value, reason)
 
     def _dotted(self, value: Any, reason: Reason) -> str | None:
         """The qualified name of what a live class holds."""
@@ -121,8 +134,9 @@ class References:
         """Define what has no name in the session under one made for the script."""
         live = self._session.namespace.get(value.__name__)
         if isinstance(value, type) and isinstance(live, type) and live.__qualname__ == value.__qualname__:
+            name = value.__name__
             self._owner.note(
-                f"{reason.through} was made by an earlier definition of {value.__name__}: it goes with the present one"
+                f"{reason.through} was made by an earlier definition of {name}: it goes with the present one"
             )
             return self._renewed(value, reason)
         name = self._free("lambda" if value.__name__ == "<lambda>" else value.__name__.lstrip("_"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import asyncio
 import concurrent.futures
+import functools
 import io
 import mmap
 import socket
@@ -17,7 +18,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
-_BUILTIN_ITERATORS = (
+_BUILTIN_ITERATORS: tuple[type, ...] = (
     type(iter([])), type(iter(())), type(iter({})), type(iter(set())), type(iter("")), type(iter(b"")),
     type(iter(range(0))), type(iter({}.items())), type(iter({}.values())), type(reversed([])),
     map, filter, zip, enumerate,
@@ -110,33 +111,42 @@ def locate(value: Any, path: str, ships: Callable[[Any], bool]) -> tuple[str, An
 
 def _parts(value: Any) -> Iterator[tuple[str, Any]]:
     """What ``value`` holds, and how a person writes that after the name of ``value``."""
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield f"[{key!r}]", inner
-    elif isinstance(value, (list, tuple)):
-        for index, inner in enumerate(value):
-            yield f"[{index}]", inner
-    elif isinstance(value, (set, frozenset)):
-        for inner in value:
-            yield "{…}", inner
+    yield from _elements(value)
     if isinstance(value, types.MethodType):
         yield ".__self__", value.__self__
-    if isinstance(value, types.FunctionType):
-        for name, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=False):
-            try:
-                yield f" (its variable {name})", cell.cell_contents
-            except ValueError:  # not filled yet
-                continue
+    elif isinstance(value, types.FunctionType):
+        yield from _variables(value)
+    elif isinstance(value, functools.partial):
+        yield ".func", value.func
+        yield ".args", value.args
+        yield ".keywords", value.keywords
+    if not isinstance(value, type):
+        yield from _attributes(value)
+
+
+def _elements(value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        yield from ((f"[{key!r}]", inner) for key, inner in value.items())
+    elif isinstance(value, (list, tuple)):
+        yield from ((f"[{index}]", inner) for index, inner in enumerate(value))
+    elif isinstance(value, (set, frozenset)):
+        yield from (("{…}", inner) for inner in value)
+
+
+def _variables(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
+        try:
+            yield f" (its variable {name})", cell.cell_contents
+        except ValueError:  # not filled yet
+            continue
+
+
+def _attributes(value: Any) -> Iterator[tuple[str, Any]]:
     attributes = getattr(value, "__dict__", None)
-    if isinstance(attributes, dict) and not isinstance(value, type):
-        for name, inner in attributes.items():
-            yield f".{name}", inner
+    if isinstance(attributes, dict):
+        yield from ((f".{name}", inner) for name, inner in attributes.items())
     for kind in type(value).__mro__:
         slots = vars(kind).get("__slots__", ())
         for name in [slots] if isinstance(slots, str) else slots:
             if name not in ("__dict__", "__weakref__") and hasattr(value, name):
                 yield f".{name}", getattr(value, name)
-    if isinstance(value, object) and hasattr(value, "func") and hasattr(value, "keywords"):
-        yield ".func", value.func
-        for name, inner in value.keywords.items():
-            yield f".keywords[{name!r}]", inner

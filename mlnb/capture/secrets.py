@@ -45,9 +45,7 @@ _PAIRS = frozenset(
         ("subscription", "key"),
     }
 )
-_LIKELY = frozenset(
-    {"token", "auth", "authorization", "accesskey", "privatekey", "authtoken", "accesstoken", "pat"}
-)
+_LIKELY = frozenset({"token", "auth", "authorization", "accesskey", "privatekey", "authtoken", "accesstoken", "pat"})
 _PLACEHOLDERS = frozenset({"none", "null", "true", "false", "secret", "password", "token", "changeme", "disabled"})
 
 
@@ -108,14 +106,6 @@ def _mixed(text: str) -> bool:
     return bool(re.search(r"\d", text)) or (len(text) >= 20 and text != text.lower())
 
 
-def in_value(name: str, value: object) -> str | None:
-    """Where ``value`` (not inside of it, but for a mapping's own entries) is a credential: ``name``, ``name['key']``."""
-    if looks_secret(value) or named_secret(name, value):
-        return name
-    entry = in_mapping(value)
-    return None if entry is None else f"{name}[{entry!r}]"
-
-
 def in_mapping(value: object) -> Any:
     """The key of an entry that is a credential by its name; ``None`` if there is none."""
     if isinstance(value, dict):
@@ -136,27 +126,29 @@ def in_source(tree: ast.AST) -> Iterator[tuple[str, int]]:
 
 
 def _named_constants(node: ast.AST) -> Iterator[tuple[str, ast.Constant]]:
-    if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
+    """Constants that source gives a name to, by the node that does."""
+    for name, value in _named_values(node):
+        if name and isinstance(value, ast.Constant):
+            yield name, value
+
+
+def _named_values(node: ast.AST) -> Iterator[tuple[str | None, ast.expr | None]]:
+    if isinstance(node, ast.Assign):
         for target in node.targets:
-            if name := _target(target):
-                yield name, node.value
-    elif isinstance(node, ast.AnnAssign) and isinstance(node.value, ast.Constant):
-        if name := _target(node.target):
-            yield name, node.value
-    elif isinstance(node, ast.NamedExpr) and isinstance(node.value, ast.Constant):
-        yield node.target.id, node.value
-    elif isinstance(node, ast.keyword) and node.arg and isinstance(node.value, ast.Constant):
+            yield _target(target), node.value
+    elif isinstance(node, (ast.AnnAssign, ast.NamedExpr)):
+        yield _target(node.target), node.value
+    elif isinstance(node, ast.keyword):
         yield node.arg, node.value
     elif isinstance(node, ast.Dict):
         for key, value in zip(node.keys, node.values, strict=True):
-            if isinstance(key, ast.Constant) and isinstance(key.value, str) and isinstance(value, ast.Constant):
-                yield key.value, value
+            yield key.value if isinstance(key, ast.Constant) and isinstance(key.value, str) else None, value
     elif isinstance(node, ast.arguments):
         positional = [*node.posonlyargs, *node.args]
-        pairs = [*zip(positional[::-1], node.defaults[::-1], strict=False)]
-        for arg, default in [*pairs, *zip(node.kwonlyargs, node.kw_defaults, strict=True)]:
-            if isinstance(default, ast.Constant):
-                yield arg.arg, default
+        for arg, default in zip(positional[::-1], node.defaults[::-1], strict=False):
+            yield arg.arg, default
+        for arg, default_ in zip(node.kwonlyargs, node.kw_defaults, strict=True):
+            yield arg.arg, default_
 
 
 def _target(node: ast.expr) -> str | None:

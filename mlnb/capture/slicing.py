@@ -97,7 +97,7 @@ class Slice:
         Parameters
         ----------
         how
-            ``surely``; ``later``, by a function that may never be called; ``perhaps``, if the cell hasn't bound it.
+            ``surely``; ``later``, by a function that may never be called; ``perhaps``, unless the cell binds it.
         """
         if name not in self.reasons:
             self.reasons[name] = reason
@@ -138,7 +138,7 @@ class Slice:
             self.notes.append(f"{error} The cell binds {name} itself, so it goes without it.")
 
     def _missing(self, name: str, reason: Reason, how: str) -> None:
-        if name == "display" or (name in self.session.extra and name == "display"):
+        if name == "display" and name in self.session.extra:
             self.lines.add(SHOW)
         elif name in vars(builtins) or name in _MODULE_NAMES:
             return
@@ -174,9 +174,7 @@ class Slice:
     def _import(self, name: str, value: types.ModuleType, reason: Reason) -> None:
         found = imports.find(name, value, self.sources)
         if found is None:
-            raise CannotShip(
-                f"{name}{reason} is a module made by hand, which can't be imported on another machine."
-            )
+            raise CannotShip(f"{name}{reason} is a module made by hand, which can't be imported on another machine.")
         self.imports[name] = found
         self.modules.need(found.module)
 
@@ -243,8 +241,8 @@ class Slice:
             self.note(note)
         for what, line in secrets.in_source(source.found.node):
             raise CannotShip(
-                f"line {line + source.found.cell.skipped} of {source.found.cell.label} ({what}), which {name} needs, "
-                "looks like a credential. Put it in a variable and name that with --in, or read it from the "
+                f"line {line + source.found.cell.skipped} of {source.found.cell.label} ({what}), which {name} "
+                "needs, looks like a credential. Put it in a variable and name that with --in, or read it from the "
                 "environment (--env NAME and os.environ['NAME'])."
             )
         through = Reason(reason.line, name)
@@ -274,16 +272,23 @@ class Slice:
                 return f"{wrapper.__name__}({self._late(generated, value.__func__, reason)})"
         if isinstance(value, property):
             parts = [
-                self._late(f"{generated}{i}", f, reason)
-                for i, f in enumerate((value.fget, value.fset, value.fdel))
+                self._late(f"{generated}{i}", f, reason) for i, f in enumerate((value.fget, value.fset, value.fdel))
             ]
             return f"property({', '.join(parts)})"
-        return self._text(generated, value, reason)
+        return self._text(generated, value, reason, anew=True)
 
-    def _text(self, generated: str, value: Any, reason: Reason) -> str:
-        """An expression for a live value that has no name of its own; ``generated`` if it becomes data."""
-        if isinstance(value, (types.FunctionType, type)) and (name := self.references.name_for(value, reason)):
-            return name
+    def _text(self, generated: str, value: Any, reason: Reason, *, anew: bool = False) -> str:
+        """An expression for a live value that has no name of its own; ``generated`` if it becomes data.
+
+        Parameters
+        ----------
+        anew
+            whether a function must not be found where a class holds it, since that is what is to be set.
+        """
+        if isinstance(value, (types.FunctionType, type)):
+            name = self.references.name_for(value, reason, anew=anew)
+            if name is not None:
+                return name
         for name in self.references.named().get(id(value), []):
             if not isinstance(value, (*PLAIN, str, bytes)):
                 self.need(name, reason)
@@ -294,9 +299,8 @@ class Slice:
             return written.text
         refused = refusals.why_not(value)
         if refused:
-            raise CannotShip(
-                f"{reason.through}{Reason(reason.line)} holds {refused[0]}, which can't go to another machine: {refused[1]}."
-            )
+            holder = f"{reason.through}{Reason(reason.line)}"
+            raise CannotShip(f"{holder} holds {refused[0]}, which can't go to another machine: {refused[1]}.")
         self.data[generated] = value
         return generated
 
@@ -342,7 +346,7 @@ class Slice:
             for part in written.parts:
                 owners.setdefault(part, []).append(name)
         moved = {name for part, names in owners.items() if len(names) > 1 or part in seen for name in names}
-        for name in moved:
+        for name in sorted(moved):
             _, value = self.literals.pop(name)
             del self.parts[name]
             self.data[name] = value
@@ -354,9 +358,7 @@ class Slice:
             self.notes.append(note)
 
 
-_MODULE_NAMES = frozenset(
-    {"__name__", "__file__", "__doc__", "__builtins__", "__spec__", "__package__", "__loader__"}
-)
+_MODULE_NAMES = frozenset({"__name__", "__file__", "__doc__", "__builtins__", "__spec__", "__package__", "__loader__"})
 
 
 def _typing(value: Any) -> bool:

@@ -133,14 +133,14 @@ def keys(found: Found, flags: int = 0) -> frozenset[Key]:
     text imports come out differently.
     """
     node = found.outer[0] if found.outer else found.node
-    return _keys(found.cell.text, node.lineno, node.col_offset, type(node), flags)  # type: ignore[attr-defined]
+    return _keys(found.cell.text, *_place(node), type(node).__name__, flags)
 
 
 @functools.lru_cache(maxsize=4096)
-def _keys(text: str, line: int, column: int, kind: type[ast.AST], flags: int) -> frozenset[Key]:
+def _keys(text: str, line: int, column: int, kind: str, flags: int) -> frozenset[Key]:
     tree = parse(text)
-    at = (line, column)
-    node = next(n for n in ast.walk(tree or ast.Module()) if _place(n) == at and type(n) is kind)
+    assert tree is not None
+    node = next(n for n in ast.walk(tree) if _place(n) == (line, column) and type(n).__name__ == kind)
     found: set[Key] = set()
     try:
         alone = ast.Expression(node) if isinstance(node, ast.Lambda) else ast.Module([node], [])  # type: ignore[list-item]
@@ -281,9 +281,7 @@ class Sources:
         """The ``def`` or ``lambda`` that ``code`` comes from."""
         cell = self._file(code.co_filename)
         candidates: list[Cell] = [cell] if cell else []
-        candidates += [
-            cell for cell in reversed(self.cells) if code.co_name in cell.text or code.co_name == "<lambda>"
-        ]
+        candidates += [cell for cell in reversed(self.cells) if code.co_name in cell.text or code.co_name == "<lambda>"]
         for cell in candidates:
             for found in _functions(cell, code.co_name):
                 if defines(found, code):
@@ -300,11 +298,7 @@ class Sources:
                 continue
             seen.add(candidate.text)
             for found in reversed(list(_nested(candidate, candidate.tree, ()))):
-                if (
-                    isinstance(found.node, ast.ClassDef)
-                    and found.node.name == name
-                    and _qualname(found) == qualname
-                ):
+                if isinstance(found.node, ast.ClassDef) and found.node.name == name and _qualname(found) == qualname:
                     yield found
 
     def _file(self, filename: str) -> Cell | None:
@@ -314,9 +308,7 @@ class Sources:
             cell = None
             if text and parse(text) is not None:
                 label = re.sub(r"^<ipython-input-(\d+)-\w+>$", r"cell [\1]", filename)
-                cell = self._by_text.get(text.rstrip("\n")) or Cell(
-                    text, label.rpartition("/")[2], len(self.cells)
-                )
+                cell = self._by_text.get(text.rstrip("\n")) or Cell(text, label.rpartition("/")[2], len(self.cells))
             self._files[filename] = cell
         return self._files[filename]
 

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
@@ -27,6 +28,11 @@ class Notebook:
         self.shell = shell
         self.folder = folder
         self._runs = 0
+
+    def reset(self) -> None:
+        """Empty the session, but without the garbage collection that IPython's own reset does at its end."""
+        with mock.patch.object(self.shell.displayhook, "flush"):
+            self.shell.reset()
 
     @property
     def namespace(self) -> dict[str, Any]:
@@ -120,11 +126,12 @@ def shell() -> Iterator[InteractiveShell]:
 @pytest.fixture
 def nb(shell: InteractiveShell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Notebook]:
     """An empty notebook whose working directory is the test's own."""
-    shell.reset()
+    notebook = Notebook(shell, tmp_path)
+    notebook.reset()
     monkeypatch.chdir(tmp_path)
     before = sys.modules["__main__"]
     sys.modules["__main__"] = shell.user_module
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the session's own business
-        yield Notebook(shell, tmp_path)
+        yield notebook
     sys.modules["__main__"] = before

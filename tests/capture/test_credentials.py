@@ -58,8 +58,10 @@ def test_names_that_say_so(nb, name):
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("tokenizer", "bert-base-uncased-12345"), ("tokens", 512), ("max_token", 4096), ("auth", False), ("pad_token", "<pad>"),
-        ("token", "hello"), ("token", ""), ("api_key", ""), ("eos_token", "[EOS]"), ("secret", None), ("token_ids", "1234 5678"),
+        ("tokenizer", "bert-base-uncased-12345"), ("tokens", 512), ("max_token", 4096), ("auth", False),
+        ("pad_token", "<pad>"),
+        ("token", "hello"), ("token", ""), ("api_key", ""), ("eos_token", "[EOS]"), ("secret", None),
+        ("token_ids", "1234 5678"),
         ("password_field", "user_password_1"), ("api_key", "OPENAI_API_KEY"), ("primary_key", "user_id_12345"),
         ("key", "q8Zt3kPw91xx"), ("password", "${PASSWORD}"), ("text", "a sentence with http://x:y in it"),
         ("url", "https://example.org:8080/a@b"), ("name", "sk-learn"), ("tokenization", "word123piece"),

@@ -123,9 +123,7 @@ def test_equal_data_is_stored_once_and_by_content(nb):
     first = nb.capture("a + b").finish()
     assert len([path for path in first if len(path) == len("inputs/") + 64]) == 1
     nb.cell("model = None")
-    assert {p: c.digest() for p, c in nb.capture("a + b").finish().items()} == {
-        p: c.digest() for p, c in first.items()
-    }
+    assert {p: c.digest() for p, c in nb.capture("a + b").finish().items()} == {p: c.digest() for p, c in first.items()}
 
 
 def test_labels_are_the_session_s_storages(nb):
@@ -155,12 +153,8 @@ def test_an_object_of_a_subclass_of_a_library_s_class(nb):
 
 def test_a_plan_of_a_long_session_is_quick(nb):
     for number in range(60):
-        nb.cell(
-            f"def f{number}(x):\n    y = x + {number}\n    z = f{max(0, number - 1)}\n    return y\nv{number} = {number}"
-        )
-    nb.cell(
-        "model = nn.Sequential(*[nn.Linear(8, 8) for _ in range(20)])\nopt = torch.optim.Adam(model.parameters())"
-    )
+        nb.cell(f"def f{number}(x):\n    y = x\n    z = f{max(0, number - 1)}\n    return y + {number}\nv{number} = 1")
+    nb.cell("model = nn.Sequential(*[nn.Linear(8, 8) for _ in range(20)])\nopt = torch.optim.Adam(model.parameters())")
     cell = "\n".join(f"r{number} = f{number}(v{number})" for number in range(60)) + "\nopt.step()"
     nb.capture(cell)
     start = time.perf_counter()

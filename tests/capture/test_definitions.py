@@ -205,6 +205,37 @@ def test_methods_put_onto_a_class_later(nb):
     assert nb.train("result = A().f(), A.s(), A.extra")["result"] == ("new!", 7, 5)
 
 
+def test_a_method_wrapped_later(nb):
+    nb.cell("import functools\nclass A:\n    def f(self): return 1")
+    nb.cell(
+        """
+        def plus(f):
+            @functools.wraps(f)
+            def wrapper(self): return f(self) + 10
+            return wrapper
+        A.f = plus(A.f)
+        """
+    )
+    assert nb.train("result = A().f()")["result"] == 11
+
+
+def test_functions_that_share_a_variable_are_noted(nb):
+    nb.cell(
+        """
+        def make():
+            n = 0
+            def up():
+                nonlocal n
+                n += 1
+            def get(): return n
+            return up, get
+        """
+    )
+    nb.cell("up, get = make()\nup()")
+    captured = nb.capture("result = up(), get()")
+    assert any("get and up share their variable n" in note for note in captured.notes)
+
+
 def test_class_attributes_as_they_are_now(nb):
     nb.cell(
         "LR = 1\nclass A:\n    count = 0\n    lr = LR\n    names = []\n    def __init__(self):\n        A.count += 1"
@@ -248,7 +279,7 @@ def test_functions_from_a_file_run_in_the_session(nb):
 
 def test_functions_under_if_and_try(nb):
     nb.cell(
-        "try:\n    import nothing_here\nexcept ImportError:\n    def f():\n        text = '''a\nb'''\n        return text"
+        "try:\n    import no_such\nexcept ImportError:\n    def f():\n        text = '''a\nb'''\n        return text"
     )
     assert nb.train("result = f()")["result"] == "a\nb"
 

@@ -61,9 +61,7 @@ def test_display_is_ours(nb):
 
 
 def test_functions_and_classes_of_libraries(nb):
-    nb.cell(
-        "import torch, numpy\nrelu, exp, Linear, Opt = torch.relu, numpy.exp, torch.nn.Linear, torch.optim.SGD"
-    )
+    nb.cell("import torch, numpy\nrelu, exp, Linear, Opt = torch.relu, numpy.exp, torch.nn.Linear, torch.optim.SGD")
     nb.cell(
         "from torch import sigmoid\nfrom typing import Optional, List\nimport numpy as np\nfrom numpy import float32"
     )
@@ -109,7 +107,8 @@ def test_local_packages_go_whole_but_for_caches_and_big_files(nb, local):
     nb.cell("from pkg_x.sub import N\nfrom pkg_x import names")
     captured = nb.capture("result = names.N + N")
     assert sorted(captured.files) == [
-        "modules/pkg_x/__init__.py", "modules/pkg_x/labels.txt", "modules/pkg_x/names.py", "modules/pkg_x/sub/__init__.py",
+        "modules/pkg_x/__init__.py", "modules/pkg_x/labels.txt", "modules/pkg_x/names.py",
+        "modules/pkg_x/sub/__init__.py",
     ]  # fmt: skip
     assert any("big.bin" in note for note in captured.notes)
     assert nb.execute(captured)["result"] == 6

@@ -46,6 +46,14 @@ values = st.recursive(
 )
 
 
+def holds_set(value):
+    if isinstance(value, dict):
+        return any(map(holds_set, (*value.keys(), *value.values())))
+    if isinstance(value, slice):
+        return any(map(holds_set, (value.start, value.stop, value.step)))
+    return isinstance(value, (set, frozenset)) or (isinstance(value, (list, tuple)) and any(map(holds_set, value)))
+
+
 @given(values)
 def test_what_is_written_evaluates_to_an_equal_value_of_the_same_type(value):
     written = literal(value)
@@ -54,9 +62,8 @@ def test_what_is_written_evaluates_to_an_equal_value_of_the_same_type(value):
     result = evaluate(written.text)
     assert result == value
     assert type(result) is type(value)
-    assert repr(result) == repr(value) or any(
-        isinstance(v, (set, frozenset)) or "set" in repr(value) for v in [value]
-    )
+    if not holds_set(value):  # whose order is nobody's business
+        assert repr(result) == repr(value)
 
 
 @pytest.mark.parametrize("value", [math.inf, -math.inf, -0.0, complex(-0.0, math.inf), 1e300, 10**300])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+from itertools import chain
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -38,13 +39,11 @@ simple = st.one_of(
     expressions.map(lambda e: [f"out.append({e})"]),
     names.map(lambda n: [f"del {n}"]),
 )
-blocks = st.deferred(lambda: st.lists(statements, min_size=1, max_size=3).map(lambda parts: sum(parts, [])))
+blocks = st.deferred(lambda: st.lists(statements, min_size=1, max_size=3).map(lambda parts: list(chain(*parts))))
 statements = st.one_of(
     simple,
     simple,
-    st.tuples(expressions, blocks, blocks).map(
-        lambda t: [f"if {t[0]} > 0:", *indent(t[1]), "else:", *indent(t[2])]
-    ),
+    st.tuples(expressions, blocks, blocks).map(lambda t: [f"if {t[0]} > 0:", *indent(t[1]), "else:", *indent(t[2])]),
     st.tuples(names, expressions, blocks).map(lambda t: [f"for {t[0]} in range({t[1]} % 3):", *indent(t[2])]),
     st.tuples(blocks, blocks, blocks).map(
         lambda t: ["try:", *indent(t[0]), "except NameError:", *indent(t[1]), "finally:", *indent(t[2])]
@@ -57,7 +56,7 @@ statements = st.one_of(
     ),
     blocks.map(lambda b: ["class K:", *indent(b), "out.append(K.__dict__.get('a'))"]),
 )
-programs = st.lists(statements, min_size=1, max_size=6).map(lambda parts: "\n".join(sum(parts, [])))
+programs = st.lists(statements, min_size=1, max_size=6).map(lambda parts: "\n".join(list(chain(*parts))))
 
 
 def is_python(program):
@@ -96,7 +95,7 @@ class Recording(dict):
 def test_analyse_finds_every_name_that_is_read_before_it_is_bound(program):
     # functions see globals through a plain dictionary only, so read names are recorded for module-level code
     tree = ast.parse(program)
-    space = Recording({name: 1 for name in NAMES} | {"out": []})
+    space = Recording(dict.fromkeys(NAMES, 1) | {"out": []})
     with contextlib.suppress(Exception):
         exec(compile(tree, "p", "exec"), {"__builtins__": __builtins__}, space)
     assert space.read & {*NAMES, "out"} <= analyse(program).loads
@@ -161,7 +160,7 @@ definitions = st.lists(
 @given(cells=definitions)
 @settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
 def test_whatever_was_defined_and_redefined_before(nb, cells):
-    nb.shell.reset()
+    nb.reset()
     base = ["a, b, c = 1, 2, 3", "def f(): return 7\ndef g(): return f()", "def make(n): return lambda: n"]
     base += [
         "class A:\n    v = 1\n    def get(self): return self.v",

@@ -67,9 +67,7 @@ def test_through_which_function_it_is_needed(nb):
 
 
 def test_what_a_closure_holds(nb):
-    nb.cell(
-        "import threading\ndef make(lock):\n    def f(): return lock\n    return f\nf = make(threading.Lock())"
-    )
+    nb.cell("import threading\ndef make(lock):\n    def f(): return lock\n    return f\nf = make(threading.Lock())")
     assert "f (line 2) holds a lock" in nb.refusal("f()")
 
 

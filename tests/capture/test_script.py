@@ -51,9 +51,7 @@ def test_the_same_session_gives_the_same_script(nb):
     cell = "print(f(), z, a, model, h, k)"
     first, second = nb.capture(cell), nb.capture(cell)
     assert first.script == second.script
-    assert {p: c.digest() for p, c in first.finish().items()} == {
-        p: c.digest() for p, c in second.finish().items()
-    }
+    assert {p: c.digest() for p, c in first.finish().items()} == {p: c.digest() for p, c in second.finish().items()}
 
 
 def test_it_runs_by_hand(nb):
