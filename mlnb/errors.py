@@ -33,6 +33,7 @@ class RunFailed(MlnbError):
 
     @property
     def title(self) -> str:
+        """See :class:`MlnbError`."""
         return "run failed"
 
 
@@ -41,6 +42,7 @@ class Detached(MlnbError):
 
     @property
     def title(self) -> str:
+        """See :class:`MlnbError`."""
         return "detached"
 
 

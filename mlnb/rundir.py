@@ -106,9 +106,7 @@ def check_trusted(path: Path) -> None:
     if info.st_uid != os.getuid():
         raise NotTrusted(f"{path} belongs to user id {info.st_uid}, not to you ({os.getuid()}): it is not loaded.")
     if info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise NotTrusted(
-            f"{path} may be written by others (mode {stat.S_IMODE(info.st_mode):o}): it is not loaded."
-        )
+        raise NotTrusted(f"{path} may be written by others (mode {stat.S_IMODE(info.st_mode):o}): it is not loaded.")
 
 
 class Attempt:

@@ -85,8 +85,8 @@ class Task:
     inputs
         names that were captured as data, hence may come back changed.
     resources, environment, seed, parallel
-        what it needs. ``environment`` has ``image``, ``python``, ``torch``, ``env`` (names only, never values) and,
-        for a script that stands in a file, ``file``.
+        what it needs. ``environment`` has ``image``, ``python``, ``torch``, ``env`` (names only, never values)
+        and, for a script that stands in a file, ``file``.
     interactive
         whether the value of the script's last line is shown, as a notebook does.
     """

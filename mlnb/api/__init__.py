@@ -6,9 +6,9 @@ import difflib
 from collections.abc import Iterator
 from pathlib import Path
 
-from mlnb.errors import UsageError
 from mlnb.api.run import Run
 from mlnb.api.state import observe
+from mlnb.errors import UsageError
 from mlnb.rundir import RunDir
 from mlnb.targets.config import runs_root
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from mlnb.node.log import RESUMED
 from mlnb.api.follow import Columns, Frames
+from mlnb.node.log import RESUMED
 from mlnb.rundir import RunDir
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def frame(series: dict[str, Series]) -> pd.DataFrame:
 
     return pd.DataFrame(
         {
-            "name": pd.Categorical.from_codes(codes, names) if names else pd.Categorical([]),
+            "name": pd.Categorical.from_codes(codes, pd.Index(names)) if names else pd.Categorical([]),
             "step": column("step").astype(np.int64),
             "time": column("time"),
             "value": column("value"),

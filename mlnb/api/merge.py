@@ -1,8 +1,8 @@
 """What came back, put into the objects that were sent: as if the cell had changed them here.
 
-Objects that the cell changed in place are changed in place here, so that everything in the session that refers to
-them sees it; and what came back new but refers to one of them (a new optimizer of an old model, say) is made to refer
-to the live one.
+Objects that the cell changed in place are changed in place here, so that everything in the session that refers
+to them sees it; and what came back new but refers to one of them (a new optimizer of an old model, say) is made to
+refer to the live one.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def merge(live: Any, new: Any, twins: Twins) -> Any:
     """
     if id(new) in twins:
         return twins[id(new)][1]
-    if type(live) is not type(new) or isinstance(live, _ATOMS) and not isinstance(live, torch.Tensor):
+    if type(live) is not type(new) or (isinstance(live, _ATOMS) and not isinstance(live, torch.Tensor)):
         return new
     merged = _merge(live, new, twins)
     if merged is live:
@@ -42,7 +42,7 @@ def merge(live: Any, new: Any, twins: Twins) -> Any:
     return merged
 
 
-def _merge(live: Any, new: Any, twins: Twins) -> Any:  # noqa: C901 - one branch a kind of object
+def _merge(live: Any, new: Any, twins: Twins) -> Any:
     if isinstance(live, torch.Tensor):
         return _tensor(live, new)
     if isinstance(live, torch.nn.Module):
@@ -91,9 +91,7 @@ def _module(live: torch.nn.Module, new: torch.nn.Module, twins: Twins) -> torch.
         theirs = new.__dict__.pop(registry)
         _attributes(live.__dict__[registry], theirs, twins)
         new.__dict__[registry] = theirs
-    rest = {
-        key: value for key, value in new.__dict__.items() if key not in ("_parameters", "_buffers", "_modules")
-    }
+    rest = {key: value for key, value in new.__dict__.items() if key not in ("_parameters", "_buffers", "_modules")}
     mine = {key: live.__dict__[key] for key in live.__dict__ if key not in ("_parameters", "_buffers", "_modules")}
     for key in mine:
         del live.__dict__[key]
@@ -131,7 +129,7 @@ def rewire(value: Any, twins: Twins, seen: set[int] | None = None) -> Any:
     object
         ``value``, or its own twin, or (for a tuple) a new one.
     """
-    if not twins or isinstance(value, _ATOMS) and id(value) not in twins:
+    if not twins or (isinstance(value, _ATOMS) and id(value) not in twins):
         return value
     if id(value) in twins:
         return rewire(twins[id(value)][1], twins, seen) if twins[id(value)][1] is not value else value

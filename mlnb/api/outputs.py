@@ -68,9 +68,7 @@ def pull(run: Run, namespace: dict[str, Any] | None = None, *, in_place: bool = 
     stream_file = folder / "session.pickle"
     if not stream_file.exists():
         seen = run.observe()
-        raise MlnbError(
-            f"run {run.name} ({run.id}) is {seen.state} and has left no outputs. {seen.reason}".rstrip()
-        )
+        raise MlnbError(f"run {run.name} ({run.id}) is {seen.state} and has left no outputs. {seen.reason}".rstrip())
     for path in (run.directory.path, folder, stream_file):
         check_trusted(path)
     table = json.loads((folder / "session.json").read_text())
@@ -101,4 +99,5 @@ def _device() -> str:
 def _undefined(run: Run, name: str, missing: set[str]) -> str:
     weights = run.directory.outputs / f"{name}.safetensors"
     where = f" Its weights are in {weights}." if weights.exists() else ""
-    return f"{name} needs {', '.join(sorted(missing))}, not defined here: run the cell that defines it, then pull.{where}"
+    needed = ", ".join(sorted(missing))
+    return f"{name} needs {needed}, not defined here: run the cell that defines it, then pull.{where}"

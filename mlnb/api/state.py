@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mlnb.errors import MlnbError
 from mlnb.api.follow import Lines
+from mlnb.errors import MlnbError
 from mlnb.rundir import RunDir, read_json
 from mlnb.targets import Status, target
 
@@ -111,9 +111,9 @@ def _judge(run: RunDir, events: Events, status: Status) -> Observation:
         return Observation("running", "")
     if phase.state == "starting":
         return Observation("starting", "the ranks are being started")
-    if not run.handle.exists() and status.alive is None:
-        if time.time() - _submitted(run) > _PATIENCE:
-            return Observation("lost", "its submission was interrupted: it never reached its target")
+    silent = not run.handle.exists() and status.alive is None
+    if silent and time.time() - _submitted(run) > _PATIENCE:
+        return Observation("lost", "its submission was interrupted: it never reached its target")
     return Observation(status.state, status.reason)
 
 

@@ -14,9 +14,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mlnb.api.store import Bytes, Content, Store
 from mlnb.errors import UsageError
 from mlnb.rundir import RunDir, check_trusted, read_json, storage_errors, write_json
-from mlnb.api.store import Bytes, Content, Store
 from mlnb.targets import Offer, Target
 from mlnb.targets.bundle import bundle
 from mlnb.targets.config import runs_root

@@ -26,7 +26,7 @@ def parse_size(text: str) -> int:
 
 
 def parse_time(text: str) -> int:
-    """Seconds: ``90s``, ``30m``, ``2h``, ``1h30m``, ``1d``, ``02:30:00``, ``1-12:00:00``; a bare number is minutes.
+    """Seconds: ``90s``, ``30m``, ``1h30m``, ``1d``, ``02:30:00``, ``1-12:00:00``; a bare number is minutes.
 
     Raises
     ------

@@ -99,9 +99,7 @@ class Averager:
         if gradient is None:
             return self._zeros(index)
         if gradient.is_sparse:
-            raise RuntimeError(
-                "sparse gradients can't be averaged here: use DistributedDataParallel or sparse=False"
-            )
+            raise RuntimeError("sparse gradients can't be averaged here: use DistributedDataParallel or sparse=False")
         return gradient.reshape(-1)
 
     def _take(self, indices: list[int], flat: torch.Tensor) -> None:

@@ -46,9 +46,7 @@ def epochs(count: int, **state: Any) -> Iterator[int]:
     """
     for name, value in state.items():
         if not (hasattr(value, "state_dict") and hasattr(value, "load_state_dict")):
-            raise TypeError(
-                f"mlnb.epochs({name}=…): a {type(value).__name__} has no state_dict and load_state_dict"
-            )
+            raise TypeError(f"mlnb.epochs({name}=…): a {type(value).__name__} has no state_dict and load_state_dict")
     folder = os.environ.get("MLNB_CHECKPOINTS")
     if folder is None:
         yield from range(count)
@@ -92,7 +90,7 @@ def _resume(folder: Path, state: dict[str, Any]) -> int:
     if saved["numpy"] is not None:
         import numpy as np
 
-        np.random.set_state(saved["numpy"])  # noqa: NPY002 - the generator that the script's own code uses
+        np.random.set_state(saved["numpy"])
     torch.set_rng_state(saved["torch"])
     if saved["cuda"] is not None and torch.cuda.is_available():
         torch.cuda.set_rng_state_all(saved["cuda"])

@@ -69,7 +69,7 @@ class Inputs:
     def _if_equal(self, path: Path, now: torch.Tensor) -> str | None:
         if path.stat().st_size != now.nbytes:
             return None
-        before = objects.as_bytes(torch.UntypedStorage.from_file(str(path), False, now.nbytes))
+        before = objects.as_bytes(objects.mapped_storage(path, now.nbytes))
         return str(path.relative_to(self.run.path)) if torch.equal(before, now.cpu()) else None
 
 
@@ -98,7 +98,7 @@ current: Inputs | None = None
 
 def begin(run: RunDir, device: str = "cpu") -> Inputs:
     """Make ``run`` the one whose data this process reads; ``device`` takes what was on a GPU in the session."""
-    global current  # noqa: PLW0603 - one a process, by nature
+    global current
     current = Inputs(run, device)
     return current
 

@@ -6,6 +6,7 @@ torchrun runs unmodified.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -97,9 +98,7 @@ def fork_rank(
         finally:
             os._exit(1)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
-    try:
+    with contextlib.suppress(OSError):  # it has done so itself, or is gone already
         os.setpgid(pid, pid)
-    except OSError:  # it has done so itself, or is gone already
-        pass
     guard.add(pid)
     return pid

@@ -336,7 +336,14 @@ def load(
 
 def as_bytes(storage: UntypedStorage) -> torch.Tensor:
     """``storage`` as a uint8 tensor of shape (nbytes,) that shares its memory."""
-    return torch.empty(0, dtype=torch.uint8, device=storage.device).set_(storage)  # type: ignore[call-overload]
+    return torch.empty(0, dtype=torch.uint8, device=storage.device).set_(storage)
+
+
+def mapped_storage(path: Path, nbytes: int) -> UntypedStorage:
+    """The first ``nbytes`` of a file as a storage; writing to it changes no file."""
+    storage = UntypedStorage.from_file(os.fspath(path), False, nbytes)
+    assert isinstance(storage, UntypedStorage)
+    return storage
 
 
 class Files:
@@ -359,7 +366,7 @@ class Files:
             return self._blobs[location[1]]
         if self._run is None:
             raise ValueError(f"no run directory for {location}")
-        return self._run / location[1]
+        return self._run / str(location[1])
 
     def storage(self, location: Location, nbytes: int) -> UntypedStorage:
         """See :class:`Source`."""
@@ -369,7 +376,7 @@ class Files:
             return torch.frombuffer(bytearray(location[1]), dtype=torch.uint8).untyped_storage()
         path = self.path(location)
         if location[0] != "span":
-            return UntypedStorage.from_file(os.fspath(path), False, nbytes)
+            return mapped_storage(path, nbytes)
         return torch.frombuffer(_map(path), dtype=torch.uint8, count=nbytes, offset=location[2]).untyped_storage()
 
     def buffer(self, location: Location) -> Any:

@@ -1,8 +1,8 @@
 """What comes back: weights as safetensors, everything else as an object stream beside them.
 
-``RUN/outputs`` holds ``NAME.safetensors`` for every module (and large tensor) that comes back, with the run's id and
-the task's digest in its metadata, and ``session.pickle`` with the objects themselves, whose storages are spans of
-those files. It is written beside and renamed, so it is there whole or not at all.
+``RUN/outputs`` holds ``NAME.safetensors`` for every module (and large tensor) that comes back, with the run's id
+and the task's digest in its metadata, and ``session.pickle`` with the objects themselves, whose storages are spans
+of those files. It is written beside and renamed, so it is there whole or not at all.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ class _Outputs:
                 place = ("span", f"{self._name}/{file}", offsets[key], tensor.nbytes)
                 self._planned.setdefault(storage._cdata, place)
 
-    def storage(self, storage: torch.UntypedStorage, label: str | None) -> objects.Location:
+    def storage(self, storage: torch.UntypedStorage, label: str | None) -> objects.Location:  # noqa: ARG002 - the protocol's
+        """See :class:`objects.Sink`."""
         planned = self._planned.get(storage._cdata)
         if planned is not None:
             return planned
@@ -52,6 +53,7 @@ class _Outputs:
         return self.buffer(objects.view_of(objects.as_bytes(storage)), inline=True)
 
     def buffer(self, view: memoryview, *, inline: bool = False) -> objects.Location:
+        """See :class:`objects.Sink`; ``inline`` keeps small ones in the stream."""
         if inline and view.nbytes <= objects.INLINE:
             return ("bytes", bytes(view))
         same = self._inputs.unchanged_buffer(view)
@@ -121,9 +123,7 @@ def weights(value: Any) -> dict[str, torch.Tensor]:
     """The tensors of ``value`` that get a safetensors file: a module's state, or a large lone tensor."""
     if isinstance(value, torch.nn.Module):
         state = value.state_dict()
-        return {
-            key: tensor for key, tensor in state.items() if isinstance(tensor, torch.Tensor) and _dense(tensor)
-        }
+        return {key: tensor for key, tensor in state.items() if isinstance(tensor, torch.Tensor) and _dense(tensor)}
     if isinstance(value, torch.Tensor) and _dense(value) and value.nbytes > objects.INLINE:
         return {"tensor": value}
     return {}
@@ -170,11 +170,13 @@ def _shippable(values: dict[str, Any], namespace: dict[str, Any]) -> tuple[dict[
 class Nowhere:
     """A sink that takes nothing: to see whether, and as what, an object pickles apart from its bulk."""
 
-    def storage(self, storage: torch.UntypedStorage, label: str | None) -> objects.Location:
+    def storage(self, storage: torch.UntypedStorage, label: str | None) -> objects.Location:  # noqa: ARG002 - the protocol's
+        """See :class:`objects.Sink`."""
         small = storage.nbytes() <= objects.INLINE
         return ("bytes", bytes(objects.view_of(objects.as_bytes(storage)))) if small else ("same",)
 
-    def buffer(self, view: memoryview) -> objects.Location:
+    def buffer(self, view: memoryview) -> objects.Location:  # noqa: ARG002 - the protocol's
+        """See :class:`objects.Sink`."""
         return ("same",)
 
 
@@ -207,9 +209,7 @@ def fingerprints(
         if name not in namespace:
             continue
         try:
-            stream = objects.dump(
-                namespace[name], sink, objects.Labels(), prefix="", reference=_reference(namespace)
-            )
+            stream = objects.dump(namespace[name], sink, objects.Labels(), prefix="", reference=_reference(namespace))
         except Exception:  # noqa: BLE001, S112 - pickling runs the objects' own code
             continue
         found[name] = (hashlib.sha256(stream.data).digest(), stream.buffers)

@@ -131,9 +131,7 @@ class DataParallel:
     def _begin(self) -> None:
         """Join the ranks, once, and give what is new rank 0's values."""
         if not dist.is_initialized():
-            dist.init_process_group(
-                "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=_TIMEOUT
-            )
+            dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=_TIMEOUT)
         fresh: list[torch.Tensor] = [*self._fresh]
         self._fresh.clear()
         if not self._begun:
@@ -149,9 +147,7 @@ class DataParallel:
         original = torch.Tensor.backward
 
         @functools.wraps(original)
-        def backward(
-            tensor: torch.Tensor, gradient: torch.Tensor | None = None, *args: Any, **kwargs: Any
-        ) -> None:
+        def backward(tensor: torch.Tensor, gradient: torch.Tensor | None = None, *args: Any, **kwargs: Any) -> None:
             if self._watch.weight != 1.0:
                 gradient = torch.ones_like(tensor) if gradient is None else gradient
                 gradient = gradient * self._watch.weight
@@ -256,9 +252,7 @@ class DataParallel:
             random.getstate(),
             numpy.random.get_state() if numpy else None,
             own.get_state() if own is not None else None,
-            loader.sampler.generator.get_state()
-            if getattr(loader.sampler, "generator", None) is not None
-            else None,
+            loader.sampler.generator.get_state() if getattr(loader.sampler, "generator", None) is not None else None,
         ]
         box = [pickle.dumps(state) if self._rank == 0 else None]
         dist.broadcast_object_list(box, 0)

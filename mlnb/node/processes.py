@@ -36,9 +36,8 @@ def identity(pid: int) -> str | None:
 
 
 def _ps_identity(pid: int) -> str | None:
-    done = subprocess.run(
-        ["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
-    )
+    command = ["ps", "-o", "stat=,lstart=", "-p", str(pid)]  # from PATH: systems keep it in different places
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     state, _, started = done.stdout.strip().partition(" ")
     return None if done.returncode or state.startswith("Z") else started.strip()
 

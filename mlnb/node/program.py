@@ -105,9 +105,8 @@ class NodeProgram:
     def _heed(self, number: int) -> None:
         if number == signal.SIGUSR1:
             self._warn("it was warned (SIGUSR1) that the end is near")
-        elif number == signal.SIGTERM:
-            if not self._cancelled():
-                self._end("failed", "told to end (SIGTERM) by the system, not through mlnb")
+        elif number == signal.SIGTERM and not self._cancelled():
+            self._end("failed", "told to end (SIGTERM) by the system, not through mlnb")
 
     def _cancelled(self) -> bool:
         """End if someone has cancelled the run; whether someone has."""

@@ -1,8 +1,8 @@
 """One rank: a forked process that runs ``script.py`` as ``__main__`` and says itself how that ended."""
 
 from __future__ import annotations
-
 import __future__
+
 import ast
 import atexit
 import os
@@ -65,7 +65,7 @@ def run(run_dir: RunDir, run_id: str, task: Task, place: Place) -> int:
     try:
         write_json(attempt.exit(place.rank), account)
     except Exception as error:  # noqa: BLE001 - the disk is full, most likely
-        print(f"mlnb: {error}", file=sys.stderr)  # noqa: T201
+        print(f"mlnb: {error}", file=sys.stderr)
         code = NO_SPACE
     for stream in (sys.stdout, sys.stderr):
         try:
@@ -112,7 +112,7 @@ def _train(run_dir: RunDir, run_id: str, task: Task, place: Place) -> tuple[dict
 
 def _failed(error: BaseException, run_dir: RunDir, task: Task) -> dict[str, Any]:
     report = describe(error, str(run_dir.script), task.segments)
-    print(report["text"], end="", file=sys.stderr)  # noqa: T201 - where a traceback belongs
+    print(report["text"], end="", file=sys.stderr)
     return {"state": "failed", "error": report}
 
 
@@ -242,9 +242,9 @@ def enter(run_dir: RunDir, attempt: int, rank: int) -> None:
         os.dup2(fd, number)
         os.close(fd)
     os.close(null)
-    sys.stdin = open(0, closefd=False)  # noqa: PTH123, SIM115 - the process's own streams
-    sys.stdout = open(1, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)  # noqa: PTH123, SIM115
-    sys.stderr = open(2, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)  # noqa: PTH123, SIM115
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115 - the process's own streams
+    sys.stdout = open(1, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115
 
 
 def die(run_dir: RunDir, run_id: str, task: Task, place: Place) -> None:

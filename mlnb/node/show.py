@@ -15,14 +15,14 @@ _count = 0
 
 def begin(figures: Path | None) -> None:
     """Keep what is shown under ``figures``; ``None`` shows nothing."""
-    global folder  # noqa: PLW0603 - one a process, by nature
+    global folder
     folder = figures
     os.environ["MPLBACKEND"] = "module://mlnb.node.figures"
 
 
 def picture(png: bytes) -> None:
     """Keep a PNG."""
-    global _count  # noqa: PLW0603 - one a process, by nature
+    global _count
     if folder is None:
         return
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -40,7 +40,7 @@ def display(*values: Any, **_: Any) -> None:
         elif callable(getattr(value, "_repr_png_", None)) and (png := value._repr_png_()):
             picture(png)
         else:
-            print(repr(value))  # noqa: T201 - the script's own output
+            print(repr(value))
 
 
 def figure(value: Any) -> None:

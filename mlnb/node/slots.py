@@ -1,7 +1,7 @@
 """Cores and GPUs of this machine, handed out first come, first served, to one user's runs.
 
-One small JSON file under a lock. Every entry names the process that holds or awaits it, so what dead processes held
-is free again without anyone's tidying up.
+One small JSON file under a lock. Every entry names the process that holds or awaits it, so what dead processes
+held is free again without anyone's tidying up.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ def honour() -> NoReturn:
 
 def expect_checkpoint(at: float) -> None:
     """Say when (``time.monotonic``) the next checkpoint is expected; 0 if none is."""
-    global _epoch_ends  # noqa: PLW0603 - signals are a process's own
+    global _epoch_ends
     _epoch_ends = at
 
 
@@ -53,7 +53,7 @@ def _handle(number: int, _: FrameType | None) -> None:
 
     SIGTERM ends the script at once, unless that checkpoint is so near that it fits in half the grace.
     """
-    global _asked  # noqa: PLW0603 - signals are a process's own
+    global _asked
     _asked = True
     grace = float(os.environ.get("MLNB_GRACE", "0"))
     if number == signal.SIGTERM and not 0 <= _epoch_ends - monotonic() <= grace / 2:

@@ -64,11 +64,7 @@ def _rewrite(
         elif not _is_ours(frame.filename):
             kept.append(frame)
     report.stack[:] = kept
-    if (
-        isinstance(report.exc_type, type)
-        and issubclass(report.exc_type, SyntaxError)
-        and report.filename == script
-    ):
+    if isinstance(report.exc_type, type) and issubclass(report.exc_type, SyntaxError) and report.filename == script:
         place = where(segments, int(report.lineno or 0))
         if place is not None:
             report.filename, report.lineno = place[0], str(place[1])

@@ -52,7 +52,8 @@ def failure(first: Ended, peak_memory: int, oom_kills: int) -> dict[str, Any]:
         number = signal.Signals(os.WTERMSIG(first.status))
         reason = f"{who} was killed by {number.name}"
         if number == signal.SIGKILL and oom_kills:
-            reason += f": this machine ran out of memory (the run held {size(peak_memory)} at most, of {machine_memory()})"
+            held = f"the run held {size(peak_memory)} at most, of {machine_memory()}"
+            reason += f": this machine ran out of memory ({held})"
         elif number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE):
             reason += ": native code crashed; the end of its stderr may say where"
         return {"reason": reason, "exit_code": first.code, "error": None}
@@ -83,5 +84,5 @@ def oom_kills() -> int:
 
 
 def machine_memory() -> str:
-    """This machine's memory in words."""
+    """The machine's memory in words."""
     return size(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))

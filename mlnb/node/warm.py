@@ -1,7 +1,7 @@
 """The warm parent: a process with torch imported that forks node programs, so that a run starts in milliseconds.
 
-It has imported torch and done nothing else: no operation run, no CUDA, no threads, no session state, so that what it
-forks is as fresh as a new interpreter. It lives on when the kernel dies and ends by itself when unused.
+It has imported torch and done nothing else: no operation run, no CUDA, no threads, no session state, so that what
+it forks is as fresh as a new interpreter. It lives on when the kernel dies and ends by itself when unused.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ _PRELOADED = (
 def serve(path: Path, idle: float = IDLE) -> int:
     """Take requests on the Unix socket ``path`` until nobody has needed it for ``idle`` seconds.
 
-    A request is one JSON line: ``run`` (directory), ``attempt``, ``env`` (the whole environment of the run, which is
-    written nowhere). The answer is one JSON line: ``pid`` and ``identity`` of the node program.
+    A request is one JSON line: ``run`` (directory), ``attempt``, ``env`` (the whole environment of the run, which
+    is written nowhere). The answer is one JSON line: ``pid`` and ``identity`` of the node program.
     """
     listener = _listen(path)
     if listener is None:

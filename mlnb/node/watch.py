@@ -1,7 +1,7 @@
 """Sees the training without a change to its code: losses at ``backward()``, steps at ``optimizer.step()``.
 
-Nothing here waits for a GPU: a loss on the CPU is read at once (that is cheaper than keeping it), one on a device is
-kept as a detached tensor and read by the metrics' thread.
+Nothing here waits for a GPU: a loss on the CPU is read at once (that is cheaper than keeping it), one on a device
+is kept as a detached tensor and read by the metrics' thread.
 """
 
 from __future__ import annotations
@@ -91,8 +91,9 @@ class Watch:
         if not torch.distributed.is_initialized():
             ranks = self.lonely_ranks
             raise RuntimeError(
-                f"{ranks} ranks would train {ranks} independent copies. Use torch.nn.parallel.DistributedDataParallel "
-                "(the environment is torchrun's), or say --parallel none if copies are what you want."
+                f"{ranks} ranks would train {ranks} independent copies. "
+                "Use torch.nn.parallel.DistributedDataParallel (the environment is torchrun's), "
+                "or say --parallel none if copies are what you want."
             )
         self.lonely_ranks = 1
 
@@ -114,7 +115,7 @@ class Watch:
         following, iterate = _BaseDataLoaderIter.__next__, DataLoader.__iter__
 
         def counted(iterator: Any) -> Any:
-            batch = following(iterator)  # type: ignore[call-arg]
+            batch = following(iterator)
             if torch.is_grad_enabled():
                 self.samples += getattr(iterator, _BATCH_SIZE, 0)
             return batch

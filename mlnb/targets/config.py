@@ -36,7 +36,7 @@ def section() -> Mapping[str, Any]:
 
 
 def runs_root() -> Path:
-    """The folder of all run directories: ``MLNB_RUNS``, else the configured one, else the platform's data folder."""
+    """The folder of all run directories: ``MLNB_RUNS``, else the configured one, else a folder for data."""
     chosen = os.environ.get("MLNB_RUNS") or section().get("runs")
     if chosen:
         return Path(str(chosen).format(user=getpass.getuser())).expanduser().absolute()
@@ -47,7 +47,7 @@ def runs_root() -> Path:
 
 
 def runtime_dir() -> Path:
-    """This user's folder for sockets and locks on this machine, mode 0700, made if missing.
+    """The user's folder for sockets and locks on this machine, mode 0700, made if missing.
 
     Raises
     ------
@@ -61,7 +61,5 @@ def runtime_dir() -> Path:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     info = folder.stat(follow_symlinks=False)
     if info.st_uid != os.getuid() or info.st_mode & 0o077:
-        raise UsageError(
-            f"{folder} is not private to you (mode 0700 is wanted): set MLNB_RUNTIME to a folder that is."
-        )
+        raise UsageError(f"{folder} is not private to you (mode 0700 is wanted): set MLNB_RUNTIME to a folder that is.")
     return folder

@@ -152,7 +152,7 @@ class Local:
     def cancel(self, run: RunDir) -> bool:
         """See :class:`mlnb.targets.base.Target`. TERM, grace for a checkpoint, KILL; verified."""
         process = self._process(run)
-        if process is None or not self._is_node(run, process):  # its submission, or the warm parent's import of torch
+        if process is None or not self._is_node(run, process):  # being submitted, or torch being imported
             process = self._await_node(run, process)
         if process is None or not processes.send(*process, signal.SIGTERM):
             return process is not None or not self._starting(run)
@@ -171,7 +171,7 @@ class Local:
         )
 
     def _await_node(self, run: RunDir, starter: tuple[int, str] | None) -> tuple[int, str] | None:
-        """Wait for the node program, which can be told to end, while ``starter`` lives that is going to start it."""
+        """Wait for the node program, which can be told to end, while ``starter`` lives, who is to start it."""
         end = time.monotonic() + (_PATIENCE if starter is None else _IMPORT)
         while time.monotonic() < end:
             gone = starter is not None and not processes.alive(*starter)
@@ -199,7 +199,7 @@ def cores() -> int:
 
 @functools.lru_cache(maxsize=1)
 def gpus() -> tuple[str, ...]:
-    """This machine's GPUs as CUDA_VISIBLE_DEVICES names them; asks NVML, so that CUDA stays untouched."""
+    """The machine's GPUs as CUDA_VISIBLE_DEVICES names them; asks NVML, so that CUDA stays untouched."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return tuple(part.strip() for part in visible.split(",") if part.strip() not in ("", "-1"))

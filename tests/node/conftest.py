@@ -51,9 +51,7 @@ def send() -> Iterator[Send]:
     ) -> Run:
         main = more.pop("main", {})
         sink, labels = Sent(), objects.Labels()
-        stream = objects.dump(
-            values, sink, labels, prefix="0:", reference=lambda obj: objects.main_name(obj, [main])
-        )
+        stream = objects.dump(values, sink, labels, prefix="0:", reference=lambda obj: objects.main_name(obj, [main]))
         names = ", ".join(values)
         head = f"from mlnb.node.inputs import session_data\n{definitions}\n({names},) = session_data(0)\n"
         start = head.count("\n") + 1

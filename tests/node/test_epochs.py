@@ -71,16 +71,12 @@ def test_a_checkpoint_is_made_at_the_end_of_each_epoch_and_the_newest_two_stay(s
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["told", "killed"])
-def test_a_resumed_run_is_as_one_that_was_never_interrupted(
-    start, go: Path, tmp_path: Path, number: signal.Signals
-):
+def test_a_resumed_run_is_as_one_that_was_never_interrupted(start, go: Path, tmp_path: Path, number: signal.Signals):
     (tmp_path / "never").touch()
     whole = start(_TRAIN, env={"GO": str(tmp_path / "never")})
     run = start(_TRAIN, env={"GO": str(go)})
     in_the_middle(run)
-    started = next(
-        event for event in read_lines(run.directory.attempt(1).events(0)) if event["event"] == "started"
-    )
+    started = next(event for event in read_lines(run.directory.attempt(1).events(0)) if event["event"] == "started")
     assert processes.send(started["pid"], started["identity"], number)
     run.wait(60)
     assert run.state == ("failed" if number == signal.SIGTERM else "lost")
@@ -129,9 +125,7 @@ def test_a_warned_run_ends_behind_its_next_checkpoint(start, go: Path):
     in_the_middle(run)
     phase = run.phase
     assert phase.state == "running"
-    started = next(
-        event for event in read_lines(run.directory.attempt(1).events(0)) if event["event"] == "started"
-    )
+    started = next(event for event in read_lines(run.directory.attempt(1).events(0)) if event["event"] == "started")
     assert processes.send(started["pid"], started["identity"], signal.SIGUSR1)
     until(lambda: any(event["event"] == "warned" for event in read_lines(run.directory.attempt(1).events(0))))
     go.touch()

@@ -109,9 +109,7 @@ def test_outputs_of_other_ranks_are_not_mixed_in(start):
 def test_a_cell_sees_the_sessions_values(send):
     tensor, array = torch.arange(float(big)), np.arange(big)
     run = succeeded(
-        send(
-            "total = float(x.sum()) + int(y.sum()) + z['a']", {"x": tensor, "y": array, "z": {"a": 5}}, ("total",)
-        )
+        send("total = float(x.sum()) + int(y.sum()) + z['a']", {"x": tensor, "y": array, "z": {"a": 5}}, ("total",))
     )
     assert run.pull(bind=False)["total"] == float(tensor.sum()) + int(array.sum()) + 5
 
@@ -195,7 +193,8 @@ def test_a_generator_goes_on_here_where_it_stopped_there(send):
 
 
 def test_what_the_cell_defines_is_found_by_what_comes_back(send):
-    net = "class Net(torch.nn.Module):\n    def __init__(self):\n        super().__init__()\n        self.f = torch.nn.Linear(2, 1)\n"
+    init = "    def __init__(self):\n        super().__init__()\n        self.f = torch.nn.Linear(2, 1)\n"
+    net = f"class Net(torch.nn.Module):\n{init}"
     run = succeeded(send(f"import torch\n{net}net = Net()", {"x": 1}, ("net", "Net")))
     namespace: dict = {"__name__": "__main__", "torch": torch}
     deliver(run, namespace)

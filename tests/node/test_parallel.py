@@ -176,9 +176,9 @@ def test_ranks_without_an_optimizer_are_refused_not_trained_apart(start: Start) 
 
 def test_ranks_told_to_be_apart_are(start: Start) -> None:
     loop = LOOPS["momentum, shuffled, uneven tail"].replace("range(2)", "range(1)")
-    run = start(
-        (HEAD + loop + "print(sum(1 for _ in loader()))").replace("BATCH", "4"), ranks=2, parallel="none"
-    ).wait(90)
+    run = start((HEAD + loop + "print(sum(1 for _ in loader()))").replace("BATCH", "4"), ranks=2, parallel="none").wait(
+        90
+    )
     assert run.state == "succeeded", run.result
     assert run.logs(1, "out") == "10\n"
 

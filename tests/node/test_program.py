@@ -366,11 +366,13 @@ def test_the_same_seed_gives_the_same_weights_bit_for_bit_and_another_others(sta
     assert weights[0] == weights[1] != weights[2]
 
 
-def test_ranks_have_different_seeds(start):
-    run = start(
-        "import random, torch\nprint(random.random(), torch.rand(1).item())", ranks=2, cpus=1, seed=3
-    ).wait(60)
-    assert run.logs(0, "out") != run.logs(1, "out")
+@pytest.mark.parametrize(("parallel", "same"), [("none", False), ("auto", True)])
+def test_ranks_have_the_same_seed_where_they_train_together_and_others_where_not(start, parallel: str, same: bool):
+    script = "import random, numpy, torch\nprint(random.random(), numpy.random.rand(), torch.rand(1).item())"
+    run = start(script, ranks=2, cpus=1, seed=3, parallel=parallel).wait(60)
+    one, other = (run.logs(rank, "out").split() for rank in range(2))
+    assert len(one) == 3
+    assert [a == b for a, b in zip(one, other, strict=True)] == [same] * 3
 
 
 def test_figures_come_back_as_pictures(start):
@@ -403,9 +405,7 @@ def test_a_cell_that_trained_nothing_says_so(start):
 
 
 def test_future_imports_hold_for_the_whole_script(start):
-    run = start("from __future__ import annotations\ndef f(x: NotDefined): pass\nprint(f.__annotations__)").wait(
-        60
-    )
+    run = start("from __future__ import annotations\ndef f(x: NotDefined): pass\nprint(f.__annotations__)").wait(60)
     assert run.state == "succeeded", run.logs()
     assert run.logs(0, "out") == "{'x': 'NotDefined'}\n"
 

@@ -84,9 +84,7 @@ def test_without_an_optimizer_every_backward_is_a_step(seen: Watch, metrics: Met
 
 
 @pytest.mark.parametrize(("pattern", "steps"), [("DG", 1), ("DDG", 2), ("DGG", 2), ("DDDDDG", 5)])
-def test_of_two_optimizers_that_take_turns_the_busiest_counts(
-    seen: Watch, metrics: Metrics, pattern: str, steps: int
-):
+def test_of_two_optimizers_that_take_turns_the_busiest_counts(seen: Watch, metrics: Metrics, pattern: str, steps: int):
     both = {name: torch.optim.SGD([parameter()], lr=0.1) for name in "DG"}
     for _ in range(10):
         for name in pattern:
@@ -185,9 +183,7 @@ def test_an_error_in_backward_is_the_scripts_own(seen: Watch, metrics: Metrics):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_samples_a_second_of_a_loader(
-    seen: Watch, metrics: Metrics, monkeypatch: pytest.MonkeyPatch, workers: int
-):
+def test_samples_a_second_of_a_loader(seen: Watch, metrics: Metrics, monkeypatch: pytest.MonkeyPatch, workers: int):
     now = [100.0]
     monkeypatch.setattr(watch, "time", lambda: now[0])
     optimizer = torch.optim.SGD([parameter()], lr=0.1)
