@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,22 +18,36 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[np.float64]
 
+RESERVED = "mlnb."
+"""How names begin that are ours, not the script's."""
+
 
 @dataclass(frozen=True)
 class Series:
-    """One metric: arrays of shape (n,), by step and in the order they were logged."""
+    """One metric: arrays of shape (n,), by step and in the order they were logged.
+
+    Attributes
+    ----------
+    generation
+        differs between two reads if points of the first may have changed or gone.
+    stable
+        the first so many points are the same in all later reads of this generation; those behind may change, since
+        not every rank has reported them yet.
+    """
 
     time: Array
     step: Array
     value: Array
     attempt: npt.NDArray[np.int16]
+    generation: int = 0
+    stable: int = 0
 
     def __len__(self) -> int:
         return len(self.value)
 
 
 class History:
-    """The metrics of one run; each call of :meth:`read` reads only what is new.
+    """The metrics of one run; each call of :meth:`read` reads only what is new, and costs only what is new.
 
     Parameters
     ----------
@@ -43,34 +58,192 @@ class History:
     def __init__(self, run: RunDir) -> None:
         self._run = run
         self._files: dict[tuple[int, int], Frames] = {}
-        self._columns: dict[tuple[int, int], Columns] = {}
+        self._ranks: dict[tuple[int, int], dict[str, Grown]] = {}
+        self._joined: dict[str, Joined] = {}
+        self._series: dict[str, Series] = {}
+        self._newest = 0
+        self._generation = 0
+        self._lock = threading.Lock()
 
     def read(self) -> dict[str, Series]:
         """Every metric by name."""
+        return {name: one for name, one in self.all().items() if not name.startswith(RESERVED)}
+
+    def all(self) -> dict[str, Series]:
+        """Every metric by name, and what the ranks tell the reader under names of our own."""
+        with self._lock:
+            new = self._new()
+            if new:
+                self._take(new)
+            return {name: one for name, one in self._series.items() if name != RESUMED}
+
+    def _new(self) -> dict[tuple[int, int], Columns]:
+        """What the ranks have written since the last call, by attempt and rank."""
+        found = {}
         for attempt in self._run.attempts():
             for rank in attempt.ranks():
                 key = (attempt.number, rank)
-                follow = self._files.setdefault(key, Frames(attempt.metrics(rank)))
-                columns = self._columns.setdefault(key, {})
-                for name, new in follow.new().items():
-                    columns[name] = _extend(columns.get(name), new)
-        attempts = sorted({attempt for attempt, _ in self._columns})
-        by_attempt = [(a, self._merged(a)) for a in attempts]
-        names = dict.fromkeys(name for _, columns in by_attempt for name in columns if name != RESUMED)
-        return {name: _joined(name, by_attempt) for name in names}
+                columns = self._files.setdefault(key, Frames(attempt.metrics(rank))).new()
+                if columns:
+                    found[key] = columns
+        return found
+
+    def _take(self, new: dict[tuple[int, int], Columns]) -> None:
+        for key, columns in new.items():
+            kept = self._ranks.setdefault(key, {})
+            for name, one in columns.items():
+                kept.setdefault(name, Grown()).append(one)
+        newest = max(attempt for attempt, _ in self._ranks)
+        goes_on = newest == self._newest and all(
+            attempt == newest and RESUMED not in columns for (attempt, _), columns in new.items()
+        )
+        if not goes_on:
+            self._newest = newest
+            self._generation += 1
+            self._joined = self._before(newest)
+            self._series = {}
+        ranks = [self._ranks[key] for key in sorted(self._ranks) if key[0] == newest]
+        fresh = {name for columns in new.values() for name in columns}
+        for name in dict.fromkeys([*self._joined, *(name for columns in ranks for name in columns)]):
+            if not goes_on or name in fresh:
+                joined = self._joined.setdefault(name, Joined())
+                joined.bring([columns[name] for columns in ranks if name in columns], newest)
+                self._series[name] = joined.series(self._generation)
+
+    def _before(self, newest: int) -> dict[str, Joined]:
+        """The attempts before the newest, each cut back to the step at which the next one went on."""
+        attempts = sorted({attempt for attempt, _ in self._ranks})
+        by_attempt = [(a, self._merged(a) if a != newest else self._first(a)) for a in attempts]
+        names = dict.fromkeys(name for _, columns in by_attempt for name in columns)
+        return {name: joined for name in names if len(joined := _joined(name, by_attempt, newest))}
 
     def _merged(self, attempt: int) -> Columns:
         """One attempt's metrics over all ranks."""
-        ranks = [self._columns[key] for key in sorted(self._columns) if key[0] == attempt]
+        ranks = [self._ranks[key] for key in sorted(self._ranks) if key[0] == attempt]
         names = dict.fromkeys(name for columns in ranks for name in columns)
-        return {name: _mean([columns[name] for columns in ranks if name in columns]) for name in names}
+        return {name: _mean([columns[name].columns() for columns in ranks if name in columns]) for name in names}
+
+    def _first(self, attempt: int) -> Columns:
+        """One attempt's metrics by the first rank that has them."""
+        ranks = [self._ranks[key] for key in sorted(self._ranks, reverse=True) if key[0] == attempt]
+        return {name: one.columns() for columns in ranks for name, one in columns.items()}
 
 
-def _extend(old: tuple[Array, Array, Array] | None, new: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-    if old is None:
-        return new
-    joined = tuple(np.concatenate(pair) for pair in zip(old, new, strict=True))
-    return joined[0], joined[1], joined[2]
+class Grown:
+    """Three columns, times, steps and values, to which appending costs amortised constant time."""
+
+    def __init__(self) -> None:
+        self._data = np.empty((3, 256))
+        self._size = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def append(self, columns: tuple[Array, Array, Array]) -> None:
+        """Add rows at the end."""
+        end = self._size + len(columns[0])
+        if end > self._data.shape[1]:
+            larger = np.empty((3, max(end, 2 * self._data.shape[1])))
+            larger[:, : self._size] = self._data[:, : self._size]
+            self._data = larger
+        self._data[:, self._size : end] = columns
+        self._size = end
+
+    def cut(self, size: int) -> None:
+        """Keep the first ``size`` rows. Views that were given out keep what they show until rows are added."""
+        self._size = size
+
+    def columns(self, start: int = 0) -> tuple[Array, Array, Array]:
+        """The rows from ``start`` on, not copied."""
+        times, steps, values = self._data[:, start : self._size]
+        return times, steps, values
+
+
+class Joined:
+    """One metric over attempts and ranks: rows that all ranks have reported stay, those behind are made anew."""
+
+    def __init__(self) -> None:
+        self._rows = Grown()
+        self._attempt = np.empty(256, dtype=np.int16)
+        self._base = 0  # rows of the attempts before the newest
+        self._settled = 0  # rows of the newest one that all its ranks have reported
+        self._ranks = 0
+        self._restarts = 0
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def put(self, columns: tuple[Array, Array, Array], attempt: int) -> None:
+        """Add rows of one attempt."""
+        start = len(self._rows)
+        self._rows.append(columns)
+        if len(self._rows) > len(self._attempt):
+            larger = np.empty(2 * len(self._rows), dtype=np.int16)
+            larger[:start] = self._attempt[:start]
+            self._attempt = larger
+        self._attempt[start : len(self._rows)] = attempt
+
+    def end_base(self) -> None:
+        """Say that all rows so far are of attempts before the newest."""
+        self._base = len(self._rows)
+
+    def bring(self, ranks: list[Grown], attempt: int) -> None:
+        """Bring up to date what the newest attempt's ranks have reported, each of them all of it."""
+        if len(ranks) != self._ranks:  # a rank more: what was settled without it is not
+            self._restarts += bool(self._ranks)
+            self._ranks, self._settled = len(ranks), 0
+        self._rows.cut(self._base + self._settled)
+        if len(ranks) == 1:
+            self.put(ranks[0].columns(self._settled), attempt)
+            self._settled = len(ranks[0])
+            return
+        if not ranks:
+            return
+        new = [rank.columns(self._settled) for rank in ranks]
+        count = min(len(one[0]) for one in new)
+        if _aligned(new, count, self._last()):
+            times, values = (np.stack([one[i][:count] for one in new]) for i in (0, 2))
+            self.put((times.min(0, initial=np.inf), new[0][1][:count], values.mean(0)), attempt)
+            self._settled += count
+            new = [rest for one in new if len((rest := _from(one, count))[0])]
+        elif self._settled:
+            self._restarts += 1
+            self._settled = 0
+            self._rows.cut(self._base)
+            new = [rank.columns() for rank in ranks]
+        if new:
+            self.put(_mean(new), attempt)
+
+    def _last(self) -> float:
+        """The newest settled step."""
+        return float(self._rows.columns()[1][-1]) if self._settled else -np.inf
+
+    def series(self, generation: int) -> Series:
+        """What there is, not copied."""
+        size = len(self._rows)
+        # one number for both kinds of change: attempts come and ranks join far less than 1000 times
+        return Series(
+            *self._rows.columns(),
+            self._attempt[:size],
+            generation * 1000 + self._restarts,
+            self._base + self._settled,
+        )
+
+
+def _from(columns: tuple[Array, Array, Array], start: int) -> tuple[Array, Array, Array]:
+    return columns[0][start:], columns[1][start:], columns[2][start:]
+
+
+def _aligned(ranks: list[tuple[Array, Array, Array]], count: int, last: float) -> bool:
+    """Whether the first ``count`` rows of all ranks are of the same steps, in order, and none behind is earlier."""
+    first = ranks[0][1][:count]
+    if count and (first[0] < last or np.any(first[1:] < first[:-1])):
+        return False
+    newest = first[-1] if count else last
+    return all(
+        np.array_equal(steps[:count], first) and (len(steps) == count or steps[count:].min() >= newest)
+        for _, steps, _ in ranks
+    )
 
 
 def _mean(parts: list[tuple[Array, Array, Array]]) -> tuple[Array, Array, Array]:
@@ -98,21 +271,20 @@ def _turn(steps: Array) -> Array:
     return turn
 
 
-def _joined(name: str, by_attempt: list[tuple[int, Columns]]) -> Series:
-    """The attempts of one metric, each cut back to the step at which the next one went on."""
+def _joined(name: str, by_attempt: list[tuple[int, Columns]], newest: int) -> Joined:
+    """One metric of the attempts before the newest, each cut back to the step at which the next one went on."""
     parts: list[tuple[Array, Array, Array, int]] = []
     for attempt, columns in by_attempt:
         if columns:  # one that has no checkpoint to go on from starts over
-            start = float(columns[RESUMED][2][-1]) if RESUMED in columns else -np.inf
-            parts = [(t[s <= start], s[s <= start], v[s <= start], a) for t, s, v, a in parts]
-        if name in columns:
+            at, start = (float(columns[RESUMED][i][-1]) if RESUMED in columns else -np.inf for i in (0, 2))
+            parts = [(t[k], s[k], v[k], a) for t, s, v, a in parts for k in [(s <= start) & (t <= at)]]
+        if name in columns and attempt != newest:
             parts.append((*columns[name], attempt))
-    return Series(
-        np.concatenate([part[0] for part in parts]),
-        np.concatenate([part[1] for part in parts]),
-        np.concatenate([part[2] for part in parts]),
-        np.concatenate([np.full(len(part[0]), part[3], dtype=np.int16) for part in parts]),
-    )
+    joined = Joined()
+    for times, steps, values, attempt in parts:
+        joined.put((times, steps, values), attempt)
+    joined.end_base()
+    return joined
 
 
 def frame(series: dict[str, Series]) -> pd.DataFrame:
