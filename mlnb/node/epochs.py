@@ -7,7 +7,7 @@ import random
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from time import monotonic
+from time import monotonic, time
 from typing import Any
 
 import torch
@@ -70,6 +70,7 @@ def _gather(epoch: int, state: dict[str, Any]) -> dict[str, Any]:
     return {
         "epoch": epoch,
         "step": log.current.step,
+        "time": time(),
         "state": {name: value.state_dict() for name, value in state.items()},
         "random": random.getstate(),
         "numpy": numpy.random.get_state() if numpy else None,
@@ -94,5 +95,5 @@ def _resume(folder: Path, state: dict[str, Any]) -> int:
     torch.set_rng_state(saved["torch"])
     if saved["cuda"] is not None and torch.cuda.is_available():
         torch.cuda.set_rng_state_all(saved["cuda"])
-    log.current.resume(saved["step"])
+    log.current.resume(saved["step"], saved["time"])
     return int(saved["epoch"])

@@ -24,8 +24,8 @@ INTERVAL = 0.2
 """Seconds between flushes: with the write itself, what a kill -9 can lose stays under 250 ms."""
 
 RESUMED = "mlnb.resumed"
-"""Logged once by an attempt that goes on from a checkpoint: the step it goes on from. Readers cut the attempts
-before it back to that step."""
+"""Logged once by an attempt that goes on from a checkpoint: the step it goes on from, at the time of the checkpoint.
+Readers cut the attempts before it back to that step and time."""
 
 _BATCH = 65536
 _PATIENCE = 64 * 1024 * 1024
@@ -106,10 +106,10 @@ class Metrics:
         """Have ``call`` bring what it holds just before each flush."""
         self._before_flush.append(call)
 
-    def resume(self, step: int) -> None:
-        """Count steps on from those of an earlier attempt."""
+    def resume(self, step: int, when: float) -> None:
+        """Count steps on from those of an earlier attempt, whose checkpoint was made at ``when``."""
         self.step = step
-        self.put(time(), step, RESUMED, step)
+        self.put(when, step, RESUMED, step)
 
     def start(self) -> None:
         """Flush from a thread from now on."""

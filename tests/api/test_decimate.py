@@ -11,9 +11,7 @@ from hypothesis import strategies as st
 
 from mlnb.api.decimate import decimate
 
-curves = st.lists(st.floats(width=32) | st.sampled_from([math.nan, math.inf, -math.inf]), max_size=400).map(
-    np.array
-)
+curves = st.lists(st.floats(width=32) | st.sampled_from([math.nan, math.inf, -math.inf]), max_size=400).map(np.array)
 
 
 @given(curves, st.integers(1, 20))

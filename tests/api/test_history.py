@@ -23,9 +23,7 @@ def run(tmp_path: Path) -> RunDir:
     return RunDir(tmp_path)
 
 
-def write(
-    run: RunDir, rows: Rows, *, attempt: int = 1, rank: int = 0, name: str = "loss", time: float = 0.0
-) -> None:
+def write(run: RunDir, rows: Rows, *, attempt: int = 1, rank: int = 0, name: str = "loss", time: float = 0.0) -> None:
     """Append (step, value) as a frame."""
     files = run.attempt(attempt)
     files.path.mkdir(parents=True, exist_ok=True)
@@ -87,6 +85,14 @@ def test_an_attempt_that_went_on_cuts_the_one_before_back_to_its_checkpoint(run:
     assert curve(run) == [(1, 1), (2, 2), (3, 3), (4, 4), (5, 15), (6, 16), (7, 17), (8, 18)]
     assert History(run).read()["loss"].attempt.tolist() == [1] * 4 + [2] * 4
     assert RESUMED not in History(run).read()
+
+
+def test_steps_that_the_script_counts_itself_are_cut_by_the_checkpoints_time(run: RunDir):
+    write(run, [(0, 1.0), (1, 2.0)], time=10)  # batches of an epoch that was saved
+    write(run, [(0, 3.0)], time=20)  # and of one that was not
+    write(run, [(100, 100)], attempt=2, name=RESUMED, time=15 - 100)
+    write(run, [(0, 4.0), (1, 5.0)], attempt=2, time=30)
+    assert curve(run) == [(0, 1.0), (1, 2.0), (0, 4.0), (1, 5.0)]
 
 
 def test_an_attempt_that_started_over_is_all_there_is(run: RunDir):

@@ -210,9 +210,7 @@ def test_where_there_are_no_links_data_are_copied(tmp_path: Path, monkeypatch: p
 # starting
 
 
-def test_a_handle_that_cannot_be_written_ends_the_job(
-    runs_root: Path, monkeypatch: pytest.MonkeyPatch, start: Any
-):
+def test_a_handle_that_cannot_be_written_ends_the_job(runs_root: Path, monkeypatch: pytest.MonkeyPatch, start: Any):
     pids: list[Any] = []
 
     def full(path: Path, value: Any) -> None:

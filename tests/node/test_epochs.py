@@ -43,8 +43,10 @@ for epoch in mlnb.epochs({EPOCHS}, model=model, optimizer=optimizer, scheduler=s
         loss = torch.nn.functional.mse_loss(model(a), b) * (1 + random.random() + np.random.rand())
         loss.backward()
         optimizer.step()
+        mlnb.log(step=number, batch=epoch)
     scheduler.step()
     mlnb.log(lr=scheduler.get_last_lr()[0], epoch=epoch)
+    mlnb.log(step=epoch, own=epoch)  # counted by the script itself
 print(hashlib.sha256(b"".join(p.detach().numpy().tobytes() for p in model.parameters())).hexdigest())
 """
 
@@ -96,6 +98,9 @@ def test_a_resumed_run_is_as_one_that_was_never_interrupted(start, go: Path, tmp
     assert list(one.value) == list(other.value)
     assert list(one.attempt) == [1] * 3 * STEPS + [2] * 3 * STEPS
     assert list(run.series()["epoch"].value) == list(range(EPOCHS))
+    for own in ("own", "batch"):
+        assert list(run.series()[own].step) == list(whole.series()[own].step)
+        assert list(run.series()[own].value) == list(whole.series()[own].value)
     assert list(run.series()["lr"].value) == list(whole.series()["lr"].value)
     assert list(run.metrics().columns) == ["name", "step", "time", "value", "attempt"]
     assert "mlnb.resumed" not in set(run.metrics()["name"])

@@ -201,7 +201,7 @@ def test_a_step_of_zero_is_a_step(metrics: Metrics):
 
 
 def test_a_run_that_resumes_counts_on(metrics: Metrics):
-    metrics.resume(30)
+    metrics.resume(30, 5.0)
     metrics.log(x=1.0)
     metrics.flush()
     assert rows(metrics) == [(30, log.RESUMED, 30), (30, "x", 1.0)]

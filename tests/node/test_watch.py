@@ -107,7 +107,7 @@ def test_an_optimizer_that_follows_another_counts_on(seen: Watch, metrics: Metri
 
 
 def test_a_resumed_run_goes_on_behind_its_step(seen: Watch, metrics: Metrics):
-    metrics.resume(30)
+    metrics.resume(30, 5.0)
     weight = parameter()
     weight.square().backward()
     torch.optim.SGD([weight], lr=0.1).step()
