@@ -128,6 +128,10 @@ class Attempt:
         """Written by node ``node``'s program: its heartbeat."""
         return self.path / f"node-{node}.alive.json"
 
+    def machine(self, node: int) -> Path:
+        """Written by node ``node``'s program: its hardware and software."""
+        return self.path / f"node-{node}.machine.json"
+
     def metrics(self, rank: int) -> Path:
         """Written by rank ``rank``: frames of metrics (``mlnb.node.frames``)."""
         return self.path / f"rank-{rank}.metrics"

@@ -12,6 +12,7 @@ import click
 
 from mlnb.api import Run, runs
 from mlnb.api.options import OPTIONS, Option, help_text, parse_words
+from mlnb.api.provenance import git_state
 from mlnb.api.run import lines
 from mlnb.api.script import script_task
 from mlnb.api.submit import submit
@@ -70,7 +71,9 @@ def run_script(words: Sequence[str]) -> int:
         rows += [f"takes      {name}" for name in contents]
         click.echo("\n".join([*rows, "", task.script]))
         return 0
-    run = Run(submit(task, contents, place, offer, name=options.name or _name(path), env=dict(options.env)))
+    about = {"git": git_state(path.parent)}
+    name = options.name or _name(path)
+    run = Run(submit(task, contents, place, offer, name=name, env=dict(options.env), about=about))
     runs.add(run)
     if detach:
         if as_json:

@@ -14,14 +14,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-from mlnb.node import launch, processes, verdict
+from mlnb.errors import StorageError
+from mlnb.node import launch, machine, processes, verdict
 from mlnb.node.events import Events
 from mlnb.node.guard import Guard
 from mlnb.node.slots import Slots
 from mlnb.node.stop import STOPPED
 from mlnb.node.telemetry import Telemetry, held
 from mlnb.node.tracebacks import size
-from mlnb.rundir import RunDir, read_json
+from mlnb.rundir import RunDir, read_json, write_json
 from mlnb.task import Task
 
 GRACE = 10.0
@@ -182,6 +183,8 @@ class NodeProgram:
         self._started = time.monotonic()
         self.events.add("running", ranks={rank: pid for pid, rank in self._ranks.items()}, gpus=devices)
         self._telemetry = Telemetry(devices)
+        with contextlib.suppress(OSError, StorageError):
+            write_json(self.files.machine(self.node), machine.describe(self._telemetry.devices()))
         try:
             self._watch(oom)
         finally:

@@ -88,6 +88,14 @@ class Telemetry:
         except Exception:  # noqa: BLE001 - NVML raises its own family of errors; training goes on without samples
             self._gpus = []
 
+    def devices(self) -> list[dict[str, Any]]:
+        """The run's GPUs by name and memory in bytes."""
+        found = []
+        for index, handle in self._gpus:
+            name = self._nvml.nvmlDeviceGetName(handle)
+            found.append({"gpu": index, "name": name, "memory": self._gpu(index, handle)["memory_total"]})
+        return found
+
     def sample(self, groups: set[int]) -> dict[str, Any]:
         """One sample: ``cpu``, ``memory`` and ``gpus``."""
         used, now = usage(groups), monotonic()

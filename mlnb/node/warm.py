@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from mlnb.node import processes
+from mlnb.node import machine, processes
 from mlnb.rundir import RunDir
 
 IDLE = 15 * 60.0
@@ -50,6 +50,7 @@ def serve(path: Path, idle: float = IDLE) -> int:
     for name in _PRELOADED:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
+    machine.packages()
     mine = path.stat().st_ino
     last, children = time.monotonic(), 0
     while children or time.monotonic() - last < idle:

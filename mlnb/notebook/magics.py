@@ -20,6 +20,7 @@ from traitlets.config import Configurable
 import mlnb
 from mlnb.api import Run, runs
 from mlnb.api.options import Options, help_text, parse, parse_words
+from mlnb.api.provenance import git_state
 from mlnb.api.submit import resume, submit
 from mlnb.api.units import say_state
 from mlnb.capture import Captured, Session, analyse, capture
@@ -147,7 +148,7 @@ Sizes: 24GB, 1.5GiB, 500M. Times: 90s, 30m, 2h, 1h30m, 02:30:00; a bare number i
     def _start(
         self, task: Task, captured: Captured, options: Options, place: Target, offer: Offer, earlier: Run | None
     ) -> Run:
-        about: dict[str, Any] = {"cell": self._number}
+        about: dict[str, Any] = {"cell": self._number, "git": git_state(Path.cwd())}
         env = dict(options.env)
         contents = captured.finish()
         if earlier is not None:

@@ -79,9 +79,7 @@ def _first(place: Local, ranks: int) -> float:
 def _command(command: list[str]) -> float:
     began = time.perf_counter()
     env = {**os.environ, "WORLD_SIZE": "1"} if "-c" in command else {**os.environ, "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=env
-    ) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=env) as process:
         for line in process.stdout or ():
             if line.startswith("loss"):
                 break

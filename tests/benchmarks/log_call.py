@@ -19,9 +19,7 @@ ROUNDS = 7
 
 def measure(folder: Path) -> Table:
     """A value and a step a call, in a tight loop; seconds a call."""
-    table = Table(
-        "A metric logged, on the training thread", "µs", "at most 1 µs, nothing lost", peer="JSONL append"
-    )
+    table = Table("A metric logged, on the training thread", "µs", "at most 1 µs, nothing lost", peer="JSONL append")
     path = folder / "rank-0.metrics"
     metrics = log.begin(path)
     count = 200_000
@@ -42,9 +40,7 @@ def measure(folder: Path) -> Table:
         from torch.utils.tensorboard import SummaryWriter
 
         writer = SummaryWriter(str(folder / "tb"))
-        table.add(
-            "TensorBoard", [_each(lambda i: writer.add_scalar("loss", 0.5, i), 5_000) for _ in range(ROUNDS)]
-        )
+        table.add("TensorBoard", [_each(lambda i: writer.add_scalar("loss", 0.5, i), 5_000) for _ in range(ROUNDS)])
         writer.close()
     if importlib.util.find_spec("mlflow"):
         import mlflow

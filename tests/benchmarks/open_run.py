@@ -35,9 +35,7 @@ def measure(folder: Path) -> Table:
             file.write(frames.encode(["loss"], clock[part], np.arange(start, start + 200), [values[part]]))
             lines.writelines(
                 json.dumps({"time": t, "step": s, "loss": v}) + "\n"
-                for t, s, v in zip(
-                    clock[part].tolist(), range(start, start + 200), values[part].tolist(), strict=True
-                )
+                for t, s, v in zip(clock[part].tolist(), range(start, start + 200), values[part].tolist(), strict=True)
             )
 
     def opened() -> None:

@@ -11,7 +11,6 @@ from mlnb.task import Resources, Task
 
 from .timing import Table, times
 
-
 NET = """\
 class Net(nn.Module):
     def __init__(self):
