@@ -60,7 +60,7 @@ def script(width: int, batch: int, steps: int, *, rounds: int = 5, ddp: bool = F
 def measure(folder: Path) -> Table:
     """Median seconds of a step: bare and watched in turn, then two ranks beside DDP."""
     table = Table(
-        "A training step", "ms", "watched / bare at most 1.01; two ranks / DDP by hand at most 1.1", peer="bare"
+        "A training step", "ms", "watched / bare at most 1.01, two ranks / DDP by hand at most 1.1", peer="bare"
     )
     one = script(256, 64, 400, rounds=3)
     (folder / "bare.py").write_text(one)

@@ -114,6 +114,8 @@ def test_deletes(nb):
 
 def test_names_that_share_what_comes_back_are_known(nb):
     nb.cell("head = X[:1]\nother = nn.Linear(1, 1)")
-    assert nb.capture("opt.step()").shared == ("model",)
+    nb.cell("class Trainer: pass\ntrainer = Trainer()\ntrainer.model = model\nboth = [model, other]")
+    assert nb.capture("opt.step()").shared == ("both", "model", "trainer")
+    assert nb.capture("trainer.step = 1").shared == ("both", "model", "opt")
     assert nb.capture("X[0] = 2").shared == ("head",)
     assert nb.capture("print(X)").shared == ()

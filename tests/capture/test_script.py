@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import torch
+
 import mlnb
 
 ROOT = Path(mlnb.__file__).parent.parent
@@ -95,3 +97,32 @@ def test_texts_and_names_in_any_script(nb):
     nb.cell("größe = 'Ångström \\u2028 \"quoted\" \\\\ \\n'\ndef straße(ö='ß', x=größe): return ö + x")
     nb.cell("größe = 'other'")
     assert nb.train("result = straße(), größe")["result"] == (nb["straße"](), "other")
+
+
+def test_torch_s_switches_are_as_in_the_session(nb, monkeypatch):
+    nb.cell("import torch")
+    assert "set_default_dtype" not in nb.capture("torch.ones(1)").script
+    torch.set_default_dtype(torch.float64)
+    torch.backends.cudnn.benchmark = True
+    try:
+        captured = nb.capture("result = torch.ones(1).dtype")
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.backends.cudnn.benchmark = False
+    try:
+        assert nb.execute(captured)["result"] is torch.float64
+        assert torch.backends.cudnn.benchmark is True
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.backends.cudnn.benchmark = False
+
+
+def test_definitions_of_an_earlier_train_cell_are_found(nb):
+    def train(line, cell):
+        nb.shell.run_cell(cell)
+
+    nb.shell.register_magic_function(train, "cell")
+    nb.cell("%%train --gpus 2\n\ndef f(x):\n    return x + 1")
+    captured = nb.capture("result = f(1)")
+    assert nb.execute(captured)["result"] == 2
+    assert (captured.segments[0].source, captured.segments[0].origin) == ("cell [1]", 3)
