@@ -133,6 +133,10 @@ class Run:
         """Its metrics as arrays by name."""
         return self._history.read()
 
+    def told(self) -> dict[str, Series]:
+        """All that a view draws: metrics, and under names of our own progress and what the run's processes use."""
+        return {**self._history.all(), **self._events.usage()}
+
     def metrics(self) -> pd.DataFrame:
         """Its metrics as a long DataFrame: ``name step time value attempt``."""
         return frame(self.series())
@@ -194,9 +198,7 @@ class Run:
         pause = 0.02
         while not self.done:
             if end is not None and time.monotonic() > end:
-                raise TimeoutError(
-                    f"run {self.name} ({self.id}) is still {self.state} after {timeout} s; it goes on"
-                )
+                raise TimeoutError(f"run {self.name} ({self.id}) is still {self.state} after {timeout} s; it goes on")
             time.sleep(pause)
             pause = min(0.5, pause * 1.2)
         return self
@@ -295,7 +297,7 @@ def _shell() -> Any:
 def _last(series: Series) -> dict[str, Any]:
     """The newest value as JSON takes it: NaN and infinity as words."""
     value = float(series.value[-1])
-    plain = value if value == value and abs(value) != float("inf") else str(value)  # noqa: PLR0124 - NaN is not itself
+    plain = value if value == value and abs(value) != float("inf") else str(value)
     return {"step": int(series.step[-1]), "value": plain, "count": len(series)}
 
 
