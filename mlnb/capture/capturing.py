@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mlnb.capture import cell as cells
-from mlnb.capture import imports, outputs
+from mlnb.capture import imports, outputs, settings
 from mlnb.capture.cell import CellSource
 from mlnb.capture.contents import Content, FileContent
 from mlnb.capture.modules import LocalModules
@@ -166,11 +166,16 @@ def _assemble(
     if futures:
         script.add([f"from __future__ import {', '.join(futures)}"])
     script.gap()
+    switches = settings.lines()
+    if switches:
+        found.lines.add("import torch")
     used = set(found.chains)
     extra = {f"import {name}" for name in imports.submodules(used, session.namespace)} | found.lines
     extra |= {SESSION_DATA} if streams else set()
     taken = set(imports.lines(found.imports.values()))
     script.add([*imports.lines(found.imports.values()), *sorted(extra - taken)])
+    script.gap()
+    script.add(switches)
     script.gap()
     previous = ""
     for step_ in lines:
@@ -198,7 +203,7 @@ def _assemble(
         files={**local.contents, **files},
         inputs=tuple(inputs),
         outputs=back,
-        shared=tuple(outputs.sharing(back, session.namespace)),
+        shared=tuple(outputs.sharing(back, _storages(found, back), session.namespace)),
         deletes=tuple(sorted(source.names.deletes)),
         labels=labels,
         definitions=tuple(source.definitions()),
@@ -206,6 +211,15 @@ def _assemble(
         notes=tuple(dict.fromkeys([*found.notes, *local.notes])),
         bindings=found.references.bindings,
     )
+
+
+def _storages(found: Slice, names: Collection[str]) -> set[int]:
+    """What tells the tensor storages that the data of ``names`` leads to from others."""
+    values = {name: found.data[name] for name in names if name in found.data}
+    labels = objects.Labels()
+    if values:
+        found.stream(0, values, labels, {})
+    return {storage._cdata for storage in labels.storages.values()}
 
 
 def _needs(found: Slice, name: str) -> Collection[str]:

@@ -6,6 +6,7 @@ import ast
 import builtins
 import dis
 import functools
+import sys
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -85,7 +86,8 @@ def analyse(source: str | ast.Module, *, postponed: bool = False) -> CellNames:
     if isinstance(source, str):
         return _analyse_text(source, postponed)
     tree = inside_magic(source)
-    flow = Flow(annotations=not postponed and "annotations" not in future_features(tree))
+    lazily = postponed or "annotations" in future_features(tree) or sys.version_info >= (3, 14)
+    flow = Flow(annotations=not lazily)
     flow.run(tree.body)
     flow.facts.spread()
     deferred = {name for reads in flow.pending.values() for name in reads} | flow.soft

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import islice
+from types import ModuleType
 from typing import Any
 
 IMMUTABLE = (int, float, complex, str, bytes, bool, type(None), tuple, frozenset, range, slice, type(...))
@@ -40,16 +42,35 @@ def wanted(
     return [name for name in found if not name.startswith("_")]
 
 
-def sharing(names: Collection[str], namespace: Mapping[str, Any]) -> list[str]:
-    """The names of ``namespace`` beside ``names`` whose tensors share memory with those of ``names``."""
-    changing = {place for name in names if name in namespace for place in _storages(namespace[name])}
+def sharing(names: Collection[str], changing: Collection[int], namespace: Mapping[str, Any]) -> list[str]:
+    """The names of ``namespace`` beside ``names`` whose tensors are in the storages ``changing``.
+
+    Objects are looked into one level deep: a trainer that holds the model, a list of models.
+    """
     if not changing:
         return []
-    others = [name for name in namespace if name not in names and not name.startswith("_")]
-    return sorted(name for name in others if not changing.isdisjoint(_storages(namespace[name])))
+    found = []
+    for name, value in namespace.items():
+        if name not in names and not name.startswith("_"):
+            places = {place for part in (value, *_parts(value)) for place in storages(part)}
+            if not places.isdisjoint(changing):
+                found.append(name)
+    return sorted(found)
 
 
-def _storages(value: Any) -> Iterable[int]:
+def _parts(value: Any) -> Iterator[Any]:
+    """The first things that a value holds."""
+    held: Iterable[Any] = ()
+    if isinstance(value, dict):
+        held = value.values()
+    elif isinstance(value, (list, tuple)):
+        held = value
+    elif not isinstance(value, (type, ModuleType)):
+        held = getattr(value, "__dict__", {}).values()
+    return islice(held, 100)
+
+
+def storages(value: Any) -> Iterable[int]:
     """What tells the tensor storages of a tensor, a module or an optimizer from others."""
     torch = sys.modules.get("torch")
     if torch is None:
