@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from mlnb.api.follow import Lines
+from mlnb.api.history import Grown, Series
 from mlnb.errors import MlnbError
 from mlnb.rundir import RunDir, read_json
 from mlnb.targets import Status, target
@@ -45,10 +49,29 @@ class Events:
     def __init__(self, run: RunDir) -> None:
         self._run = run
         self._lines: Lines | None = None
+        self._lock = threading.Lock()
+        self._samples: dict[str, Grown] = {}
+        self._usage: dict[str, Series] = {}
+        self._first = 0.0
         self.phase = Phase()
 
     def read(self) -> Phase:
-        """What is known now."""
+        """What is known now; from any thread."""
+        with self._lock:
+            return self._read()
+
+    def usage(self) -> dict[str, Series]:
+        """What the newest attempt's processes and GPUs used, over its seconds: ``mlnb.cpu`` in cores, and so on."""
+        with self._lock:
+            self._read()
+            for name, grown in self._samples.items():
+                old = self._usage.get(name)
+                if old is None or len(old) < len(grown):
+                    attempt = np.full(len(grown), self.phase.number, dtype=np.int16)
+                    self._usage[name] = Series(*grown.columns(), attempt, self.phase.number, len(grown))
+            return dict(self._usage)
+
+    def _read(self) -> Phase:
         attempts = self._run.attempts()
         if not attempts:
             return self.phase
@@ -56,6 +79,7 @@ class Events:
         if newest.number != self.phase.number or self._lines is None:
             self._lines = Lines(newest.events(0))
             self.phase = Phase(newest.number)
+            self._samples, self._usage = {}, {}
         for event in self._lines.new():
             self._take(event)
         return self.phase
@@ -71,6 +95,18 @@ class Events:
             phase.ending = str(event.get("reason", ""))
         elif kind == "sample":
             phase.usage = {key: event.get(key) for key in ("t", "cpu", "memory", "gpus")}
+            self._sample(phase.usage)
+
+    def _sample(self, usage: dict[str, Any]) -> None:
+        when = float(usage["t"] or 0.0)
+        self._first = self._first if self._samples else when
+        values = {"mlnb.cpu": usage["cpu"], "mlnb.memory": usage["memory"]}
+        for index, gpu in enumerate(usage["gpus"] or ()):
+            values |= {f"mlnb.gpu{index}.{word}": gpu.get(word) for word in ("utilisation", "memory", "power")}
+        for name, value in values.items():
+            if isinstance(value, (int, float)):
+                row = np.array([[when], [when - self._first], [value]])
+                self._samples.setdefault(name, Grown()).append((row[0], row[1], row[2]))
 
 
 def observe(runs: Sequence[tuple[RunDir, Events]]) -> list[Observation]:

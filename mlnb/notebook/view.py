@@ -14,18 +14,14 @@ from typing import Any
 
 from mlnb.api import Run
 from mlnb.api.decimate import decimate
+from mlnb.api.head import LINES, curves, head
+from mlnb.api.head import line as line
 from mlnb.api.history import Series
 from mlnb.api.state import observe
-from mlnb.api.units import say_size, say_time
 from mlnb.errors import MlnbError
+from mlnb.rundir import FINAL
 
 MIME = "application/vnd.mlnb.run+json"
-
-LINES = 30
-"""Lines of output that a view shows."""
-
-FIGURES = 10
-"""Figures that a saved notebook keeps; run.figures() has them all."""
 
 _COLOURS = {
     "pending": "#8a6d00",
@@ -38,83 +34,32 @@ _COLOURS = {
 }
 
 
-def line(run: Run, series: dict[str, Series] | None = None) -> str:
-    """One sentence: name, state, why, and the numbers."""
-    seen = run.observe()
-    return " · ".join([f"{run.name}: {seen.state}", *([seen.reason] if seen.reason else []), *numbers(run, series)])
-
-
-def numbers(run: Run, series: dict[str, Series] | None = None) -> list[str]:
-    """Step, newest metrics, pace, usage, time taken: each in a few words."""
-    seen = run.observe()
-    parts = _numbers(run.series() if series is None else series)
-    usage = run.phase.usage
-    if seen.state == "running" and usage and usage.get("memory"):
-        cpu = f"{usage['cpu']:.1f} cores, " if usage.get("cpu") is not None else ""
-        parts.append(f"{cpu}{say_size(usage['memory'])}")
-        parts += [
-            f"GPU {gpu['gpu']} {gpu['utilisation']} %"
-            for gpu in usage.get("gpus") or ()
-            if gpu.get("utilisation") is not None
-        ]
-    seconds = (seen.result or {}).get("seconds")
-    if seconds is not None:
-        parts.append(f"took {say_time(seconds)}")
-    return parts
-
-
-def _numbers(series: dict[str, Series]) -> list[str]:
-    shown = []
-    loss = series.get("loss")
-    longest = max(series.values(), key=len, default=None)
-    if longest is not None:
-        shown.append(f"step {int(longest.step[-1])}")
-    if loss is not None:
-        shown.append(f"loss {loss.value[-1]:.4g}")
-    for name in [name for name in series if name not in ("loss", "step_time", "samples_per_s")][:3]:
-        shown.append(f"{name} {series[name].value[-1]:.4g}")
-    if "step_time" in series:
-        shown.append(f"{series['step_time'].value[-1] * 1000:.3g} ms a step")
-    if "samples_per_s" in series:
-        shown.append(f"{series['samples_per_s'].value[-1]:.0f} samples/s")
-    return shown
-
-
-def bundle(run: Run, *, final: bool = False) -> dict[str, Any]:
+def bundle(run: Run) -> dict[str, Any]:
     """The output's MIME bundle: data for our renderer, HTML and text for the others, a picture at the end."""
-    series = run.series()
-    seen = run.observe()
-    text = line(run, series)
-    notes = list((seen.result or {}).get("notes", ()))
-    error = (seen.result or {}).get("error") or {}
-    data: dict[str, Any] = {
-        "version": 1,
-        "id": run.id,
-        "name": run.name,
-        "state": seen.state,
-        "reason": seen.reason,
-        "line": " · ".join(numbers(run, series)),
-        "notes": notes,
-        "error": error.get("text", "").rstrip(),
-        "output": run.tail(LINES),
-        "figures": [base64.b64encode(path.read_bytes()).decode() for path in run.figures()[:FIGURES]] if final else [],
-        "updated": time.time(),
-        "metrics": {name: _points(one) for name, one in series.items() if name not in ("step_time", "samples_per_s")},
+    seen = run.observe()  # before its metrics: once it has ended, they are whole
+    final = seen.state in FINAL
+    told = run.told()
+    text = line(run, told)
+    data = {
+        **head(run, told, final=final),
+        "metrics": {name: _points(one) for name, one in told.items()},
     }
+    notes = data["notes"]
     said = [data["error"], data["output"] if final else ""]
     full = "\n".join([text, *(f"  note: {note}" for note in notes), *(part for part in said if part)])
     shown: dict[str, Any] = {MIME: data, "text/plain": full}
-    image = picture(series) if final else None
+    image = picture(curves(told)) if final else None
     if image is not None:
         shown["image/png"] = base64.b64encode(image).decode()
     shown["text/html"] = _html(data, text, shown.get("image/png"))
     return shown
 
 
-def _points(series: Series) -> dict[str, list[Any]]:
+def _points(series: Series) -> dict[str, Any]:
     steps, values = decimate(series.step, series.value, 1000)
     return {
-        "step": [int(step) for step in steps],
+        "total": len(series),
+        "step": [int(step) if step == int(step) else round(float(step), 3) for step in steps],
         "value": [float(v) if v == v and abs(v) != float("inf") else _WORDS[str(float(v))] for v in values],
     }
 
@@ -178,9 +123,9 @@ class Views:
         """Show ``run`` under the running cell, and follow it if it goes on."""
         from IPython.display import display
 
-        final = run.done
-        handle = display(bundle(run, final=final), raw=True, display_id=True)
-        if final or handle is None:
+        shown = bundle(run)
+        handle = display(shown, raw=True, display_id=True)
+        if shown[MIME]["state"] in FINAL or handle is None:
             return
         with self._lock:
             self._views.setdefault(run.id, []).append((run, handle))
@@ -210,10 +155,12 @@ class Views:
         if not views:
             return
         run = views[0][0]
-        final, text = run.done, line(run) + run.tail(LINES)
-        if final:
-            del self._views[run_id]
-        if self._shown.get(run_id) != text or final:
-            self._shown[run_id] = text
-            for _, handle in views:
-                handle.update(bundle(run, final=final), raw=True)
+        text = line(run) + run.tail(LINES)
+        if self._shown.get(run_id) == text:
+            return
+        self._shown[run_id] = text
+        shown = bundle(run)
+        if shown[MIME]["state"] in FINAL:
+            del self._views[run_id], self._shown[run_id]
+        for _, handle in views:
+            handle.update(shown, raw=True)

@@ -40,9 +40,11 @@ def test_metrics(tmp_path: Path) -> None:
     attempt.stdout(0).touch()
     history = History(run)
     with attempt.metrics(0).open("ab", buffering=0) as file:
-        reading(
-            history.read, lambda k: file.write(frames.encode(["loss"], [float(k)], [float(k)], [[k / 2]])) and None, 500
-        )
+
+        def write(number: int) -> None:
+            file.write(frames.encode(["loss"], [float(number)], [float(number)], [[number / 2]]))
+
+        reading(history.read, write, 500)
     series = history.read()["loss"]
     assert series.step.tolist() == list(range(500))
     assert series.value.tolist() == [k / 2 for k in range(500)]
