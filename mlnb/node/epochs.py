@@ -53,11 +53,13 @@ def epochs(count: int, **state: Any) -> Iterator[int]:
         return
     start = _resume(Path(folder), state)
     took = 0.0
+    log.current.progress(start / count if count else 1.0)
     for epoch in range(start, count):
         began = monotonic()
         expect_checkpoint(began + took if took else 0.0)
         yield epoch
         took = monotonic() - began
+        log.current.progress((epoch + 1) / count)
         if os.environ.get("RANK", "0") == "0":
             checkpoint.save(Path(folder), epoch + 1, _gather(epoch + 1, state))
         if asked():

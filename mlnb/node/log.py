@@ -27,6 +27,9 @@ RESUMED = "mlnb.resumed"
 """Logged once by an attempt that goes on from a checkpoint: the step it goes on from, at the time of the checkpoint.
 Readers cut the attempts before it back to that step and time."""
 
+PROGRESS = "mlnb.progress"
+"""Logged by ``mlnb.epochs``: which share of all there is to do is done. Readers tell from it when a run may end."""
+
 _BATCH = 65536
 _PATIENCE = 64 * 1024 * 1024
 """Bytes that wait for a disk that is full; more are dropped, and said."""
@@ -110,6 +113,10 @@ class Metrics:
         """Count steps on from those of an earlier attempt, whose checkpoint was made at ``when``."""
         self.step = step
         self.put(when, step, RESUMED, step)
+
+    def progress(self, share: float) -> None:
+        """Say how much of all there is to do is done."""
+        self.put(time(), self.step, PROGRESS, share)
 
     def start(self) -> None:
         """Flush from a thread from now on."""
