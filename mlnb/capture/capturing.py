@@ -12,13 +12,14 @@ from mlnb.capture import imports, outputs, settings
 from mlnb.capture.cell import CellSource
 from mlnb.capture.contents import Content, FileContent
 from mlnb.capture.modules import LocalModules
-from mlnb.capture.names import CellNames, analyse, future_features, reach
+from mlnb.capture.names import CellNames, future_features, reach
 from mlnb.capture.reasons import Reason
 from mlnb.capture.script import HEADER, Part, Script, order
 from mlnb.capture.session import Captured, Item, Session
 from mlnb.capture.slicing import Slice
+from mlnb.capture.source import names_of
 from mlnb.capture.sources import Sources, bound_names, parse
-from mlnb.capture.streams import DataStream
+from mlnb.capture.streams import DataStream, write
 from mlnb.errors import CannotShip
 from mlnb.node import objects
 
@@ -155,7 +156,11 @@ def _assemble(
             lines.append(step)
             continue
         values = {name: found.data[name] for name in step}
-        stream, _ = found.stream(len(streams), values, labels, earlier)
+        if found.whole is not None and list(found.whole[0].values) == step:
+            stream, labels = found.whole
+        else:
+            stream = found.stream(len(streams), values, labels, earlier)
+            _note_split(found, stream, streams)
         earlier.update({id(value): name for name, value in values.items()})
         targets = ", ".join(values) + ("," if len(values) == 1 else "")
         lines.append([f"{targets} = _session_data({len(streams)})"])
@@ -203,7 +208,7 @@ def _assemble(
         files={**local.contents, **files},
         inputs=tuple(inputs),
         outputs=back,
-        shared=tuple(outputs.sharing(back, _storages(found, back), session.namespace)),
+        shared=tuple(outputs.sharing(back, _storages(streams, back, session), session.namespace)),
         deletes=tuple(sorted(source.names.deletes)),
         labels=labels,
         definitions=tuple(source.definitions()),
@@ -213,13 +218,19 @@ def _assemble(
     )
 
 
-def _storages(found: Slice, names: Collection[str]) -> set[int]:
-    """What tells the tensor storages that the data of ``names`` leads to from others."""
-    values = {name: found.data[name] for name in names if name in found.data}
-    labels = objects.Labels()
-    if values:
-        found.stream(0, values, labels, {})
-    return {storage._cdata for storage in labels.storages.values()}
+def _note_split(found: Slice, stream: DataStream, earlier: list[DataStream]) -> None:
+    """Say so if data that a definition needs early shares something with data that can only be loaded later."""
+    common = any(stream.containers & other.containers for other in earlier)
+    if common or stream.sink.known:
+        names = ", ".join(sorted(stream.sink.known)) or ", ".join(stream.values)
+        found.note(f"{names}: what it shares with data that a definition needs is another object in the run")
+
+
+def _storages(streams: list[DataStream], names: Collection[str], session: Session) -> set[int]:
+    """What tells the tensor storages of outputs from others."""
+    met = {place for stream in streams for name in names for place in stream.sink.storages.get(name, ())}
+    values = [session.namespace[name] for name in names if any(name in stream.values for stream in streams)]
+    return met | {place for value in values for place in outputs.storages(value)}
 
 
 def _needs(found: Slice, name: str) -> Collection[str]:
@@ -233,9 +244,7 @@ def _needs(found: Slice, name: str) -> Collection[str]:
             needed.add(known.split(".")[0])
         return known
 
-    from mlnb.capture import streams
-
-    streams.write(0, {name: found.data[name]}, objects.Labels(), reference, lambda *_: None, {})
+    write(0, {name: found.data[name]}, objects.Labels(), reference, lambda *_: None, {})
     return needed
 
 
@@ -251,7 +260,7 @@ def _outputs(source: CellSource, found: Slice) -> Iterable[str]:
     for definition in found.found.values():
         node = definition.found.node
         if isinstance(node, ast.stmt):
-            names = analyse(ast.Module([node], []))
+            names = names_of(node)
             changed |= names.mutates
             touched |= names.touches
             bound |= names.stores - set(bound_names(node))  # by its functions' global statements
@@ -272,7 +281,7 @@ def _items(
         yield Item(name, "value", 0, written.text if len(written.text) <= 60 else written.text[:57] + "...")
     for stream in streams:
         for name, value in stream.values.items():
-            yield Item(name, "data", stream.sizes.get(name, 0), describe(value))
+            yield Item(name, "data", stream.sink.sizes.get(name, 0), describe(value))
     for name, size in local.found.items():
         yield Item(name, "module", size, "a local module")
     for path, content in files.items():

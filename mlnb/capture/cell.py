@@ -89,7 +89,7 @@ def read(text: str, session: Session, label: str, line: int, postponed: bool) ->
             f"line {at + offset} ({what}) looks like a credential, and the script is written to disk. Read it "
             "from the environment (--env NAME and os.environ['NAME']), or put it in a variable and name that with --in."
         )
-    return CellSource(text, tree, label, offset, analyse(tree, postponed=postponed))
+    return CellSource(text, tree, label, offset, analyse(text, postponed=postponed))
 
 
 def _is_future(node: ast.stmt) -> bool:

@@ -13,9 +13,6 @@ from mlnb.capture.reasons import Reason
 from mlnb.errors import CannotShip
 from mlnb.node import objects
 
-PLAIN = (int, float, complex, bool, type(None), type(...))
-"""Types that are never refused."""
-
 
 class Guard:
     """Refuses values.
@@ -41,8 +38,6 @@ class Guard:
         Exception
             if it can't go along; :meth:`explain` says why.
         """
-        if type(obj) in PLAIN:
-            return
         kind = type(obj)
         if kind not in self._harmless:
             self._harmless[kind] = refusals.why_not(obj) is None
@@ -103,6 +98,17 @@ class Guard:
             return "known" if self._known(obj) else None
 
         objects.dump(value, streams.LiveSink(), objects.Labels(), prefix="", reference=reference, visit=visit)
+
+    def check_name(self, name: str, value: Any, reason: Reason) -> None:
+        """Refuse a value that is a credential itself; what is in it is looked at when it is pickled.
+
+        Raises
+        ------
+        CannotShip
+            naming it, but never showing it.
+        """
+        if name not in self.allowed and (secrets.named_secret(name, value) or secrets.looks_secret(value)):
+            raise self._credential(name, name, reason)
 
     def check(self, name: str, value: Any, reason: Reason) -> None:
         """Refuse a value that is a credential, or holds one.

@@ -12,7 +12,7 @@ from typing import Any
 
 from mlnb.capture import imports, refusals, secrets, streams
 from mlnb.capture.definitions import Definitions
-from mlnb.capture.guard import PLAIN, Guard
+from mlnb.capture.guard import Guard
 from mlnb.capture.imports import Import
 from mlnb.capture.literals import Literal, literal
 from mlnb.capture.modules import LocalModules
@@ -58,6 +58,8 @@ class Slice:
         by which names the script knows functions and classes.
     guard
         refuses what can't go along.
+    whole
+        all data as one stream, and the labels of its storages.
     late
         statements to run when every name is bound.
     """
@@ -87,6 +89,7 @@ class Slice:
         self._covered = set(covered)
         self._queue: deque[tuple[str, Reason, str]] = deque()
         self.references = References(self, session, self.definitions, modules)
+        self.whole: tuple[streams.DataStream, objects.Labels] | None = None
         self.guard = Guard(allowed, self.references.known)
 
     # ---- names
@@ -111,15 +114,14 @@ class Slice:
         CannotShip
             if something can't go along.
         """
-        labels = objects.Labels()
         while True:
             while self._queue:
                 self._take(*self._queue.popleft())
             known = len(self.reasons) + len(self.data) + len(self.parts)
-            seen: set[int] = set()
+            labels = objects.Labels()
             if self.data:
-                _, seen = self.stream(0, self.data, labels, {})
-            moved = self._shared(seen)
+                self.whole = self.stream(0, self.data, labels, {}), labels
+            moved = self._shared(self.whole[0].containers if self.whole else set())
             if not moved and not self._queue and known == len(self.reasons) + len(self.data) + len(self.parts):
                 return
 
@@ -168,7 +170,7 @@ class Slice:
         else:
             if how == "perhaps" and (fault := self.guard.fault(value)):
                 raise CannotShip(f"{name}{reason} can't be pickled ({fault}).")
-            self.guard.check(name, value, reason)
+            self.guard.check_name(name, value, reason)
             self.data[name] = value
 
     def _import(self, name: str, value: types.ModuleType, reason: Reason) -> None:
@@ -290,11 +292,12 @@ class Slice:
             if name is not None:
                 return name
         for name in self.references.named().get(id(value), []):
-            if not isinstance(value, (*PLAIN, str, bytes)):
+            if type(value) not in (*streams.PLAIN, str, bytes):
                 self.need(name, reason)
                 return name
-        self.guard.check(generated, value, reason)
+        self.guard.check_name(generated, value, reason)
         if (written := literal(value)) is not None and not written.parts:
+            self.guard.check(generated, value, reason)
             self.lines |= written.imports
             return written.text
         refused = refusals.why_not(value)
@@ -308,7 +311,7 @@ class Slice:
 
     def stream(
         self, number: int, values: dict[str, Any], labels: objects.Labels, earlier: dict[int, str]
-    ) -> tuple[streams.DataStream, set[int]]:
+    ) -> streams.DataStream:
         """Write values as stream ``number``.
 
         Raises

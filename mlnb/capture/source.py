@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ast
 import copy
+import functools
 from dataclasses import dataclass, field
 from typing import Any
 
-from mlnb.capture.names import analyse
+from mlnb.capture.names import CellNames, analyse
 from mlnb.capture.sources import Found
 
 LIVE = "\0{}\0"
@@ -61,13 +62,21 @@ class Source:
         postponed
             whether its annotations aren't evaluated.
         """
-        node = as_statement(found.node)
-        names = analyse(without(node, replaced) if replaced else ast.Module([node], []), postponed=postponed)
+        if replaced:
+            names = analyse(without(as_statement(found.node), replaced), postponed=postponed)
+        else:
+            names = names_of(found.node, postponed)
         own = {getattr(found.node, "name", "")}
         self.eager |= set(names.certain) - own
         self.later |= (set(names.loads) | set(names.deferred)) - self.eager - own
         self.hints |= set(names.hints) - own
         self.chains |= set(names.chains)
+
+
+@functools.lru_cache(maxsize=4096)
+def names_of(node: ast.AST, postponed: bool = False) -> CellNames:
+    """What a statement (or a lambda's making) does to names; remembered, since trees are shared by text."""
+    return analyse(ast.Module([as_statement(node)], []), postponed=postponed)
 
 
 def as_statement(node: ast.AST) -> ast.stmt:

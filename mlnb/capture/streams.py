@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from mlnb.capture.contents import Buffer, Bytes, Content, Storage
 from mlnb.node import objects
+
+PLAIN = frozenset({int, float, complex, bool, type(None), type(...)})
+"""Types whose values are never refused."""
 
 
 class LiveSink:
@@ -16,15 +19,30 @@ class LiveSink:
 
     Attributes
     ----------
+    name
+        on whose behalf what comes next is kept.
     blobs
         what was kept, in order: the stream's blob ``n`` is ``blobs[n]``.
+    sizes
+        bytes of bulk by name.
+    storages
+        what tells the storages apart that were met, by name.
+    known
+        names whose data an earlier stream holds in part.
     """
 
     def __init__(self) -> None:
+        self.name = ""
         self.blobs: list[Content] = []
+        self.sizes: dict[str, int] = {}
+        self.storages: dict[str, set[int]] = {}
+        self.known: set[str] = set()
 
-    def storage(self, storage: Any, label: str | None) -> objects.Location:  # noqa: ARG002 - the protocol's
+    def storage(self, storage: Any, label: str | None) -> objects.Location:
         """See :class:`objects.Sink`."""
+        self.storages.setdefault(self.name, set()).add(storage._cdata)
+        if label is not None:
+            self.known.add(self.name)
         content = Storage(storage)
         if content.size <= objects.INLINE:
             return ("bytes", b"".join(bytes(chunk) for chunk in content.chunks()))
@@ -36,6 +54,7 @@ class LiveSink:
 
     def _keep(self, content: Content) -> objects.Location:
         self.blobs.append(content)
+        self.sizes[self.name] = self.sizes.get(self.name, 0) + content.size
         return ("blob", len(self.blobs) - 1)
 
 
@@ -49,17 +68,24 @@ class DataStream:
         which stream.
     values
         its values by name, in order.
-    stream, blobs
-        the pickle, and the bulk beside it.
-    sizes
-        bytes of bulk by the name that brought it along first.
+    stream
+        the pickle.
+    sink
+        the bulk beside it, and whose it is.
+    containers
+        ``id`` of every container in it.
     """
 
     number: int
     values: Mapping[str, Any]
     stream: objects.Stream
-    blobs: list[Content]
-    sizes: dict[str, int] = field(default_factory=dict)
+    sink: LiveSink
+    containers: set[int]
+
+    @property
+    def blobs(self) -> list[Content]:
+        """The bulk, in order."""
+        return self.sink.blobs
 
     @property
     def size(self) -> int:
@@ -77,37 +103,7 @@ class DataStream:
         }
 
 
-class Tracker:
-    """Follows a dump: which name's value is being written, and what was seen.
-
-    Parameters
-    ----------
-    values
-        the values by name, in the order in which they are written.
-    look
-        called with the name and every object on the way.
-    """
-
-    def __init__(self, values: Mapping[str, Any], look: Callable[[str, Any], None]) -> None:
-        # fresh strings as keys, so that the key of an entry isn't mistaken for an equal text in a value
-        self.values = {"".join(list(name)): value for name, value in values.items()}
-        self._order = list(self.values.items())
-        self._next = 0
-        self._key_seen = False
-        self._look = look
-        self.name = self._order[0][0] if self._order else ""
-        self.seen: set[int] = set()
-
-    def visit(self, obj: Any) -> None:
-        """Take note of ``obj``: the ``visit`` of :func:`objects.dump`."""
-        if self._next < len(self._order):
-            key, value = self._order[self._next]
-            if self._key_seen and obj is value:
-                self.name, self._next = key, self._next + 1
-            self._key_seen = obj is key
-        if isinstance(obj, (list, dict, set, bytearray)):
-            self.seen.add(id(obj))
-        self._look(self.name, obj)
+_CONTAINERS = frozenset({list, dict, set, bytearray})
 
 
 def write(
@@ -117,29 +113,45 @@ def write(
     reference: objects.Reference,
     look: Callable[[str, Any], None],
     earlier: Mapping[int, str],
-) -> tuple[DataStream, set[int]]:
+) -> DataStream:
     """Write a stream of the session's data.
 
-    Returns
-    -------
-    DataStream, set of int
-        the stream, and the ``id`` of every container that is in it.
+    Parameters
+    ----------
+    look
+        called with the name whose value is being written, and every object in it but numbers and the like.
+    earlier
+        ``id`` → name of values that earlier streams hold.
+
+    Raises
+    ------
+    Exception
+        whatever pickling an object of the user's raises.
     """
-    tracker = Tracker(values, look)
+    # fresh strings as keys, so that the key of an entry isn't mistaken for an equal text in a value
+    fresh = {"".join(list(name)): value for name, value in values.items()}
+    ahead = iter(fresh.items())
+    key, value = next(ahead, (None, None))
+    at_key = False
     sink = LiveSink()
-    sizes: dict[str, int] = {}
+    containers: set[int] = set()
 
     def visit(obj: Any) -> None:
-        before = tracker.name
-        tracker.visit(obj)
-        if tracker.name != before:
-            settle(before)
+        nonlocal key, value, at_key
+        if obj is key:
+            at_key = True
+            return
+        if at_key:
+            at_key = False
+            if obj is value:
+                sink.name = str(key)
+                key, value = next(ahead, (None, None))
+        kind = type(obj)
+        if kind in PLAIN:
+            return
+        if kind in _CONTAINERS:
+            containers.add(id(obj))
+        look(sink.name, obj)
 
-    def settle(name: str) -> None:
-        sizes[name] = sum(blob.size for blob in sink.blobs) - sum(sizes.values())
-
-    stream = objects.dump(
-        tracker.values, sink, labels, prefix=f"{number}:", reference=reference, visit=visit, earlier=earlier
-    )
-    settle(tracker.name)
-    return DataStream(number, dict(values), stream, sink.blobs, sizes), tracker.seen
+    stream = objects.dump(fresh, sink, labels, prefix=f"{number}:", reference=reference, visit=visit, earlier=earlier)
+    return DataStream(number, dict(values), stream, sink, containers)
