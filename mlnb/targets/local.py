@@ -136,7 +136,8 @@ class Local:
         if not count and not holders:
             return Status(True, "starting", "the node program is being started")
         others = f", behind {count} other{'s' * (count > 1)}" if count else ""
-        busy = f" (held by {', '.join(holders[:3])})" if holders else ""
+        names = [str((read_json(RunDir(run.path.with_name(one)).run) or {}).get("name", one)) for one in holders[:3]]
+        busy = f" (held by {', '.join(names)})" if holders else ""
         return Status(True, "pending", f"waits for cores or GPUs of this machine{others}{busy}")
 
     def _process(self, run: RunDir) -> tuple[int, str] | None:
