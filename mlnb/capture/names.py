@@ -6,6 +6,7 @@ import ast
 import builtins
 import dis
 import functools
+import inspect
 import sys
 from collections import deque
 from collections.abc import Iterable, Mapping
@@ -207,7 +208,7 @@ def _codes(value: Any, namespace: Mapping[str, Any], seen: set[int]) -> Iterable
             queue.extend([item.func, *item.args, *item.keywords.values()])
         elif type(item).__module__ == "__main__":
             queue.append(type(item))
-        wrapped = getattr(item, "__wrapped__", None) if callable(item) else None
+        wrapped = inspect.getattr_static(item, "__wrapped__", None) if callable(item) else None
         if wrapped is not None:
             queue.append(wrapped)
 

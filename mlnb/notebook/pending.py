@@ -79,7 +79,10 @@ class Pending:
             return set()
         tree = ast.parse(source) if isinstance(source, str) else source
         loads = set(analyse(tree).loads) | words_of_magics(tree)
-        return waiting & (loads | reach(loads, self._shell.user_ns))
+        try:
+            return waiting & (loads | reach(loads, self._shell.user_ns))
+        except Exception:  # noqa: BLE001 - code of the session's objects; rather wait for all than read what is old
+            return waiting
 
     def collect(self, names: set[str]) -> None:
         """Wait for the runs that owe ``names`` and bind what they bring.

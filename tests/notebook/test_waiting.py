@@ -54,6 +54,21 @@ def test_however_a_cell_reads_a_result_it_waits(nb: Kernel, gate: Gate, reader: 
     assert "42" in reading.out, reading.text
 
 
+OPAQUE = {
+    "attributes": "def __getattr__(self, name): raise RuntimeError('no')",
+    "the class": "__class__ = property(lambda self: 1 / 0)",
+}
+
+
+@pytest.mark.parametrize("nasty", OPAQUE.values(), ids=OPAQUE)
+def test_an_object_that_can_not_be_looked_into_switches_no_waiting_off(nb: Kernel, gate: Gate, nasty: str) -> None:
+    nb.ok(f"class Nasty:\n    def __call__(self): return 1\n    {nasty}\nnasty = Nasty()")
+    for answer in (42, 43):
+        nb.ok(f"%%train --name nasty\nanswer = {answer}\n")
+        assert nb.ok("nasty()\nanswer").result == str(answer)
+    assert nb.look("len(get_ipython().ast_transformers)") == "1"
+
+
 def test_the_waiting_is_told_under_the_cell_and_then_how_long_it_was(nb: Kernel, gate: Gate) -> None:
     nb.ok(f"%%train --name told\n{gate.wait}\nanswer = 42\n")
     reading = nb.send("answer")
