@@ -12,6 +12,7 @@ STAMP := $(VENV)/installed
 MODULES := node_modules/.package-lock.json
 WIDGET := mlnb/static/widget.js
 SOURCES := package.json $(shell find labextension -type f -not -path '*/lib/*' -not -path '*/tests/*' 2>/dev/null)
+SERVER := $(VENV)/etc/jupyter/jupyter_server_config.d/mlnb.json
 LAB := $(VENV)/share/jupyter/labextensions/mlnb-labextension
 CHROMIUM := /usr/bin/chromium
 IS_ROOT := test "$$(id -u)" = 0
@@ -54,6 +55,7 @@ $(MODULES): package-lock.json | npm
 $(WIDGET): $(SOURCES) $(MODULES) | $(STAMP)
 	npm run -s build:prod
 	@rm -rf $(LAB) && mkdir -p $(dir $(LAB)) && cp -R mlnb/labextension $(LAB)
+	@mkdir -p $(dir $(SERVER)) && cp labextension/server-config/mlnb.json $(SERVER)
 
 lint: $(STAMP) $(MODULES)
 	$(BIN)/ruff check .

@@ -33,5 +33,10 @@ def __getattr__(name: str) -> Any:
     return value
 
 
+def _jupyter_server_extension_points() -> list[dict[str, str]]:
+    """Jupyter servers ask this where the extension is."""
+    return [{"module": "mlnb.server"}]
+
+
 def __dir__() -> list[str]:
     return sorted(__all__)

@@ -1,0 +1,28 @@
+"""The routes: one handler file a resource."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jupyter_server.utils import url_path_join
+
+from mlnb.server.manager import ID, Manager
+from mlnb.server.runs import CancelHandler, RunHandler, RunsHandler
+from mlnb.server.stream import StreamHandler
+
+
+def routes(base: str, manager: Manager) -> list[tuple[str, Any, dict[str, Any]]]:
+    """All routes, under the server's base URL."""
+    return [
+        (
+            url_path_join(base, "mlnb", "runs", path) if path else url_path_join(base, "mlnb", "runs"),
+            handler,
+            {"manager": manager},
+        )
+        for path, handler in (
+            ("", RunsHandler),
+            (f"({ID})", RunHandler),
+            (f"({ID})/cancel", CancelHandler),
+            (f"({ID})/stream", StreamHandler),
+        )
+    ]

@@ -1,0 +1,65 @@
+"""``GET /mlnb/runs``, ``GET /mlnb/runs/ID``, ``POST /mlnb/runs/ID/cancel``."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+from jupyter_server.auth.decorator import authorized
+from jupyter_server.base.handlers import APIHandler
+from tornado import web
+
+from mlnb.errors import MlnbError, UsageError
+from mlnb.server.manager import Manager
+
+
+class _Handler(APIHandler):
+    auth_resource = "mlnb"
+
+    def initialize(self, manager: Manager) -> None:
+        """Tornado calls this with what the route was given."""
+        self.manager = manager
+
+    async def answer(self, call: Callable[..., Any], *arguments: Any) -> None:
+        """Answer with what ``call`` returns, or with one line that says why not; it runs in a thread of its own."""
+        try:
+            said = await asyncio.to_thread(call, *arguments)
+        except UsageError as error:
+            self.set_status(404)
+            said = {"message": str(error)}
+        except MlnbError as error:
+            self.set_status(409)
+            said = {"message": str(error)}
+        self.finish(json.dumps(said))
+
+
+class RunsHandler(_Handler):
+    """All runs, newest first; with ``?id=A&id=B`` those of them that there are."""
+
+    @web.authenticated
+    @authorized
+    async def get(self) -> None:
+        """See the class."""
+        await self.answer(self.manager.listed, self.get_query_arguments("id") or None)
+
+
+class RunHandler(_Handler):
+    """One run."""
+
+    @web.authenticated
+    @authorized
+    async def get(self, run_id: str) -> None:
+        """See the class."""
+        await self.answer(self.manager.shown, run_id)
+
+
+class CancelHandler(_Handler):
+    """Ends a run; answers when it is gone."""
+
+    @web.authenticated
+    @authorized("execute")  # type: ignore[untyped-decorator]
+    async def post(self, run_id: str) -> None:
+        """See the class."""
+        await self.answer(self.manager.cancel, run_id)

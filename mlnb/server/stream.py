@@ -1,0 +1,99 @@
+"""WebSocket ``/mlnb/runs/ID/stream``: a run as it goes on.
+
+Text messages are JSON: ``{"type": "head", "run": …, "names": […]}`` and at the end ``{"type": "end"}``; binary ones are
+frames of points (:mod:`mlnb.api.wire`), the first with all there is. Nothing is sent while nothing is new.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from typing import Any
+
+from jupyter_server.auth.decorator import ws_authenticated
+from jupyter_server.base.handlers import JupyterHandler
+from jupyter_server.base.websocket import WebSocketMixin
+from jupyter_server.utils import ensure_async
+from tornado import web
+from tornado.websocket import WebSocketClosedError, WebSocketHandler
+
+from mlnb.api.wire import Sent, message
+from mlnb.errors import UsageError
+from mlnb.server.manager import Manager
+from mlnb.server.poller import Snapshot
+
+EVERY = 0.1
+"""Seconds between two sendings to one view, at least."""
+
+
+class StreamHandler(WebSocketMixin, WebSocketHandler, JupyterHandler):
+    """One view's connection."""
+
+    auth_resource = "mlnb"
+
+    def initialize(self, manager: Manager) -> None:
+        """Tornado calls this with what the route was given."""
+        self.manager = manager
+        self._newest: asyncio.Queue[Snapshot] = asyncio.Queue()
+        self._sender: asyncio.Task[None] | None = None
+
+    def get_compression_options(self) -> dict[str, Any]:
+        """Curves compress well."""
+        return {}
+
+    @ws_authenticated
+    async def get(self, run_id: str) -> None:
+        """Let a view in that may read, if there is such a run."""
+        if not await ensure_async(self.authorizer.is_authorized(self, self.current_user, "read", "mlnb")):
+            raise web.HTTPError(403)
+        try:
+            self.run = await asyncio.to_thread(self.manager.find, run_id)
+        except UsageError as error:
+            raise web.HTTPError(404, str(error), reason="No such run") from None
+        await super().get(run_id)
+
+    def open(self, run_id: str) -> None:
+        """Follow the run."""
+        super().open(run_id)
+        loop, queue = asyncio.get_running_loop(), self._newest
+
+        def tell(snapshot: Snapshot) -> None:
+            with contextlib.suppress(RuntimeError):  # the server is ending
+                loop.call_soon_threadsafe(queue.put_nowait, snapshot)
+
+        self._tell = tell
+        self._sender = asyncio.create_task(self._send())
+        self.manager.poller.watch(self.run, self._tell)
+
+    async def _send(self) -> None:
+        sent, number = Sent(), 0
+        try:
+            while True:
+                newest = await self._newest.get()
+                while not self._newest.empty():  # a slow view gets what is newest, not what it has missed
+                    newest = self._newest.get_nowait()
+                parts = await asyncio.to_thread(sent.new, newest.told)
+                if newest.number != number:
+                    number = newest.number
+                    said = {"type": "head", "run": newest.head, "names": list(newest.told)}
+                    await self.write_message(json.dumps(said))
+                if parts:
+                    await self.write_message(message(parts), binary=True)
+                if newest.ended:
+                    await self.write_message(json.dumps({"type": "end"}))
+                    self.close(1000, "the run has ended")
+                    return
+                await asyncio.sleep(EVERY)
+        except WebSocketClosedError:
+            return
+
+    def on_message(self, message: str | bytes) -> None:
+        """Nothing is said to a stream."""
+
+    def on_close(self) -> None:
+        """Follow the run no more."""
+        super().on_close()
+        if self._sender is not None:
+            self._sender.cancel()
+            self.manager.poller.leave(self.run.id, self._tell)

@@ -1,0 +1,57 @@
+"""Runs over HTTP."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+TRAIN = "import mlnb\nfor i in range(5): mlnb.log(step=i, loss=1 / (i + 1))\nprint('said')"
+WAIT = "import time, mlnb\nmlnb.log(loss=1.0)\ntime.sleep(600)"
+
+
+def test_runs_are_listed_and_shown(server, start):
+    run = start(TRAIN, name="listed").wait(60)
+    status, found = server.ask("mlnb/runs")
+    assert status == 200
+    one = next(one for one in found if one["id"] == run.id)
+    assert (one["name"], one["state"], one["attempts"]) == ("listed", "succeeded", 1)
+    status, shown = server.ask(f"mlnb/runs/{run.id}")
+    assert status == 200
+    assert (shown["name"], shown["state"], shown["output"]) == ("listed", "succeeded", "said")
+    assert shown["line"].startswith("step 4 · loss 0.2")
+
+
+def test_only_those_that_are_asked_for_and_that_there_are(server, start):
+    first, second = start(TRAIN), start(TRAIN)
+    status, found = server.ask(f"mlnb/runs?id={first.id}&id=20000101-nothing&id=../x&id={second.id}")
+    assert status == 200
+    assert [one["id"] for one in found] == [first.id, second.id]
+
+
+def test_cancel_answers_when_the_run_is_gone(server, start):
+    run = start(WAIT)
+    while run.state != "running":
+        time.sleep(0.05)
+    status, said = server.ask(f"mlnb/runs/{run.id}/cancel", method="POST")
+    assert (status, said["state"]) == (200, "cancelled")
+    assert run.state == "cancelled"
+    assert server.ask(f"mlnb/runs/{run.id}/cancel", method="POST")[1]["state"] == "cancelled"  # twice is once
+
+
+@pytest.mark.parametrize("path", ["20000101-nothing", "2%2F..%2F..%2Fetc", "..", "2..%2f..", "%2e%2e", "1\u0661"])
+def test_what_there_is_not_is_one_line(server, path):
+    from urllib.parse import quote
+
+    for method, end in (("GET", ""), ("POST", "/cancel")):
+        status, said = server.ask(f"mlnb/runs/{quote(path, safe='%')}{end}", method=method)
+        assert status == 404
+        assert said is None or "\n" not in said["message"]
+    assert "there is none of that id" in server.ask("mlnb/runs/20000101-nothing")[1]["message"]
+
+
+def test_without_a_token_nothing_is_told_and_nothing_is_ended(server, start):
+    run = start(WAIT)
+    for method, path in (("GET", ""), ("GET", f"/{run.id}"), ("POST", f"/{run.id}/cancel")):
+        assert server.ask(f"mlnb/runs{path}", method=method, token=False)[0] == 403
+    assert not run.done

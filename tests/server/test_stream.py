@@ -1,0 +1,137 @@
+"""A run's stream: whole, then what is new, then the end."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from mlnb.node import frames
+from tests.server.conftest import websocket
+
+GATED = """
+import mlnb, time, pathlib
+for i in range(1000):
+    mlnb.log(step=i, loss=1 / (i + 1))
+    while i in (99, 499) and not pathlib.Path({gate!r} + str(i)).exists(): time.sleep(0.01)
+print("said")
+"""
+
+
+def test_whole_history_then_deltas_then_the_end(server, start, tmp_path: Path):
+    gate = str(tmp_path / "gate")
+    run = start(GATED.format(gate=gate))
+    view = server.stream(run.id)
+    view.until(lambda view: len(view.points.get("loss", ())) == 100)
+    assert view.head["state"] == "running"
+    late = server.stream(run.id)  # another view of it
+    late.until(lambda view: len(view.points.get("loss", ())) == 100)
+    view.sizes.clear()
+    Path(f"{gate}99").touch()
+    view.until(lambda view: len(view.points["loss"]) == 500)
+    new = sum(size for kind, size in view.sizes if kind == "points")
+    assert new < 400 * 16 + 3000  # what is new, once
+    Path(f"{gate}499").touch()
+    for one in (view, late):
+        one.until(lambda view: view.ended)
+        assert one.head["state"] == "succeeded"
+        assert one.head["output"] == "said"
+        assert one.points["loss"] == [(i, 1 / (i + 1)) for i in range(1000)]
+        assert one.points["mlnb.memory"]
+        with pytest.raises(EOFError):
+            one.take()
+
+
+def test_nothing_new_nothing_sent_and_at_most_ten_a_second(server, start, tmp_path: Path):
+    script = (
+        "import mlnb, time\nfor i in range(300):\n    mlnb.log(loss=float(i))\n    time.sleep(0.01)\ntime.sleep(600)"
+    )
+    run = start(script)
+    view = server.stream(run.id)
+    view.until(lambda view: len(view.points.get("loss", ())) > 20)
+    view.sizes.clear()
+    began = time.monotonic()
+    view.until(lambda view: len(view.points["loss"]) == 300)
+    took = time.monotonic() - began
+    assert sum(kind == "points" for kind, _ in view.sizes) <= 11 * took + 1
+    time.sleep(1.5)
+    view.sizes.clear()
+    end = time.monotonic() + 2.5
+    while time.monotonic() < end:
+        view.socket.settimeout(0.5)
+        try:
+            view.take()
+        except websocket.WebSocketTimeoutException:
+            continue
+    assert len(view.sizes) <= 8  # samples of CPU and memory, one a second, and the head that says them
+    assert sum(size for kind, size in view.sizes if kind == "points") < 2000
+    view.close()
+
+
+def test_a_run_of_long_ago_comes_whole_and_decimated(server, start):
+    count = 300_000
+    run = start("print('old')").wait(60)
+    steps = list(range(count))
+    values = [1.0] * count
+    values[123_456] = 9.0
+    path = run.directory.attempt(1).metrics(0)
+    path.write_bytes(frames.encode(["loss"], [0.0] * count, steps, [values]))
+    view = server.stream(run.id)
+    view.until(lambda view: view.ended)
+    points = view.points["loss"]
+    assert len(points) <= 10_000
+    assert (points[0][0], points[-1][0], view.totals["loss"]) == (0, count - 1, count)
+    assert (123_456.0, 9.0) in points
+
+
+def test_a_resumed_run_cuts_the_curve_back_and_says_where(server, start, tmp_path: Path):
+    from mlnb.node.log import RESUMED
+
+    run = start("import time; time.sleep(600)")
+    while run.state != "running":
+        time.sleep(0.05)
+    first = run.directory.attempt(1).metrics(0)
+    first.write_bytes(frames.encode(["loss"], [0.0] * 10, list(range(10)), [[1.0] * 10]))
+    view = server.stream(run.id)
+    view.until(lambda view: len(view.points.get("loss", ())) == 10)
+    second = run.directory.attempt(2)
+    second.path.mkdir()
+    second.stdout(0).touch()
+    rows = frames.encode([RESUMED], [1.0], [5], [[5.0]]) + frames.encode(["loss"], [1.0], [6], [[2.0]])
+    second.metrics(0).write_bytes(rows)
+    view.until(lambda view: view.head.get("attempts"))
+    view.until(lambda view: len(view.points["loss"]) == 7)
+    assert view.points["loss"][-2:] == [(5.0, 1.0), (6.0, 2.0)]
+    assert view.head["attempts"] == [{"number": 2, "step": 6.0}]
+    view.close()
+
+
+def test_no_token_403_no_run_404(server, start):
+    run = start("import time; time.sleep(600)")
+    for run_id, token, status in ((run.id, False, 403), ("20000101-nothing", True, 404), ("2%2F..", True, 404)):
+        with pytest.raises(websocket.WebSocketBadStatusException) as caught:
+            server.stream(run_id, token=token)
+        assert caught.value.status_code == status
+
+
+def test_forty_views_read_the_files_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start):
+    from mlnb.server import poller as module
+
+    run = start("import time; time.sleep(600)")
+    reads: list[int] = []
+    read = module._read
+    monkeypatch.setattr(module, "_read", lambda one: (reads.append(1), read(one))[1])
+    poller, told = module.Poller(), [[] for _ in range(40)]
+    for one in told:
+        poller.watch(run, one.append)
+    time.sleep(1.0)
+    looks = len(reads)
+    assert 2 <= looks <= 20
+    assert all(one for one in told)
+    for one in told:
+        poller.leave(run.id, one.append)
+    time.sleep(1.5)
+    looks = len(reads)
+    time.sleep(0.5)
+    assert len(reads) == looks  # nobody looks, nothing is read
