@@ -40,9 +40,7 @@ def deliver(run: Run, namespace: dict[str, Any], names: set[str] | None = None) 
         raise RunFailed(f"{run.name} ({run.id}) {say_state(seen.state)}: {seen.reason or 'it has not ended yet'}")
     carried, cells_own = definitions(run.task)
     own = [one for one in cells_own if names is None or set(one.names) & names]
-    late = [
-        one for one in own if one.define(namespace) is not None
-    ]  # perhaps for want of a value that comes below
+    late = [one for one in own if one.define(namespace) is not None]  # perhaps for want of a value that comes below
     pulled = pull(run, namespace, in_place=run.labels is not None)
     if pulled.missing:  # a session that was restarted: the run has the definitions that it took along
         added = [one for one in carried if not set(one.names) & set(namespace)]

@@ -88,14 +88,10 @@ OPTIONS = (
     Option("--memory", "memory on each node, as in 16GB; a run that takes more is ended", parse_size, "SIZE"),
     Option("--time", "how long it may run, as in 30m or 2h", parse_time, "TIME"),
     Option("--on", "the target that it runs on", str, "TARGET"),
-    Option(
-        "--in", "ship this name of the session (a credential too) or this file or folder", str, "NAME|PATH", True
-    ),
+    Option("--in", "ship this name of the session (a credential too) or this file or folder", str, "NAME|PATH", True),
     Option("--out", "bring back this name; default: what the cell binds or changes", str, "NAME", True),
     Option("--name", "the run's name, as in mlnb.runs['NAME']", check_name, "NAME"),
-    Option(
-        "--seed", "seed of random, numpy and torch; default: drawn from the session's torch generator", _seed, "N"
-    ),
+    Option("--seed", "seed of random, numpy and torch; default: drawn from the session's torch generator", _seed, "N"),
     Option(
         "--env",
         "an environment variable for the ranks; its value is written nowhere",
@@ -103,9 +99,7 @@ OPTIONS = (
         "NAME[=VALUE]",
         True,
     ),
-    Option(
-        "--parallel", "what several ranks of a plain loop do: auto or none", _choice("auto", "none"), "auto|none"
-    ),
+    Option("--parallel", "what several ranks of a plain loop do: auto or none", _choice("auto", "none"), "auto|none"),
     Option("--resume", "go on from the newest checkpoint of this run (see mlnb.epochs)", str, "RUN"),
     Option("--wait", "return when the run has ended"),
     Option("--dry-run", "show the plan and the script; submit nothing, write nothing"),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import getpass
+import json
 import os
+import shutil
 import socket
 import sys
 import time
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlnb.api.history import History, Series, frame
 from mlnb.api.state import Events, Observation, Phase, observe
+from mlnb.api.store import Store
 from mlnb.errors import MlnbError, UsageError
 from mlnb.rundir import FINAL, RunDir, read_json, storage_errors
 from mlnb.targets import target
@@ -217,10 +220,26 @@ class Run:
         with contextlib.suppress(FileExistsError), storage_errors(self.directory.cancel):
             file = os.open(self.directory.cancel, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(file, "w") as opened:
-                opened.write(f'{{"by": "{by}", "t": {time.time()}}}\n')
+                json.dump({"by": by, "t": time.time()}, opened)
         if not target(self.target).cancel(self.directory):
             raise MlnbError(f"run {self.name} ({self.id}) did not end when told to: {self.reason or self.state}")
         return self
+
+    def remove(self) -> int:
+        """Delete the run's directory, and stored data that no other run uses; the bytes that became free.
+
+        Raises
+        ------
+        UsageError
+            if the run has not ended.
+        """
+        if not self.done:
+            raise UsageError(f"run {self.name} ({self.id}) is {self.state}: cancel it first, or wait for its end")
+        files = [path.stat() for path in self.dir.rglob("*") if path.is_file()]
+        with storage_errors(self.dir):
+            shutil.rmtree(self.dir)
+        own = sum(info.st_size for info in files if info.st_nlink == 1)
+        return own + Store(self.dir.parent).sweep()
 
     def checkpoints(self) -> list[Path]:
         """Its whole checkpoints, oldest first."""

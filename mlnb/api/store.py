@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import shutil
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -92,12 +93,15 @@ class Store:
                 if path.stat().st_nlink == 1:
                     path.unlink()
 
-    def sweep(self) -> int:
-        """Remove what no run uses any more; the bytes that became free."""
-        freed = 0
+    def sweep(self, min_age: float = 3600.0) -> int:
+        """Remove what no run uses any more; the bytes that became free.
+
+        What was stored less than ``min_age`` seconds ago may be on its way into a run, and stays.
+        """
+        freed, before = 0, time.time() - min_age
         for path in self._folder.glob("??/*"):
             info = path.stat()
-            if info.st_nlink == 1:
+            if info.st_nlink == 1 and info.st_mtime <= before:
                 path.unlink()
                 freed += info.st_size
         return freed

@@ -1,4 +1,4 @@
-"""The command line: ``mlnb run | runs | show | logs | cancel | doctor``.
+"""The command line: ``mlnb run | runs | show | logs | cancel | rm | doctor``.
 
 Every command has ``--json``. Exit codes: 0 done, 1 the run failed, 2 bad use.
 """
@@ -151,6 +151,22 @@ def cancel(names: tuple[str, ...], as_json: bool) -> None:
             click.echo(f"{one.name} ({one.id}) {say_state(one.state).replace(' ', f' {already}', 1)}")
     if as_json:
         echo_json([one.to_json() for one in found])
+
+
+@main.command()
+@click.argument("names", nargs=-1, required=True)
+@as_json
+def rm(names: tuple[str, ...], as_json: bool) -> None:
+    """Delete runs that have ended, and data that no other run uses."""
+    from mlnb.api import runs as all_runs
+    from mlnb.api.units import say_size
+
+    found = [all_runs[name] for name in names]
+    removed = [{"id": one.id, "name": one.name, "freed": one.remove()} for one in found]
+    if as_json:
+        echo_json(removed)
+    for one in () if as_json else removed:
+        click.echo(f"{one['name']} ({one['id']}) is deleted, {say_size(int(str(one['freed'])))} are free")
 
 
 @main.command()

@@ -118,6 +118,13 @@ class Metrics:
         """Say how much of all there is to do is done."""
         self.put(time(), self.step, PROGRESS, share)
 
+    def forget(self) -> None:
+        """Keep nothing from now on: a process forked from this one, a loader's worker say, owns no file."""
+        self.path = None
+        self._rows.clear()
+        self._extends.clear()
+        self._open = lambda names: _nowhere  # type: ignore[method-assign, assignment]  # noqa: ARG005
+
     def start(self) -> None:
         """Flush from a thread from now on."""
         threading.Thread(target=self._run, name="mlnb-metrics", daemon=True).start()
@@ -177,6 +184,10 @@ class Metrics:
         return b"".join(parts)
 
 
+def _nowhere(_: tuple[Any, ...]) -> None:
+    """Where rows go that nobody keeps."""
+
+
 def _doubles(values: list[Any]) -> array[float]:
     try:
         return array("d", values)
@@ -218,6 +229,7 @@ def begin(path: Path) -> Metrics:
     global current
     current = Metrics(path)
     current.start()
+    os.register_at_fork(after_in_child=current.forget)
     mlnb.__dict__["log"] = current.log  # the script's own `mlnb.log` has no indirection to pay for
     return current
 

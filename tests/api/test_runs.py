@@ -218,3 +218,17 @@ def test_logs_of_what_there_is_not_are_refused(rank: int, stream: str):
 def test_what_was_printed_in_other_encodings_still_reads(start):
     run = start("import sys\nsys.stdout.buffer.write(b'\\xff\\xfe ok\\n')").wait(60)
     assert run.logs(0, "out").endswith(" ok\n")
+
+
+def test_a_run_that_has_ended_can_be_deleted(start: Any) -> None:
+    run = start("print('x' * 100)").wait(60)
+    assert run.remove() > 0
+    assert not run.dir.exists()
+    assert list(runs) == []
+
+
+def test_a_run_that_goes_on_is_not_deleted(start: Any) -> None:
+    run = start("import time\ntime.sleep(60)")
+    with pytest.raises(UsageError, match="cancel it first"):
+        run.remove()
+    assert run.dir.exists()
