@@ -81,7 +81,9 @@ class Task:
     files
         inputs and local modules, by content.
     outputs
-        names the session wants back; a name that ends on the script's top level unbound is deleted there.
+        names the session wants back; one that the script ends without having bound stays there as it was.
+    deletes
+        names that the cell deletes: the session loses those that the script ends without.
     inputs
         names that were captured as data, hence may come back changed.
     resources, environment, seed, parallel
@@ -96,6 +98,7 @@ class Task:
     segments: tuple[Segment, ...] = ()
     files: tuple[File, ...] = ()
     outputs: tuple[str, ...] = ()
+    deletes: tuple[str, ...] = ()
     inputs: tuple[str, ...] = ()
     resources: Resources = field(default_factory=Resources)
     environment: Mapping[str, Any] = field(default_factory=dict)
@@ -113,6 +116,7 @@ class Task:
         known = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
         known["argv"] = tuple(known.get("argv", ()))
         known["outputs"] = tuple(known.get("outputs", ()))
+        known["deletes"] = tuple(known.get("deletes", ()))
         known["inputs"] = tuple(known.get("inputs", ()))
         known["segments"] = tuple(Segment(**segment) for segment in known.get("segments", ()))
         known["files"] = tuple(File(**file) for file in known.get("files", ()))

@@ -78,7 +78,7 @@ def pull(run: Run, namespace: dict[str, Any] | None = None, *, in_place: bool = 
         stream,
         objects.Copies(run=run.directory.path),
         objects.Labels(),
-        sys.modules["__main__"].__dict__ if namespace is None else namespace,
+        {**run.bindings, **(sys.modules["__main__"].__dict__ if namespace is None else namespace)},
         device=_device(),
         live=run.labels if in_place else None,
         missing=missing,

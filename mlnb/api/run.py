@@ -10,7 +10,7 @@ import shutil
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,6 +46,8 @@ class Run:
         self._final: Observation | None = None
         self.labels: Labels | None = None
         """Storages of this session that take weights in place, if this process submitted the run."""
+        self.bindings: Mapping[str, Any] = {}
+        """What the script calls by names that the session lacks (functions without a name), if it did."""
 
     @cached_property
     def about(self) -> dict[str, Any]:

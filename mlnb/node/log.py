@@ -123,7 +123,7 @@ class Metrics:
         self.path = None
         self._rows.clear()
         self._extends.clear()
-        self._open = lambda names: _nowhere  # type: ignore[method-assign, assignment]  # noqa: ARG005
+        self._open = lambda names: _nowhere  # type: ignore[method-assign]  # noqa: ARG005
 
     def start(self) -> None:
         """Flush from a thread from now on."""

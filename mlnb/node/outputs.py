@@ -7,7 +7,6 @@ of those files. It is written beside and renamed, so it is there whole or not at
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
 import shutil
@@ -91,7 +90,7 @@ def write(
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(mode=0o700)
     metadata = {"mlnb.run": run_id, "mlnb.task": task.digest}
-    wanted = dict.fromkeys([*task.outputs, *changed])
+    wanted = dict.fromkeys([*task.outputs, *task.deletes, *changed])
     values = {name: namespace[name] for name in wanted if name in namespace}
     values, notes = _shippable(values, namespace)
     sink = _Outputs(folder, run.outputs.name, inputs)
@@ -103,20 +102,12 @@ def write(
     (folder / "session.pickle").write_bytes(stream.data)
     (folder / "session.pickle").chmod(0o600)  # whatever the script's umask: it will be unpickled
     kept = [name for name in values if name in inputs.values and values[name] is inputs.values[name]]
-    may_go = _deleted_names(task) | set(task.inputs)  # others were perhaps never bound: the session keeps its own
-    deleted = [name for name in wanted if name not in namespace and name in may_go]
+    deleted = [name for name in task.deletes if name not in namespace]
     table = {"names": list(values), "kept": kept, "deleted": deleted, "buffers": stream.buffers, "notes": notes}
     (folder / "session.json").write_text(json.dumps(table))
     shutil.rmtree(run.outputs, ignore_errors=True)
     folder.rename(run.outputs)
     return notes
-
-
-def _deleted_names(task: Task) -> set[str]:
-    """The names in the cell's ``del`` statements."""
-    start = task.segments[-1].start if task.segments else 1
-    names = (node for node in ast.walk(ast.parse(task.script)) if isinstance(node, ast.Name))
-    return {name.id for name in names if isinstance(name.ctx, ast.Del) and name.lineno >= start}
 
 
 def weights(value: Any) -> dict[str, torch.Tensor]:

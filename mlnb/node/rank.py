@@ -99,7 +99,7 @@ def _train(run_dir: RunDir, run_id: str, task: Task, place: Place) -> tuple[dict
         before = {}
     except BaseException as error:  # noqa: BLE001 - the script's own, to be shown
         return _failed(error, run_dir, task), 1
-    if place.rank == 0 and (task.outputs or task.inputs):
+    if place.rank == 0 and (task.outputs or task.inputs or task.deletes):
         from mlnb.node import outputs
 
         after = outputs.fingerprints(before, namespace, data)

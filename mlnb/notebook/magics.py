@@ -91,7 +91,7 @@ class TrainMagics(Magics):
             self._planned = known
             display(shown(words), raw=True)
         self._views.show(run)
-        self._pending.add(run, {*captured.outputs, *captured.deletes})
+        self._pending.add(run, {*captured.outputs, *captured.deletes, *captured.shared})
         if options.wait:
             self._pending.collect_run(run)
 
@@ -131,7 +131,8 @@ Sizes: 24GB, 1.5GiB, 500M. Times: 90s, 30m, 2h, 1h30m, 02:30:00; a bare number i
         return Task(
             script=captured.script,
             segments=captured.segments,
-            outputs=(*captured.outputs, *captured.deletes),
+            outputs=captured.outputs,
+            deletes=captured.deletes,
             inputs=captured.inputs,
             resources=offer.resources,
             environment={
@@ -154,12 +155,12 @@ Sizes: 24GB, 1.5GiB, 500M. Times: 90s, 30m, 2h, 1h30m, 02:30:00; a bare number i
         if earlier is not None:
             if same_work(earlier.task, task, {path: one.digest() for path, one in contents.items()}):
                 resume(earlier.directory, place, env)
-                earlier.labels = captured.labels
+                earlier.labels, earlier.bindings = captured.labels, captured.bindings
                 return earlier
             about["resume"] = str(earlier.directory.checkpoints)
         name = options.name or f"train-{self._number}"
         run = Run(submit(task, contents, place, offer, name=name, env=env, about=about))
-        run.labels = captured.labels
+        run.labels, run.bindings = captured.labels, captured.bindings
         return runs.add(run)
 
 

@@ -166,7 +166,7 @@ def test_an_unchanged_part_of_something_changed_is_not_stored_again(send):
 
 def test_a_name_that_the_cell_deletes_is_deleted_here(send):
     namespace = {"x": 1, "y": [2]}
-    run = succeeded(send("del y\nz = x", dict(namespace), ("z",)))
+    run = succeeded(send("del y\nz = x", dict(namespace), ("z",), deletes=("y",)))
     pulled = deliver(run, namespace)
     assert pulled.deleted == ("y",)
     assert namespace == {"x": 1, "z": 1}

@@ -204,3 +204,25 @@ def test_a_run_that_brings_nothing_stops_no_cell(nb: Kernel) -> None:
     nb.ok("%%train --name silent\nprint('hello')\n")
     runs["silent"].wait()
     assert nb.ok("1 + 1").result == "2"
+
+
+def test_who_reads_a_model_waits_for_a_cell_that_only_steps_its_optimizer(nb: Kernel, gate: Gate) -> None:
+    nb.ok(
+        "import torch\nnet = torch.nn.Linear(1, 1)\nadam = torch.optim.SGD(net.parameters(), lr=1.0, weight_decay=0.5)"
+    )
+    nb.ok("for p in net.parameters():\n    p.data.fill_(1.0)\n    p.grad = None\nbefore = 1.0")
+    nb.ok(
+        f"%%train --name stepped\n{gate.wait}\n"
+        "for group in adam.param_groups:\n    for p in group['params']:\n        p.grad = torch.zeros_like(p)\n"
+        "adam.step()\n"
+    )
+    reading = nb.send("print(net.weight.item())")
+    waiting(nb, reading)
+    gate.open()
+    assert nb.finish(reading).out.strip() == "0.5"
+
+
+def test_a_lambda_inside_an_object_comes_back_as_itself(nb: Kernel) -> None:
+    nb.ok("box = {'double': lambda x: 2 * x, 'n': 0}\ndouble = box['double']")
+    nb.ok("%%train --name boxed\nbox['n'] = box['double'](21)\n")
+    assert nb.ok("print(box['n'], box['double'] is double)").out.split() == ["42", "True"]
