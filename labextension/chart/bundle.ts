@@ -6,7 +6,8 @@ const VERSION = 1;
 
 export interface Bundle {
   run: Run;
-  metrics: Map<string, { steps: Float64Array; values: Float64Array }>;
+  /** Undefined where only what is said beside the curves was sent: they are as they were. */
+  metrics: Map<string, { steps: Float64Array; values: Float64Array; total: number }> | undefined;
 }
 
 /** The run in a saved output. Throws an error that says what is wrong when it cannot be read. */
@@ -17,14 +18,18 @@ export function parseBundle(json: unknown): Bundle {
   if (json['version'] !== VERSION) {
     throw new Error(`This run was saved in format ${String(json['version'])}; this mlnb reads format ${VERSION}.`);
   }
-  const metrics: Bundle['metrics'] = new Map();
-  for (const [name, columns] of Object.entries(isRecord(json['metrics']) ? json['metrics'] : {})) {
+  if (!isRecord(json['metrics'])) {
+    return { run: parseRun(json), metrics: undefined };
+  }
+  const metrics: NonNullable<Bundle['metrics']> = new Map();
+  for (const [name, columns] of Object.entries(json['metrics'])) {
     const steps = toColumn(isRecord(columns) ? columns['step'] : undefined);
     const values = toColumn(isRecord(columns) ? columns['value'] : undefined);
     if (steps?.length === undefined || steps.length !== values?.length) {
       throw new Error(`The saved metric "${name}" does not have one value for each step.`);
     }
-    metrics.set(name, { steps, values });
+    const total = isRecord(columns) && typeof columns['total'] === 'number' ? columns['total'] : 0;
+    metrics.set(name, { steps, values, total });
   }
   return { run: parseRun(json), metrics };
 }

@@ -17,6 +17,25 @@ export function formatStep(step: number): string {
   return minus((step < 0 ? '-' : '') + grouped + (fraction === undefined ? '' : `.${fraction}`));
 }
 
+const SIZES = ['bytes', 'kB', 'MB', 'GB', 'TB', 'PB'];
+
+/** Text for bytes, in powers of 1000. */
+export function formatSize(bytes: number): string {
+  const power = bytes > 0 ? Math.min(SIZES.length - 1, Math.floor(Math.log10(bytes) / 3 + 1e-9)) : 0;
+  const size = bytes / 1000 ** power;
+  return `${power === 0 ? size : size.toFixed(size < 99.95 ? 1 : 0)} ${SIZES[power] ?? ''}`;
+}
+
+/** Text for how long something will take: `40 s`, `4 min`, `2 h 5 min`. */
+export function formatTime(seconds: number): string {
+  if (seconds < 59.5) {
+    return `${Math.max(1, Math.round(seconds))} s`;
+  }
+  const minutes = Math.round(seconds / 60);
+  const rest = minutes % 60;
+  return minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h${rest ? ` ${rest} min` : ''}`;
+}
+
 /** Labels for the ticks of an axis, with just the digits that tell neighbours apart. */
 export function formatTicks(ticks: readonly number[]): string[] {
   const spacing = Math.abs((ticks[1] ?? 0) - (ticks[0] ?? 0));

@@ -1,9 +1,11 @@
-/** New points of one metric, as the Python widget sends them: a header and one buffer of float64. */
+/** New points of one metric, as widget and server send them: a header and one buffer of float64. */
 export interface PointsMessage {
   type: 'points';
   metric: string;
   offset: number;
   count: number;
+  /** How many were logged in all, where fewer were sent. */
+  total?: number;
 }
 
 export interface Points {
@@ -11,14 +13,15 @@ export interface Points {
   offset: number;
   steps: Float64Array;
   values: Float64Array;
+  total: number;
 }
 
 export function isPointsMessage(message: unknown): message is PointsMessage {
   if (typeof message !== 'object' || message === null) {
     return false;
   }
-  const { type, metric, offset, count } = message as Record<string, unknown>;
-  return type === 'points' && typeof metric === 'string' && isCount(offset) && isCount(count);
+  const { type, metric, offset, count, total = 0 } = message as Record<string, unknown>;
+  return type === 'points' && typeof metric === 'string' && isCount(offset) && isCount(count) && isCount(total);
 }
 
 /** Steps and values of a frame; undefined when the buffer is not what the header says. */
@@ -35,8 +38,29 @@ export function decodePoints(message: PointsMessage, buffer: ArrayBufferView | u
     metric: message.metric,
     offset: message.offset,
     steps: numbers.subarray(0, message.count),
-    values: numbers.subarray(message.count)
+    values: numbers.subarray(message.count),
+    total: message.total ?? 0
   };
+}
+
+/** Frames behind each other, as the server sends them: each header a line of JSON. Throws where they are none. */
+export function decodeFrames(data: ArrayBuffer): Points[] {
+  const bytes = new Uint8Array(data);
+  const found: Points[] = [];
+  for (let at = 0; at < bytes.length; ) {
+    const end = bytes.indexOf(10, at);
+    const header: unknown = JSON.parse(new TextDecoder().decode(bytes.subarray(at, end < 0 ? at : end)));
+    if (!isPointsMessage(header)) {
+      throw new Error('The server sent something that is no frame of points.');
+    }
+    at = end + 1 + 2 * Float64Array.BYTES_PER_ELEMENT * header.count;
+    const points = decodePoints(header, bytes.subarray(end + 1, at));
+    if (points === undefined) {
+      throw new Error('The server sent a frame of points that is cut off.');
+    }
+    found.push(points);
+  }
+  return found;
 }
 
 function isCount(value: unknown): value is number {

@@ -1,36 +1,67 @@
 import { add } from './dom';
+import { formatTime } from './format';
 import { isActive, isFresh, type Run } from './run';
 
-// A request to stop may be lost with its kernel, so the button may be tried again after this long.
+/** Asks for the run's end; a promise is fulfilled when it has ended, and rejected with why it has not. */
+export type Stop = () => Promise<void> | undefined;
+
+// A request that nobody answers may be lost with its kernel, so the button may be tried again after this long.
 const RETRY_MS = 15_000;
 
 /** The line above the curve: name, state, why, and Stop where something can be stopped. */
 export class Header {
   private readonly name: HTMLElement;
-  private readonly isLive: boolean;
   private readonly state: HTMLElement;
   private readonly text: HTMLElement;
-  private readonly button: HTMLButtonElement | undefined;
+  private readonly button: HTMLButtonElement;
+  private run: Run | undefined;
+  private isLive = false;
+  private note = '';
+  private stop: Stop | undefined;
   private retry: ReturnType<typeof setTimeout> | undefined;
 
-  constructor(parent: HTMLElement, onStop?: () => void) {
-    this.isLive = onStop !== undefined;
+  constructor(parent: HTMLElement) {
     const element = add(parent, 'header', 'mlnb-head');
     this.name = add(element, 'strong', 'mlnb-name');
     this.state = add(element, 'span', 'mlnb-state');
     this.state.setAttribute('role', 'status');
     this.text = add(element, 'span', 'mlnb-text');
-    if (onStop !== undefined) {
-      this.button = add(element, 'button', 'mlnb-button mlnb-stop', 'Stop');
-      this.button.type = 'button';
-      this.button.addEventListener('click', () => {
-        this.setStopping(true);
-        onStop();
-      });
-    }
+    this.button = add(element, 'button', 'mlnb-button mlnb-stop', 'Stop');
+    this.button.type = 'button';
+    this.button.hidden = true;
+    this.button.addEventListener('click', () => {
+      this.onStop();
+    });
+  }
+
+  setLive(live: boolean, note: string): void {
+    this.isLive = live;
+    this.note = note;
+    this.update();
+  }
+
+  setStop(stop: Stop | undefined): void {
+    this.stop = stop;
+    this.update();
   }
 
   show(run: Run): void {
+    this.run = run;
+    if (!isActive(run.state)) {
+      this.setStopping(false);
+    }
+    this.update();
+  }
+
+  dispose(): void {
+    clearTimeout(this.retry);
+  }
+
+  private update(): void {
+    const run = this.run;
+    if (run === undefined) {
+      return;
+    }
     this.name.textContent = run.name || run.id;
     this.name.title = run.id;
     // Assigning the same text would be announced again by screen readers.
@@ -39,31 +70,37 @@ export class Header {
       this.state.textContent = run.state;
     }
     // A saved view can't know what became of the run since; it must not look as if it did.
-    const isLive = this.isLive || isFresh(run);
-    const saved = !isLive && isActive(run.state) ? 'when this was saved' : '';
+    const isLive = this.isLive || (this.note === '' && isFresh(run));
+    const saved = !isLive && isActive(run.state) ? this.note || 'when this was saved' : isLive ? this.note : '';
+    const left = (run.ends ?? 0) - Date.now() / 1000;
+    const ends = isLive && isActive(run.state) && left > 0 ? `about ${formatTime(left)} left` : '';
     this.state.classList.toggle('mlnb-live', isLive);
-    this.text.textContent = [saved, run.reason, run.line].filter(part => part !== '').join(' · ');
-    if (this.button !== undefined) {
-      this.button.hidden = !isActive(run.state);
-      this.button.setAttribute('aria-label', `Stop the run ${run.name || run.id}`);
+    const text = [saved, run.reason, run.line, ends].filter(part => part !== '').join(' · ');
+    if (this.text.textContent !== text) {
+      this.text.textContent = text;
     }
+    this.button.hidden = this.stop === undefined || !isActive(run.state);
+    this.button.setAttribute('aria-label', `Stop the run ${run.name || run.id}`);
   }
 
-  dispose(): void {
-    clearTimeout(this.retry);
-  }
-
-  private setStopping(stopping: boolean): void {
-    if (this.button === undefined) {
-      return;
-    }
-    this.button.disabled = stopping;
-    this.button.textContent = stopping ? 'Stopping…' : 'Stop';
-    clearTimeout(this.retry);
-    if (stopping) {
+  private onStop(): void {
+    this.setStopping(true);
+    const asked = this.stop?.();
+    if (asked === undefined) {
       this.retry = setTimeout(() => {
         this.setStopping(false);
       }, RETRY_MS);
+      return;
     }
+    asked.catch((error: unknown) => {
+      this.setStopping(false);
+      this.setLive(this.isLive, `could not be stopped: ${error instanceof Error ? error.message : String(error)}`);
+    });
+  }
+
+  private setStopping(stopping: boolean): void {
+    clearTimeout(this.retry);
+    this.button.disabled = stopping;
+    this.button.textContent = stopping ? 'Stopping…' : 'Stop';
   }
 }

@@ -1,7 +1,9 @@
 import uPlot from 'uplot';
+import { drawAttempts } from './attempts';
 import { decimate, type Drawing } from './decimate';
 import { formatStep, formatTicks } from './format';
 import { drawOdd } from './odd';
+import type { Attempt } from './run';
 import { stepRange, valueRange, type Range } from './scale';
 import type { Series } from './series';
 import { onThemeChange, readTheme, type Theme } from './theme';
@@ -40,6 +42,7 @@ export class Plot {
   private drawing = NOTHING;
   private theme: Theme;
   private zoom: Range | undefined;
+  private attempts: readonly Attempt[] = [];
   private frame = 0;
 
   constructor(
@@ -62,6 +65,13 @@ export class Plot {
   show(series: Series): void {
     this.series = series;
     this.resetZoom();
+  }
+
+  mark(attempts: readonly Attempt[]): void {
+    if (JSON.stringify(attempts) !== JSON.stringify(this.attempts)) {
+      this.attempts = attempts;
+      this.update();
+    }
   }
 
   /** Draws what the series holds now, once a frame however often it is called. */
@@ -159,6 +169,7 @@ export class Plot {
       hooks: {
         draw: [
           chart => {
+            drawAttempts(chart, this.attempts, this.theme.muted, this.theme.font);
             drawOdd(chart, this.drawing.odd, this.theme.alarm);
           }
         ],

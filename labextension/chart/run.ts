@@ -1,6 +1,12 @@
 export const STATES = ['pending', 'starting', 'running', 'succeeded', 'failed', 'cancelled', 'lost'] as const;
 export type State = (typeof STATES)[number];
 
+/** Where on the curves an attempt begins that went on with the work of the one before. */
+export interface Attempt {
+  number: number;
+  step: number;
+}
+
 /** What is said of a run beside its curves. */
 export interface Run {
   id: string;
@@ -10,6 +16,9 @@ export interface Run {
   reason: string;
   /** One line that sums it up; may be empty. */
   line: string;
+  /** When it may end, in seconds since the epoch, where that is known. */
+  ends: number | undefined;
+  attempts: Attempt[];
   /** Things the person should know, a line each. */
   notes: string[];
   /** The traceback of the rank that failed first; may be empty. */
@@ -52,6 +61,8 @@ export function parseRun(json: unknown): Run {
     state,
     reason: text('reason'),
     line: text('line'),
+    ends: typeof fields['ends'] === 'number' ? fields['ends'] : undefined,
+    attempts: (Array.isArray(fields['attempts']) ? fields['attempts'] : []).filter(isAttempt),
     notes: texts('notes'),
     error: text('error'),
     output: text('output'),
@@ -59,4 +70,9 @@ export function parseRun(json: unknown): Run {
     figures: texts('figures').filter(png => /^[A-Za-z0-9+/=]+$/.test(png)),
     updated: typeof fields['updated'] === 'number' ? fields['updated'] : 0
   };
+}
+
+function isAttempt(json: unknown): json is Attempt {
+  const { number, step } = (typeof json === 'object' && json !== null ? json : {}) as Record<string, unknown>;
+  return typeof number === 'number' && typeof step === 'number';
 }

@@ -8,6 +8,7 @@ export class Series {
   private steps = new Float64Array(1024);
   private vals = new Float64Array(1024);
   private size = 0;
+  private logged = 0;
   private isSorted = true;
   private sorted: Columns | undefined;
 
@@ -15,11 +16,16 @@ export class Series {
     return this.size;
   }
 
+  /** How many points were logged; of very many, a view holds those that make the same picture. */
+  get total(): number {
+    return Math.max(this.logged, this.size);
+  }
+
   /**
    * Put points at `offset`. What was held from there on is replaced, since an earlier offset means
    * that history was sent again or cut back to a checkpoint. False when points before are missing.
    */
-  put(offset: number, steps: Float64Array, values: Float64Array): boolean {
+  put(offset: number, steps: Float64Array, values: Float64Array, total = 0): boolean {
     if (offset > this.size) {
       return false;
     }
@@ -28,6 +34,7 @@ export class Series {
     this.steps.set(steps, offset);
     this.vals.set(values, offset);
     this.size = size;
+    this.logged = total;
     this.isSorted = (offset === 0 || this.isSorted) && isSorted(this.steps, Math.max(1, offset), size);
     this.sorted = undefined;
     return true;

@@ -4,6 +4,8 @@ import type { Columns } from './series';
 
 export interface Summary {
   count: number;
+  /** Whether all points are here to be counted. */
+  whole: boolean;
   firstStep: number;
   lastStep: number;
   last: number;
@@ -14,9 +16,10 @@ export interface Summary {
 }
 
 /** What a person would read off the curve. */
-export function summarise({ x, y }: Columns): Summary {
+export function summarise({ x, y }: Columns, total = 0): Summary {
   const summary: Summary = {
-    count: y.length,
+    count: Math.max(total, y.length),
+    whole: total <= y.length,
     firstStep: x[0] ?? NaN,
     lastStep: x[x.length - 1] ?? NaN,
     last: y[y.length - 1] ?? NaN,
@@ -59,7 +62,7 @@ export function sentence(metric: string, summary: Summary): string {
 }
 
 /** How many values could not be drawn, by the marks that stand for them; empty when all could. */
-export function oddText({ odd }: Summary): string {
+export function oddText({ odd, whole }: Summary): string {
   const marks: [OddKind, string][] = [
     ['nan', '× NaN'],
     ['inf', '▲ ∞'],
@@ -67,6 +70,6 @@ export function oddText({ odd }: Summary): string {
   ];
   return marks
     .filter(([kind]) => odd[kind] > 0)
-    .map(([kind, mark]) => `${odd[kind]} ${mark}`)
+    .map(([kind, mark]) => `${whole ? '' : 'at least '}${odd[kind]} ${mark}`)
     .join(', ');
 }

@@ -1,5 +1,6 @@
 import { add } from './dom';
 import { formatStep, formatValue } from './format';
+import { read } from './gauges';
 import type { Series } from './series';
 import { oddText, summarise } from './summary';
 
@@ -19,12 +20,10 @@ export class Twin {
     this.rows = add(table, 'tbody', '');
   }
 
-  show(metrics: ReadonlyMap<string, Series>): void {
+  show(metrics: ReadonlyMap<string, Series>, asides: ReadonlyMap<string, Series>, active: boolean): void {
     this.rows.replaceChildren();
     for (const [name, series] of metrics) {
-      const row = add(this.rows, 'tr', '');
-      add(row, 'th', '', name).scope = 'row';
-      const summary = summarise(series.columns());
+      const summary = summarise(series.columns(), series.total);
       const cells = [
         String(summary.count),
         `${formatStep(summary.firstStep)} to ${formatStep(summary.lastStep)}`,
@@ -33,9 +32,22 @@ export class Twin {
         formatValue(summary.highest),
         oddText(summary) || 'none'
       ];
-      for (const cell of cells) {
-        add(row, 'td', '', cell);
+      this.add(name, cells);
+    }
+    for (const [name, series] of asides) {
+      const reading = read(name, series, active);
+      if (reading !== undefined) {
+        const { label, count, value, lowest, highest } = reading;
+        this.add(label, [String(count), '', value, lowest, highest, '']);
       }
+    }
+  }
+
+  private add(name: string, cells: readonly string[]): void {
+    const row = add(this.rows, 'tr', '');
+    add(row, 'th', '', name).scope = 'row';
+    for (const cell of cells) {
+      add(row, 'td', '', cell);
     }
   }
 }

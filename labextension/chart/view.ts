@@ -1,9 +1,12 @@
+import { attemptsText } from './attempts';
 import { Caption } from './caption';
 import { Details, Traceback } from './details';
 import { add } from './dom';
-import { Header } from './header';
+import { Gauges, isAside } from './gauges';
+import { Header, type Stop } from './header';
+import type { Points } from './frame';
 import { Plot, type Hover } from './plot';
-import { isActive, type Run } from './run';
+import { isActive, type Attempt, type Run } from './run';
 import { Series } from './series';
 import { oddText, sentence, summarise } from './summary';
 import { Twin } from './twin';
@@ -14,6 +17,7 @@ const TEXT_EVERY_MS = 500;
 /** One view of one run: what state it is in, and its curves. Whoever owns it feeds it and disposes of it. */
 export class RunView {
   private readonly metrics = new Map<string, Series>();
+  private readonly asides = new Map<string, Series>();
   private readonly body: HTMLElement;
   private readonly header: Header;
   private readonly caption: Caption;
@@ -21,16 +25,19 @@ export class RunView {
   private readonly empty: HTMLElement;
   private readonly plot: Plot;
   private readonly twin: Twin;
+  private readonly gauges: Gauges;
   private readonly details: Details;
   private readonly traceback: Traceback;
   private shown = FIRST_CHOICE;
   private chosen = false;
+  private active = false;
+  private attempts: readonly Attempt[] = [];
   private hovered: Hover | undefined;
   private textTimer: ReturnType<typeof setTimeout> | undefined;
 
-  constructor(parent: HTMLElement, onStop?: () => void) {
+  constructor(parent: HTMLElement) {
     const root = add(parent, 'section', 'mlnb-run');
-    this.header = new Header(root, onStop);
+    this.header = new Header(root);
     this.traceback = new Traceback(root);
     this.empty = add(root, 'p', 'mlnb-empty');
     this.body = add(root, 'div', 'mlnb-body');
@@ -54,12 +61,30 @@ export class RunView {
         this.caption.showZoomed(zoomed);
       }
     });
-    this.twin = new Twin(this.body);
     this.body.hidden = true;
+    this.gauges = new Gauges(root);
+    this.twin = new Twin(root);
     this.details = new Details(root);
   }
 
+  /** Whether what is shown is how it is now; if not, `note` may say why. */
+  setLive(live: boolean, note = ''): void {
+    this.header.setLive(live, note);
+  }
+
+  /** How to stop the run from here; undefined where that can't be. */
+  setStop(stop: Stop | undefined): void {
+    this.header.setStop(stop);
+  }
+
   showRun(run: Run): void {
+    const ended = this.active && !isActive(run.state);
+    this.active = isActive(run.state);
+    this.attempts = run.attempts;
+    this.plot.mark(run.attempts);
+    if (ended) {
+      this.showText();
+    }
     this.header.show(run);
     this.traceback.show(run);
     this.details.show(run);
@@ -67,13 +92,21 @@ export class RunView {
   }
 
   /** Points of a metric from `offset` on; false when points before them are missing. */
-  putPoints(metric: string, offset: number, steps: Float64Array, values: Float64Array): boolean {
-    const isNew = !this.metrics.has(metric);
-    const series = this.metrics.get(metric) ?? new Series();
-    if (!series.put(offset, steps, values)) {
+  putPoints({ metric, offset, steps, values, total }: Points): boolean {
+    const kept = isAside(metric) ? this.asides : this.metrics;
+    const isNew = !kept.has(metric);
+    const series = kept.get(metric) ?? new Series();
+    if (!series.put(offset, steps, values, total)) {
       return false;
     }
-    this.metrics.set(metric, series);
+    kept.set(metric, series);
+    this.textTimer ??= setTimeout(() => {
+      this.textTimer = undefined;
+      this.showText();
+    }, TEXT_EVERY_MS);
+    if (kept === this.asides) {
+      return true;
+    }
     this.empty.hidden = true;
     this.body.hidden = false;
     if (isNew) {
@@ -82,24 +115,25 @@ export class RunView {
     if (metric === this.shown) {
       this.plot.update();
     }
-    this.textTimer ??= setTimeout(() => {
-      this.textTimer = undefined;
-      this.showText();
-    }, TEXT_EVERY_MS);
     this.showPoint();
     return true;
   }
 
   /** Forgets metrics that a newer history no longer has. */
   keepOnly(names: ReadonlySet<string>): void {
-    for (const name of this.metrics.keys()) {
-      if (!names.has(name)) {
-        this.metrics.delete(name);
+    const before = this.metrics.size;
+    for (const kept of [this.metrics, this.asides]) {
+      for (const name of kept.keys()) {
+        if (!names.has(name)) {
+          kept.delete(name);
+        }
       }
     }
     this.empty.hidden = this.metrics.size > 0;
     this.body.hidden = this.metrics.size === 0;
-    this.showMetrics();
+    if (this.metrics.size < before) {
+      this.showMetrics();
+    }
   }
 
   dispose(): void {
@@ -132,13 +166,15 @@ export class RunView {
   }
 
   private showText(): void {
+    this.gauges.show(this.asides, this.active);
+    this.twin.show(this.metrics, this.asides, this.active);
     const series = this.metrics.get(this.shown);
     if (series === undefined) {
       return;
     }
-    const summary = summarise(series.columns());
-    this.figure.setAttribute('aria-label', sentence(this.shown, summary));
+    const summary = summarise(series.columns(), series.total);
+    const attempts = attemptsText(this.attempts);
+    this.figure.setAttribute('aria-label', sentence(this.shown, summary) + (attempts && ` It has ${attempts}.`));
     this.caption.showOdd(oddText(summary));
-    this.twin.show(this.metrics);
   }
 }

@@ -4,15 +4,15 @@ import { RunRenderer } from './renderer';
 
 const extension: IRenderMime.IExtension = {
   id: 'mlnb-labextension:run',
-  description: 'Shows the state and the curves of an mlnb run, from the notebook alone.',
+  description: 'Shows the state and the curves of an mlnb run, live from the server, or from the notebook alone.',
   rendererFactory: {
     // Text goes in as text and numbers as numbers, so a notebook need not be trusted for this.
     safe: true,
     mimeTypes: [MIME_TYPE],
     createRenderer: () => new RunRenderer()
   },
-  // Before text/html and pictures (50 and more), after live widgets (-10).
-  rank: 0,
+  // Before widgets (-10): an output may hold one for front ends that have no such renderer.
+  rank: -20,
   dataType: 'json'
 };
 

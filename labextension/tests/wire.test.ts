@@ -1,7 +1,9 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { parseBundle } from '../chart/bundle';
-import { decodePoints, isPointsMessage, type PointsMessage } from '../chart/frame';
+import { decodeFrames, decodePoints, isPointsMessage, type PointsMessage } from '../chart/frame';
+import { isAside, read } from '../chart/gauges';
 import { parseRun } from '../chart/run';
+import { Series } from '../chart/series';
 import { sentence, summarise } from '../chart/summary';
 import { Resync } from '../widget/resync';
 
@@ -16,8 +18,30 @@ describe('frames', () => {
       metric: 'loss',
       offset: 3,
       steps: [3, 4],
-      values: [0.5, NaN]
+      values: [0.5, NaN],
+      total: 0
     });
+  });
+
+  it('takes a message of several frames apart', () => {
+    const frame = (metric: string, numbers: number[], total: number): Uint8Array[] => [
+      new TextEncoder().encode(
+        `${JSON.stringify({ type: 'points', metric, offset: 0, count: numbers.length / 2, total })}\n`
+      ),
+      new Uint8Array(Float64Array.from(numbers).buffer)
+    ];
+    // 10 is the byte of a line's end, and may be among the doubles too.
+    const parts = [...frame('loss', [1, 10, 0.5, Infinity], 7), ...frame('acc', [], 0), ...frame('ä', [1, 2], 1)];
+    const whole = new Uint8Array(parts.reduce((size, part) => size + part.length, 0));
+    parts.reduce((at, part) => (whole.set(part, at), at + part.length), 0);
+    const found = decodeFrames(whole.buffer);
+    expect(found.map(({ metric, steps, values, total }) => [metric, [...steps], [...values], total])).toEqual([
+      ['loss', [1, 10], [0.5, Infinity], 7],
+      ['acc', [], [], 0],
+      ['ä', [1], [2], 1]
+    ]);
+    expect(() => decodeFrames(whole.buffer.slice(0, -3))).toThrow('cut off');
+    expect(() => decodeFrames(new TextEncoder().encode('{}\n').buffer)).toThrow('no frame');
   });
 
   it('refuses a buffer of another length, or none', () => {
@@ -45,7 +69,13 @@ describe('bundles', () => {
       metrics: { loss: { step: [0, 1, 2, 3], value: [1, 'NaN', 'Infinity', '-Infinity'] } }
     });
     expect(run).toMatchObject({ id: 'r1', name: 'resnet', state: 'failed', reason: 'diverged', line: '' });
-    expect(Array.from(metrics.get('loss')?.values ?? [])).toEqual([1, NaN, Infinity, -Infinity]);
+    expect(Array.from(metrics?.get('loss')?.values ?? [])).toEqual([1, NaN, Infinity, -Infinity]);
+  });
+
+  it('may hold no curves, and how many points were logged', () => {
+    expect(parseBundle({ version: 1, id: 'r1' }).metrics).toBeUndefined();
+    const metrics = { loss: { total: 90, step: [1, 2], value: [1, 2] } };
+    expect(parseBundle({ version: 1, metrics }).metrics?.get('loss')?.total).toBe(90);
   });
 
   it('says what is wrong', () => {
@@ -62,6 +92,8 @@ describe('bundles', () => {
       state: 'pending',
       reason: '',
       line: '',
+      ends: undefined,
+      attempts: [],
       notes: [],
       error: '',
       output: '',
@@ -77,6 +109,27 @@ describe('summary', () => {
     expect(sentence('loss', summarise(columns))).toBe(
       'loss over 3 points, step 0 to 2: last NaN, lowest 0.5 at step 1, highest 2; not finite: 1 × NaN.'
     );
+  });
+});
+
+describe('asides', () => {
+  const series = (...values: number[]): Series => {
+    const made = new Series();
+    made.put(0, Float64Array.from(values.keys()), Float64Array.from(values));
+    return made;
+  };
+
+  it('say the newest while a run goes on, then mean or peak', () => {
+    const memory = series(1e9, 3e9, 2e9);
+    expect(read('mlnb.memory', memory, true)).toMatchObject({ label: 'memory', value: '2.0 GB' });
+    expect(read('mlnb.memory', memory, false)).toMatchObject({ label: 'memory, peak', value: '3.0 GB' });
+    expect(read('step_time', series(0.001, 0.003), false)).toMatchObject({ value: '2 ms', highest: '3 ms' });
+    expect(read('mlnb.gpu1.power', series(310), true)).toMatchObject({ label: 'GPU 1 power', value: '310 W' });
+    expect(read('mlnb.progress', series(0.5), true)).toBeUndefined();
+  });
+
+  it('are told from metrics by their names', () => {
+    expect(['loss', 'mlnb.cpu', 'step_time', 'mlnb.anything'].map(isAside)).toEqual([false, true, true, true]);
   });
 });
 

@@ -15,8 +15,11 @@ interface Traits {
  * and again when a message was lost ("resync"); in between it gets only what is new.
  */
 const render: Render<Traits> = ({ model, el }) => {
-  const view = new RunView(el, () => {
+  const view = new RunView(el);
+  view.setLive(true);
+  view.setStop(() => {
     model.send({ type: 'stop' });
+    return undefined;
   });
   const resync = new Resync(() => {
     model.send({ type: 'resync' });
@@ -29,7 +32,7 @@ const render: Render<Traits> = ({ model, el }) => {
       return;
     }
     const points = decodePoints(message, buffers[0]);
-    if (points === undefined || !view.putPoints(points.metric, points.offset, points.steps, points.values)) {
+    if (points === undefined || !view.putPoints(points)) {
       resync.ask();
     } else if (points.offset === 0) {
       resync.done();
