@@ -83,11 +83,21 @@ def _made(name: str, value: Any) -> Import | None:
 
 def where(value: Any) -> tuple[str, str] | None:
     """The module and the qualified name by which ``value`` can be had on another machine."""
-    module = getattr(value, "__module__", None)
-    qualname = getattr(value, "__qualname__", None) or getattr(value, "__name__", None)
+    module, qualname = (
+        _attribute(value, "__module__"),
+        _attribute(value, "__qualname__") or _attribute(value, "__name__"),
+    )
     if not isinstance(module, str) or not isinstance(qualname, str) or module == "__main__":
         return None
     return (module, qualname) if resolve(module, qualname) is value else None
+
+
+def _attribute(value: Any, name: str) -> Any:
+    """An attribute, ``None`` where the object has none or its own code fails over the question."""
+    try:
+        return getattr(value, name, None)
+    except Exception:  # noqa: BLE001 - code of the session's objects
+        return None
 
 
 def resolve(module: str, qualname: str) -> Any:

@@ -45,6 +45,7 @@ class LiveSink:
             self.known.add(self.name)
         content = Storage(storage)
         if content.size <= objects.INLINE:
+            self._count(content)
             return ("bytes", b"".join(bytes(chunk) for chunk in content.chunks()))
         return self._keep(content)
 
@@ -54,8 +55,11 @@ class LiveSink:
 
     def _keep(self, content: Content) -> objects.Location:
         self.blobs.append(content)
-        self.sizes[self.name] = self.sizes.get(self.name, 0) + content.size
+        self._count(content)
         return ("blob", len(self.blobs) - 1)
+
+    def _count(self, content: Content) -> None:
+        self.sizes[self.name] = self.sizes.get(self.name, 0) + content.size
 
 
 @dataclass

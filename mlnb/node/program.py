@@ -254,7 +254,8 @@ class NodeProgram:
             state, reason = "succeeded", ""  # it was through before it could be stopped
         notes = [note for end in self._ended for note in (end.account or {}).get("notes", ())]
         trained = [(end.account or {}).get("trained") or {} for end in self._ended]
-        if state == "succeeded" and self.task.interactive and not any(t.get("backwards") for t in trained):
+        meant = any(word in self.task.script for word in (".backward(", ".step(", ".fit("))
+        if state == "succeeded" and meant and not any(t.get("backwards") for t in trained):
             notes.append("no training step was seen: neither backward() nor an optimizer's step()")
         failure = self._failure if state == "failed" and self._failure else {"exit_code": None, "error": None}
         code = 0 if state == "succeeded" else failure["exit_code"] or 1

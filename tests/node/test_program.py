@@ -398,10 +398,14 @@ def test_a_cells_last_expression_is_shown(start):
     assert run.logs(0, "out") == ""
 
 
-def test_a_cell_that_trained_nothing_says_so(start):
-    run = start("x = 1", interactive=True).wait(60)
+def test_a_cell_that_meant_to_train_but_trained_nothing_says_so(start):
+    run = start("for batch in []:\n    loss.backward()", interactive=True).wait(60)
     assert run.state == "succeeded"
     assert any("no training step was seen" in note for note in run.result["notes"])
+
+
+def test_a_cell_that_did_not_mean_to_train_is_left_in_peace(start):
+    assert start("x = 1", interactive=True).wait(60).result["notes"] == []
 
 
 def test_future_imports_hold_for_the_whole_script(start):
