@@ -155,14 +155,3 @@ def test_an_object_of_a_subclass_of_a_library_s_class(nb):
     nb.cell("X = torch.ones(1, 2)\nexpected = net(X)")
     found = nb.train("result = net(X)")
     assert torch.equal(found["result"], nb["expected"])
-
-
-def test_a_plan_of_a_long_session_is_quick(nb):
-    for number in range(60):
-        nb.cell(f"def f{number}(x):\n    y = x\n    z = f{max(0, number - 1)}\n    return y + {number}\nv{number} = 1")
-    nb.cell("model = nn.Sequential(*[nn.Linear(8, 8) for _ in range(20)])\nopt = torch.optim.Adam(model.parameters())")
-    cell = "\n".join(f"r{number} = f{number}(v{number})" for number in range(60)) + "\nopt.step()"
-    nb.capture(cell)
-    start = time.perf_counter()
-    nb.capture(cell)
-    assert time.perf_counter() - start < 0.1
