@@ -83,6 +83,11 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         data = path.read_bytes()
     except OSError:
         return []
+    return parse_lines(data)
+
+
+def parse_lines(data: bytes) -> list[dict[str, Any]]:
+    """The objects among the lines of ``data``; what is torn or no object is left out."""
     found = []
     for line in data.split(b"\n"):
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlnb.node import frames
+from mlnb.rundir import parse_lines
 
 Columns = dict[str, tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]]
 """name → (times, steps, values), each of shape (n,)."""
@@ -32,15 +32,7 @@ class Lines:
             return []
         end = data.rfind(b"\n") + 1
         self._offset += end
-        found = []
-        for line in data[:end].splitlines():
-            try:
-                value = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(value, dict):
-                found.append(value)
-        return found
+        return parse_lines(data[:end])
 
 
 class Frames:

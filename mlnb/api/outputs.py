@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mlnb.errors import MlnbError
-from mlnb.node import objects
+from mlnb.node import objects, storages
 from mlnb.rundir import check_trusted
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def pull(run: Run, namespace: dict[str, Any] | None = None, *, in_place: bool = 
     missing: set[str] = set()
     values: dict[str, Any] = objects.load(
         stream,
-        objects.Copies(run=run.directory.path),
+        storages.Copies(run=run.directory.path),
         objects.Labels(),
         {**run.bindings, **(sys.modules["__main__"].__dict__ if namespace is None else namespace)},
         device=_device(),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlnb.capture.contents import Buffer, Bytes, Content, Storage
-from mlnb.node import objects
+from mlnb.node import objects, storages
 
 PLAIN = frozenset({int, float, complex, bool, type(None), type(...)})
 """Types whose values are never refused."""
@@ -38,7 +38,7 @@ class LiveSink:
         self.storages: dict[str, set[int]] = {}
         self.known: set[str] = set()
 
-    def storage(self, storage: Any, label: str | None) -> objects.Location:
+    def storage(self, storage: Any, label: str | None) -> storages.Location:
         """See :class:`objects.Sink`."""
         self.storages.setdefault(self.name, set()).add(storage._cdata)
         if label is not None:
@@ -49,11 +49,11 @@ class LiveSink:
             return ("bytes", b"".join(bytes(chunk) for chunk in content.chunks()))
         return self._keep(content)
 
-    def buffer(self, view: memoryview) -> objects.Location:
+    def buffer(self, view: memoryview) -> storages.Location:
         """See :class:`objects.Sink`."""
         return self._keep(Buffer(view))
 
-    def _keep(self, content: Content) -> objects.Location:
+    def _keep(self, content: Content) -> storages.Location:
         self.blobs.append(content)
         self._count(content)
         return ("blob", len(self.blobs) - 1)

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from mlnb.node import objects
+from mlnb.node import objects, storages
 from mlnb.rundir import RunDir, check_trusted
 
 
@@ -56,7 +56,7 @@ class Inputs:
     def unchanged_storage(self, storage: torch.UntypedStorage) -> str | None:
         """The input file (its path in the run directory) that ``storage`` came from and still equals."""
         path = self._storage_files.get(storage._cdata)
-        return self._if_equal(path, objects.as_bytes(storage)) if path else None
+        return self._if_equal(path, storages.as_bytes(storage)) if path else None
 
     def unchanged_buffer(self, view: memoryview) -> str | None:
         """The input file that ``view`` came from and still equals."""
@@ -69,24 +69,24 @@ class Inputs:
     def _if_equal(self, path: Path, now: torch.Tensor) -> str | None:
         if path.stat().st_size != now.nbytes:
             return None
-        before = objects.as_bytes(objects.mapped_storage(path, now.nbytes))
+        before = storages.as_bytes(storages.mapped_storage(path, now.nbytes))
         return str(path.relative_to(self.run.path)) if torch.equal(before, now.cpu()) else None
 
 
-class _Recording(objects.Files):
+class _Recording(storages.Files):
     """Remembers which file bytes came from, so that the outputs can tell what has changed."""
 
     def __init__(self, blobs: list[Path], inputs: Inputs) -> None:
         super().__init__(blobs)
         self._inputs = inputs
 
-    def storage(self, location: objects.Location, nbytes: int) -> torch.UntypedStorage:
+    def storage(self, location: storages.Location, nbytes: int) -> torch.UntypedStorage:
         storage = super().storage(location, nbytes)
         if location[0] == "blob":
             self._inputs._storage_files[storage._cdata] = self.path(location)
         return storage
 
-    def buffer(self, location: objects.Location) -> Any:
+    def buffer(self, location: storages.Location) -> Any:
         mapped = super().buffer(location)
         where = torch.frombuffer(mapped, dtype=torch.uint8).data_ptr()
         self._inputs._buffer_files[where, len(mapped)] = self.path(location)

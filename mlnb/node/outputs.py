@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from mlnb.node import objects, safetensors
+from mlnb.node import objects, safetensors, storages
 from mlnb.node.inputs import Inputs
 from mlnb.rundir import RunDir
 from mlnb.task import Task
@@ -28,7 +28,7 @@ class _Outputs:
 
     def __init__(self, folder: Path, name: str, inputs: Inputs) -> None:
         self._folder, self._name, self._inputs = folder, name, inputs
-        self._planned: dict[int, objects.Location] = {}
+        self._planned: dict[int, storages.Location] = {}
         self._files = 0
 
     def plan(self, name: str, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
@@ -41,7 +41,7 @@ class _Outputs:
                 place = ("span", f"{self._name}/{file}", offsets[key], tensor.nbytes)
                 self._planned.setdefault(storage._cdata, place)
 
-    def storage(self, storage: torch.UntypedStorage, label: str | None) -> objects.Location:  # noqa: ARG002 - the protocol's
+    def storage(self, storage: torch.UntypedStorage, label: str | None) -> storages.Location:  # noqa: ARG002 - the protocol's
         """See :class:`objects.Sink`."""
         planned = self._planned.get(storage._cdata)
         if planned is not None:
@@ -49,9 +49,9 @@ class _Outputs:
         same = self._inputs.unchanged_storage(storage)
         if same is not None:
             return ("same", same)
-        return self.buffer(objects.view_of(objects.as_bytes(storage)), inline=True)
+        return self.buffer(storages.view_of(storages.as_bytes(storage)), inline=True)
 
-    def buffer(self, view: memoryview, *, inline: bool = False) -> objects.Location:
+    def buffer(self, view: memoryview, *, inline: bool = False) -> storages.Location:
         """See :class:`objects.Sink`; ``inline`` keeps small ones in the stream."""
         if inline and view.nbytes <= objects.INLINE:
             return ("bytes", bytes(view))
@@ -161,12 +161,12 @@ def _shippable(values: dict[str, Any], namespace: dict[str, Any]) -> tuple[dict[
 class Nowhere:
     """A sink that takes nothing: to see whether, and as what, an object pickles apart from its bulk."""
 
-    def storage(self, storage: torch.UntypedStorage, label: str | None) -> objects.Location:  # noqa: ARG002 - the protocol's
+    def storage(self, storage: torch.UntypedStorage, label: str | None) -> storages.Location:  # noqa: ARG002 - the protocol's
         """See :class:`objects.Sink`."""
         small = storage.nbytes() <= objects.INLINE
-        return ("bytes", bytes(objects.view_of(objects.as_bytes(storage)))) if small else ("same",)
+        return ("bytes", bytes(storages.view_of(storages.as_bytes(storage)))) if small else ("same",)
 
-    def buffer(self, view: memoryview) -> objects.Location:  # noqa: ARG002 - the protocol's
+    def buffer(self, view: memoryview) -> storages.Location:  # noqa: ARG002 - the protocol's
         """See :class:`objects.Sink`."""
         return ("same",)
 
@@ -177,19 +177,19 @@ class _Compared(Nowhere):
     def __init__(self, inputs: Inputs) -> None:
         self._inputs = inputs
 
-    def storage(self, storage: torch.UntypedStorage, label: str | None) -> objects.Location:
+    def storage(self, storage: torch.UntypedStorage, label: str | None) -> storages.Location:
         location = super().storage(storage, label)
         if location == ("same",) and self._inputs.unchanged_storage(storage) is None:
             return ("changed",)
         return location
 
-    def buffer(self, view: memoryview) -> objects.Location:
+    def buffer(self, view: memoryview) -> storages.Location:
         return ("same",) if self._inputs.unchanged_buffer(view) else ("changed",)
 
 
 def fingerprints(
     names: Iterable[str], namespace: dict[str, Any], inputs: Inputs | None = None
-) -> dict[str, tuple[bytes, tuple[objects.Location, ...]]]:
+) -> dict[str, tuple[bytes, tuple[storages.Location, ...]]]:
     """What tells whether a value was changed: taken once before the cell, and after it with ``inputs``.
 
     A value that doesn't pickle has none, so that it counts as unchanged.

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from mlnb.api.merge import bind
-from mlnb.node import objects
+from mlnb.node import objects, storages
 
 
 class Memory:
@@ -24,7 +24,7 @@ class Memory:
     def storage(self, storage: Any, place: Any) -> Any:
         if isinstance(storage, tuple):
             return torch.frombuffer(bytearray(self.blobs[storage[1]]), dtype=torch.uint8).untyped_storage()
-        return self.buffer(objects.view_of(objects.as_bytes(storage)))
+        return self.buffer(storages.view_of(storages.as_bytes(storage)))
 
     def buffer(self, view: Any) -> Any:
         if isinstance(view, tuple):

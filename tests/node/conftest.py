@@ -12,7 +12,7 @@ import pytest
 from mlnb.api import Run, runs
 from mlnb.api.store import Bytes
 from mlnb.api.submit import submit
-from mlnb.node import objects
+from mlnb.node import objects, storages
 from mlnb.targets import target
 from mlnb.task import Resources, Segment, Task
 
@@ -30,10 +30,10 @@ class Sent:
     def __init__(self) -> None:
         self.blobs: list[Bytes] = []
 
-    def storage(self, storage: Any, label: str | None) -> objects.Location:
-        return self.buffer(objects.view_of(objects.as_bytes(storage)))
+    def storage(self, storage: Any, label: str | None) -> storages.Location:
+        return self.buffer(storages.view_of(storages.as_bytes(storage)))
 
-    def buffer(self, view: memoryview) -> objects.Location:
+    def buffer(self, view: memoryview) -> storages.Location:
         self.blobs.append(Bytes(bytes(view)))
         return ("blob", len(self.blobs) - 1)
 

@@ -16,8 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader, TensorDataset
 
-from mlnb.node import objects
-from mlnb.node.objects import INLINE, Copies, Files, Labels, MissingDefinition, Stream
+from mlnb.node import objects, storages
+from mlnb.node.objects import INLINE, Labels, MissingDefinition, Stream
+from mlnb.node.storages import Copies, Files
 
 big = INLINE // 4 + 1
 """Floats that don't stay in the stream."""
@@ -30,10 +31,10 @@ class Sink:
         self.folder = folder
         self.files: list[Path] = []
 
-    def storage(self, storage: torch.UntypedStorage, label: str | None) -> objects.Location:
-        return self.buffer(objects.view_of(objects.as_bytes(storage)))
+    def storage(self, storage: torch.UntypedStorage, label: str | None) -> storages.Location:
+        return self.buffer(storages.view_of(storages.as_bytes(storage)))
 
-    def buffer(self, view: memoryview) -> objects.Location:
+    def buffer(self, view: memoryview) -> storages.Location:
         path = self.folder / f"{len(list(self.folder.iterdir()))}"
         path.write_bytes(view)
         self.files.append(path)
@@ -380,7 +381,7 @@ def test_bulk_that_is_as_it_was_sent_is_not_read(tmp_path: Path):
     objects.dump([live], Sink(tmp_path), here, prefix="")
 
     class Unchanged(Sink):
-        def storage(self, storage: torch.UntypedStorage, label: str | None) -> objects.Location:
+        def storage(self, storage: torch.UntypedStorage, label: str | None) -> storages.Location:
             return ("same", "no such file")
 
     stream = objects.dump([live], Unchanged(tmp_path), here, prefix="out:")
@@ -421,9 +422,9 @@ def test_a_torn_stream_is_an_error(tmp_path: Path):
 
 def test_views_of_tensors_are_their_bytes_row_by_row():
     tensor = torch.arange(6, dtype=torch.int16).reshape(2, 3)
-    assert bytes(objects.view_of(tensor.t())) == tensor.t().contiguous().numpy().tobytes()
-    assert bytes(objects.view_of(torch.empty(0))) == b""
-    view = objects.view_of(torch.full((1000,), 7.0))  # the tensor itself is gone
+    assert bytes(storages.view_of(tensor.t())) == tensor.t().contiguous().numpy().tobytes()
+    assert bytes(storages.view_of(torch.empty(0))) == b""
+    view = storages.view_of(torch.full((1000,), 7.0))  # the tensor itself is gone
     assert np.frombuffer(view, dtype=np.float32).tolist() == [7.0] * 1000
 
 
@@ -448,7 +449,7 @@ def test_fill_reads_what_comes_in_pieces():
             return len(part)
 
     storage = torch.zeros(10, dtype=torch.uint8).untyped_storage()
-    objects.fill(Slow(bytes(range(10))), storage)
-    assert objects.as_bytes(storage).tolist() == list(range(10))
+    storages.fill(Slow(bytes(range(10))), storage)
+    assert storages.as_bytes(storage).tolist() == list(range(10))
     with pytest.raises(EOFError, match="too short"):
-        objects.fill(Slow(b"123"), storage)
+        storages.fill(Slow(b"123"), storage)
