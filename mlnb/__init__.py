@@ -9,10 +9,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mlnb.api import runs
     from mlnb.node.epochs import epochs
     from mlnb.node.log import log
     from mlnb.notebook import load_ipython_extension
-    from mlnb.api import runs
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "epochs", "load_ipython_extension", "log", "runs"]

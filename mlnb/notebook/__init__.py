@@ -12,7 +12,7 @@ def load_ipython_extension(shell: Any) -> None:
     import mlnb
     from mlnb.notebook import complete, pending
     from mlnb.notebook.magics import TrainMagics
-    from mlnb.notebook.view import Views
+    from mlnb.notebook.views import Views
 
     if pending.current is not None and any(isinstance(t, pending.Waiter) for t in shell.ast_transformers):
         return
@@ -29,11 +29,15 @@ def load_ipython_extension(shell: Any) -> None:
 
 
 def _warm() -> None:
-    """Have a warm parent ready before the first ``%%train``; without one runs only start slower."""
+    """Have ready what the first ``%%train`` needs; without it that only starts slower."""
     from mlnb.errors import MlnbError
+    from mlnb.notebook.views import has_front_end
     from mlnb.targets import target
     from mlnb.targets.warm import start
 
     with contextlib.suppress(OSError, MlnbError):
         if getattr(target(), "prewarm", False):
             start()
+    if has_front_end():
+        with contextlib.suppress(ImportError):
+            from mlnb.notebook import widget  # noqa: F401

@@ -28,7 +28,7 @@ from mlnb.errors import UsageError
 from mlnb.notebook.pending import Pending
 from mlnb.notebook.plan import plan, shown
 from mlnb.notebook.table import show_runs
-from mlnb.notebook.view import Views
+from mlnb.notebook.views import Views
 from mlnb.targets import Offer, Target, target
 from mlnb.task import Task
 

@@ -57,6 +57,19 @@ class Points:
         self._data[1, self._size : end] = values
         self._size = end
 
+    def cut(self, size: int) -> None:
+        """Keep the first ``size`` points.
+
+        Raises
+        ------
+        ValueError
+            There are not that many.
+        """
+        if size > self._size:
+            msg = f"there are {self._size} points, not {size}"
+            raise ValueError(msg)
+        self._size = size
+
     def frame(self, start: int = 0) -> bytes:
         """Return the points from ``start`` on as the front end reads them: all steps, then all values."""
         return self._data[:, start : self._size].astype("<f8").tobytes()

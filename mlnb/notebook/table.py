@@ -10,7 +10,7 @@ from IPython.display import display
 from mlnb.api import Run, runs
 from mlnb.api.units import say_time
 from mlnb.errors import UsageError
-from mlnb.notebook.view import Views
+from mlnb.notebook.views import Views
 
 HEADER = ("name", "state", "why", "on", "started", "took", "loss", "id")
 

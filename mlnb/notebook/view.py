@@ -6,19 +6,13 @@ It is a view of a run id: everything in it is read from the run directory, and a
 from __future__ import annotations
 
 import base64
-import contextlib
 import html
-import threading
-import time
 from typing import Any
 
 from mlnb.api import Run
 from mlnb.api.decimate import decimate
-from mlnb.api.head import LINES, curves, head
-from mlnb.api.head import line as line
+from mlnb.api.head import curves, head, line
 from mlnb.api.history import Series
-from mlnb.api.state import observe
-from mlnb.errors import MlnbError
 from mlnb.rundir import FINAL
 
 MIME = "application/vnd.mlnb.run+json"
@@ -34,16 +28,23 @@ _COLOURS = {
 }
 
 
-def bundle(run: Run) -> dict[str, Any]:
-    """The output's MIME bundle: data for our renderer, HTML and text for the others, a picture at the end."""
+def bundle(run: Run, *, whole: bool = True) -> dict[str, Any]:
+    """The output's MIME bundle: data for our renderer, HTML and text for the others, a picture at the end.
+
+    Parameters
+    ----------
+    run
+        of which.
+    whole
+        with the curves; a run that has ended is shown whole in any case.
+    """
     seen = run.observe()  # before its metrics: once it has ended, they are whole
     final = seen.state in FINAL
     told = run.told()
     text = line(run, told)
-    data = {
-        **head(run, told, final=final),
-        "metrics": {name: _points(one) for name, one in told.items()},
-    }
+    data = head(run, told, final=final)
+    if whole or final:
+        data["metrics"] = {name: _points(one) for name, one in told.items()}
     notes = data["notes"]
     said = [data["error"], data["output"] if final else ""]
     full = "\n".join([text, *(f"  note: {note}" for note in notes), *(part for part in said if part)])
@@ -106,61 +107,3 @@ def picture(series: dict[str, Series]) -> bytes | None:
     file = io.BytesIO()
     figure.savefig(file, format="png")
     return file.getvalue()
-
-
-class Views:
-    """The views of this kernel's runs, brought up to date by one thread."""
-
-    INTERVAL = 0.25
-
-    def __init__(self) -> None:
-        self._views: dict[str, list[tuple[Run, Any]]] = {}
-        self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
-        self._shown: dict[str, str] = {}
-
-    def show(self, run: Run) -> None:
-        """Show ``run`` under the running cell, and follow it if it goes on."""
-        from IPython.display import display
-
-        shown = bundle(run)
-        handle = display(shown, raw=True, display_id=True)
-        if shown[MIME]["state"] in FINAL or handle is None:
-            return
-        with self._lock:
-            self._views.setdefault(run.id, []).append((run, handle))
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._follow, name="mlnb-views", daemon=True)
-                self._thread.start()
-
-    def refresh(self, run: Run) -> None:
-        """Bring the views of ``run`` up to date now."""
-        with self._lock:
-            self._refresh(run.id)
-
-    def _follow(self) -> None:
-        while True:
-            time.sleep(self.INTERVAL)
-            with self._lock, contextlib.suppress(OSError, MlnbError):
-                if not self._views:
-                    self._thread = None
-                    return
-                active = [views[0][0] for views in self._views.values()]
-                for run, seen in zip(active, observe([run.watched for run in active]), strict=True):
-                    run.take(seen)
-                    self._refresh(run.id)
-
-    def _refresh(self, run_id: str) -> None:
-        views = self._views.get(run_id)
-        if not views:
-            return
-        run = views[0][0]
-        text = line(run) + run.tail(LINES)
-        if self._shown.get(run_id) == text:
-            return
-        self._shown[run_id] = text
-        shown = bundle(run)
-        if shown[MIME]["state"] in FINAL:
-            del self._views[run_id], self._shown[run_id]
-        for _, handle in views:
-            handle.update(shown, raw=True)

@@ -83,6 +83,20 @@ class RunWidget(anywidget.AnyWidget):  # type: ignore[misc, unused-ignore]  # ty
             self._metrics[metric] = points
             self._send_points(metric, 0)
 
+    def put(self, metric: str, offset: int, steps: Numbers, values: Numbers) -> None:
+        """Put points in the place of those that there are of a metric from ``offset`` on, and send them."""
+        step_column, value_column = column(steps), column(values)
+        with self._lock:
+            points = self._metrics.setdefault(metric, Points())
+            points.cut(offset)
+            points.append(step_column, value_column)
+            self._send_points(metric, offset)
+
+    @property
+    def seen(self) -> bool:
+        """Whether a view has said hello: somebody's front end shows it."""
+        return self._seen
+
     def on_stop(self, callback: Callable[[], object]) -> None:
         """Call ``callback`` when a person presses Stop. It runs on the kernel's main thread."""
         self._stop_callbacks.append(callback)

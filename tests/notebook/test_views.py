@@ -1,0 +1,133 @@
+"""The kernel's part of a view: light while the run goes on, whole at the end."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+
+import pytest
+
+from mlnb.api.history import Series
+from mlnb.notebook import views as module
+from mlnb.notebook.view import MIME, bundle
+from mlnb.notebook.views import Views
+
+WIDGET = "application/vnd.jupyter.widget-view+json"
+LOGS = """
+import mlnb, time, pathlib
+for i in range(100):
+    mlnb.log(step=i, loss=1 / (i + 1))
+time.sleep(0.3)
+while not pathlib.Path({gate!r}).exists(): time.sleep(0.01); mlnb.log(loss=1.0)
+"""
+
+
+class Handle:
+    def __init__(self) -> None:
+        self.got: list[dict] = []
+
+    def update(self, shown, raw):
+        self.got.append(shown)
+
+
+@pytest.fixture
+def handle(monkeypatch: pytest.MonkeyPatch) -> Handle:
+    made = Handle()
+    monkeypatch.setattr("IPython.display.display", lambda shown, **_: made.got.append(shown) or made)
+    for name in list(module.os.environ):
+        if name.startswith(("JPY_SESSION_NAME", "VSCODE_", "COLAB_", "MLNB_SERVED")):
+            monkeypatch.delenv(name)
+    return made
+
+
+def until(true, seconds=30):
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_text_changes_at_most_twice_a_second_and_the_curve_is_sent_rarely(handle, start, tmp_path):
+    gate = tmp_path / "gate"
+    run = start(LOGS.format(gate=str(gate)))
+    Views().show(run)
+    began = time.monotonic()
+    until(lambda: len(handle.got) >= 7)
+    assert len(handle.got) <= 2 * (time.monotonic() - began) + 2
+    light = [shown for shown in handle.got if "metrics" not in shown[MIME]]
+    assert light
+    assert all(len(json.dumps(shown)) < 5_000 for shown in light)
+    gate.touch()
+    until(lambda: handle.got[-1][MIME]["state"] == "succeeded")
+    last = handle.got[-1]
+    assert last[MIME]["metrics"]["loss"]["step"][:100] == list(range(100))
+    assert {"image/png", "text/html", "text/plain"} <= set(last)
+    assert WIDGET not in last
+
+
+def test_where_the_server_streams_the_kernel_says_only_states(handle, start, tmp_path, monkeypatch):
+    gate = tmp_path / "gate"
+    run = start(LOGS.format(gate=str(gate)))
+    monkeypatch.setenv("MLNB_SERVED", str(run.dir.parent))
+    Views().show(run)
+    until(lambda: handle.got[-1][MIME]["state"] == "running")
+    count = len(handle.got)
+    time.sleep(2)
+    assert len(handle.got) == count
+    gate.touch()
+    until(lambda: handle.got[-1][MIME]["state"] == "succeeded")
+    assert "loss" in handle.got[-1][MIME]["metrics"]
+
+
+def test_a_widget_is_fed_what_is_new_once_somebody_looks(handle, start, tmp_path, monkeypatch):
+    monkeypatch.setenv("JPY_SESSION_NAME", "x")
+    made = []
+    from mlnb.notebook.widget import RunWidget
+
+    class Watched(RunWidget):
+        def __init__(self, *args):
+            super().__init__(*args)
+            made.append(self)
+            self.frames, self.send = [], lambda content, buffers: self.frames.append((content, buffers))
+
+    monkeypatch.setattr("mlnb.notebook.widget.RunWidget", Watched)
+    gate = tmp_path / "gate"
+    run = start(LOGS.format(gate=str(gate)))
+    Views().show(run)
+    assert handle.got[0][WIDGET]["model_id"] == made[0].model_id
+    made[0]._handle_custom_msg({"type": "hello"}, [])
+    until(lambda: sum(c["count"] for c, _ in made[0].frames if c["metric"] == "loss") > 100)
+    before = len(handle.got)
+    time.sleep(1)
+    offsets = [(c["offset"], c["count"]) for c, _ in made[0].frames if c["metric"] == "loss"]
+    assert all(o + n == after for (o, n), (after, _) in itertools.pairwise(offsets))
+    assert len(handle.got) == before  # the output itself stays as it is
+    gate.touch()
+    until(lambda: handle.got[-1][MIME]["state"] == "succeeded")
+    assert WIDGET not in handle.got[-1]
+
+
+def test_stop_of_the_widget_ends_the_run(handle, start, monkeypatch):
+    monkeypatch.setenv("JPY_SESSION_NAME", "x")
+    run = start("import time; time.sleep(600)")
+    widget = module._widget(run, {"id": run.id})
+    widget._handle_custom_msg({"type": "stop"}, [])
+    until(lambda: run.state == "cancelled")
+    widget.close()
+
+
+def test_a_bundle_says_progress_usage_and_what_is_left(start, tmp_path):
+    run = start(LOGS.format(gate=str(tmp_path / "gate")))
+    until(lambda: "mlnb.cpu" in run.told())
+    import numpy as np
+
+    now = time.time()
+    progress = Series(np.array([now - 60, now]), np.arange(2.0), np.array([0.0, 0.5]), np.array([1, 1]), 1, 2)
+    run.told = lambda told=run.told: {**told(), "mlnb.progress": progress}
+    shown = bundle(run)
+    assert "about 60 s left" in shown["text/plain"] or "about 1 min" in shown["text/plain"]
+    assert shown[MIME]["ends"] == pytest.approx(now + 60, abs=1)
+    assert set(shown[MIME]["metrics"]) >= {"loss", "mlnb.cpu", "mlnb.memory"}
+    assert "cores" not in shown[MIME]["line"]
+    assert "cores" in shown["text/html"]
