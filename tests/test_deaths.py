@@ -91,9 +91,7 @@ class Training:
         """Whether no process of the run is left."""
         started, running = self.event("started"), self.event("running")
         pids = [started["pid"]] if started else []
-        return all(
-            processes.identity(pid) is None for pid in [*pids, *(running or {"ranks": {}})["ranks"].values()]
-        )
+        return all(processes.identity(pid) is None for pid in [*pids, *(running or {"ranks": {}})["ranks"].values()])
 
 
 @pytest.fixture

@@ -93,9 +93,7 @@ def test_the_data_need_the_standard_library_only():
 def loaded_by(statement: str) -> set[str]:
     """The top-level packages that a fresh interpreter has loaded after ``statement``."""
     code = f"{statement}\nimport sys\nprint(*sorted({{name.split('.')[0] for name in sys.modules}}))"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT.parent
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT.parent)
     return set(done.stdout.split())
 
 

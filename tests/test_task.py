@@ -19,9 +19,7 @@ tasks = st.builds(
     files=st.lists(st.builds(File, st.text(), st.text(), counts), max_size=3).map(tuple),
     outputs=st.lists(st.text()).map(tuple),
     inputs=st.lists(st.text()).map(tuple),
-    resources=st.builds(
-        Resources, counts, counts, counts, st.none() | counts, st.none() | counts, st.none() | counts
-    ),
+    resources=st.builds(Resources, counts, counts, counts, st.none() | counts, st.none() | counts, st.none() | counts),
     environment=st.dictionaries(st.text(), st.text() | st.none(), max_size=3),
     seed=st.none() | st.integers(0, 2**63 - 1),
     interactive=st.booleans(),

@@ -112,9 +112,7 @@ def test_where_runs_go(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
 
 
 @pytest.mark.parametrize("mode", [0o755, 0o770, 0o701])
-def test_a_runtime_folder_that_others_can_enter_is_refused(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mode: int
-):
+def test_a_runtime_folder_that_others_can_enter_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mode: int):
     monkeypatch.setenv("MLNB_RUNTIME", str(tmp_path / "run"))
     assert runtime_dir().stat().st_mode & 0o777 == 0o700
     (tmp_path / "run").chmod(mode)
@@ -170,9 +168,7 @@ def test_the_node_program_runs_from_its_zip_alone(tmp_path: Path):
     archive.write_bytes(bundle().data)
     code = "import mlnb.node.program, mlnb.node.rank, sys; print(mlnb.node.program.__file__)"
     env = {**os.environ, "PYTHONPATH": str(archive)}
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", code], capture_output=True, text=True, env=env, cwd=tmp_path
-    )
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, env=env, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(str(archive))
 
