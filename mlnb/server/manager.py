@@ -50,10 +50,9 @@ class Manager:
             found = []
             for name in names:
                 try:
-                    self._runs[name] = self._runs.get(name) or self.find(name)
-                    found.append(self._runs[name])
-                except UsageError:
-                    continue
+                    found.append(self._runs.setdefault(name, self.find(name)))
+                except UsageError:  # never was, or was removed
+                    self._runs.pop(name, None)
             seen = observe([run.watched for run in found])
         return [
             {

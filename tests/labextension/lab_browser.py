@@ -61,8 +61,8 @@ def cell(source: str, *bundles: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def running_lab(folder: Path) -> Iterator[Lab]:
-    """Start JupyterLab with nothing of the user's own settings; stop it at the end."""
+def running_lab(folder: Path, **more: str) -> Iterator[Lab]:
+    """Start JupyterLab with nothing of the user's own settings, and ``more`` options; stop it at the end."""
     root = folder / "notebooks"
     config = folder / "config"
     (config / "labconfig").mkdir(parents=True)
@@ -89,6 +89,7 @@ def running_lab(folder: Path) -> Iterator[Lab]:
         "ServerApp.open_browser": "False",
         "IdentityProvider.token": lab.token,
         "LabApp.expose_app_in_browser": "True",
+        **more,
     }
     command = [sys.executable, "-m", "jupyterlab", *(f"--{name}={value}" for name, value in options.items())]
     with (
@@ -160,9 +161,7 @@ class LabPage:
         self.page.wait_for_selector(".jp-Dialog", state="detached")
 
     def command(self, name: str, **arguments: object) -> None:
-        self.page.evaluate(
-            "([name, args]) => void window.jupyterapp.commands.execute(name, args)", [name, arguments]
-        )
+        self.page.evaluate("([name, args]) => void window.jupyterapp.commands.execute(name, args)", [name, arguments])
 
     def run_all(self) -> None:
         """Run all cells, once the kernel is there; earlier JupyterLab would ask which kernel to take."""

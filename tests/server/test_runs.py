@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 
 import pytest
@@ -27,6 +28,14 @@ def test_only_those_that_are_asked_for_and_that_there_are(server, start):
     status, found = server.ask(f"mlnb/runs?id={first.id}&id=20000101-nothing&id=../x&id={second.id}")
     assert status == 200
     assert [one["id"] for one in found] == [first.id, second.id]
+
+
+def test_a_run_that_was_removed_is_forgotten(server, start):
+    run = start(TRAIN).wait(60)
+    assert len(server.ask(f"mlnb/runs?id={run.id}")[1]) == 1
+    shutil.rmtree(run.dir)
+    assert server.ask(f"mlnb/runs?id={run.id}") == (200, [])
+    assert run.id not in [one["id"] for one in server.ask("mlnb/runs")[1]]
 
 
 def test_cancel_answers_when_the_run_is_gone(server, start):

@@ -1,0 +1,187 @@
+"""The view under the cell is a view of a run: live while other cells run, after a reload, after a kernel restart."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+
+import pytest
+
+playwright = pytest.importorskip("playwright.sync_api")
+
+from lab_browser import CHROMIUM, LabPage, cell, running_lab  # noqa: E402
+
+from mlnb.api import runs  # noqa: E402
+from mlnb.rundir import FINAL  # noqa: E402
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.slow,
+    pytest.mark.xdist_group("browser"),
+    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"{CHROMIUM} is not installed"),
+]
+expect = playwright.expect
+expect.set_options(timeout=30_000)
+
+TRAIN = """\
+%%train --name {name} --cpus 1
+import time, pathlib
+step = 0
+while not pathlib.Path({gate!r}).exists():
+    step += 1
+    mlnb.log(step=step, loss=1 / step)
+    time.sleep(0.01)
+print("gate open")
+"""
+BUSY = "import time\nfor _ in range(600): time.sleep(0.1)"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def runs_root(tmp_path_factory):
+    """The runs' root of this module, in the server's environment before it starts."""
+    root = tmp_path_factory.mktemp("runs")
+    before, os.environ["MLNB_RUNS"] = os.environ.get("MLNB_RUNS"), str(root)
+    yield root
+    os.environ.pop("MLNB_RUNS") if before is None else os.environ.update(MLNB_RUNS=before)
+
+
+@pytest.fixture(autouse=True)
+def ended(runs_root, monkeypatch):
+    monkeypatch.setenv("MLNB_RUNS", str(runs_root))
+    yield
+    for run in runs.observed(10):
+        run.cancel()
+
+
+def points(page, metric="loss") -> int:
+    """How many points the chart has, by its text twin."""
+    row = page.locator(".mlnb-run table tr", has=page.locator(f"th:text-is('{metric}')"))
+    return int(row.locator("td").first.text_content(timeout=30_000))
+
+
+def moves(page) -> None:
+    """Fail unless points go on coming."""
+    before = points(page)
+    page.wait_for_function(
+        """before => [...document.querySelectorAll('.mlnb-run tbody tr')].some(row =>
+            row.firstChild.textContent === 'loss' && Number(row.children[1].textContent) > before + 20)""",
+        arg=before,
+        timeout=30_000,
+    )
+
+
+def trained(tab, name, *more):
+    """Open a notebook, start a run in it and then ``more`` cells; the run's gate."""
+    gate = tab.lab.root / f"gate-{name}"
+    cells = [cell(text) for text in ("%load_ext mlnb", TRAIN.format(name=name, gate=str(gate)), *more)]
+    tab.lab.write(f"{name}.ipynb", *cells)
+    tab.open(f"{name}.ipynb")
+    tab.run_all()
+    expect(tab.page.locator(".mlnb-state")).to_have_text("running", timeout=60_000)
+    return gate
+
+
+def save(tab):
+    tab.command("docmanager:save")
+    tab.page.wait_for_function("() => !window.jupyterapp.shell.currentWidget.context.model.dirty")
+
+
+def test_chart_moves_and_stop_stops_while_another_cell_runs(tab):
+    trained(tab, "busy", BUSY)
+    page = tab.page
+    expect(page.locator(".jp-InputPrompt", has_text="[*]")).to_have_count(1)
+    moves(page)
+    assert tab.ink() > 50
+    expect(page.locator(".mlnb-gauge", has_text="memory")).to_be_visible()
+    page.get_by_role("button", name="Stop the run busy").click()
+    expect(page.locator(".mlnb-stop")).to_have_text("Stopping…")
+    expect(page.locator(".mlnb-state")).to_have_text("cancelled")
+    expect(page.locator(".mlnb-stop")).to_be_hidden()
+    expect(page.locator(".jp-InputPrompt", has_text="[*]")).to_have_count(1)  # the other cell still runs
+    assert runs["busy"].state == "cancelled"
+    assert tab.errors == []
+
+
+def test_reload_and_restart_re_attach_with_the_whole_history_and_no_cell_executed(tab):
+    gate = trained(tab, "attached")
+    page = tab.page
+    moves(page)
+    save(tab)
+
+    tab.open("attached.ipynb")  # a reload
+    expect(page.locator(".mlnb-state")).to_have_text("running")
+    moves(page)
+
+    page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
+    moves(page)
+    tab.open("attached.ipynb")  # and the page again, with a kernel that has never heard of the run
+    moves(page)
+    assert page.locator(".jp-InputPrompt", has_text="[*]").count() == 0
+
+    page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")  # as culling does
+    page.wait_for_function("() => !window.jupyterapp.shell.currentWidget.sessionContext.session")
+    moves(page)
+    gate.touch()
+    expect(page.locator(".mlnb-state")).to_have_text("succeeded")
+    expect(page.locator(".mlnb-printed")).to_have_text("gate open")
+    loss = runs["attached"].series()["loss"]
+    assert points(page) == len(loss)  # the history is whole
+    last = f"{len(loss):,}".replace(",", "\u202f")
+    expect(page.locator(".mlnb-readout")).to_contain_text(f"step {last}")
+    said = page.get_by_role("img", name=f"loss over {len(loss)} points, step 1 to {last}: last ")  # as its twin says
+    expect(said).to_have_attribute("aria-label", re.compile(rf" at step {last}, highest 1\.$"))
+    assert tab.errors == []
+
+
+def test_the_saved_file_shows_the_picture_without_a_kernel_and_elsewhere(tab, tmp_path):
+    gate = trained(tab, "frozen")
+    page = tab.page
+    moves(page)
+    gate.touch()
+    expect(page.locator(".mlnb-state")).to_have_text("succeeded")
+    while runs["frozen"].state not in FINAL:
+        time.sleep(0.05)
+    page.wait_for_function(  # the kernel has frozen it
+        """() => JSON.stringify(window.jupyterapp.shell.currentWidget.context.model.toJSON()).includes('image/png')"""
+    )
+    save(tab)
+    path = tab.lab.root / "frozen.ipynb"
+    saved = json.loads(path.read_text())
+    (data,) = [o["data"] for c in saved["cells"] for o in c["outputs"] if "image/png" in o.get("data", {})]
+    assert "application/vnd.jupyter.widget-view+json" not in data
+    assert len(data["application/vnd.mlnb.run+json"]["metrics"]["loss"]["step"]) == len(runs["frozen"].series()["loss"])
+
+    saved["metadata"] = {"kernelspec": {"name": "no-such-kernel", "display_name": "none", "language": "none"}}
+    (tab.lab.root / "elsewhere.ipynb").write_text(json.dumps(saved))
+    shutil.rmtree(runs["frozen"].dir)  # and no run: another machine
+    tab.open("elsewhere.ipynb")
+    tab.decline_kernel()
+    expect(page.locator(".mlnb-state")).to_have_text("succeeded")
+    assert tab.ink() > 50
+    assert page.get_by_text("model not found").count() == 0
+    assert tab.errors == []
+
+    made = subprocess.run(
+        [sys.executable, "-m", "nbconvert", "--to", "html", "--output-dir", str(tmp_path), str(path)],
+        capture_output=True,
+        check=False,
+    )
+    assert made.returncode == 0, made.stderr
+    assert "data:image/png;base64," in (tmp_path / "frozen.html").read_text()
+
+
+def test_without_the_server_extension_the_kernel_keeps_the_view_up_to_date(tmp_path, browser):
+    with running_lab(tmp_path, **{"ServerApp.jpserver_extensions": "{'mlnb': False, 'jupyterlab': True}"}) as lab:
+        context = browser.new_context(viewport={"width": 1200, "height": 900})
+        tab = LabPage(lab, context.new_page())
+        gate = trained(tab, "unserved", BUSY)
+        moves(tab.page)
+        moves(tab.page)
+        assert tab.page.locator(".mlnb-stop:visible").count() == 0
+        gate.touch()
+        expect(tab.page.locator(".mlnb-state")).to_have_text("succeeded")
+        assert tab.errors == []
+        context.close()
