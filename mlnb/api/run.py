@@ -249,6 +249,40 @@ class Run:
 
         return checkpoints(self.directory.checkpoints)
 
+    def restore(self, **objects: Any) -> int:
+        """Load the newest checkpoint into objects of this process, also while the run goes on.
+
+        Parameters
+        ----------
+        objects
+            model, optimizer and so on, by the names that the script gave them in ``mlnb.epochs``.
+
+        Returns
+        -------
+        int
+            how many epochs the checkpoint has behind it.
+
+        Raises
+        ------
+        MlnbError
+            if there is no checkpoint.
+        UsageError
+            for a name that the checkpoint lacks.
+        NotTrusted
+            if someone else could have written it.
+        """
+        from mlnb.node import checkpoint, epochs
+
+        found = self.checkpoints()
+        if not found:
+            raise MlnbError(f"run {self.name} ({self.id}) has no checkpoint; mlnb.epochs(...) makes them")
+        saved = checkpoint.load(found[-1])
+        for name in objects:
+            if name not in saved["state"]:
+                raise UsageError(f"{name}: the checkpoint holds {', '.join(saved['state'])}")
+        epochs.restore(saved, objects)
+        return int(saved["epoch"])
+
     def pull(self, bind: bool | None = None) -> Pulled:
         """Its outputs, loaded into this process.
 

@@ -24,8 +24,33 @@ def save(folder: Path, epoch: int, state: dict[str, Any]) -> Path:
     OSError
         if it can't be written; the checkpoints before it stay as they are.
     """
-    folder.mkdir(mode=0o700, exist_ok=True)
-    path = folder / f"epoch-{epoch:06d}.pt"
+    path = _write(folder / f"epoch-{epoch:06d}.pt", state)
+    for old in checkpoints(folder)[:-KEEP]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def save_rank(folder: Path, epoch: int, rank: int, state: dict[str, Any]) -> Path:
+    """Write what ``rank`` (not 0) has of its own beside the checkpoint after ``epoch`` epochs.
+
+    Raises
+    ------
+    OSError
+        if it can't be written.
+    """
+    path = _write(rank_file(folder / f"epoch-{epoch:06d}.pt", rank), state)
+    for old in sorted(folder.glob(f"epoch-*.rank-{rank}.pt"))[: -KEEP - 1]:  # rank 0 may be an epoch behind
+        old.unlink(missing_ok=True)
+    return path
+
+
+def rank_file(path: Path, rank: int) -> Path:
+    """Where ``rank`` keeps its own part of the checkpoint ``path``."""
+    return path.with_name(f"{path.stem}.rank-{rank}.pt")
+
+
+def _write(path: Path, state: dict[str, Any]) -> Path:
+    path.parent.mkdir(mode=0o700, exist_ok=True)
     temporary = path.with_suffix(".tmp")
     try:
         with temporary.open("wb") as file:
@@ -37,8 +62,6 @@ def save(folder: Path, epoch: int, state: dict[str, Any]) -> Path:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    for old in checkpoints(folder)[:-KEEP]:
-        old.unlink(missing_ok=True)
     return path
 
 

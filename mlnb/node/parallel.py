@@ -9,8 +9,6 @@ from __future__ import annotations
 import ast
 import functools
 import pickle
-import random
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -20,6 +18,7 @@ import torch.distributed as dist
 from torch.utils.data import DataLoader, IterableDataset, RandomSampler
 from torch.utils.data.distributed import DistributedSampler
 
+from mlnb.node import randomness
 from mlnb.node.average import Averager
 from mlnb.node.shard import ShardedBatches, one_in
 from mlnb.node.watch import Watch
@@ -245,28 +244,16 @@ class DataParallel:
 
     def _share_randomness(self, loader: Any) -> None:
         """Have all ranks shuffle as rank 0 would."""
-        numpy = sys.modules.get("numpy")
-        own = loader.generator
-        state = [
-            torch.get_rng_state(),
-            random.getstate(),
-            numpy.random.get_state() if numpy else None,
-            own.get_state() if own is not None else None,
-            loader.sampler.generator.get_state() if getattr(loader.sampler, "generator", None) is not None else None,
-        ]
-        box = [pickle.dumps(state) if self._rank == 0 else None]
+        generators = [loader.generator, getattr(loader.sampler, "generator", None)]
+        own = [generator for generator in generators if generator is not None]
+        box = [pickle.dumps((randomness.take(), [one.get_state() for one in own])) if self._rank == 0 else None]
         dist.broadcast_object_list(box, 0)
         if self._rank == 0 or box[0] is None:
             return
-        torch_state, python_state, numpy_state, own_state, sampler_state = pickle.loads(box[0])
-        torch.set_rng_state(torch_state)
-        random.setstate(python_state)
-        if numpy and numpy_state is not None:
-            numpy.random.set_state(numpy_state)
-        if own is not None:
-            own.set_state(own_state)
-        if sampler_state is not None:
-            loader.sampler.generator.set_state(sampler_state)
+        state, states = pickle.loads(box[0])
+        randomness.give({**state, "cuda": None})  # what a loader draws, it draws on the CPU
+        for generator, one in zip(own, states, strict=True):
+            generator.set_state(one)
 
 
 def _samples(batch: Any) -> int:

@@ -12,7 +12,7 @@ import torch
 
 import mlnb
 from mlnb.api.submit import resume
-from mlnb.errors import NotTrusted
+from mlnb.errors import MlnbError, NotTrusted, UsageError
 from mlnb.node import checkpoint, processes
 from mlnb.rundir import read_lines
 from mlnb.targets import target
@@ -185,3 +185,66 @@ def test_a_checkpoint_is_private_whatever_the_umask(tmp_path: Path):
         os.umask(before)
     assert path.stat().st_mode & 0o777 == 0o600
     assert checkpoint.load(path) == {"epoch": 1}
+
+
+_TOGETHER = _TRAIN.replace(
+    "loader = DataLoader(data, batch_size=8, shuffle=True)",
+    "own = torch.Generator().manual_seed(4)\nloader = DataLoader(data, batch_size=4, shuffle=True, generator=own)",
+).replace("scheduler=scheduler)", "scheduler=scheduler, own=own)")
+
+
+def test_ranks_that_train_together_are_resumed_together(start, go: Path, tmp_path: Path):
+    """One rank is killed; both go on from the checkpoint, each with its own random numbers and the loader's."""
+    (tmp_path / "never").touch()
+    whole = start(_TOGETHER, ranks=2, cpus=1, env={"GO": str(tmp_path / "never")})
+    run = start(_TOGETHER, ranks=2, cpus=1, env={"GO": str(go)})
+    in_the_middle(run)
+    events = read_lines(run.directory.attempt(1).events(0))
+    ranks = next(event for event in events if event["event"] == "running")["ranks"]
+    os.kill(ranks["1"], signal.SIGKILL)
+    run.wait(60)
+    assert run.state == "failed"
+    assert "rank 1 was killed by SIGKILL" in run.reason
+
+    go.touch()
+    resume(run.directory, target(), {"GO": str(go)})
+    run.wait(90)
+    whole.wait(90)
+    assert run.state == whole.state == "succeeded", run.logs() + whole.logs()
+    assert run.logs(0, "out") == whole.logs(0, "out") == run.logs(1, "out")
+    assert list(run.series()["loss"].step) == list(range(1, EPOCHS * STEPS + 1))
+    assert list(run.series()["loss"].value) == list(whole.series()["loss"].value)
+
+
+def test_warned_ranks_leave_behind_the_same_checkpoint(start, go: Path):
+    run = start(_TOGETHER, ranks=2, cpus=1, env={"GO": str(go)})
+    in_the_middle(run)
+    events = read_lines(run.directory.attempt(1).events(0))
+    ranks = next(event for event in events if event["event"] == "running")["ranks"]
+    os.kill(ranks["1"], signal.SIGUSR1)  # one alone is warned; the other must not go on into an epoch without it
+    go.touch()
+    run.wait(60)
+    assert run.state == "failed"
+    assert [path.name for path in run.checkpoints()][-1] == "epoch-000004.pt"
+    assert {int(run.series()["epoch"].value[-1])} == {3}
+
+
+def test_the_newest_checkpoint_can_be_loaded_while_the_run_goes_on(start, go: Path):
+    run = start(_TRAIN, env={"GO": str(go)})
+    in_the_middle(run)
+    layers = [torch.nn.Linear(5, 4), torch.nn.Dropout(0.2), torch.nn.Linear(4, 1)]
+    model = torch.nn.Sequential(*layers).double()
+    weight = model[0].weight
+    assert run.restore(model=model) == 3
+    assert run.state == "running"
+    saved = checkpoint.load(run.checkpoints()[-1])["state"]["model"]
+    assert model[0].weight is weight
+    assert torch.equal(weight.detach(), saved["0.weight"])
+    with pytest.raises(UsageError, match="the checkpoint holds model, optimizer, scheduler"):
+        run.restore(net=model)
+
+
+def test_without_a_checkpoint_nothing_is_loaded(start):
+    run = start("pass").wait(60)
+    with pytest.raises(MlnbError, match="no checkpoint"):
+        run.restore(model=torch.nn.Linear(1, 1))
