@@ -134,20 +134,20 @@ def _train_together(run_dir: RunDir, task: Task, place: Place, watch: Watch, not
         return False
     from mlnb.node.parallel import DataParallel, distributes_itself
 
+    def say(line: str) -> None:
+        if place.rank == 0 and line not in notes:
+            notes.append(line)
+
     for path in (run_dir.script, *sorted(run_dir.modules.rglob("*.py"))):
         word = distributes_itself(path.read_text(encoding="utf-8"))
         if word is not None:
-            notes.append(f"{path.name} uses {word}: how its ranks work together is left to it")
+            say(f"{path.name} uses {word}: how its ranks work together is left to it")
             return False
     watch.lonely_ranks = 1
     torch = sys.modules["torch"]
 
     def modules() -> list[Any]:
         return [value for value in vars(sys.modules["__main__"]).values() if isinstance(value, torch.nn.Module)]
-
-    def say(line: str) -> None:
-        if place.rank == 0 and line not in notes:
-            notes.append(line)
 
     DataParallel(place.rank, world, modules, watch, say).install()
     return True

@@ -167,6 +167,60 @@ def test_code_that_distributes_itself_is_left_alone(start: Start) -> None:
     assert any("left to it" in note for note in run.result["notes"])
 
 
+ACCELERATE = """
+from accelerate import Accelerator
+accelerator = Accelerator(cpu=True)
+model, o, data = accelerator.prepare(model, torch.optim.SGD(model.parameters(), lr=0.1), loader())
+seen = 0
+for a, b in data:
+    o.zero_grad(); accelerator.backward(loss_of(model, a, b)); o.step(); seen += len(a)
+print(accelerator.num_processes, seen, float(sum(p.sum() for p in model.parameters())))
+"""
+
+LIGHTNING = """
+import lightning
+class Module(lightning.LightningModule):
+    def __init__(self):
+        super().__init__(); self.net = net()
+    def training_step(self, batch, index): return loss_of(self.net, *batch)
+    def configure_optimizers(self): return torch.optim.SGD(self.parameters(), lr=0.1)
+quiet = dict(logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
+trainer = lightning.Trainer(accelerator="cpu", devices=2, strategy="ddp", max_epochs=1, **quiet)
+module = Module()
+trainer.fit(module, loader())
+print(trainer.world_size, trainer.global_step, float(sum(p.sum() for p in module.parameters())))
+"""
+
+SHARDED = """
+import torch.distributed as dist
+from torch.distributed.fsdp import fully_shard
+dist.init_process_group("gloo")
+fully_shard(model, mesh=dist.device_mesh.init_device_mesh("cpu", (2,)))
+o = torch.optim.SGD(model.parameters(), lr=0.1)
+for a, b in itertools.islice(loader(), 3):
+    loss = loss_of(model, a, b); o.zero_grad(); loss.backward(); o.step()
+print(dist.get_world_size(), 3, loss.item() * 0)
+"""
+
+
+@pytest.mark.parametrize(
+    ("package", "script", "expected"),
+    [("accelerate", ACCELERATE, "2 20 "), ("lightning", LIGHTNING, "2 5 "), ("torch", SHARDED, "2 3 ")],
+)
+def test_frameworks_that_distribute_work_as_under_torchrun(
+    start: Start, package: str, script: str, expected: str
+) -> None:
+    pytest.importorskip(package)
+    run = start((HEAD + script).replace("BATCH", "4"), ranks=2, cpus=1).wait(100)
+    assert run.state == "succeeded", run.result
+    last = [run.logs(rank, "out").splitlines()[-1] for rank in (0, 1)]
+    assert last[0] == last[1]  # the same weights on both
+    assert last[0].startswith(expected)
+    assert run.result is not None
+    assert sum("left to it" in note for note in run.result["notes"]) == 1
+    assert len(run.series()["loss"]) == (3 if package == "torch" else 5)
+
+
 def test_ranks_without_an_optimizer_are_refused_not_trained_apart(start: Start) -> None:
     run = start(HEAD.replace("BATCH", "4") + "loss_of(model, X, y).backward()", ranks=2).wait(90)
     assert run.state == "failed"
