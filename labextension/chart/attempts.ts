@@ -11,6 +11,7 @@ export function drawAttempts(plot: uPlot, attempts: readonly Attempt[], colour: 
   ctx.setLineDash([3 * devicePixelRatio, 3 * devicePixelRatio]);
   ctx.font = font.replace(/^(\d+)px/, (_, size: string) => `${Number(size) * devicePixelRatio}px`);
   ctx.textBaseline = 'top';
+  ctx.textAlign = 'left';
   let free = -Infinity;
   for (const { number, step } of attempts) {
     const left = Math.round(plot.valToPos(step, 'x', true)) + 0.5;

@@ -11,6 +11,8 @@ const NEWEST = 120;
 
 interface Kind {
   label: string;
+  /** The gauge that it is a part of; the first part is its curve. */
+  gauge: string;
   format: (value: number) => string;
   /** What stands for all of it once the run has ended. */
   end: 'mean' | 'peak';
@@ -20,27 +22,39 @@ function formatDuration(seconds: number): string {
   return seconds < 1 ? `${formatValue(Number((seconds * 1000).toPrecision(3)))} ms` : `${seconds.toPrecision(3)} s`;
 }
 
+function alone(gauge: string, format: Kind['format'], end: Kind['end']): Kind {
+  return { label: gauge, gauge, format, end };
+}
+
 const KINDS = new Map<string, Kind>([
-  ['step_time', { label: 'time a step', format: formatDuration, end: 'mean' }],
-  ['samples_per_s', { label: 'samples/s', format: value => formatValue(Math.round(value)), end: 'mean' }],
-  ['mlnb.cpu', { label: 'CPU', format: value => `${value.toFixed(1)} cores`, end: 'mean' }],
-  ['mlnb.memory', { label: 'memory', format: formatSize, end: 'peak' }]
+  ['step_time', alone('time a step', formatDuration, 'mean')],
+  ['samples_per_s', alone('samples/s', value => formatValue(Math.round(value)), 'mean')],
+  ['mlnb.cpu', alone('CPU', value => `${value.toFixed(1)} cores`, 'mean')],
+  ['mlnb.memory', alone('memory', formatSize, 'peak')]
 ]);
 
-const GPU: [RegExp, Omit<Kind, 'label'>, string][] = [
-  [/^mlnb\.gpu(\d+)\.utilisation$/, { format: value => `${value.toFixed(0)} %`, end: 'mean' }, ''],
-  [/^mlnb\.gpu(\d+)\.memory$/, { format: formatSize, end: 'peak' }, ' memory'],
-  [/^mlnb\.gpu(\d+)\.power$/, { format: value => `${value.toFixed(0)} W`, end: 'mean' }, ' power']
-];
+const GPU = new Map<string, Omit<Kind, 'gauge'>>([
+  ['utilisation', { label: '', format: value => `${value.toFixed(0)} %`, end: 'mean' }],
+  ['power', { label: ' power', format: value => `${value.toFixed(0)} W`, end: 'mean' }],
+  ['memory', { label: ' memory', format: formatSize, end: 'peak' }]
+]);
 
 function kindOf(name: string): Kind | undefined {
-  for (const [pattern, kind, what] of GPU) {
-    const index = pattern.exec(name)?.[1];
-    if (index !== undefined) {
-      return { ...kind, label: `GPU ${index}${what}` };
-    }
-  }
-  return KINDS.get(name);
+  const [, index = '', what = ''] = /^mlnb\.gpu(\d+)\.(\w+)$/.exec(name) ?? [];
+  const kind = GPU.get(what);
+  const gauge = `GPU ${index}`;
+  return kind === undefined ? KINDS.get(name) : { ...kind, gauge, label: gauge + kind.label };
+}
+
+/** Names as they are shown: how fast, with what, then GPU by GPU. */
+function inOrder(names: Iterable<string>): string[] {
+  const order = [...KINDS.keys()];
+  const parts = [...GPU.keys()];
+  const key = (name: string): number => {
+    const [, index, what = ''] = /^mlnb\.gpu(\d+)\.(\w+)$/.exec(name) ?? [];
+    return index === undefined ? order.indexOf(name) : order.length + 10 * Number(index) + parts.indexOf(what);
+  };
+  return [...names].filter(name => kindOf(name) !== undefined).sort((one, other) => key(one) - key(other));
 }
 
 /** Whether a name is of what is shown beside the curves (how fast, with what), not of a curve of its own. */
@@ -51,38 +65,49 @@ export function isAside(name: string): boolean {
 /** What a gauge says, for the table too. */
 export interface Reading {
   label: string;
+  gauge: string;
+  /** `mean` or `peak` once the run has ended; the value is the newest before. */
+  word: string;
   value: string;
   lowest: string;
   highest: string;
   count: number;
 }
 
-/** The newest value while a run goes on, and what stands for all of them once it has ended. */
-export function read(name: string, series: Series, active: boolean): Reading | undefined {
+/** The newest values while a run goes on, and what stands for all of them once it has ended, in order, by name. */
+export function readings(asides: ReadonlyMap<string, Series>, active: boolean): Map<string, Reading> {
+  const found = new Map<string, Reading>();
+  for (const name of inOrder(asides.keys())) {
+    const series = asides.get(name);
+    const reading = series && read(name, series, active);
+    if (reading !== undefined) {
+      found.set(name, reading);
+    }
+  }
+  return found;
+}
+
+function read(name: string, series: Series, active: boolean): Reading | undefined {
   const kind = kindOf(name);
-  const { y } = series.columns();
+  const y = series.columns().y.filter(Number.isFinite);
   if (kind === undefined || y.length === 0) {
     return undefined;
   }
-  let sum = 0;
-  let lowest = Infinity;
-  let highest = -Infinity;
-  for (const value of y) {
-    sum += value;
-    lowest = Math.min(lowest, value);
-    highest = Math.max(highest, value);
-  }
-  const said = active ? (y[y.length - 1] ?? NaN) : kind.end === 'mean' ? sum / y.length : highest;
+  const lowest = y.reduce((one, other) => Math.min(one, other));
+  const highest = y.reduce((one, other) => Math.max(one, other));
+  const mean = y.reduce((sum, value) => sum + value, 0) / y.length;
   return {
-    label: active ? kind.label : `${kind.label}, ${kind.end}`,
-    value: kind.format(said),
+    label: kind.label,
+    gauge: kind.gauge,
+    word: active ? '' : kind.end,
+    value: kind.format(active ? (y[y.length - 1] ?? NaN) : kind.end === 'mean' ? mean : highest),
     lowest: kind.format(lowest),
     highest: kind.format(highest),
     count: series.total
   };
 }
 
-/** Below the curve: time per step, samples per second, cores, memory and GPUs, each a number and a small curve. */
+/** Below the curve: time per step, samples per second, cores, memory and GPUs, each with a small curve. */
 export class Gauges {
   private readonly element: HTMLElement;
   private readonly cells = new Map<string, Cell>();
@@ -94,32 +119,32 @@ export class Gauges {
   }
 
   show(asides: ReadonlyMap<string, Series>, active: boolean): void {
+    const gauges = new Map<string, { said: Reading[]; values: Float64Array }>();
+    for (const [name, reading] of readings(asides, active)) {
+      const values = asides.get(name)?.columns().y.subarray(-NEWEST) ?? new Float64Array();
+      const gauge = gauges.get(reading.gauge) ?? { said: [], values };
+      gauge.said.push(reading);
+      gauges.set(reading.gauge, gauge);
+    }
     for (const [name, cell] of this.cells) {
-      if (!asides.has(name)) {
+      if (!gauges.has(name)) {
         cell.element.remove();
         this.cells.delete(name);
       }
     }
-    for (const name of [...asides.keys()].sort(byPlace)) {
-      const series = asides.get(name);
-      const reading = series && read(name, series, active);
-      if (series === undefined || reading === undefined) {
-        continue;
-      }
+    let before: Element | null = null;
+    for (const [name, { said, values }] of gauges) {
       const cell = this.cells.get(name) ?? new Cell();
       this.cells.set(name, cell);
-      this.element.append(cell.element);
-      cell.show(reading, series.columns().y.subarray(-NEWEST));
+      const place: Element | null = before === null ? this.element.firstElementChild : before.nextElementSibling;
+      if (place !== cell.element) {
+        this.element.insertBefore(cell.element, place);
+      }
+      before = cell.element;
+      cell.show(name, said, values);
     }
-    this.element.hidden = this.cells.size === 0;
+    this.element.hidden = gauges.size === 0;
   }
-}
-
-const ORDER = [...KINDS.keys()];
-
-function byPlace(one: string, other: string): number {
-  const place = (name: string): number => (ORDER.includes(name) ? ORDER.indexOf(name) : ORDER.length);
-  return place(one) - place(other) || one.localeCompare(other, 'en', { numeric: true });
 }
 
 class Cell {
@@ -133,21 +158,22 @@ class Cell {
     const svg = document.createElementNS(SVG, 'svg');
     svg.setAttribute('viewBox', `0 0 ${WIDTH} ${HEIGHT}`);
     svg.append(this.line);
-    this.element.append(svg);
+    this.element.prepend(svg);
   }
 
-  show(reading: Reading, values: Float64Array): void {
-    this.label.textContent = reading.label;
-    this.value.textContent = reading.value;
-    this.element.title = `${reading.label}: ${reading.value}; lowest ${reading.lowest}, highest ${reading.highest}`;
-    let highest = 0;
-    for (const value of values) {
-      highest = Number.isFinite(value) ? Math.max(highest, value) : highest;
-    }
+  show(name: string, said: readonly Reading[], values: Float64Array): void {
+    this.label.textContent = name;
+    this.value.textContent = said
+      .map(({ word, value }, i) => (word === '' || word === said[i - 1]?.word ? value : `${word} ${value}`))
+      .join(' · ');
+    this.element.title = said
+      .map(({ label, lowest, highest }) => `${label}: lowest ${lowest}, highest ${highest}`)
+      .join('\n');
+    const highest = values.reduce((most, value) => (Number.isFinite(value) ? Math.max(most, value) : most), 0);
     const points: string[] = [];
     values.forEach((value, i) => {
       if (Number.isFinite(value)) {
-        const x = values.length > 1 ? (i * WIDTH) / (values.length - 1) : WIDTH / 2;
+        const x = (i * WIDTH) / Math.max(1, values.length - 1);
         const y = HEIGHT - 1 - (highest > 0 ? (value / highest) * (HEIGHT - 3) : 0);
         points.push(`${x.toFixed(1)},${y.toFixed(1)}`);
       }

@@ -1,6 +1,6 @@
 import { add } from './dom';
 import { formatStep, formatValue } from './format';
-import { read } from './gauges';
+import { readings } from './gauges';
 import type { Series } from './series';
 import { oddText, summarise } from './summary';
 
@@ -34,12 +34,8 @@ export class Twin {
       ];
       this.add(name, cells);
     }
-    for (const [name, series] of asides) {
-      const reading = read(name, series, active);
-      if (reading !== undefined) {
-        const { label, count, value, lowest, highest } = reading;
-        this.add(label, [String(count), '', value, lowest, highest, '']);
-      }
+    for (const { label, word, count, value, lowest, highest } of readings(asides, active).values()) {
+      this.add(label, [String(count), '', word === '' ? value : `${word} ${value}`, lowest, highest, '']);
     }
   }
 

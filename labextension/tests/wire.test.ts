@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { parseBundle } from '../chart/bundle';
 import { decodeFrames, decodePoints, isPointsMessage, type PointsMessage } from '../chart/frame';
-import { isAside, read } from '../chart/gauges';
+import { isAside, readings } from '../chart/gauges';
 import { parseRun } from '../chart/run';
 import { Series } from '../chart/series';
 import { sentence, summarise } from '../chart/summary';
@@ -120,12 +120,17 @@ describe('asides', () => {
   };
 
   it('say the newest while a run goes on, then mean or peak', () => {
-    const memory = series(1e9, 3e9, 2e9);
-    expect(read('mlnb.memory', memory, true)).toMatchObject({ label: 'memory', value: '2.0 GB' });
-    expect(read('mlnb.memory', memory, false)).toMatchObject({ label: 'memory, peak', value: '3.0 GB' });
-    expect(read('step_time', series(0.001, 0.003), false)).toMatchObject({ value: '2 ms', highest: '3 ms' });
-    expect(read('mlnb.gpu1.power', series(310), true)).toMatchObject({ label: 'GPU 1 power', value: '310 W' });
-    expect(read('mlnb.progress', series(0.5), true)).toBeUndefined();
+    const asides = new Map([
+      ['mlnb.gpu1.power', series(310)],
+      ['mlnb.gpu0.memory', series(8e10)],
+      ['mlnb.memory', series(1e9, 3e9, 2e9)],
+      ['mlnb.progress', series(0.5)],
+      ['step_time', series(0.001, NaN, 0.003)]
+    ]);
+    const said = (active: boolean): string[] =>
+      [...readings(asides, active).values()].map(({ label, word, value }) => `${label}: ${word} ${value}`);
+    expect(said(true)).toEqual(['time a step:  3 ms', 'memory:  2.0 GB', 'GPU 0 memory:  80.0 GB', 'GPU 1 power:  310 W']);
+    expect(said(false).slice(0, 2)).toEqual(['time a step: mean 2 ms', 'memory: peak 3.0 GB']);
   });
 
   it('are told from metrics by their names', () => {

@@ -23,6 +23,28 @@ def saved(name: str, state: str, reason: str = "", line: str = "", **metrics: li
     }
 
 
+def resumed(bundle: dict[str, Any], *steps: int) -> dict[str, Any]:
+    """The same run with a further attempt from each of these steps on."""
+    bundle[MIME_TYPE]["attempts"] = [{"number": number, "step": step} for number, step in enumerate(steps, 2)]
+    return bundle
+
+
+def asides(gpus: int, count: int = 90) -> dict[str, list[float]]:
+    """What a run on so many GPUs uses, by the names of the series."""
+    source = random.Random(2)
+    found = {
+        "step_time": [0.021 + abs(source.gauss(0, 0.002)) for _ in range(count)],
+        "samples_per_s": [3000 + source.gauss(0, 150) for _ in range(count)],
+        "mlnb.cpu": [min(4.0, 1 + i / 20) + source.gauss(0, 0.2) for i in range(count)],
+        "mlnb.memory": [4.1e9 * min(1.0, 0.3 + i / 30) for i in range(count)],
+    }
+    for gpu in range(gpus):
+        found[f"mlnb.gpu{gpu}.utilisation"] = [min(100, 90 + source.gauss(0, 5)) for _ in range(count)]
+        found[f"mlnb.gpu{gpu}.memory"] = [61e9] * count
+        found[f"mlnb.gpu{gpu}.power"] = [480 + source.gauss(0, 40) for _ in range(count)]
+    return found
+
+
 def loss_curve(count: int, noise: float = 0.08) -> list[float]:
     source = random.Random(1)
     return [2.3 * math.exp(-3 * i / count) + 0.15 + abs(source.gauss(0, noise)) for i in range(count)]

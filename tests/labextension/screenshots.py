@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from lab_browser import LabPage, cell, chromium, running_lab
-from saved_runs import diverged, loss_curve, saved
+from saved_runs import asides, diverged, loss_curve, resumed, saved
 from test_browser import LIVE
 
 THEMES = {"light": "JupyterLab Light", "dark": "JupyterLab Dark"}
@@ -16,6 +16,9 @@ TRACEBACK = "ValueError in line 12 of the cell: the loss is not finite\nrank 3 o
 SAVED = (
     saved("resnet-18", "succeeded", line="20,000 steps · 12 min, 2 GPUs", loss=loss_curve(20_000), acc=[0.1, 0.8]),
     saved("a-rather-long-name-of-a-run", "failed", TRACEBACK, loss=diverged(1_000)),
+    resumed(
+        saved("preempted-twice", "succeeded", line="20,000 steps", loss=loss_curve(20_000), **asides(2)), 6_000, 14_500
+    ),
     saved("queued", "pending", "waits for 2 GPUs of type a100; expected to start at 14:20"),
     saved("one-point", "running", line="step 7", loss=[0.25]),
     saved("flat", "lost", "the job left the queue and wrote no end", loss=[0.5] * 40),
@@ -29,14 +32,14 @@ def main(directory: Path) -> None:
         lab.write("saved.ipynb", *(cell(f"%%train  # {i}", run) for i, run in enumerate(SAVED)), kernel="none")
         lab.write("live.ipynb", cell(LIVE))
         for word, theme in THEMES.items():
-            context = browser.new_context(viewport={"width": 1100, "height": 1500}, device_scale_factor=1.5)
+            context = browser.new_context(viewport={"width": 1100, "height": 1900}, device_scale_factor=1.5)
             tab = LabPage(lab, context.new_page())
             tab.open("saved.ipynb")
             tab.decline_kernel()
             tab.command("apputils:change-theme", theme=theme)
             tab.page.wait_for_timeout(1500)
             tab.page.screenshot(path=directory / f"saved-{word}.png")
-            tab.page.set_viewport_size({"width": 480, "height": 1500})
+            tab.page.set_viewport_size({"width": 480, "height": 1900})
             tab.page.wait_for_timeout(800)
             tab.page.screenshot(path=directory / f"narrow-{word}.png")
             tab.page.set_viewport_size({"width": 1100, "height": 800})
