@@ -31,6 +31,8 @@ def test_train_in_a_cell_trains_and_survives_a_restart() -> None:
     assert before < 0.3
     assert after > 0.9
     assert restarted > 0.9
+    assert float(run_demo.printed(book, r"accuracy of two ranks: ([0-9.]+)")) > 0.8
+    assert run_demo.printed(book, r"(attempts: .*)") == "attempts: 2, steps: 132 of 132"
 
     saved = [
         output.data["application/vnd.mlnb.run+json"]
@@ -38,7 +40,7 @@ def test_train_in_a_cell_trains_and_survives_a_restart() -> None:
         for output in cell.get("outputs", ())
         if "application/vnd.mlnb.run+json" in output.get("data", {})
     ]
-    assert [run["state"] for run in saved] == ["succeeded"]
-    assert saved[0]["name"] == "digits"
+    assert [run["state"] for run in saved] == ["succeeded"] * 3
+    assert [run["name"] for run in saved] == ["digits", "two-ranks", "two-ranks"]
     assert len(saved[0]["metrics"]["loss"]["step"]) == 440
     assert len(saved[0]["metrics"]["accuracy"]["step"]) == 20

@@ -46,6 +46,8 @@ class Run:
         self._final: Observation | None = None
         self.labels: Labels | None = None
         """Storages of this session that take weights in place, if this process submitted the run."""
+        self.cancelled_here = False
+        """Whether it was this process that cancelled it."""
         self.bindings: Mapping[str, Any] = {}
         """What the script calls by names that the session lacks (functions without a name), if it did."""
 
@@ -218,6 +220,7 @@ class Run:
         """
         if self.done:
             return self
+        self.cancelled_here = True
         by = f"{getpass.getuser()} on {socket.gethostname()}"
         with contextlib.suppress(FileExistsError), storage_errors(self.directory.cancel):
             file = os.open(self.directory.cancel, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import difflib
 import secrets
@@ -69,6 +70,8 @@ class TrainMagics(Magics):
         place = target(options.on)
         offer = place.offer(options.resources(len(place.resources().get("gpus", ()))))
         earlier = _earlier(options.resume)
+        if earlier is not None:
+            self._pending.drop(earlier)
         with contextlib.suppress(SyntaxError):  # which capture words better
             self._pending.collect(self._pending.read_by(self.shell.transform_cell(cell)))
         self._pending.collect_finished()
@@ -155,6 +158,7 @@ Sizes: 24GB, 1.5GiB, 500M. Times: 90s, 30m, 2h, 1h30m, 02:30:00; a bare number i
         if earlier is not None:
             if same_work(earlier.task, task, {path: one.digest() for path, one in contents.items()}):
                 resume(earlier.directory, place, env)
+                earlier.cancelled_here = False
                 earlier.labels, earlier.bindings = captured.labels, captured.bindings
                 return earlier
             about["resume"] = str(earlier.directory.checkpoints)
@@ -204,11 +208,11 @@ def _check_outputs(asked: Sequence[str], captured: Captured, source: str) -> Non
 
 def same_work(old: Task, new: Task, digests: dict[str, str]) -> bool:
     """Whether a task is the same but for its resources, seed and environment: then the same run goes on."""
-    return (old.script, old.argv, {file.path: file.digest for file in old.files}) == (
-        new.script,
-        new.argv,
-        digests,
-    )
+
+    def work(task: Task, files: dict[str, str]) -> tuple[str, tuple[str, ...], dict[str, str]]:
+        return ast.dump(ast.parse(task.script)), task.argv, files  # comments hold the cell's number
+
+    return work(old, {file.path: file.digest for file in old.files}) == work(new, digests)
 
 
 def _seed(*, advance: bool) -> int:

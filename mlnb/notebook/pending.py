@@ -103,6 +103,10 @@ class Pending:
         for owed in [owed for owed in self._owed if owed.run is run]:
             self._collect(owed, set())
 
+    def drop(self, run: Run) -> None:
+        """Wait no more for what ``run`` owes: another attempt of it, or of its work, is about to owe it."""
+        self._owed = [owed for owed in self._owed if owed.run.id != run.id]
+
     def has_finished(self) -> bool:
         """Whether a run has succeeded whose outputs the session hasn't got."""
         return any(owed.run.state == "succeeded" for owed in self._owed)
@@ -144,6 +148,9 @@ class Pending:
         if run.state != "succeeded":
             self._owed.remove(owed)
             self._views.refresh(run)
+            if run.cancelled_here:  # the person knows, and goes on on purpose
+                print(f"mlnb: {run.name} was cancelled; {', '.join(sorted(owed.names & read))} as before it")
+                return
             ended = f"{run.name} ({run.id}) {say_state(run.state)}: {run.reason.rstrip('.')}"
             raise RunFailed(f"{ended}. {self._unchanged(owed.names & read)}")
         self._settle(owed)

@@ -186,10 +186,19 @@ def test_of_a_failed_run_s_new_names_it_is_said_that_there_are_none(nb: Kernel) 
     assert nb.run("fresh").message.endswith("It has changed nothing in this session; fresh is still not defined.")
 
 
-def test_a_cancelled_run_changes_nothing_and_says_so(nb: Kernel, gate: Gate) -> None:
+def test_a_run_cancelled_in_the_session_changes_nothing_and_says_so(nb: Kernel, gate: Gate) -> None:
     nb.ok("answer = 'old'")
     nb.ok(f"%%train --name stopped\nanswer = 42\n{gate.wait}\n")
     nb.ok("mlnb.runs['stopped'].cancel()")
+    reading = nb.ok("answer")
+    assert reading.result == "'old'"
+    assert reading.out == "mlnb: stopped was cancelled; answer as before it\n"
+
+
+def test_a_run_cancelled_elsewhere_stops_the_cell_that_reads_it(nb: Kernel, gate: Gate) -> None:
+    nb.ok("answer = 'old'")
+    nb.ok(f"%%train --name stopped\nanswer = 42\n{gate.wait}\n")
+    runs["stopped"].cancel()
     assert ") was cancelled: " in nb.run("answer").message
     assert nb.ok("answer").result == "'old'"
 
@@ -226,3 +235,20 @@ def test_a_lambda_inside_an_object_comes_back_as_itself(nb: Kernel) -> None:
     nb.ok("box = {'double': lambda x: 2 * x, 'n': 0}\ndouble = box['double']")
     nb.ok("%%train --name boxed\nbox['n'] = box['double'](21)\n")
     assert nb.ok("print(box['n'], box['double'] is double)").out.split() == ["42", "True"]
+
+
+def test_a_run_that_this_session_cancelled_stops_no_cell_and_can_be_resumed(nb: Kernel, gate: Gate) -> None:
+    nb.ok("import torch\nlayer = torch.nn.Linear(1, 1)\nweight = layer.weight\nlayer.weight.data.fill_(1.0)")
+    train = (
+        "for epoch in mlnb.epochs(3, layer=layer):\n"
+        f"    if epoch == 2:\n        {gate.wait.strip()}\n"
+        "    layer.weight.data.add_(1.0)\n"
+    )
+    nb.ok(f"%%train --name steps\n{train}")
+    nb.until(lambda: len(runs["steps"].checkpoints()) == 2)
+    assert nb.ok("mlnb.runs['steps'].cancel().state").result == "'cancelled'"
+    assert nb.ok("print(layer.weight.item())").out.split()[-1] == "1.0"
+    gate.open()
+    nb.ok(f"%%train --name steps --resume steps\n{train}")
+    assert nb.ok("print(layer.weight.item(), layer.weight is weight)").out.split() == ["4.0", "True"]
+    assert runs["steps"].attempts == 2
