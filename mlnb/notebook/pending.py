@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from IPython.display import display
+from IPython.display import DisplayHandle
 
 from mlnb.api import Run
 from mlnb.api.bind import deliver
@@ -177,20 +177,21 @@ class Pending:
 
     def _wait(self, run: Run) -> None:
         began, pause = time.monotonic(), 0.02
-        shown, text = None, ""
+        view, shown, text = DisplayHandle(), False, ""
         try:
             while not run.done:
                 time.sleep(pause)
                 pause = min(0.2, pause * 1.3)
                 text, before = f"waiting for {line(run)}", text
-                if shown is None and time.monotonic() - began > 0.3:
-                    shown = display({"text/plain": text}, raw=True, display_id=True)
-                elif shown is not None and text != before:
-                    shown.update({"text/plain": text}, raw=True)
+                if shown and text != before:
+                    view.update({"text/plain": text}, raw=True)
+                elif not shown and time.monotonic() - began > 0.3:
+                    shown = True  # before it is: an interrupt may come at any moment, and must not leave it as it is
+                    view.display({"text/plain": text}, raw=True)
         finally:
-            if shown is not None:
+            if shown:
                 waited = f"waited {say_time(time.monotonic() - began)} for {run.name}"
-                shown.update({"text/plain": f"{waited}, which {say_state(run.state)}"}, raw=True)
+                view.update({"text/plain": f"{waited}, which {say_state(run.state)}"}, raw=True)
 
 
 _PERHAPS = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.Try, ast.Match)
