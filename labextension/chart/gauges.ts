@@ -151,14 +151,14 @@ class Cell {
   readonly element = document.createElement('div');
   private readonly label = add(this.element, 'span', 'mlnb-gauge-label');
   private readonly value = add(this.element, 'span', 'mlnb-gauge-value');
+  private readonly svg = document.createElementNS(SVG, 'svg');
   private readonly line = document.createElementNS(SVG, 'polyline');
 
   constructor() {
     this.element.className = 'mlnb-gauge';
-    const svg = document.createElementNS(SVG, 'svg');
-    svg.setAttribute('viewBox', `0 0 ${WIDTH} ${HEIGHT}`);
-    svg.append(this.line);
-    this.element.prepend(svg);
+    this.svg.setAttribute('viewBox', `0 0 ${WIDTH} ${HEIGHT}`);
+    this.svg.append(this.line);
+    this.element.append(this.svg);
   }
 
   show(name: string, said: readonly Reading[], values: Float64Array): void {
@@ -179,5 +179,6 @@ class Cell {
       }
     });
     this.line.setAttribute('points', points.length > 1 ? points.join(' ') : '');
+    this.svg.style.visibility = points.length > 1 ? 'visible' : 'hidden';
   }
 }

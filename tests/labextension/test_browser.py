@@ -5,7 +5,7 @@ import pytest
 playwright = pytest.importorskip("playwright.sync_api")
 
 from lab_browser import CHROMIUM, cell  # noqa: E402
-from saved_runs import diverged, loss_curve, saved  # noqa: E402
+from saved_runs import asides, diverged, loss_curve, resumed, saved  # noqa: E402
 
 pytestmark = [
     pytest.mark.browser,
@@ -63,6 +63,19 @@ def test_zoom_choice_of_metric_and_hover(tab):
     expect(show_all).to_be_hidden()
     page.get_by_label("Metric to show").select_option("acc")
     expect(page.locator(".mlnb-readout")).to_have_text("step 2 · 0.9")
+    assert tab.errors == []
+
+
+def test_attempts_and_what_was_used_are_shown_and_told(tab):
+    bundle = saved("resnet", "succeeded", loss=loss_curve(1_000), **asides(2))
+    page = open_saved(tab, resumed(bundle, 400))
+    expect(page.get_by_role("img", name="It has attempt 2 from step 400.")).to_be_visible()
+    expect(page.locator(".mlnb-gauge")).to_have_count(6)
+    expect(page.locator(".mlnb-gauge").last).to_contain_text("GPU 1mean 9")
+    expect(page.locator(".mlnb-gauge").last).to_contain_text("peak 61.0 GB")
+    row = page.locator(".mlnb-run table tr", has_text="GPU 0 memory")
+    expect(row.locator("td").nth(2)).to_have_text("peak 61.0 GB")
+    expect(page.locator("select.mlnb-metric")).to_be_hidden()  # what was used is no metric
     assert tab.errors == []
 
 
