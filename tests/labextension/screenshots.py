@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -25,9 +26,29 @@ SAVED = (
 )
 
 
+DEFINE = """%load_ext mlnb
+import torch
+model = torch.nn.Sequential(torch.nn.Linear(64, 512), torch.nn.ReLU(), torch.nn.Linear(512, 1))
+optimizer = torch.optim.Adam(model.parameters())
+x = torch.randn(4096, 64)
+"""
+RUNNING = """%%train --name running
+import time
+for epoch in mlnb.epochs(60, model=model, optimizer=optimizer):
+    for batch in x.split(64):
+        loss = (model(batch) - batch[:, :1].sin()).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        time.sleep(0.003)
+    print("epoch", epoch, "loss", round(loss.item(), 4))
+"""
+
+
 def main(directory: Path) -> None:
     """Take them all."""
     directory.mkdir(parents=True, exist_ok=True)
+    os.environ["MLNB_RUNS"] = tempfile.mkdtemp()
     with tempfile.TemporaryDirectory() as folder, running_lab(Path(folder)) as lab, chromium() as browser:
         lab.write("saved.ipynb", *(cell(f"%%train  # {i}", run) for i, run in enumerate(SAVED)), kernel="none")
         lab.write("live.ipynb", cell(LIVE))
@@ -51,6 +72,15 @@ def main(directory: Path) -> None:
             tab.page.mouse.move(box["x"] + box["width"] / 3, box["y"] + 40)
             tab.page.wait_for_timeout(600)
             tab.page.screenshot(path=directory / f"live-{word}.png")
+            lab.write(f"{word}.ipynb", cell(DEFINE), cell(RUNNING), cell("import time\ntime.sleep(600)"))
+            tab.open(f"{word}.ipynb")
+            tab.run_all()
+            tab.page.locator(".mlnb-text", has_text="left").wait_for()
+            tab.page.wait_for_timeout(6000)
+            tab.page.screenshot(path=directory / f"running-{word}.png")
+            tab.page.get_by_role("button", name="Stop the run running").click()
+            tab.page.locator(".mlnb-state", has_text="cancelled").wait_for()
+            tab.page.screenshot(path=directory / f"stopped-{word}.png")
             context.close()
 
 
