@@ -61,7 +61,7 @@ class Runs:
         if named:
             return named[0]
         near = difflib.get_close_matches(key, {run.name for run in self}, 1)
-        hint = f"did you mean {near[0]}?" if near else "mlnb runs lists those there are"
+        hint = f"did you mean {near[0]}?" if near else "`mlnb runs` (in a notebook %runs) lists those there are"
         raise UsageError(f"run {key!r}: there is none of that id or name in {runs_root()}; {hint}")
 
     def observed(self, limit: int | None = None) -> list[Run]:

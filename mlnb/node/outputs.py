@@ -143,7 +143,7 @@ def _shippable(values: dict[str, Any], namespace: dict[str, Any]) -> tuple[dict[
         try:
             objects.dump(value, Nowhere(), objects.Labels(), prefix="", reference=reference)
         except Exception as error:  # noqa: BLE001 - pickling runs the objects' own code
-            return str(error).split("\n")[0]
+            return _said(error)
         return None
 
     if fault(values) is None:
@@ -156,6 +156,13 @@ def _shippable(values: dict[str, Any], namespace: dict[str, Any]) -> tuple[dict[
         else:
             notes.append(f"{name} ({type(value).__name__}) can't come back: {why}")
     return kept, notes
+
+
+def _said(error: Exception) -> str:
+    """An exception in one line; some are raised with a pattern and what belongs into it."""
+    first, *rest = error.args or (type(error).__name__,)
+    text = str(first).format(*rest) if rest and "{}" in str(first) else str(error)
+    return text.split("\n")[0]
 
 
 class Nowhere:
