@@ -141,7 +141,7 @@ export class Plot {
     return {
       width,
       height,
-      padding: [8, 12, 0, 0],
+      padding: [8, 20, 0, 0],
       legend: { show: false },
       scales: { x: { time: false, range: asGiven }, y: { range: asGiven } },
       axes: [

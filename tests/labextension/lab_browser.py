@@ -67,8 +67,10 @@ def running_lab(folder: Path, **more: str) -> Iterator[Lab]:
     config = folder / "config"
     (config / "labconfig").mkdir(parents=True)
     root.mkdir()
-    # Announcements would ask for the network and put a question over the page.
-    disabled = {"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}}
+    # Announcements would ask for the network and put a question over the page; the debugger complains in the
+    # console whenever a kernel ends that it was talking to.
+    unwanted = ("@jupyterlab/apputils-extension:announcements", "@jupyterlab/debugger-extension")
+    disabled = {"disabledExtensions": dict.fromkeys(unwanted, True)}
     (config / "labconfig" / "page_config.json").write_text(json.dumps(disabled))
     environment = {
         **os.environ,
