@@ -150,19 +150,23 @@ class DataParallel:
             if self._watch.weight != 1.0:
                 gradient = torch.ones_like(tensor) if gradient is None else gradient
                 gradient = gradient * self._watch.weight
+            self._ready()
             original(tensor, gradient, *args, **kwargs)  # type: ignore[no-untyped-call]
             self._average()
 
         torch.Tensor.backward = backward  # type: ignore[assignment]
 
-    def _average(self) -> None:
+    def _ready(self) -> None:
         if not len(self._averager):
             raise RuntimeError(
                 f"{self._world} ranks, and no optimizer whose gradients could be averaged: they would train "
                 f"{self._world} independent copies. Use an optimizer of torch.optim, or say --parallel none."
             )
         self._begin()
-        self._averager.reduce()
+        self._averager.begin()
+
+    def _average(self) -> None:
+        self._averager.finish()
         if not self._backwards:
             shards = (
                 f"train loader sharded, global batch {self._world} × {self._batch_size}"

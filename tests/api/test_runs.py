@@ -55,7 +55,7 @@ def test_newest_first_by_number_name_and_id(runs_root: Path):
     ("key", "words"),
     [
         ("resnte", ["'resnte'", "did you mean resnet?"]),
-        ("xyz", ["'xyz'", "mlnb runs lists"]),
+        ("xyz", ["'xyz'", "`mlnb runs`"]),
         ("../x", ["'../x'"]),
         ("", ["''"]),
         (5, ["run number 5", "there are 1"]),
