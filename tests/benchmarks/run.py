@@ -18,11 +18,21 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="mlnb-bench-"))
     os.environ["MLNB_RUNS"] = str(folder / "runs")
     os.environ["MLNB_RUNTIME"] = str(folder / "rt")
-    from tests.benchmarks import chart_refresh, chart_smooth, first_metric, log_call, open_run, plan, steps, weights
+    from tests.benchmarks import (
+        chart_refresh,
+        chart_smooth,
+        first_metric,
+        log_call,
+        open_run,
+        plan,
+        ranks,
+        steps,
+        weights,
+    )
 
     chosen = [name for name in sys.argv[1:] if not name.startswith("-")]
     tables = []
-    for module in (log_call, first_metric, plan, weights, open_run, steps, chart_refresh, chart_smooth):
+    for module in (log_call, first_metric, plan, weights, open_run, steps, ranks, chart_refresh, chart_smooth):
         name = module.__name__.rpartition(".")[2]
         if chosen and name not in chosen:
             continue

@@ -1,4 +1,4 @@
-"""What watching costs a training step, and what averaging does beside torch's own DDP."""
+"""What watching costs a training step."""
 
 from __future__ import annotations
 
@@ -60,56 +60,38 @@ def script(width: int, batch: int, steps: int, *, rounds: int = 5, ddp: bool = F
 
 
 def measure(folder: Path) -> Table:
-    """Median seconds of a step: bare and watched in turn, then two ranks beside DDP."""
-    table = Table(
-        "A training step", "ms", "watched / bare at most 1.01, two ranks / DDP by hand at most 1.1", peer="bare"
-    )
-    one = script(256, 64, 400, rounds=3)
+    """Median seconds of a step of about a millisecond, bare and watched in turn."""
+    table = Table("A training step, watched", "ms", "watched / bare at most 1.01 for a step of 1 ms", peer="bare")
+    one = script(384, 128, 300, rounds=3)
     (folder / "bare.py").write_text(one)
     bare: list[float] = []
     watched: list[float] = []
-    for _ in range(5):  # in turn, so that a busier minute hits both
-        bare += _bare(folder / "bare.py")
-        watched += _mlnb(one, 1)
-    table.add("bare", bare)
+    for _ in range(6):  # in turn, so that a busier minute hits both
+        bare += on_its_own(folder / "bare.py")
+        watched += with_mlnb(one, 1)
     table.add("mlnb, 1 rank", watched)
-    plain, by_hand = script(512, 64, 200, rounds=3), script(512, 64, 200, rounds=3, ddp=True)
-    (folder / "ddp.py").write_text(by_hand)
-    ours: list[float] = []
-    theirs: list[float] = []
-    torchrun: list[float] = []
-    for _ in range(3):
-        ours += _mlnb(plain, 2)
-        theirs += _mlnb(by_hand, 2)
-        torchrun += _torchrun(folder / "ddp.py")
-    table.add("mlnb, 2 ranks, the loop unmodified", ours)
-    table.add("mlnb, 2 ranks, DDP by hand", theirs)
-    table.add("torchrun, 2 ranks, DDP by hand", torchrun)
+    table.add("bare", bare)
     return table
 
 
-def _medians(text: str) -> list[float]:
+def medians(text: str) -> list[float]:
+    """The medians that a script printed."""
     found = [float(line.split()[1]) for line in text.splitlines() if line.startswith("median")]
     if not found:
         raise RuntimeError(text)
     return found
 
 
-def _mlnb(source: str, ranks: int) -> list[float]:
+def with_mlnb(source: str, ranks: int) -> list[float]:
+    """The medians of a run."""
     place = Local()
     run = Run(submit(Task(script=source, seed=0), {}, place, place.offer(Resources(ranks=ranks)), name="steps", env={}))
     run.wait(300)
-    return _medians(run.logs(0, "out") or run.reason)
+    return medians(run.logs(0, "out") or run.reason)
 
 
-def _bare(path: Path) -> list[float]:
+def on_its_own(path: Path) -> list[float]:
+    """The medians of a plain process."""
     env = {**os.environ, "OMP_NUM_THREADS": "2"}
     done = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, env=env, check=True)
-    return _medians(done.stdout)
-
-
-def _torchrun(path: Path) -> list[float]:
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", str(path)]
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=env, check=True)
-    return _medians(done.stdout)
+    return medians(done.stdout)
