@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from mlnb.api import Run, runs
 from mlnb.api.submit import submit
@@ -17,8 +17,11 @@ from mlnb.targets import target, warm
 from mlnb.task import Resources, Task
 
 # a loaded machine is slow, which says nothing about what is tested
-settings.register_profile("mlnb", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("mlnb")
+settings.register_profile("explore", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# the same examples each time, so that a change fails for what it changed; HYPOTHESIS_PROFILE=explore looks for new ones
+settings.register_profile("mlnb", settings.get_profile("explore"), derandomize=True)
+settings.register_profile("noshrink", settings.get_profile("mlnb"), phases=[Phase.generate], report_multiple_bugs=False)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "mlnb"))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -27,6 +27,8 @@ class Facts:
         ``(a, b)`` where changing ``a`` changes ``b``.
     hints
         names in annotations that are never evaluated, unless someone asks for type hints.
+    past
+        names that a class's body reads and binds: it reads the globals', whatever a function around it binds.
     """
 
     loads: dict[str, int] = field(default_factory=dict)
@@ -38,6 +40,7 @@ class Facts:
     chains: set[str] = field(default_factory=set)
     aliases: set[tuple[str, str]] = field(default_factory=set)
     hints: set[str] = field(default_factory=set)
+    past: dict[str, int] = field(default_factory=dict)
 
     def spread(self) -> None:
         """Carry changes over to what is known by another name."""
@@ -57,6 +60,7 @@ class Facts:
             {chain for chain in self.chains if chain.split(".")[0] not in local},
             {(a, b) for a, b in self.aliases if a not in local and b not in local},
             self.hints - local,
+            dict(self.past),
         )
 
     def effects(self, other: Facts) -> None:
@@ -66,6 +70,8 @@ class Facts:
         self.chains |= other.chains
         self.aliases |= other.aliases
         self.hints |= other.hints
+        for name, line in other.past.items():
+            first(self.past, name, line)
 
 
 def first(lines: dict[str, int], name: str, line: int) -> None:

@@ -317,12 +317,18 @@ class ClassFlow(Flow):
         what its methods do.
     outer
         names that it declares global.
+    through
+        names that classes in it read: they don't see what it binds either.
     """
 
     def __init__(self, annotations: bool = True) -> None:
         super().__init__(annotations)
         self.deferred = Facts()
         self.outer: set[str] = set()
+        self.through: dict[str, int] = {}
+
+    def inner_load(self, name: str, line: int, surely: bool) -> None:
+        first(self.through, name, line)
 
     def later(self, owner: str | None, facts: Facts) -> None:
         for name, line in [*facts.loads.items(), *facts.later.items()]:

@@ -200,16 +200,24 @@ class Walker(ast.NodeVisitor):
         walker.run(node.body)
         walker.facts.spread()
         for name, line in walker.loads.items():
-            if name in walker.needed:
-                self.load(name, line)
-            else:
-                self.perhaps_load(name, line)
+            if name in walker.facts.stores | walker.outer:
+                first(self.facts.past, name, line)
+            self.inner_load(name, line, name in walker.needed)
+        for name, line in walker.through.items():
+            self.inner_load(name, line, True)
         own = walker.facts.stores - walker.outer
         self.facts.effects(walker.facts.without(own))
         deferred = Facts(loads=walker.deferred.loads, stores=walker.outer | walker.deferred.stores)
         deferred.effects(walker.deferred)
         self.later(node.name, deferred)
         self.store(node.name, node.lineno)
+
+    def inner_load(self, name: str, line: int, surely: bool) -> None:
+        """A class's body here reads ``name`` from outside of itself, ``surely`` or where it has not bound it."""
+        if surely:
+            self.load(name, line)
+        else:
+            self.perhaps_load(name, line)
 
     def visit_For(self, node: ast.For | ast.AsyncFor) -> None:
         self.visit(node.iter)
@@ -362,4 +370,6 @@ def function_facts(node: Function, annotations: bool = True) -> Facts:
     found = walker.facts.without((local | type_parameters(node)) - walker.outer)
     found.stores &= walker.outer
     found.deletes &= walker.outer
+    for name, line in found.past.items():
+        first(found.loads, name, line)
     return found

@@ -109,3 +109,13 @@ def test_reach_goes_through_functions_classes_partials_and_instances(nb):
     assert reach(["p"], ns) == {"p", "f", "a"}
     assert reach(["h"], ns) == {"h", "c"}
     assert reach(["nothing"], ns) == {"nothing"}
+
+
+def test_a_class_in_a_function_reads_past_the_function_what_it_binds_itself():
+    source = "def f():\n    b = 1\n    class K:\n        b = b\n    return K\nf()"
+    assert "b" in analyse(source).loads
+    assert "b" not in analyse(source.replace("        b = b", "        c = b")).loads
+
+
+def test_a_class_in_a_class_does_not_see_what_the_outer_one_binds():
+    assert "d" in analyse("class K:\n    d = 1\n    class L:\n        e = d").loads
