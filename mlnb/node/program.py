@@ -183,10 +183,10 @@ class NodeProgram:
         self._started = time.monotonic()
         self.events.add("running", ranks={rank: pid for pid, rank in self._ranks.items()}, gpus=devices)
         self._telemetry = Telemetry(devices)
-        with contextlib.suppress(OSError, StorageError):
-            write_json(self.files.machine(self.node), machine.describe(self._telemetry.devices()))
         try:
             self._watch(oom)
+            with contextlib.suppress(OSError, StorageError):
+                write_json(self.files.machine(self.node), machine.describe(self._telemetry.devices()))
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(guard.pid, signal.SIGKILL)

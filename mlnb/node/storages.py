@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import io
 import mmap
 import os
 from collections.abc import Sequence
@@ -43,6 +42,7 @@ class Files:
 
     def __init__(self, blobs: Sequence[Path] = (), run: Path | None = None) -> None:
         self._blobs, self._run = blobs, run
+        self._last: tuple[Path, mmap.mmap] | None = None
 
     def path(self, location: Location) -> Path:
         """The file of a location other than ``("bytes", …)``."""
@@ -73,9 +73,16 @@ class Files:
         if location[0] == "bytes" or storage.device.type != "cpu":
             as_bytes(storage).copy_(as_bytes(Files.storage(self, location, storage.nbytes())))
             return
-        with self.path(location).open("rb", buffering=0) as file:
-            file.seek(location[2] if location[0] == "span" else 0)
-            fill(file, storage)
+        offset = location[2] if location[0] == "span" else 0
+        if storage.nbytes():
+            mapped = torch.frombuffer(self._mapped(self.path(location)), dtype=torch.uint8)
+            as_bytes(storage).copy_(mapped[offset : offset + storage.nbytes()])  # on all cores, unlike a read
+
+    def _mapped(self, path: Path) -> mmap.mmap:
+        """``path`` mapped, once for all the spans in it that are read."""
+        if self._last is None or self._last[0] != path:
+            self._last = (path, _map(path))
+        return self._last[1]
 
 
 class Copies(Files):
@@ -91,22 +98,6 @@ class Copies(Files):
     def buffer(self, location: Location) -> Any:
         """See :class:`Source`."""
         return bytearray(super().buffer(location))
-
-
-def fill(file: io.RawIOBase | io.FileIO, storage: UntypedStorage) -> None:
-    """Read ``storage.nbytes()`` bytes from ``file`` into ``storage`` (on the CPU).
-
-    Raises
-    ------
-    EOFError
-        if the file is too short.
-    """
-    view = view_of(as_bytes(storage))
-    while view:
-        count = file.readinto(view)
-        if not count:
-            raise EOFError(f"{getattr(file, 'name', 'the file')} is too short")
-        view = view[count:]
 
 
 def view_of(tensor: torch.Tensor) -> memoryview:

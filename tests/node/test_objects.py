@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import types
 from collections import OrderedDict, defaultdict, deque
 from pathlib import Path
@@ -436,20 +435,3 @@ def test_defaults_and_plain_objects_travel(travel):
     got["table"]["new"].append(2)
     assert got["table"] == {"a": [1], "new": [2]}
     assert got["point"].back is got["point"]
-
-
-def test_fill_reads_what_comes_in_pieces():
-    class Slow(io.RawIOBase):
-        def __init__(self, data: bytes) -> None:
-            self.data = data
-
-        def readinto(self, view: Any) -> int:
-            part, self.data = self.data[:3], self.data[3:]
-            view[: len(part)] = part
-            return len(part)
-
-    storage = torch.zeros(10, dtype=torch.uint8).untyped_storage()
-    storages.fill(Slow(bytes(range(10))), storage)
-    assert storages.as_bytes(storage).tolist() == list(range(10))
-    with pytest.raises(EOFError, match="too short"):
-        storages.fill(Slow(b"123"), storage)
