@@ -59,6 +59,8 @@ class Views:
 
     def __init__(self) -> None:
         self._views: dict[str, list[_View]] = {}
+        self._ended: dict[str, list[_View]] = {}
+        """Outputs of runs that have ended, for those that are resumed."""
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
@@ -74,7 +76,8 @@ class Views:
             return
         with self._lock:
             view = _View(run, handle, widget, state=_state(shown))
-            self._views.setdefault(run.id, []).append(view)
+            # one that was resumed is followed again wherever it is shown
+            self._views.setdefault(run.id, self._ended.pop(run.id, [])).append(view)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._follow, name="mlnb-views", daemon=True)
                 self._thread.start()
@@ -104,11 +107,12 @@ class Views:
             shown = bundle(views[0].run)
             if shown[MIME]["state"] not in FINAL:
                 return  # it was resumed meanwhile
-            del self._views[run_id]
+            self._ended[run_id] = self._views.pop(run_id)
             for view in views:
                 view.handle.update(shown, raw=True)  # without the widget, which a saved notebook couldn't bring back
                 if view.widget is not None:
                     view.widget.close()
+                    view.widget = None
             return
         for view in views:
             _update(view, time.monotonic())

@@ -244,11 +244,13 @@ def test_a_run_that_this_session_cancelled_stops_no_cell_and_can_be_resumed(nb: 
         f"    if epoch == 2:\n        {gate.wait.strip()}\n"
         "    layer.weight.data.add_(1.0)\n"
     )
-    nb.ok(f"%%train --name steps\n{train}")
+    first = nb.ok(f"%%train --name steps\n{train}")
     nb.until(lambda: len(runs["steps"].checkpoints()) == 2)
     assert nb.ok("mlnb.runs['steps'].cancel().state").result == "'cancelled'"
+    nb.until(lambda: first.run["state"] == "cancelled")
     assert nb.ok("print(layer.weight.item())").out.split()[-1] == "1.0"
     gate.open()
-    nb.ok(f"%%train --name steps --resume steps\n{train}")
+    second = nb.ok(f"%%train --name steps --resume steps\n{train}")
     assert nb.ok("print(layer.weight.item(), layer.weight is weight)").out.split() == ["4.0", "True"]
     assert runs["steps"].attempts == 2
+    nb.until(lambda: first.run["state"] == second.run["state"] == "succeeded")  # views of a run id, not of an attempt
