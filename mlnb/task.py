@@ -28,6 +28,8 @@ class Resources:
         bytes on each node, or ``None`` for no limit of ours.
     time
         walltime in seconds, or ``None`` for no limit of ours.
+    gpu_type, gpu_memory, gpu_capability
+        which GPUs will do: the kind's name, bytes each has at least, compute capability at least (as in ``8.0``).
     """
 
     nodes: int = 1
@@ -36,6 +38,9 @@ class Resources:
     cpus: int | None = None
     memory: int | None = None
     time: int | None = None
+    gpu_type: str | None = None
+    gpu_memory: int | None = None
+    gpu_capability: str | None = None
 
     @property
     def world_size(self) -> int:
@@ -120,7 +125,8 @@ class Task:
         known["inputs"] = tuple(known.get("inputs", ()))
         known["segments"] = tuple(Segment(**segment) for segment in known.get("segments", ()))
         known["files"] = tuple(File(**file) for file in known.get("files", ()))
-        known["resources"] = Resources(**known.get("resources", {}))
+        resources = known.get("resources", {})
+        known["resources"] = Resources(**{n: resources[n] for n in Resources.__dataclass_fields__ if n in resources})
         return cls(**known)
 
     @cached_property

@@ -14,7 +14,7 @@ import mlnb
 
 ROOT = Path(mlnb.__file__).parent
 FLOORS = (
-    ("errors", "task", "rundir"),
+    ("errors", "task", "rundir", "units"),
     ("node",),
     ("targets",),
     ("capture",),

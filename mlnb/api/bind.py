@@ -9,10 +9,10 @@ from typing import Any
 from mlnb.api.merge import bind
 from mlnb.api.outputs import Pulled, pull
 from mlnb.api.run import Run
-from mlnb.api.units import say_state
 from mlnb.errors import RunFailed
 from mlnb.node.tracebacks import where
 from mlnb.task import Task
+from mlnb.units import say_state
 
 
 def deliver(run: Run, namespace: dict[str, Any], names: set[str] | None = None) -> Pulled:

@@ -11,8 +11,8 @@ import numpy as np
 
 from mlnb.api.history import RESERVED, Series
 from mlnb.api.run import Run
-from mlnb.api.units import say_size, say_time
 from mlnb.node.log import PROGRESS
+from mlnb.units import say_size, say_time
 
 LINES = 30
 """Lines of output that a view shows."""

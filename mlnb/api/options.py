@@ -14,9 +14,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mlnb.api.submit import check_name
-from mlnb.api.units import parse_size, parse_time
 from mlnb.errors import UsageError
+from mlnb.targets import Placement
 from mlnb.task import Resources
+from mlnb.units import parse_size, parse_time
 
 
 def _count(text: str) -> int:
@@ -81,13 +82,33 @@ class Option:
         return {"--in": "include", "--out": "outputs"}.get(self.flag, self.flag.lstrip("-").replace("-", "_"))
 
 
+def _word(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}", text):
+        raise ValueError("a name of letters, digits, '_', '.', '+' and '-'")
+    return text
+
+
+def _capability(text: str) -> str:
+    if not re.fullmatch(r"\d{1,2}(\.\d{1,2})?", text):
+        raise ValueError("a compute capability like 8.0")
+    return text
+
+
 OPTIONS = (
+    Option("--nodes", "machines, all at once; --gpus, --ranks and --memory are for each. Default: 1", _count, "N"),
     Option("--gpus", "GPUs on each node; a rank for each. Default: one where the target has any", _number, "N"),
     Option("--ranks", "training processes on each node. Default: one for each GPU, one without", _count, "N"),
     Option("--cpus", "cores for each rank", _count, "N"),
     Option("--memory", "memory on each node, as in 16GB; a run that takes more is ended", parse_size, "SIZE"),
     Option("--time", "how long it may run, as in 30m or 2h", parse_time, "TIME"),
+    Option("--gpu-type", "GPUs of this kind, as in a100", _word, "KIND"),
+    Option("--gpu-memory", "GPUs with at least this memory each, as in 24GB", parse_size, "SIZE"),
+    Option("--gpu-capability", "GPUs with at least this compute capability, as in 8.0", _capability, "X.Y"),
     Option("--on", "the target that it runs on", str, "TARGET"),
+    Option("--partition", "the partition (queue) of a batch system", _word, "NAME"),
+    Option("--image", "the container image that it runs in", str, "IMAGE"),
+    Option("--requeue", "queue it again after preemption, a node's loss or the end of its time; the default"),
+    Option("--no-requeue", "do not"),
     Option("--in", "ship this name of the session (a credential too) or this file or folder", str, "NAME|PATH", True),
     Option("--out", "bring back this name; default: what the cell binds or changes", str, "NAME", True),
     Option("--name", "the run's name, as in mlnb.runs['NAME']", check_name, "NAME"),
@@ -112,12 +133,20 @@ _BY_FLAG = {option.flag: option for option in OPTIONS}
 class Options:
     """Options as parsed; ``None`` means not given."""
 
+    nodes: int | None = None
     gpus: int | None = None
     ranks: int | None = None
     cpus: int | None = None
     memory: int | None = None
     time: int | None = None
+    gpu_type: str | None = None
+    gpu_memory: int | None = None
+    gpu_capability: str | None = None
     on: str | None = None
+    partition: str | None = None
+    image: str | None = None
+    requeue: bool = False
+    no_requeue: bool = False
     include: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     name: str | None = None
@@ -130,9 +159,16 @@ class Options:
 
     def resources(self, gpus_there: int = 0) -> Resources:
         """What is asked for, with one rank a GPU where nothing else was said."""
-        gpus = min(1, gpus_there) if self.gpus is None else self.gpus
+        wants = self.gpu_type or self.gpu_memory or self.gpu_capability
+        gpus = (1 if wants else min(1, gpus_there)) if self.gpus is None else self.gpus
         ranks = self.ranks or max(1, gpus)
-        return Resources(1, ranks, gpus, self.cpus, self.memory, self.time)
+        kind = {"gpu_type": self.gpu_type, "gpu_memory": self.gpu_memory, "gpu_capability": self.gpu_capability}
+        return Resources(self.nodes or 1, ranks, gpus, self.cpus, self.memory, self.time, **kind)  # type: ignore[arg-type]
+
+    def placement(self, name: str) -> Placement:
+        """Where and how it is wanted, as a run called ``name``."""
+        requeue = True if self.requeue else False if self.no_requeue else None
+        return Placement(self.name or name, self.partition, self.image, requeue)
 
 
 def parse(line: str, defaults: Options | None = None) -> Options:
@@ -173,6 +209,8 @@ def parse_words(words: Sequence[str], defaults: Options | None = None) -> Option
             value = rest.pop(0)
         parsed = _value(option, value)
         given[option.key] = (*given.get(option.key, ()), parsed) if option.many else parsed
+    if given.get("requeue") and given.get("no_requeue"):
+        raise UsageError("--requeue and --no-requeue: one of them")
     return replace(defaults or Options(), **given)
 
 

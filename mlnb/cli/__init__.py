@@ -141,7 +141,7 @@ def logs(name: str, follow: bool, rank: int, as_json: bool) -> int:
 def cancel(names: tuple[str, ...], as_json: bool) -> None:
     """End runs: SIGTERM, time for a checkpoint, SIGKILL. Returns when they are gone."""
     from mlnb.api import runs as all_runs
-    from mlnb.api.units import say_state
+    from mlnb.units import say_state
 
     found = [all_runs[name] for name in names]
     for one in found:
@@ -159,7 +159,7 @@ def cancel(names: tuple[str, ...], as_json: bool) -> None:
 def rm(names: tuple[str, ...], as_json: bool) -> None:
     """Delete runs that have ended, and data that no other run uses."""
     from mlnb.api import runs as all_runs
-    from mlnb.api.units import say_size
+    from mlnb.units import say_size
 
     found = [all_runs[name] for name in names]
     removed = [{"id": one.id, "name": one.name, "freed": one.remove()} for one in found]

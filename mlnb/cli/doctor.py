@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 from mlnb.api import Run
 from mlnb.api.submit import submit
-from mlnb.api.units import say_size, say_time
 from mlnb.errors import MlnbError
 from mlnb.targets import target
 from mlnb.targets.config import runs_root, runtime_dir
 from mlnb.task import Resources, Task
+from mlnb.units import say_size, say_time
 
 _SCRIPT = """\
 import os, sys

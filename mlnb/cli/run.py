@@ -16,10 +16,12 @@ from mlnb.api.provenance import git_state
 from mlnb.api.run import lines
 from mlnb.api.script import script_task
 from mlnb.api.submit import submit
-from mlnb.api.units import say_state
 from mlnb.cli import echo_json
 from mlnb.errors import UsageError
+from mlnb.rundir import RunDir
 from mlnb.targets import target
+from mlnb.targets.config import runs_root
+from mlnb.units import say_state
 
 _NOT_HERE = {
     "--in": "a script reads its files where they are",
@@ -64,16 +66,17 @@ def run_script(words: Sequence[str]) -> int:
         raise UsageError("run needs a script: mlnb run [options] script.py [-- args]")
     path, argv = Path(rest[0]), rest[2:] if rest[1:2] == ["--"] else rest[1:]
     place = target(options.on)
-    offer = place.offer(options.resources(len(place.resources().get("gpus", ()))))
+    placement = options.placement(_name(path))
+    offer = place.offer(options.resources(len(place.resources().get("gpus", ()))), placement)
     task, contents = script_task(path, argv, options, offer)
     if options.dry_run:
         rows = [f"runs on    {place.name}: {'; '.join(offer.words)}", f"runs       {' '.join([str(path), *argv])}"]
         rows += [f"takes      {name}" for name in contents]
-        click.echo("\n".join([*rows, "", task.script]))
+        submission = place.preview(RunDir(runs_root() / "RUN"), offer)
+        click.echo("\n\n".join(part for part in ("\n".join(rows), task.script, submission) if part))
         return 0
     about = {"git": git_state(path.parent)}
-    name = options.name or _name(path)
-    run = Run(submit(task, contents, place, offer, name=name, env=dict(options.env), about=about))
+    run = Run(submit(task, contents, place, offer, name=placement.name, env=dict(options.env), about=about))
     runs.add(run)
     if detach:
         if as_json:

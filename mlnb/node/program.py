@@ -21,9 +21,9 @@ from mlnb.node.guard import Guard
 from mlnb.node.slots import Slots
 from mlnb.node.stop import STOPPED
 from mlnb.node.telemetry import Telemetry, held
-from mlnb.node.tracebacks import size
 from mlnb.rundir import RunDir, read_json, write_json
 from mlnb.task import Task
+from mlnb.units import say_size
 
 GRACE = 10.0
 """Seconds a rank has between SIGTERM and SIGKILL."""
@@ -224,7 +224,7 @@ class NodeProgram:
         if bound is not None and memory > bound and self._ending is None:
             exact = held(self._groups)
             if exact > bound:
-                self._end("failed", f"out of memory: it held {size(exact)}, --memory allows {size(bound)}")
+                self._end("failed", f"out of memory: it held {say_size(exact)}, --memory allows {say_size(bound)}")
                 self._kill_at = now  # the machine's memory can't wait for a grace
 
     def _reap(self, oom_before: int) -> None:

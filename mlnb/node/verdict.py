@@ -10,8 +10,8 @@ from typing import Any
 
 from mlnb.node.rank import NO_SPACE
 from mlnb.node.stop import STOPPED
-from mlnb.node.tracebacks import size
 from mlnb.rundir import Attempt, read_json
+from mlnb.units import say_size
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def failure(first: Ended, peak_memory: int, oom_kills: int) -> dict[str, Any]:
         number = signal.Signals(os.WTERMSIG(first.status))
         reason = f"{who} was killed by {number.name}"
         if number == signal.SIGKILL and oom_kills:
-            held = f"the run held {size(peak_memory)} at most, of {machine_memory()}"
+            held = f"the run held {say_size(peak_memory)} at most, of {machine_memory()}"
             reason += f": this machine ran out of memory ({held})"
         elif number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE):
             reason += ": native code crashed; the end of its stderr may say where"
@@ -85,4 +85,4 @@ def oom_kills() -> int:
 
 def machine_memory() -> str:
     """The machine's memory in words."""
-    return size(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    return say_size(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))

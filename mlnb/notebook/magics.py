@@ -23,15 +23,17 @@ from mlnb.api import Run, runs
 from mlnb.api.options import Options, help_text, parse, parse_words
 from mlnb.api.provenance import git_state
 from mlnb.api.submit import resume, submit
-from mlnb.api.units import say_state
 from mlnb.capture import Captured, Session, analyse, capture
 from mlnb.errors import UsageError
 from mlnb.notebook.pending import Pending
 from mlnb.notebook.plan import plan, shown
 from mlnb.notebook.table import show_runs
 from mlnb.notebook.views import Views
+from mlnb.rundir import RunDir
 from mlnb.targets import Offer, Target, target
+from mlnb.targets.config import runs_root
 from mlnb.task import Task
+from mlnb.units import say_state
 
 
 @magics_class
@@ -68,7 +70,8 @@ class TrainMagics(Magics):
         """Run this cell as a training job."""
         options = parse(line, self._defaults())
         place = target(options.on)
-        offer = place.offer(options.resources(len(place.resources().get("gpus", ()))))
+        placement = options.placement(f"train-{self._number}")
+        offer = place.offer(options.resources(len(place.resources().get("gpus", ()))), placement)
         earlier = _earlier(options.resume)
         if earlier is not None:
             self._pending.drop(earlier)
@@ -86,9 +89,10 @@ class TrainMagics(Magics):
         task = self._task(captured, options, offer)
         words = plan(captured, task, place, offer)
         if options.dry_run:
-            print(f"{words}\n\n{task.script}")
+            submission = place.preview(RunDir(runs_root() / "RUN"), offer)
+            print("\n\n".join(part for part in (words, task.script, submission) if part))
             return
-        run = self._start(task, captured, options, place, offer, earlier)
+        run = self._start(task, captured, options, place, offer, earlier, name=placement.name)
         known = (place.name, offer.words, captured.items, captured.outputs, captured.deletes, captured.notes)
         if known != self._planned:  # said once, and again when it has changed
             self._planned = known
@@ -143,6 +147,7 @@ Sizes: 24GB, 1.5GiB, 500M. Times: 90s, 30m, 2h, 1h30m, 02:30:00; a bare number i
                 "torch": _version("torch"),
                 "mlnb": mlnb.__version__,
                 "env": sorted(name for name, _ in options.env),
+                **({"image": options.image} if options.image else {}),
             },
             seed=_seed(advance=not options.dry_run) if options.seed is None else options.seed,
             parallel=options.parallel,
@@ -150,7 +155,15 @@ Sizes: 24GB, 1.5GiB, 500M. Times: 90s, 30m, 2h, 1h30m, 02:30:00; a bare number i
         )
 
     def _start(
-        self, task: Task, captured: Captured, options: Options, place: Target, offer: Offer, earlier: Run | None
+        self,
+        task: Task,
+        captured: Captured,
+        options: Options,
+        place: Target,
+        offer: Offer,
+        earlier: Run | None,
+        *,
+        name: str,
     ) -> Run:
         about: dict[str, Any] = {"cell": self._number, "git": git_state(Path.cwd())}
         env = dict(options.env)
@@ -162,7 +175,6 @@ Sizes: 24GB, 1.5GiB, 500M. Times: 90s, 30m, 2h, 1h30m, 02:30:00; a bare number i
                 earlier.labels, earlier.bindings = captured.labels, captured.bindings
                 return earlier
             about["resume"] = str(earlier.directory.checkpoints)
-        name = options.name or f"train-{self._number}"
         run = Run(submit(task, contents, place, offer, name=name, env=env, about=about))
         run.labels, run.bindings = captured.labels, captured.bindings
         return runs.add(run)

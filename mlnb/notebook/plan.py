@@ -5,10 +5,10 @@ from __future__ import annotations
 import html
 import os
 
-from mlnb.api.units import say_size
 from mlnb.capture import Captured
 from mlnb.targets import Offer, Target
 from mlnb.task import Task
+from mlnb.units import say_size
 
 _SHOWN = 12
 

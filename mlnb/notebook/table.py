@@ -8,9 +8,9 @@ import time
 from IPython.display import display
 
 from mlnb.api import Run, runs
-from mlnb.api.units import say_time
 from mlnb.errors import UsageError
 from mlnb.notebook.views import Views
+from mlnb.units import say_time
 
 HEADER = ("name", "state", "why", "on", "started", "took", "loss", "id")
 

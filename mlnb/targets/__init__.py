@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from mlnb.errors import UsageError
-from mlnb.targets.base import Offer, Status, Target
+from mlnb.targets.base import Offer, Placement, Status, Target
 from mlnb.targets.config import section
 
-__all__ = ["Offer", "Status", "Target", "names", "target"]
+__all__ = ["Offer", "Placement", "Status", "Target", "names", "target"]
 
 
 def _local(name: str, settings: Mapping[str, Any]) -> Target:

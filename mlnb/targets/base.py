@@ -11,6 +11,28 @@ from mlnb.task import Resources
 
 
 @dataclass(frozen=True)
+class Placement:
+    """Where and how a run is wanted, beyond what it needs; what is ``None`` is left to the target.
+
+    Attributes
+    ----------
+    name
+        the run's name.
+    partition
+        partition (queue) of a batch system.
+    image
+        container image that the ranks run in.
+    requeue
+        whether it may be queued again after preemption, the loss of a node or the end of its time.
+    """
+
+    name: str = "run"
+    partition: str | None = None
+    image: str | None = None
+    requeue: bool | None = None
+
+
+@dataclass(frozen=True)
 class Offer:
     """What a target makes of the resources that were asked for.
 
@@ -46,7 +68,7 @@ class Target(Protocol):
 
     name: str
 
-    def offer(self, asked: Resources) -> Offer:
+    def offer(self, asked: Resources, placement: Placement = ...) -> Offer:
         """Fill in what was left open and check what was asked for.
 
         Raises
@@ -54,6 +76,9 @@ class Target(Protocol):
         UsageError
             if the target can never satisfy it, with the nearest that it can.
         """
+
+    def preview(self, run: RunDir, offer: Offer) -> str:
+        """What would be submitted for ``run``, as text to read; empty where there is nothing beside the script."""
 
     def submit(self, run: RunDir, env: Mapping[str, str]) -> dict[str, Any]:
         """Start one self-contained job for ``run``; its handle, as JSON values.

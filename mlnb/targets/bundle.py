@@ -12,7 +12,7 @@ from pathlib import Path
 
 import mlnb
 
-_PARTS = ("__init__.py", "errors.py", "task.py", "rundir.py", "node/*.py")
+_PARTS = ("__init__.py", "errors.py", "task.py", "rundir.py", "units.py", "node/*.py")
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 

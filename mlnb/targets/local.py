@@ -17,8 +17,8 @@ from mlnb.errors import UsageError
 from mlnb.node import processes
 from mlnb.node.slots import Slots
 from mlnb.rundir import RunDir, read_json, read_lines
-from mlnb.targets import warm
-from mlnb.targets.base import Offer, Status
+from mlnb.targets import limits, warm
+from mlnb.targets.base import Offer, Placement, Status
 from mlnb.targets.config import runtime_dir
 from mlnb.targets.environment import passed
 from mlnb.task import Resources
@@ -50,8 +50,9 @@ class Local:
         """Cores and GPUs of this machine."""
         return {"cpus": cores(), "gpus": list(gpus())}
 
-    def offer(self, asked: Resources) -> Offer:
+    def offer(self, asked: Resources, placement: Placement = Placement()) -> Offer:  # noqa: B008 - it is frozen
         """See :class:`mlnb.targets.base.Target`."""
+        self._check_placement(asked, placement)
         if asked.nodes != 1:
             raise UsageError(f"--nodes {asked.nodes}: the local target is one machine; --nodes 1 is all it has")
         there = gpus()
@@ -86,6 +87,22 @@ class Local:
         }
         about = {"slots": slots, "threads": cpus, "grace": float(self._settings.get("grace", 10.0))}
         return Offer(resources, tuple(words), about)
+
+    def _check_placement(self, asked: Resources, placement: Placement) -> None:
+        for flag, given, why in (
+            ("--partition", placement.partition, "this machine has no partitions; --on names a batch system"),
+            ("--image", placement.image, "runs on this machine use this session's Python; --on names another target"),
+            ("--gpu-type", asked.gpu_type, "this machine's GPUs are what they are; --on names another target"),
+            ("--gpu-memory", asked.gpu_memory, "this machine's GPUs are what they are; --on names another target"),
+            ("--gpu-capability", asked.gpu_capability, "this machine's GPUs are what they are; --on names another"),
+        ):
+            if given is not None:
+                raise UsageError(f"{flag} {given}: {why}")
+        limits.check(self.name, self._settings, asked)
+
+    def preview(self, run: RunDir, offer: Offer) -> str:  # noqa: ARG002
+        """Nothing: the script is all there is."""
+        return ""
 
     # the job
 

@@ -1,4 +1,4 @@
-"""Sizes and times as people write them."""
+"""Sizes and times as people write them. Standard library only."""
 
 from __future__ import annotations
 
@@ -53,9 +53,11 @@ def parse_time(text: str) -> int:
 
 def say_size(count: float) -> str:
     """Bytes in words: ``1.5 GB`` (powers of 1000)."""
-    from mlnb.node.tracebacks import size
-
-    return size(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 999.5:
+            return f"{count:.0f} {unit}" if unit == "B" or count >= 99.95 else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
 
 
 def say_time(seconds: float) -> str:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlnb.api.units import parse_size, parse_time, say_size, say_time
+from mlnb.units import parse_size, parse_time, say_size, say_time
 
 
 @pytest.mark.parametrize(

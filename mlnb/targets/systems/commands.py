@@ -1,0 +1,82 @@
+"""Running a batch system's commands: what they print, or one line that says what is wrong."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+
+from mlnb.errors import MlnbError
+
+PATIENCE = 30.0
+"""Seconds that a command has: an overloaded controller answers late, one that is down never."""
+
+
+class CommandFailed(MlnbError):
+    """A command of the batch system did not do what was wanted.
+
+    ``said`` is what it wrote to standard error.
+    """
+
+    def __init__(self, line: str, said: str = "") -> None:
+        super().__init__(line)
+        self.said = said
+
+
+class NotThere(CommandFailed):
+    """The system does not answer: its commands are missing or its controller is down."""
+
+
+def command(
+    argv: Sequence[str], env: Mapping[str, str] | None = None, *, system: str, patience: float = PATIENCE
+) -> str:
+    """What ``argv`` prints.
+
+    Parameters
+    ----------
+    env
+        its whole environment; this process's without.
+    system
+        the system's name in words, for errors.
+    patience
+        seconds until it is given up.
+
+    Raises
+    ------
+    NotThere
+        if the command is missing or does not answer.
+    CommandFailed
+        if it fails, with what it said.
+    """
+    program = shutil.which(argv[0], path=env.get("PATH") if env else None)
+    if program is None:
+        raise NotThere(f"{argv[0]} is not on PATH here: {system} is submitted to from a machine that has its commands")
+    try:
+        done = subprocess.run(
+            [program, *argv[1:]], env=env, stdin=subprocess.DEVNULL, capture_output=True, timeout=patience, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise NotThere(
+            f"{system} does not answer: {argv[0]} said nothing for {patience:.0f} s. Try again later"
+        ) from None
+    except OSError as error:
+        raise NotThere(f"{argv[0]} can't be run: {error.strerror}") from None
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").strip() or done.stdout.decode(errors="replace").strip()
+        kind = NotThere if _down(said) else CommandFailed
+        raise kind(f"{system} says: {_gist(said) or f'{argv[0]} ended with exit code {done.returncode}'}", said)
+    return done.stdout.decode(errors="replace")
+
+
+_DOWN = ("unable to contact", "connection refused", "can't connect", "cannot connect", "failed to connect", "timed out")
+
+
+def _down(said: str) -> bool:
+    lower = said.lower()
+    return any(word in lower for word in _DOWN)
+
+
+def _gist(said: str) -> str:
+    """The line that says it best: the last, without the program's name in front."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    return lines[-1].removeprefix("sbatch: ").removeprefix("error: ") if lines else ""
