@@ -1,5 +1,6 @@
 # make test   everything a change must pass; installs what it needs
 # make lab    JupyterLab with mlnb in notebooks/
+# make slurm  a real SLURM on this machine (Debian, root); make slurm-accounting has sacct too; make slurm-down
 
 # The first Python that runs and is new enough; 3.11 before the others.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.10 python3; do \
@@ -20,7 +21,7 @@ IS_ROOT := test "$$(id -u)" = 0
 # npm's scripts call jupyter-builder.
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: all venv js lint test demo lab bench clean npm chromium
+.PHONY: all venv js lint test demo lab bench clean npm chromium slurm slurm-accounting slurm-down
 .DELETE_ON_ERROR:
 
 all: js
@@ -75,6 +76,15 @@ lab: $(STAMP) js
 
 bench: $(STAMP)
 	$(BIN)/python tests/benchmarks/run.py
+
+slurm:
+	@$(PYTHON) tests/testbeds/slurm.py up
+
+slurm-accounting:
+	@$(PYTHON) tests/testbeds/slurm.py up --accounting
+
+slurm-down:
+	@$(PYTHON) tests/testbeds/slurm.py down
 
 clean:
 	rm -rf $(VENV) node_modules labextension/lib mlnb/labextension mlnb/static dist build demo-out \

@@ -1,0 +1,169 @@
+"""The configuration of the SLURM testbed: what its nodes, partitions and GPUs are."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import time
+from pathlib import Path
+
+NODES = ("node1", "node2", "node3")
+CONTROL_PORT, DATABASE_PORT, MARIADB_PORT, FIRST_NODE_PORT = 16817, 16819, 16820, 17001
+GPUS_A_NODE = 2
+
+#: name, the GPUs' type, features (as sites use them: what the GPU is, and how much memory it has)
+HARDWARE = (
+    ("node1", "a100", "a100,gpu80g"),
+    ("node2", "a100", "a100,gpu40g"),
+    ("node3", "v100", "v100,gpu32g"),
+)
+
+# Limits, sizes and waits are small, so that tests meet them. DefMemPerCPU: without it a job that names no memory gets
+# all of the node's, and is alone there. cred_expire: a requeued job waits that long before it may start again.
+# FirstJobId differs from one testbed to the next, so that a job id that someone kept never means another job.
+SLURM_CONF = """\
+ClusterName=mlnb
+SlurmctldHost={host}(127.0.0.1)
+SlurmUser=root
+SlurmdUser=root
+CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
+AuthType=auth/munge
+AuthInfo=cred_expire=5
+CredType=cred/munge
+SlurmctldPort={control}
+SlurmctldPidFile={state}/run/slurmctld.pid
+SlurmdPidFile={state}/run/slurmd-%n.pid
+StateSaveLocation={state}/spool/ctld
+SlurmdSpoolDir={state}/spool/d-%n
+SlurmctldLogFile={state}/log/slurmctld.log
+SlurmdLogFile={state}/log/slurmd-%n.log
+SlurmdParameters=config_overrides
+MailProg=/bin/true
+MpiDefault=none
+ReturnToService=2
+FirstJobId={first_job}
+SchedulerType=sched/backfill
+SchedulerParameters=sched_interval=5,bf_interval=5,batch_sched_delay=0,sched_min_interval=0
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core_Memory
+DefMemPerCPU=500
+GresTypes=gpu
+{tracking}
+JobAcctGatherFrequency=1
+{accounting}
+JobCompType=jobcomp/none
+JobRequeue=1
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+KillWait=5
+MinJobAge=300
+SlurmctldTimeout=30
+SlurmdTimeout=60
+InactiveLimit=0
+{nodes}
+PartitionName=gpu   Nodes=ALL Default=YES MaxTime=1-0 State=UP PriorityTier=1 PreemptMode=REQUEUE
+PartitionName=high  Nodes=ALL MaxTime=1-0 State=UP PriorityTier=10 PreemptMode=OFF
+PartitionName=short Nodes=ALL DefaultTime=1:00 MaxTime=5:00 MaxNodes=1 State=UP PriorityTier=1 PreemptMode=REQUEUE
+"""
+
+NODE = (
+    "NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs=4 RealMemory=6000 "
+    "Gres=gpu:{kind}:{gpus} Feature={features} State=UNKNOWN"
+)
+
+CGROUP_TRACKING = """\
+ProctrackType=proctrack/cgroup
+TaskPlugin=task/cgroup
+JobAcctGatherType=jobacct_gather/cgroup"""
+
+# Nobody enforces memory here but the sampling of it.
+PROC_TRACKING = """\
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+JobAcctGatherType=jobacct_gather/linux
+JobAcctGatherParams=OverMemoryKill"""
+
+CGROUP_CONF = """\
+CgroupPlugin=cgroup/v1
+CgroupMountpoint=/sys/fs/cgroup
+CgroupAutomount=no
+ConstrainCores=no
+ConstrainRAMSpace=yes
+ConstrainSwapSpace=no
+ConstrainDevices=yes
+"""
+
+# Without slurmdbd only the first may be there: slurmctld dies, after it became a daemon, if there is a TRES without it.
+NO_ACCOUNTING = "AccountingStorageType=accounting_storage/none"
+ACCOUNTING = """\
+AccountingStorageType=accounting_storage/slurmdbd
+AccountingStorageHost=127.0.0.1
+AccountingStoragePort={database}
+AccountingStorageTRES=gres/gpu"""
+
+SLURMDBD_CONF = """\
+AuthType=auth/munge
+DbdHost={host}
+DbdAddr=127.0.0.1
+DbdPort={database}
+SlurmUser=root
+LogFile={state}/log/slurmdbd.log
+PidFile={state}/run/slurmdbd.pid
+StorageType=accounting_storage/mysql
+StorageHost=127.0.0.1
+StoragePort={mariadb}
+StorageLoc=slurm
+StorageUser=slurm
+StoragePass=slurm
+"""
+
+
+def has_cgroups() -> bool:
+    """Whether this machine has version 1 control groups that root may write (SLURM 22.05's version 2 needs systemd)."""
+    return all(os.access(f"/sys/fs/cgroup/{kind}/cgroup.procs", os.W_OK) for kind in ("memory", "devices", "freezer"))
+
+
+def fake_gpus(folder: Path) -> list[Path]:
+    """Device files for all nodes' GPUs; ordinary files where mknod is not allowed, which then nobody constrains."""
+    folder.mkdir()
+    made = []
+    for number in range(len(NODES) * GPUS_A_NODE):
+        path = folder / f"fakegpu{number}"
+        try:
+            os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(195, number))
+        except PermissionError:
+            path.touch()
+        path.chmod(0o666)
+        made.append(path)
+    return made
+
+
+def write(state: Path, accounting: bool) -> None:
+    """Write all configuration files, and make the folders that they name."""
+    for folder in ("run", "log", "spool", "spool/ctld", *(f"spool/d-{name}" for name in NODES)):
+        (state / folder).mkdir(mode=0o755)
+    fake_gpus(state / "dev")
+    host = socket.gethostname().split(".")[0]
+    words = {"host": host, "state": state, "control": CONTROL_PORT, "database": DATABASE_PORT, "mariadb": MARIADB_PORT}
+    nodes, gres = [], []
+    for number, (name, kind, features) in enumerate(HARDWARE):
+        port = FIRST_NODE_PORT + number
+        nodes.append(NODE.format(name=name, host=host, port=port, kind=kind, gpus=GPUS_A_NODE, features=features))
+        first = number * GPUS_A_NODE
+        devices = f"{state}/dev/fakegpu[{first}-{first + GPUS_A_NODE - 1}]"
+        gres.append(f"NodeName={name} Name=gpu Type={kind} File={devices}\n")
+    text = SLURM_CONF.format(
+        **words,
+        first_job=int(time.time()) // 10 % 10_000_000 + 1,
+        tracking=CGROUP_TRACKING if has_cgroups() else PROC_TRACKING,
+        accounting=ACCOUNTING.format(**words) if accounting else NO_ACCOUNTING,
+        nodes="\n".join(nodes),
+    )
+    (state / "slurm.conf").write_text(text)
+    (state / "gres.conf").write_text("".join(gres))
+    (state / "cgroup.conf").write_text(CGROUP_CONF)
+    if accounting:
+        secret = state / "slurmdbd.conf"
+        secret.touch(mode=0o600)  # slurmdbd insists
+        secret.write_text(SLURMDBD_CONF.format(**words))
