@@ -177,6 +177,7 @@ def test_the_zip_holds_the_lower_floors_only_and_is_the_same_every_time():
     found = zipfile.ZipFile(io.BytesIO(bundle().data)).namelist()
     assert {name for name in found if not name.startswith("mlnb/node/")} <= {
         "mlnb/__init__.py",
+        "mlnb/units.py",
         "mlnb/errors.py",
         "mlnb/task.py",
         "mlnb/rundir.py",
