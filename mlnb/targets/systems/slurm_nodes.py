@@ -1,0 +1,151 @@
+"""What a SLURM cluster is made of, read from ``scontrol show node`` and ``scontrol show partition``.
+
+Formats: scontrol(1), and the output of SLURM 22.05.8. What does not read is left out; nothing here raises.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from mlnb.targets.systems.slurm_text import EPOCH_TIMES, duration, expand, number, pairs, words
+
+NODES = (*EPOCH_TIMES, "scontrol", "show", "node", "--details", "--oneliner")
+"""All nodes, a line each; only with ``--details`` does it say which GPUs are in use."""
+
+PARTITIONS = (*EPOCH_TIMES, "scontrol", "show", "partition", "--oneliner")
+"""All partitions that this user may see, a line each."""
+
+MIB = 2**20
+"""SLURM counts memory in these."""
+
+_UNUSABLE = frozenset(
+    {"DOWN", "DRAIN", "DRAINED", "DRAINING", "FAIL", "FAILING", "FUTURE", "UNKNOWN", "NOT_RESPONDING"}
+)
+
+
+@dataclass(frozen=True)
+class Node:
+    """One machine.
+
+    Attributes
+    ----------
+    cpus
+        what SLURM counts as CPUs there: cores, or threads of them, as the site wants.
+    memory
+        bytes that jobs may have.
+    gpus, gpus_used
+        type of the GPUs → count; the type is empty where the site names none. A node without GPUs has ``{}``.
+    features
+        words that ``--constraint`` can ask for.
+    state
+        as SLURM writes it, like ``IDLE`` or ``MIXED+DRAIN``.
+    """
+
+    name: str
+    cpus: int = 0
+    memory: int = 0
+    gpus: Mapping[str, int] = field(default_factory=dict)
+    gpus_used: Mapping[str, int] = field(default_factory=dict)
+    features: tuple[str, ...] = ()
+    state: str = ""
+    partitions: tuple[str, ...] = ()
+    cpus_used: int = 0
+    memory_used: int = 0
+
+    @property
+    def usable(self) -> bool:
+        """Whether jobs can be started there once it is free: neither down nor drained, and it answers."""
+        # "*" behind a state: it doesn't answer (sinfo(1), NODE STATE CODES)
+        return "*" not in self.state and not _UNUSABLE.intersection(re.findall(r"[A-Z_]+", self.state.upper()))
+
+    @property
+    def gpu_count(self) -> int:
+        """GPUs of all types."""
+        return sum(self.gpus.values())
+
+    @property
+    def gpus_free(self) -> int:
+        """GPUs of all types that no job has."""
+        return max(0, self.gpu_count - sum(self.gpus_used.values()))
+
+
+@dataclass(frozen=True)
+class Partition:
+    """One queue.
+
+    Attributes
+    ----------
+    max_time, default_time
+        seconds; ``None`` for no limit, and for no default (a job that names no time then gets the limit).
+    max_nodes
+        nodes of one job; ``None`` for no limit.
+    memory_per_cpu, memory_per_node
+        bytes that a job gets that asks for no memory. ``None``: not set here, so that slurm.conf's own default holds.
+    state
+        ``UP``, ``DOWN``, ``DRAIN`` or ``INACTIVE``.
+    """
+
+    name: str
+    default: bool = False
+    max_time: int | None = None
+    default_time: int | None = None
+    max_nodes: int | None = None
+    nodes: tuple[str, ...] = ()
+    state: str = ""
+    memory_per_cpu: int | None = None
+    memory_per_node: int | None = None
+
+
+def parse_nodes(text: str) -> dict[str, Node]:
+    """The nodes of what :data:`NODES` printed, by name."""
+    found = {}
+    for line in text.splitlines():
+        node = pairs(line)
+        if name := node.get("NodeName"):
+            found[name] = Node(
+                name,
+                number(node.get("CPUTot")) or 0,
+                (number(node.get("RealMemory")) or 0) * MIB,
+                gpus(node.get("Gres", "")),
+                gpus(node.get("GresUsed", "")),
+                words(node.get("ActiveFeatures") or node.get("AvailableFeatures", "")),
+                node.get("State", ""),
+                words(node.get("Partitions", "")),
+                number(node.get("CPUAlloc")) or 0,
+                (number(node.get("AllocMem")) or 0) * MIB,
+            )
+    return found
+
+
+def parse_partitions(text: str) -> dict[str, Partition]:
+    """The partitions of what :data:`PARTITIONS` printed, by name."""
+    found = {}
+    for line in text.splitlines():
+        part = pairs(line)
+        if name := part.get("PartitionName"):
+            per_cpu, per_node = number(part.get("DefMemPerCPU")), number(part.get("DefMemPerNode"))
+            found[name] = Partition(
+                name,
+                part.get("Default", "").upper() == "YES",
+                duration(part.get("MaxTime", "")),
+                duration(part.get("DefaultTime", "")),
+                number(part.get("MaxNodes")),
+                expand(part.get("Nodes", "")),
+                part.get("State", "").upper(),
+                None if per_cpu is None else per_cpu * MIB,
+                None if per_node is None else per_node * MIB,
+            )
+    return found
+
+
+def gpus(gres: str) -> dict[str, int]:
+    """The GPUs of a list of generic resources: ``gpu:a100:4(S:0-1),gpu:2,shard:8`` is ``{"a100": 4, "": 2}``."""
+    found: dict[str, int] = {}
+    for part in re.sub(r"\([^)]*\)?", "", gres).split(","):
+        match = re.fullmatch(r"gpu:(?:([^:]+):)?([0-9]{1,6})", part.strip())
+        if match:
+            kind = match[1] or ""
+            found[kind] = found.get(kind, 0) + int(match[2])
+    return found

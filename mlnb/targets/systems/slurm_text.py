@@ -1,0 +1,118 @@
+"""How SLURM's commands write lists of hosts, times and ``Key=value`` lines.
+
+Formats: squeue(1), scontrol(1), sinfo(1), and the output of SLURM 22.05.8. Nothing here raises: what doesn't read is
+``None``, empty, or taken as it stands.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from itertools import islice, product
+
+EPOCH_TIMES = ("env", "SLURM_TIME_FORMAT=%s")
+"""In front of a command of SLURM: points in time are printed as seconds since the epoch.
+
+Its usual form is local time without a zone: ambiguous for an hour each autumn, and wrong for who reads it elsewhere.
+"""
+
+_MOST_NAMES = 100_000
+_PAIR = re.compile(r"(?:^|(?<=\s))([A-Za-z][A-Za-z0-9_:/-]*)=")
+_NOTHING = frozenset({"", "(null)", "N/A", "n/a", "Unknown", "None", "NONE"})
+
+
+def pairs(line: str) -> dict[str, str]:
+    """The ``Key=value`` words of one line of scontrol; values may hold spaces, as those of ``OS`` and ``Reason`` do.
+
+    Of several equal keys the first counts: what people wrote stands behind what SLURM says.
+    """
+    found: dict[str, str] = {}
+    keys = list(_PAIR.finditer(line))
+    ends = [key.start() for key in keys[1:]] + [len(line)]
+    for key, end in zip(keys, ends, strict=False):
+        value = line[key.end() : end].strip()
+        found.setdefault(key[1], "" if value in ("(null)", "N/A") else value)
+    return found
+
+
+def words(text: str) -> tuple[str, ...]:
+    """The words of a list with commas."""
+    return tuple(word for word in re.split(r"[,\s]+", text) if word)
+
+
+def number(text: str | None) -> int | None:
+    """A whole number; ``None`` for anything else, as ``UNLIMITED``."""
+    return int(text) if text and re.fullmatch(r"[0-9]{1,18}", text) else None
+
+
+def duration(text: str) -> int | None:
+    """Seconds of ``minutes:seconds``, ``hours:minutes:seconds``, ``days-hours:minutes:seconds``; else ``None``.
+
+    So ``UNLIMITED`` and ``NONE`` are ``None``.
+    """
+    match = re.fullmatch(r"(?:([0-9]{1,6})-)?(?:([0-9]{1,6}):)?([0-9]{1,6}):([0-9]{1,2})", text.strip())
+    if match is None:
+        return None
+    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return days * 86400 + hours * 3600 + minutes * 60 + seconds
+
+
+def moment(text: str) -> float | None:
+    """Seconds since the epoch of a point in time: printed as such, or as local time; ``None`` where SLURM has none."""
+    text = text.strip()
+    if re.fullmatch(r"[0-9]{1,11}", text):
+        return float(text) or None
+    try:
+        return time.mktime(time.strptime(text, "%Y-%m-%dT%H:%M:%S"))
+    except (ValueError, OverflowError):
+        return None
+
+
+def said(text: str) -> str:
+    """A field without the words by which SLURM says that it is empty."""
+    return "" if text.strip() in _NOTHING else text.strip()
+
+
+def expand(hosts: str) -> tuple[str, ...]:
+    """The names of a host list: ``node[1-3,07],x`` is ``node1 node2 node3 node07 x``.
+
+    A word whose brackets don't read is taken as it stands; 100 000 names at most are given.
+    """
+    names = (name for word in _host_words(hosts) for name in _expand(word))
+    return tuple(islice(names, _MOST_NAMES))
+
+
+def _host_words(hosts: str) -> Iterator[str]:
+    """The words of a host list: commas inside of brackets don't part."""
+    for word in re.findall(r"(?:\[[^\]]*\]|[^,])+", hosts):
+        if word.strip():
+            yield word.strip()
+
+
+def _expand(word: str) -> Iterator[str]:
+    choices: list[list[str]] = []
+    count = 1
+    for position, piece in enumerate(re.split(r"\[([^\]]*)\]", word)):  # text, range, text, range, text
+        choice = _range(piece) if position % 2 else [piece]
+        count *= len(choice)
+        if not 0 < count <= _MOST_NAMES:
+            yield word
+            return
+        choices.append(choice)
+    for parts in product(*choices):
+        yield "".join(parts)
+
+
+def _range(text: str) -> list[str]:
+    """``1-3,07`` as texts, each with the zeros in front that the first of its range has; empty if it doesn't read."""
+    found: list[str] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"([0-9]{1,9})(?:-([0-9]{1,9}))?", part)
+        if match is None:
+            return []
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first or len(found) + last - first >= _MOST_NAMES:
+            return []
+        found.extend(f"{each:0{len(match[1])}d}" for each in range(first, last + 1))
+    return found
