@@ -1,9 +1,8 @@
 """mlnb: this cell, but there.
 
-Light on purpose: ranks import it too, so everything but the version loads on first use.
+Light on purpose: ranks import it too, so everything but the version loads on first use. Python 3.6 can read it, so
+that the node program can say that it needs a newer one (``mlnb.node.requirements``).
 """
-
-from __future__ import annotations
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -33,10 +32,10 @@ def __getattr__(name: str) -> Any:
     return value
 
 
-def _jupyter_server_extension_points() -> list[dict[str, str]]:
+def _jupyter_server_extension_points() -> "list[dict[str, str]]":
     """Jupyter servers ask this where the extension is."""
     return [{"module": "mlnb.server"}]
 
 
-def __dir__() -> list[str]:
+def __dir__() -> "list[str]":
     return sorted(__all__)

@@ -1,12 +1,13 @@
-"""``python -m mlnb.node RUN_DIR``: the node program, one a node."""
+"""``python -m mlnb.node RUN_DIR``: the node program, one a node.
 
-from __future__ import annotations
+An old Python has to be able to read this, and be told that it is too old: see ``mlnb.node.requirements``.
+"""
 
 import argparse
 import sys
 from pathlib import Path
 
-from mlnb.rundir import RunDir
+from mlnb.node import requirements
 
 
 def main() -> int:
@@ -17,7 +18,12 @@ def main() -> int:
     parser.add_argument("--attempt", type=int, default=1)
     options = parser.parse_args()
 
+    missing = requirements.missing()
+    if missing is not None:
+        return requirements.refuse(missing, options.run_dir, options.node, options.attempt)
+
     from mlnb.node.program import NodeProgram
+    from mlnb.rundir import RunDir
 
     return NodeProgram(RunDir(options.run_dir), options.node, options.attempt).main()
 
