@@ -42,17 +42,19 @@ SLURMDS = tuple((STATE / f"run/slurmd-{name}.pid", "slurmd") for name in NODES)
 DATABASE = (STATE / "run/slurmdbd.pid", "slurmdbd")
 MARIADB = (STATE / "run/mariadb.pid", "mariadbd")
 OUR_MUNGED = STATE / "our-munged"
+GOOD = ("idle", "mixed", "allocated", "completing", "planned", "reserved")
 
 
-def idle_nodes() -> set[str]:
+def good_nodes() -> set[str]:
+    """The nodes that take jobs, or have some; ``*`` is a node that does not answer."""
     listed = output("sinfo", "-h", "-N", "-o", "%N %T", env=ENV) or ""
     states = dict(line.split() for line in listed.splitlines())
-    return {name for name, state in states.items() if state in ("idle", "mixed", "allocated", "completing")}
+    return {name for name, state in states.items() if state in GOOD}
 
 
 def is_up() -> bool:
     """Whether all daemons run, and nodes take jobs or have some."""
-    return all(pid(*daemon) for daemon in (CONTROL, *SLURMDS)) and idle_nodes() == set(NODES)
+    return all(pid(*daemon) for daemon in (CONTROL, *SLURMDS)) and good_nodes() == set(NODES)
 
 
 def has_accounting() -> bool:

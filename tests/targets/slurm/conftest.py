@@ -1,0 +1,100 @@
+"""A real SLURM for the tests of this folder; they are skipped where there can't be one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.testbeds.ordinary import OrdinaryUser, ordinary
+from tests.testbeds.sessions import held
+
+NODES = ("node1", "node2", "node3")
+
+
+@dataclass
+class Slurm:
+    """The cluster: partitions ``gpu`` (default), ``high`` and ``short``; see tests/testbeds/slurm.py."""
+
+    conf: Path
+    #: a folder that all users can read and write, and that all nodes see (they are one machine)
+    shared: Path
+    submitted: list[str] = field(default_factory=list)
+
+    def command(self, *words: str, stdin: str = "") -> str:
+        """What one of SLURM's commands prints; an assertion if it fails."""
+        done = subprocess.run(words, input=stdin, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, f"{' '.join(words)}: {done.stderr}"
+        return done.stdout
+
+    def sbatch(self, script: str, *options: str) -> str:
+        """Submit a shell script; the job's id. What it prints is ``output(job)``."""
+        own = ("--parsable", f"--output={self.shared}/%j.out", "--open-mode=append", f"--chdir={self.shared}")
+        job = self.command("sbatch", *own, *options, stdin=f"#!/bin/bash\n{script}\n").strip()
+        self.submitted.append(job)
+        return job
+
+    def output(self, job: str) -> str:
+        """What a job submitted here has printed so far."""
+        file = self.shared / f"{job}.out"
+        return file.read_text() if file.exists() else ""
+
+    def show(self, job: str) -> dict[str, str]:
+        """What SLURM knows of a job, for five minutes after its end, too."""
+        words = self.command("scontrol", "show", "job", "-o", job).split()
+        return dict(word.split("=", 1) for word in words if "=" in word)
+
+    def state(self, job: str) -> str:
+        return self.show(job)["JobState"]
+
+    def squeue(self, job: str) -> str | None:
+        """The state of a job in the queue; None when it has left it."""
+        listed = subprocess.run(["squeue", "-h", "-j", job, "-o", "%T"], capture_output=True, text=True, timeout=60)
+        return listed.stdout.strip() or None
+
+    def wait_state(self, job: str, *states: str, patience: float = 30) -> str:
+        """Wait until the job is in one of these states, and say which."""
+
+        end = time.monotonic() + patience
+        while (state := self.state(job)) not in states:
+            left = end - time.monotonic()
+            assert left > 0, f"{job} is not {states} but {self.show(job)}; it printed {self.output(job)!r}"
+            time.sleep(0.05)
+        return state
+
+    def start_now(self, job: str) -> None:
+        """Let a requeued job run at once, not when its old credentials have expired."""
+        self.command("scontrol", "update", f"jobid={job}", "StartTime=now")
+
+    def cancel(self, *jobs: str) -> None:
+        """End these jobs, whatever they are; to have ended already is fine."""
+        subprocess.run(["scancel", *jobs], capture_output=True, timeout=60)
+
+
+@pytest.fixture(scope="session")
+def slurm() -> Iterator[Slurm]:
+    """A SLURM that is up; SLURM_CONF is in the environment."""
+    state = Path(os.environ.get("MLNB_SLURM", "/var/tmp/mlnb-slurm"))
+    with held("slurm", state), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SLURM_CONF", str(state / "slurm.conf"))
+        shared = Path(tempfile.mkdtemp(prefix="mlnb-shared-", dir="/tmp"))
+        shared.chmod(0o1777)
+        cluster = Slurm(state / "slurm.conf", shared)
+        yield cluster
+        if cluster.submitted:
+            cluster.cancel(*cluster.submitted)
+        shutil.rmtree(shared)
+
+
+@pytest.fixture(scope="session")
+def ordinary_user(slurm: Slurm) -> Iterator[OrdinaryUser]:
+    """Someone who is not root; made for this session."""
+    with ordinary() as user:
+        yield user
