@@ -51,16 +51,24 @@ def storage_errors(path: Path) -> Iterator[None]:
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
-    """Replace ``path`` so that a reader sees the old content or the new, never a part."""
+    """Replace ``path`` so that a reader sees the old content or the new, never a part.
+
+    Its mode is 0600, whatever the umask.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with storage_errors(path):
         try:
-            temporary.write_bytes(data.encode() if isinstance(data, str) else data)
+            with open(temporary, "wb", opener=_private) as file:
+                file.write(data.encode() if isinstance(data, str) else data)
             temporary.replace(path)
         except BaseException:
             with contextlib.suppress(OSError):
                 temporary.unlink()
             raise
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def write_json(path: Path, value: object) -> None:
@@ -75,6 +83,20 @@ def read_json(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def look(path: Path) -> dict[str, Any] | None:
+    """Like :func:`read_json`, for a file that another machine may have written a moment ago.
+
+    A network file system remembers for up to a minute that a file was not there. It asks its server anew for what is
+    opened (close-to-open consistency; not for what is only looked at with stat), the directory included, so that is
+    opened first.
+    """
+    try:
+        os.close(os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY))
+    except OSError:
+        return None
+    return read_json(path)
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -154,6 +176,11 @@ class Attempt:
         return self.path / f"rank-{rank}.exit.json"
 
     @property
+    def rendezvous(self) -> Path:
+        """Written by node 0's program: where the other nodes' programs find it, and by what it knows them."""
+        return self.path / "rendezvous.json"
+
+    @property
     def figures(self) -> Path:
         """Pictures the script showed, written by rank 0."""
         return self.path / "figures"
@@ -207,6 +234,11 @@ class RunDir:
     def handle(self) -> Path:
         """Written by the target: how to find the job again."""
         return self.path / "handle.json"
+
+    @property
+    def ended(self) -> Path:
+        """Written by the target, once: how the job of the handle ended, for a run that left no result."""
+        return self.path / "ended.json"
 
     @property
     def cancel(self) -> Path:

@@ -1,31 +1,39 @@
-"""``python -m mlnb.node RUN_DIR``: the node program, one a node.
+"""``python -m mlnb.node RUN_DIR``: the node program, one a node."""
 
-An old Python has to be able to read this, and be told that it is too old: see ``mlnb.node.requirements``.
-"""
+from __future__ import annotations
 
 import argparse
 import sys
 from pathlib import Path
 
-from mlnb.node import requirements
+from mlnb.errors import UsageError
+from mlnb.node import batch
+from mlnb.rundir import RunDir, read_json
+from mlnb.task import Resources
 
 
 def main() -> int:
     """Parse the command line and run the node."""
     parser = argparse.ArgumentParser(prog="python -m mlnb.node", description="Run one node of a run.")
     parser.add_argument("run_dir", type=Path)
-    parser.add_argument("--node", type=int, default=0)
-    parser.add_argument("--attempt", type=int, default=1)
+    parser.add_argument("--node", type=int, help="which node this is, from 0; by default the environment tells")
+    parser.add_argument("--attempt", type=int, default=1, help="the attempt that the job was submitted for, from 1")
+    parser.add_argument(
+        "--restarts", type=int, help="how often the system has started the job before; by default the environment tells"
+    )
     options = parser.parse_args()
-
-    missing = requirements.missing()
-    if missing is not None:
-        return requirements.refuse(missing, options.run_dir, options.node, options.attempt)
+    run_dir = RunDir(options.run_dir)
+    resources = (read_json(run_dir.task) or {}).get("resources", {})
+    try:
+        node = batch.node(options.node, int(resources.get("nodes", Resources.nodes)))
+        attempt = options.attempt + batch.restarts(options.restarts)
+        batch.deadline()
+    except UsageError as error:
+        parser.error(str(error))
 
     from mlnb.node.program import NodeProgram
-    from mlnb.rundir import RunDir
 
-    return NodeProgram(RunDir(options.run_dir), options.node, options.attempt).main()
+    return NodeProgram(run_dir, node, attempt).main()
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from mlnb.node import stop
 from mlnb.node.guard import Guard
@@ -20,10 +22,22 @@ from mlnb.task import Task
 _ENDING = {signal.SIGTERM, signal.SIGUSR1}
 
 
-def free_port() -> int:
-    """A TCP port that is free on the loopback interface."""
+@dataclass(frozen=True)
+class Meeting:
+    """Where the ranks of all nodes meet: rank 0's address and port, and the interface by which this node gets there.
+
+    ``interface`` is ``None`` where it isn't known; gloo then looks up this machine's host name, which need not resolve.
+    """
+
+    address: str
+    port: int
+    interface: str | None
+
+
+def free_port(address: str = "") -> int:
+    """A TCP port that is free on ``address``; by default on all of this machine's."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((address, 0))
         return int(probe.getsockname()[1])
 
 
@@ -36,11 +50,15 @@ def environment(
     local_rank: int,
     node: int,
     attempt: int,
-    port: int,
+    meeting: Meeting,
     cpus: int,
 ) -> dict[str, str]:
-    """The variables of one rank that differ from the node program's own."""
+    """The variables of one rank that differ from the node program's own.
+
+    NCCL's are left alone: it finds the interfaces by itself, leaves out the loopback and needs no host name.
+    """
     world, local = task.resources.world_size, task.resources.ranks
+    gloo = os.environ.get("GLOO_SOCKET_IFNAME", meeting.interface)
     return {
         "RANK": str(rank),
         "LOCAL_RANK": str(local_rank),
@@ -51,8 +69,8 @@ def environment(
         "ROLE_RANK": str(rank),
         "ROLE_WORLD_SIZE": str(world),
         "ROLE_NAME": "default",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
+        "MASTER_ADDR": meeting.address,
+        "MASTER_PORT": str(meeting.port),
         "TORCHELASTIC_RESTART_COUNT": str(attempt - 1),
         "TORCHELASTIC_MAX_RESTARTS": "0",
         "TORCHELASTIC_RUN_ID": run_id,
@@ -60,6 +78,7 @@ def environment(
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(cpus)),
         "MLNB_RUN": str(run_dir.path),
         "MLNB_CHECKPOINTS": str(run_dir.checkpoints),
+        **({} if gloo is None else {"GLOO_SOCKET_IFNAME": gloo}),
     }
 
 
@@ -71,14 +90,18 @@ def fork_rank(
     local_rank: int,
     node: int,
     attempt: int,
-    port: int,
+    meeting: Meeting,
     cpus: int,
     guard: Guard,
+    let_go: Callable[[], None],
 ) -> int:
-    """Start a rank; its pid, which is its process group too."""
+    """Start a rank; its pid, which is its process group too.
+
+    ``let_go`` is called in the rank: what it must not hold open, since its end is to be seen by others.
+    """
     rank = node * task.resources.ranks + local_rank
     variables = environment(
-        run_dir, run_id, task, rank=rank, local_rank=local_rank, node=node, attempt=attempt, port=port, cpus=cpus
+        run_dir, run_id, task, rank=rank, local_rank=local_rank, node=node, attempt=attempt, meeting=meeting, cpus=cpus
     )
     sys.stdout.flush()
     sys.stderr.flush()
@@ -91,6 +114,7 @@ def fork_rank(
             stop.install()
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
             guard.close_in_child()
+            let_go()
             os.environ.update(variables)
             from mlnb.node.rank import Place, die
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 
 @functools.lru_cache(maxsize=1)
-def _boot() -> str:
+def boot() -> str:
+    """Tells this machine since it was started from every other; empty where the system doesn't say."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
@@ -32,7 +33,7 @@ def identity(pid: int) -> str | None:
     except OSError:
         return _ps_identity(pid)
     fields = stat.rpartition(")")[2].split()
-    return None if fields[0] in "ZX" else f"{_boot()}:{fields[19]}"
+    return None if fields[0] in "ZX" else f"{boot()}:{fields[19]}"
 
 
 def _ps_identity(pid: int) -> str | None:

@@ -1,4 +1,8 @@
-"""The node program: starts the ranks, watches over them, turns signals into checkpoints, writes what happens."""
+"""The node program: starts the ranks, watches over them, turns signals into checkpoints, writes what happens.
+
+There is one a node. They tell each other what happens (``mlnb.node.gang``); what ends one ends all, and node 0 writes
+the result when it has heard how every rank ended.
+"""
 
 from __future__ import annotations
 
@@ -6,30 +10,46 @@ import contextlib
 import importlib
 import os
 import platform
-import select
 import signal
-import socket
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from mlnb.errors import StorageError
-from mlnb.node import launch, machine, processes, verdict
+from mlnb.node import batch, gang, launch, machine, processes, verdict
+from mlnb.node.channel import Message
+from mlnb.node.crew import Crew
 from mlnb.node.events import Events
 from mlnb.node.guard import Guard
+from mlnb.node.limits import Clock
 from mlnb.node.slots import Slots
 from mlnb.node.stop import STOPPED
 from mlnb.node.telemetry import Telemetry, held
-from mlnb.rundir import RunDir, read_json, write_json
+from mlnb.node.verdict import INTERRUPTED, Ending
+from mlnb.node.wakeup import Wakeup
+from mlnb.rundir import RunDir, look, read_json, write_json
 from mlnb.task import Task
 from mlnb.units import say_size
 
 GRACE = 10.0
 """Seconds a rank has between SIGTERM and SIGKILL."""
 
+GATHER = 300.0
+"""Seconds that the nodes of a run have to find each other."""
+
+_DOUBT = 2.0
+"""Seconds to wait for the reason of a failure that looks like a consequence."""
+
+_AT_ONCE = 1.0
+"""Seconds a rank has to end when it can't make a checkpoint any more, since others are gone."""
+
+_OVERDUE = 15.0
+"""Seconds after which a node that should have killed its ranks, and hasn't said so, is given up."""
+
 _TICK = 1.0
-_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGCHLD, signal.SIGINT, signal.SIGHUP)
 
 
 class NodeProgram:
@@ -48,91 +68,113 @@ class NodeProgram:
         self.task = Task.from_json(read_json(run_dir.task) or {})
         self.about = read_json(run_dir.run) or {}
         self.files = run_dir.attempt(attempt)
+        resources, self._host = self.task.resources, batch.host()
+        self._where = f" on node {node} ({self._host})" if resources.nodes > 1 else ""
+        for earlier in range(1, attempt):  # one that was requeued before it came so far is an attempt all the same
+            run_dir.attempt(earlier).path.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.events = Events(self.files, node)
-        self._ranks: dict[int, int] = {}  # pid (and process group) → rank
-        self._groups: set[int] = set()
+        self._crew = Crew(node, resources.ranks)
+        self._gang = gang.gang(self.files, node, resources.nodes, self._host)
         self._ended: list[verdict.Ended] = []
-        self._signals: list[int] = []
-        self._ending: tuple[str, str] | None = None
-        self._kill_at = float("inf")
-        self._warned = False
+        self._ending: Ending | None = None
+        self._doubt: tuple[dict[str, Any], float] | None = None
+        self._kill_at = self._abandon_at = float("inf")
         self._why = ""
         self._started = 0.0
+        self._oom = 0
+        self._peak = 0
+        self._code = 1
+        self._said_goodbye = False
+        self._checkpoint: object = None
+        self._hear: dict[str, Callable[[Message], None]] = {
+            "end": self._hear_end,
+            "warn": lambda message: self._warn(message["why"]),
+            "failed": lambda message: self._weigh(message["failure"]),
+            "ended": self._hear_ended,
+            "lost": self._hear_lost,
+            "done": self._hear_done,
+        }
 
     def main(self) -> int:
         """Run this node to its end; the run's exit code."""
-        self._wakeup = self._take_signals()
+        self._wakeup = Wakeup()
         grace = float(self.about.get("grace", GRACE))
         os.environ["MLNB_GRACE"] = str(grace)
         self._grace = grace
+        self._clock = Clock(self.task.resources.time, batch.deadline(), grace)
         with contextlib.suppress(OSError):
             os.chdir(self.about.get("cwd") or self.run_dir.path)
         pid = os.getpid()
-        self.events.add(
-            "started",
-            pid=pid,
-            identity=processes.identity(pid),
-            host=socket.gethostname(),
-            python=platform.python_version(),
-        )
+        identity, python = processes.identity(pid), platform.python_version()
+        self.events.add("started", pid=pid, identity=identity, host=self._host, python=python)
         self._cancelled()  # perhaps before there was a process to tell
         slots, devices = self._wait_for_slots()
         try:
-            if self._ending is None:
-                self._run(devices)
+            self._run(devices)
             return self._finish()
         finally:
+            self._gang.close()
             if slots is not None:
                 slots.release(self.about["id"])
 
-    def _take_signals(self) -> int:
-        read, write = os.pipe()
-        os.set_blocking(write, False)
-        os.set_blocking(read, False)
-        signal.set_wakeup_fd(write, warn_on_full_buffer=False)
-        for number in _SIGNALS:
-            signal.signal(number, lambda *_: None)
-        return read
+    # what it is told
 
     def _pause(self, seconds: float) -> None:
-        """Sleep until a signal comes or the time is over, and take the signals."""
-        with contextlib.suppress(InterruptedError):
-            select.select([self._wakeup], [], [], max(0.0, seconds))
-        with contextlib.suppress(BlockingIOError):
-            self._signals.extend(os.read(self._wakeup, 1024))
-        while self._signals:
-            self._heed(self._signals.pop(0))
+        """Sleep until a signal comes, another node says something or the time is over; take what came."""
+        for number in self._wakeup.sleep(seconds, self._gang.files()):
+            self._heed(number)
+        for message in self._gang.news():
+            self._hear[message["kind"]](message)
 
     def _heed(self, number: int) -> None:
         if number == signal.SIGUSR1:
             self._warn("it was warned (SIGUSR1) that the end is near")
         elif number == signal.SIGTERM and not self._cancelled():
-            self._end("failed", "told to end (SIGTERM) by the system, not through mlnb")
+            reason = f"told to end (SIGTERM{self._where}) by the system, not through mlnb"
+            self._end(Ending("failed", reason, by_system=True))
 
     def _cancelled(self) -> bool:
         """End if someone has cancelled the run; whether someone has."""
-        cancel = read_json(self.run_dir.cancel)
+        cancel = look(self.run_dir.cancel)
         if cancel is not None:
-            self._end("cancelled", f"cancelled by {cancel.get('by', 'its owner')}")
+            self._end(Ending("cancelled", f"cancelled by {cancel.get('by', 'its owner')}"))
         return cancel is not None
 
+    def _hear_end(self, message: Message) -> None:
+        self._end(Ending(**message["ending"]))
+
+    def _hear_ended(self, message: Message) -> None:
+        self._ended += [verdict.ended(self.files, rank, status) for rank, status in message["ranks"]]
+        self._peak = max(self._peak, message["peak"])
+
+    def _hear_lost(self, message: Message) -> None:
+        self._end(Ending("failed", f"node {message['node']} was lost ({message['host']})", again=True))
+        if message["node"] == 0:
+            self._kill_at = min(self._kill_at, time.monotonic() + _AT_ONCE)
+
+    def _hear_done(self, message: Message) -> None:
+        self._code = message["code"]
+
     def _warn(self, why: str) -> None:
+        if self._why:
+            return
         self._why = why
         self.events.add("warned", why=why)
-        for pid in self._ranks:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGUSR1)
+        self._crew.tell(signal.SIGUSR1)
+        self._gang.tell("warn", why=why)
 
-    def _end(self, state: str, reason: str) -> None:
-        """Tell the ranks to end; the first reason stands."""
+    def _end(self, ending: Ending) -> None:
+        """Tell the ranks to end, here and on all nodes; the first reason stands."""
         if self._ending is not None:
             return
-        self._ending = (state, reason)
-        self.events.add("ending", state=state, reason=reason)
+        self._ending, self._doubt = ending, None
+        self.events.add("ending", state=ending.state, reason=ending.reason)
         self._kill_at = time.monotonic() + self._grace
-        for pid in self._ranks:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
+        self._abandon_at = self._kill_at + _OVERDUE
+        self._crew.tell(signal.SIGTERM)
+        self._gang.tell("end", ending=asdict(ending))
+
+    # the way to the ranks
 
     def _wait_for_slots(self) -> tuple[Slots | None, tuple[str, ...]]:
         """Wait for this machine's cores and GPUs where the target hands them out so."""
@@ -153,124 +195,203 @@ class NodeProgram:
         return slots, ()
 
     def _run(self, devices: tuple[str, ...]) -> None:
-        self.events.add("starting")
-        if sys.version_info >= (3, 12):  # our own threads are none; libraries' threads take care of themselves
-            import warnings
+        if self._ending is None:
+            self.events.add("starting")
+            if sys.version_info >= (3, 12):  # our own threads are none; libraries' threads take care of themselves
+                import warnings
 
-            warnings.filterwarnings("ignore", message=".*multi-threaded.*fork", category=DeprecationWarning)
-        with contextlib.suppress(ImportError):
-            importlib.import_module("torch")
-        self._pause(0)
-        if self._ending is not None:
-            return
-        oom = verdict.oom_kills()
-        guard = Guard()
-        port = launch.free_port()
-        for local_rank in range(self.task.resources.ranks):
-            pid = launch.fork_rank(
-                self.run_dir,
-                self.about.get("id", self.run_dir.path.name),
-                self.task,
-                local_rank=local_rank,
-                node=self.node,
-                attempt=self.attempt,
-                port=port,
-                cpus=self.about.get("threads", 1),
-                guard=guard,
-            )
-            self._ranks[pid] = self.node * self.task.resources.ranks + local_rank
-            self._groups.add(pid)
-        self._started = time.monotonic()
-        self.events.add("running", ranks={rank: pid for pid, rank in self._ranks.items()}, gpus=devices)
-        self._telemetry = Telemetry(devices)
+                warnings.filterwarnings("ignore", message=".*multi-threaded.*fork", category=DeprecationWarning)
+            with contextlib.suppress(ImportError):
+                importlib.import_module("torch")
+            self._pause(0)
+        guard = Guard()  # forked before there is a connection that it would hold open
         try:
-            self._watch(oom)
-            with contextlib.suppress(OSError, StorageError):
-                write_json(self.files.machine(self.node), machine.describe(self._telemetry.devices()))
+            meeting = self._gather()
+            if meeting is not None and self._ending is None:
+                self._start(meeting, guard, devices)
+            self._watch()
+            if self._started:
+                with contextlib.suppress(OSError, StorageError):
+                    write_json(self.files.machine(self.node), machine.describe(self._telemetry.devices()))
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(guard.pid, signal.SIGKILL)
                 os.waitpid(guard.pid, 0)
 
-    def _watch(self, oom_before: int) -> None:
+    def _gather(self) -> launch.Meeting | None:
+        """Wait for the other nodes; where the ranks meet, or ``None`` if the run is to end before they do."""
+        patience = float(self.about.get("gather", GATHER))
+        until = time.monotonic() + patience
+        while self._ending is None:
+            meeting = self._gang.meet()
+            if meeting is not None:
+                return meeting
+            if time.monotonic() > until:
+                self._end(Ending("failed", f"{self._gang.missing()} within {patience:.0f} s"))
+            elif self._is_settled():
+                self._end(Ending("failed", "node 0 had ended before this node found it"))
+            self.events.beat()
+            self._cancelled()
+            self._pause(self._gang.patience)
+        return None
+
+    def _is_settled(self) -> bool:
+        """Whether there is a result of this attempt, before this node took part in it."""
+        return self.node > 0 and (look(self.run_dir.result) or {}).get("attempt", 0) >= self.attempt
+
+    def _start(self, meeting: launch.Meeting, guard: Guard, devices: tuple[str, ...]) -> None:
+        self._oom = verdict.oom_kills()
+        self._checkpoint = self._newest_checkpoint()
+        self._crew.start(
+            self.run_dir,
+            self.about.get("id", self.run_dir.path.name),
+            self.task,
+            attempt=self.attempt,
+            meeting=meeting,
+            cpus=self.about.get("threads", 1),
+            guard=guard,
+            let_go=self._gang.close,
+        )
+        self._started = time.monotonic()
+        if self.about.get("slots"):  # a batch system counts from the job's start, we from when it needn't wait
+            self._clock = Clock(self.task.resources.time, batch.deadline(), self._grace)
+        self.events.add("running", ranks=self._crew.pids, gpus=devices)
+        self._telemetry = Telemetry(devices)
+        if self._why:  # warned before there was a rank to tell
+            self._crew.tell(signal.SIGUSR1)
+
+    def _newest_checkpoint(self) -> object:
+        """What tells the newest checkpoint from those before it and behind it."""
+        if not self.about.get("requeue"):
+            return None  # nobody needs to know
+        try:
+            from mlnb.node.checkpoint import checkpoints
+        except ImportError:  # without torch there are none
+            return None
+        newest = checkpoints(self.run_dir.checkpoints)[-1:]
+        return [(path.name, path.stat().st_mtime_ns) for path in newest]
+
+    # while they run
+
+    def _watch(self) -> None:
         next_sample = 0.0
-        while self._ranks:
-            self._reap(oom_before)
-            if not self._ranks:
+        while True:
+            self._reap()
+            if not self._crew and not self._said_goodbye:
+                self._said_goodbye = True
+                self._gang.tell("ended", ranks=[(end.rank, end.status) for end in self._ended], peak=self._peak)
+            if not self._crew and self._doubt is None and self._gang.complete:
                 break
             now = time.monotonic()
             if now >= next_sample:
                 next_sample = now + _TICK
-                self.events.beat()
-                sample = self._telemetry.sample(self._groups)
-                self.events.add("sample", **sample)
-                self._check_limits(now, sample["memory"])
+                self._look_around(now)
+            if self._doubt is not None and now >= self._doubt[1]:
+                self._fail(self._doubt[0])
             if now >= self._kill_at:
-                for pid in self._ranks:
-                    processes.kill_group(pid, signal.SIGKILL)
+                self._crew.kill()
                 self._kill_at = float("inf")
-            self._pause(min(next_sample, self._kill_at) - time.monotonic())
+            if now >= self._abandon_at:
+                self._gang.abandon()
+            until = min(next_sample, self._kill_at, self._doubt[1] if self._doubt else next_sample)
+            self._pause(until - time.monotonic())
 
-    def _check_limits(self, now: float, memory: int) -> None:
-        limit = self.task.resources.time
-        if limit is not None:
-            left = limit - (now - self._started)
-            if left <= min(60.0, 0.1 * limit) and not self._warned:
-                self._warned = True
-                self._warn(f"{max(0.0, left):.0f} s of its time were left")
-            if left <= 0:
-                self._end("failed", f"out of time: it ran for the {limit} s that --time allows")
+    def _look_around(self, now: float) -> None:
+        """What is to be done once a second."""
+        self.events.beat()
+        self._cancelled()
+        if self._crew:
+            sample = self._telemetry.sample(self._crew.groups)
+            self._peak = self._telemetry.peak_memory
+            self.events.add("sample", **sample)
+            self._check_memory(now, sample["memory"])
+        if self.node == 0:  # one clock for all
+            if self._clock.is_short and not self._why:
+                self._warn(f"{max(0.0, self._clock.left):.0f} s of its time were left")
+            if self._clock.is_over:
+                self._end(Ending("failed", self._clock.verdict, again=True))
+
+    def _check_memory(self, now: float, memory: int) -> None:
         bound = self.task.resources.memory
         if bound is not None and memory > bound and self._ending is None:
-            exact = held(self._groups)
+            exact = held(self._crew.groups)
             if exact > bound:
-                self._end("failed", f"out of memory: it held {say_size(exact)}, --memory allows {say_size(bound)}")
+                words = f"out of memory{self._where}: it held {say_size(exact)}, --memory allows {say_size(bound)}"
+                self._end(Ending("failed", words))
                 self._kill_at = now  # the machine's memory can't wait for a grace
 
-    def _reap(self, oom_before: int) -> None:
-        for pid, rank in list(self._ranks.items()):
-            done, status = os.waitpid(pid, os.WNOHANG)
-            if done == 0:
-                continue
-            del self._ranks[pid]
-            processes.kill_group(pid, signal.SIGKILL)  # what it started and left behind
+    def _reap(self) -> None:
+        ended = self._crew.reap()
+        if ended:
+            self._pause(0)  # a batch system tells ranks and node programs: what we were told comes first
+        for rank, status in ended:
             end = verdict.ended(self.files, rank, status)
             self._ended.append(end)
             self.events.add("rank-ended", rank=rank, exit_code=end.code)
             if not end.succeeded and self._ending is None:
-                found = verdict.failure(end, self._telemetry.peak_memory, verdict.oom_kills() - oom_before)
-                if end.code == STOPPED and self._why:
-                    found["reason"] = f"rank {rank} ended behind a checkpoint: {self._why}"
-                self._failure = found
-                self._end("failed", found["reason"])
+                found = verdict.failure(end, self._peak, verdict.oom_kills() - self._oom, self._where)
+                if found["error"] and self._where:
+                    found["error"] |= {"node": self.node, "host": self._host}
+                found |= {"who": f"rank {rank}{self._where}", "stopped": end.code == STOPPED}
+                found["doubtful"] = verdict.is_doubtful(end) and (
+                    found["stopped"] or self.task.resources.world_size > 1
+                )
+                self._gang.tell("failed", failure=found)
+                if self.node == 0:
+                    self._weigh(found)
 
-    _failure: dict[str, Any] | None = None
+    def _weigh(self, found: dict[str, Any]) -> None:
+        """A rank has failed, on whatever node: end all, unless that may be the consequence of something else."""
+        if found["doubtful"] and not (found["stopped"] and self._why):
+            if self._doubt is None and self._ending is None:
+                self._doubt = (found, time.monotonic() + _DOUBT)
+        else:
+            self._fail(found)
+
+    def _fail(self, found: dict[str, Any]) -> None:
+        warned = found["stopped"] and bool(self._why)
+        reason = f"{found['who']} ended behind a checkpoint: {self._why}" if warned else found["reason"]
+        self._end(Ending("failed", reason, again=warned, failure=found))
+
     _telemetry: Telemetry
 
+    # the end
+
     def _finish(self) -> int:
-        state, reason = self._ending or ("succeeded", "")
-        ranks = self.task.resources.ranks
-        if len(self._ended) == ranks and all(end.succeeded for end in self._ended):
-            state, reason = "succeeded", ""  # it was through before it could be stopped
-        notes = [note for end in self._ended for note in (end.account or {}).get("notes", ())]
-        trained = [(end.account or {}).get("trained") or {} for end in self._ended]
+        if self.node > 0:
+            self.events.add("ended")
+            return self._code
+        found = verdict.outcome(
+            self._ending,
+            self._ended,
+            self.task.resources.world_size,
+            requeue=bool(self.about.get("requeue")),
+            progress=bool(self._started) and self._newest_checkpoint() != self._checkpoint,
+        )
+        if found.state == INTERRUPTED:
+            self.events.add(INTERRUPTED, reason=found.reason)
+        else:
+            self.events.add("ended", state=found.state, reason=found.reason)
+            self.events.result(self.run_dir.result, self._result(found))
+        # only now: a launcher that sees one node leave with an error kills the others
+        self._gang.tell("done", code=found.leaves_with)
+        return found.leaves_with
+
+    def _result(self, found: verdict.Outcome) -> dict[str, Any]:
+        accounts = [end.account or {} for end in self._ended]
+        notes = [note for account in accounts for note in account.get("notes", ())]
         meant = any(word in self.task.script for word in (".backward(", ".step(", ".fit("))
-        if state == "succeeded" and meant and not any(t.get("backwards") for t in trained):
+        trained = any((account.get("trained") or {}).get("backwards") for account in accounts)
+        if found.state == "succeeded" and meant and not trained:
             notes.append("no training step was seen: neither backward() nor an optimizer's step()")
-        failure = self._failure if state == "failed" and self._failure else {"exit_code": None, "error": None}
-        code = 0 if state == "succeeded" else failure["exit_code"] or 1
-        result = {
-            "state": state,
-            "reason": reason,
-            "exit_code": code,
+        return {
+            "state": found.state,
+            "reason": found.reason,
+            "exit_code": found.code,
             "attempt": self.attempt,
             "ended": time.time(),
-            "error": failure["error"],
+            "error": found.error,
             "notes": notes,
-            "peak_memory": self._telemetry.peak_memory if self._started else None,
+            "peak_memory": self._peak if self._started else None,  # of the node that held most
             "seconds": round(time.monotonic() - self._started, 3) if self._started else None,
         }
-        self.events.add("ended", state=state, reason=reason)
-        if self.node == 0:
-            self.events.result(self.run_dir.result, result)
-        return code

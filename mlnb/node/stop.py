@@ -11,7 +11,11 @@ from typing import NoReturn
 STOPPED = 143
 """Exit code of a rank that ended because it was told to (128 + SIGTERM, as shells count)."""
 
+REQUEUE = 75
+"""Exit code by which the node program asks to be queued again (EX_TEMPFAIL of sysexits.h)."""
+
 _asked = False
+_told = False
 _epoch_ends = 0.0
 
 
@@ -51,10 +55,15 @@ def expect_checkpoint(at: float) -> None:
 def _handle(number: int, _: FrameType | None) -> None:
     """SIGUSR1 is a warning, which ``mlnb.epochs`` heeds at its next checkpoint.
 
-    SIGTERM ends the script at once, unless that checkpoint is so near that it fits in half the grace.
+    SIGTERM ends the script at once, unless that checkpoint is so near that it fits in half the grace. A second one,
+    as where both the batch system and the node program say it, must not end what the first has begun: a ``finally``
+    block, or a checkpoint. That is what the grace is for.
     """
-    global _asked
+    global _asked, _told
     _asked = True
+    if number == signal.SIGTERM and _told:
+        return
+    _told = _told or number == signal.SIGTERM
     grace = float(os.environ.get("MLNB_GRACE", "0"))
     if number == signal.SIGTERM and not 0 <= _epoch_ends - monotonic() <= grace / 2:
         honour()

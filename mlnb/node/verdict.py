@@ -4,14 +4,55 @@ from __future__ import annotations
 
 import os
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mlnb.node.rank import NO_SPACE
-from mlnb.node.stop import STOPPED
-from mlnb.rundir import Attempt, read_json
+from mlnb.node.stop import REQUEUE, STOPPED
+from mlnb.rundir import Attempt, look
 from mlnb.units import say_size
+
+INTERRUPTED = "interrupted"
+"""What an attempt is that another one, of the same job queued again, will go on from: no state of a run."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """Why all ranks are to end.
+
+    Attributes
+    ----------
+    state
+        what the run is to be: a word of ``mlnb.rundir.STATES``.
+    again
+        whether another attempt could go on from a checkpoint that this one has made.
+    by_system
+        whether it was the batch system's will, which then queues the job again by itself.
+    failure
+        what :func:`failure` found, where a rank's failure is the reason.
+    """
+
+    state: str
+    reason: str
+    again: bool = False
+    by_system: bool = False
+    failure: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How the attempt ended: a state of the run or ``INTERRUPTED``, why, its exit code, a rank's error."""
+
+    state: str
+    reason: str
+    code: int
+    error: dict[str, Any] | None = None
+
+    @property
+    def leaves_with(self) -> int:
+        """The node program's exit code. That of a script must not look like a wish to be queued again."""
+        return 1 if self.state != INTERRUPTED and self.code == REQUEUE else self.code
 
 
 @dataclass(frozen=True)
@@ -34,15 +75,60 @@ class Ended:
 
 
 def ended(attempt: Attempt, rank: int, status: int) -> Ended:
-    """How ``rank`` ended."""
-    return Ended(rank, status, read_json(attempt.exit(rank)))
+    """How ``rank`` ended, perhaps on another machine."""
+    return Ended(rank, status, look(attempt.exit(rank)))
 
 
-def failure(first: Ended, peak_memory: int, oom_kills: int) -> dict[str, Any]:
-    """``reason``, ``exit_code`` and, where there is one, ``error`` of the rank that failed first."""
+def outcome(ending: Ending | None, ended: list[Ended], world: int, *, requeue: bool, progress: bool) -> Outcome:
+    """How the attempt ended.
+
+    Parameters
+    ----------
+    ending
+        why the ranks were told to end, if they were.
+    ended
+        how those ended that are known of, of ``world``.
+    requeue
+        whether the job may be queued again.
+    progress
+        whether this attempt has made a checkpoint. Without one, another attempt would come as far as this one did.
+    """
+    if len(ended) == world and all(end.succeeded for end in ended):
+        return Outcome("succeeded", "", 0)  # it was through, perhaps before it could be stopped
+    if ending is None:
+        ending = Ending("failed", "not every rank left an account of its end")
+    if requeue and ending.by_system:
+        return Outcome(INTERRUPTED, ending.reason, STOPPED)
+    if requeue and ending.again:
+        if progress:
+            return Outcome(INTERRUPTED, ending.reason, REQUEUE)
+        reason = f"{ending.reason}; no checkpoint was made in this attempt (mlnb.epochs makes them)"
+        ending = replace(ending, reason=reason)
+    found = ending.failure if ending.state == "failed" and ending.failure else {}
+    return Outcome(ending.state, ending.reason, found.get("exit_code") or 1, found.get("error"))
+
+
+def is_doubtful(first: Ended) -> bool:
+    """Whether this failure may well be the consequence of something that nobody has heard of yet.
+
+    Of the system's telling everything to end, ranks and node programs, in whatever order; or of another rank's
+    failure, whose connections break.
+    """
+    error = (first.account or {}).get("error") or {}
+    return first.code == STOPPED or any(word in f"{error.get('type')}: {error.get('message')}" for word in _BROKEN)
+
+
+_BROKEN = ("gloo/transport", "DistBackendError", "DistNetworkError", "DistStoreError", "ncclRemoteError")
+
+
+def failure(first: Ended, peak_memory: int, oom_kills: int, where: str = "") -> dict[str, Any]:
+    """``reason``, ``exit_code`` and, where there is one, ``error`` of the rank that failed first.
+
+    ``where`` is put behind the rank: its node, where there are several.
+    """
     account = first.account or {}
     error = account.get("error")
-    who = f"rank {first.rank}"
+    who = f"rank {first.rank}{where}"
     if error:
         place = f" in {error['source']}, line {error['line']}" if error.get("source") else ""
         what = error.get("memory") or f"{error['type']}: {error['message']}".strip(": ")
