@@ -1,6 +1,7 @@
 # make test   everything a change must pass; installs what it needs
 # make lab    JupyterLab with mlnb in notebooks/
 # make slurm  a real SLURM on this machine (Debian, root); make slurm-accounting has sacct too; make slurm-down
+# make container-image   images with and without torch, for tests of container engines (Debian, root)
 
 # The first Python that runs and is new enough; 3.11 before the others.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.10 python3; do \
@@ -21,7 +22,7 @@ IS_ROOT := test "$$(id -u)" = 0
 # npm's scripts call jupyter-builder.
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: all venv js lint test demo lab bench clean npm chromium slurm slurm-accounting slurm-down
+.PHONY: all venv js lint test demo lab bench clean npm chromium slurm slurm-accounting slurm-down container-image
 .DELETE_ON_ERROR:
 
 all: js
@@ -85,6 +86,9 @@ slurm-accounting:
 
 slurm-down:
 	@$(PYTHON) tests/testbeds/slurm.py down
+
+container-image: $(STAMP)
+	@$(BIN)/python tests/testbeds/image.py build
 
 clean:
 	rm -rf $(VENV) node_modules labextension/lib mlnb/labextension mlnb/static dist build demo-out \

@@ -1,0 +1,109 @@
+"""What an image has: its Python, its torch; and how that differs from the session's."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+from collections.abc import Mapping
+
+from mlnb.errors import UsageError
+from mlnb.rundir import read_json, write_json
+from mlnb.targets.config import runtime_dir
+from mlnb.targets.containers.base import Engine
+
+OLDEST = (3, 10)
+"""The oldest Python that the node program runs on."""
+
+_SECONDS = 30.0
+# torch/version.py alone: to import torch takes seconds. Old Pythons have to read this too.
+_PROBE = """
+import importlib.util, json, os, sys
+found = {"python": "%d.%d.%d" % sys.version_info[:3], "torch": None, "cuda": None}
+spec = importlib.util.find_spec("torch")
+if spec is not None and spec.origin:
+    said = {}
+    with open(os.path.join(os.path.dirname(spec.origin), "version.py")) as file:
+        exec(file.read(), said)
+    found["torch"], found["cuda"] = str(said.get("__version__")), said.get("cuda")
+print("mlnb:" + json.dumps(found))
+"""
+
+Found = Mapping[str, str | None]
+
+
+def inspect(engine: Engine) -> Found | None:
+    """Look into the image: ``python``, ``torch`` and ``cuda``, each a version or ``None`` for none.
+
+    What was found is kept in the runtime folder for as long as the image is the same.
+
+    Returns
+    -------
+    mapping or None
+        ``None`` where this machine has not the engine or the image, or the image has no Python to ask.
+    """
+    if not engine.here():
+        return None
+    identity = engine.identity()
+    if identity is None:
+        return None
+    key = hashlib.sha256(f"{engine.name}\0{engine.image}\0{engine.settings.python}\0{identity}".encode()).hexdigest()
+    kept = runtime_dir() / f"image-{key[:24]}.json"
+    known = read_json(kept)
+    if known is not None:
+        return known
+    wrapped = engine.wrap([*engine.python(), "-c", _PROBE], name=f"mlnb-probe-{os.getpid()}")
+    try:
+        done = subprocess.run(
+            wrapped.command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_SECONDS,
+            check=False,
+            env={"USER": "mlnb", **os.environ},  # ch-run refuses to start without
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    lines = [line for line in done.stdout.splitlines() if line.startswith("mlnb:")]  # entry scripts may greet
+    if done.returncode != 0 or not lines:
+        return None
+    found: dict[str, str | None] = json.loads(lines[-1].removeprefix("mlnb:"))
+    write_json(kept, found)
+    return found
+
+
+def differences(image: str, session: Found, found: Found | None) -> list[str]:
+    """How the image differs from the session, in plain words, a line each; nothing if it does not.
+
+    Parameters
+    ----------
+    session
+        ``python`` and ``torch`` of the session.
+    found
+        what :func:`inspect` says.
+
+    Raises
+    ------
+    UsageError
+        if the image has no torch, or a Python that the node program can't run on.
+    """
+    if found is None:
+        return [f"image {image}: not looked into (it is not on this machine); the job says at once if it lacks torch"]
+    python, torch = str(found["python"]), found.get("torch")
+    if _minor(python) < OLDEST:
+        raise UsageError(f"--image {image}: its Python is {python}; mlnb needs {OLDEST[0]}.{OLDEST[1]} or newer")
+    if not torch:
+        raise UsageError(f"--image {image}: its Python ({python}) has no torch; choose an image with PyTorch")
+    lines = []
+    if _minor(python) != _minor(str(session["python"])):
+        lines.append(f"Python {python} in the image, {session['python']} here: code goes as source, so it runs in both")
+    if session.get("torch") and _minor(torch) != _minor(str(session["torch"])):
+        lines.append(f"torch {torch} in the image, {session['torch']} here: results may differ a little")
+    return lines
+
+
+def _minor(version: str) -> tuple[int, ...]:
+    """The first two numbers of a version, whatever stands behind them (``2.13.0+cpu``, ``2.4.0a0``)."""
+    return tuple(int("".join(c for c in part if c.isdigit()) or 0) for part in version.split(".")[:2])
