@@ -1,15 +1,14 @@
-"""``python -m mlnb.node RUN_DIR``: the node program, one a node."""
+"""``python -m mlnb.node RUN_DIR``: the node program, one a node.
 
-from __future__ import annotations
+An old Python has to be able to read this, and be told that it is too old: see ``mlnb.node.requirements``. So what this
+needs of mlnb is imported behind that.
+"""
 
 import argparse
 import sys
 from pathlib import Path
 
-from mlnb.errors import UsageError
-from mlnb.node import batch
-from mlnb.rundir import RunDir, read_json
-from mlnb.task import Resources
+from mlnb.node import requirements
 
 
 def main() -> int:
@@ -22,6 +21,15 @@ def main() -> int:
         "--restarts", type=int, help="how often the system has started the job before; by default the environment tells"
     )
     options = parser.parse_args()
+    missing = requirements.missing()
+    if missing is not None:
+        return requirements.refuse(missing, options.run_dir, options.node, options.attempt)
+
+    from mlnb.errors import UsageError
+    from mlnb.node import batch
+    from mlnb.rundir import RunDir, read_json
+    from mlnb.task import Resources
+
     run_dir = RunDir(options.run_dir)
     resources = (read_json(run_dir.task) or {}).get("resources", {})
     try:
