@@ -9,12 +9,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from mlnb.targets.systems.slurm_text import EPOCH_TIMES, duration, expand, number, pairs, words
+from mlnb.targets.systems.slurm_text import duration, expand, number, pairs, words
 
-NODES = (*EPOCH_TIMES, "scontrol", "show", "node", "--details", "--oneliner")
+NODES = ("scontrol", "show", "node", "--details", "--oneliner")
 """All nodes, a line each; only with ``--details`` does it say which GPUs are in use."""
 
-PARTITIONS = (*EPOCH_TIMES, "scontrol", "show", "partition", "--oneliner")
+PARTITIONS = ("scontrol", "show", "partition", "--oneliner")
 """All partitions that this user may see, a line each."""
 
 MIB = 2**20

@@ -11,10 +11,10 @@ import time
 from collections.abc import Iterator
 from itertools import islice, product
 
-EPOCH_TIMES = ("env", "SLURM_TIME_FORMAT=%s")
-"""In front of a command of SLURM: points in time are printed as seconds since the epoch.
+EPOCH_TIMES = {"SLURM_TIME_FORMAT": "%s"}
+"""Environment of SLURM's commands that has them print points in time as seconds since the epoch.
 
-Its usual form is local time without a zone: ambiguous for an hour each autumn, and wrong for who reads it elsewhere.
+Their usual form is local time without a zone: ambiguous for an hour each autumn, and wrong for who reads it elsewhere.
 """
 
 _MOST_NAMES = 100_000

@@ -1,0 +1,184 @@
+"""What SLURM says of jobs: of those in its queue and that ended lately, of one, and of long gone ones (accounting).
+
+Formats: squeue(1), scontrol(1), sacct(1), and the output of SLURM 22.05.8. Lines that don't read are left out; nothing
+here raises. Points in time are seconds since the epoch, or local time where ``slurm_text.EPOCH_TIMES`` was not set.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from mlnb.targets.systems.base import Queued
+from mlnb.targets.systems.slurm_ends import OUT_OF_MEMORY_SIGNAL, ended, exit_of, meanwhile, phase
+from mlnb.targets.systems.slurm_reasons import explain
+from mlnb.targets.systems.slurm_text import duration, expand, moment, number, pairs, said
+
+_FIELDS = (
+    "JobID",
+    "State",
+    "Reason",
+    "StartTime",
+    "SubmitTime",
+    "TimeLimit",
+    "NumNodes",
+    "Partition",
+    "RestartCnt",
+    "exit_code",
+    "NodeList",
+    "Comment",
+)
+
+QUEUE = ("squeue", "--me", "--states=all", "--noheader", "-O", ",".join(f"{name}:|" for name in _FIELDS))
+"""All of the user's jobs, those too that ended within SLURM's ``MinJobAge`` (5 minutes by default): one command.
+
+``--me`` needs SLURM 20.11. A field with something put behind it and no width is printed whole. The comment is the only
+one that may hold a ``|``, hence last; names may too, and are not asked for.
+"""
+
+_ACCOUNT_FIELDS = "JobID,State,ExitCode,DerivedExitCode,Reason,Start,End,Submit,Partition,NodeList"
+_STATE = re.compile(r"[A-Z_]+")
+
+
+def ACCOUNT(jobs: Iterable[str]) -> tuple[str, ...]:  # noqa: N802
+    """The command that asks accounting for ``jobs``, all their attempts and steps."""
+    return ("sacct", "--duplicates", "--parsable2", "--noheader", f"--format={_ACCOUNT_FIELDS}", "-j", ",".join(jobs))
+
+
+def SHOW(job: str) -> tuple[str, ...]:  # noqa: N802
+    """The command that asks for all that the controller knows of one job: for clusters without accounting."""
+    return ("scontrol", "show", "job", "--oneliner", job)
+
+
+def parse(text: str) -> dict[str, Queued]:
+    """The jobs of what :data:`QUEUE` printed, by job id."""
+    found = {}
+    for line in text.splitlines():
+        parts = line.strip().split("|", len(_FIELDS) - 1)
+        if len(parts) != len(_FIELDS):
+            continue
+        row = {name: said(part) for name, part in zip(_FIELDS, parts, strict=True)}
+        row["Comment"] = said(row["Comment"].removesuffix("|"))
+        job = _queued(
+            row["JobID"],
+            row["State"],
+            row["Reason"],
+            row["StartTime"],
+            row["exit_code"],
+            row["NodeList"],
+            partition=row["Partition"],
+            submitted=moment(row["SubmitTime"]),
+            time=duration(row["TimeLimit"]),
+            count=number(row["NumNodes"]),
+            restarts=number(row["RestartCnt"]) or 0,
+            comment=row["Comment"],
+        )
+        if job is not None:
+            found[row["JobID"]] = job
+    return found
+
+
+def parse_show(text: str) -> dict[str, Queued]:
+    """The jobs of what :func:`SHOW` printed, by job id."""
+    found = {}
+    for line in text.splitlines():
+        # the name, which people choose, stands between these two, and may hold anything
+        start = re.match(r"\s*JobId=(\S+)", line)
+        rest = line.find(" UserId=")
+        if start is None or rest < 0:
+            continue
+        row = pairs(line[rest:])
+        job = _queued(
+            start[1],
+            row.get("JobState", ""),
+            said(row.get("Reason", "")),
+            row.get("StartTime", ""),
+            row.get("ExitCode", ""),
+            row.get("NodeList", ""),
+            partition=row.get("Partition", ""),
+            submitted=moment(row.get("SubmitTime", "")),
+            ended=moment(row.get("EndTime", "")),
+            time=duration(row.get("TimeLimit", "")),
+            count=number(row.get("NumNodes")),
+            restarts=number(row.get("Restarts")) or 0,
+            comment=said(row.get("Comment", "")),
+        )
+        if job is not None:
+            found[start[1]] = job
+    return found
+
+
+def parse_account(text: str) -> dict[str, Queued]:
+    """The jobs of what :func:`ACCOUNT` printed, by job id: of several attempts the last.
+
+    A step that was out of memory counts for its job: SLURM may call the job itself merely failed.
+    """
+    last: dict[str, list[str]] = {}
+    history: dict[str, list[str]] = {}
+    memory: set[str] = set()
+    for line in text.splitlines():
+        parts = line.strip().split("|")
+        state = _STATE.match(parts[1]) if len(parts) == _ACCOUNT_FIELDS.count(",") + 1 else None
+        job, dot, _ = parts[0].partition(".")
+        if state is None or not job:
+            continue
+        if dot:
+            if state[0] == "OUT_OF_MEMORY" or exit_of(parts[2])[1] == OUT_OF_MEMORY_SIGNAL:
+                memory.add(job)
+            continue
+        if job in last:  # the attempt before: what its steps did is its own affair
+            memory.discard(job)
+        last[job] = parts
+        history.setdefault(job, []).append(state[0])
+    found = {}
+    for job, parts in last.items():
+        _, state_text, exit_text, derived, reason, start, end, submit, partition, nodes = parts
+        queued = _queued(
+            job,
+            "OUT_OF_MEMORY" if job in memory and state_text == "FAILED" else state_text,
+            said(reason),
+            start,
+            exit_text,
+            said(nodes).removeprefix("None assigned"),
+            partition=partition,
+            submitted=moment(submit),
+            ended=moment(end),
+            derived=exit_of(derived),
+            restarts=len(history[job]) - 1,
+            history=tuple(history[job]),
+        )
+        if queued is not None:
+            found[job] = queued
+    return found
+
+
+def _queued(
+    job: str, state_text: str, reason: str, start: str, exit_text: str, hosts: str, **about: Any
+) -> Queued | None:
+    """A job from the fields that all three commands have; ``None`` if it is none."""
+    words = state_text.split()
+    state = words[0] if words else ""
+    if not re.fullmatch(r"[0-9][0-9_+\[\]%,-]*", job) or not _STATE.fullmatch(state):
+        return None
+    nodes = expand(hosts)
+    when = moment(start)
+    code, signal = exit_of(exit_text)
+    about = {"state": state, "exit": code, "signal": signal, **about}
+    kind = phase(state) or ("running" if nodes else "pending")
+    if kind == "ended":
+        by = _canceller(words)
+        about["by"] = by
+        told = ended(state, code, signal, reason=reason, by=by, nodes=nodes)
+    elif state == "PENDING":
+        restarts = int(about.get("restarts") or 0)
+        told = explain(reason, None, about.get("partition") or None, job=job, start=when, restarts=restarts)
+    else:
+        told = meanwhile(state)
+    shown = reason if state == "PENDING" and reason else state
+    return Queued(kind, told.cause, told.words, shown, when, nodes, about)
+
+
+def _canceller(words: Sequence[str]) -> int | None:
+    """The user id in accounting's ``CANCELLED by 1000``."""
+    return number(words[2]) if len(words) == 3 and words[1] == "by" else None
