@@ -347,7 +347,7 @@ def _refusal(asked: GpuAsk, kinds: Sequence[Kind], machines: Sequence[Machine]) 
     )
     able = {name for kind in kinds if not _lacks(kind, instead) for name in kind.holders(machines, count)}
     changes = " ".join(filter(None, [f"--gpus {count}" if fewer else "", change.flags]))
-    there = f"nodes with {nearest.words} have {count} at most" if fewer and not lacks else _there(nearest, asked, kinds)
+    there = f"nodes have {count} × {nearest.words} at most" if fewer and not lacks else _there(nearest, asked, kinds)
     return f"{flags}: {there}; {changes} would fit{f' {_nodes(len(able))}' if machines else ''}"
 
 
@@ -377,7 +377,8 @@ def _there(nearest: Kind, asked: GpuAsk, kinds: Sequence[Kind]) -> str:
     )
     which = "largest" if lacks == ["memory"] and asked.capability is None else "nearest"
     which = "newest" if lacks == ["capability"] and asked.memory is None else which
-    return f"the {which}{of} here is {nearest.words}{said}"
+    words = f"has {say_memory(nearest.memory)}" if of and nearest.memory is not None else f"is {nearest.words}"
+    return f"the {which}{of} here {words}{said}"
 
 
 def _nodes(count: int) -> str:
