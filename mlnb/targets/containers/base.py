@@ -188,13 +188,12 @@ class Engine(ABC):
         return shutil.which(self.command) is not None
 
     def identity(self) -> str | None:
-        """What tells this content of the image from another; ``None`` where this machine doesn't know it."""
+        """What tells this image from another; ``None`` where this machine doesn't know it."""
         path = Path(self.image)
         if not path.is_absolute() or not path.exists():
             return None
-        packages = sorted(path.glob("usr/*/lib/python3*/*-packages")) if path.is_dir() else []
-        stats = [place.stat() for place in (path, *packages)]
-        return "/".join(f"{stat.st_dev:x}.{stat.st_ino:x}.{stat.st_mtime_ns:x}.{stat.st_size:x}" for stat in stats)
+        stat = path.stat()
+        return f"{stat.st_dev:x}.{stat.st_ino:x}.{stat.st_mtime_ns:x}.{stat.st_size:x}"
 
     def checked(self, binds: Sequence[Bind], pass_env: Sequence[str], workdir: str) -> None:
         """Refuse what can't be given to this engine. Raises ``UsageError``."""

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 from collections.abc import Mapping
+from pathlib import Path
 
 from mlnb.errors import UsageError
 from mlnb.rundir import read_json, write_json
@@ -36,7 +37,8 @@ Found = Mapping[str, str | None]
 def inspect(engine: Engine) -> Found | None:
     """Look into the image: ``python``, ``torch`` and ``cuda``, each a version or ``None`` for none.
 
-    What was found is kept in the runtime folder for as long as the image is the same.
+    What was found is kept in the runtime folder for as long as the image is the same; not so of a folder, in which
+    packages can come and go without a trace, and which is asked in a moment.
 
     Returns
     -------
@@ -50,7 +52,8 @@ def inspect(engine: Engine) -> Found | None:
         return None
     key = hashlib.sha256(f"{engine.name}\0{engine.image}\0{engine.settings.python}\0{identity}".encode()).hexdigest()
     kept = runtime_dir() / f"image-{key[:24]}.json"
-    known = read_json(kept)
+    lasts = not Path(engine.image).is_dir()
+    known = read_json(kept) if lasts else None
     if known is not None:
         return known
     wrapped = engine.wrap([*engine.python(), "-c", _PROBE], name=f"mlnb-probe-{os.getpid()}")
@@ -70,7 +73,8 @@ def inspect(engine: Engine) -> Found | None:
     if done.returncode != 0 or not lines:
         return None
     found: dict[str, str | None] = json.loads(lines[-1].removeprefix("mlnb:"))
-    write_json(kept, found)
+    if lasts:
+        write_json(kept, found)
     return found
 
 
