@@ -74,7 +74,7 @@ _BY_CAPABILITY: dict[Capability | None, dict[str, tuple[int, ...]]] = {
 }
 
 # words in the names that drivers and sites use which don't tell kinds apart
-_NOISE = re.compile(r"nvidia|tesla|geforce|quadro|amd|instinct|radeon|gpus?|sxm[0-9]?|pcie|nvl|nvlink|hbm[0-9]e?|mig")
+_NOISE = re.compile(r"nvidia|tesla|geforce|quadro|amd|instinct|radeon|gpus?|sxm[0-9]?|pcie|nvl|nvlink|hbm[0-9]e?")
 _SLICE = re.compile(r"(?<![0-9a-z])([1-7]g\.([0-9]{1,3})gb)(?![0-9a-z])")
 
 
@@ -108,7 +108,8 @@ def recognise(text: str) -> Card | None:
     lower = text.lower()
     part = _SLICE.search(lower)
     if part:
-        whole = _whole(lower[: part.start()] + " " + lower[part.end() :])
+        rest = lower[: part.start()] + " " + lower[part.end() :]
+        whole = _whole(re.sub(r"(?<![a-z0-9])mig(?![a-z0-9])", "", rest))
         known = whole if whole is not None and whole.name else Card()
         return Card(known.name, int(part[2]) * GB, True, known.capability, part[1])
     return _whole(lower)

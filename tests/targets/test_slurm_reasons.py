@@ -1,0 +1,264 @@
+"""SLURM's reasons and states in plain words."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlnb.targets.systems.slurm_ends import ended, exit_of, meanwhile, phase
+from mlnb.targets.systems.slurm_limits import limit
+from mlnb.targets.systems.slurm_nodes import Node, Partition
+from mlnb.targets.systems.slurm_reasons import explain
+from mlnb.task import Resources
+
+WAITING = {"resources", "priority", "limit", "dependency", "impossible", "hold", "requeue", "begin", "down", "other"}
+ENDED = {"completed", "failed", "memory", "time", "preempted", "node", "cancelled", "launch", "vanished"}
+
+NODES = {
+    "node1": Node("node1", gpus={"a100": 2}, gpus_used={"a100": 1}, state="MIXED", partitions=("gpu", "short")),
+    "node2": Node("node2", gpus={"a100": 2}, gpus_used={"a100": 2}, state="ALLOCATED", partitions=("gpu",)),
+    "node3": Node("node3", gpus={"h100": 8}, state="IDLE", partitions=("other",)),
+    "node4": Node("node4", state="IDLE", partitions=("cpu",)),
+}
+PARTITIONS = {
+    "gpu": Partition("gpu", True, 86400, state="UP"),
+    "short": Partition("short", max_time=300, max_nodes=1, state="UP"),
+    "cpu": Partition("cpu", state="UP"),
+}
+
+# the codes of job_reason_codes.html, put together from their parts as they are there
+WHAT = {
+    "Cpu": "cores",
+    "GRES": "GPUs",
+    "Mem": "memory",
+    "Memory": "memory",
+    "Node": "nodes",
+    "Billing": "billing units",
+}
+WHAT |= {"Energy": "energy", "License": "licences", "BB": "burst buffer", "Unknown": "resources"}
+
+
+def here(code: str, resources: Resources | None, partition: str) -> tuple[str, str]:
+    return explain(code, resources, partition, nodes=NODES, partitions=PARTITIONS)
+
+
+@pytest.mark.parametrize(
+    ("code", "cause", "words"),
+    [
+        ("Resources", "resources", "waits for free GPUs: others run on all that would fit"),
+        ("Priority", "priority", "higher-priority jobs are ahead of it"),
+        ("Priority", "priority", "with a --time under 2 h it may fit into a gap before them"),
+        ("None", "other", "waits for SLURM to look at it"),
+        ("Dependency", "dependency", "waits for another job"),
+        ("DependencyNeverSatisfied", "impossible", "will never start"),
+        ("BeginTime", "begin", "before which it was not to start"),
+        ("JobHeldUser", "hold", "scontrol release 12"),
+        ("JobHeldAdmin", "hold", "by an administrator"),
+        ("launch failed requeued held", "hold", "could not start it on its node"),
+        ("launch_failed_requeued_held", "hold", "scontrol release 12"),
+        ("BadConstraints", "impossible", "no node has all that it asks for"),
+        ("PartitionTimeLimit", "impossible", "more time than partition gpu allows; a shorter --time would fit"),
+        ("PartitionNodeLimit", "impossible", "more nodes than partition gpu allows"),
+        ("PartitionDown", "down", "partition gpu is down and starts no jobs; choose another --partition"),
+        ("PartitionInactive", "down", "is inactive"),
+        ("ReqNodeNotAvail, UnavailableNodes:node[1-2]", "down", "don't answer: node[1-2]"),
+        ("ReqNodeNotAvail,_UnavailableNodes:node1", "down", "don't answer: node1"),
+        ("ReqNodeNotAvail, Reserved for maintenance", "down", "a shorter --time may fit before it"),
+        ("(ReqNodeNotAvail, May be reserved for other job)", "resources", "reserved for other jobs"),
+        ("ReqNodeNotAvail", "down", "down, drained, reserved or in use"),
+        (
+            "Nodes required for job are DOWN, DRAINED or reserved for jobs in higher priority partitions",
+            "down",
+            "nodes of partition gpu that would fit are down, drained or kept for jobs that come first",
+        ),
+        ("NodeDown", "down", "a node that is down"),
+        ("Licenses", "resources", "licence"),
+        ("InvalidAccount", "impossible", "doesn't know the account"),
+        ("InvalidQOS", "impossible", "doesn't know the QOS"),
+        ("Reservation", "begin", "reservation to begin"),
+        ("QOSMaxGRESPerUser", "limit", "your running jobs use all the GPUs that the QOS allows at once"),
+        ("QOSMaxGRESPerUser", "limit", "fewer --gpus may start sooner"),
+        ("MaxGRESPerAccount", "limit", "your group's running jobs use all the GPUs"),
+        ("AssocGrpGRES", "limit", "your group's running jobs use all the GPUs that your account allows at once"),
+        ("AssocGrpCPUMinutesLimit", "limit", "budget of cores × time on your account is used up"),
+        ("AssocGrpGRESRunMinutes", "limit", "a shorter --time may fit"),
+        ("QOSMaxJobsPerUserLimit", "limit", "as many of your jobs are running as the QOS allows"),
+        ("AssocMaxJobsLimit", "limit", "as many of your jobs are running as your account allows"),
+        ("QOSMaxSubmitJobPerUserLimit", "limit", "running and waiting"),
+        (
+            "QOSMaxWallDurationPerJobLimit",
+            "impossible",
+            "more time than the QOS allows a job; a shorter --time would fit",
+        ),
+        ("QOSMaxMemoryMinutesPerJob", "impossible", "less --memory or a shorter --time would fit"),
+        ("AssocMaxGRESPerNode", "impossible", "more GPUs than your account allows a node; fewer --gpus would fit"),
+        ("QOSMinCpuNotSatisfied", "impossible", "the QOS wants a job to ask for more cores; more --cpus would fit"),
+        ("QOSGrpWallLimit", "limit", "a shorter --time may start sooner"),
+        ("AssociationJobLimit", "limit", "as many jobs run as your account allows"),
+        ("SomethingNew", "other", "SLURM says SomethingNew"),
+        ("QOSMaxSomethingPerUser", "other", "SLURM says QOSMaxSomethingPerUser"),
+    ],
+)
+def test_reasons_in_words(code: str, cause: str, words: str):
+    said = explain(code, Resources(gpus=1, time=7200), "gpu", job="12")
+    assert said.cause == cause
+    assert words in said.words
+    assert said.cause in WAITING
+
+
+def test_what_would_start_sooner_is_what_is_free():
+    assert here("Resources", Resources(gpus=2), "gpu") == (
+        "resources",
+        "waits for free GPUs: others run on all that would fit; "
+        "1 GPU on one node is free now: --gpus 1 may start there",
+    )
+    assert here("Resources", Resources(), "gpu")[1] == (
+        "waits for free cores and memory: others run on all that would fit"
+    )
+    assert here("Priority", Resources(), "gpu")[1].endswith(
+        "with a short --time, like 30m, it may fit into a gap before them"
+    )
+
+
+def test_what_will_never_start_is_said_whatever_the_code():
+    for code in ("Resources", "Priority", "PartitionConfig", "ReqNodeNotAvail"):
+        assert here(code, Resources(gpus=4), "gpu") == (
+            "impossible",
+            "will never start: asks for 4 GPUs a node, nodes of partition gpu have at most 2; --gpus 2 would fit",
+        )
+    assert here("PartitionTimeLimit", Resources(time=7200), "short")[1] == (
+        "will never start: asks for 2 h, partition short allows 5 min; --time 5m would fit"
+    )
+    assert here("PartitionNodeLimit", Resources(nodes=2), "short")[1] == (
+        "will never start: asks for 2 nodes, partition short allows 1; --nodes 1 would fit"
+    )
+    assert here("Resources", Resources(gpus=1), "cpu")[1].endswith("have none; choose another --partition")
+    assert here("JobHeldUser", Resources(gpus=4), "gpu")[0] == "hold"
+
+
+def test_the_node_limit_of_a_partition_that_would_allow_it_means_nodes_that_are_down():
+    assert here("PartitionNodeLimit", Resources(nodes=2), "gpu") == (
+        "down",
+        "waits for nodes of partition gpu that are down or drained",
+    )
+
+
+def test_a_job_that_was_queued_again_waits_for_its_time():
+    soon = time.time()
+    said = explain("BeginTime", start=soon, restarts=1)
+    assert said.cause == "requeue"
+    assert time.strftime("%H:%M", time.localtime(soon)) in said.words
+    far = explain("BeginTime", start=0.0).words
+    assert "19" in far or "1970" in far
+
+
+@pytest.mark.parametrize("whose", ["QOS", "Assoc"])
+@pytest.mark.parametrize("what", WHAT)
+def test_all_limits_of_a_resource_are_known(whose: str, what: str):
+    for code in (
+        f"{whose}Grp{what}",
+        f"{whose}Grp{what}Limit",
+        f"{whose}Grp{what}RunMinutes",
+        f"{whose}Max{what}PerUser",
+    ):
+        cause, words = limit(code) or ("", "")
+        assert cause == "limit"
+        assert WHAT[what] in words
+    for code in (
+        f"{whose}Max{what}PerJob",
+        f"{whose}Max{what}PerNode",
+        f"{whose}Max{what}MinutesPerJob",
+        f"QOSMin{what}",
+    ):
+        cause, words = limit(code) or ("", "")
+        assert cause == "impossible"
+        assert WHAT[what] in words
+
+
+def test_what_is_no_limit():
+    assert limit("MaxMemPerLimit") is None
+    assert limit("GrpGRES") is None
+    assert limit("Resources") is None
+    assert limit("QOSMaxGRESPerUser", Resources()) == (
+        "limit",
+        "your running jobs use all the devices that the QOS allows at once; it starts when enough of them end",
+    )
+
+
+@given(st.text(), st.integers(0, 9), st.integers(1, 9), st.sampled_from(["gpu", "short", "cpu", "none", None]))
+def test_any_code_has_a_cause_and_words(code: str, gpus: int, nodes: int, partition: str | None):
+    said = explain(code, Resources(nodes=nodes, gpus=gpus), partition, nodes=NODES, partitions=PARTITIONS)
+    assert said.cause in WAITING
+    assert said.words
+
+
+@pytest.mark.parametrize(
+    ("state", "exit_code", "signal", "reason", "cause", "words"),
+    [
+        ("COMPLETED", 0, 0, "None", "completed", "SLURM says that it completed"),
+        ("FAILED", 3, 0, "NonZeroExitCode", "failed", "ended with exit code 3"),
+        ("FAILED", 75, 0, "NonZeroExitCode", "failed", "asked to be queued again (exit code 75)"),
+        ("FAILED", 0, 9, "JobLaunchFailure", "failed", "was ended by SIGKILL"),
+        ("FAILED", 0, 53, "JobLaunchFailure", "launch", "the job script could not be started on node1"),
+        ("FAILED", 0, 125, "", "memory", "more --memory"),
+        ("FAILED", 1, 0, "BadConstraints", "launch", "no node has all that it asks for"),
+        ("FAILED", 0, 0, "SystemFailure", "node", "file system"),
+        ("FAILED", None, None, "Odd", "failed", "SLURM says FAILED, Odd"),
+        ("OUT_OF_MEMORY", 0, 125, "OutOfMemory", "memory", "(8.0 GB on each node); more --memory"),
+        ("TIMEOUT", 0, 15, "TimeLimit", "time", "reached its time limit (2 h)"),
+        ("PREEMPTED", 0, 15, "", "preempted", "higher priority"),
+        ("NODE_FAIL", 0, 0, "", "node", "a node failed under it on node1"),
+        ("CANCELLED", 0, 15, "", "cancelled", "was cancelled"),
+        ("BOOT_FAIL", 0, 0, "", "node", "did not start up"),
+        ("DEADLINE", 0, 0, "", "time", "deadline"),
+        ("REVOKED", 0, 0, "", "vanished", "another of the federation"),
+        ("LAUNCH_FAILED", 0, 0, "", "launch", "could not start it"),
+        ("ODD_END", 0, 0, "", "failed", "SLURM says ODD_END"),
+    ],
+)
+def test_ends_in_words(state: str, exit_code: int, signal: int, reason: str, cause: str, words: str):
+    asked = Resources(memory=8 * 10**9, time=7200)
+    said = ended(state, exit_code, signal, reason=reason, resources=asked, nodes=("node1",))
+    assert said.cause == cause
+    assert said.cause in ENDED
+    assert words in said.words
+
+
+def test_who_cancelled(monkeypatch: pytest.MonkeyPatch):
+    assert ended("CANCELLED", by=os.getuid()).words == "was cancelled by you"
+    monkeypatch.setattr(os, "getuid", lambda: 4242)
+    assert ended("CANCELLED", by=0).words == "was cancelled by root (an administrator)"
+    assert ended("CANCELLED", by=1).words == "was cancelled by daemon"
+    assert ended("CANCELLED", by=3_999_999_999).words == "was cancelled by user id 3999999999"
+    assert ended("CANCELLED", by=10**18).words == f"was cancelled by user id {10**18}"
+
+
+def test_phases():
+    assert [phase(state) for state in ("PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT", "CONFIGURING")] == (
+        ["pending"] * 5
+    )
+    assert [phase(state) for state in ("RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "STAGE_OUT")] == ["running"] * 5
+    assert [phase(state) for state in ("COMPLETED", "FAILED", "TIMEOUT", "NODE_FAIL", "REVOKED")] == ["ended"] * 5
+    assert phase("NEW") == ""
+    assert meanwhile("REQUEUE_HOLD").cause == meanwhile("SPECIAL_EXIT").cause == "hold"
+    assert meanwhile("REQUEUED").cause == "requeue"
+    assert meanwhile("RUNNING") == ("", "")
+    assert meanwhile("NEW") == ("other", "SLURM says NEW")
+
+
+def test_exit_codes_as_squeue_scontrol_and_sacct_write_them():
+    # pairs of squeue's exit_code and scontrol's ExitCode that 22.05.8 gave for the same jobs
+    for squeue, scontrol, meant in (
+        ("768", "3:0", (3, 0)),
+        ("9", "0:9", (0, 9)),
+        ("4021", "0:53", (0, 53)),
+        ("253", "0:125", (0, 125)),
+        ("32512", "127:0", (127, 0)),
+        ("0", "0:0", (0, 0)),
+    ):
+        assert exit_of(squeue) == exit_of(scontrol) == meant
+    assert exit_of("") == exit_of("N/A") == exit_of("1:") == (None, None)
