@@ -2,32 +2,46 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from mlnb.api import Run
 from mlnb.api.submit import submit
 from mlnb.errors import MlnbError
-from mlnb.targets import target
+from mlnb.targets import Placement, Target, target
 from mlnb.targets.config import runs_root, runtime_dir
 from mlnb.task import Resources, Task
 from mlnb.units import say_size, say_time
 
 _SCRIPT = """\
-import os, sys
+import json, os, sys
+told = {"python": sys.version.split()[0], "threads": os.environ["OMP_NUM_THREADS"],
+        "visible": os.environ.get("CUDA_VISIBLE_DEVICES")}
 try:
     import torch
-    print("torch", torch.__version__, "cuda" if torch.cuda.is_available() else "cpu")
+    told["torch"] = torch.__version__
+    told["cuda"] = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
 except ImportError as error:
-    print("torch missing:", error)
-print("python", sys.version.split()[0])
-print("threads", os.environ["OMP_NUM_THREADS"])
+    told["missing"] = str(error)
+print(json.dumps(told))
 import mlnb
 mlnb.log(check=1.0)
 """
 
-_PATIENCE = 60.0
+_MEETING = """\
+import torch, torch.distributed as dist
+dist.init_process_group("gloo")
+one = torch.ones(1)
+dist.all_reduce(one)
+print(int(one))
+"""
+
+_PATIENCE = 120.0
 
 
 @dataclass(frozen=True)
@@ -51,31 +65,88 @@ def _checks(name: str) -> Iterator[Check]:
     place = target(name)
     yield Check("run directories", *_folder(lambda: str(runs_root())))
     yield Check("sockets and locks", *_folder(lambda: str(runtime_dir())))
-    there = place.resources()
-    yield Check("cores and GPUs", True, f"{there.get('cpus')} cores, {len(there.get('gpus', ()))} GPUs")
-    began = time.monotonic()
     try:
-        offer = place.offer(Resources(gpus=min(1, len(there.get("gpus", ())))))
-        run = Run(submit(Task(script=_SCRIPT), {}, place, offer, name="doctor", env={}))
+        there = place.resources()
+    except MlnbError as error:
+        yield Check("commands", False, str(error))
+        return
+    gpus = len(there.get("gpus", ()))
+    nodes = int(there.get("nodes", 1))
+    machines = f"{nodes} nodes, " if nodes > 1 else ""
+    yield Check("cores and GPUs", True, f"{machines}{there.get('cpus', 'unknown')} cores, {gpus} GPUs")
+    run = yield from _tiny(place, Resources(gpus=min(1, gpus), time=300))
+    if run is None:
+        return
+    yield from _told(run)
+    if nodes > 1:
+        yield from _meeting(place)
+
+
+def _tiny(place: Target, asked: Resources) -> Generator[Check, None, Run | None]:
+    """Submit a tiny run and wait for its end; the run, if it got so far."""
+    began = time.monotonic()
+    run = None
+    try:
+        run = _submitted(place, _SCRIPT, asked)
         yield Check("submit", True, f"{run.id} in {say_time(time.monotonic() - began)}")
         run.wait(_PATIENCE)
     except (MlnbError, TimeoutError) as error:
         yield Check("a tiny run", False, str(error))
-        return
-    yield Check(
-        "a tiny run", run.state == "succeeded", f"{run.state} {run.reason} in {say_time(time.monotonic() - began)}"
-    )
-    said = run.logs()
-    for word in ("torch", "python", "threads"):
-        found = next((line for line in said.splitlines() if line.startswith(word)), "")
-        yield Check(word, bool(found) and "missing" not in found, found.removeprefix(word).strip())
+        if run is not None:
+            run.cancel()
+        return None
+    took = say_time(time.monotonic() - began)
+    yield Check("a tiny run", run.state == "succeeded", f"{run.state} {run.reason} in {took}".replace("  ", " "))
+    return run
+
+
+def _told(run: Run) -> Iterator[Check]:
+    """What the tiny run saw over there."""
+    seen = run.phase.number > 0 and bool(run.phase.state)
+    where = f"{run.dir} is seen by {run.phase.host or 'the node'}"
+    yield Check("shared directory", seen, where if seen else f"the node has written nothing into {run.dir}")
+    try:
+        told: dict[str, Any] = json.loads(run.logs(stream="out").splitlines()[-1])
+    except (ValueError, IndexError):
+        told = {}
+    image = run.about.get("image")
+    if image:
+        yield Check("container", bool(told), str(image))
+    yield Check("torch", "torch" in told, str(told.get("torch") or told.get("missing") or "nothing was printed"))
+    yield Check("python", "python" in told, str(told.get("python", "nothing was printed")))
+    yield Check("threads", "threads" in told, str(told.get("threads", "nothing was printed")))
+    if run.task.resources.gpus:
+        # the allocation is the target's part, a driver and a CUDA build of torch the node's and the image's
+        cards = ", ".join(told.get("cuda") or ()) or "torch sees none (no driver, or a torch without CUDA)"
+        yield Check("GPU", bool(told.get("visible")), f"CUDA_VISIBLE_DEVICES={told.get('visible')}; {cards}")
     yield Check("metrics", "check" in run.series(), "came back" if "check" in run.series() else "none came back")
 
 
-def _folder(find: Callable[[], str]) -> tuple[bool, str]:
-    import shutil
-    from pathlib import Path
+def _meeting(place: Target) -> Iterator[Check]:
+    """Two nodes find each other."""
+    began = time.monotonic()
+    try:
+        run = _submitted(place, _MEETING, Resources(nodes=2, cpus=1, time=300))
+    except MlnbError as error:
+        yield Check("two nodes meet", False, str(error))
+        return
+    try:
+        run.wait(_PATIENCE)
+    except TimeoutError as error:
+        yield Check("two nodes meet", False, str(error))
+        run.cancel()
+        return
+    met = run.state == "succeeded" and run.logs(stream="out").strip() == "2"
+    found = f"in {say_time(time.monotonic() - began)}" if met else f"{run.state} {run.reason}"
+    yield Check("two nodes meet", met, found)
 
+
+def _submitted(place: Target, script: str, asked: Resources) -> Run:
+    offer = place.offer(asked, Placement("doctor"))
+    return Run(submit(Task(script=script), {}, place, offer, name="doctor", env={}))
+
+
+def _folder(find: Callable[[], str]) -> tuple[bool, str]:
     try:
         path = Path(find())
         path.mkdir(mode=0o700, parents=True, exist_ok=True)

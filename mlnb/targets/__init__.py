@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+import shutil
+from collections.abc import Mapping
 from typing import Any
 
 from mlnb.errors import UsageError
@@ -12,19 +13,22 @@ from mlnb.targets.config import section
 
 __all__ = ["Offer", "Placement", "Status", "Target", "names", "target"]
 
-
-def _local(name: str, settings: Mapping[str, Any]) -> Target:
-    from mlnb.targets.local import Local
-
-    return Local(name, settings)
-
-
-_KINDS: dict[str, Callable[[str, Mapping[str, Any]], Target]] = {"local": _local}
+_BATCH = {
+    "slurm": "sbatch",
+    "sge": "qsub",
+    "pbs": "qsub",
+    "moab": "msub",
+    "lsf": "bsub",
+    "oar": "oarsub",
+    "htcondor": "condor_submit",
+}
+"""Kinds of batch systems and the command whose presence says that this machine submits to one."""
 
 
 def names() -> list[str]:
-    """The targets there are to choose from."""
-    return sorted({"local", *section().get("targets", {})})
+    """The targets there are to choose from: those configured, and what this machine has without a word."""
+    there = {kind for kind, program in _BATCH.items() if program != "qsub" and shutil.which(program)}
+    return sorted({"local", *there, *section().get("targets", {})})
 
 
 def target(name: str | None = None) -> Target:
@@ -36,13 +40,27 @@ def target(name: str | None = None) -> Target:
         if there is none of that name, or its configuration is wrong.
     """
     chosen = name or str(section().get("target", "local"))
-    known = names()
-    if chosen not in known:
-        near = difflib.get_close_matches(chosen, known, 1)
+    configured = section().get("targets", {})
+    if chosen not in configured and chosen != "local" and chosen not in _BATCH:
+        known = names()
+        near = difflib.get_close_matches(chosen, [*known, *_BATCH], 1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise UsageError(f"--on {chosen}: there is no such target; there are {', '.join(known)}{hint}")
-    settings = section().get("targets", {}).get(chosen, {}) or {}
-    kind = settings.get("kind", "local" if chosen == "local" else None)
-    if kind not in _KINDS:
-        raise UsageError(f"target {chosen}: kind {kind!r} is not known; known are {', '.join(sorted(_KINDS))}")
-    return _KINDS[kind](chosen, settings)
+    settings = configured.get(chosen, {}) or {}
+    kind = str(settings.get("kind", chosen))
+    return _made(chosen, kind, settings)
+
+
+def _made(name: str, kind: str, settings: Mapping[str, Any]) -> Target:
+    """Imported only when chosen: a batch system brings what the others don't need."""
+    if kind == "local":
+        from mlnb.targets.local import Local
+
+        return Local(name, settings)
+    if kind in _BATCH:
+        from mlnb.targets.jobqueue import JobQueue
+        from mlnb.targets.systems import SYSTEMS
+
+        return JobQueue(name, SYSTEMS[kind](settings))
+    known = ", ".join(["local", *_BATCH])
+    raise UsageError(f"target {name}: kind {kind!r} is not known; known are {known}")

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import abc
+import os
+import re
+import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from typing import Any, ClassVar
 
+from mlnb.errors import MlnbError, UsageError
+from mlnb.targets import catalogue
+from mlnb.targets.base import Placement
+from mlnb.targets.systems.commands import CommandFailed, NotThere, command
 from mlnb.task import Resources
 
 REQUEUE = 75
 """Exit code by which the node program asks to be queued again (EX_TEMPFAIL of sysexits.h)."""
+
+LOG = "job.log"
+"""What the job itself prints, in the attempt's folder, where the job is submitted from: no path to be quoted."""
+
+_MEMORY = 4 * 2**30
+"""Bytes a node where neither the person nor the site says."""
 
 
 @dataclass(frozen=True)
@@ -18,27 +33,40 @@ class Ask:
 
     Attributes
     ----------
+    run
+        the run's id; needs no quoting.
     name
         the run's name; letters, digits, ``.``, ``_`` and ``-`` only.
     resources
         complete: ``cpus`` a rank, ``memory`` in bytes a node, ``time`` in seconds.
-    partition
-        queue to submit to; ``None`` leaves it to the system.
-    log
-        file for what the job script itself prints.
+    partition, account
+        where to submit, and who pays; ``None`` leaves it to the system.
     requeue
         whether the system may queue it again after preemption or the loss of a node.
-    gpu_directives
-        how the catalogue wants the GPUs asked for; empty for a plain count.
+    gpus
+        directives that ask for the GPUs; empty where the system's plain count will do.
+    extra
+        directives of the site, without the system's prefix.
     """
 
+    run: str
     name: str
     resources: Resources
-    log: str
     partition: str | None = None
     account: str | None = None
     requeue: bool = True
-    gpu_directives: Sequence[str] = ()
+    gpus: tuple[str, ...] = ()
+    extra: tuple[str, ...] = ()
+
+    @property
+    def cpus(self) -> int:
+        """Cores on each node."""
+        return self.resources.ranks * (self.resources.cpus or 1)
+
+    @property
+    def warning(self) -> int:
+        """Seconds before its end at which the job is to be warned."""
+        return max(1, min(60, (self.resources.time or 600) // 10))
 
 
 @dataclass(frozen=True)
@@ -69,3 +97,162 @@ class Queued:
     start: float | None = None
     nodes: tuple[str, ...] = ()
     about: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Filled:
+    """What a system makes of the resources asked for: complete, the directives for its GPUs, and in plain words."""
+
+    resources: Resources
+    partition: str | None = None
+    gpus: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
+
+
+class System(abc.ABC):
+    """A batch system.
+
+    Parameters
+    ----------
+    settings
+        of the target: see docs/site-setup.md.
+    """
+
+    kind: ClassVar[str]
+    """As settings name it, and as dask-jobqueue calls its section."""
+
+    words: ClassVar[str]
+    """As people call it."""
+
+    variables: ClassVar[tuple[str, ...]] = ()
+    """Patterns of the environment variables that its commands need."""
+
+    passes_variables: ClassVar[bool] = True
+    """Whether a job gets the environment of the command that submits it."""
+
+    gangs: ClassVar[bool] = False
+    """Whether we can start node programs on several nodes of one job."""
+
+    restarts: ClassVar[str] = "0"
+    """Shell: how often this job was started before."""
+
+    deadline: ClassVar[str] = ""
+    """Shell: when the job's time is over, in seconds since the epoch."""
+
+    again: ClassVar[str] = ""
+    """Shell command by which a job has itself queued again."""
+
+    host: ClassVar[str] = ""
+    """Shell: what the system calls the node, where that is not its host name."""
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        self.settings = settings
+
+    # submitting
+
+    @abc.abstractmethod
+    def job_class(self) -> type[Any]:
+        """dask-jobqueue's Job class (imported only when a job is made, since it brings a lot)."""
+
+    @abc.abstractmethod
+    def keywords(self, ask: Ask) -> dict[str, Any]:
+        """What the Job class is to be made with, beyond cores, memory and name."""
+
+    def launch(self, ask: Ask, program: Sequence[str], options: Sequence[str] = ()) -> list[str]:
+        """The command that starts ``program`` once on each node of the job.
+
+        Parameters
+        ----------
+        options
+            what a container engine wants of the launcher.
+
+        Raises
+        ------
+        UsageError
+            for several nodes, where we know no way.
+        """
+        if ask.resources.nodes > 1:
+            raise UsageError(f"--nodes {ask.resources.nodes}: on {self.words} a run has one node")
+        if options:
+            raise UsageError(f"this container engine works with SLURM's srun only, not with {self.words}")
+        return list(program)
+
+    def escaped(self, line: str) -> str:
+        """A line of shell as the submission has to hold it, where the system itself puts in values of its own."""
+        return line
+
+    def fill(self, asked: Resources, placement: Placement) -> Filled:
+        """Fill in what was left open.
+
+        Raises
+        ------
+        UsageError
+            for what the system can never satisfy, with the nearest that it can.
+        """
+        filled = replace(asked, cpus=asked.cpus or 1, memory=asked.memory or _MEMORY)
+        choice = catalogue.choice_for(asked, self.settings, ())
+        if choice is None:
+            return Filled(filled, placement.partition)
+        return Filled(filled, placement.partition, (shlex.join(choice.directives),), choice.words)
+
+    # asking
+
+    @abc.abstractmethod
+    def jobs(self) -> dict[str, Queued]:
+        """All of the user's jobs that the system still knows, by job id: one command."""
+
+    def ended(self, ids: Sequence[str]) -> dict[str, Queued]:  # noqa: ARG002
+        """What accounting knows of jobs that the queue has forgotten."""
+        return {}
+
+    def resources(self) -> Mapping[str, Any]:
+        """What the system has, as far as it says."""
+        return {"gpus": []}
+
+    def cancel(self, job: str) -> None:
+        """Have the system end a job; one that is gone already is none of our concern.
+
+        Raises
+        ------
+        NotThere
+            if the system does not answer.
+        """
+        try:
+            self.run([*shlex.split(str(self.job_class().cancel_command)), job])
+        except NotThere:
+            raise
+        except CommandFailed:
+            return
+
+    def refusal(self, error: CommandFailed, ask: Ask) -> MlnbError:  # noqa: ARG002
+        """The error of a submission in words for whoever asked."""
+        return error
+
+    def run(self, argv: Sequence[str]) -> str:
+        """What one of the system's commands prints; see :func:`mlnb.targets.systems.commands.command`."""
+        return command(argv, self.environment(), system=self.words)
+
+    def environment(self) -> dict[str, str]:
+        """The environment of the system's commands: those that read things, not those that submit."""
+        kept = ("PATH", "HOME", "USER", "LOGNAME", "TZ", "LD_LIBRARY_PATH", *self.variables)
+        found = {name: value for name, value in os.environ.items() if any(fnmatchcase(name, one) for one in kept)}
+        return {**found, "LC_ALL": "C"}
+
+
+def plain(text: str, what: str) -> str:
+    """``text`` if it may stand in a directive as it is.
+
+    Raises
+    ------
+    UsageError
+        naming ``what`` it was given as.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.,@+:/-]*", text):
+        raise UsageError(f"{what} {text!r}: letters, digits and '_.,@+:/-' are allowed, none of the latter first")
+    return text
+
+
+def clock(seconds: int) -> str:
+    """``seconds`` as batch systems write times: ``26:30:00``, up to the next minute."""
+    minutes = -(-seconds // 60)
+    return f"{minutes // 60:02d}:{minutes % 60:02d}:00"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from mlnb.errors import MlnbError
 
@@ -28,7 +29,12 @@ class NotThere(CommandFailed):
 
 
 def command(
-    argv: Sequence[str], env: Mapping[str, str] | None = None, *, system: str, patience: float = PATIENCE
+    argv: Sequence[str],
+    env: Mapping[str, str] | None = None,
+    *,
+    system: str,
+    folder: Path | None = None,
+    patience: float = PATIENCE,
 ) -> str:
     """What ``argv`` prints.
 
@@ -38,6 +44,8 @@ def command(
         its whole environment; this process's without.
     system
         the system's name in words, for errors.
+    folder
+        where it runs; here without.
     patience
         seconds until it is given up.
 
@@ -53,7 +61,13 @@ def command(
         raise NotThere(f"{argv[0]} is not on PATH here: {system} is submitted to from a machine that has its commands")
     try:
         done = subprocess.run(
-            [program, *argv[1:]], env=env, stdin=subprocess.DEVNULL, capture_output=True, timeout=patience, check=False
+            [program, *argv[1:]],
+            env=env,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=patience,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         raise NotThere(

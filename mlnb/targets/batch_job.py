@@ -1,0 +1,165 @@
+"""One job of a batch system: the directives by dask-jobqueue, and the lines of shell that it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+import sys
+import warnings
+from collections.abc import Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from mlnb.errors import MlnbError, UsageError
+from mlnb.rundir import RunDir, storage_errors
+from mlnb.targets import settings
+from mlnb.targets.containers import Contained, Wrapped
+from mlnb.targets.environment import passed
+from mlnb.targets.systems.base import REQUEUE, Ask, System
+from mlnb.targets.systems.commands import CommandFailed, command
+
+_NOT_THERE = ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "MLNB_RUNTIME", "TMPDIR", "HOSTNAME", "XDG_RUNTIME_DIR")
+"""Variables that say something of this machine, which is not where the job runs."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job that can be read and submitted.
+
+    Attributes
+    ----------
+    body
+        the shell lines that the job runs, as ``attempts/NNN/job.sh``.
+    """
+
+    system: System
+    ask: Ask
+    run: RunDir
+    attempt: int
+    env: Mapping[str, str]
+    body: str
+
+    def text(self) -> str:
+        """The submission as a person reads it: the directives and the body."""
+        made = self._make()
+        return f"{made.job_script().strip()}\n\n# {self._path}\n{self.body}"
+
+    @property
+    def _path(self) -> str:
+        return str(self.run.attempt(self.attempt).path / "job.sh")
+
+    def submit(self) -> str:
+        """Submit it; the job's id.
+
+        Raises
+        ------
+        MlnbError
+            if the system refuses it or does not answer.
+        """
+        folder = self.run.attempt(self.attempt).path
+        path = folder / "job.sh"
+        with storage_errors(path):
+            path.write_text(self.body, encoding="utf-8")
+            path.chmod(0o700)
+        made = self._make()
+        try:
+            _finish(made.start())
+        except ValueError as error:  # no job id in what the command said
+            raise MlnbError(f"{self.system.words}: {str(error).splitlines()[0]}") from None
+        except CommandFailed as error:
+            raise self.system.refusal(error, self.ask) from None
+        return str(made.job_id)
+
+    def _make(self) -> Any:
+        """dask-jobqueue's Job, its commands run as ours: with the run's environment, from the attempt's folder."""
+        system, ask = self.system, self.ask
+        env = _environment(self.env, system)
+        folder = self.run.attempt(self.attempt).path
+
+        async def call(argv: list[str], *, shell: bool = False, **_: Any) -> str:
+            words = ["/bin/sh", "-c", *argv] if shell else argv
+            return await asyncio.to_thread(command, words, env, system=system.words, folder=folder)
+
+        kind = type("RunJob", (system.job_class(),), {"_call": staticmethod(call)})
+        section = str(system.settings.get("jobqueue", system.kind))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about Dask workers, which these jobs are not
+            try:
+                made = kind(
+                    scheduler="",
+                    name=ask.name,
+                    job_name=ask.name,
+                    cores=ask.cpus,
+                    memory=f"{ask.resources.memory or 2**30} B",
+                    processes=1,
+                    config_name=section,
+                    **system.keywords(ask),
+                )
+            except (KeyError, ValueError, TypeError) as error:
+                raise UsageError(f"jobqueue.{section} of Dask's configuration: {error}") from None
+        made._command_template = system.escaped(f"/bin/sh {shlex.quote(self._path)}")
+        return made
+
+
+def job_of(
+    system: System, ask: Ask, run: RunDir, attempt: int, env: Mapping[str, str], container: Contained | None = None
+) -> Job:
+    """The job that runs attempt ``attempt`` of ``run``.
+
+    Parameters
+    ----------
+    container
+        what it runs in; ``None`` for the session's own Python.
+
+    Raises
+    ------
+    UsageError
+        if the system can't do what is asked.
+    """
+    if env and not system.passes_variables:
+        raise UsageError(f"--env {next(iter(env))}: {system.words} gives a job no variables but by writing them down")
+    program = ["-m", "mlnb.node", str(run.path), "--attempt", str(attempt)]
+    if container is None:
+        wrapped = Wrapped([str(system.settings.get("python") or sys.executable), *program])
+    else:
+        container.works_with(system.kind)
+        wrapped = container.wrap(program, run, ask, env)
+    return Job(system, ask, run, attempt, env, _body(system, ask, run, wrapped))
+
+
+def _body(system: System, ask: Ask, run: RunDir, wrapped: Wrapped) -> str:
+    """The lines of shell: they start the node program, hand it the system's signals, and queue the job again."""
+    lines = [
+        "#!/bin/sh",
+        f"# What each start of run {ask.run} ({ask.name}) executes; made by mlnb.",
+        f"cd {shlex.quote(str(run.path))} || exit 1",
+        f'PYTHONPATH={shlex.quote(str(run.bundle))}"${{PYTHONPATH:+:$PYTHONPATH}}"; export PYTHONPATH',
+        f'MLNB_RESTARTS="{system.restarts}"; export MLNB_RESTARTS',
+    ]
+    if system.deadline:
+        lines.append(f'MLNB_DEADLINE="{system.deadline}"; export MLNB_DEADLINE')
+    lines += [*settings.words(system.settings, "setup"), *wrapped.before]
+    if wrapped.after:
+        lines += ["leave() {", *wrapped.after, "}", "trap leave EXIT"]
+    lines += [
+        f"{shlex.join(system.launch(ask, wrapped.command, wrapped.launcher))} &",
+        "node=$!",
+        # signals that the system sends to this shell alone
+        *(f"trap 'kill -{name} $node 2>/dev/null' {name}" for name in ("TERM", "USR1")),
+        "while :; do wait $node; code=$?; kill -0 $node 2>/dev/null || break; done",
+    ]
+    if system.again and ask.requeue:
+        lines.append(f"[ $code -ne {REQUEUE} ] || {system.again}")
+    return "\n".join([*lines, "exit $code"]) + "\n"
+
+
+def _environment(asked: Mapping[str, str], system: System) -> dict[str, str]:
+    kept = {name: value for name, value in passed({}).items() if name not in _NOT_THERE}
+    return {**kept, **{n: v for n, v in system.environment().items() if n not in ("LC_ALL",)}, **asked}
+
+
+def _finish(coroutine: Coroutine[Any, Any, Any]) -> None:
+    """Run a coroutine to its end in a thread of its own: a notebook's thread has a loop that runs already."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, coroutine).result()

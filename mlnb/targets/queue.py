@@ -1,0 +1,116 @@
+"""One look at the queue for all runs and all observers of a user on this machine, however many there are.
+
+Whoever finds the last look too old takes it anew, under a lock; the others use what is there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from mlnb.rundir import read_json, write_json
+from mlnb.targets.config import runtime_dir
+from mlnb.targets.systems.base import Queued, System
+from mlnb.targets.systems.commands import CommandFailed
+
+INTERVAL = 5.0
+"""Seconds between two looks, unless the target's ``poll`` says otherwise."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What the queue held.
+
+    Attributes
+    ----------
+    taken
+        when, in seconds since the epoch.
+    jobs
+        the user's jobs by id, those that ended lately among them.
+    error
+        why it could not be read, in words; then ``jobs`` is what was known before.
+    """
+
+    taken: float = 0.0
+    jobs: dict[str, Queued] = field(default_factory=dict)
+    error: str = ""
+
+
+def listing(system: System, interval: float = INTERVAL, after: float = 0.0) -> Listing:
+    """The user's jobs on ``system``, read at most once in ``interval`` seconds.
+
+    Parameters
+    ----------
+    after
+        seconds since the epoch; a look from before does not do (the interval holds all the same).
+    """
+    path = _path(system)
+    known = _read(path)
+    if _fresh(known, interval):
+        return known
+    wait = known.taken == 0.0 or known.taken < after
+    with _locked(path.with_suffix(".lock"), wait=wait) as mine:
+        if not mine:
+            return known  # somebody asks at this moment
+        known = _read(path)
+        if _fresh(known, interval):
+            return known
+        try:
+            found = Listing(time.time(), system.jobs())
+        except CommandFailed as error:  # known to all, so that a controller in trouble is not asked by each
+            found = Listing(time.time(), known.jobs, str(error))
+        write_json(path, {"taken": found.taken, "error": found.error, "jobs": _plain(found)})
+        return found
+
+
+def forget(system: System) -> None:
+    """Have the next :func:`listing` look anew: something was changed."""
+    _path(system).unlink(missing_ok=True)
+
+
+def _plain(found: Listing) -> dict[str, object]:
+    return {name: {**asdict(job), "about": dict(job.about)} for name, job in found.jobs.items()}
+
+
+def _fresh(known: Listing, interval: float) -> bool:
+    return 0.0 <= time.time() - known.taken < interval
+
+
+def _path(system: System) -> Path:
+    """One file for each system as this environment finds it (``SLURM_CONF`` and the like)."""
+    environment = system.environment()
+    where = json.dumps([system.kind, {name: environment[name] for name in sorted(environment) if name not in _VARY}])
+    return runtime_dir() / f"queue-{hashlib.sha256(where.encode()).hexdigest()[:12]}.json"
+
+
+_VARY = frozenset({"PATH", "LD_LIBRARY_PATH", "TZ"})
+
+
+def _read(path: Path) -> Listing:
+    data = read_json(path)
+    if data is None:
+        return Listing()
+    jobs = {name: Queued(**{**job, "nodes": tuple(job["nodes"])}) for name, job in data["jobs"].items()}
+    return Listing(float(data["taken"]), jobs, str(data["error"]))
+
+
+@contextlib.contextmanager
+def _locked(path: Path, *, wait: bool) -> Iterator[bool]:
+    """Hold the lock while inside; whether it was to be had (always, if ``wait``)."""
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+    finally:
+        os.close(file)

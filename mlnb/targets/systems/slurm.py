@@ -1,0 +1,113 @@
+"""SLURM."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+from mlnb.errors import MlnbError, UsageError
+from mlnb.targets.base import Placement
+from mlnb.targets.systems import slurm_fill, slurm_queue
+from mlnb.targets.systems.base import LOG, Ask, Filled, Queued, System, clock
+from mlnb.targets.systems.commands import CommandFailed
+from mlnb.targets.systems.slurm_nodes import NODES, PARTITIONS, Node, Partition, parse_nodes, parse_partitions
+from mlnb.targets.systems.slurm_text import EPOCH_TIMES
+from mlnb.task import Resources
+
+
+class Slurm(System):
+    """SLURM, 20.11 or newer (``squeue --me``)."""
+
+    kind = "slurm"
+    words = "SLURM"
+    variables = ("SLURM_CONF", "SLURM_CLUSTERS", "SBATCH_*", "SQUEUE_PARTITION")
+    gangs = True
+    restarts = "${SLURM_RESTART_COUNT:-0}"
+    deadline = "${SLURM_JOB_END_TIME:-}"
+    again = 'scontrol requeue "$SLURM_JOB_ID"'
+    host = "${SLURMD_NODENAME:-}"
+
+    def job_class(self) -> type[Any]:
+        """See :class:`System`."""
+        from dask_jobqueue.slurm import SLURMJob
+
+        return SLURMJob
+
+    def keywords(self, ask: Ask) -> dict[str, Any]:
+        """See :class:`System`. One task on each node: it is the node program, which starts the ranks."""
+        nodes = ask.resources.nodes
+        gpus = ask.gpus or ((f"--gres=gpu:{ask.resources.gpus}",) if ask.resources.gpus else ())
+        return {
+            "queue": ask.partition,
+            "account": ask.account,
+            "walltime": clock(ask.resources.time) if ask.resources.time else None,
+            "job_directives_skip": ["-n 1"],
+            "job_extra_directives": [
+                f"--nodes={nodes}",
+                "--ntasks-per-node=1",
+                *gpus,
+                f"--comment=mlnb:{ask.run}",
+                f"--output={LOG}",
+                f"--error={LOG}",
+                "--open-mode=append",
+                f"--signal=B:USR1@{ask.warning}",
+                "--requeue" if ask.requeue else "--no-requeue",
+                *ask.extra,
+            ],
+        }
+
+    def launch(self, ask: Ask, program: Sequence[str], options: Sequence[str] = ()) -> list[str]:
+        """See :class:`System`. One node needs no ``srun``: the job's script stands on it already."""
+        nodes = ask.resources.nodes
+        if nodes == 1 and not options:
+            return list(program)
+        # cores said again: since 22.05 steps don't take them from the job
+        step = [f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", f"--cpus-per-task={ask.cpus}"]
+        return ["srun", *step, "--kill-on-bad-exit=1", "--input=none", "--export=ALL", *options, *program]
+
+    def fill(self, asked: Resources, placement: Placement) -> Filled:
+        """See :class:`System`. What is open comes from the partition's limits and its nodes."""
+        return slurm_fill.fill(asked, placement.partition, self._nodes, self._partitions, self.settings)
+
+    @cached_property
+    def _nodes(self) -> dict[str, Node]:
+        return parse_nodes(self.run(NODES))
+
+    @cached_property
+    def _partitions(self) -> dict[str, Partition]:
+        return parse_partitions(self.run(PARTITIONS))
+
+    def resources(self) -> Mapping[str, Any]:
+        """Nodes and GPUs of the default partition (or the target's own)."""
+        name = self.settings.get("partition")
+        part = self._partitions.get(str(name)) if name else slurm_fill.default(self._partitions)
+        nodes = [self._nodes[one] for one in part.nodes if one in self._nodes] if part else []
+        gpus = [f"{node.name}:{index}" for node in nodes for index in range(node.gpu_count)]
+        return {"nodes": len(nodes), "cpus": sum(node.cpus for node in nodes), "gpus": gpus}
+
+    def jobs(self) -> dict[str, Queued]:
+        """See :class:`System`."""
+        return slurm_queue.parse(self.run(slurm_queue.QUEUE))
+
+    def ended(self, ids: Sequence[str]) -> dict[str, Queued]:
+        """See :class:`System`. Without a database SLURM forgets a job some minutes after its end."""
+        try:
+            return slurm_queue.parse_account(self.run(slurm_queue.ACCOUNT(ids)))
+        except CommandFailed:
+            return {}
+
+    def refusal(self, error: CommandFailed, ask: Ask) -> MlnbError:
+        """What sbatch refused, with what the ``%%train`` line can change."""
+        for words, flag, given in (
+            ("partition", "--partition", ask.partition),
+            ("account", "account", ask.account),
+            ("time limit", "--time", ask.resources.time),
+        ):
+            if words in error.said.lower() and given:
+                return UsageError(f"{flag} {given}: {error}")
+        return error
+
+    def environment(self) -> dict[str, str]:
+        """See :class:`System`; points in time as seconds since the epoch, which no zone or hour makes ambiguous."""
+        return {**super().environment(), **EPOCH_TIMES}

@@ -1,0 +1,165 @@
+"""What each batch system is asked for: directives as dask-jobqueue renders them, with ours among them."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlnb.errors import UsageError
+from mlnb.rundir import RunDir
+from mlnb.targets.batch_job import job_of
+from mlnb.targets.systems import SYSTEMS
+from mlnb.targets.systems.base import Ask, clock, plain
+from mlnb.task import Resources
+
+RESOURCES = Resources(ranks=2, gpus=2, cpus=3, memory=7 * 2**30, time=5400)
+
+
+def ask(**more: object) -> Ask:
+    return Ask("20261121-000000-abcdef", "digits", RESOURCES, "gpu", "physics", **more)  # type: ignore[arg-type]
+
+
+def text(kind: str, run: RunDir, **more: object) -> str:
+    return job_of(SYSTEMS[kind]({}), ask(**more), run, 1, {}).text()
+
+
+def directives(kind: str, mark: str, run: RunDir, **more: object) -> list[str]:
+    found = [line.removeprefix(mark).strip() for line in text(kind, run, **more).splitlines() if line.startswith(mark)]
+    assert found
+    return found
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDir:
+    return RunDir(tmp_path / "20261121-000000-abcdef")
+
+
+def test_slurm(run: RunDir):
+    assert directives("slurm", "#SBATCH", run) == [
+        "-J digits",
+        "-p gpu",
+        "-A physics",
+        "--cpus-per-task=6",
+        "--mem=7G",
+        "-t 01:30:00",
+        "--nodes=1",
+        "--ntasks-per-node=1",
+        "--gres=gpu:2",
+        "--comment=mlnb:20261121-000000-abcdef",
+        "--output=job.log",
+        "--error=job.log",
+        "--open-mode=append",
+        "--signal=B:USR1@60",
+        "--requeue",
+    ]
+    assert "--no-requeue" in directives("slurm", "#SBATCH", run, requeue=False)
+    assert "--gres=gpu:a100:2" in directives("slurm", "#SBATCH", run, gpus=("--gres=gpu:a100:2",))
+
+
+def test_grid_engine(run: RunDir):
+    found = directives("sge", "#$", run)
+    assert {"-N digits", "-q gpu", "-P physics", "-l h_rt=01:30:00", "-l gpu=2", "-cwd", "-V", "-r y"} <= set(found)
+
+
+def test_pbs(run: RunDir):
+    found = directives("pbs", "#PBS", run)
+    assert {"-N digits", "-q gpu", "-A physics", "-l select=1:ncpus=6:mem=7168mb:ngpus=2", "-r y"} <= set(found)
+    assert "-l walltime=01:30:00" in found
+
+
+def test_moab(run: RunDir):
+    found = directives("moab", "#PBS", run)
+    assert {"-N digits", "-l nodes=1:ppn=6:gpus=2,mem=7168mb", "-l walltime=01:30:00"} <= set(found)
+
+
+def test_lsf(run: RunDir):
+    found = directives("lsf", "#BSUB", run)
+    assert {"-J digits", "-q gpu", '-P "physics"', "-n 6", "-W 01:30", '-gpu "num=2"', "-r"} <= set(found)
+
+
+def test_oar(run: RunDir):
+    found = directives("oar", "#OAR", run)
+    assert {"-n digits", "-q gpu", "--project physics", "-l /nodes=1/gpu=2,walltime=01:30:00"} <= set(found)
+    assert "-t idempotent" in found
+    assert "-t idempotent" not in directives("oar", "#OAR", run, requeue=False)
+
+
+def test_htcondor(run: RunDir):
+    lines = dict(
+        line.split(" = ", 1) for line in text("htcondor", run).split("\n\n#", 1)[0].splitlines() if " = " in line
+    )
+    assert lines["request_gpus"] == "2"
+    assert lines["RequestCpus"] == "MY.DaskWorkerCores"
+    assert lines["MY.DaskWorkerCores"] == "6"
+    assert lines["MY.MlnbRun"] == '"20261121-000000-abcdef"'
+    assert lines["accounting_group"] == "physics"
+    assert lines["Arguments"].startswith("\"-c '/bin/sh ")
+
+
+def test_htcondor_reads_the_submit_file_as_it_was_meant(tmp_path: Path):
+    htcondor2 = pytest.importorskip("htcondor2")
+    run = RunDir(tmp_path / 'it\'s a "run" $(x)')
+    read = htcondor2.Submit(text("htcondor", run).split("\n\n#", 1)[0].partition("Queue")[0])
+    assert read["request_gpus"] == "2"
+    assert read["batch_name"] == "digits"
+    assert read["executable"] == "/bin/sh"
+    # its rules: the whole in double quotes, a quote inside doubled, words in single quotes
+    flag, command = read.expand("arguments").strip('"').replace('""', '"').split(" ", 1)
+    assert flag == "-c"
+    assert shlex.split(command[1:-1].replace("''", "'")) == ["/bin/sh", str(run.attempt(1).path / "job.sh")]
+
+
+@pytest.mark.parametrize("kind", sorted(SYSTEMS))
+def test_the_job_runs_the_node_program_and_no_dask_worker(kind: str, run: RunDir):
+    shown = text(kind, run)
+    assert "dask_worker" not in shown.replace("DaskWorker", "")
+    assert f"-m mlnb.node {run.path} --attempt 1" in shown
+    body = shown[shown.index("#!/bin/sh") :]
+    done = subprocess.run(["/bin/sh", "-n"], input=body, text=True, capture_output=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("kind", sorted(set(SYSTEMS) - {"slurm"}))
+def test_several_nodes_are_refused_where_nothing_starts_them(kind: str, run: RunDir):
+    wide = Ask("r", "wide", Resources(nodes=2, cpus=1, memory=2**30))
+    with pytest.raises(UsageError, match="--nodes 2"):
+        job_of(SYSTEMS[kind]({}), wide, run, 1, {})
+
+
+def test_slurm_starts_a_node_program_on_each_node(run: RunDir):
+    wide = Ask("r", "wide", Resources(nodes=2, ranks=2, cpus=2, memory=2**30))
+    body = job_of(SYSTEMS["slurm"]({}), wide, run, 1, {}).body
+    launch = next(line for line in body.splitlines() if line.startswith("srun"))
+    assert "--nodes=2 --ntasks=2 --ntasks-per-node=1 --cpus-per-task=4 --kill-on-bad-exit=1" in launch
+
+
+EVIL = st.text(st.characters(blacklist_characters="\0/", blacklist_categories=["Cs"]), min_size=1, max_size=40)
+
+
+@given(EVIL)
+def test_whatever_a_path_holds_the_shell_reads_it_as_itself(name: str):
+    run = RunDir(Path("/tmp") / f"x{name}")
+    body = job_of(SYSTEMS["slurm"]({}), ask(), run, 1, {}).body
+    launch = body[: body.index("node=$!")].rpartition("export MLNB_DEADLINE\n")[2].strip().removesuffix("&")
+    assert shlex.split(launch)[1:] == ["-m", "mlnb.node", str(run.path), "--attempt", "1"]
+
+
+@pytest.mark.parametrize("word", ["a b", "$(x)", "`x`", "a\nb", "-x", "a;b", "", "'"])
+def test_what_stands_in_a_directive_as_it_is_holds_nothing_to_quote(word: str):
+    with pytest.raises(UsageError, match="--partition"):
+        plain(word, "--partition")
+
+
+def test_times_are_rounded_up_to_minutes():
+    assert [clock(seconds) for seconds in (1, 60, 61, 5400, 100 * 3600)] == [
+        "00:01:00",
+        "00:01:00",
+        "00:02:00",
+        "01:30:00",
+        "100:00:00",
+    ]
