@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,35 +12,35 @@ import torch
 
 from mlnb.rundir import check_trusted
 
-_NAME = re.compile(r"epoch-(\d{6})\.pt$")
+_NAME = re.compile(r"epoch-(\d{6})(?:-batch-(\d{6,}))?(?:\.rank-\d+)?\.pt$")
 KEEP = 2
 """How many of the newest checkpoints stay."""
 
 
-def save(folder: Path, epoch: int, state: dict[str, Any]) -> Path:
-    """Write ``state`` as the checkpoint after ``epoch`` epochs, durable before it gets its name.
+def save(folder: Path, epoch: int, state: dict[str, Any], batch: int = 0) -> Path:
+    """Write ``state`` as the checkpoint after ``epoch`` epochs and ``batch`` batches, durable before it gets its name.
 
     Raises
     ------
     OSError
         if it can't be written; the checkpoints before it stay as they are.
     """
-    path = _write(folder / f"epoch-{epoch:06d}.pt", state)
+    path = _write(folder / _name(epoch, batch), folder / "checkpoint.tmp", state)
     for old in checkpoints(folder)[:-KEEP]:
         old.unlink(missing_ok=True)
     return path
 
 
-def save_rank(folder: Path, epoch: int, rank: int, state: dict[str, Any]) -> Path:
-    """Write what ``rank`` (not 0) has of its own beside the checkpoint after ``epoch`` epochs.
+def save_rank(folder: Path, epoch: int, rank: int, state: dict[str, Any], batch: int = 0) -> Path:
+    """Write what ``rank`` (not 0) has of its own beside the checkpoint after ``epoch`` epochs and ``batch`` batches.
 
     Raises
     ------
     OSError
         if it can't be written.
     """
-    path = _write(rank_file(folder / f"epoch-{epoch:06d}.pt", rank), state)
-    for old in sorted(folder.glob(f"epoch-*.rank-{rank}.pt"))[: -KEEP - 1]:  # rank 0 may be an epoch behind
+    path = _write(rank_file(folder / _name(epoch, batch), rank), folder / f"checkpoint.rank-{rank}.tmp", state)
+    for old in _in_order(folder.glob(f"epoch-*.rank-{rank}.pt"))[: -KEEP - 1]:  # rank 0 may be an epoch behind
         old.unlink(missing_ok=True)
     return path
 
@@ -49,9 +50,13 @@ def rank_file(path: Path, rank: int) -> Path:
     return path.with_name(f"{path.stem}.rank-{rank}.pt")
 
 
-def _write(path: Path, state: dict[str, Any]) -> Path:
+def _name(epoch: int, batch: int) -> str:
+    return f"epoch-{epoch:06d}-batch-{batch:06d}.pt" if batch else f"epoch-{epoch:06d}.pt"
+
+
+def _write(path: Path, temporary: Path, state: dict[str, Any]) -> Path:
+    """Write by way of ``temporary``, which has one name, so that what a kill leaves there is not left for good."""
     path.parent.mkdir(mode=0o700, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
     try:
         with temporary.open("wb") as file:
             torch.save(state, file)
@@ -67,7 +72,12 @@ def _write(path: Path, state: dict[str, Any]) -> Path:
 
 def checkpoints(folder: Path) -> list[Path]:
     """The whole checkpoints of a run, oldest first."""
-    return sorted(path for path in folder.glob("epoch-*.pt") if _NAME.match(path.name))
+    return _in_order(path for path in folder.glob("epoch-*.pt") if ".rank-" not in path.name)
+
+
+def _in_order(paths: Iterable[Path]) -> list[Path]:
+    found = [(int(match[1]), int(match[2] or 0), path) for path in paths if (match := _NAME.match(path.name))]
+    return [path for _, _, path in sorted(found)]
 
 
 def load(path: Path, device: str = "cpu") -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,16 +14,19 @@ import torch
 import torch.distributed as dist
 
 from mlnb.node import checkpoint, log, randomness
-from mlnb.node.stop import asked, expect_checkpoint, honour
+from mlnb.node.places import Places
+from mlnb.node.stop import asked, expect_checkpoint, held, honour
 
 
-def epochs(count: int, **state: Any) -> Iterator[int]:
-    """Iterate over epochs 0 … ``count`` - 1, with a checkpoint at the end of each.
+def epochs(count: int, *, minutes: float = math.inf, **state: Any) -> Iterator[int]:
+    """Iterate over epochs 0 … ``count`` - 1, with a checkpoint at the end of each and where the run has to end.
 
     Parameters
     ----------
     count
         epochs in all, those of earlier attempts included.
+    minutes
+        after which a checkpoint is made within a long epoch too, for machines that go away without a word.
     state
         what a checkpoint holds: objects with ``state_dict`` and ``load_state_dict`` (model, optimizer, scheduler,
         scaler) and generators of random numbers that loaders have of their own, by name.
@@ -36,37 +41,62 @@ def epochs(count: int, **state: Any) -> Iterator[int]:
     ------
     TypeError
         if something in ``state`` can't be saved and loaded.
+    ValueError
+        if ``minutes`` is not above 0.
 
     Notes
     -----
-    Warned that it will have to end (SIGUSR1), the run ends behind the next checkpoint; told to end (SIGTERM), it
-    does so only if that checkpoint is near. The newest one stays in any case. Outside a run this is
-    ``range(count)``.
+    Warned that it will have to end (SIGUSR1) or told to end (SIGTERM), the run makes a checkpoint behind the batch it
+    trains on, all ranks behind the same one, and ends. What resumes from it is in the middle of an epoch: the epoch's
+    code runs again from its first line, and its training loader yields the batches that had not been trained on, so
+    that weights and curve are those of a run that was not interrupted. Values that the code itself keeps start anew:
+    sums over the epoch, and what ``enumerate`` counts.
+
+    That takes a ``DataLoader`` that is iterated with gradients on, whose batches lead to steps of an optimizer, one at
+    a time (code that draws the next batch before it trains on this one has checkpoints at ends of epochs only). Of
+    loaders within the loop of another, zipped with it say, the places are kept as well; a second training loop in the
+    same epoch has no checkpoints within. Loops that don't train (validation) run whole again if they come first.
+    Batches behind are skipped without being loaded; an ``IterableDataset`` is iterated up to there. Random numbers
+    that are drawn in a loader's worker processes, for augmentation say, are others after a resume.
+
+    Where no such place comes within half the grace that SIGTERM leaves, and at SIGKILL, the newest checkpoint stays.
+    Outside a run this is ``range(count)``.
     """
     for name, value in state.items():
         if not isinstance(value, torch.Generator) and not hasattr(value, "load_state_dict"):
             raise TypeError(f"mlnb.epochs({name}=…): a {type(value).__name__} has no state_dict and load_state_dict")
+    if not minutes > 0:
+        raise ValueError(f"mlnb.epochs(minutes={minutes}): a number above 0")
     folder = os.environ.get("MLNB_CHECKPOINTS")
     if folder is None:
         yield from range(count)
         return
-    rank = int(os.environ.get("RANK", "0"))
-    start = _resume(Path(folder), state, rank)
+    rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    save = functools.partial(_save, Path(folder), rank, state)
+    start, within = _resume(Path(folder), state, rank)
     took = 0.0
     log.current.progress(start / count if count else 1.0)
     for epoch in range(start, count):
         began = monotonic()
         expect_checkpoint(began + took if took else 0.0)
-        yield epoch
-        took = monotonic() - began
+        with Places(str(epoch), world, functools.partial(save, epoch), within, 60 * minutes).followed():
+            yield epoch
+        took, within = monotonic() - began, None
         log.current.progress((epoch + 1) / count)
-        if rank == 0:
-            checkpoint.save(Path(folder), epoch + 1, _gather(epoch + 1, state))
-        else:
-            checkpoint.save_rank(Path(folder), epoch + 1, rank, randomness.take())
-        if _any_asked():
-            honour()
+        save(epoch + 1, 0, {"randomness": randomness.take()})
     expect_checkpoint(0.0)
+
+
+def _save(folder: Path, rank: int, state: dict[str, Any], epoch: int, batch: int, own: dict[str, Any]) -> None:
+    """Make a checkpoint after ``epoch`` epochs and ``batch`` batches, and end behind it if a rank was asked to."""
+    log.current.flush()  # a checkpoint whose curve ends in front of it would leave a gap
+    with held():
+        if rank == 0:
+            checkpoint.save(folder, epoch, {**_gather(epoch, state), **own}, batch)
+        else:
+            checkpoint.save_rank(folder, epoch, rank, own, batch)
+    if _any_asked():
+        honour()
 
 
 def _gather(epoch: int, state: dict[str, Any]) -> dict[str, Any]:
@@ -75,7 +105,6 @@ def _gather(epoch: int, state: dict[str, Any]) -> dict[str, Any]:
         "step": log.current.step,
         "time": time(),
         "state": {name: _state_of(value) for name, value in state.items()},
-        "randomness": randomness.take(),
     }
 
 
@@ -94,16 +123,24 @@ def restore(saved: dict[str, Any], state: dict[str, Any]) -> None:
             value.load_state_dict(saved["state"][name])
 
 
-def _resume(folder: Path, state: dict[str, Any], rank: int) -> int:
+def _resume(folder: Path, state: dict[str, Any], rank: int) -> tuple[int, dict[str, Any] | None]:
+    """Go on from the newest checkpoint, if there is one.
+
+    Returns
+    -------
+    tuple
+        the epochs behind it, and what it holds of the epoch that it was made in, if it was in the middle of one.
+    """
     found = checkpoint.checkpoints(folder) or checkpoint.checkpoints(Path(os.environ.get("MLNB_RESUME", "")))
     if not found:
-        return 0
+        return 0, None
     saved = checkpoint.load(found[-1])
     restore(saved, state)
-    own = checkpoint.rank_file(found[-1], rank)
-    randomness.give(checkpoint.load(own) if own.exists() else saved["randomness"])
+    path = checkpoint.rank_file(found[-1], rank)
+    own = checkpoint.load(path) if path.exists() else saved
+    randomness.give(own["randomness"])
     log.current.resume(saved["step"], saved["time"])
-    return int(saved["epoch"])
+    return int(saved["epoch"]), own if "within" in own else None
 
 
 def _any_asked() -> bool:

@@ -120,10 +120,12 @@ def _watch(task: Task) -> Watch | None:
     """Watch the training, where there is torch to train with."""
     if "torch" not in sys.modules:
         return None
+    from mlnb.node import places
     from mlnb.node.watch import Watch
 
     watch = Watch(log.current, task.resources.world_size if task.parallel == "auto" else 1)
     watch.install()
+    places.backwards = lambda: watch.backwards
     return watch
 
 

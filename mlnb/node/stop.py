@@ -1,9 +1,11 @@
-"""Signals in a rank: told to end, it ends between two lines of Python, or at the end of an epoch that is near."""
+"""Signals in a rank: told to end, it ends between two lines of Python, or behind a checkpoint that is near."""
 
 from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from time import monotonic
 from types import FrameType
 from typing import NoReturn
@@ -17,6 +19,8 @@ REQUEUE = 75
 _asked = False
 _told = False
 _epoch_ends = 0.0
+_batch_ends: Callable[[], bool] | None = None
+_held = False
 
 
 class Stopped(SystemExit):
@@ -34,6 +38,7 @@ def ignore() -> None:
     """Take no more signals: the script has ended, and what is left to do is short."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def asked() -> bool:
@@ -42,7 +47,10 @@ def asked() -> bool:
 
 
 def honour() -> NoReturn:
-    """End now, as asked."""
+    """End now, as asked: signals that follow say nothing new."""
+    global _told
+    _told = True
+    signal.setitimer(signal.ITIMER_REAL, 0)
     raise Stopped(STOPPED)
 
 
@@ -52,11 +60,29 @@ def expect_checkpoint(at: float) -> None:
     _epoch_ends = at
 
 
+def expect_batch(ends: Callable[[], bool] | None) -> None:
+    """Say what tells whether a checkpoint can be made behind the batch that is being trained on; ``None`` for never."""
+    global _batch_ends
+    _batch_ends = ends
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """A signal meanwhile is for whoever looks at :func:`asked` behind it: a checkpoint is being written."""
+    global _held
+    _held = True
+    try:
+        yield
+    finally:
+        _held = False
+
+
 def _handle(number: int, _: FrameType | None) -> None:
     """SIGUSR1 is a warning, which ``mlnb.epochs`` heeds at its next checkpoint.
 
-    SIGTERM ends the script at once, unless that checkpoint is so near that it fits in half the grace. A second one,
-    as where both the batch system and the node program say it, must not end what the first has begun: a ``finally``
+    SIGTERM ends the script at once, unless that checkpoint is so near that it fits in half the grace, or one can be
+    made behind the batch that is being trained on: then the script has half the grace to come there. A second one, as
+    where both the batch system and the node program say it, must not end what the first has begun: a ``finally``
     block, or a checkpoint. That is what the grace is for.
     """
     global _asked, _told
@@ -65,5 +91,14 @@ def _handle(number: int, _: FrameType | None) -> None:
         return
     _told = _told or number == signal.SIGTERM
     grace = float(os.environ.get("MLNB_GRACE", "0"))
-    if number == signal.SIGTERM and not 0 <= _epoch_ends - monotonic() <= grace / 2:
+    if number != signal.SIGTERM or _held or 0 <= _epoch_ends - monotonic() <= grace / 2:
+        return
+    if not grace or _batch_ends is None or not _batch_ends():
+        honour()
+    signal.signal(signal.SIGALRM, _give_up)
+    signal.setitimer(signal.ITIMER_REAL, grace / 2)
+
+
+def _give_up(_: int, __: FrameType | None) -> None:
+    if not _held:
         honour()
