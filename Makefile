@@ -1,6 +1,7 @@
 # make test   everything a change must pass; installs what it needs
 # make lab    JupyterLab with mlnb in notebooks/
 # make slurm  a real SLURM on this machine (Debian, root); make slurm-accounting has sacct too; make slurm-down
+# make gridengine  the same for Grid Engine; make gridengine-down
 # make container-image   images with and without torch, for tests of container engines (Debian, root)
 
 # The first Python that runs and is new enough; 3.11 before the others.
@@ -22,7 +23,8 @@ IS_ROOT := test "$$(id -u)" = 0
 # npm's scripts call jupyter-builder.
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: all venv js lint test demo lab bench clean npm chromium slurm slurm-accounting slurm-down container-image
+.PHONY: all venv js lint test demo lab bench clean npm chromium slurm slurm-accounting slurm-down \
+	gridengine gridengine-down container-image
 .DELETE_ON_ERROR:
 
 all: js
@@ -86,6 +88,12 @@ slurm-accounting:
 
 slurm-down:
 	@$(PYTHON) tests/testbeds/slurm.py down
+
+gridengine:
+	@$(PYTHON) tests/testbeds/gridengine.py up
+
+gridengine-down:
+	@$(PYTHON) tests/testbeds/gridengine.py down
 
 container-image: $(STAMP)
 	@$(BIN)/python tests/testbeds/image.py build

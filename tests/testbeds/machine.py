@@ -46,6 +46,12 @@ def run(*command: str | Path, env: dict[str, str] | None = None, patience: float
     return done.stdout
 
 
+def daemon(*command: str | Path, env: dict[str, str]) -> None:
+    """Start a program that becomes a daemon, with the environment of a service: jobs may get to see it."""
+    plain = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
+    run("env", "-i", *(f"{name}={value}" for name, value in {**plain, **env}.items()), *command)
+
+
 def output(*command: str | Path, env: dict[str, str] | None = None) -> str | None:
     """What ``command`` prints, or None if it can't be run or fails."""
     try:

@@ -79,7 +79,7 @@ def start_munge() -> None:
     if not Path("/etc/munge/munge.key").exists():
         machine.run("runuser", "-u", "munge", "--", "/usr/sbin/mungekey", "--create")
     # --force: a socket or a lock of the boot before may be there
-    machine.run("runuser", "-u", "munge", "--", "/usr/sbin/munged", "--force")
+    machine.daemon("runuser", "-u", "munge", "--", "/usr/sbin/munged", "--force", env={})
     OUR_MUNGED.touch()
     if not until(lambda: output("munge", "-n") is not None, 10):
         fail("munged started, but no credential can be had from it")
@@ -128,15 +128,15 @@ def start_accounting() -> None:
     (STATE / "run").chmod(0o755)
     if not up:
         fail(f"MariaDB did not start: {last_words(STATE / 'log/mariadb.log')}")
-    machine.run("/usr/sbin/slurmdbd", env=ENV)
+    machine.daemon("/usr/sbin/slurmdbd", env=ENV)
     if not until(lambda: port_answers(slurm_config.DATABASE_PORT), 30):
         fail(f"slurmdbd did not start: {last_words(STATE / 'log/slurmdbd.log')}")
 
 
 def start() -> None:
-    machine.run("/usr/sbin/slurmctld", env=ENV)
+    machine.daemon("/usr/sbin/slurmctld", env=ENV)
     for name in NODES:
-        machine.run("/usr/sbin/slurmd", "-N", name, env=ENV)
+        machine.daemon("/usr/sbin/slurmd", "-N", name, env=ENV)
     if not until(is_up, 30):
         fail(f"SLURM did not come up: {last_words(STATE / 'log/slurmctld.log')}")
 
