@@ -259,7 +259,9 @@ _STATES = {"cancelled": "cancelled", "vanished": "lost", "completed": "lost"}
 
 
 def _beats(run: RunDir) -> bool:
-    """Whether the newest attempt's first node has written its heartbeat a moment ago."""
+    """Whether the newest attempt's first node has written its heartbeat a moment ago, and has not ended since."""
     attempts = run.attempts()
-    beat = read_json(attempts[-1].alive(0)) if attempts else None
-    return beat is not None and not beat.get("ended") and abs(time.time() - float(beat["t"])) < FRESH
+    if not attempts or (read_json(run.result) or {}).get("attempt", 0) >= attempts[-1].number:
+        return False
+    beat = read_json(attempts[-1].alive(0))
+    return beat is not None and abs(time.time() - float(beat["t"])) < FRESH
