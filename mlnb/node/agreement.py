@@ -28,19 +28,27 @@ class Agreement:
     ----------
     name
         the same on all ranks, and of this agreement alone.
+    rank, world
+        which rank this is, of how many that know each other.
+    store
+        what they share, if they are several.
     """
 
-    def __init__(self, name: str) -> None:
-        self._name = f"mlnb/stop/{name}"
-        self._alone = not dist.is_available() or not dist.is_initialized() or dist.get_world_size() == 1
+    def __init__(self, name: str, rank: int = 0, world: int = 1, store: Any = None) -> None:
+        self._name, self._rank, self._world, self._store = f"mlnb/stop/{name}", rank, world, store
         self._spoken = False
-        if not self._alone:
-            self._store: Any = distributed_c10d._get_default_store()  # the one way to it that torch has
-            self._rank, self._world = dist.get_rank(), dist.get_world_size()
+
+    @classmethod
+    def of_group(cls, name: str) -> Agreement:
+        """Of the ranks of the process group."""
+        if not dist.is_available() or not dist.is_initialized():
+            return cls(name)
+        store = distributed_c10d._get_default_store()  # the one way to it that torch has
+        return cls(name, dist.get_rank(), dist.get_world_size(), store)
 
     def at(self, position: int) -> bool:
         """Whether to stop at this position, which is behind those of all calls before. Waits if others are late."""
-        if self._alone:
+        if self._world == 1:
             return True
         self._spoken = True
         if torch.cuda.is_initialized():

@@ -16,6 +16,7 @@ import torch.distributed as dist
 from mlnb.node import checkpoint, log, randomness
 from mlnb.node.places import Places
 from mlnb.node.stop import asked, expect_checkpoint, held, honour
+from mlnb.rundir import RunDir, read_json
 
 
 def epochs(count: int, *, minutes: float = math.inf, **state: Any) -> Iterator[int]:
@@ -124,14 +125,17 @@ def restore(saved: dict[str, Any], state: dict[str, Any]) -> None:
 
 
 def _resume(folder: Path, state: dict[str, Any], rank: int) -> tuple[int, dict[str, Any] | None]:
-    """Go on from the newest checkpoint, if there is one.
+    """Go on from the run's newest checkpoint, or that of the run that it resumes with other code, if there is one.
 
     Returns
     -------
     tuple
         the epochs behind it, and what it holds of the epoch that it was made in, if it was in the middle of one.
     """
-    found = checkpoint.checkpoints(folder) or checkpoint.checkpoints(Path(os.environ.get("MLNB_RESUME", "")))
+    found = checkpoint.checkpoints(folder)
+    other = (read_json(RunDir(os.environ["MLNB_RUN"]).run) or {}).get("resume")
+    if not found and other:
+        found = checkpoint.checkpoints(Path(other))
     if not found:
         return 0, None
     saved = checkpoint.load(found[-1])

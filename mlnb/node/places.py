@@ -36,15 +36,16 @@ _installed = False
 class Place:
     """Where one iteration of a training loader is."""
 
-    def __init__(self, loader: Any, inside: bool, saved: dict[str, Any] | None) -> None:
+    def __init__(self, loader: Any, inside: bool, world: int, saved: dict[str, Any] | None) -> None:
         saved = {} if saved is None or saved["whole"] else saved
         self._generators = randomness.of_loader(loader)
         self._draws_ahead = loader.num_workers > 0
         self.inside = inside
         """Whether it was begun in another's loop."""
         self.resumes = bool(saved)
-        self.behind: int = saved.get("behind", 0)
-        """Batches that were drawn from it."""
+        self._samples = world * (loader.batch_size or 1)  # in a batch, over all ranks
+        self.behind: int = saved.get("behind", 0) * saved.get("samples", 0) // self._samples
+        """Batches that were drawn from it, on each rank."""
         self.done: bool = saved.get("done", False)
         self.whole = False
         """Whether it was iterated without training: nothing that would have to be gone behind."""
@@ -97,6 +98,7 @@ class Place:
         """What a checkpoint holds of it."""
         return {
             "behind": self.behind,
+            "samples": self._samples,
             "done": self.done,
             "whole": self.whole,
             "led": leads,
@@ -136,7 +138,7 @@ class Places:
         self._saved: deque[dict[str, Any]] = deque()
         if resumed is not None:
             randomness.give(resumed["within"]["begun"])
-            self._saved.extend(_for_world(resumed["within"], world))
+            self._saved.extend(resumed["within"]["places"])
         self._begun = randomness.take()
         self._at = self._begun if resumed is None else resumed["randomness"]
         self._metrics = log.current
@@ -176,7 +178,8 @@ class Places:
 
     def follow(self, loader: Any, iterate: Callable[[Any], Iterator[Any]]) -> Iterator[Any]:
         """The batches of ``loader``, those behind the checkpoint left out."""
-        place = Place(loader, self._lead is not None, self._saved.popleft() if self._saved else None)
+        saved = self._saved.popleft() if self._saved else None
+        place = Place(loader, self._lead is not None, self._world, saved)
         self._places.append(place)
         if place.done:
             return iter(())
@@ -260,14 +263,13 @@ class Places:
             "randomness": randomness.take(),
             "within": {
                 "begun": self._begun,
-                "world": self._world,
                 "places": [place.to_save(place is self._lead) for place in places],
             },
         }
 
     def _stop_here(self, place: Place, own: dict[str, Any]) -> None:
         if self._agreement is None:
-            self._agreement = Agreement(f"{self._name}/{self._agreements}")
+            self._agreement = Agreement.of_group(f"{self._name}/{self._agreements}")
         self._metrics.flush()  # before any rank makes the checkpoint: its curve must not end in front of it
         if self._agreement.at(self._metrics.step):
             self._agreement = None
@@ -296,11 +298,6 @@ class _Batches:
 def _drop(iterator: Iterator[Any], count: int) -> None:
     for _ in range(count):
         next(iterator, None)
-
-
-def _for_world(within: dict[str, Any], world: int) -> list[dict[str, Any]]:
-    """The places in batches of so many ranks; between two of them, the earlier."""
-    return [{**place, "behind": place["behind"] * within["world"] // world} for place in within["places"]]
 
 
 def _forget() -> None:

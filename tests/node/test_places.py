@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from mlnb.api import Run
-from mlnb.api.submit import resume
+from mlnb.api.submit import resume, submit
 from mlnb.node import checkpoint, processes
 from mlnb.rundir import read_lines
 from mlnb.targets import target
+from mlnb.task import Resources, Task
 from tests.waiting import until
 
 EPOCHS, BATCHES, AT = 4, 12, 5
@@ -291,6 +292,20 @@ few = DataLoader(TensorDataset(*data[:24]), batch_size=8, shuffle=True)
             train(torch.cat([a, c]), torch.cat([b, d]))
 """
     check(start, script(loaders, body))
+
+
+@pytest.mark.parametrize(("ranks", "size", "steps"), [(1, 16, 3), (2, 4, 6), (2, 2, 12), (1, 5, 11)])
+def test_another_run_goes_on_at_the_same_sample(start, ranks: int, size: int, steps: int):
+    """With other ranks or batches, between two of which it may come to lie: then at the earlier."""
+    run = interrupted(start, plain())
+    done = newest(run)["step"]
+    text = plain(f"DataLoader(data, batch_size={size}, shuffle=True)")
+    place, about = target(), {"resume": str(run.directory.checkpoints)}
+    offer = place.offer(Resources(ranks=ranks, cpus=1))
+    other = Run(submit(Task(script=text, seed=0), {}, place, offer, name="other", env={}, about=about)).wait(60)
+    assert other.state == "succeeded", other.logs()
+    assert other.series()["loss"].step[0] == done + 1
+    assert other.series()["loss"].step[-1] == done + steps + -(-96 // (size * ranks))
 
 
 # where it can't be done
