@@ -101,9 +101,17 @@ class Metrics:
 
     def put(self, when: float, step: int | None, name: str, value: Any) -> None:
         """Add one value with its own time; without a step, calls are counted."""
-        names = (name,)
-        extend = self._extends.get(names) or self._open(names)
-        extend((when, self._count() if step is None else step, value))
+        self.adder(name)(when, step, value)
+
+    def adder(self, name: str) -> Callable[[float, int | None, Any], None]:
+        """:meth:`put` for one name, for those who call it in each step."""
+        extends, names = self._extends, (name,)
+
+        def add(when: float, step: int | None, value: Any) -> None:
+            extend = extends.get(names) or self._open(names)
+            extend((when, self._count() if step is None else step, value))
+
+        return add
 
     def before_flush(self, call: Callable[[], None]) -> None:
         """Have ``call`` bring what it holds just before each flush."""

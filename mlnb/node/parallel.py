@@ -7,7 +7,6 @@ Nothing in the code changes. The loader that is iterated with gradients on is sh
 from __future__ import annotations
 
 import ast
-import functools
 import pickle
 from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
@@ -20,6 +19,7 @@ from torch.utils.data.distributed import DistributedSampler
 
 from mlnb.node import randomness
 from mlnb.node.average import Averager
+from mlnb.node.patches import Patches
 from mlnb.node.shard import ShardedBatches, one_in
 from mlnb.node.watch import Watch
 
@@ -102,26 +102,31 @@ class DataParallel:
         self._backwards = 0
         self._sharded = 0
         self._batch_size: int | None = None
+        self._patches = Patches()
 
     def install(self) -> None:
         """Wrap ``Tensor.backward``, optimizers and loaders."""
         self._wrap_optimizers()
-        self._wrap_backward()
+        self._patches.wrap(torch.Tensor, "backward", self._backward)
         self._wrap_loaders()
+
+    def uninstall(self) -> None:
+        """Leave what trains from now on alone."""
+        self._patches.undo()
 
     # optimizers: whose gradients are averaged
 
     def _wrap_optimizers(self) -> None:
-        for name in ("__init__", "__setstate__", "add_param_group"):
-            original = getattr(torch.optim.Optimizer, name)
-
-            @functools.wraps(original)
-            def wrapped(optimizer: Any, *args: Any, _original: Any = original, **kwargs: Any) -> Any:
-                result = _original(optimizer, *args, **kwargs)
+        def registers(original: Callable[..., Any]) -> Callable[..., Any]:
+            def registered(optimizer: Any, *args: Any, **kwargs: Any) -> Any:
+                result = original(optimizer, *args, **kwargs)
                 self._register(optimizer)
                 return result
 
-            setattr(torch.optim.Optimizer, name, wrapped)
+            return registered
+
+        for name in ("__init__", "__setstate__", "add_param_group"):
+            self._patches.wrap(torch.optim.Optimizer, name, registers)
 
     def _register(self, optimizer: torch.optim.Optimizer) -> None:
         for group in getattr(optimizer, "param_groups", ()):
@@ -142,19 +147,15 @@ class DataParallel:
 
     # backward: where they are averaged
 
-    def _wrap_backward(self) -> None:
-        original = torch.Tensor.backward
-
-        @functools.wraps(original)
-        def backward(tensor: torch.Tensor, gradient: torch.Tensor | None = None, *args: Any, **kwargs: Any) -> None:
+    def _backward(self, original: Callable[..., None]) -> Callable[..., None]:
+        def backward(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> None:
             if self._watch.weight != 1.0:
-                gradient = torch.ones_like(tensor) if gradient is None else gradient
-                gradient = gradient * self._watch.weight
+                args, kwargs = _weighted(self._watch.weight, tensor, *args, **kwargs)
             self._ready()
-            original(tensor, gradient, *args, **kwargs)  # type: ignore[no-untyped-call]
+            original(tensor, *args, **kwargs)
             self._average()
 
-        torch.Tensor.backward = backward  # type: ignore[assignment]
+        return backward
 
     def _ready(self) -> None:
         if not len(self._averager):
@@ -181,7 +182,6 @@ class DataParallel:
     def _wrap_loaders(self) -> None:
         original_iter, original_index = DataLoader.__iter__, DataLoader._index_sampler
 
-        @functools.wraps(original_iter)
         def iterate(loader: Any) -> Iterator[Any]:
             if not self._shards(loader):
                 loader.__dict__[_SHARDED] = False
@@ -205,8 +205,8 @@ class DataParallel:
                 trains = isinstance(loader.sampler, RandomSampler)
             return self._shard(loader) if trains else own
 
-        DataLoader.__iter__ = iterate  # type: ignore[method-assign, assignment]
-        DataLoader._index_sampler = property(index_sampler)  # type: ignore[method-assign, assignment]
+        self._patches.wrap(DataLoader, "__iter__", lambda _: iterate)
+        self._patches.set(DataLoader, "_index_sampler", property(index_sampler))
 
     def _shards(self, loader: Any) -> bool:
         return torch.is_grad_enabled() and not isinstance(loader.sampler, DistributedSampler)
@@ -257,6 +257,14 @@ class DataParallel:
         randomness.give({**state, "cuda": None})  # what a loader draws, it draws on the CPU
         for generator, one in zip(own, states, strict=True):
             generator.set_state(one)
+
+
+def _weighted(
+    weight: float, tensor: torch.Tensor, gradient: torch.Tensor | None = None, *args: Any, **kwargs: Any
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of ``backward`` for a loss that counts ``weight`` times."""
+    gradient = torch.ones_like(tensor) if gradient is None else gradient
+    return (gradient * weight, *args), kwargs
 
 
 def _samples(batch: Any) -> int:

@@ -6,7 +6,7 @@ is kept as a detached tensor and read by the metrics' thread.
 
 from __future__ import annotations
 
-import functools
+from collections.abc import Callable
 from time import time
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from mlnb.node.log import Metrics
+from mlnb.node.patches import Patches
 
 _UNSCALED, _BATCH_SIZE = "_mlnb_unscaled", "_mlnb_batch_size"
 _PACE = 1.0
@@ -41,6 +42,7 @@ class Watch:
 
     def __init__(self, metrics: Metrics, lonely_ranks: int = 1) -> None:
         self._metrics = metrics
+        self._patches = Patches()
         self._put = metrics.put
         self.lonely_ranks = lonely_ranks
         self.weight = 1.0
@@ -48,44 +50,63 @@ class Watch:
         self.samples = 0
         self._counts: dict[int, int] = {}
         self._stepping: set[int] = set()
+        self._only = 0  # the one in ``_stepping``, if it is only one
+        self._in_a_row = 0  # its steps that aren't in ``_counts`` yet
         self._optimizers = False
+        self._scales = False
         self._last: tuple[float, int, int] | None = None
         metrics.before_flush(self._pace)
 
     @property
     def steps(self) -> int:
         """Steps of the optimizer that made the most."""
-        return max(self._counts.values(), default=0)
+        counts = {0: 0, **self._counts}
+        counts[self._only] = counts.get(self._only, 0) + self._in_a_row
+        return max(counts.values())
 
     def install(self) -> None:
         """Start watching: wraps ``Tensor.backward`` and ``GradScaler.scale``, hooks optimizers and loaders."""
-        self._wrap_backward()
-        self._wrap_scaler()
-        self._wrap_loader()
-        self._wrap_optimizer("__init__")
-        self._wrap_optimizer("__setstate__")  # one that came from the session
-        register_optimizer_step_post_hook(self._stepped)
+        patches = self._patches
+        patches.wrap(torch.Tensor, "backward", self._backward)
+        patches.wrap(torch.amp.GradScaler, "scale", self._scale)
+        self._wrap_loader(patches)
+        patches.wrap(torch.optim.Optimizer, "__init__", self._noted)
+        patches.wrap(torch.optim.Optimizer, "__setstate__", self._noted)  # one that came from the session
+        patches.later(register_optimizer_step_post_hook(self._stepped()).remove)
 
-    def _wrap_backward(self) -> None:
-        original = torch.Tensor.backward
+    def uninstall(self) -> None:
+        """Stop watching: torch is as it was, and nothing is left to pay for."""
+        self._patches.undo()
+
+    def _backward(self, original: Callable[..., None]) -> Callable[..., None]:
+        # Called in each step. What it touches costs more than what it computes, and most where the caches hold nothing
+        # of it: so it reads the loss before backward, and asks for nothing that can be known earlier.
+        metrics, add = self._metrics, self._metrics.adder("loss")
+        devices = torch.backends.cuda.is_built()
 
         def backward(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> None:
-            original(tensor, *args, **kwargs)  # type: ignore[no-untyped-call]
+            value: Any
+            loss = getattr(tensor, _UNSCALED, tensor) if self._scales else tensor
+            if devices and loss.is_cuda:
+                value = loss.detach() if loss.numel() == 1 else None
+            else:
+                try:
+                    value = loss.item()
+                except RuntimeError:  # more than one number: no loss
+                    value = None
+            now = time()
+            if args or kwargs:
+                original(tensor, *args, **kwargs)
+            else:
+                original(tensor)
             self.backwards += 1
             if self.lonely_ranks > 1:
                 self._require_group()
-            if tensor.numel() == 1:
-                loss = getattr(tensor, _UNSCALED, tensor)
-                value = (loss.detach() if loss.is_cuda else loss.item()) * self.weight
-                self._put(
-                    time(),
-                    self._metrics.step + 1 if self._optimizers or self._metrics.step else None,
-                    "loss",
-                    value,
-                )
+            if value is not None:
+                step = metrics.step
+                add(now, step + 1 if step or self._optimizers else None, value * self.weight)
 
-        backward.__doc__, backward.__wrapped__ = original.__doc__, original  # type: ignore[attr-defined]
-        torch.Tensor.backward = backward  # type: ignore[assignment]
+        return backward
 
     def _require_group(self) -> None:
         if not torch.distributed.is_initialized():
@@ -97,59 +118,75 @@ class Watch:
             )
         self.lonely_ranks = 1
 
-    def _wrap_scaler(self) -> None:
-        original = torch.amp.GradScaler.scale
-
+    def _scale(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def scale(scaler: Any, outputs: Any) -> Any:
             scaled = original(scaler, outputs)
             if isinstance(scaled, torch.Tensor) and scaled is not outputs:
+                self._scales = True
                 setattr(scaled, _UNSCALED, outputs.detach())  # the loss to show is the one before scaling
             return scaled
 
-        torch.amp.GradScaler.scale = scale  # type: ignore[method-assign, assignment]
+        return scale
 
-    def _wrap_loader(self) -> None:
+    def _wrap_loader(self, patches: Patches) -> None:
         from torch.utils.data import DataLoader
         from torch.utils.data.dataloader import _BaseDataLoaderIter
 
-        following, iterate = _BaseDataLoaderIter.__next__, DataLoader.__iter__
+        def counted(following: Callable[[Any], Any]) -> Callable[[Any], Any]:
+            def __next__(iterator: Any) -> Any:  # noqa: N807 - takes its place
+                batch = following(iterator)
+                self.samples += iterator.__dict__.get(_BATCH_SIZE, 0)
+                return batch
 
-        def counted(iterator: Any) -> Any:
-            batch = following(iterator)
-            if torch.is_grad_enabled():
-                self.samples += getattr(iterator, _BATCH_SIZE, 0)
-            return batch
+            return __next__
 
-        def noted(loader: Any) -> Any:
-            iterator = iterate(loader)
-            size = loader.batch_size or getattr(loader.batch_sampler, "batch_size", None)
-            setattr(iterator, _BATCH_SIZE, size if isinstance(size, int) else 0)
-            return iterator
+        def noted(iterate: Callable[[Any], Any]) -> Callable[[Any], Any]:
+            def __iter__(loader: Any) -> Any:  # noqa: N807 - takes its place
+                iterator = iterate(loader)
+                size = loader.batch_size or getattr(loader.batch_sampler, "batch_size", None)
+                trains = torch.is_grad_enabled() and isinstance(size, int)
+                setattr(iterator, _BATCH_SIZE, size if trains else 0)
+                return iterator
 
-        _BaseDataLoaderIter.__next__ = counted  # type: ignore[method-assign, assignment]
-        DataLoader.__iter__ = noted  # type: ignore[method-assign]
+            return __iter__
 
-    def _wrap_optimizer(self, name: str) -> None:
-        original = getattr(torch.optim.Optimizer, name)
+        patches.wrap(_BaseDataLoaderIter, "__next__", counted)
+        patches.wrap(DataLoader, "__iter__", noted)
 
-        @functools.wraps(original)
+    def _noted(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def noted(optimizer: Any, *args: Any, **kwargs: Any) -> Any:
             self._optimizers = True
             return original(optimizer, *args, **kwargs)
 
-        setattr(torch.optim.Optimizer, name, noted)
+        return noted
 
-    def _stepped(self, optimizer: Any, *_: Any) -> None:
+    def _stepped(self) -> Callable[[Any, Any, Any], None]:
+        metrics = self._metrics
+
+        def stepped(optimizer: Any, _: Any, __: Any) -> None:
+            if id(optimizer) == self._only:  # the one there is: a step a step
+                self._in_a_row += 1
+                metrics.step += 1
+            else:
+                self._stepped_in_turn(id(optimizer))
+
+        return stepped
+
+    def _stepped_in_turn(self, key: int) -> None:
         """Count: a step begins when an optimizer steps that has done so in the step before.
 
         So of several that take turns the busiest counts, and one that follows another counts on.
         """
-        key = id(optimizer)
-        self._counts[key] = self._counts.get(key, 0) + 1
+        counts = self._counts
+        counts[self._only] = counts.get(self._only, 0) + self._in_a_row
+        counts[key] = counts.get(key, 0) + 1
+        self._in_a_row = 0
         if self._stepping and key not in self._stepping:
             self._stepping.add(key)
+            self._only = 0
         else:
             self._stepping = {key}
+            self._only = key
             self._metrics.step += 1
 
     def _pace(self) -> None:

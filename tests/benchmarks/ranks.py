@@ -1,39 +1,116 @@
-"""Two ranks of an unmodified loop, beside the same loop with torch's DDP written by hand."""
+"""Two ranks of an unmodified loop, in turn with torch's DDP written by hand, in the same processes."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+import json
 from pathlib import Path
 
-from .steps import medians, script, with_mlnb
+from .steps import split, with_mlnb
 from .timing import Table
 
-ROUNDS = 6
+# The wrapper's name is put together, or the run would be left to it: here both shall train in one process.
+BOTH = """\
+import gc, json, os, random, time
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+from mlnb.node import log
+from mlnb.node.parallel import DataParallel
+from mlnb.node.watch import Watch
+by_hand = getattr(nn.parallel, "Distributed" + "DataParallel")
+sampler_by_hand = getattr(torch.utils.data.distributed, "Distributed" + "Sampler")
+rank = int(os.environ["RANK"])
+turns = random.Random(0)  # the same on both ranks
+def found(kind):
+    return next(one for one in gc.get_objects() if type(one) is kind)
+parallel, watch, metrics, flush = found(DataParallel), found(Watch), log.current, log.current.flush
+def off():
+    parallel.uninstall(), watch.uninstall()
+    metrics.flush = lambda: None
+def on():
+    watch.install(), parallel.install()
+    metrics.flush = flush
+class Block(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.inner = nn.Sequential(
+            nn.GroupNorm(8, width), nn.ReLU(), nn.Conv2d(width, width, 3, padding=1),
+            nn.GroupNorm(8, width), nn.ReLU(), nn.Conv2d(width, width, 3, padding=1),
+        )
+    def forward(self, x):
+        return x + self.inner(x)
+def mlp(width, layers):
+    inner = [part for _ in range(layers) for part in (nn.Linear(width, width), nn.ReLU())]
+    return nn.Sequential(*inner, nn.Linear(width, 1))
+def resnet(width, blocks):
+    return nn.Sequential(
+        nn.Conv2d(3, width, 3, padding=1), *[Block(width) for _ in range(blocks)],
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 1),
+    )
+def loop(model, optimizer, loader, first):
+    for turn, (x, y) in enumerate(loader):
+        if turn == first:
+            began = time.perf_counter()
+        loss = (model(x) - y).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return (time.perf_counter() - began) / (turn + 1 - first)
+def measure(make, shape, batch, steps, pairs, first=3):
+    count = 2 * batch * (first + steps)
+    data = TensorDataset(torch.randn(count, *shape), torch.randn(count, 1))
+    torch.manual_seed(0)
+    model = make()
+    ours = model, torch.optim.SGD(model.parameters(), lr=1e-4), DataLoader(data, batch_size=batch, shuffle=True)
+    loop(*ours, first)
+    off()
+    torch.manual_seed(0)
+    theirs = []
+    for _ in range(2):
+        model = by_hand(make())
+        sampler = sampler_by_hand(data)
+        optimizer = torch.optim.SGD(model.parameters(), lr=1e-4)
+        theirs.append((model, optimizer, DataLoader(data, batch_size=batch, sampler=sampler)))
+    on()
+    def plain():
+        dist.barrier()
+        return loop(*ours, first)
+    def wrapped(which=0):
+        off()
+        dist.barrier()
+        took = loop(*theirs[which], first)
+        on()
+        return took
+    def in_turn(one, other):
+        calls = [(0, one), (1, other)]
+        turns.shuffle(calls)
+        took = {{key: call() for key, call in calls}}
+        return took[0], took[1]
+    for _ in range(3):
+        plain(), wrapped(), wrapped(1)
+    pairs = [(in_turn(plain, wrapped), in_turn(lambda: wrapped(1), wrapped)) for _ in range(pairs)]
+    size = sum(one.nbytes for one in ours[0].parameters()) / 1e6
+    return [size, len(list(ours[0].parameters())), [one for one, _ in pairs], [one for _, one in pairs]]
+print(json.dumps(measure({make}, {shape}, {batch}, {steps}, {pairs})))
+"""
+CASES = {
+    "small MLP": {"make": "lambda: mlp(384, 2)", "shape": "(384,)", "batch": 64, "steps": 20, "pairs": 100},
+    "MLP": {"make": "lambda: mlp(1024, 3)", "shape": "(1024,)", "batch": 128, "steps": 8, "pairs": 40},
+    "ResNet": {"make": "lambda: resnet(96, 4)", "shape": "(3, 8, 8)", "batch": 16, "steps": 8, "pairs": 40},
+}
 
 
-def measure(folder: Path) -> Table:
-    """Median seconds of a step on two ranks, in turn."""
-    table = Table("A training step on two ranks", "ms", "at most 1.1 × DDP by hand", peer="DDP by hand, mlnb")
-    plain, by_hand = script(512, 64, 200, rounds=3), script(512, 64, 200, rounds=3, ddp=True)
-    (folder / "ddp.py").write_text(by_hand)
-    found: dict[str, list[float]] = {
-        "mlnb, the loop unmodified": [],
-        "DDP by hand, mlnb": [],
-        "DDP by hand, torchrun": [],
-    }
-    for _ in range(ROUNDS):
-        found["mlnb, the loop unmodified"] += with_mlnb(plain, 2)
-        found["DDP by hand, mlnb"] += with_mlnb(by_hand, 2)
-        found["DDP by hand, torchrun"] += _torchrun(folder / "ddp.py")
-    for name, seconds in found.items():
-        table.add(name, seconds)
+def measure(_: Path) -> Table:
+    """Seconds of a step of rank 0, loaders included."""
+    reach = "in the median of the pairs at most 1.1 × DDP by hand"
+    table = Table("A training step on two ranks", "ms", reach)
+    for name, case in CASES.items():
+        printed = with_mlnb(BOTH.format(**case), 2)
+        size, parameters, pairs, control = json.loads(printed.splitlines()[-1])
+        ours, theirs = split(pairs)
+        table.add(f"{name}, the loop unmodified", ours, f"{size:.1f} MB in {parameters} parameters")
+        table.add(f"{name}, DDP by hand", theirs)
+        table.pair(f"{name}, unmodified / DDP", ours, theirs)
+        table.pair(f"{name}, DDP / DDP, what the noise is", *split(control))
     return table
-
-
-def _torchrun(path: Path) -> list[float]:
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", str(path)]
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=env, check=True)
-    return medians(done.stdout)

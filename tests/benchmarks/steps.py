@@ -1,10 +1,8 @@
-"""What watching costs a training step."""
+"""What watching costs a training step: in one rank of a real run, in turn with it and without."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+import json
 from pathlib import Path
 
 from mlnb.api import Run
@@ -14,84 +12,75 @@ from mlnb.task import Resources, Task
 
 from .timing import Table
 
-STEP = """\
-import os, sys, time
+STEPS, PAIRS = 25, 400
+WATCHED = """\
+import gc, json, random, time
 import torch
+from mlnb.node import log
+from mlnb.node.watch import Watch
+STEPS, FIRST, PAIRS = {steps}, 5, {pairs}
 torch.set_num_threads(1)
-torch.manual_seed(0)
-model = torch.nn.Sequential(torch.nn.Linear({width}, {width}), torch.nn.ReLU(), torch.nn.Linear({width}, 1))
-{wrap}
+model = torch.nn.Sequential(torch.nn.Linear(384, 384), torch.nn.ReLU(), torch.nn.Linear(384, 1))
 optimizer = torch.optim.SGD(model.parameters(), lr=1e-4)
-data = torch.utils.data.TensorDataset(torch.randn({steps} * {batch}, {width}), torch.randn({steps} * {batch}, 1))
-{sampler}
-def run():
-    took = []
-    for x, y in loader:
-        began = time.perf_counter()
+count = (FIRST + STEPS) * 64
+data = torch.utils.data.TensorDataset(torch.randn(count, 384), torch.randn(count, 1))
+loader = torch.utils.data.DataLoader(data, batch_size=64, shuffle=True)
+watch = next(one for one in gc.get_objects() if type(one) is Watch)
+metrics, flush = log.current, log.current.flush
+def block():
+    for turn, (x, y) in enumerate(loader):
+        if turn == FIRST:  # what was switched has settled
+            began = time.perf_counter()
         loss = (model(x) - y).square().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        took.append(time.perf_counter() - began)
-    took.sort()
-    return took[len(took) // 2]
-run()
-for _ in range({rounds}):
-    median = run()
-    if os.environ.get("RANK", "0") == "0":
-        print("median", median, flush=True)
+    return (time.perf_counter() - began) / STEPS
+def bare():
+    watch.uninstall()
+    metrics.flush = lambda: None  # the thread wakes and finds nothing to do
+    try:
+        return block()
+    finally:
+        metrics.flush = flush
+        watch.install()
+def in_turn(one, other):
+    turns = [(0, one), (1, other)]
+    random.shuffle(turns)
+    found = {{key: call() for key, call in turns}}
+    return found[0], found[1]
+for _ in range(10):
+    block(), bare()
+control, watched = [], []
+for _ in range(PAIRS):
+    control.append(in_turn(bare, bare))
+    watched.append(in_turn(block, bare))
+print(json.dumps([watched, control]))
 """
 
-PLAIN = "loader = torch.utils.data.DataLoader(data, batch_size={batch}, shuffle=True)"
-DDP = """\
-import torch.distributed as dist
-dist.init_process_group("gloo")
-model = torch.nn.parallel.DistributedDataParallel(model)"""
-DDP_LOADER = """\
-sampler = torch.utils.data.DistributedSampler(data)
-loader = torch.utils.data.DataLoader(data, batch_size={batch}, sampler=sampler)"""
 
-
-def script(width: int, batch: int, steps: int, *, rounds: int = 5, ddp: bool = False) -> str:
-    """A loop that prints the median seconds of a step, ``rounds`` times."""
-    sizes = {"width": width, "batch": batch, "steps": steps}
-    loader = (DDP_LOADER if ddp else PLAIN).format(batch=batch)
-    return STEP.format(**sizes, rounds=rounds, wrap=DDP if ddp else "", sampler=loader)
-
-
-def measure(folder: Path) -> Table:
-    """Median seconds of a step of about a millisecond, bare and watched in turn."""
+def measure(_: Path) -> Table:
+    """Seconds of a step of about a millisecond, loader and metrics' thread included."""
     table = Table("A training step, watched", "ms", "watched / bare at most 1.01 for a step of 1 ms", peer="bare")
-    one = script(384, 128, 300, rounds=3)
-    (folder / "bare.py").write_text(one)
-    bare: list[float] = []
-    watched: list[float] = []
-    for _ in range(6):  # in turn, so that a busier minute hits both
-        bare += on_its_own(folder / "bare.py")
-        watched += with_mlnb(one, 1)
-    table.add("mlnb, 1 rank", watched)
+    watched, control = json.loads(with_mlnb(WATCHED.format(steps=STEPS, pairs=PAIRS), 1).splitlines()[-1])
+    ours, bare = split(watched)
+    table.add("watched", ours, f"blocks of {STEPS} steps in turn with bare ones, in one process, in random order")
     table.add("bare", bare)
+    table.pair("watched / bare", ours, bare)
+    table.pair("bare / bare, what the noise is", *split(control))
     return table
 
 
-def medians(text: str) -> list[float]:
-    """The medians that a script printed."""
-    found = [float(line.split()[1]) for line in text.splitlines() if line.startswith("median")]
-    if not found:
-        raise RuntimeError(text)
-    return found
+def split(pairs: list[list[float]]) -> tuple[list[float], list[float]]:
+    """Pairs as two lists."""
+    return [one for one, _ in pairs], [other for _, other in pairs]
 
 
-def with_mlnb(source: str, ranks: int) -> list[float]:
-    """The medians of a run."""
+def with_mlnb(source: str, ranks: int) -> str:
+    """What rank 0 of a run printed."""
     place = Local()
     run = Run(submit(Task(script=source, seed=0), {}, place, place.offer(Resources(ranks=ranks)), name="steps", env={}))
-    run.wait(300)
-    return medians(run.logs(0, "out") or run.reason)
-
-
-def on_its_own(path: Path) -> list[float]:
-    """The medians of a plain process."""
-    env = {**os.environ, "OMP_NUM_THREADS": "2"}
-    done = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, env=env, check=True)
-    return medians(done.stdout)
+    run.wait(600)
+    if run.state != "succeeded":
+        raise RuntimeError(f"{run.reason}\n{run.logs(0, 'err')}")
+    return run.logs(0, "out")

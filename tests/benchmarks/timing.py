@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -20,6 +21,30 @@ class Row:
 
 
 @dataclass
+class Pairs:
+    """Two things measured in turn, a moment apart: what slows the machine for longer than that cancels out."""
+
+    name: str
+    ours: list[float]
+    peers: list[float]
+
+    @property
+    def ratios(self) -> list[float]:
+        """Of each pair, in order of size."""
+        return sorted(one / other for one, other in zip(self.ours, self.peers, strict=True))
+
+    def cells(self) -> list[str]:
+        """Min, median, where the median lies 19 times in 20 (of any distribution), max; the ratio of the sums; n."""
+        found = self.ratios
+        n = len(found)
+        off = 0.98 * math.sqrt(n)
+        low, high = found[max(0, math.floor(n / 2 - off))], found[min(n - 1, math.ceil(n / 2 + off))]
+        sums = sum(self.ours) / sum(self.peers)
+        middle = f"{statistics.median(found):.4f}"
+        return [f"{found[0]:.3f}", middle, f"{low:.4f}–{high:.4f}", f"{found[-1]:.3f}", f"{sums:.4f}", str(n)]
+
+
+@dataclass
 class Table:
     """Things measured side by side; the first is ours, the ratios are to the row named ``peer``."""
 
@@ -28,6 +53,7 @@ class Table:
     reach: str
     rows: list[Row] = field(default_factory=list)
     peer: str = ""
+    pairs: list[Pairs] = field(default_factory=list)
 
     def add(self, name: str, seconds: list[float], note: str = "") -> None:
         """Add a row and say it."""
@@ -35,8 +61,13 @@ class Table:
         scale = UNITS[self.unit]
         print(f"  {name:<44} {statistics.median(seconds) * scale:10.3f} {self.unit}", flush=True)
 
+    def pair(self, name: str, ours: list[float], peers: list[float]) -> None:
+        """Add what was measured in turn, and say it."""
+        self.pairs.append(Pairs(name, ours, peers))
+        print(f"  {name:<44} " + " | ".join(self.pairs[-1].cells()), flush=True)
+
     def markdown(self) -> str:
-        """The table as Markdown: min, median, max and, of the medians, the ratio to the peer."""
+        """The table as Markdown: min, median, max and, of the medians, the ratio to the peer; then the pairs."""
         scale = UNITS[self.unit]
         peer = next((row for row in self.rows if row.name == self.peer), None)
         lines = [f"### {self.title}", "", f"To reach: {self.reach}.", ""]
@@ -48,6 +79,10 @@ class Table:
             last = f" | {mid / statistics.median(peer.seconds):.3g}" if peer else ""
             lines.append(f"| {row.name} | {' | '.join(cells)} | {len(row.seconds)}{last} |")
         lines += [f"\n{row.name}: {row.note}." for row in self.rows if row.note]
+        if self.pairs:
+            lines += ["", "| ratio, pair by pair | min | median | 95 % | max | of the sums | pairs |"]
+            lines += ["|---|---:|---:|---:|---:|---:|---:|"]
+            lines += [f"| {' | '.join([pair.name, *pair.cells()])} |" for pair in self.pairs]
         return "\n".join(lines) + "\n"
 
 

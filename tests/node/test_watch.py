@@ -23,20 +23,12 @@ def metrics(tmp_path: Path) -> Metrics:
 
 
 @pytest.fixture
-def seen(metrics: Metrics, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watch]:
+def seen(metrics: Metrics) -> Iterator[Watch]:
     """A watch over this process, taken off at the end."""
-    monkeypatch.setattr(torch.Tensor, "backward", torch.Tensor.backward)
-    monkeypatch.setattr(torch.amp.GradScaler, "scale", torch.amp.GradScaler.scale)
-    monkeypatch.setattr(_BaseDataLoaderIter, "__next__", _BaseDataLoaderIter.__next__)
-    monkeypatch.setattr(DataLoader, "__iter__", DataLoader.__iter__)
-    monkeypatch.setattr(torch.optim.Optimizer, "__init__", torch.optim.Optimizer.__init__)
-    monkeypatch.setattr(torch.optim.Optimizer, "__setstate__", torch.optim.Optimizer.__setstate__)
-    hooks = dict(optimizer_module._global_optimizer_post_hooks)
     one = Watch(metrics)
     one.install()
     yield one
-    optimizer_module._global_optimizer_post_hooks.clear()
-    optimizer_module._global_optimizer_post_hooks.update(hooks)
+    one.uninstall()
 
 
 def logged(metrics: Metrics, name: str = "loss") -> list[tuple[float, float]]:
@@ -196,6 +188,28 @@ def test_samples_a_second_of_a_loader(seen: Watch, metrics: Metrics, monkeypatch
     metrics.flush()
     assert logged(metrics, "samples_per_s") == [(5, 20.0)]
     assert logged(metrics, "step_time") == [(5, 0.4)]
+
+
+def test_what_no_longer_watches_leaves_torch_as_it_was(metrics: Metrics):
+    places: list[tuple[type, str]] = [
+        (torch.Tensor, "backward"),
+        (torch.amp.GradScaler, "scale"),
+        (_BaseDataLoaderIter, "__next__"),
+        (DataLoader, "__iter__"),
+        (torch.optim.Optimizer, "__init__"),
+        (torch.optim.Optimizer, "__setstate__"),
+    ]
+    before = [vars(owner)[name] for owner, name in places]
+    hooks = dict(optimizer_module._global_optimizer_post_hooks)
+    one = Watch(metrics)
+    for _ in range(2):
+        one.install()
+        assert all(vars(owner)[name] is not was for (owner, name), was in zip(places, before, strict=True))
+        one.uninstall()
+        assert [vars(owner)[name] for owner, name in places] == before
+        assert dict(optimizer_module._global_optimizer_post_hooks) == hooks
+    parameter().square().backward()
+    assert logged(metrics) == []
 
 
 def test_batches_come_as_they_would(seen: Watch):
