@@ -213,7 +213,7 @@ class Places:
         self._advance(place)
         try:
             if stream:
-                place.begin_to_draw(lambda: _drop(iterator, place.behind), self._at)
+                place.begin_to_draw(lambda: self._drop(iterator, place.behind), self._at)
             while True:
                 within = None
                 if (stop.asked() or monotonic() >= self._due) and self._may_stop(place, step):
@@ -235,6 +235,12 @@ class Places:
                 yield batch
         finally:
             self._finish(place)
+
+    def _drop(self, iterator: Iterator[Any], count: int) -> None:
+        self._loading = True
+        for _ in range(count):
+            next(iterator, None)
+        self._loading = False
 
     def _may_stop(self, place: Place, step: int) -> bool:
         return place is self._lead and not self._ahead and self._metrics.step > step
@@ -293,11 +299,6 @@ class _Batches:
             return cast(Iterator[Any], batches)
         weights = self._batches.weights if isinstance(self._batches, ShardedBatches) else deque()
         return places.draw(places.making, batches, weights)
-
-
-def _drop(iterator: Iterator[Any], count: int) -> None:
-    for _ in range(count):
-        next(iterator, None)
 
 
 def _forget() -> None:

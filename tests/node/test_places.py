@@ -215,6 +215,17 @@ class Stream(IterableDataset):
 """
 
 
+def test_a_loader_within_a_stream_is_no_loader_of_the_training(start):
+    text = """
+class Stream(IterableDataset):
+    def __iter__(self):
+        for a, b in DataLoader(data, batch_size=2, shuffle=True):
+            yield from zip(a, b)
+loader = DataLoader(Stream(), batch_size=8)
+"""
+    check(start, script(text, _PLAIN))
+
+
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_a_stream_is_iterated_up_to_there(start, ranks: int):
     check(start, script(_STREAM + "loader = DataLoader(Stream(), batch_size=4)", _PLAIN), ranks=ranks, cpus=1)
