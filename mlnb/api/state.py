@@ -12,14 +12,21 @@ import numpy as np
 
 from mlnb.api.follow import Lines
 from mlnb.api.history import Grown, Series
+from mlnb.api.usage import Sample, Together
 from mlnb.errors import MlnbError
+from mlnb.node.events import INTERRUPTED
 from mlnb.rundir import RunDir, read_json
 from mlnb.targets import Status, target
+from mlnb.task import Resources
 
 _PATIENCE = 60.0
 """Seconds after which a directory without a handle is a submission that died."""
 
 _SETTLE = 0.2
+
+_SILENT = 10.0
+"""Seconds without an event, where a sample comes every second, after which a target's word that the job waits counts
+more than the last that its programs said."""
 
 
 @dataclass(frozen=True)
@@ -33,22 +40,38 @@ class Observation:
 
 @dataclass
 class Phase:
-    """How far the newest attempt has come, by its own events."""
+    """How far the newest attempt has come, by its own events.
+
+    Attributes
+    ----------
+    state
+        ``started``, ``starting`` or ``running``, as node 0 said; empty before.
+    heard
+        when any node was last heard of, in seconds since the epoch.
+    ending, interrupted
+        why it ends; why it ended without being through.
+    host
+        where it runs.
+    usage
+        the newest sample, of all nodes together.
+    """
 
     number: int = 0
     state: str = ""
     heard: float | None = None
     ending: str = ""
+    interrupted: str = ""
     host: str = ""
     usage: dict[str, Any] | None = None
 
 
 class Events:
-    """The events of a run's node 0, newest attempt, read as they come."""
+    """The events of a run's nodes, newest attempt, read as they come."""
 
     def __init__(self, run: RunDir) -> None:
         self._run = run
-        self._lines: Lines | None = None
+        self._lines: list[Lines] = []
+        self._together = Together(1)
         self._lock = threading.Lock()
         self._samples: dict[str, Grown] = {}
         self._usage: dict[str, Series] = {}
@@ -76,28 +99,37 @@ class Events:
         if not attempts:
             return self.phase
         newest = attempts[-1]
-        if newest.number != self.phase.number or self._lines is None:
-            self._lines = Lines(newest.events(0))
+        if newest.number != self.phase.number or not self._lines:
+            nodes = _nodes(self._run)
+            self._lines = [Lines(newest.events(node)) for node in range(nodes)]
+            self._together = Together(nodes)
             self.phase = Phase(newest.number)
             self._samples, self._usage = {}, {}
-        for event in self._lines.new():
-            self._take(event)
+        for node, lines in enumerate(self._lines):
+            for event in lines.new():
+                self._take(node, event)
         return self.phase
 
-    def _take(self, event: dict[str, Any]) -> None:
+    def _take(self, node: int, event: dict[str, Any]) -> None:
         phase = self.phase
-        phase.heard = event.get("t")
+        phase.heard = max(phase.heard or 0.0, event.get("t") or 0.0)
         kind = event.get("event")
-        if kind in ("started", "starting", "running"):
-            phase.state = str(kind)
-            phase.host = event.get("host", phase.host)
+        if kind == "sample":
+            told = {key: event.get(key) for key in ("t", "cpu", "memory", "gpus")}
+            for usage in self._together.add(node, {**told, "t": told["t"] or 0.0}):
+                phase.usage = usage
+                self._sample(usage)
         elif kind == "ending":
-            phase.ending = str(event.get("reason", ""))
-        elif kind == "sample":
-            phase.usage = {key: event.get(key) for key in ("t", "cpu", "memory", "gpus")}
-            self._sample(phase.usage)
+            phase.ending = phase.ending or str(event.get("reason", ""))
+        elif node == 0 and kind in ("started", "starting", "running"):
+            phase.state = str(kind)
+            if "host" in event:
+                others = len(self._lines) - 1
+                phase.host = f"{event['host']} and {others} more" if others else event["host"]
+        elif node == 0 and kind == INTERRUPTED:
+            phase.interrupted = str(event.get("reason", ""))
 
-    def _sample(self, usage: dict[str, Any]) -> None:
+    def _sample(self, usage: Sample) -> None:
         when = float(usage["t"] or 0.0)
         self._first = self._first if self._samples else when
         values = {"mlnb.cpu": usage["cpu"], "mlnb.memory": usage["memory"]}
@@ -141,6 +173,10 @@ def _judge(run: RunDir, events: Events, status: Status) -> Observation:
     phase = events.read()
     if status.alive is False:
         return _vanished(run, events, status)
+    if phase.interrupted:  # its programs have ended: what comes next, only the target knows
+        return Observation(status.state, status.reason or f"to be queued again: {phase.interrupted}")
+    if status.state == "pending" and status.alive and time.time() - (phase.heard or 0.0) > _SILENT:
+        return Observation(status.state, status.reason)
     if phase.ending:
         return Observation("running", f"ending: {phase.ending}")
     if phase.state == "running":
@@ -173,4 +209,14 @@ def _vanished(run: RunDir, events: Events, status: Status) -> Observation:
     cancel = read_json(run.cancel)
     if cancel is not None:
         return Observation("cancelled", f"cancelled by {cancel.get('by', 'its owner')}; it left no account{heard}")
-    return Observation("lost", f"{status.reason or 'its job vanished'} without an account{heard}")
+    if phase.interrupted:
+        more = f"; {status.reason}" if status.reason and status.reason not in phase.interrupted else ""
+        return Observation("failed", f"{phase.interrupted}{more}")
+    last = f"; it was ending: {phase.ending}" if phase.ending else ""
+    return Observation("lost", f"{status.reason or 'its job vanished'} without an account{heard}{last}")
+
+
+def _nodes(run: RunDir) -> int:
+    """How many nodes a run has."""
+    resources = (read_json(run.task) or {}).get("resources", {})
+    return int(resources.get("nodes", Resources.nodes))

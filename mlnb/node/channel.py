@@ -34,7 +34,7 @@ class Channel:
         self.closed = False
         self.own_address = str(connection.getsockname()[0])
         """This end's IPv4 address."""
-        connection.settimeout(_SEND)
+        connection.setblocking(False)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for name, value in _KEEPALIVE.items():
@@ -50,7 +50,9 @@ class Channel:
         if self.closed:
             return
         try:
+            self._socket.settimeout(_SEND)
             self._socket.sendall(json.dumps(message).encode() + b"\n")
+            self._socket.setblocking(False)
         except OSError:
             self.close()
 
@@ -64,7 +66,7 @@ class Channel:
         """
         while not self.closed:
             try:
-                data = self._socket.recv(65536, socket.MSG_DONTWAIT)
+                data = self._socket.recv(65536)
             except BlockingIOError:
                 break
             except OSError:
@@ -85,7 +87,7 @@ class Channel:
         except OSError:
             found = []
         finally:
-            self._socket.settimeout(_SEND)
+            self._socket.setblocking(False)
         return found[0] if found else None
 
     def close(self) -> None:

@@ -15,6 +15,10 @@ from mlnb.rundir import Attempt, write_json
 HEARTBEAT = 2.0
 """Seconds between heartbeats."""
 
+INTERRUPTED = "interrupted"
+"""The last event of an attempt that ended for reasons that are not the run's, and leaves no result: the job is to be
+queued again, and goes on from a checkpoint in another attempt."""
+
 _RESERVE = 16384
 
 

@@ -49,7 +49,7 @@ class Gang:
         return Meeting(LOOPBACK, free_port(LOOPBACK), interface(LOOPBACK))
 
     def missing(self) -> str:
-        """Who is not there yet, in words."""
+        """Who is not there yet, in words; empty where another node will say so."""
         return ""
 
     def tell(self, kind: str, **values: object) -> None:
@@ -278,7 +278,7 @@ class Member(Gang):
 
     def missing(self) -> str:
         """See :class:`Gang`."""
-        return "the other nodes did not come" if self._lead else f"node 0 was not to be found{self._tried}"
+        return "" if self._lead else f"node 0 was not to be found{self._tried}"
 
     def tell(self, kind: str, **values: object) -> None:
         """See :class:`Gang`."""

@@ -22,13 +22,13 @@ from mlnb.errors import StorageError
 from mlnb.node import batch, gang, launch, machine, processes, verdict
 from mlnb.node.channel import Message
 from mlnb.node.crew import Crew
-from mlnb.node.events import Events
+from mlnb.node.events import INTERRUPTED, Events
 from mlnb.node.guard import Guard
 from mlnb.node.limits import Clock
 from mlnb.node.slots import Slots
 from mlnb.node.stop import STOPPED
 from mlnb.node.telemetry import Telemetry, held
-from mlnb.node.verdict import INTERRUPTED, Ending
+from mlnb.node.verdict import Ending
 from mlnb.node.wakeup import Wakeup
 from mlnb.rundir import RunDir, look, read_json, write_json
 from mlnb.task import Task
@@ -226,8 +226,9 @@ class NodeProgram:
             meeting = self._gang.meet()
             if meeting is not None:
                 return meeting
-            if time.monotonic() > until:
-                self._end(Ending("failed", f"{self._gang.missing()} within {patience:.0f} s"))
+            missing = self._gang.missing() if time.monotonic() > until else ""
+            if missing:
+                self._end(Ending("failed", f"{missing} within {patience:.0f} s"))
             elif self._is_settled():
                 self._end(Ending("failed", "node 0 had ended before this node found it"))
             self.events.beat()
@@ -277,7 +278,7 @@ class NodeProgram:
         next_sample = 0.0
         while True:
             self._reap()
-            if not self._crew and not self._said_goodbye:
+            if self.node > 0 and not self._crew and not self._said_goodbye:
                 self._said_goodbye = True
                 self._gang.tell("ended", ranks=[(end.rank, end.status) for end in self._ended], peak=self._peak)
             if not self._crew and self._doubt is None and self._gang.complete:

@@ -8,13 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mlnb.node.events import INTERRUPTED
 from mlnb.node.rank import NO_SPACE
 from mlnb.node.stop import REQUEUE, STOPPED
 from mlnb.rundir import Attempt, look
 from mlnb.units import say_size
-
-INTERRUPTED = "interrupted"
-"""What an attempt is that another one, of the same job queued again, will go on from: no state of a run."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,80 @@
+"""Several node programs on this machine, as a batch system would start them on several: one run, no target's help."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from mlnb.api import Run
+from mlnb.api.submit import submit
+from mlnb.node import processes
+from mlnb.rundir import RunDir, read_lines
+from mlnb.targets import Offer
+from mlnb.targets.environment import passed
+from mlnb.targets.local import Local
+from mlnb.targets.warm import with_bundle
+from mlnb.task import Resources, Task
+from tests.waiting import until
+
+
+class ByHand(Local):
+    """A target that leaves the starting to the test."""
+
+    def submit(self, run: RunDir, env: Mapping[str, str]) -> dict[str, Any]:
+        return {"target": "local", "pid": os.getpid(), "identity": processes.identity(os.getpid()), "attempt": 1}
+
+
+class Allocation:
+    """A run of ``nodes`` × ``ranks`` and its node programs, which the test starts one by one."""
+
+    def __init__(self, script: str, nodes: int = 2, ranks: int = 1, **about: Any) -> None:
+        given = {key: about.pop(key) for key in ("time", "memory") if key in about}
+        told = {"threads": 1, "grace": 5.0, **about}
+        offer = Offer(Resources(nodes, ranks, 0, 1, **given), about=told)
+        task = Task(script=script, seed=0)
+        self.run = Run(submit(task, {}, ByHand(), offer, name="gang", env={}))
+        self.programs: dict[int, subprocess.Popen[bytes]] = {}
+
+    def start(self, *nodes: int, attempt: int = 1, options: tuple[str, ...] = (), **env: str) -> None:
+        """Start the programs of these nodes, by default all."""
+        for node in nodes or range(self.run.task.resources.nodes):
+            command = [sys.executable, "-m", "mlnb.node", str(self.run.dir), "--node", str(node), *options]
+            environment = with_bundle(passed({"MLNB_HOST": f"host{node}", **env}), self.run.directory.bundle)
+            with (self.run.dir / f"node-{node}-{attempt}.log").open("wb") as log:
+                self.programs[node] = subprocess.Popen(
+                    command, env=environment, cwd=self.run.dir, stdout=log, stderr=log, start_new_session=True
+                )
+
+    def events(self, node: int = 0, attempt: int = 1) -> list[dict[str, Any]]:
+        return read_lines(self.run.directory.attempt(attempt).events(node))
+
+    def event(self, kind: str, node: int = 0, attempt: int = 1) -> dict[str, Any]:
+        """The first event of this kind, as soon as there is one."""
+        return until(lambda: next((one for one in self.events(node, attempt) if one["event"] == kind), None))
+
+    def ranks(self, node: int, attempt: int = 1) -> list[int]:
+        """The pids of a node's ranks, once they run."""
+        return list(self.event("running", node, attempt)["ranks"].values())
+
+    def says(self, text: str, rank: int) -> None:
+        """Wait until a rank has printed ``text``."""
+        until(lambda: text in self.run.logs(rank))
+
+    def codes(self, patience: float = 60.0) -> list[int]:
+        """The exit codes of all programs, by node, as soon as they have ended."""
+        return [self.programs[node].wait(patience) for node in sorted(self.programs)]
+
+    def output(self) -> str:
+        """All that was printed, for a test that fails."""
+        logs = [path.read_text() for path in sorted(self.run.dir.glob("node-*.log"))]
+        events = [str(event) for node in self.programs for event in self.events(node) if event["event"] != "sample"]
+        return "\n".join([*events, *logs, *(self.run.logs(rank) for rank in range(self.run.task.resources.world_size))])
+
+    def end(self) -> None:
+        """End what the test has left."""
+        for program in self.programs.values():
+            program.kill()
+            program.wait()

@@ -1,0 +1,83 @@
+"""What a batch system's environment says of a node program."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from mlnb.errors import UsageError
+from mlnb.node import batch
+from mlnb.node.limits import Clock
+
+
+@pytest.mark.parametrize(
+    ("environ", "node"),
+    [
+        ({"MLNB_NODE": "2", "SLURM_NODEID": "1", "SLURM_NNODES": "3"}, 2),
+        ({"SLURM_NODEID": "1", "SLURM_NNODES": "3"}, 1),
+        ({"SLURM_NODEID": "1", "SLURM_STEP_NUM_NODES": "3", "PMI_RANK": "2"}, 1),
+        ({"SLURM_NODEID": "0", "SLURM_NNODES": "1", "PMI_RANK": "2"}, 2),  # one node a job: not SLURM's to tell
+        ({"PMI_RANK": "2"}, 2),
+        ({"OMPI_COMM_WORLD_RANK": "1"}, 1),
+        ({"JOB_COMPLETION_INDEX": "1"}, 1),
+    ],
+)
+def test_which_node_this_is(environ: dict[str, str], node: int):
+    assert batch.node(None, 3, environ) == node
+
+
+def test_the_command_line_counts_before_the_environment():
+    assert batch.node(1, 3, {"MLNB_NODE": "2"}) == 1
+
+
+def test_the_only_node_is_the_first_wherever_it_happens_to_run():
+    assert batch.node(None, 1, {"SLURM_NODEID": "5", "SLURM_NNODES": "8", "PMI_RANK": "3"}) == 0
+
+
+@pytest.mark.parametrize(
+    ("asked", "environ", "words"),
+    [
+        (None, {}, "which of the run's 3 nodes"),
+        (None, {"SLURM_NODEID": "1"}, "which of the run's 3 nodes"),
+        (3, {}, "--node 3: the run has nodes 0 to 2"),
+        (None, {"PMI_RANK": "3"}, "PMI_RANK 3: the run has nodes 0 to 2"),
+        (None, {"MLNB_NODE": "one"}, "MLNB_NODE='one'"),
+    ],
+)
+def test_a_node_that_there_is_not_is_refused(asked: int | None, environ: dict[str, str], words: str):
+    with pytest.raises(UsageError, match=words):
+        batch.node(asked, 3, environ)
+
+
+@pytest.mark.parametrize(
+    ("asked", "environ", "restarts"),
+    [
+        (None, {}, 0),
+        (2, {"MLNB_RESTARTS": "1"}, 2),
+        (None, {"MLNB_RESTARTS": "1", "SLURM_RESTART_COUNT": "4"}, 1),
+        (None, {"MLNB_RESTARTS": "", "SLURM_RESTART_COUNT": "4"}, 4),
+    ],
+)
+def test_how_often_the_job_was_started_before(asked: int | None, environ: dict[str, str], restarts: int):
+    assert batch.restarts(asked, environ) == restarts
+
+
+def test_what_is_no_time_is_refused():
+    assert batch.deadline({}) is batch.deadline({"MLNB_DEADLINE": ""}) is None
+    assert batch.deadline({"MLNB_DEADLINE": "1700000000"}) == 1.7e9
+    with pytest.raises(UsageError, match="seconds since the epoch"):
+        batch.deadline({"MLNB_DEADLINE": "tomorrow"})
+
+
+def test_the_earlier_of_limit_and_deadline_counts_and_leaves_time_for_the_grace():
+    now = time.time()
+    assert Clock(100.0, now + 1000, 10.0).left == pytest.approx(100, abs=1)
+    assert Clock(1000.0, now + 100, 10.0).left == pytest.approx(88, abs=1)
+    assert Clock(None, None, 10.0).left == float("inf")
+    assert not Clock(None, None, 10.0).is_short
+    assert not Clock(100.0, None, 10.0).is_short
+    late = Clock(None, now + 5, 10.0)
+    assert late.is_short
+    assert late.is_over
+    assert late.verdict.startswith("out of time")
