@@ -3,7 +3,7 @@
 
 ``slurm.py up``, ``slurm.py down``, ``slurm.py status``; after ``up --accounting`` there is a slurmdbd too, and
 ``sacct`` works. Debian, root; everything is in ``/var/tmp/mlnb-slurm`` (or ``$MLNB_SLURM``) and listens on loopback
-only. Any user of the machine can submit.
+only, if the machine's name means 127.0.0.1. Any user of the machine can submit.
 
 Partitions: ``gpu`` (the default), ``high`` (its jobs send those of ``gpu`` back to the queue), ``short`` (one node,
 five minutes at most). node1 and node2 have ``gpu:a100:2``, node3 ``gpu:v100:2``; features ``a100``/``v100`` and

@@ -27,7 +27,7 @@ ClusterName=mlnb
 SlurmctldHost={host}(127.0.0.1)
 SlurmUser=root
 SlurmdUser=root
-CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
+{listening}
 AuthType=auth/munge
 AuthInfo=cred_expire=5
 CredType=cred/munge
@@ -106,6 +106,7 @@ SLURMDBD_CONF = """\
 AuthType=auth/munge
 DbdHost={host}
 DbdAddr=127.0.0.1
+{listening}
 DbdPort={database}
 SlurmUser=root
 LogFile={state}/log/slurmdbd.log
@@ -117,6 +118,19 @@ StorageLoc=slurm
 StorageUser=slurm
 StoragePass=slurm
 """
+
+
+def listening() -> str:
+    """The line that has its daemons listen on loopback only.
+
+    They can bind to what this machine's name means, and to nothing else; it helps if that is 127.0.0.1, from where
+    their answers come. Elsewhere they listen everywhere, and know by munge whom they serve.
+    """
+    try:
+        only_there = socket.gethostbyname(socket.gethostname()) == "127.0.0.1"
+    except OSError:
+        only_there = False
+    return "CommunicationParameters=NoCtldInAddrAny,NoInAddrAny" if only_there else ""
 
 
 def has_cgroups() -> bool:
@@ -145,7 +159,8 @@ def write(state: Path, accounting: bool) -> None:
         (state / folder).mkdir(mode=0o755)
     fake_gpus(state / "dev")
     host = socket.gethostname().split(".")[0]
-    words = {"host": host, "state": state, "control": CONTROL_PORT, "database": DATABASE_PORT, "mariadb": MARIADB_PORT}
+    ports = {"control": CONTROL_PORT, "database": DATABASE_PORT, "mariadb": MARIADB_PORT}
+    words = {"host": host, "listening": listening(), "state": state, **ports}
     nodes, gres = [], []
     for number, (name, kind, features) in enumerate(HARDWARE):
         port = FIRST_NODE_PORT + number

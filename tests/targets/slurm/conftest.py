@@ -7,14 +7,23 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
+import dask.config
 import pytest
 
+from mlnb.api import Run, runs
+from mlnb.api.submit import submit
+from mlnb.rundir import read_json
+from mlnb.targets import Placement, target
+from mlnb.task import Resources, Task
 from tests.testbeds.ordinary import OrdinaryUser, ordinary
 from tests.testbeds.sessions import held
+from tests.waiting import until
 
 NODES = ("node1", "node2", "node3")
 
@@ -27,6 +36,11 @@ class Slurm:
     #: a folder that all users can read and write, and that all nodes see (they are one machine)
     shared: Path
     submitted: list[str] = field(default_factory=list)
+
+    @property
+    def cgroups(self) -> bool:
+        """Whether memory is enforced as it is taken; else it is looked at each second, and a job ends as FAILED."""
+        return "proctrack/cgroup" in self.conf.read_text()
 
     def command(self, *words: str, stdin: str = "") -> str:
         """What one of SLURM's commands prints; an assertion if it fails."""
@@ -58,6 +72,11 @@ class Slurm:
         """The state of a job in the queue; None when it has left it."""
         listed = subprocess.run(["squeue", "-h", "-j", job, "-o", "%T"], capture_output=True, text=True, timeout=60)
         return listed.stdout.strip() or None
+
+    def jobs_of(self, run: Run) -> list[str]:
+        """The jobs of a run that are in the queue, be it only for what is left to clear away."""
+        listed = self.command("squeue", "-h", "-O", "JobID:|,Comment:|").splitlines()
+        return [number for number, comment, _ in (line.split("|") for line in listed) if comment == f"mlnb:{run.id}"]
 
     def wait_state(self, job: str, *states: str, patience: float = 30) -> str:
         """Wait until the job is in one of these states, and say which."""
@@ -98,3 +117,46 @@ def ordinary_user(slurm: Slurm) -> Iterator[OrdinaryUser]:
     """Someone who is not root; made for this session."""
     with ordinary() as user:
         yield user
+
+
+Start = Callable[..., Run]
+
+
+@pytest.fixture
+def start(slurm: Slurm) -> Iterator[Start]:
+    """Submit a script to SLURM: small, and for five minutes at most. The test leaves nothing in the queue."""
+    started: list[Run] = []
+
+    def submitted(
+        script: str = "",
+        *,
+        name: str = "test",
+        partition: str | None = None,
+        requeue: bool = False,
+        env: Mapping[str, str] = MappingProxyType({}),
+        **asked: object,
+    ) -> Run:
+        place = target("slurm")
+        wanted = Resources(**{"cpus": 1, "memory": 2**30, "time": 300, **asked})  # type: ignore[arg-type]
+        offer = place.offer(wanted, Placement(name, partition, None, requeue))
+        run = runs.add(Run(submit(Task(script=script, seed=0), {}, place, offer, name=name, env=env)))
+        started.append(run)
+        return run
+
+    yield submitted
+    # of those, too, whose handle a test has taken away
+    slurm.cancel(*(job for run in started for job in slurm.jobs_of(run)))
+    until(lambda: not [job for run in started for job in slurm.jobs_of(run)])
+
+
+def job(run: Run) -> str:
+    """The id of a run's job."""
+    return str((read_json(run.directory.handle) or {})["job"])
+
+
+@contextmanager
+def configured(**settings: object) -> Iterator[None]:
+    """The target ``slurm`` with these settings."""
+    named = {key.replace("_", "-"): value for key, value in settings.items()}
+    with dask.config.set({"mlnb": {"targets": {"slurm": named}}}):
+        yield
