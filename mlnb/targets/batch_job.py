@@ -76,6 +76,11 @@ class Job:
         system, ask = self.system, self.ask
         env = _environment(self.env, system)
         folder = self.run.attempt(self.attempt).path
+        odd = next((character for character in system.patterns if character in str(folder)), None)
+        if odd is not None:
+            raise UsageError(
+                f"{self.run.path}: {system.words} misreads '{odd}' in a path: set MLNB_RUNS to another folder"
+            )
 
         async def call(argv: list[str], *, shell: bool = False, **_: Any) -> str:
             words = ["/bin/sh", "-c", *argv] if shell else argv

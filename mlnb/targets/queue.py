@@ -11,14 +11,14 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from mlnb.errors import MlnbError
 from mlnb.rundir import read_json, write_json
 from mlnb.targets.config import runtime_dir
 from mlnb.targets.systems.base import Queued, System
-from mlnb.targets.systems.commands import CommandFailed
 
 INTERVAL = 5.0
 """Seconds between two looks, unless the target's ``poll`` says otherwise."""
@@ -36,11 +36,17 @@ class Listing:
         the user's jobs by id, those that ended lately among them.
     error
         why it could not be read, in words; then ``jobs`` is what was known before.
+    heard
+        when it was last read.
+    asked
+        the jobs that accounting was asked for.
     """
 
     taken: float = 0.0
     jobs: dict[str, Queued] = field(default_factory=dict)
     error: str = ""
+    heard: float = 0.0
+    asked: tuple[str, ...] = ()
 
 
 def listing(system: System, interval: float = INTERVAL, after: float = 0.0) -> Listing:
@@ -62,12 +68,33 @@ def listing(system: System, interval: float = INTERVAL, after: float = 0.0) -> L
         known = _read(path)
         if _fresh(known, interval):
             return known
-        try:
-            found = Listing(time.time(), system.jobs())
-        except CommandFailed as error:  # known to all, so that a controller in trouble is not asked by each
-            found = Listing(time.time(), known.jobs, str(error))
-        write_json(path, {"taken": found.taken, "error": found.error, "jobs": _plain(found)})
-        return found
+        return _keep(path, known, system.jobs)
+
+
+def accounts(system: System, jobs: Sequence[str], interval: float = INTERVAL) -> Listing:
+    """What accounting knows of jobs that the queue has forgotten, asked at most once in ``interval`` seconds.
+
+    A job that is not among its ``asked`` will be so the next time.
+    """
+    path = _path(system, "ended")
+    with _locked(path.with_suffix(".lock"), wait=True):
+        known = _read(path)
+        if _fresh(known, interval):
+            return known
+        return _keep(path, Listing(), lambda: system.ended(jobs), tuple(jobs))
+
+
+def _keep(path: Path, known: Listing, ask: Callable[[], dict[str, Queued]], asked: tuple[str, ...] = ()) -> Listing:
+    """Ask, and write what was answered down for all others; that it was not, too, lest each of them ask in turn."""
+    began = time.time()  # what changes while the answer is under way may not be in it
+    try:
+        jobs = ask()
+        found = Listing(began, jobs, "", began, asked)
+    except MlnbError as error:
+        found = Listing(time.time(), known.jobs, str(error), known.heard, asked)
+    plain = {name: {**asdict(job), "about": dict(job.about)} for name, job in found.jobs.items()}
+    write_json(path, {**vars(found), "jobs": plain})
+    return found
 
 
 def forget(system: System) -> None:
@@ -75,19 +102,15 @@ def forget(system: System) -> None:
     _path(system).unlink(missing_ok=True)
 
 
-def _plain(found: Listing) -> dict[str, object]:
-    return {name: {**asdict(job), "about": dict(job.about)} for name, job in found.jobs.items()}
-
-
 def _fresh(known: Listing, interval: float) -> bool:
     return 0.0 <= time.time() - known.taken < interval
 
 
-def _path(system: System) -> Path:
+def _path(system: System, what: str = "queue") -> Path:
     """One file for each system as this environment finds it (``SLURM_CONF`` and the like)."""
     environment = system.environment()
     where = json.dumps([system.kind, {name: environment[name] for name in sorted(environment) if name not in _VARY}])
-    return runtime_dir() / f"queue-{hashlib.sha256(where.encode()).hexdigest()[:12]}.json"
+    return runtime_dir() / f"{what}-{hashlib.sha256(where.encode()).hexdigest()[:12]}.json"
 
 
 _VARY = frozenset({"PATH", "LD_LIBRARY_PATH", "TZ"})
@@ -98,7 +121,7 @@ def _read(path: Path) -> Listing:
     if data is None:
         return Listing()
     jobs = {name: Queued(**{**job, "nodes": tuple(job["nodes"])}) for name, job in data["jobs"].items()}
-    return Listing(float(data["taken"]), jobs, str(data["error"]))
+    return Listing(float(data["taken"]), jobs, str(data["error"]), float(data["heard"]), tuple(data["asked"]))
 
 
 @contextlib.contextmanager

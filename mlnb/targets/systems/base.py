@@ -133,6 +133,9 @@ class System(abc.ABC):
     gangs: ClassVar[bool] = False
     """Whether we can start node programs on several nodes of one job."""
 
+    patterns: ClassVar[str] = ""
+    """Characters that a run's path must not have, since the system puts values of its own in their place."""
+
     restarts: ClassVar[str] = "0"
     """Shell: how often this job was started before."""
 
@@ -202,8 +205,18 @@ class System(abc.ABC):
         """All of the user's jobs that the system still knows, by job id: one command."""
 
     def ended(self, ids: Sequence[str]) -> dict[str, Queued]:  # noqa: ARG002
-        """What accounting knows of jobs that the queue has forgotten."""
+        """What accounting knows of jobs that the queue has forgotten; nothing where there is none.
+
+        Raises
+        ------
+        NotThere
+            if there is one that does not answer.
+        """
         return {}
+
+    def explained(self, number: str, job: Queued, resources: Resources) -> str:  # noqa: ARG002
+        """Why job ``number`` waits or how it ended, in the words of what it asked for."""
+        return job.words
 
     def resources(self) -> Mapping[str, Any]:
         """What the system has, as far as it says."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import time
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -10,10 +12,18 @@ from mlnb.errors import MlnbError, UsageError
 from mlnb.targets.base import Placement
 from mlnb.targets.systems import slurm_fill, slurm_queue
 from mlnb.targets.systems.base import LOG, Ask, Filled, Queued, System, clock
-from mlnb.targets.systems.commands import CommandFailed
+from mlnb.targets.systems.commands import CommandFailed, NotThere
+from mlnb.targets.systems.slurm_ends import ended
 from mlnb.targets.systems.slurm_nodes import NODES, PARTITIONS, Node, Partition, parse_nodes, parse_partitions
+from mlnb.targets.systems.slurm_reasons import explain
 from mlnb.targets.systems.slurm_text import EPOCH_TIMES
 from mlnb.task import Resources
+
+_LOOKS = 5.0
+"""Seconds that SLURM's scheduler may take until it has looked at a new job, which it calls ``Priority`` until then."""
+
+_BY_CAUSE = {"memory": "OUT_OF_MEMORY", "time": "TIMEOUT"}
+"""Ends that what was asked for explains."""
 
 
 class Slurm(System):
@@ -23,6 +33,7 @@ class Slurm(System):
     words = "SLURM"
     variables = ("SLURM_CONF", "SLURM_CLUSTERS", "SBATCH_*", "SQUEUE_PARTITION")
     gangs = True
+    patterns = "%\\"  # in the folder of the log, too: sbatch(1), filename pattern
     restarts = "${SLURM_RESTART_COUNT:-0}"
     deadline = "${SLURM_JOB_END_TIME:-}"
     again = 'scontrol requeue "$SLURM_JOB_ID"'
@@ -90,11 +101,29 @@ class Slurm(System):
         """See :class:`System`."""
         return slurm_queue.parse(self.run(slurm_queue.QUEUE))
 
+    def explained(self, number: str, job: Queued, resources: Resources) -> str:
+        """See :class:`System`."""
+        about = job.about
+        if about.get("state") == "PENDING":
+            code = "" if job.code == "PENDING" else job.code
+            if job.cause == "priority" and time.time() - float(about.get("submitted") or 0.0) < _LOOKS:
+                code = ""
+            restarts = int(about.get("restarts") or 0)
+            partition = about.get("partition") or None
+            return explain(code, resources, partition, job=number, start=job.start, restarts=restarts).words
+        if job.cause in _BY_CAUSE:
+            return ended(_BY_CAUSE[job.cause], resources=resources).words
+        return job.words
+
     def ended(self, ids: Sequence[str]) -> dict[str, Queued]:
         """See :class:`System`. Without a database SLURM forgets a job some minutes after its end."""
         try:
             return slurm_queue.parse_account(self.run(slurm_queue.ACCOUNT(ids)))
-        except CommandFailed:
+        except NotThere:
+            if shutil.which("sacct", path=self.environment().get("PATH")) is None:
+                return {}
+            raise
+        except CommandFailed:  # "Slurm accounting storage is disabled"
             return {}
 
     def refusal(self, error: CommandFailed, ask: Ask) -> MlnbError:

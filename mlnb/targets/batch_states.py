@@ -1,0 +1,190 @@
+"""The states of a batch system's runs, from their own files first, then from one look at the queue for all."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mlnb.errors import MlnbError
+from mlnb.rundir import RunDir, read_json, write_json
+from mlnb.targets import batch_ends, queue
+from mlnb.targets.base import Status
+from mlnb.targets.systems.base import LOG, Queued, System
+from mlnb.task import Task
+from mlnb.units import say_time
+
+FRESH = 15.0
+"""Seconds for which a heartbeat says that a job runs, so that nobody need be asked."""
+
+UNSUBMITTED = 60.0
+"""Seconds after which a run of which no job is known is one whose submission died."""
+
+_SKEW = 10.0
+"""Seconds by which clocks of machines that share runs may differ."""
+
+
+class States:
+    """What is known of the runs of one target.
+
+    Parameters
+    ----------
+    target
+        its name.
+    system
+        whom to ask.
+    interval
+        seconds between two looks at the queue.
+    """
+
+    def __init__(self, target: str, system: System, interval: float) -> None:
+        self._target, self._system, self._interval = target, system, interval
+
+    def of(self, runs: Sequence[RunDir]) -> list[Status]:
+        """The states of these runs. Asks nobody about those whose own files tell."""
+        found: dict[int, Status] = {}
+        open_: dict[int, dict[str, Any]] = {}
+        for index, run in enumerate(runs):
+            handle = read_json(run.handle) or {}
+            known = batch_ends.noted(run, handle)
+            if known is None and beats(run):
+                known = Status(True, "running")
+            if known is not None:
+                found[index] = known
+            else:
+                open_[index] = handle
+        if open_:
+            newest = max(float(handle.get("submitted", 0.0)) for handle in open_.values())
+            seen = queue.listing(self._system, self._interval, after=newest)
+            missing = {}
+            for index, handle in open_.items():
+                status = self._status(runs[index], handle, seen)
+                if status is None:
+                    missing[index] = handle
+                else:
+                    found[index] = status
+            found |= self._forgotten(runs, missing)
+        return [found[index] for index in range(len(runs))]
+
+    def adopt(self, run: RunDir, jobs: Mapping[str, Queued]) -> dict[str, Any]:
+        """The handle of a run that has none, found by its comment in the queue and written; empty if there is none.
+
+        So it is where the session that submitted it died before it could note the job.
+        """
+        ours = f"mlnb:{run.path.name}"
+        named = [
+            (_submitted(job), number, job)
+            for number, job in jobs.items()
+            if job.about.get("comment") == ours and not _earlier(run, number, job)
+        ]
+        if not named:
+            return {}
+        _, number, job = max(named, key=lambda one: one[:2])
+        handle = {
+            "target": self._target,
+            "kind": self._system.kind,
+            "job": number,
+            "submitted": _submitted(job),
+            "attempt": max(1, len(run.attempts()) - int(job.about.get("restarts") or 0)),
+        }
+        with contextlib.suppress(MlnbError, FileNotFoundError):  # who may not write here can follow it all the same
+            write_json(run.handle, handle)
+        return handle
+
+    def _status(self, run: RunDir, handle: dict[str, Any], seen: queue.Listing) -> Status | None:
+        """What the queue says of one run's job; ``None`` if it knows nothing of it."""
+        if not handle:
+            handle |= self.adopt(run, seen.jobs)
+        if not handle:
+            return self._unsubmitted(run, seen)
+        job = seen.jobs.get(str(handle["job"]))
+        if job is None:
+            if seen.error:
+                return Status(None, "pending", seen.error)
+            if seen.taken < float(handle.get("submitted", 0.0)) + _SKEW:
+                return Status(True, "pending", f"submitted to {self._system.words} as job {handle['job']}")
+            return None
+        if job.state == "ended":
+            return batch_ends.end(run, handle, job, self._words(run, handle, job))
+        if job.state == "running":
+            where = f" on {', '.join(job.nodes)}" if job.nodes else ""
+            return Status(True, "starting", f"its node program is being started{where}")
+        if _has_started(run, handle, seen):
+            return Status(True, "starting", "its node program is being started")
+        return Status(True, "pending", self._waiting(run, handle, job, seen))
+
+    def _unsubmitted(self, run: RunDir, seen: queue.Listing) -> Status:
+        """No job is known: it is being submitted at this moment, or whoever did that died."""
+        attempts = run.attempts()
+        about = read_json(run.run) or {}
+        began = max([float(about.get("submitted", 0.0)), *(one.path.stat().st_mtime for one in attempts[-1:])])
+        if seen.error:
+            return Status(None, "pending", seen.error)
+        if seen.taken - began < UNSUBMITTED:
+            return Status(None, "pending", "being submitted")
+        return batch_ends.note(
+            run, {}, "lost", f"its submission was interrupted: {self._system.words} has no job of it"
+        )
+
+    def _words(self, run: RunDir, handle: Mapping[str, Any], job: Queued) -> str:
+        resources = Task.from_json(read_json(run.task) or {"script": ""}).resources
+        return self._system.explained(str(handle["job"]), job, resources)
+
+    def _waiting(self, run: RunDir, handle: Mapping[str, Any], job: Queued, seen: queue.Listing) -> str:
+        parts = [self._words(run, handle, job) or f"waits in the queue ({job.code})"]
+        if job.start is not None and job.start > time.time():
+            parts.append(f"{self._system.words} expects it to start in {say_time(job.start - time.time())}")
+        if seen.error:
+            parts.append(f"last heard {say_time(time.time() - seen.heard)} ago, since {seen.error}")
+        return "; ".join(parts)
+
+    def _forgotten(self, runs: Sequence[RunDir], missing: Mapping[int, Mapping[str, Any]]) -> dict[int, Status]:
+        """Jobs that the queue has forgotten: accounting may know how they ended."""
+        if not missing:
+            return {}
+        told = queue.accounts(self._system, [str(handle["job"]) for handle in missing.values()], self._interval)
+        found = {}
+        for index, handle in missing.items():
+            job = str(handle["job"])
+            if told.error or job not in told.asked:
+                found[index] = Status(None, "pending", told.error or f"how job {job} ended is being asked for")
+                continue
+            vanished = Queued("ended", "vanished", f"is no longer known to {self._system.words}")
+            known = told.jobs.get(job, vanished)
+            found[index] = batch_ends.end(runs[index], handle, known, self._words(runs[index], handle, known))
+        return found
+
+
+def beats(run: RunDir) -> bool:
+    """Whether the newest attempt's first node has written its heartbeat a moment ago, and hasn't ended since."""
+    attempts = run.attempts()
+    beat = read_json(attempts[-1].alive(0)) if attempts else None
+    if beat is None or beat.get("ended") or abs(time.time() - float(beat["t"])) >= FRESH:
+        return False
+    result = read_json(run.result)
+    return result is None or int(result.get("attempt", 1)) < attempts[-1].number
+
+
+def _has_started(run: RunDir, handle: Mapping[str, Any], seen: queue.Listing) -> bool:
+    """Whether the job has begun since the queue was looked at: its log is there, which its system opens first."""
+    attempt = run.attempt(int(handle.get("attempt", 1)))
+    if attempt.events(0).exists():
+        return False  # it was queued again: the log is there from before
+    try:
+        return (attempt.path / LOG).stat().st_mtime >= seen.taken - 1.0
+    except OSError:
+        return False
+
+
+def _submitted(job: Queued) -> float:
+    return float(job.about.get("submitted") or 0.0)
+
+
+def _earlier(run: RunDir, number: str, job: Queued) -> bool:
+    """Whether a job of this run is that of an attempt before the one that is being submitted."""
+    if (read_json(run.ended) or {}).get("job") == number:
+        return True
+    attempts = run.attempts()
+    begun = attempts[-1].path.stat().st_mtime if attempts else 0.0
+    return run.result.exists() and _submitted(job) + 1.0 < begun  # systems count whole seconds
