@@ -183,7 +183,7 @@ def _judge(run: RunDir, events: Events, status: Status) -> Observation:
         return Observation("running", "")
     if phase.state == "starting":
         return Observation("starting", "the ranks are being started")
-    silent = not run.handle.exists() and status.alive is None
+    silent = not run.handle.exists() and status.alive is None and status.reason in ("", "being submitted")
     if silent and time.time() - _submitted(run) > _PATIENCE:
         return Observation("lost", "its submission was interrupted: it never reached its target")
     return Observation(status.state, status.reason)
@@ -206,13 +206,17 @@ def _vanished(run: RunDir, events: Events, status: Status) -> Observation:
         return final
     phase = events.read()
     heard = time.strftime(" (last heard of at %H:%M:%S)", time.localtime(phase.heard)) if phase.heard else ""
+    last = f"; it was ending: {phase.ending}" if phase.ending else ""
+    told = status.state if status.state in ("failed", "cancelled") else None
     cancel = read_json(run.cancel)
     if cancel is not None:
-        return Observation("cancelled", f"cancelled by {cancel.get('by', 'its owner')}; it left no account{heard}")
+        account = f"it left no account{heard}" if phase.heard else "it had not begun"
+        return Observation("cancelled", f"cancelled by {cancel.get('by', 'its owner')}; {account}")
     if phase.interrupted:
         more = f"; {status.reason}" if status.reason and status.reason not in phase.interrupted else ""
-        return Observation("failed", f"{phase.interrupted}{more}")
-    last = f"; it was ending: {phase.ending}" if phase.ending else ""
+        return Observation(told or "failed", f"{phase.interrupted}{more}")
+    if told is not None:
+        return Observation(told, f"{status.reason}{heard}{last}")
     return Observation("lost", f"{status.reason or 'its job vanished'} without an account{heard}{last}")
 
 

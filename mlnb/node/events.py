@@ -42,14 +42,20 @@ class Events:
         line = json.dumps({"t": time.time(), "event": event, **values}) + "\n"
         with contextlib.suppress(OSError):
             os.write(self._file, line.encode())
+        if event in ("ended", INTERRUPTED):
+            self._write_beat(ended=True)
 
     def beat(self) -> None:
         """Say that this node program lives, if it is time again."""
         now = time.monotonic()
         if now - self._beat >= HEARTBEAT:
             self._beat = now
-            with contextlib.suppress(OSError, StorageError):
-                write_json(self._attempt.alive(self._node), {"t": time.time(), "pid": os.getpid()})
+            self._write_beat()
+
+    def _write_beat(self, *, ended: bool = False) -> None:
+        with contextlib.suppress(OSError, StorageError):
+            said = {"t": time.time(), "pid": os.getpid(), **({"ended": True} if ended else {})}
+            write_json(self._attempt.alive(self._node), said)
 
     def result(self, path: Path, value: dict[str, Any], patience: float = 60.0) -> None:
         """Write the result; on a full disk use the space kept back, and try again for ``patience`` seconds."""
