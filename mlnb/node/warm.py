@@ -16,6 +16,7 @@ import socket
 import struct
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,19 +45,16 @@ def serve(path: Path, idle: float = IDLE) -> int:
     A request is one JSON line: ``run`` (directory), ``attempt``, ``env`` (the whole environment of the run, which
     is written nowhere). The answer is one JSON line: ``pid`` and ``identity`` of the node program.
     """
-    listener = _listen(path)
+    listener = listen(path)
     if listener is None:
         return 0  # another one was faster
-    for name in _PRELOADED:
-        with contextlib.suppress(ImportError):
-            importlib.import_module(name)
-    machine.packages()
+    preload()
     mine = path.stat().st_ino
     last, children = time.monotonic(), 0
     while children or time.monotonic() - last < idle:
         ready, _, _ = select.select([listener], [], [], 1.0 if children else min(30.0, idle))
         children += _reap()
-        if ready and _serve_one(listener):
+        if ready and fork_node(listener):
             children += 1
             last = time.monotonic()
         with contextlib.suppress(OSError):
@@ -69,7 +67,16 @@ def serve(path: Path, idle: float = IDLE) -> int:
     return 0
 
 
-def _listen(path: Path) -> socket.socket | None:
+def preload() -> None:
+    """Import what node programs and ranks need, so that they find it there."""
+    for name in _PRELOADED:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+    machine.packages()
+
+
+def listen(path: Path) -> socket.socket | None:
+    """Listen on a Unix socket at ``path``; ``None`` where one is there already."""
     listener = socket.socket(socket.AF_UNIX)
     temporary = path.with_name(f"{path.name}.{os.getpid()}")
     listener.bind(str(temporary))
@@ -92,16 +99,25 @@ def _reap() -> int:
     return ended
 
 
-def _serve_one(listener: socket.socket) -> bool:
+def fork_node(listener: socket.socket, known: Mapping[str, Any] | None = None) -> int | None:
+    """Take one request and fork the node program that it asks for; its pid, ``None`` if it was no request.
+
+    Parameters
+    ----------
+    known
+        what holds for all runs here: ``env``, which a request's own goes over, and ``slots``.
+    """
     connection, _ = listener.accept()
     with connection:
-        if not _same_user(connection):
-            return False
+        if not same_user(connection):
+            return None
         connection.settimeout(5.0)
         try:
             request = json.loads(connection.makefile("rb").readline())
         except (OSError, ValueError):
-            return False
+            return None
+        if known is not None:
+            request = {**request, "env": {**known["env"], **request["env"]}, "slots": known["slots"]}
         pid = os.fork()
         if pid == 0:
             try:
@@ -113,10 +129,11 @@ def _serve_one(listener: socket.socket) -> bool:
         with contextlib.suppress(OSError):
             answer = {"pid": pid, "identity": processes.identity(pid)}
             connection.sendall(json.dumps(answer).encode() + b"\n")
-    return True
+    return pid
 
 
-def _same_user(connection: socket.socket) -> bool:
+def same_user(connection: socket.socket) -> bool:
+    """Whether whoever is at the other end of a Unix socket is this process's own user."""
     if not hasattr(socket, "SO_PEERCRED"):  # the folder's mode 0700 guards it there
         return True
     data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
@@ -137,7 +154,10 @@ def _become_node(request: dict[str, Any]) -> None:
 
     code = 1
     try:
-        code = NodeProgram(run_dir, 0, attempt).main()
+        program = NodeProgram(run_dir, 0, attempt)
+        if "slots" in request:
+            program.about["slots"] = {**program.about.get("slots", {}), **request["slots"]}
+        code = program.main()
     except BaseException:  # noqa: BLE001 - to the node's log, there is nobody else to tell
         import traceback
 

@@ -28,7 +28,15 @@ _BATCH = {
 def names() -> list[str]:
     """The targets there are to choose from: those configured, and what this machine has without a word."""
     there = {kind for kind, program in _BATCH.items() if program != "qsub" and shutil.which(program)}
-    return sorted({"local", *there, *section().get("targets", {})})
+    return sorted({"local", *there, *_pools(), *section().get("targets", {})})
+
+
+def _pools() -> list[str]:
+    """Pools that take runs: ``pool`` where there is one, ``pool:NAME`` of each."""
+    from mlnb.targets.pool.folder import known
+
+    there = [pool.name for pool in known() if pool.takes]
+    return [*(["pool"] if len(there) == 1 else []), *(f"pool:{name}" for name in there)]
 
 
 def target(name: str | None = None) -> Target:
@@ -41,6 +49,8 @@ def target(name: str | None = None) -> Target:
     """
     chosen = name or str(section().get("target", "local"))
     configured = section().get("targets", {})
+    if chosen not in configured and chosen.partition(":")[0] == "pool":
+        return _made(chosen, "pool", {})
     if chosen not in configured and chosen != "local" and chosen not in _BATCH:
         known = names()
         near = difflib.get_close_matches(chosen, [*known, *_BATCH], 1)
@@ -57,6 +67,10 @@ def _made(name: str, kind: str, settings: Mapping[str, Any]) -> Target:
         from mlnb.targets.local import Local
 
         return Local(name, settings)
+    if kind == "pool":
+        from mlnb.targets.pool import Pool
+
+        return Pool(name)
     if kind in _BATCH:
         from mlnb.targets.jobqueue import JobQueue
         from mlnb.targets.systems import SYSTEMS

@@ -1,0 +1,32 @@
+"""One request and its answer over a Unix socket, each a line of JSON."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def ask(path: Path, request: Mapping[str, Any], patience: float) -> dict[str, Any]:
+    """What whoever listens on ``path`` answers.
+
+    Raises
+    ------
+    OSError
+        if nobody listens, or none answers within ``patience`` seconds.
+    """
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(patience)
+        client.connect(str(path))
+        client.sendall(json.dumps(dict(request)).encode() + b"\n")
+        with client.makefile("rb") as file:
+            line = file.readline()
+    try:
+        answer = json.loads(line)
+    except ValueError:
+        raise ConnectionAbortedError(f"no answer on {path}") from None
+    if not isinstance(answer, dict):
+        raise ConnectionAbortedError(f"{answer!r} on {path} is no answer")
+    return answer

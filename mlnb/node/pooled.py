@@ -1,0 +1,149 @@
+"""A pool's place on its node: a warm parent that forks node programs, and beside it the worker that asks it to.
+
+It is what the pool's job runs (``python -m mlnb.node.pooled FOLDER``), and the job lasts as long as it does: until its
+worker has left, because the pool is over or its holder died, and the last run that it started has ended. So no run
+hangs on the pool's scheduler.
+
+The functions below run in the worker, at its scheduler's request.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from mlnb.node import batch, processes, warm
+from mlnb.node.ask import ask
+from mlnb.node.slots import Slots
+from mlnb.node.wakeup import Wakeup
+from mlnb.rundir import read_json
+
+WORKER = "worker.json"
+"""In the pool's folder, written by its holder: ``worker`` (command line), ``name``, ``cpus`` and ``gpus``."""
+
+_PLACE = "MLNB_POOL"
+_SOCKET, _READY = "parent.sock", "ready"
+_ANSWER = 10.0
+
+
+class Parent:
+    """The job's own process.
+
+    Parameters
+    ----------
+    folder
+        of the pool.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._about = read_json(folder / WORKER) or {}
+        self._wakeup = Wakeup()
+        # on the node's own disk: locks and sockets are safe there
+        self._place = Path(tempfile.mkdtemp(prefix="mlnb-pool-"))
+        self._nodes: set[int] = set()
+        self._workers = 0
+        self._told = False
+
+    def main(self) -> int:
+        """Serve until the worker has left and the last run has ended."""
+        try:
+            listener = warm.listen(self._place / _SOCKET)
+            if listener is None:
+                raise RuntimeError(f"someone listens in {self._place}")
+            with listener:
+                self._serve(listener)
+        finally:
+            shutil.rmtree(self._place, ignore_errors=True)
+        return 0
+
+    def _serve(self, listener: socket.socket) -> None:
+        known = {"env": dict(os.environ), "slots": self._slots()}
+        worker = self._start_worker()  # before torch: both take seconds
+        warm.preload()
+        (self._place / _READY).touch()
+        while True:
+            for number in self._wakeup.sleep(1.0, [listener.fileno()]):
+                self._heed(signal.Signals(number), worker)
+            if select.select([listener], [], [], 0)[0]:
+                pid = warm.fork_node(listener, known)
+                self._nodes |= set() if pid is None else {pid}
+            self._reap()
+            code = worker.poll()
+            if code is not None and code < 0 and not self._told:  # killed; had it lost its scheduler it would have left
+                worker = self._start_worker()
+            elif code is not None and not self._nodes:
+                return
+
+    def _slots(self) -> dict[str, Any]:
+        """What runs share: the allocation's cores, and its GPUs by the names that the system gave them."""
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        gpus = [one.strip() for one in visible.split(",") if one.strip()] if visible else None
+        if gpus is None:
+            gpus = [str(index) for index in range(self._about["gpus"])]
+        return {"folder": str(self._place), "cpus_total": self._about["cpus"], "gpus_total": gpus}
+
+    def _start_worker(self) -> subprocess.Popen[bytes]:
+        # a name of its own for each start: a scheduler that has not missed the last one yet refuses its name
+        name = f"{self._about['name']}.{batch.restarts(None)}.{self._workers}"
+        self._workers += 1
+        command = [*self._about["worker"], "--name", name, "--local-directory", str(self._place)]
+        env = {**os.environ, _PLACE: str(self._place), "DASK_LOGGING__DISTRIBUTED": "warning"}
+        return subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, start_new_session=True)
+
+    def _heed(self, number: signal.Signals, worker: subprocess.Popen[bytes]) -> None:
+        """Hand on what the system tells this process alone."""
+        if number in (signal.SIGTERM, signal.SIGUSR1):
+            for pid in self._nodes:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number)
+        if number == signal.SIGTERM:
+            self._told = True
+            worker.terminate()
+
+    def _reap(self) -> None:
+        for pid in tuple(self._nodes):
+            if os.waitpid(pid, os.WNOHANG)[0]:
+                self._nodes.discard(pid)
+
+
+# in the worker
+
+
+def _here() -> Path:
+    return Path(os.environ[_PLACE])
+
+
+def start(request: dict[str, Any]) -> dict[str, Any]:
+    """Start a run (``run``, ``attempt``, ``env``): ``pid`` and ``identity`` of its node program."""
+    return ask(_here() / _SOCKET, request, _ANSWER)
+
+
+def look(runs: dict[str, tuple[int, str]]) -> dict[str, Any]:
+    """Whether runs can be started, until when the job may last, and how ``runs`` (id → process) are.
+
+    Of each run that lives: how many wait ahead of it and who holds what it waits for; ``None`` if it does not wait.
+    """
+    slots = Slots(_here(), 0)
+    alive = {run: slots.ahead(run) for run, process in runs.items() if processes.alive(*process)}
+    ready = (_here() / _READY).exists()
+    return {"ready": ready, "host": batch.host(), "ends": batch.deadline(), "alive": alive}
+
+
+def tell(pid: int, identity: str, number: int) -> bool:
+    """Send a signal to a node program; whether it was there."""
+    return processes.send(pid, identity, signal.Signals(number))
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("python -m mlnb.node.pooled FOLDER")
+    sys.exit(Parent(Path(sys.argv[1])).main())

@@ -1,0 +1,74 @@
+"""Whoever looks after a pool's job when its holder was killed: a process that waits on a pipe which only that held.
+
+A job that runs ends by itself, with the last run on it: its worker has lost its scheduler. One that still waits in the
+queue would wait on for nobody.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+
+from mlnb.errors import MlnbError
+from mlnb.targets.pool.folder import Known, PoolDir
+
+_PATIENCE = 600.0
+_STEP = 2.0
+
+
+def fork(folder: PoolDir) -> None:
+    """Leave an heir behind. To be called before there are threads, or anything that it should not hold open."""
+    read, write = os.pipe()
+    os.set_inheritable(write, False)
+    if os.fork():
+        os.close(read)
+        return
+    code = 1
+    try:
+        os.close(write)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        while os.read(read, 1):
+            pass
+        tidy(Known(folder), _PATIENCE)
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def tidy(pool: Known, patience: float = 0.0) -> bool:
+    """Take the job of a pool whose holder is dead out of the queue while it waits there; whether none is left waiting.
+
+    Parameters
+    ----------
+    patience
+        seconds in which it may appear there (a submission outlives who began it), and the system may come back.
+    """
+    if pool.held or pool.written.state == "ended":
+        return True
+    for path in pool.folder.credentials():
+        path.unlink(missing_ok=True)
+    end = time.monotonic() + patience
+    while True:
+        with contextlib.suppress(MlnbError):
+            if _take_down(pool):
+                return True
+        if time.monotonic() >= end:
+            return False
+        time.sleep(_STEP)
+
+
+def _take_down(pool: Known) -> bool:
+    """Whether its job was found, and waits no more."""
+    from mlnb.targets.pool.allocation import batch_target
+
+    system = batch_target(str(pool.asked["on"])).system
+    ours = f"mlnb:{pool.id}"  # its number may not have come to be written
+    jobs = system.jobs()
+    found = [job for job in jobs if job in pool.written.jobs or jobs[job].about.get("comment") == ours]
+    waiting = [job for job in found if jobs[job].state == "pending"]
+    for job in waiting:
+        system.cancel(job)
+    return bool(found) and not waiting
