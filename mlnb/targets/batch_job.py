@@ -103,7 +103,8 @@ class Job:
                 )
             except (KeyError, ValueError, TypeError) as error:
                 raise UsageError(f"jobqueue.{section} of Dask's configuration: {error}") from None
-        made._command_template = system.escaped(f"/bin/sh {shlex.quote(self._path)}")
+        # exec: the system's signals are for its own shell, which has to be the one with the traps
+        made._command_template = system.escaped(f"exec /bin/sh {shlex.quote(self._path)}")
         return made
 
 

@@ -98,7 +98,7 @@ def test_htcondor(run: RunDir):
     assert lines["MY.DaskWorkerCores"] == "6"
     assert lines["MY.MlnbRun"] == '"20261121-000000-abcdef"'
     assert lines["accounting_group"] == "physics"
-    assert lines["Arguments"].startswith("\"-c '/bin/sh ")
+    assert lines["Arguments"].startswith("\"-c 'exec /bin/sh ")
 
 
 def test_htcondor_reads_the_submit_file_as_it_was_meant(tmp_path: Path):
@@ -111,7 +111,7 @@ def test_htcondor_reads_the_submit_file_as_it_was_meant(tmp_path: Path):
     # its rules: the whole in double quotes, a quote inside doubled, words in single quotes
     flag, command = read.expand("arguments").strip('"').replace('""', '"').split(" ", 1)
     assert flag == "-c"
-    assert shlex.split(command[1:-1].replace("''", "'")) == ["/bin/sh", str(run.attempt(1).path / "job.sh")]
+    assert shlex.split(command[1:-1].replace("''", "'")) == ["exec", "/bin/sh", str(run.attempt(1).path / "job.sh")]
 
 
 @pytest.mark.parametrize("kind", sorted(SYSTEMS))

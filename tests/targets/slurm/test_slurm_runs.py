@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import stat
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from mlnb.api import Run
-from mlnb.rundir import FINAL, read_json
+from mlnb.rundir import FINAL
 from tests.targets.slurm.conftest import Slurm, Start, job
 from tests.waiting import until
 
@@ -70,7 +67,8 @@ def test_a_run_with_a_gpu_from_submission_to_result(
     assert shown["Comment"] == f"mlnb:{run.id}"
 
     # nothing of what the values hold, or the path, was executed or written
-    assert not list(hostile.rglob("pwned")) and not Path("pwned").exists()
+    assert not list(hostile.rglob("pwned"))
+    assert not Path("pwned").exists()
     files = [path for path in run.dir.rglob("*") if path.is_file() and path.name != "rank-0.out"]
     assert files
     assert not [path for path in files if b"touch pwned) `touch pwned` 'and'" in path.read_bytes()]

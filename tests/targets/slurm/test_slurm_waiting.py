@@ -1,0 +1,63 @@
+"""Why a run waits, in words that a person can do something with, and SLURM's own guess of when it starts."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.targets.slurm.conftest import NODES, Slurm, Start, configured, job
+from tests.waiting import until
+
+
+@pytest.fixture
+def full(slurm: Slurm) -> Iterator[None]:
+    """All GPUs are taken by others, for ten minutes as SLURM knows."""
+    jobs = [slurm.sbatch("sleep 600", "--time=10", "--gres=gpu:2", "--mem=100", f"--nodelist={one}") for one in NODES]
+    for each in jobs:
+        slurm.wait_state(each, "RUNNING")
+    yield
+    slurm.cancel(*jobs)
+    for each in jobs:
+        until(lambda each=each: slurm.squeue(each) is None)  # type: ignore[misc]
+
+
+def test_a_run_that_waits_for_gpus_says_what_for_and_when_slurm_expects_it(full: None, start: Start):
+    with configured(poll="1s"):
+        run = start(gpus=2)
+        assert (run.state, run.reason) == ("pending", "waits for SLURM to look at it")
+        until(lambda: "SLURM expects" in run.reason)
+        assert run.state == "pending"
+        assert re.fullmatch(
+            r"waits for free GPUs: others run on all that would fit; --gpus 1 would find a place sooner; "
+            r"SLURM expects it to start in (9|10) min( \d+ s)?",
+            run.reason,
+        )
+        behind = start(gpus=2)
+        until(lambda: behind.reason.startswith("higher-priority jobs are ahead of it"))
+        assert "with a --time under 5 min it may fit into a gap" in behind.reason
+
+
+def test_a_held_run_says_how_it_is_let_go_and_goes_on(slurm: Slurm, start: Start):
+    with configured(directives=["--hold"], poll="1s"):
+        run = start("print('through')")
+        assert run.state == "pending"
+        assert run.reason == (
+            f"is held by you or by a coordinator of your account; scontrol release {job(run)} lets it go on"
+        )
+        slurm.command("scontrol", "release", job(run))
+        assert run.wait(60).state == "succeeded", run.reason
+
+
+def test_the_plan_tells_what_the_run_before_it_waited(start: Start, tmp_path: Path):
+    assert start().wait(60).state == "succeeded"
+    script = tmp_path / "train.py"
+    script.write_text("")
+    command = [Path(sys.executable).with_name("mlnb"), "run", "--on", "slurm", "--dry-run", str(script)]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
+    assert re.search(r"your last run on gpu waited [\d.]+ s", shown)
+    assert "#SBATCH -p gpu" in shown
