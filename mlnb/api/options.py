@@ -126,8 +126,6 @@ OPTIONS = (
     Option("--dry-run", "show the plan and the script; submit nothing, write nothing"),
 )
 
-_BY_FLAG = {option.flag: option for option in OPTIONS}
-
 
 @dataclass(frozen=True)
 class Options:
@@ -179,23 +177,39 @@ def parse(line: str, defaults: Options | None = None) -> Options:
     UsageError
         for anything that isn't an option or a value it takes.
     """
+    return parse_words(split(line, "%%train"), defaults)
+
+
+def split(line: str, magic: str) -> list[str]:
+    """The words of the rest of a magic's line.
+
+    Raises
+    ------
+    UsageError
+        for a quote that isn't closed.
+    """
     try:
-        words = shlex.split(line, comments=True)
+        return shlex.split(line, comments=True)
     except ValueError as error:
-        raise UsageError(f"%%train {line.strip()}: {error}; quote values with spaces like 'this'") from None
-    return parse_words(words, defaults)
+        raise UsageError(f"{magic} {line.strip()}: {error}; quote values with spaces like 'this'") from None
 
 
 def parse_words(words: Sequence[str], defaults: Options | None = None) -> Options:
     """Parse options that are split into words already; see :func:`parse`."""
+    return replace(defaults or Options(), **read(words))
+
+
+def read(words: Sequence[str], options: Sequence[Option] = OPTIONS) -> dict[str, Any]:
+    """What is given in ``words`` of these options, by key; see :func:`parse`."""
+    by_flag = {option.flag: option for option in options}
     given: dict[str, Any] = {}
     rest = list(words)
     while rest:
         word = rest.pop(0)
         flag, equals, value = word.partition("=")
-        option = _BY_FLAG.get(flag)
+        option = by_flag.get(flag)
         if option is None:
-            raise UsageError(f"{flag}: not an option; {_suggest(flag)}")
+            raise UsageError(f"{flag}: not an option; {_suggest(flag, tuple(by_flag))}")
         if option.key in given and not option.many:
             raise UsageError(f"{flag} is given twice")
         if option.parse is None:
@@ -204,14 +218,14 @@ def parse_words(words: Sequence[str], defaults: Options | None = None) -> Option
             given[option.key] = True
             continue
         if not equals:
-            if not rest or rest[0] in _BY_FLAG:
+            if not rest or rest[0] in by_flag:
                 raise UsageError(f"{flag} needs a value: {flag} {option.metavar} ({option.help})")
             value = rest.pop(0)
         parsed = _value(option, value)
         given[option.key] = (*given.get(option.key, ()), parsed) if option.many else parsed
     if given.get("requeue") and given.get("no_requeue"):
         raise UsageError("--requeue and --no-requeue: one of them")
-    return replace(defaults or Options(), **given)
+    return given
 
 
 def _value(option: Option, text: str) -> Any:
@@ -222,9 +236,9 @@ def _value(option: Option, text: str) -> Any:
         raise UsageError(f"{option.flag} {shown}: {option.flag} takes {error}") from None
 
 
-def _suggest(flag: str) -> str:
-    near = difflib.get_close_matches(flag if flag.startswith("--") else f"--{flag}", _BY_FLAG, 1, 0.5)
-    return f"did you mean {near[0]}?" if near else "options are " + " ".join(_BY_FLAG)
+def _suggest(flag: str, flags: Sequence[str]) -> str:
+    near = difflib.get_close_matches(flag if flag.startswith("--") else f"--{flag}", flags, 1, 0.5)
+    return f"did you mean {near[0]}?" if near else "options are " + " ".join(flags)
 
 
 def help_text(options: Sequence[Option] = OPTIONS) -> str:

@@ -1,4 +1,4 @@
-"""The command line: ``mlnb run | runs | show | logs | cancel | rm | doctor``.
+"""The command line: ``mlnb run | runs | show | logs | cancel | rm | pool | doctor``.
 
 Every command has ``--json``. Exit codes: 0 done, 1 the run failed, 2 bad use.
 """
@@ -167,6 +167,17 @@ def rm(names: tuple[str, ...], as_json: bool) -> None:
         echo_json(removed)
     for one in () if as_json else removed:
         click.echo(f"{one['name']} ({one['id']}) is deleted, {say_size(int(str(one['freed'])))} are free")
+
+
+@main.command(
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False, "help_option_names": []}
+)
+@click.argument("words", nargs=-1, type=click.UNPROCESSED)
+def pool(words: tuple[str, ...]) -> Any:
+    """Keep an allocation between runs: mlnb pool start | list | stop."""
+    from mlnb.cli.pool import commands
+
+    return commands.main(list(words), prog_name="mlnb pool", standalone_mode=False)
 
 
 @main.command()

@@ -12,6 +12,7 @@ def load_ipython_extension(shell: Any) -> None:
     import mlnb
     from mlnb.notebook import complete, pending
     from mlnb.notebook.magics import TrainMagics
+    from mlnb.notebook.pools import PoolMagics
     from mlnb.notebook.views import Views
 
     if pending.current is not None and any(isinstance(t, pending.Waiter) for t in shell.ast_transformers):
@@ -19,7 +20,7 @@ def load_ipython_extension(shell: Any) -> None:
     views = Views()
     pending.current = pending.Pending(shell, views)
     magics = TrainMagics(shell, views, pending.current, parent=shell)
-    shell.register_magics(magics)
+    shell.register_magics(magics, PoolMagics(shell))
     shell.configurables.append(magics)  # for %config
     shell.ast_transformers.append(pending.Waiter(pending.current))
     shell.events.register("post_run_cell", pending.current.after_cell)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import time
+from collections.abc import Sequence
 
 from IPython.display import display
 
@@ -37,11 +38,26 @@ def text_table(found: list[Run]) -> str:
     """The runs as plain text."""
     if not found:
         return "no runs yet: %%train on top of a cell, or mlnb run script.py, makes one"
-    rows = [HEADER, *(tuple(_short(cell) for cell in row(run)) for run in found)]
-    widths = [max(len(line[column]) for line in rows) for column in range(len(HEADER))]
+    return as_text(HEADER, [row(run) for run in found])
+
+
+def as_text(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table as plain text; long cells are cut."""
+    lines = [tuple(header), *(tuple(_short(cell) for cell in one) for one in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in rows
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
     )
+
+
+def as_html(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table as HTML, for eyes and for screen readers."""
+    head = "".join(f'<th style="text-align:left">{html.escape(name)}</th>' for name in header)
+    body = "".join(
+        "<tr>" + "".join(f'<td style="text-align:left">{html.escape(cell)}</td>' for cell in one) + "</tr>"
+        for one in rows
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def _short(cell: str) -> str:
@@ -68,9 +84,4 @@ def show_runs(what: str, views: Views) -> None:
 def _html(found: list[Run]) -> str:
     if not found:
         return f"<p>{html.escape(text_table(found))}</p>"
-    head = "".join(f'<th style="text-align:left">{name}</th>' for name in HEADER)
-    body = "".join(
-        "<tr>" + "".join(f'<td style="text-align:left">{html.escape(cell)}</td>' for cell in row(run)) + "</tr>"
-        for run in found
-    )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return as_html(HEADER, [row(run) for run in found])
