@@ -1,0 +1,107 @@
+"""A run whose attempt was interrupted: what its target says of the job counts, and what its nodes said last."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from mlnb.api import Run, state
+from mlnb.api.submit import submit
+from mlnb.rundir import RunDir
+from mlnb.targets import Offer, Status
+from mlnb.task import Resources, Task
+from tests.node.allocation import ByHand
+
+
+class Says(ByHand):
+    """A target that says of every job what the test has it say."""
+
+    status = Status(True, "running")
+
+    def poll(self, runs: Sequence[RunDir]) -> list[Status]:
+        return [self.status] * len(runs)
+
+
+@pytest.fixture
+def place(monkeypatch: pytest.MonkeyPatch) -> Says:
+    place = Says()
+    monkeypatch.setattr(state, "target", lambda _: place)
+    return place
+
+
+def put(place: Says, nodes: int = 1) -> Run:
+    return Run(submit(Task(script=""), {}, place, Offer(Resources(nodes, 1, 0, 1)), name="test", env={}))
+
+
+def tell(run: Run, node: int, *events: dict, ago: float = 0.0) -> None:
+    """Write what a node says, so many seconds ago."""
+    with Path(run.directory.attempt(1).events(node)).open("a") as file:
+        for event in events:
+            file.write(json.dumps({"t": time.time() - ago, **event}) + "\n")
+
+
+RUNNING = ({"event": "started", "host": "here"}, {"event": "running"})
+INTERRUPTED = ({"event": "ending", "reason": "told to end"}, {"event": "interrupted", "reason": "told to end"})
+
+
+def test_after_an_interruption_the_target_tells_the_state(place: Says):
+    run = put(place)
+    tell(run, 0, *RUNNING)
+    assert run.state == "running"
+    tell(run, 0, *INTERRUPTED)
+    place.status = Status(True, "pending", "preempted; queued again")
+    assert (run.state, run.reason) == ("pending", "preempted; queued again")
+    place.status = Status(True, "pending")
+    assert run.reason == "to be queued again: told to end"
+
+
+def test_an_interrupted_run_that_was_not_queued_again_has_failed(place: Says):
+    run = put(place)
+    tell(run, 0, *RUNNING, *INTERRUPTED)
+    place.status = Status(False, reason="held by an administrator")
+    assert (run.state, run.reason) == ("failed", "told to end; held by an administrator")
+
+
+def test_an_interrupted_run_that_someone_cancelled_is_cancelled(place: Says):
+    run = put(place)
+    tell(run, 0, *RUNNING, *INTERRUPTED)
+    run.directory.cancel.write_text('{"by": "me"}')
+    place.status = Status(False)
+    assert run.state == "cancelled"
+
+
+def test_a_run_that_was_queued_again_before_it_could_say_so_waits(place: Says):
+    """What the target said may be a few seconds old, so silence must come to it."""
+    place.status = Status(True, "pending", "queued again")
+    fresh, silent = put(place), put(place)
+    tell(fresh, 0, *RUNNING)
+    tell(silent, 0, *RUNNING, ago=60)
+    assert [run.state for run in (fresh, silent)] == ["running", "pending"]
+
+
+def test_a_lost_run_tells_what_its_nodes_said_last(place: Says):
+    run = put(place, nodes=2)
+    tell(run, 0, *RUNNING)
+    tell(run, 1, {"event": "ending", "reason": "node 0 was lost (10.0.0.1)"})
+    place.status = Status(False, reason="its job vanished")
+    assert run.state == "lost"
+    assert run.reason.endswith("it was ending: node 0 was lost (10.0.0.1)")
+
+
+def test_what_all_nodes_use_is_told_together(place: Says):
+    run = put(place, nodes=2)
+    for node in range(2):
+        told = [
+            {"event": "sample", "t": 1000.0 + n, "cpu": 1.5, "memory": 10, "gpus": [{"gpu": "0"}]} for n in range(3)
+        ]
+        tell(run, node, *RUNNING, *told)
+    told = run.told()
+    assert list(told["mlnb.cpu"].value) == [3.0, 3.0, 3.0]
+    assert list(told["mlnb.memory"].step) == [0, 1, 2]
+    assert run.phase.usage is not None
+    assert [gpu["gpu"] for gpu in run.phase.usage["gpus"]] == ["0", "1"]
+    assert run.phase.host == "here and 1 more"
