@@ -15,7 +15,7 @@ from mlnb.api.history import Grown, Series
 from mlnb.api.usage import Sample, Together
 from mlnb.errors import MlnbError
 from mlnb.node.events import INTERRUPTED
-from mlnb.rundir import RunDir, read_json
+from mlnb.rundir import FINAL, RunDir, read_json
 from mlnb.targets import Status, target
 from mlnb.task import Resources
 
@@ -207,14 +207,14 @@ def _vanished(run: RunDir, events: Events, status: Status) -> Observation:
     phase = events.read()
     heard = time.strftime(" (last heard of at %H:%M:%S)", time.localtime(phase.heard)) if phase.heard else ""
     last = f"; it was ending: {phase.ending}" if phase.ending else ""
-    told = status.state if status.state in ("failed", "cancelled") else None
+    told = status.state if status.state in FINAL else None
     cancel = read_json(run.cancel)
     if cancel is not None:
         account = f"it left no account{heard}" if phase.heard else "it had not begun"
         return Observation("cancelled", f"cancelled by {cancel.get('by', 'its owner')}; {account}")
     if phase.interrupted:
         more = f"; {status.reason}" if status.reason and status.reason not in phase.interrupted else ""
-        return Observation(told or "failed", f"{phase.interrupted}{more}")
+        return Observation("cancelled" if told == "cancelled" else "failed", f"{phase.interrupted}{more}")
     if told is not None:
         return Observation(told, f"{status.reason}{heard}{last}")
     return Observation("lost", f"{status.reason or 'its job vanished'} without an account{heard}{last}")

@@ -49,7 +49,8 @@ def end(run: RunDir, handle: Mapping[str, Any], job: Queued, words: str) -> Stat
     said = _printed(run, int(handle.get("attempt", 1)))
     if said and job.cause not in ("cancelled", "vanished"):
         reason += f", before the node program began; it printed: {said}"
-    return note(run, handle, _STATES.get(job.cause, "failed"), reason, job.code)
+    state = _STATES.get(job.cause, "failed")
+    return note(run, handle, state, f"{reason}; it left no account" if state == "lost" else reason, job.code)
 
 
 def _printed(run: RunDir, attempt: int) -> str:

@@ -144,13 +144,12 @@ class States:
         if not missing:
             return {}
         told = queue.accounts(self._system, [str(handle["job"]) for handle in missing.values()], self._interval)
+        if told.error:
+            return {index: Status(None, "pending", told.error) for index in missing}
         found = {}
         for index, handle in missing.items():
             job = str(handle["job"])
-            if told.error or job not in told.asked:
-                found[index] = Status(None, "pending", told.error or f"how job {job} ended is being asked for")
-                continue
-            vanished = Queued("ended", "vanished", f"is no longer known to {self._system.words}")
+            vanished = Queued("ended", "vanished", f"{self._system.words} no longer knows it")
             known = told.jobs.get(job, vanished)
             found[index] = batch_ends.end(runs[index], handle, known, self._words(runs[index], handle, known))
         return found

@@ -72,16 +72,16 @@ def listing(system: System, interval: float = INTERVAL, after: float = 0.0) -> L
 
 
 def accounts(system: System, jobs: Sequence[str], interval: float = INTERVAL) -> Listing:
-    """What accounting knows of jobs that the queue has forgotten, asked at most once in ``interval`` seconds.
-
-    A job that is not among its ``asked`` will be so the next time.
-    """
+    """What accounting knows of jobs that the queue has forgotten; each is asked for once in ``interval`` seconds."""
     path = _path(system, "ended")
     with _locked(path.with_suffix(".lock"), wait=True):
         known = _read(path)
-        if _fresh(known, interval):
+        if not _fresh(known, interval):
+            return _keep(path, Listing(), lambda: system.ended(jobs), tuple(jobs))
+        if known.asked and set(jobs) <= set(known.asked):
             return known
-        return _keep(path, Listing(), lambda: system.ended(jobs), tuple(jobs))
+        all_ = sorted({*known.asked, *jobs})
+        return _keep(path, known, lambda: system.ended(all_), tuple(all_))
 
 
 def _keep(path: Path, known: Listing, ask: Callable[[], dict[str, Queued]], asked: tuple[str, ...] = ()) -> Listing:

@@ -21,6 +21,7 @@ from mlnb.api.submit import submit
 from mlnb.rundir import read_json
 from mlnb.targets import Placement, target
 from mlnb.task import Resources, Task
+from tests.targets.slurm.commands import Commands
 from tests.testbeds.ordinary import OrdinaryUser, ordinary
 from tests.testbeds.sessions import held
 from tests.waiting import until
@@ -147,6 +148,14 @@ def start(slurm: Slurm) -> Iterator[Start]:
     # of those, too, whose handle a test has taken away
     slurm.cancel(*(job for run in started for job in slurm.jobs_of(run)))
     until(lambda: not [job for run in started for job in slurm.jobs_of(run)])
+
+
+@pytest.fixture
+def commands(slurm: Slurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Commands:
+    """SLURM's commands, whose calls are counted."""
+    found = Commands(tmp_path / "commands")
+    monkeypatch.setenv("PATH", f"{found.folder}:{os.environ['PATH']}")
+    return found
 
 
 def job(run: Run) -> str:
