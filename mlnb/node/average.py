@@ -15,6 +15,9 @@ from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
+from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
+
+from mlnb.node.flat import Flats
 
 Key = tuple[int, ...]
 """Indices of the parameters that got a gradient, ascending."""
@@ -23,14 +26,44 @@ _BUCKET = 8 * 1024 * 1024
 """Bytes after which a bucket is full: large enough for the network, small enough to leave before backward ends."""
 
 
+_LARGE = 64 * 1024
+"""Bytes of a gradient from which on another pass over it costs more than another call."""
+
+
 @dataclass
 class _Bucket:
-    """Parameters of one type on one device, whose gradients travel as one tensor."""
+    """Parameters of one type on one device, whose gradients travel as one tensor, and behind them a mark."""
 
     indices: list[int]
     dtype: torch.dtype
     device: torch.device
     missing: int = 0
+    size: int = 0
+
+    def large(self) -> bool:
+        """Whether its gradients are rather large than many."""
+        return self.device.type == "cpu" and self.size * self.dtype.itemsize > _LARGE * len(self.indices)
+
+
+@dataclass
+class _Plan:
+    """How the gradients of some parameters travel."""
+
+    indices: set[int]
+    buckets: list[_Bucket]
+    bucket_of: dict[int, _Bucket]
+
+
+@dataclass
+class _Sent:
+    """A bucket on its way."""
+
+    bucket: _Bucket
+    flat: torch.Tensor
+    gradients: tuple[torch.Tensor, ...]
+    """The averages to be, as views of ``flat``."""
+
+    work: dist.Work | None
 
 
 class Averager:
@@ -46,10 +79,11 @@ class Averager:
         self._again = False
         self._last: Key | None = None
         self._next: dict[Key | None, Key] = {}
-        self._plans: dict[Key, list[_Bucket]] = {}
+        self._plans: dict[Key, _Plan] = {}
+        self._plan = _Plan(set(), [], {})
         self._waiting: list[_Bucket] = []
-        self._bucket_of: dict[int, _Bucket] = {}
-        self._sent: list[tuple[_Bucket, torch.Tensor, dist.Work | None]] = []
+        self._sent: list[_Sent] = []
+        self._flats = Flats()
 
     def __len__(self) -> int:
         return len(self._parameters)
@@ -69,42 +103,48 @@ class Averager:
         self._fired.clear()
         self._again = False
         self._sent = []
-        expected = self._next.get(self._last)
-        self._expect(expected if expected is not None else ())
+        self._flats.turn()
+        self._expect(self._next.get(self._last, ()))
 
     def _expect(self, key: Key) -> None:
-        if key not in self._plans:
-            self._plans[key] = self._plan(key)
-        self._waiting = list(self._plans[key])
-        self._bucket_of = {index: bucket for bucket in self._waiting for index in bucket.indices}
-        for bucket in self._waiting:
+        plan = self._plans.get(key)
+        if plan is None:
+            plan = self._plans[key] = self._make_plan(key)
+        self._plan = plan
+        self._waiting = list(plan.buckets)
+        for bucket in plan.buckets:
             bucket.missing = len(bucket.indices)
 
-    def _plan(self, key: Key) -> list[_Bucket]:
+    def _make_plan(self, key: Key) -> _Plan:
         """Buckets in the order in which backward fills them: the parameters that were made last come first."""
         buckets: list[_Bucket] = []
-        size = 0
         for index in reversed(key):
             parameter = self._parameters[index]
             last = buckets[-1] if buckets else None
-            if last is None or (last.dtype, last.device) != (parameter.dtype, parameter.device) or size >= _BUCKET:
-                last, size = _Bucket([], parameter.dtype, parameter.device), 0
+            if (
+                last is None
+                or (last.dtype, last.device) != (parameter.dtype, parameter.device)
+                or last.size * last.dtype.itemsize >= _BUCKET
+            ):
+                last = _Bucket([], parameter.dtype, parameter.device)
                 buckets.append(last)
             last.indices.append(index)
-            size += parameter.nbytes
-        return buckets or [_Bucket([], torch.float32, torch.device("cpu"))]
+            last.size += parameter.numel()
+        buckets = buckets or [_Bucket([], torch.float32, torch.device("cpu"))]
+        return _Plan(set(key), buckets, {index: bucket for bucket in buckets for index in bucket.indices})
 
     def _fire(self, index: int) -> None:
         """A parameter has its gradient: send what has become full, except the last bucket, which has the last word."""
         if index in self._fired:
             self._again = True
         self._fired.add(index)
-        bucket = self._bucket_of.get(index)
+        bucket = self._plan.bucket_of.get(index)
         if bucket is None:
             return
         bucket.missing -= 1
-        while len(self._waiting) > 1 and self._waiting[0].missing <= 0:
-            self._send(self._waiting.pop(0), True)
+        if not bucket.missing:
+            while len(self._waiting) > 1 and self._waiting[0].missing <= 0:
+                self._send(self._waiting.pop(0), True)
 
     def finish(self) -> None:
         """Average what the backward that has just returned left on the ranks.
@@ -114,10 +154,9 @@ class Averager:
         RuntimeError
             for sparse gradients.
         """
-        fired = tuple(sorted(self._fired))
         expected = self._next.get(self._last)
-        if expected is None or not self._exchange(fired == expected and not self._again):
-            expected = self._agree(fired)
+        if expected is None or not self._exchange(self._fired == self._plan.indices and not self._again):
+            expected = self._agree(tuple(sorted(self._fired)))
             self._expect(expected)
             self._exchange(True)
             self._next[self._last] = expected
@@ -136,37 +175,44 @@ class Averager:
         for bucket in self._waiting:
             self._send(bucket, as_expected)
         sent, self._sent = self._sent, []
-        for _, _, work in sent:
-            if work is not None:
-                work.wait()
-        if sent[-1][1][-1].item():
+        for one in sent:
+            if one.work is not None:
+                one.work.wait()
+        if sent[-1].flat[-1].item():
             return False
-        world = dist.get_world_size()
-        for bucket, flat, _ in sent:
-            self._take(bucket, flat[:-1].div_(world))
+        parameters = self._parameters
+        for one in sent:
+            for index, gradient in zip(one.bucket.indices, one.gradients, strict=True):
+                parameters[index].grad = gradient  # a view of what came: nothing is copied
         return True
 
     def _send(self, bucket: _Bucket, as_expected: bool) -> None:
-        mark = torch.full((1,), 0.0 if as_expected else 1.0, dtype=bucket.dtype, device=bucket.device)
-        parts = [self._gradient(index) if as_expected else self._zeros(index) for index in bucket.indices]
-        flat = torch.cat([*parts, mark])
-        self._sent.append((bucket, flat, dist.all_reduce(flat, async_op=True)))
-
-    def _zeros(self, index: int) -> torch.Tensor:
-        parameter = self._parameters[index]
-        return torch.zeros(parameter.numel(), dtype=parameter.dtype, device=parameter.device)
+        parts = [self._gradient(index) for index in bucket.indices]
+        parameters = [self._parameters[index] for index in bucket.indices]
+        share = 1 / dist.get_world_size()
+        mark = 0.0 if as_expected else 1.0
+        if any(part.requires_grad for part in parts):  # create_graph: they stay what their graph makes of them
+            last = torch.full((1,), mark, dtype=bucket.dtype, device=bucket.device)
+            flat = torch.cat([_flatten_dense_tensors(parts) * share, last])
+            views = _unflatten_dense_tensors(flat, parameters)
+        else:
+            flat = self._flats.take(bucket.size + 1, bucket.dtype, bucket.device)
+            views = _unflatten_dense_tensors(flat, parameters)
+            with torch.no_grad():
+                if bucket.large():
+                    for view, part in zip(views, parts, strict=True):
+                        torch.mul(part, share, out=view)
+                else:
+                    torch._foreach_copy_(views, parts)
+                    flat.mul_(share)
+                flat[-1] = mark
+        self._sent.append(_Sent(bucket, flat, views, dist.all_reduce(flat, async_op=True)))
 
     def _gradient(self, index: int) -> torch.Tensor:
-        gradient = self._parameters[index].grad
+        parameter = self._parameters[index]
+        gradient = parameter.grad
         if gradient is None:
-            return self._zeros(index)
+            return torch.zeros_like(parameter)
         if gradient.is_sparse:
             raise RuntimeError("sparse gradients can't be averaged here: use DistributedDataParallel or sparse=False")
-        return gradient.reshape(-1)
-
-    def _take(self, bucket: _Bucket, flat: torch.Tensor) -> None:
-        """The averages become the gradients, as views of what came: nothing is copied."""
-        sizes = [self._parameters[index].numel() for index in bucket.indices]
-        for index, part in zip(bucket.indices, flat.split(sizes), strict=True):
-            parameter = self._parameters[index]
-            parameter.grad = part.view(parameter.shape)
+        return gradient

@@ -134,6 +134,8 @@ class DataParallel:
 
     def _begin(self) -> None:
         """Join the ranks, once, and give what is new rank 0's values."""
+        if self._begun and not self._fresh:
+            return
         if not dist.is_initialized():
             dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=_TIMEOUT)
         fresh: list[torch.Tensor] = [*self._fresh]

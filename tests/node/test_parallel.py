@@ -89,6 +89,22 @@ for a, b in loader(shuffle=True):
     o.zero_grad(); scaler.scale(loss_of(model, a, b)).backward()
     scaler.unscale_(o); nn.utils.clip_grad_norm_(model.parameters(), 0.5); scaler.step(o); scaler.update()
 """,
+    "gradients that the script keeps": """
+o = torch.optim.SGD(model.parameters(), lr=0.1)
+kept = []
+for a, b in loader(shuffle=True):
+    o.zero_grad(); loss_of(model, a, b).backward(); o.step()
+    kept.append((model[0].weight.grad, model[2].weight.grad.numpy()))
+for turn, (first, last) in enumerate(kept):  # in place of a momentum: later steps have not overwritten them
+    with torch.no_grad():
+        model[0].weight -= first / (turn + 1)
+        model[2].weight -= torch.from_numpy(last) / (turn + 1)
+""",
+    "gradients cleared in place": """
+o = torch.optim.SGD(model.parameters(), lr=0.1)
+for a, b in loader(shuffle=True):
+    o.zero_grad(set_to_none=False); loss_of(model, a, b).backward(); o.step()
+""",
     "fewer samples than ranks in the last batch": """
 X, y = X[:33], y[:33]
 o = torch.optim.SGD(model.parameters(), lr=0.1)
