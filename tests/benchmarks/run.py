@@ -1,16 +1,23 @@
-"""``make bench``: every benchmark in one run; ``--write`` puts the tables into docs/performance.md."""
+"""``make bench``: every benchmark, or those named; ``--write`` puts their tables into docs/performance.md."""
 
 from __future__ import annotations
 
 import os
 import platform
+import re
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
+MARK = "<!-- tables -->"
+
+if TYPE_CHECKING:
+    from tests.benchmarks.timing import Table
 
 
 def main() -> None:
@@ -43,19 +50,27 @@ def main() -> None:
     from mlnb.targets import warm
 
     warm.stop()
-    text = "\n".join(table.markdown() for table in tables)
-    print(f"\n{text}")
+    print("\n" + "\n".join(table.markdown() for table in tables))
     if "--write" in sys.argv:
-        import torch
-
-        machine = f"{os.cpu_count()} cores, Python {platform.python_version()}, torch {torch.__version__}"
-        where = f"{machine}, {time.strftime('%Y-%m-%d')}"
         path = ROOT / "docs" / "performance.md"
-        head = path.read_text(encoding="utf-8").partition("<!-- tables -->")[0] if path.exists() else ""
-        path.write_text(
-            f"{head}<!-- tables -->\n\nBy `make bench` on {where}; all rows of a table in one run.\n\n{text}",
-            encoding="utf-8",
-        )
+        path.write_text(merged(path.read_text(encoding="utf-8"), tables), encoding="utf-8")
+
+
+def merged(document: str, tables: Sequence[Table]) -> str:
+    """The document with these tables: each in the place of the one with its title, new ones at the end."""
+    head, _, rest = document.partition(MARK)
+    found = {part.partition("\n")[0]: part for part in re.split(r"^### ", rest, flags=re.MULTILINE)[1:]}
+    for table in tables:
+        title, _, body = table.markdown().removeprefix("### ").partition("\n")
+        found[title] = f"{title}\n\n{_where()}\n{body}"
+    return f"{head}{MARK}\n\n" + "\n".join(f"### {part.rstrip()}\n" for part in found.values())
+
+
+def _where() -> str:
+    import torch
+
+    machine = f"{os.cpu_count()} cores, Python {platform.python_version()}, torch {torch.__version__}"
+    return f"On {machine}, {time.strftime('%Y-%m-%d')}, load {os.getloadavg()[0]:.1f} at its end."
 
 
 if __name__ == "__main__":
