@@ -9,7 +9,7 @@ from typing import Any
 
 from mlnb.errors import UsageError
 from mlnb.targets.base import Offer, Placement, Status, Target
-from mlnb.targets.config import section
+from mlnb.targets.config import section, targets
 
 __all__ = ["Offer", "Placement", "Status", "Target", "names", "target"]
 
@@ -28,7 +28,7 @@ _BATCH = {
 def names() -> list[str]:
     """The targets there are to choose from: those configured, and what this machine has without a word."""
     there = {kind for kind, program in _BATCH.items() if program != "qsub" and shutil.which(program)}
-    return sorted({"local", *there, *_pools(), *section().get("targets", {})})
+    return sorted({"local", *there, *_pools(), *targets()})
 
 
 def _pools() -> list[str]:
@@ -48,7 +48,7 @@ def target(name: str | None = None) -> Target:
         if there is none of that name, or its configuration is wrong.
     """
     chosen = name or str(section().get("target", "local"))
-    configured = section().get("targets", {})
+    configured = targets()
     if chosen not in configured and chosen.partition(":")[0] == "pool":
         return _made(chosen, "pool", {})
     if chosen not in configured and chosen != "local" and chosen not in _BATCH:
@@ -56,7 +56,7 @@ def target(name: str | None = None) -> Target:
         near = difflib.get_close_matches(chosen, [*known, *_BATCH], 1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise UsageError(f"--on {chosen}: there is no such target; there are {', '.join(known)}{hint}")
-    settings = configured.get(chosen, {}) or {}
+    settings = configured.get(chosen, {})
     kind = str(settings.get("kind", chosen))
     return _made(chosen, kind, settings)
 

@@ -66,7 +66,8 @@ class Job:
         try:
             _finish(made.start())
         except ValueError as error:  # no job id in what the command said
-            raise MlnbError(f"{self.system.words}: {str(error).splitlines()[0]}") from None
+            said = str(error).strip().splitlines()[-1]
+            raise MlnbError(f"{self.system.words} gave no job id, but said: {said}") from None
         except CommandFailed as error:
             raise self.system.refusal(error, self.ask) from None
         return str(made.job_id)
@@ -152,7 +153,7 @@ def _body(system: System, ask: Ask, run: RunDir, wrapped: Wrapped) -> str:
         f"{shlex.join(system.launch(ask, wrapped.command, wrapped.launcher))} &",
         "node=$!",
         # signals that the system sends to this shell alone
-        *(f"trap 'kill -{name} $node 2>/dev/null' {name}" for name in ("TERM", "USR1")),
+        *(f"trap 'kill -{given} $node 2>/dev/null' {name}" for name, given in system.signals.items()),
         "while :; do wait $node; code=$?; kill -0 $node 2>/dev/null || break; done",
     ]
     if system.again and ask.requeue:

@@ -35,6 +35,25 @@ def section() -> Mapping[str, Any]:
     return found
 
 
+def targets() -> Mapping[str, Mapping[str, Any]]:
+    """The settings of the targets that are configured, by name.
+
+    Raises
+    ------
+    UsageError
+        if they are no such thing.
+    """
+    found = section().get("targets") or {}
+    if not isinstance(found, Mapping):
+        raise UsageError(f"targets: {found!r} of the mlnb: section in Dask's configuration must be a mapping")
+    for name, settings in found.items():
+        if not isinstance(settings or {}, Mapping):
+            raise UsageError(
+                f"targets: {name}: {settings!r} of the mlnb: section in Dask's configuration must be a mapping"
+            )
+    return {str(name): settings or {} for name, settings in found.items()}
+
+
 def runs_root() -> Path:
     """The folder of all run directories: ``MLNB_RUNS``, else the configured one, else a folder for data."""
     chosen = os.environ.get("MLNB_RUNS") or section().get("runs")

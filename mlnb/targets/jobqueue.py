@@ -20,6 +20,9 @@ from mlnb.targets.systems.base import Ask, System, plain
 from mlnb.task import Resources, Task
 from mlnb.units import say_size, say_time
 
+_GRACE = 20.0
+"""Seconds that a run has for its checkpoint when it is told to end, unless the target says otherwise."""
+
 _PATIENCE = 30.0
 _STEP = 0.25
 
@@ -41,7 +44,7 @@ class JobQueue:
         self.name = name
         self.system = system
         self._settings = system.settings
-        interval = float(settings.time(self._settings, "poll") or queue.INTERVAL)
+        interval = settings.seconds(self._settings, "poll") or queue.INTERVAL
         self._states = batch_states.States(name, system, interval)
         self._submitted: dict[str, str] = {}
 
@@ -56,15 +59,15 @@ class JobQueue:
         limits.check(self.name, self._settings, asked)
         partition = placement.partition or self._settings.get("partition")
         partition = plain(str(partition), "--partition") if partition else None
+        cpus, memory = settings.count(self._settings, "cpus"), settings.size(self._settings, "memory")
+        seconds = settings.time(self._settings, "time")
         with_defaults = replace(
-            asked,
-            cpus=asked.cpus or settings.count(self._settings, "cpus"),
-            memory=asked.memory or settings.size(self._settings, "memory"),
-            time=asked.time or settings.time(self._settings, "time"),
+            asked, cpus=asked.cpus or cpus, memory=asked.memory or memory, time=asked.time or seconds
         )
         filled = self.system.fill(with_defaults, replace(placement, partition=partition))
         limits.check(self.name, self._settings, filled.resources)
-        requeue = bool(self._settings.get("requeue", True)) if placement.requeue is None else placement.requeue
+        usual = settings.flag(self._settings, "requeue")
+        requeue = usual is not False if placement.requeue is None else placement.requeue
         image = placement.image or self._settings.get("image")
         container = self._container(image)
         words = [*self._words(filled.resources, asked), *filled.words]
@@ -77,7 +80,7 @@ class JobQueue:
         about = {
             "name": placement.name,
             "threads": filled.resources.cpus or 1,
-            "grace": float(self._settings.get("grace", 20.0)),
+            "grace": settings.seconds(self._settings, "grace") or _GRACE,
             "requeue": requeue,
             "partition": filled.partition,
             "gpu_directives": list(filled.gpus),
@@ -148,7 +151,7 @@ class JobQueue:
         job = self._job_of(run)
         if job is None:
             return True
-        grace = float((read_json(run.run) or {}).get("grace", 20.0))
+        grace = float((read_json(run.run) or {}).get("grace", _GRACE))
         end = time.monotonic() + grace
         while batch_states.beats(run) and time.monotonic() < end:  # it looks for cancel.json and makes its checkpoint
             time.sleep(_STEP)

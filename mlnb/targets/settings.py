@@ -37,6 +37,22 @@ def time(settings: Mapping[str, Any], key: str) -> int | None:
     return _read(settings, key, parse_time)
 
 
+def seconds(settings: Mapping[str, Any], key: str) -> float | None:
+    """Seconds under ``key``, where a bare number is seconds; ``None`` if it is not set."""
+    given = settings.get(key)
+    if isinstance(given, (int, float)) and not isinstance(given, bool) and given > 0:
+        return float(given)
+    return time(settings, key)
+
+
+def flag(settings: Mapping[str, Any], key: str) -> bool | None:
+    """Yes or no under ``key``; ``None`` if it is not set."""
+    given = settings.get(key)
+    if given is not None and not isinstance(given, bool):
+        raise UsageError(f"{key}: {given!r} of the mlnb: section in Dask's configuration is neither true nor false")
+    return given
+
+
 def count(settings: Mapping[str, Any], key: str) -> int | None:
     """A whole number under ``key``; ``None`` if it is not set."""
 
@@ -51,7 +67,7 @@ def count(settings: Mapping[str, Any], key: str) -> int | None:
 def words(settings: Mapping[str, Any], key: str) -> tuple[str, ...]:
     """Texts under ``key``, each of one line: a list, or one alone; empty if it is not set."""
     given = settings.get(key)
-    found = () if given is None else (given,) if isinstance(given, str) else tuple(given)
+    found = () if given is None else tuple(given) if isinstance(given, (list, tuple)) else (given,)
     for one in found:
         if not isinstance(one, str) or "\n" in one or "\r" in one or "\0" in one:
             raise UsageError(f"{key}: {one!r} of the mlnb: section in Dask's configuration is not a text of one line")

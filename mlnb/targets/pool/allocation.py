@@ -54,7 +54,7 @@ class Allocation:
         self._pool = pool
         self.target = batch_target(str(pool.asked["on"]))
         self.system = self.target.system
-        self._interval = float(settings.time(self.system.settings, "poll") or queue.INTERVAL)
+        self._interval = settings.seconds(self.system.settings, "poll") or queue.INTERVAL
         # here, in the main thread: it imports dask_jobqueue, whose runner sets a handler of SIGINT as it is imported
         self.system.job_class()
         self._submitted = 0.0

@@ -146,8 +146,10 @@ def start(slurm: Slurm) -> Iterator[Start]:
 
     yield submitted
     # of those, too, whose handle a test has taken away
-    slurm.cancel(*(job for run in started for job in slurm.jobs_of(run)))
-    until(lambda: not [job for run in started for job in slurm.jobs_of(run)])
+    left = [job for run in started for job in slurm.jobs_of(run)]
+    if left:
+        slurm.cancel(*left)
+        until(lambda: not [job for run in started for job in slurm.jobs_of(run)])
 
 
 @pytest.fixture
