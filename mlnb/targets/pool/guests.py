@@ -169,19 +169,20 @@ class Guests:
             guest.become("waiting")
 
     def _again(self, guest: Guest, ends: float | None) -> None:
-        run = RunDir(guest.path)
-        requeue = bool((read_json(run.run) or {}).get("requeue"))
         short = ends is not None and ends - time.time() < _LAST
-        interrupted = guest.worker != "" and _interrupted(guest)
-        if run.cancel.exists() or not requeue:
+        if not _resumes(guest):
             guest.become("over", guest.reason)
-        elif not any(run.checkpoints.glob("*")):
-            guest.become("over", f"{guest.reason}; it had made no checkpoint (mlnb.epochs makes them)")
-        elif short and interrupted:
-            return  # it is the pool's end that ended it
-        else:
+        elif not short:  # else it is the pool's end that ended it
             guest.attempt += 1
             guest.become("waiting", f"goes on from its newest checkpoint: {guest.reason}")
+
+    def taken(self) -> None:
+        """The pool's job was queued again, and has taken along what ran: that which can't go on has ended."""
+        for guest in self.present:
+            if guest.state == "sent":
+                guest.become("interrupted", "the pool's job was queued again under it")
+            if guest.state == "interrupted" and guest.result is None and not _resumes(guest):
+                guest.become("over", guest.reason)
 
     async def cancel(self, run: str, worker: str | None, call: Call, grace: float) -> bool:
         """End a run: TERM, grace for a checkpoint, KILL; whether its processes are gone."""
@@ -208,9 +209,15 @@ class Guests:
         return False
 
 
-def _interrupted(guest: Guest) -> bool:
-    events = read_lines(RunDir(guest.path).attempt(guest.attempt).events(0))
-    return bool(events) and events[-1].get("event") == "interrupted"
+def _resumes(guest: Guest) -> bool:
+    """Whether another attempt may go on, and has something to go on from; if only that is missing it is said."""
+    run = RunDir(guest.path)
+    if run.cancel.exists() or not (read_json(run.run) or {}).get("requeue"):
+        return False
+    if any(run.checkpoints.glob("*")):
+        return True
+    guest.reason += "; it had made no checkpoint (mlnb.epochs makes them)"
+    return False
 
 
 def _interruption(guest: Guest) -> str:

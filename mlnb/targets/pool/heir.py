@@ -12,14 +12,17 @@ import signal
 import time
 
 from mlnb.errors import MlnbError
+from mlnb.node import processes
 from mlnb.targets.pool.folder import Known, PoolDir
 
 _PATIENCE = 600.0
+_GOING = 60.0
 _STEP = 2.0
 
 
 def fork(folder: PoolDir) -> None:
     """Leave an heir behind. To be called before there are threads, or anything that it should not hold open."""
+    holder = os.getpid(), processes.identity(os.getpid()) or ""
     read, write = os.pipe()
     os.set_inheritable(write, False)
     if os.fork():
@@ -32,6 +35,7 @@ def fork(folder: PoolDir) -> None:
             signal.signal(number, signal.SIG_IGN)
         while os.read(read, 1):
             pass
+        processes.wait_gone(*holder, _GOING)  # its files are closed a moment before it is gone
         tidy(Known(folder), _PATIENCE)
         code = 0
     finally:

@@ -171,6 +171,7 @@ class Holder:
             raise Over(self._ended(job.cause, job.words), gone=True)
         elif job.state == "pending":
             self._missed = None
+            self._guests.taken()
             reason = job.words or f"waits in the queue ({job.code})"
             if job.start is not None and job.start > time.time():
                 reason += f"; {words} expects it to start in {say_time(job.start - time.time())}"
@@ -185,10 +186,12 @@ class Holder:
             self._state = replace(self._state, state=state, reason=f"its worker is being started{where}", idle=None)
 
     def _ended(self, cause: str, words: str) -> str:
-        if cause == "time" or (self._state.ends is not None and time.time() > self._state.ends - _TICK):
-            time_ = self._pool.resources.time
-            return f"its time was over{f' ({say_time(time_)})' if time_ else ''}"
-        return f"its job {self._allocation.job} {words}"
+        return self._timed_out if cause == "time" else f"its job {self._allocation.job} {words}"
+
+    @property
+    def _timed_out(self) -> str:
+        time_ = self._pool.resources.time
+        return f"its time was over{f' ({say_time(time_)})' if time_ else ''}"
 
     def _check(self) -> None:
         """Whether it is to go on."""
@@ -201,6 +204,8 @@ class Holder:
             if not self._guests.running:
                 raise Over("was stopped")
             self._state = replace(self._state, state="closing", reason="was stopped; ends with the last run on it")
+        if self._state.ends is not None and time.time() > self._state.ends:  # systems look at it now and then
+            raise Over(self._timed_out)
         idle = self._state.idle
         if idle is not None and time.time() - idle >= self._idle:
             raise Over(f"nothing ran on it for {say_time(self._idle)}")
@@ -242,6 +247,7 @@ class Holder:
         if request["do"] == "cancel":
             grace = float(request["grace"])
             gone = await self._guests.cancel(request["run"], self._allocation.worker, self._call, grace)
+            self._write()  # whoever asks next what became of it reads that
             self._news.set()
             return {"gone": gone}
         if self._closing or self._told or self._state.state not in ("pending", "starting", "running"):

@@ -208,6 +208,9 @@ def _status(run: RunDir, pool: Known, *, handed: bool) -> Status:
     over = guest is not None and guest["state"] == "over" and guest["attempt"] >= len(run.attempts())
     if over and guest is not None:
         return Status(False, reason=str(guest["reason"]))
+    if guest is not None and guest["state"] == "interrupted" and pool.live:
+        back = "goes on from its newest checkpoint when the pool is back"
+        return Status(True, "pending", f"{guest['reason']}; {back}{f' ({pool.reason})' if pool.reason else ''}")
     if beats(run):
         waits = str(guest["reason"]) if guest is not None and guest["state"] == "sent" else ""
         return Status(True, "pending", waits) if waits else Status(True, "running")
