@@ -12,6 +12,7 @@ from fnmatch import fnmatchcase
 from typing import Any, ClassVar
 
 from mlnb.errors import MlnbError, UsageError
+from mlnb.rundir import JOB_LOG
 from mlnb.targets import catalogue
 from mlnb.targets.base import Placement
 from mlnb.targets.systems.commands import CommandFailed, NotThere, command
@@ -20,8 +21,11 @@ from mlnb.task import Resources
 REQUEUE = 75
 """Exit code by which the node program asks to be queued again (EX_TEMPFAIL of sysexits.h)."""
 
-LOG = "job.log"
+LOG = JOB_LOG
 """What the job itself prints, in the attempt's folder, where the job is submitted from: no path to be quoted."""
+
+COUNTED = '$(echo >>"${0%/*}/starts"; echo $(($(wc -l <"${0%/*}/starts") - 1)))'
+"""Shell for :attr:`System.restarts` where the system keeps no count: a line for each start, in the attempt's folder."""
 
 _MEMORY = 4 * 2**30
 """Bytes a node where neither the person nor the site says."""
@@ -137,7 +141,10 @@ class System(abc.ABC):
     """Characters that a run's path must not have, since the system puts values of its own in their place."""
 
     restarts: ClassVar[str] = "0"
-    """Shell: how often this job was started before."""
+    """Shell: how often this job was started before; see also :data:`COUNTED`."""
+
+    signals: ClassVar[Mapping[str, str]] = {"TERM": "TERM", "USR1": "USR1"}
+    """Signals that the system sends to the job's shell, and which of them the node program gets for each."""
 
     deadline: ClassVar[str] = ""
     """Shell: when the job's time is over, in seconds since the epoch."""
