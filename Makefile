@@ -72,7 +72,7 @@ test: $(STAMP) js lint chromium
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 demo: $(STAMP) js
-	$(BIN)/python notebooks/run_demo.py
+	$(BIN)/python notebooks/run_demo.py $(if $(ON),--on $(ON))
 
 lab: $(STAMP) js
 	$(BIN)/jupyter lab --notebook-dir=notebooks

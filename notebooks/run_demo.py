@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
-import sys
 from pathlib import Path
 
 import nbformat
@@ -50,11 +50,15 @@ def printed(book: nbformat.NotebookNode, pattern: str) -> str:
 
 def main() -> None:
     """Run the demo and say where its results are."""
-    out = Path(sys.argv[1] if len(sys.argv) > 1 else "demo-out").absolute()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", nargs="?", type=Path, default=Path("demo-out"), help="folder for what it leaves")
+    parser.add_argument("--on", help="the target that its cells run on")
+    chosen = parser.parse_args()
+    out = chosen.out.absolute()
     out.mkdir(exist_ok=True)
     os.environ.setdefault("MLNB_RUNS", str(out / "runs"))
     print(f"executing {NOTEBOOK.name} …", flush=True)
-    book = run(NOTEBOOK)
+    book = run(NOTEBOOK, *(["--on", chosen.on] if chosen.on else []))
     nbformat.write(book, out / NOTEBOOK.name)
     page = out / NOTEBOOK.with_suffix(".html").name
     page.write_text(HTMLExporter().from_notebook_node(book)[0], encoding="utf-8")

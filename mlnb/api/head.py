@@ -116,13 +116,22 @@ def starts(told: Told) -> list[dict[str, float]]:
     ]
 
 
+_PACES = 25
+"""Measurements of the pace that count: five a second."""
+
+
 def _pace(told: Told) -> list[str]:
     shown = []
     if "step_time" in told:
-        shown.append(f"{told['step_time'].value[-1] * 1000:.3g} ms a step")
+        shown.append(f"{_lately(told['step_time']) * 1000:.3g} ms a step")
     if "samples_per_s" in told:
-        shown.append(f"{told['samples_per_s'].value[-1]:.0f} samples/s")
+        shown.append(f"{_lately(told['samples_per_s']):.0f} samples/s")
     return shown
+
+
+def _lately(series: Series) -> float:
+    """What holds of the last seconds: one slow step, as that behind which an epoch ends, is not the pace."""
+    return float(np.median(series.value[-_PACES:]))
 
 
 def _usage(usage: Mapping[str, Any]) -> list[str]:

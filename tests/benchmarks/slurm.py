@@ -1,0 +1,172 @@
+"""On a real SLURM (``make slurm``): submit to first metric, news from a node, a gang, and what SLURM is asked."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from mlnb.api import Run
+from mlnb.api.state import observe
+from mlnb.api.submit import submit
+from mlnb.notebook.views import Views
+from mlnb.targets import Placement, target
+from mlnb.task import Resources, Task
+
+from .first_metric import PRINTS, TRAIN
+from .timing import Table
+
+_TICKS = """\
+import time, mlnb
+for step in range(200):
+    mlnb.log(sent=time.time())
+    time.sleep(0.037)
+"""
+
+_REPEAT = 7
+
+
+def there() -> bool:
+    """Whether there is a SLURM to measure on."""
+    if shutil.which("sinfo") is None:
+        return False
+    return subprocess.run(["sinfo"], capture_output=True, timeout=30, check=False).returncode == 0
+
+
+def measure(folder: Path) -> list[Table]:
+    """Four tables; the pairs are measured in turn."""
+    folder.chmod(0o755)
+    return [_first(folder), _gang(folder), _news(), _commands(folder)]
+
+
+def _first(folder: Path) -> Table:
+    table = Table("Submit to first metric, SLURM", "s", "at most 1.1 of raw sbatch", peer="sbatch, by hand")
+    ours, raw = [], []
+    for _ in range(_REPEAT):
+        ours.append(_run(TRAIN, Resources(gpus=1, cpus=1)))
+        raw.append(_sbatch(folder, ["--gres=gpu:1", "--cpus-per-task=1"], f"{sys.executable} train.py", PRINTS))
+    table.add("mlnb", ours)
+    table.add("sbatch, by hand", raw)
+    table.pair("mlnb / sbatch", ours, raw)
+    return table
+
+
+def _gang(folder: Path) -> Table:
+    table = Table("Two nodes: submit to first step, SLURM", "s", "at most 0.7 of srun torchrun", peer="srun torchrun")
+    torchrun = (
+        f"export GLOO_SOCKET_IFNAME=lo; srun {sys.executable} -m torch.distributed.run --nnodes 2 --nproc-per-node 1 "
+        "--rdzv-backend c10d --rdzv-endpoint 127.0.0.1:$((20000 + SLURM_JOB_ID % 10000)) --rdzv-id $SLURM_JOB_ID "
+        "train.py"
+    )
+    ours, peers = [], []
+    for _ in range(_REPEAT):
+        ours.append(_run(TRAIN, Resources(nodes=2, cpus=1)))
+        peers.append(_sbatch(folder, ["--nodes=2", "--ntasks-per-node=1"], torchrun, PRINTS))
+    table.add("mlnb --nodes 2", ours)
+    table.add("srun torchrun", peers)
+    table.pair("mlnb / srun torchrun", ours, peers)
+    return table
+
+
+def _news() -> Table:
+    table = Table("From a metric on a node to the notebook, SLURM", "s", "at most 0.5 s for 19 of 20")
+    run = _start(_TICKS, Resources(cpus=1))
+    late: list[float] = []
+    while not run.done or len(late) < 200:
+        now = time.time()
+        series = run.series().get("sent")
+        late += [now - float(sent) for sent in (series.value[len(late) :] if series else ())]
+        if run.done and series is not None and len(late) == len(series):
+            break
+        time.sleep(Views.INTERVAL)
+    late.sort()
+    table.add("as the view under the cell looks", late, f"19 of 20 within {late[int(0.95 * len(late))]:.3f} s")
+    return table
+
+
+def _commands(folder: Path) -> Table:
+    """What 40 running runs cost SLURM, watched by three observers for a while."""
+    shims, count = folder / "shims", folder / "count"
+    shims.mkdir()
+    for name in ("squeue", "scontrol", "sacct", "sinfo", "sbatch", "scancel"):
+        real = shutil.which(name)
+        if real is not None:
+            (shims / name).write_text(f'#!/bin/sh\necho {name} >> {shlex.quote(str(count))}\nexec {real} "$@"\n')
+            (shims / name).chmod(0o755)
+    table = Table("Scheduler commands a minute for 40 running runs", "s", "at most 2 a minute")
+    seconds = 30.0
+    runs = [
+        _start("import time\ntime.sleep(60)", Resources(cpus=1, memory=64 * 2**20), share=True) for _ in range(_FIT)
+    ]
+    while not all(run.phase.state == "running" for run in runs):
+        time.sleep(0.5)
+    before = os.environ["PATH"]
+    os.environ["PATH"] = f"{shims}:{before}"
+    try:
+        looks = []
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            began = time.perf_counter()
+            for _ in range(3):  # notebooks
+                observe([run.watched for run in runs])
+            looks.append(time.perf_counter() - began)
+            time.sleep(0.5)
+    finally:
+        os.environ["PATH"] = before
+    asked = len(count.read_text().splitlines()) if count.exists() else 0
+    for run in runs:
+        run.cancel()
+    table.add(f"a look at {len(runs)} runs, three times", looks, f"{asked} commands in {seconds:.0f} s")
+    return table
+
+
+_FIT = 12
+"""Runs that this machine holds at once: one for each core of its nodes."""
+
+
+def _start(script: str, asked: Resources) -> Run:
+    place = target("slurm")
+    offer = place.offer(asked, Placement("bench"))
+    return Run(submit(Task(script=script, seed=0), {}, place, offer, name="bench", env={}))
+
+
+def _run(script: str, asked: Resources) -> float:
+    began = time.perf_counter()
+    run = _start(script, asked)
+    while "loss" not in run.series():
+        if run.done:
+            raise RuntimeError(run.reason)
+        time.sleep(0.01)
+    took = time.perf_counter() - began
+    run.wait(60)
+    _drained()
+    return took
+
+
+def _sbatch(folder: Path, options: list[str], command: str, script: str) -> float:
+    place = Path(tempfile.mkdtemp(dir=folder))
+    (place / "train.py").write_text(script)
+    (place / "job").write_text(f"#!/bin/bash\ncd {shlex.quote(str(place))}\n{command}\n")
+    out = place / "out"
+    began = time.perf_counter()
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "WORLD_SIZE": "1", "PYTHONUNBUFFERED": "1"}
+    words = ["sbatch", *options, f"--output={out}", str(place / "job")]
+    subprocess.run(words, env=env, capture_output=True, check=True, timeout=60)
+    while not (out.exists() and "loss" in out.read_text()):
+        if time.perf_counter() - began > 120:
+            raise RuntimeError(out.read_text() if out.exists() else "the job did not start")
+        time.sleep(0.01)
+    took = time.perf_counter() - began
+    _drained()
+    return took
+
+
+def _drained() -> None:
+    """Wait until no job is left: the next is to find free nodes."""
+    while subprocess.run(["squeue", "--me", "-h"], capture_output=True, check=True, timeout=30).stdout.strip():
+        time.sleep(0.1)
