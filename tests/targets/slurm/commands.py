@@ -20,8 +20,13 @@ class Commands:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir()
-        for name in NAMES:
-            self.say(name, f'exec {shutil.which(name)} "$@"')
+        self._real = {name: shutil.which(name) for name in NAMES}
+        self.restore()
+
+    def restore(self) -> None:
+        """Have the real ones answer again."""
+        for name, path in self._real.items():
+            self.say(name, f'exec {path} "$@"')
 
     def say(self, name: str, script: str) -> None:
         """From now on the command ``name`` is this shell script."""

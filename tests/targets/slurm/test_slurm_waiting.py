@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from mlnb.errors import MlnbError
+from tests.targets.slurm.commands import Commands
 from tests.targets.slurm.conftest import NODES, Slurm, Start, configured, job
 from tests.waiting import until
 
@@ -61,3 +63,22 @@ def test_the_plan_tells_what_the_run_before_it_waited(start: Start, tmp_path: Pa
     shown = subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
     assert re.search(r"your last run on gpu waited [\d.]+ s", shown)
     assert "#SBATCH -p gpu" in shown
+
+
+DOWN = "echo 'error: Unable to contact slurm controller (connect failure)' >&2; exit 1"
+
+
+def test_while_slurm_does_not_answer_what_is_known_stays_known(start: Start, commands: Commands):
+    with configured(directives=["--hold"], poll="1s"):
+        run = start()
+        assert run.state == "pending"
+        commands.say("squeue", DOWN)
+        commands.say("scancel", DOWN)
+        until(lambda: "last heard" in run.reason)
+        assert run.state == "pending"
+        assert re.fullmatch(r"is held .*; last heard [\d.]+ s ago, since SLURM says: .*connect failure.*", run.reason)
+        with pytest.raises(MlnbError, match="Unable to contact slurm controller"):
+            run.cancel()
+        commands.restore()
+        run.cancel()
+        assert run.state == "cancelled"

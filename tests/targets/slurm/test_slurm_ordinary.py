@@ -1,0 +1,45 @@
+"""All of it as somebody who is not root."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+
+from tests.targets.slurm.conftest import Slurm
+from tests.testbeds.ordinary import OrdinaryUser
+
+SNIPPET = """
+import json, time
+from mlnb.api import Run
+from mlnb.api.submit import submit
+from mlnb.targets import Placement, target
+from mlnb.task import Resources, Task
+
+def start(script, name, **asked):
+    place = target("slurm")
+    offer = place.offer(Resources(cpus=1, memory=2**30, time=300, **asked), Placement(name))
+    return Run(submit(Task(script=script, seed=0), {}, place, offer, name=name, env={}))
+
+through = start("import mlnb, os; mlnb.log(x=1); print(os.environ['CUDA_VISIBLE_DEVICES'], os.getuid())", "a", gpus=1)
+long = start("import mlnb, time; mlnb.log(x=1); time.sleep(300)", "b")
+through.wait(60)
+while not long.series():
+    assert not long.done, long
+    time.sleep(0.05)
+long.cancel()
+shown = lambda run: [run.state, run.reason, run.logs(0, "out"), str(run.dir)]
+print(json.dumps([shown(through), shown(long)]))
+"""
+
+
+def test_an_ordinary_user_submits_follows_and_cancels(slurm: Slurm, ordinary_user: OrdinaryUser):
+    through, cancelled = json.loads(ordinary_user.snippet(SNIPPET, timeout=120))
+    assert through[:3] == ["succeeded", "", f"0 {ordinary_user.uid}\n"]
+    assert cancelled[0] == "cancelled"
+    assert cancelled[1].startswith(f"cancelled by {ordinary_user.name} on ")
+    assert slurm.command("squeue", "-h", "-u", ordinary_user.name) == ""
+    for folder in map(Path, (through[3], cancelled[3])):
+        for path in (folder, *(one for one in folder.rglob("*") if one.is_dir())):
+            info = path.stat()
+            assert (info.st_uid, stat.S_IMODE(info.st_mode)) == (ordinary_user.uid, 0o700), path
