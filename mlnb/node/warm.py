@@ -26,6 +26,8 @@ from mlnb.rundir import RunDir
 IDLE = 15 * 60.0
 """Seconds without a request and without a run after which the warm parent ends."""
 
+_ENDING = {signal.SIGTERM, signal.SIGUSR1}
+
 _PRELOADED = (
     "numpy",
     "torch",
@@ -118,14 +120,19 @@ def fork_node(listener: socket.socket, known: Mapping[str, Any] | None = None) -
             return None
         if known is not None:
             request = {**request, "env": {**known["env"], **request["env"]}, "slots": known["slots"]}
+        # a signal for the child must not be written into a pipe by which the parent is woken
+        signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
         pid = os.fork()
         if pid == 0:
             try:
+                signal.set_wakeup_fd(-1)
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
                 listener.close()
                 connection.close()
                 _become_node(request)
             finally:
                 os._exit(1)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
         with contextlib.suppress(OSError):
             answer = {"pid": pid, "identity": processes.identity(pid)}
             connection.sendall(json.dumps(answer).encode() + b"\n")

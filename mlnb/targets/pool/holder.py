@@ -186,6 +186,8 @@ class Holder:
             self._state = replace(self._state, state=state, reason=f"its worker is being started{where}", idle=None)
 
     def _ended(self, cause: str, words: str) -> str:
+        if cause == "completed":
+            words = "ended by itself"
         return self._timed_out if cause == "time" else f"its job {self._allocation.job} {words}"
 
     @property
