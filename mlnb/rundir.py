@@ -20,6 +20,9 @@ from mlnb.errors import NotTrusted, StorageError
 STATES = ("pending", "starting", "running", "succeeded", "failed", "cancelled", "lost")
 FINAL = frozenset({"succeeded", "failed", "cancelled", "lost"})
 
+JOB_LOG = "job.log"
+"""What a batch system's job itself prints, in the folder of the attempt that it was submitted for."""
+
 _STORAGE = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "your quota is used up",
@@ -179,6 +182,11 @@ class Attempt:
     def rendezvous(self) -> Path:
         """Written by node 0's program: where the other nodes' programs find it, and by what it knows them."""
         return self.path / "rendezvous.json"
+
+    @property
+    def job_log(self) -> Path:
+        """Written by the batch system, in the attempt that was submitted: what the job itself prints."""
+        return self.path / JOB_LOG
 
     @property
     def figures(self) -> Path:

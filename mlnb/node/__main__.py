@@ -38,6 +38,9 @@ def main() -> int:
         batch.deadline()
     except UsageError as error:
         parser.error(str(error))
+    over = (read_json(run_dir.result) or {}) if attempt > options.attempt else {}
+    if over.get("attempt", 0) >= options.attempt:
+        return int(over["state"] != "succeeded")  # its job was queued again as it ended: nothing is left to do
 
     from mlnb.node.program import NodeProgram
 

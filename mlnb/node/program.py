@@ -14,17 +14,19 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from mlnb.errors import StorageError
 from mlnb.node import batch, gang, launch, machine, processes, verdict
+from mlnb.node.cause import Cause
 from mlnb.node.channel import Message
 from mlnb.node.crew import Crew
 from mlnb.node.events import INTERRUPTED, Events
 from mlnb.node.guard import Guard
 from mlnb.node.limits import Clock
+from mlnb.node.progress import Progress
 from mlnb.node.slots import Slots
 from mlnb.node.stop import STOPPED
 from mlnb.node.telemetry import Telemetry, held
@@ -85,7 +87,8 @@ class NodeProgram:
         self._peak = 0
         self._code = 1
         self._said_goodbye = False
-        self._checkpoint: object = None
+        self._cause = Cause(run_dir)
+        self._progress = Progress(run_dir.checkpoints)
         self._hear: dict[str, Callable[[Message], None]] = {
             "end": self._hear_end,
             "warn": lambda message: self._warn(message["why"]),
@@ -130,8 +133,8 @@ class NodeProgram:
         if number == signal.SIGUSR1:
             self._warn("it was warned (SIGUSR1) that the end is near")
         elif number == signal.SIGTERM and not self._cancelled():
-            reason = f"told to end (SIGTERM{self._where}) by the system, not through mlnb"
-            self._end(Ending("failed", reason, by_system=True))
+            told = f"told to end (SIGTERM{self._where}) by the system, not through mlnb"
+            self._end(Ending("failed", self._cause.words() or told, by_system=True))
 
     def _cancelled(self) -> bool:
         """End if someone has cancelled the run; whether someone has."""
@@ -242,7 +245,6 @@ class NodeProgram:
 
     def _start(self, meeting: launch.Meeting, guard: Guard, devices: tuple[str, ...]) -> None:
         self._oom = verdict.oom_kills()
-        self._checkpoint = self._newest_checkpoint()
         self._crew.start(
             self.run_dir,
             self.about.get("id", self.run_dir.path.name),
@@ -260,17 +262,6 @@ class NodeProgram:
         self._telemetry = Telemetry(devices)
         if self._why:  # warned before there was a rank to tell
             self._crew.tell(signal.SIGUSR1)
-
-    def _newest_checkpoint(self) -> object:
-        """What tells the newest checkpoint from those before it and behind it."""
-        if not self.about.get("requeue"):
-            return None  # nobody needs to know
-        try:
-            from mlnb.node.checkpoint import checkpoints
-        except ImportError:  # without torch there are none
-            return None
-        newest = checkpoints(self.run_dir.checkpoints)[-1:]
-        return [(path.name, path.stat().st_mtime_ns) for path in newest]
 
     # while they run
 
@@ -308,7 +299,7 @@ class NodeProgram:
             self._check_memory(now, sample["memory"])
         if self.node == 0:  # one clock for all
             if self._clock.is_short and not self._why:
-                self._warn(f"{max(0.0, self._clock.left):.0f} s of its time were left")
+                self._warn(f"out of time: {max(0.0, self._clock.left):.0f} s of its time were left")
             if self._clock.is_over:
                 self._end(Ending("failed", self._clock.verdict, again=True))
 
@@ -351,7 +342,7 @@ class NodeProgram:
 
     def _fail(self, found: dict[str, Any]) -> None:
         warned = found["stopped"] and bool(self._why)
-        reason = f"{found['who']} ended behind a checkpoint: {self._why}" if warned else found["reason"]
+        reason = f"{self._why}; {found['who']} ended behind a checkpoint" if warned else found["reason"]
         self._end(Ending("failed", reason, again=warned, failure=found))
 
     _telemetry: Telemetry
@@ -362,12 +353,16 @@ class NodeProgram:
         if self.node > 0:
             self.events.add("ended")
             return self._code
+        ending = self._ending
+        if ending is not None and ending.by_system:  # it may have said why only after it told us
+            ending = replace(ending, reason=self._cause.words() or ending.reason)
         found = verdict.outcome(
-            self._ending,
+            ending,
             self._ended,
             self.task.resources.world_size,
             requeue=bool(self.about.get("requeue")),
-            progress=bool(self._started) and self._newest_checkpoint() != self._checkpoint,
+            progress=self._progress.made,
+            resumable=str(self.about.get("name", "")) if self._progress.any else "",
         )
         if found.state == INTERRUPTED:
             self.events.add(INTERRUPTED, reason=found.reason)

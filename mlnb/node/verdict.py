@@ -77,7 +77,9 @@ def ended(attempt: Attempt, rank: int, status: int) -> Ended:
     return Ended(rank, status, look(attempt.exit(rank)))
 
 
-def outcome(ending: Ending | None, ended: list[Ended], world: int, *, requeue: bool, progress: bool) -> Outcome:
+def outcome(
+    ending: Ending | None, ended: list[Ended], world: int, *, requeue: bool, progress: bool, resumable: str = ""
+) -> Outcome:
     """How the attempt ended.
 
     Parameters
@@ -90,6 +92,8 @@ def outcome(ending: Ending | None, ended: list[Ended], world: int, *, requeue: b
         whether the job may be queued again.
     progress
         whether this attempt has made a checkpoint. Without one, another attempt would come as far as this one did.
+    resumable
+        the run's name, if there is a checkpoint that a person may go on from.
     """
     if len(ended) == world and all(end.succeeded for end in ended):
         return Outcome("succeeded", "", 0)  # it was through, perhaps before it could be stopped
@@ -102,6 +106,9 @@ def outcome(ending: Ending | None, ended: list[Ended], world: int, *, requeue: b
             return Outcome(INTERRUPTED, ending.reason, REQUEUE)
         reason = f"{ending.reason}; no checkpoint was made in this attempt (mlnb.epochs makes them)"
         ending = replace(ending, reason=reason)
+    elif resumable and (ending.again or ending.by_system):
+        hint = f"--resume {resumable} goes on from its newest checkpoint"
+        ending = replace(ending, reason=f"{ending.reason}; {hint}")
     found = ending.failure if ending.state == "failed" and ending.failure else {}
     return Outcome(ending.state, ending.reason, found.get("exit_code") or 1, found.get("error"))
 

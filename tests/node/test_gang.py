@@ -317,7 +317,9 @@ def test_a_warned_run_ends_behind_a_checkpoint_and_asks_to_be_queued_again(
     (tmp_path / "go").touch()
     assert allocation.codes() == [75, 75]
     assert look(allocation.run.directory.result) is None
-    assert "ended behind a checkpoint: it was warned (SIGUSR1)" in allocation.events()[-1]["reason"]
+    said = allocation.events()[-1]["reason"]
+    assert said.startswith("it was warned (SIGUSR1) that the end is near; rank ")
+    assert said.endswith(" ended behind a checkpoint")
     assert [path.name for path in allocation.run.checkpoints()][-1] == "epoch-000004.pt"
     allocation.start(attempt=2, MLNB_RESTARTS="1")
     assert allocation.codes() == [0, 0], allocation.output()
@@ -328,7 +330,7 @@ def test_a_run_out_of_time_asks_to_be_queued_again_if_it_made_a_checkpoint(alloc
     allocation = allocate(_epochs(tmp_path), requeue=True, grace=1.0)
     allocation.start(MLNB_DEADLINE=str(time.time() + 15))
     assert allocation.codes() == [75, 75], allocation.output()
-    assert allocation.events()[-1]["reason"].startswith("out of time: after ")
+    assert allocation.events()[-1]["reason"].startswith("out of time: ")
     assert allocation.event("warned", 1)["why"].endswith("of its time were left")
     allocation.start(attempt=2, options=("--restarts", "1"), MLNB_DEADLINE=str(time.time() + 10))
     assert allocation.codes() == [1, 1]  # it came as far as before: for ever, that would be
@@ -346,3 +348,46 @@ def test_a_node_lost_behind_a_checkpoint_is_no_end_either(allocate: Allocate, st
     assert allocation.events()[-1]["reason"] == "node 1 was lost (host1)"
     allocation.programs[1].wait()
     goes_on(allocation, tmp_path, start)
+
+
+def test_a_job_that_is_queued_again_as_its_run_ends_leaves_the_result_alone(allocate: Allocate):
+    """So it is where the system preempts it in its last moments."""
+    allocation = allocate("print('on')", requeue=True)
+    allocation.start()
+    assert allocation.codes() == [0, 0], allocation.output()
+    result = allocation.run.result
+    allocation.start(attempt=2, options=("--restarts", "1"))
+    assert allocation.codes() == [0, 0], allocation.output()
+    assert (allocation.run.attempts, allocation.run.result) == (1, result)
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ("*** JOB 7 ON node3 CANCELLED AT 2026-01-02T03:04:05 DUE TO PREEMPTION ***", "preempted: it had to make room"),
+        ("*** STEP 7.0 ON n[1-2] CANCELLED AT 2026-01-02T03:04:05 DUE TO JOB REQUEUE ***", "sent back to the queue"),
+        ("*** JOB 7 ON node3 CANCELLED AT 2026-01-02T03:04:05 ***", "told to end (SIGTERM"),
+        ("what my script prints DUE TO PREEMPTION", "told to end (SIGTERM"),
+    ],
+)
+def test_the_system_s_reason_is_read_in_the_log_of_the_job(allocate: Allocate, said: str, why: str):
+    allocation = allocate(FOREVER)
+    log = allocation.run.directory.attempt(1).job_log
+    log.write_text("slurmstepd: *** JOB 7 ON node3 CANCELLED AT 2026-01-02T00:00:00 DUE TO TIME LIMIT ***\n")  # before
+    allocation.start()
+    allocation.says("on", 0)
+    with log.open("a") as file:
+        file.write(f"slurmstepd-node3: error: {said}\n")
+    allocation.programs[0].send_signal(signal.SIGTERM)
+    assert allocation.codes() == [1, 1]
+    assert allocation.run.reason.startswith(why)
+
+
+def test_a_run_that_is_not_queued_again_says_that_it_can_be_resumed(allocate: Allocate, tmp_path: Path):
+    allocation = allocate(_epochs(tmp_path))
+    allocation.start()
+    allocation.says("epoch 3", 0)
+    allocation.programs[0].send_signal(signal.SIGTERM)
+    assert allocation.codes() == [1, 1]
+    assert allocation.run.state == "failed"
+    assert allocation.run.reason.endswith("; --resume gang goes on from its newest checkpoint")
