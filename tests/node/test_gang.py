@@ -305,6 +305,24 @@ def test_a_preempted_run_goes_on_in_its_next_attempt(allocate: Allocate, start: 
     goes_on(allocation, tmp_path, start)
 
 
+@pytest.mark.parametrize(
+    ("requeue", "code", "told"), [(True, 143, ("interrupted", None)), (False, 1, ("ended", "failed"))]
+)
+def test_a_run_on_one_node_is_preempted_likewise_if_it_may_be_queued_again(
+    allocate: Allocate, requeue: bool, code: int, told: tuple[str, str | None]
+):
+    allocation = allocate(FOREVER, nodes=1, requeue=requeue)
+    allocation.start()
+    allocation.says("on", 0)
+    os.kill(allocation.ranks(0)[0], signal.SIGTERM)
+    allocation.programs[0].send_signal(signal.SIGTERM)
+    assert allocation.codes() == [code]
+    result = look(allocation.run.directory.result) or {}
+    assert (allocation.events()[-1]["event"], result.get("state")) == told
+    assert allocation.run.state == "failed"
+    assert allocation.run.reason.startswith("told to end (SIGTERM) by the system, not through mlnb")
+
+
 def test_a_warned_run_ends_behind_a_checkpoint_and_asks_to_be_queued_again(
     allocate: Allocate, start: Start, tmp_path: Path
 ):

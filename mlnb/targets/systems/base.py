@@ -12,14 +12,12 @@ from fnmatch import fnmatchcase
 from typing import Any, ClassVar
 
 from mlnb.errors import MlnbError, UsageError
+from mlnb.node.stop import REQUEUE as REQUEUE
 from mlnb.rundir import JOB_LOG
 from mlnb.targets import catalogue
 from mlnb.targets.base import Placement
 from mlnb.targets.systems.commands import CommandFailed, NotThere, command
 from mlnb.task import Resources
-
-REQUEUE = 75
-"""Exit code by which the node program asks to be queued again (EX_TEMPFAIL of sysexits.h)."""
 
 LOG = JOB_LOG
 """What the job itself prints, in the attempt's folder, where the job is submitted from: no path to be quoted."""
