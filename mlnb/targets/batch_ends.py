@@ -32,7 +32,7 @@ def noted(run: RunDir, handle: Mapping[str, Any]) -> Status | None:
     ended = read_json(run.ended)
     if ended is None or ended.get("job") != handle.get("job"):
         return None
-    if not handle and ended.get("attempt") != len(run.attempts()):  # the next attempt is being submitted
+    if ended.get("attempt") != len(run.attempts()):  # the next is being submitted, or an administrator had it queued
         return None
     return Status(False, str(ended["state"]), str(ended["reason"]))
 

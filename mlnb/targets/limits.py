@@ -22,7 +22,9 @@ def check(target: str, settings: Mapping[str, Any], asked: Resources) -> None:
     gpus, nodes = count(settings, "max-gpus"), count(settings, "max-nodes")
     if gpus is not None and asked.nodes * asked.gpus > gpus:
         each = f"--nodes {asked.nodes} --gpus {asked.gpus}" if asked.nodes > 1 else f"--gpus {asked.gpus}"
-        raise UsageError(f"{each}: target {target} allows {gpus} GPUs a run (max-gpus); --gpus {gpus} is the most")
+        raise UsageError(
+            f"{each}: target {target} allows {gpus} GPU{'s' * (gpus != 1)} a run (max-gpus); --gpus {gpus} is the most"
+        )
     if nodes is not None and asked.nodes > nodes:
         raise UsageError(f"--nodes {asked.nodes}: target {target} allows {nodes} a run (max-nodes)")
     for flag, given, most, words in (

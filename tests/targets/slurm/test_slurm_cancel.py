@@ -6,6 +6,7 @@ import getpass
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -46,7 +47,7 @@ def test_a_pending_run_is_gone_when_cancel_returns(slurm: Slurm, start: Start):
 
 
 def test_a_running_run_has_time_for_its_checkpoint_and_another_process_may_cancel(
-    slurm: Slurm, start: Start, tmp_path, monkeypatch: pytest.MonkeyPatch
+    slurm: Slurm, start: Start, tmp_path: Path
 ):
     saved = tmp_path / "saved"
     run = running(start(LONG, env={"SAVED": str(saved)}))
@@ -63,14 +64,20 @@ def test_a_running_run_has_time_for_its_checkpoint_and_another_process_may_cance
         os.kill(pid, 0)
 
 
-@pytest.mark.parametrize("requeue", [False, True])
-def test_a_run_whose_job_was_cancelled_outside_of_mlnb_says_so(slurm: Slurm, start: Start, tmp_path, requeue: bool):
-    run = running(start(LONG, env={"SAVED": str(tmp_path / "saved")}, requeue=requeue))
-    slurm.cancel(job(run))
-    until(lambda: run.done)
-    assert run.state == ("cancelled" if requeue else "failed")
-    assert "told to end (SIGTERM) by the system, not through mlnb" in run.reason
-    assert (tmp_path / "saved").exists()
+def test_a_run_whose_job_was_cancelled_outside_of_mlnb_says_so(slurm: Slurm, start: Start, tmp_path: Path):
+    with configured(poll="1s"):
+        saved = [tmp_path / "once", tmp_path / "requeued"]
+        once, requeued = (start(LONG, env={"SAVED": str(file)}, requeue=file.name == "requeued") for file in saved)
+        slurm.cancel(job(running(once)), job(running(requeued)))
+        until(lambda: once.done and requeued.done)
+    assert (once.state, requeued.state) == (
+        "failed",
+        "cancelled",
+    )  # the one left its own account, the other was to go on
+    for run, file in zip((once, requeued), saved, strict=True):
+        assert "told to end (SIGTERM) by the system, not through mlnb" in run.reason
+        assert file.exists()
+    assert requeued.reason.endswith(f"job {job(requeued)}: was cancelled")
 
 
 def test_a_waiting_run_whose_job_was_cancelled_outside_of_mlnb_says_so(slurm: Slurm, start: Start):

@@ -20,7 +20,7 @@ MANY = 40
 WATCH = """
 import collections, time
 from mlnb.api import runs
-for _ in range(6):
+for _ in range(4):
     seen = collections.Counter(run.observe().state for run in runs.observed())
     time.sleep(0.5)
 print(dict(seen))

@@ -72,7 +72,7 @@ def test_more_than_there_is(refused: Refused, asked: dict[str, object], line: st
 @pytest.mark.parametrize(
     ("settings", "asked", "line"),
     [
-        ({"max_gpus": 1}, {"gpus": 2}, "--gpus 2: target slurm allows 1 GPUs a run (max-gpus); --gpus 1 is the most"),
+        ({"max_gpus": 1}, {"gpus": 2}, "--gpus 2: target slurm allows 1 GPU a run (max-gpus); --gpus 1 is the most"),
         ({"max_time": "1m"}, {}, "--time 5 min: target slurm allows 1m a run (max-time)"),
         ({"max_nodes": 1}, {"nodes": 2}, "--nodes 2: target slurm allows 1 a run (max-nodes)"),
         ({"max_memory": "500MB"}, {}, "--memory 1.1 GB: target slurm allows 500MB a run (max-memory)"),
