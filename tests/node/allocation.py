@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from mlnb.api import Run
@@ -18,6 +18,8 @@ from mlnb.targets.local import Local
 from mlnb.targets.warm import with_bundle
 from mlnb.task import Resources, Task
 from tests.waiting import until
+
+FOREVER = "import time\nprint('on', flush=True)\nwhile True: time.sleep(0.05)"
 
 
 class ByHand(Local):
@@ -78,3 +80,6 @@ class Allocation:
         for program in self.programs.values():
             program.kill()
             program.wait()
+
+
+Allocate = Callable[..., Allocation]

@@ -15,6 +15,7 @@ from mlnb.api.submit import submit
 from mlnb.node import objects, storages
 from mlnb.targets import target
 from mlnb.task import Resources, Segment, Task
+from tests.node.allocation import Allocate, Allocation
 
 
 @pytest.fixture
@@ -79,3 +80,17 @@ def send() -> Iterator[Send]:
     yield submitted
     for run in sent:
         run.cancel()
+
+
+@pytest.fixture
+def allocate() -> Iterator[Allocate]:
+    """A run that waits for its node programs to be started; they end with the test."""
+    made: list[Allocation] = []
+
+    def allocation(*args: object, **more: object) -> Allocation:
+        made.append(Allocation(*args, **more))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield allocation
+    for one in made:
+        one.end()

@@ -1,0 +1,179 @@
+"""An attempt that the batch system ends leaves no result: another one, of the same job, goes on from its checkpoint."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from mlnb.api import Run
+from mlnb.rundir import RunDir, look
+from tests.conftest import Start
+from tests.node.allocation import FOREVER, Allocate, Allocation
+
+
+def _epochs(folder: Path) -> str:
+    """Six epochs that wait in the fourth until there is a file ``go``."""
+    return f"""
+import time, mlnb, torch
+from pathlib import Path
+torch.set_default_dtype(torch.float64)
+model = torch.nn.Linear(4, 1)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+X = torch.arange(32.0).reshape(8, 4) / 32
+for epoch in mlnb.epochs(6, model=model, optimizer=optimizer):
+    print("epoch", epoch, flush=True)
+    while epoch == 3 and not Path({str(folder / "go")!r}).exists():
+        time.sleep(0.01)
+    optimizer.zero_grad()
+    model(X).square().mean().backward()
+    optimizer.step()
+print(repr(model.weight.tolist()))
+"""
+
+
+def goes_on(allocation: Allocation, folder: Path, start: Start) -> None:
+    """The second attempt comes to the end that one without an interruption would have come to."""
+    (folder / "go").touch()
+    allocation.start(attempt=2, options=("--restarts", "1"))
+    assert allocation.codes() == [0, 0], allocation.output()
+    run = allocation.run
+    assert (run.state, run.attempts) == ("succeeded", 2)
+    assert [line for line in run.logs(0, "out").splitlines() if line.startswith("epoch")] == [
+        f"epoch {n}" for n in range(3, 6)
+    ]
+    whole = start(_epochs(folder), ranks=2, cpus=1).wait(60)
+    assert run.logs(0, "out").splitlines()[-1] == whole.logs(0, "out").splitlines()[-1]
+    assert list(run.series()["loss"].value) == list(whole.series()["loss"].value)
+
+
+@pytest.mark.parametrize("first", ["programs", "ranks"])
+def test_a_preempted_run_goes_on_in_its_next_attempt(allocate: Allocate, start: Start, tmp_path: Path, first: str):
+    """The system tells programs and ranks to end, in whatever order."""
+    allocation = allocate(_epochs(tmp_path), requeue=True)
+    allocation.start()
+    allocation.says("epoch 3", 0)
+    allocation.says("epoch 3", 1)
+    pids = [pid for node in range(2) for pid in allocation.ranks(node)]
+    programs = [program.pid for program in allocation.programs.values()]
+    for pid in [*programs, *pids] if first == "programs" else [*pids, *programs]:
+        os.kill(pid, signal.SIGTERM)
+        if first == "ranks" and pid == pids[-1]:
+            time.sleep(0.3)  # not for a condition: so much later it hears of it
+    assert allocation.codes() == [143, 143]
+    assert look(allocation.run.directory.result) is None
+    last = allocation.events()[-1]
+    assert last["event"] == "interrupted"
+    assert "told to end (SIGTERM" in last["reason"]
+    run = Run(RunDir(allocation.run.dir))
+    assert (run.state, run.reason.startswith(last["reason"])) == ("failed", True)
+    goes_on(allocation, tmp_path, start)
+
+
+@pytest.mark.parametrize(
+    ("requeue", "code", "told"), [(True, 143, ("interrupted", None)), (False, 1, ("ended", "failed"))]
+)
+def test_a_run_on_one_node_is_preempted_likewise_if_it_may_be_queued_again(
+    allocate: Allocate, requeue: bool, code: int, told: tuple[str, str | None]
+):
+    allocation = allocate(FOREVER, nodes=1, requeue=requeue)
+    allocation.start()
+    allocation.says("on", 0)
+    os.kill(allocation.ranks(0)[0], signal.SIGTERM)
+    allocation.programs[0].send_signal(signal.SIGTERM)
+    assert allocation.codes() == [code]
+    result = look(allocation.run.directory.result) or {}
+    assert (allocation.events()[-1]["event"], result.get("state")) == told
+    assert allocation.run.state == "failed"
+    assert allocation.run.reason.startswith("told to end (SIGTERM) by the system, not through mlnb")
+
+
+def test_a_warned_run_ends_behind_a_checkpoint_and_asks_to_be_queued_again(
+    allocate: Allocate, start: Start, tmp_path: Path
+):
+    allocation = allocate(_epochs(tmp_path), requeue=True)
+    allocation.start()
+    allocation.says("epoch 3", 0)
+    allocation.says("epoch 3", 1)
+    allocation.programs[1].send_signal(signal.SIGUSR1)  # one alone is warned
+    allocation.event("warned", 0)
+    (tmp_path / "go").touch()
+    assert allocation.codes() == [75, 75]
+    assert look(allocation.run.directory.result) is None
+    said = allocation.events()[-1]["reason"]
+    assert said.startswith("it was warned (SIGUSR1) that the end is near; rank ")
+    assert said.endswith(" ended behind a checkpoint")
+    assert [path.name for path in allocation.run.checkpoints()][-1] == "epoch-000004.pt"
+    allocation.start(attempt=2, MLNB_RESTARTS="1")
+    assert allocation.codes() == [0, 0], allocation.output()
+    assert (allocation.run.state, allocation.run.attempts) == ("succeeded", 2)
+
+
+def test_a_run_out_of_time_asks_to_be_queued_again_if_it_made_a_checkpoint(allocate: Allocate, tmp_path: Path):
+    allocation = allocate(_epochs(tmp_path), requeue=True, grace=1.0)
+    allocation.start(MLNB_DEADLINE=str(time.time() + 15))
+    assert allocation.codes() == [75, 75], allocation.output()
+    assert allocation.events()[-1]["reason"].startswith("out of time: ")
+    assert allocation.event("warned", 1)["why"].endswith("of its time were left")
+    allocation.start(attempt=2, options=("--restarts", "1"), MLNB_DEADLINE=str(time.time() + 10))
+    assert allocation.codes() == [1, 1]  # it came as far as before: for ever, that would be
+    assert allocation.run.state == "failed"
+    assert allocation.run.reason.endswith("; no checkpoint was made in this attempt (mlnb.epochs makes them)")
+
+
+def test_a_node_lost_behind_a_checkpoint_is_no_end_either(allocate: Allocate, start: Start, tmp_path: Path):
+    allocation = allocate(_epochs(tmp_path), requeue=True)
+    allocation.start()
+    allocation.says("epoch 3", 0)
+    allocation.says("epoch 3", 1)
+    allocation.programs[1].kill()
+    assert allocation.programs[0].wait(60) == 75
+    assert allocation.events()[-1]["reason"] == "node 1 was lost (host1)"
+    allocation.programs[1].wait()
+    goes_on(allocation, tmp_path, start)
+
+
+def test_a_job_that_is_queued_again_as_its_run_ends_leaves_the_result_alone(allocate: Allocate):
+    """So it is where the system preempts it in its last moments."""
+    allocation = allocate("print('on')", requeue=True)
+    allocation.start()
+    assert allocation.codes() == [0, 0], allocation.output()
+    result = allocation.run.result
+    allocation.start(attempt=2, options=("--restarts", "1"))
+    assert allocation.codes() == [0, 0], allocation.output()
+    assert (allocation.run.attempts, allocation.run.result) == (1, result)
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ("*** JOB 7 ON node3 CANCELLED AT 2026-01-02T03:04:05 DUE TO PREEMPTION ***", "preempted: it had to make room"),
+        ("*** STEP 7.0 ON n[1-2] CANCELLED AT 2026-01-02T03:04:05 DUE TO JOB REQUEUE ***", "sent back to the queue"),
+        ("*** JOB 7 ON node3 CANCELLED AT 2026-01-02T03:04:05 ***", "told to end (SIGTERM"),
+        ("what my script prints DUE TO PREEMPTION", "told to end (SIGTERM"),
+    ],
+)
+def test_the_system_s_reason_is_read_in_the_log_of_the_job(allocate: Allocate, said: str, why: str):
+    allocation = allocate(FOREVER)
+    log = allocation.run.directory.attempt(1).job_log
+    log.write_text("slurmstepd: *** JOB 7 ON node3 CANCELLED AT 2026-01-02T00:00:00 DUE TO TIME LIMIT ***\n")  # before
+    allocation.start()
+    allocation.says("on", 0)
+    with log.open("a") as file:
+        file.write(f"slurmstepd-node3: error: {said}\n")
+    allocation.programs[0].send_signal(signal.SIGTERM)
+    assert allocation.codes() == [1, 1]
+    assert allocation.run.reason.startswith(why)
+
+
+def test_a_run_that_is_not_queued_again_says_that_it_can_be_resumed(allocate: Allocate, tmp_path: Path):
+    allocation = allocate(_epochs(tmp_path))
+    allocation.start()
+    allocation.says("epoch 3", 0)
+    allocation.programs[0].send_signal(signal.SIGTERM)
+    assert allocation.codes() == [1, 1]
+    assert allocation.run.state == "failed"
+    assert allocation.run.reason.endswith("; --resume gang goes on from its newest checkpoint")
