@@ -36,6 +36,9 @@ _TICK = 1.0
 _LOST = 120.0
 """Seconds for which a running job may be without its worker."""
 
+_FORGOTTEN = 20.0
+"""Seconds for which the queue may not list the job: a controller that has just been started may not know it yet."""
+
 _BY_ITSELF = 5.0
 """Seconds that the job has to end when its worker was let go, before it is cancelled."""
 
@@ -166,7 +169,10 @@ class Holder:
         if seen.error:
             self._state = replace(self._state, reason=seen.error)
         elif job is None:
-            raise Over(f"{words} no longer knows its job {self._allocation.job}", gone=True)
+            self._missed = self._missed or time.monotonic()
+            if time.monotonic() - self._missed > _FORGOTTEN:
+                raise Over(f"{words} no longer knows its job {self._allocation.job}", gone=True)
+            self._state = replace(self._state, reason=f"{words} does not list its job {self._allocation.job}")
         elif job.state == "ended":
             raise Over(self._ended(job.cause, job.words), gone=True)
         elif job.state == "pending":

@@ -116,7 +116,8 @@ def _await(made: PoolDir, process: subprocess.Popen[bytes]) -> Known:
         if pool.written.jobs:
             return pool
         if process.poll() is not None:
-            raise MlnbError(f"the pool's holder ended with exit code {process.returncode}: {made.log} says why")
+            said = made.log.read_text(errors="replace").strip().rpartition("\n")[2]
+            raise MlnbError(f"the pool's holder ended with exit code {process.returncode} ({made.log}): {said}")
         if time.monotonic() > end:
             raise MlnbError(f"the pool's job is not submitted yet; mlnb pool list tells of it, {made.log} may say why")
         time.sleep(0.02)

@@ -115,9 +115,9 @@ def kept(slurm: Slurm, root: Path) -> Iterator[Kept]:
         live = [pool for pool in pools.listed() if pool.live]
         for pool in live:
             pools.stop(pool.name)
-    assert [pool.name for pool in live] == ["shared"]
     ids = [line.removeprefix("mlnb:") for line in left.splitlines() if line.startswith("mlnb:")]
-    assert [one for one in ids if (root / ".pools" / one).exists()] == [pool.id for pool in live]
+    assert [one for one in ids if (root / ".pools" / one).exists()] == []
+    assert live == []
 
 
 @pytest.fixture(scope="module")
@@ -261,32 +261,27 @@ def test_only_its_owner_reaches_a_pool(shared: Known):
     assert "-----BEGIN" not in " ".join(holder.cmdline())
 
 
-def test_unused_it_ends_and_its_name_is_free_at_once(kept: Kept, gate: Path):
-    idle = kept.start("again", "--gpus", "0", "--idle", "1s")
-    over = kept.ended(idle)
+def test_unused_it_ends(kept: Kept):
+    pool = kept.start("again", "--gpus", "0", "--idle", "1s")
+    over = kept.ended(pool)
     assert over.reason == "nothing ran on it for 1.0 s"
-    assert not [path for path in idle.folder.credentials() if path.exists()]
+    assert not [path for path in pool.folder.credentials() if path.exists()]
     with pytest.raises(UsageError, match="there is no"):
         target("pool:again").offer(Resources())
 
-    second = kept.running(kept.start("again", "--gpus", "0"))
-    run = on(second, WAITS.format(gate=str(gate)))
-    there = pids(run)
-    kept.slurm.cancel(*second.written.jobs)  # behind our back
-    over = kept.ended(second)
-    assert over.reason == f"its job {second.written.jobs[0]} was cancelled"
-    assert run.wait(30).state in ("failed", "cancelled", "lost")
-    assert "told to end (SIGTERM) by the system" in run.reason or "was cancelled" in run.reason
-    until(lambda: not any(identity(pid) for pid in there))
+
+@pytest.fixture(scope="module")
+def again(kept: Kept) -> Known:
+    """A pool that has the name of one that has ended a moment ago."""
+    return kept.running(kept.start("again", "--gpus", "0"))
 
 
-def test_a_pool_that_is_queued_again_goes_on_with_the_run_it_had(kept: Kept, slurm: Slurm, gate: Path):
-    pool = kept.running(kept.start("preempted", "--gpus", "0"))
-    job = pool.written.jobs[0]
-    run = on(pool, EPOCHS.format(gate=str(gate)))
+def test_a_pool_that_is_queued_again_goes_on_with_the_run_it_had(again: Known, slurm: Slurm, gate: Path):
+    job = again.written.jobs[0]
+    run = on(again, EPOCHS.format(gate=str(gate)))
     until(lambda: run.checkpoints() and run.series()["epoch"].value[-1] == 2)
     slurm.command("scontrol", "requeue", job)
-    until(lambda: Known(pool.folder).state == "pending")
+    until(lambda: Known(again.folder).state == "pending")
     until(lambda: run.state == "pending")
     assert "when the pool is back" in run.reason
     slurm.start_now(job)
@@ -295,19 +290,19 @@ def test_a_pool_that_is_queued_again_goes_on_with_the_run_it_had(kept: Kept, slu
     assert run.wait(30).state == "succeeded"
     assert list(run.series()["epoch"].value) == [0, 1, 2, 3]
 
-    # its holder is killed: what runs goes on to its end, and the job ends behind it
-    gate.unlink()
-    last = on(pool, WAITS.format(gate=str(gate)))
-    pids(last)
-    os.kill(pool.written.holder["pid"], signal.SIGKILL)
-    until(lambda: not Known(pool.folder).live)
+
+def test_when_its_holder_is_killed_a_run_goes_on_to_its_end(kept: Kept, again: Known, slurm: Slurm, gate: Path):
+    run = on(again, WAITS.format(gate=str(gate)))
+    pids(run)
+    os.kill(again.written.holder["pid"], signal.SIGKILL)
+    until(lambda: not Known(again.folder).live)
     with pytest.raises(MlnbError, match="there is no"):
-        on(pool, SAYS)
-    assert slurm.squeue(job) == "RUNNING"
-    assert last.state == "running"
+        on(again, SAYS)
+    assert slurm.squeue(again.written.jobs[0]) == "RUNNING"
+    assert run.state == "running"
     gate.touch()
-    assert last.wait(30).state == "succeeded"
-    kept.ended(pool)
+    assert run.wait(30).state == "succeeded"
+    kept.ended(again)
 
 
 def test_runs_wait_with_a_pool_that_waits(kept: Kept, slurm: Slurm):
@@ -331,6 +326,17 @@ def test_a_holder_that_is_killed_leaves_nothing_in_the_queue(kept: Kept, slurm: 
     os.kill(pool.written.holder["pid"], signal.SIGKILL)
     kept.ended(pool)
     assert slurm.state(pool.written.jobs[0]) == "CANCELLED"
+
+
+def test_a_job_that_is_cancelled_behind_its_back_ends_pool_and_run(kept: Kept, shared: Known, gate: Path):
+    run = on(shared, WAITS.format(gate=str(gate)))
+    there = pids(run)
+    kept.slurm.cancel(*shared.written.jobs)
+    over = kept.ended(shared)
+    assert over.reason == f"its job {shared.written.jobs[0]} was cancelled"
+    assert run.wait(30).state in ("failed", "cancelled", "lost")
+    assert "told to end (SIGTERM) by the system" in run.reason or "was cancelled" in run.reason
+    until(lambda: not any(identity(pid) for pid in there))
 
 
 def test_when_its_time_is_over_it_is_gone(kept: Kept, short: Known):

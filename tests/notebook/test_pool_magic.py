@@ -1,0 +1,40 @@
+"""``%pool``: what is refused, in one line, and what is shown where there is none. Real pools: tests/targets/slurm."""
+
+from __future__ import annotations
+
+import pytest
+
+from mlnb.api.pools import POOL_OPTIONS
+from tests.notebook.kernels import Kernel
+
+
+def test_without_a_pool_it_says_how_to_start_one(nb: Kernel) -> None:
+    cell = nb.ok("%pool")
+    assert "no pools: %pool start --on slurm --gpus 1 --time 1h keeps one" in cell.text
+    assert cell.displays[0]["text/html"].startswith("<p>no pools")
+
+
+def test_the_help_lists_the_options_of_start(nb: Kernel) -> None:
+    shown = nb.inspect("%pool")
+    assert [option.flag for option in POOL_OPTIONS if option.flag not in shown] == []
+    assert "--idle TIME" in shown
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("%pool start --on local", "--on local: a pool is an allocation of a batch system, as in --on slurm"),
+        ("%pool start --idl 3m", "--idl: not an option; did you mean --idle?"),
+        ("%pool start --idle soon", "--idle soon: --idle takes a time like 90s, 30m, 2h, 1h30m or 02:30:00"),
+        ("%pool start --nodes 2", "--nodes: not an option"),
+        ("%pool strat", "%pool strat: did you mean %pool start?"),
+        ("%pool stop", "there is no pool; %pool start (mlnb pool start) makes one"),
+        ("%pool stop a b", "%pool stop a b: one name, or none where there is one pool"),
+        ("%%train --on pool\npass", "--on pool: pool: there is no pool; %pool start (mlnb pool start) makes one"),
+        ("%%train --on pool:x\npass", "--on pool:x: pool x: there is no pool; %pool start (mlnb pool start) makes one"),
+    ],
+)
+def test_bad_use_is_one_line_that_helps(nb: Kernel, line: str, words: str) -> None:
+    message = nb.run(line).message
+    assert words in message
+    assert "\n" not in message
