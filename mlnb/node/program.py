@@ -321,7 +321,8 @@ class NodeProgram:
             self._ended.append(end)
             self.events.add("rank-ended", rank=rank, exit_code=end.code)
             if not end.succeeded and self._ending is None:
-                found = verdict.failure(end, self._peak, verdict.oom_kills() - self._oom, self._where)
+                killed, bound = verdict.oom_kills() - self._oom, self.task.resources.memory
+                found = verdict.failure(end, self._peak, killed, self._where, bound)
                 if found["error"] and self._where:
                     found["error"] |= {"node": self.node, "host": self._host}
                 found |= {"who": f"rank {rank}{self._where}", "stopped": end.code == STOPPED}

@@ -126,10 +126,12 @@ def is_doubtful(first: Ended) -> bool:
 _BROKEN = ("gloo/transport", "DistBackendError", "DistNetworkError", "DistStoreError", "ncclRemoteError")
 
 
-def failure(first: Ended, peak_memory: int, oom_kills: int, where: str = "") -> dict[str, Any]:
+def failure(
+    first: Ended, peak_memory: int, oom_kills: int, where: str = "", bound: int | None = None
+) -> dict[str, Any]:
     """``reason``, ``exit_code`` and, where there is one, ``error`` of the rank that failed first.
 
-    ``where`` is put behind the rank: its node, where there are several.
+    ``where`` is put behind the rank: its node, where there are several. ``bound`` is what --memory says.
     """
     account = first.account or {}
     error = account.get("error")
@@ -143,8 +145,11 @@ def failure(first: Ended, peak_memory: int, oom_kills: int, where: str = "") -> 
         number = signal.Signals(os.WTERMSIG(first.status))
         reason = f"{who} was killed by {number.name}"
         if number == signal.SIGKILL and oom_kills:
-            held = f"the run held {say_size(peak_memory)} at most, of {machine_memory()}"
-            reason += f": this machine ran out of memory ({held})"
+            allowed = (
+                f"--memory is {say_size(bound)}, " if bound else ""
+            )  # which a batch system enforces in its own way
+            reason += f": out of memory ({say_size(peak_memory)} held when last looked at; {allowed}"
+            reason += f"this machine has {machine_memory()})"
         elif number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE):
             reason += ": native code crashed; the end of its stderr may say where"
         return {"reason": reason, "exit_code": first.code, "error": None}
