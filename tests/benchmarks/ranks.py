@@ -56,7 +56,7 @@ def loop(model, optimizer, loader, first):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    return (time.perf_counter() - began) / (turn + 1 - first)
+    return [(time.perf_counter() - began) / (turn + 1 - first)]
 def measure(make, shape, batch, steps, pairs, first=3):
     count = 2 * batch * (first + steps)
     data = TensorDataset(torch.randn(count, *shape), torch.randn(count, 1))
@@ -108,9 +108,9 @@ def measure(_: Path) -> Table:
     for name, case in CASES.items():
         printed = with_mlnb(BOTH.format(**case), 2)
         size, parameters, pairs, control = json.loads(printed.splitlines()[-1])
-        ours, theirs = split(pairs)
+        ours, theirs = split(pairs, 0)
         table.add(f"{name}, the loop unmodified", ours, f"{size:.1f} MB in {parameters} parameters")
         table.add(f"{name}, DDP by hand", theirs)
         table.pair(f"{name}, unmodified / DDP", ours, theirs)
-        table.pair(f"{name}, DDP / DDP, what the noise is", *split(control))
+        table.pair(f"{name}, DDP / DDP, what the noise is", *split(control, 0))
     return table

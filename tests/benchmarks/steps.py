@@ -30,12 +30,12 @@ metrics, flush = log.current, log.current.flush
 def block():
     for turn, (x, y) in enumerate(loader):
         if turn == FIRST:  # what was switched has settled
-            began = time.perf_counter()
+            began = time.perf_counter(), time.process_time()
         loss = (model(x) - y).square().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    return (time.perf_counter() - began) / STEPS
+    return (time.perf_counter() - began[0]) / STEPS, (time.process_time() - began[1]) / STEPS
 def bare():
     watch.uninstall()
     metrics.flush = lambda: None  # the thread wakes and finds nothing to do
@@ -63,17 +63,19 @@ def measure(_: Path) -> Table:
     """Seconds of a step of about a millisecond, loader and metrics' thread included."""
     table = Table("A training step, watched", "ms", "watched / bare at most 1.01 for a step of 1 ms", peer="bare")
     watched, control = json.loads(with_mlnb(WATCHED.format(steps=STEPS, pairs=PAIRS), 1).splitlines()[-1])
-    ours, bare = split(watched)
+    ours, bare = split(watched, 0)
     table.add("watched", ours, f"blocks of {STEPS} steps in turn with bare ones, in one process, in random order")
     table.add("bare", bare)
     table.pair("watched / bare", ours, bare)
-    table.pair("bare / bare, what the noise is", *split(control))
+    table.pair("bare / bare, what the noise is", *split(control, 0))
+    table.pair("watched / bare, seconds of CPU of all threads", *split(watched, 1))
+    table.pair("bare / bare, the same", *split(control, 1))
     return table
 
 
-def split(pairs: list[list[float]]) -> tuple[list[float], list[float]]:
-    """Pairs as two lists."""
-    return [one for one, _ in pairs], [other for _, other in pairs]
+def split(pairs: list[list[list[float]]], which: int) -> tuple[list[float], list[float]]:
+    """What was measured in pairs of blocks, as two lists."""
+    return [one[which] for one, _ in pairs], [other[which] for _, other in pairs]
 
 
 def with_mlnb(source: str, ranks: int) -> str:
