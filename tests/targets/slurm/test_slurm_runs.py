@@ -34,7 +34,7 @@ def followed(run: Run) -> list[tuple[str, str]]:
             seen.append((now.state, now.reason))
         return now.state in FINAL
 
-    until(look)
+    until(look, 100)
     return seen
 
 

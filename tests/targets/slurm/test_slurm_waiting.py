@@ -12,25 +12,23 @@ import pytest
 
 from mlnb.errors import MlnbError
 from tests.targets.slurm.commands import Commands
-from tests.targets.slurm.conftest import NODES, Slurm, Start, configured, job
+from tests.targets.slurm.conftest import Slurm, Start, configured, job
 from tests.waiting import until
 
 
 @pytest.fixture
 def full(slurm: Slurm) -> Iterator[None]:
-    """All GPUs are taken by others, for ten minutes as SLURM knows."""
-    jobs = [slurm.sbatch("sleep 600", "--time=10", "--gres=gpu:2", "--mem=100", f"--nodelist={one}") for one in NODES]
-    for each in jobs:
-        slurm.wait_state(each, "RUNNING")
+    """The GPUs of one kind, two of one node, are taken by another, for ten minutes as SLURM knows."""
+    holder = slurm.sbatch("sleep 600", "--time=10", "--gres=gpu:v100:2", "--mem=100")
+    slurm.wait_state(holder, "RUNNING", patience=90)  # other sessions' tests may hold them
     yield
-    slurm.cancel(*jobs)
-    for each in jobs:
-        until(lambda each=each: slurm.squeue(each) is None)  # type: ignore[misc]
+    slurm.cancel(holder)
+    until(lambda: slurm.squeue(holder) is None)
 
 
 def test_a_run_that_waits_for_gpus_says_what_for_and_when_slurm_expects_it(full: None, start: Start):
     with configured(poll="1s"):
-        run = start(gpus=2)
+        run = start(gpus=2, gpu_type="v100")
         assert (run.state, run.reason) == ("pending", "waits for SLURM to look at it")
         until(lambda: "SLURM expects" in run.reason)
         assert run.state == "pending"
@@ -39,7 +37,7 @@ def test_a_run_that_waits_for_gpus_says_what_for_and_when_slurm_expects_it(full:
             r"SLURM expects it to start in (9|10) min( \d+ s)?",
             run.reason,
         )
-        behind = start(gpus=2)
+        behind = start(gpus=2, gpu_type="v100")
         until(lambda: behind.reason.startswith("higher-priority jobs are ahead of it"))
         assert "with a --time under 5 min it may fit into a gap" in behind.reason
 
