@@ -130,12 +130,14 @@ def start(request: dict[str, Any]) -> dict[str, Any]:
 def look(runs: dict[str, tuple[int, str]]) -> dict[str, Any]:
     """Whether runs can be started, until when the job may last, and how ``runs`` (id → process) are.
 
+    ``place`` is another one for each start of the job, and the same whichever worker tells of it.
+
     Of each run that lives: how many wait ahead of it and who holds what it waits for; ``None`` if it does not wait.
     """
     slots = Slots(_here(), 0)
     alive = {run: slots.ahead(run) for run, process in runs.items() if processes.alive(*process)}
     ready = (_here() / _READY).exists()
-    return {"ready": ready, "host": batch.host(), "ends": batch.deadline(), "alive": alive}
+    return {"place": str(_here()), "ready": ready, "host": batch.host(), "ends": batch.deadline(), "alive": alive}
 
 
 def tell(pid: int, identity: str, number: int) -> bool:

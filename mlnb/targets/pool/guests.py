@@ -37,7 +37,7 @@ class Guest:
     state: str = "waiting"
     reason: str = ""
     process: tuple[int, str] | None = None
-    worker: str = ""
+    place: str = ""
     since: float = field(default_factory=time.monotonic)
 
     def become(self, state: str, reason: str = "") -> None:
@@ -90,13 +90,13 @@ class Guests:
 
     # on the node
 
-    def processes(self, worker: str) -> dict[str, tuple[int, str]]:
-        """The node programs that ``worker`` is to be asked for."""
-        found = {}
-        for run, guest in self._guests.items():
-            if guest.state == "sent" and guest.process is not None and guest.worker == worker:
-                found[run] = guest.process
-        return found
+    def processes(self) -> dict[str, tuple[int, str]]:
+        """The node programs that are to be asked for."""
+        return {
+            run: guest.process
+            for run, guest in self._guests.items()
+            if guest.state == "sent" and guest.process is not None
+        }
 
     def seen(self, asked: dict[str, tuple[int, str]], alive: dict[str, Any]) -> None:
         """Take what the node told of the runs that it was asked for."""
@@ -122,16 +122,16 @@ class Guests:
         busy = f" (held by {', '.join(names)})" if names else ""
         return f"waits for cores or GPUs of the pool{others}{busy}"
 
-    async def start(self, worker: str, call: Call, ends: float | None) -> None:
+    async def start(self, place: str, call: Call, ends: float | None) -> None:
         """Start all that wait. They are told when the pool's time is over, so that they end before that."""
         env = {} if ends is None else {"MLNB_DEADLINE": str(ends)}
         async with self._starting:
             for guest in self.present:
                 if guest.state == "waiting":
-                    await self._start(guest, worker, call, env)
+                    await self._start(guest, place, call, env)
 
-    async def _start(self, guest: Guest, worker: str, call: Call, env: dict[str, str]) -> None:
-        guest.worker, guest.process = worker, None
+    async def _start(self, guest: Guest, place: str, call: Call, env: dict[str, str]) -> None:
+        guest.place, guest.process = place, None
         guest.become("sent")
         try:
             request = {"run": str(guest.path), "attempt": guest.attempt, "env": {**env, **guest.env}}
@@ -140,32 +140,32 @@ class Guests:
         except OSError:  # it may have been started all the same
             guest.become("interrupted", "the pool did not say whether it was started")
 
-    def settle(self, worker: str, ends: float | None) -> None:
-        """Decide on those whose node program is gone without a result, now that ``worker`` is there.
+    def settle(self, place: str, ends: float | None) -> None:
+        """Decide on those whose node program is gone without a result, now that the job is there as ``place``.
 
         What the pool's job took along goes on from its checkpoint, if it may be queued again and has one. What ended
         by itself has ended.
         """
         for guest in self.present:
-            if guest.state == "sent" and guest.process is not None and guest.worker != worker:
+            if guest.state == "sent" and guest.process is not None and guest.place != place:
                 guest.become("interrupted", "the pool's job was queued again under it")
             if guest.state != "interrupted":
                 continue
             if guest.result is not None:
                 guest.become("over")
             elif guest.process is None:
-                self._adopt(guest, worker)
-            elif guest.worker != worker or time.monotonic() - guest.since > _DOUBT:
+                self._adopt(guest, place)
+            elif guest.place != place or time.monotonic() - guest.since > _DOUBT:
                 self._again(guest, ends)
 
-    def _adopt(self, guest: Guest, worker: str) -> None:
+    def _adopt(self, guest: Guest, place: str) -> None:
         """Whether it was started, nobody said: its own events do."""
         events = RunDir(guest.path).attempt(guest.attempt).events(0)
         started = next((one for one in read_lines(events) if one.get("event") == "started"), None)
         if started is not None:
             guest.process = int(started["pid"]), str(started["identity"])
-            guest.become("sent" if guest.worker == worker else "interrupted")
-        elif guest.worker != worker or time.monotonic() - guest.since > _DOUBT:
+            guest.become("sent" if guest.place == place else "interrupted")
+        elif guest.place != place or time.monotonic() - guest.since > _DOUBT:
             guest.become("waiting")
 
     def _again(self, guest: Guest, ends: float | None) -> None:

@@ -140,7 +140,7 @@ class Holder:
     async def _attend(self, worker: str) -> None:
         """The job runs: start what waits, see how the others are."""
         self._missed = None
-        asked = self._guests.processes(worker)
+        asked = self._guests.processes()
         seen = await self._allocation.call(worker, pooled.look, asked)
         self._guests.seen(asked, seen["alive"])
         ends = seen["ends"] or self._state.ends or await asyncio.to_thread(self._allocation.ends)
@@ -148,8 +148,8 @@ class Holder:
         if not seen["ready"]:
             state, reason = "starting", f"torch is being imported on {seen['host']}"
         elif not self._closing:
-            self._guests.settle(worker, ends)
-            await self._guests.start(worker, self._call, ends)
+            self._guests.settle(seen["place"], ends)
+            await self._guests.start(seen["place"], self._call, ends)
         idle = None
         if state == "running" and not self._guests.present:
             idle = self._state.idle or time.time()

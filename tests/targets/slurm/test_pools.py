@@ -261,6 +261,18 @@ def test_only_its_owner_reaches_a_pool(shared: Known):
     assert "-----BEGIN" not in " ".join(holder.cmdline())
 
 
+def test_a_worker_that_is_killed_is_replaced(shared: Known, gate: Path):
+    run = on(shared, WAITS.format(gate=str(gate)), cpus=1)
+    pids(run)
+    ours = [one for one in psutil.process_iter(["cmdline"]) if f"{shared.id}.0.0" in (one.info["cmdline"] or ())]
+    assert len(ours) == 1
+    ours[0].kill()
+    assert on(shared, SAYS, cpus=1).wait(60).state == "succeeded"
+    assert run.state == "running"
+    gate.touch()
+    assert run.wait(30).state == "succeeded"
+
+
 def test_unused_it_ends(kept: Kept):
     pool = kept.start("again", "--gpus", "0", "--idle", "1s")
     over = kept.ended(pool)
@@ -325,6 +337,14 @@ def test_a_holder_that_is_killed_leaves_nothing_in_the_queue(kept: Kept, slurm: 
     pool = kept.start("orphan", on="held")
     os.kill(pool.written.holder["pid"], signal.SIGKILL)
     kept.ended(pool)
+    assert slurm.state(pool.written.jobs[0]) == "CANCELLED"
+
+
+def test_when_its_holder_is_told_to_end_as_at_a_logout_the_job_goes_with_it(kept: Kept, slurm: Slurm):
+    pool = kept.start("logout", on="held")
+    os.kill(pool.written.holder["pid"], signal.SIGTERM)
+    over = kept.ended(pool)
+    assert over.reason == "its holder was told to end, as when one logs out"
     assert slurm.state(pool.written.jobs[0]) == "CANCELLED"
 
 
