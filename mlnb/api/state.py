@@ -174,7 +174,8 @@ def _judge(run: RunDir, events: Events, status: Status) -> Observation:
     if status.alive is False:
         return _vanished(run, events, status)
     if phase.interrupted:  # its programs have ended: what comes next, only the target knows
-        return Observation(status.state, status.reason or f"to be queued again: {phase.interrupted}")
+        then = f"{phase.interrupted}; {status.reason}" if status.reason else f"to be queued again: {phase.interrupted}"
+        return Observation(status.state, then)
     if status.state == "pending" and status.alive and time.time() - (phase.heard or 0.0) > _SILENT:
         return Observation(status.state, status.reason)
     if phase.ending:

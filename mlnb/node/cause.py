@@ -7,7 +7,7 @@ import re
 
 from mlnb.rundir import RunDir
 
-_SAID = re.compile(rb"\*\*\* (?:JOB|STEP) \S+ ON \S+ CANCELLED AT \S+ DUE TO ([A-Z ]+?),? \*\*\*")
+_SAID = re.compile(rb"\*\*\* (?:JOB|STEP) \S+ ON \S+ CANCELLED AT \S+ DUE TO ([A-Z]+(?: [A-Z]+)*)")
 
 _WORDS = {
     b"PREEMPTION": "preempted: it had to make room for a job of higher priority",

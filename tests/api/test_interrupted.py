@@ -53,8 +53,8 @@ def test_after_an_interruption_the_target_tells_the_state(place: Says):
     tell(run, 0, *RUNNING)
     assert run.state == "running"
     tell(run, 0, *INTERRUPTED)
-    place.status = Status(True, "pending", "preempted; queued again")
-    assert (run.state, run.reason) == ("pending", "preempted; queued again")
+    place.status = Status(True, "pending", "was queued again")
+    assert (run.state, run.reason) == ("pending", "told to end; was queued again")
     place.status = Status(True, "pending")
     assert run.reason == "to be queued again: told to end"
 

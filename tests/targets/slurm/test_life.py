@@ -1,0 +1,88 @@
+"""What befalls a run on SLURM on its way: preemption, requeue, the end of its time. The same run goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mlnb.api.submit import resume
+from mlnb.targets import target
+from tests.targets.slurm.conftest import Slurm, Start, configured
+from tests.targets.slurm.training import STEPS, Training, begin, plain
+from tests.waiting import until
+
+ALONE = {"directives": ["--nodelist=node3"], "poll": "1s"}
+
+
+def make_room(slurm: Slurm) -> str:
+    """A job of more priority wants the node that the run is on."""
+    return slurm.sbatch("sleep 1", "--partition=high", "--nodelist=node3", "--exclusive", "--time=1")
+
+
+def queued_again(training: Training, slurm: Slurm, why: str) -> None:
+    """What is said between two attempts."""
+    training.told(f"ending: {why}", "running")
+    slurm.wait_state(training.job, "PENDING")
+    said = training.told(why, "pending")
+    assert "queued again" in said
+
+
+@pytest.mark.parametrize(
+    ("how", "why"),
+    [
+        ("preempted", "preempted: it had to make room for a job of higher priority"),
+        ("requeued", "sent back to the queue"),
+    ],
+)
+def test_a_run_that_is_sent_back_to_the_queue_goes_on_where_it_was(
+    slurm: Slurm, start: Start, tmp_path: Path, how: str, why: str
+):
+    with configured(**ALONE):
+        training = begin(start, tmp_path, requeue=True).under_way()
+        if how == "preempted":
+            make_room(slurm)
+        else:
+            slurm.command("scontrol", "requeue", training.job)
+        queued_again(training, slurm, why)
+        training.go_on(slurm)
+        training.told("", "running")
+        assert training.has_gone_on() == plain()
+
+
+def test_a_run_that_is_never_queued_again_ends_and_can_be_resumed(slurm: Slurm, start: Start, tmp_path: Path):
+    with configured(**ALONE):
+        training = begin(start, tmp_path, requeue=False).under_way()
+        first = training.job
+        make_room(slurm)
+        run = training.run.wait(60)
+        assert run.state == "failed"
+        assert run.reason == (
+            "preempted: it had to make room for a job of higher priority; "
+            "--resume training goes on from its newest checkpoint"
+        )
+        until(lambda: slurm.squeue(first) is None)
+        assert slurm.show(first)["Restarts"] == "0"
+        training.hurry()
+        resume(run.directory, target("slurm"), {"HURRY": str(training.hurried), "BATCH": "8"})
+        assert training.has_gone_on() == plain()
+        assert training.job != first
+
+
+def test_a_run_out_of_time_goes_on_until_it_is_done(slurm: Slurm, start: Start, tmp_path: Path):
+    with configured(poll="1s"):
+        training = begin(start, tmp_path, requeue=True, time=10)
+        waits = begin(start, tmp_path, name="no-more", requeue=False, time=10)
+        never = start("import time\ntime.sleep(100)", name="never", requeue=True, time=10)
+        assert "rank 0 ended behind a checkpoint" in training.told("out of time: ", "pending")
+        training.go_on(slurm)
+        for run, hint in (
+            (waits.run, "; --resume no-more goes on from its newest checkpoint"),
+            (never, "; no checkpoint was made in this attempt (mlnb.epochs makes them)"),
+        ):
+            assert run.wait(60).state == "failed"
+            assert run.reason.startswith("out of time: "), run.reason
+            assert run.reason.endswith(hint)
+            assert run.attempts == 1
+        assert 0 < len(waits.run.series()["loss"]) < STEPS
+        assert training.has_gone_on() == plain()
