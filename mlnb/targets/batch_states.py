@@ -102,11 +102,14 @@ class States:
         if job is None:
             if seen.error:
                 return Status(None, "pending", seen.error)
-            if seen.taken < float(handle.get("submitted", 0.0)) + _SKEW:
+            # one that was cancelled is gone as soon as it is not there: not every system keeps it in its list
+            if seen.taken < float(handle.get("submitted", 0.0)) + _SKEW and not run.cancel.exists():
                 return Status(True, "pending", f"submitted to {self._system.words} as job {handle['job']}")
             return None
         if job.state == "ended":
             return batch_ends.end(run, handle, job, self._words(run, handle, job))
+        if job.state == "running" and job.words:  # suspended, say
+            return Status(True, "running", job.words)
         if job.state == "running":
             where = f" on {', '.join(job.nodes)}" if job.nodes else ""
             return Status(True, "starting", f"its node program is being started{where}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -63,7 +64,9 @@ def test_slurm(run: RunDir):
 
 def test_grid_engine(run: RunDir):
     found = directives("sge", "#$", run)
-    assert {"-N digits", "-q gpu", "-P physics", "-l h_rt=01:30:00", "-l gpu=2", "-cwd", "-V", "-r y"} <= set(found)
+    assert {"-q gpu", "-P physics", "-l h_rt=01:30:00", "-l gpu=2", "-cwd", "-S /bin/sh", "-r y", "-notify"} <= set(
+        found
+    )
 
 
 def test_pbs(run: RunDir):
@@ -147,6 +150,21 @@ def test_whatever_a_path_holds_the_shell_reads_it_as_itself(name: str):
     body = job_of(SYSTEMS["slurm"]({}), ask(), run, 1, {}).body
     launch = body[: body.index("node=$!")].rpartition("export MLNB_DEADLINE\n")[2].strip().removesuffix("&")
     assert shlex.split(launch)[1:] == ["-m", "mlnb.node", str(run.path), "--attempt", "1"]
+
+
+def test_an_interrupt_of_a_cell_stays_one(tmp_path: Path):
+    """dask_jobqueue has SIGINT end the process as it is imported."""
+    code = (
+        "import signal, sys, threading\n"
+        "before = signal.getsignal(signal.SIGINT)\n"
+        "from mlnb.targets.systems import SYSTEMS\n"
+        "threading.Thread(target=SYSTEMS['slurm']({}).job_class).start()\n"
+        "SYSTEMS['sge']({}).job_class()\n"
+        "assert 'dask_jobqueue.runner' in sys.modules\n"
+        "sys.exit(signal.getsignal(signal.SIGINT) is not before)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("word", ["a b", "$(x)", "`x`", "a\nb", "-x", "a;b", "", "'"])

@@ -69,7 +69,7 @@ CONFIGURATION = {
     "mailer": "/bin/true",
     "min_uid": "0",
     "min_gid": "0",
-    "load_report_time": "00:00:05",
+    "load_report_time": "00:00:01",
     "execd_params": "ENABLE_ADDGRP_KILL=true",
     "reporting_params": "accounting=true reporting=false flush_time=00:00:01 accounting_flush_time=00:00:00 "
     "joblog=false sharelog=00:00:00",

@@ -1,13 +1,19 @@
-"""Grid Engine, in Debian's, Altair's and Son of Grid Engine's kinds."""
+"""Grid Engine, in Debian's, Altair's and Son of Grid Engine's kinds. Tested with Son of Grid Engine 8.1.9."""
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as ElementTree
+import os
+import pwd
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from mlnb.targets.systems.base import LOG, Ask, Queued, System, clock
-
-_STATES = {"r": "running", "t": "running", "s": "running", "S": "running", "T": "running"}
+from mlnb.errors import MlnbError, UsageError
+from mlnb.targets.base import Placement
+from mlnb.targets.systems import gridengine_text
+from mlnb.targets.systems.base import COUNTED, LOG, Ask, Filled, Queued, System, clock
+from mlnb.targets.systems.commands import CommandFailed, NotThere
+from mlnb.task import Resources
 
 
 class GridEngine(System):
@@ -15,28 +21,33 @@ class GridEngine(System):
 
     kind = "sge"
     words = "Grid Engine"
+    job = "sge:SGEJob"
     variables = ("SGE_*",)
-    restarts = "${RESTARTED:-0}"
-
-    def job_class(self) -> type[Any]:
-        """See :class:`System`."""
-        from dask_jobqueue.sge import SGEJob
-
-        return SGEJob
+    passes_variables = False  # qstat -j shows everyone what a job was given
+    patterns = "$\n"  # $JOB_ID and the like in a folder are put in; "#$" begins a directive on any line
+    restarts = COUNTED  # RESTARTED is 1 however often it was
+    deadline = "${MLNB_H_RT:+$(($(date +%s) + MLNB_H_RT))}"
+    again = "code=99"
+    signals = {**System.signals, "USR2": "TERM"}  # noqa: RUF012 - what -notify has sent before SIGKILL
 
     def keywords(self, ask: Ask) -> dict[str, Any]:
-        """See :class:`System`."""
-        environment = self.settings.get("parallel-environment")
+        """See :class:`System`. The name ends with the run's id, since no other of our words is in the queue's list."""
+        environment, time = self.settings.get("parallel-environment"), ask.resources.time
         gpus = f"-l {self.settings.get('gpu-resource', 'gpu')}={ask.resources.gpus}"
         return {
             "queue": ask.partition,
             "project": ask.account,
-            "walltime": clock(ask.resources.time) if ask.resources.time else None,
+            "walltime": clock(time) if time else None,
+            "job_directives_skip": ["-N "],
             "job_extra_directives": [
+                f"-N {'' if ask.name[:1].isalpha() else '_'}{ask.name}.{ask.run}",
+                "-S /bin/sh",
                 "-V",
+                *([f"-v MLNB_H_RT={-(-time // 60) * 60}"] if time else []),
                 f"-o {LOG}",
                 f"-r {'y' if ask.requeue else 'n'}",
-                f"-ac mlnb={ask.run}",
+                "-notify",
+                "-w e",
                 *([f"-pe {environment} {ask.cpus}"] if environment and ask.cpus > 1 else []),
                 *([gpus] if ask.resources.gpus and not ask.gpus else []),
                 *ask.gpus,
@@ -44,30 +55,49 @@ class GridEngine(System):
             ],
         }
 
+    def launch(self, ask: Ask, program: Sequence[str], options: Sequence[str] = ()) -> list[str]:
+        """See :class:`System`. Signals go to the job's processes, too: those they don't know must not end them."""
+        return ["/bin/sh", "-c", 'trap "" USR1 USR2; exec "$@"', "sh", *super().launch(ask, program, options)]
+
+    def fill(self, asked: Resources, placement: Placement) -> Filled:
+        """See :class:`System`. Memory and time are limited only if someone says so: sites name memory differently."""
+        filled = super().fill(asked, placement)
+        cores = filled.resources.ranks * (filled.resources.cpus or 1)
+        if cores > 1 and not self.settings.get("parallel-environment"):
+            there = ", ".join(self.run(["qconf", "-spl"]).split())
+            raise UsageError(
+                f"{cores} cores on one node: Grid Engine gives them through a parallel environment whose "
+                f"allocation_rule is $pe_slots; set parallel-environment: of the target to one of: {there}"
+            )
+        return replace(filled, resources=replace(filled.resources, memory=asked.memory))
+
     def jobs(self) -> dict[str, Queued]:
-        """See :class:`System`. ``qstat -xml`` knows jobs that wait and run; those that ended are gone from it."""
-        return parse(self.run(["qstat", "-xml", "-u", self.environment().get("USER", "*")]))
+        """See :class:`System`. Jobs that ended are gone from it; what is wrong with one is told by a second command."""
+        found = gridengine_text.parse(self.run(["qstat", "-xml", "-u", pwd.getpwuid(os.geteuid()).pw_name]))
+        wrong = ",".join(number for number, job in found.items() if "E" in job.code)
+        return found | (gridengine_text.errors(self.run(["qstat", "-xml", "-j", wrong]), found) if wrong else {})
 
+    def ended(self, ids: Sequence[str]) -> dict[str, Queued]:
+        """See :class:`System`. Only jobs that have started are on record."""
+        found = {}
+        for number in ids:
+            try:
+                found[number] = gridengine_text.parse_account(self.run(["qacct", "-j", number]))
+            except NotThere:
+                raise
+            except CommandFailed as error:
+                if "not found" in error.said:
+                    words = "left the queue and is on no record, as one that is deleted (qdel) before it starts"
+                    found[number] = Queued("ended", "cancelled", words)
+        return found
 
-def parse(text: str) -> dict[str, Queued]:
-    """The jobs of what ``qstat -xml`` printed (qstat(1), OUTPUT FORMATS)."""
-    try:
-        root = ElementTree.fromstring(text)  # noqa: S314 - the site's own command wrote it
-    except ElementTree.ParseError:
-        return {}
-    found = {}
-    for job in root.iter("job_list"):
-        number, state = job.findtext("JB_job_number"), job.findtext("state") or ""
-        if number is None:
-            continue
-        host = (job.findtext("queue_name") or "").rpartition("@")[2]
-        if "E" in state:
-            words = "Grid Engine could not start it (qstat -j says why): it is held in error; cancel it"
-            found[number] = Queued("pending", "hold", words, state)
-        elif "h" in state:
-            found[number] = Queued("pending", "hold", "held: by its owner or an administrator (qstat -j)", state)
-        elif state[:1] in _STATES or state[-1:] in _STATES:
-            found[number] = Queued("running", code=state, nodes=(host,) if host else ())
-        else:
-            found[number] = Queued("pending", "resources", "waits for free cores or GPUs", state)
-    return found
+    def refusal(self, error: CommandFailed, ask: Ask) -> MlnbError:
+        """See :class:`System`."""
+        said = " ".join(error.said.replace("Exiting.", "").split()).removeprefix("Unable to run job: ")
+        if "no suitable queues" in said:
+            words = "Grid Engine has no queue that could ever run this: ask for fewer cores or GPUs, or less time"
+            if ask.extra:
+                words += "; if directives: of the target ask for load values, put '-w n' behind them"
+            return UsageError(words)
+        flag = f"--partition {ask.partition}: " if ask.partition and "queue" in said else ""
+        return UsageError(f"{flag}Grid Engine says: {said}") if said else error

@@ -7,12 +7,19 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import dask.config
 import pytest
 
+from mlnb.api import Run, runs
+from mlnb.api.submit import submit
+from mlnb.rundir import read_json
+from mlnb.targets import Placement, target
+from mlnb.task import Resources, Task
 from tests.testbeds.ordinary import OrdinaryUser, ordinary
 from tests.testbeds.sessions import held
 from tests.waiting import until
@@ -97,3 +104,42 @@ def ordinary_user(gridengine: GridEngine) -> Iterator[OrdinaryUser]:
     """Someone who is not root; made for this session."""
     with ordinary() as user:
         yield user
+
+
+Start = Callable[..., Run]
+
+
+@contextmanager
+def configured(**settings: object) -> Iterator[None]:
+    """The target ``sge`` with these settings beyond what this Grid Engine needs said."""
+    named = {key.replace("_", "-"): value for key, value in settings.items()}
+    place = {"parallel-environment": "mlnb", "gpu-resource": "gpu", "poll": 1, **named}
+    with dask.config.set({"mlnb": {"targets": {"sge": place}}}):
+        yield
+
+
+@pytest.fixture
+def start(gridengine: GridEngine) -> Iterator[Start]:
+    """Submit a script to Grid Engine. The test leaves nothing in the queue."""
+    jobs: list[str] = []
+
+    def submitted(script: str = "", *, requeue: bool = False, partition: str | None = None, **asked: object) -> Run:
+        place = target("sge")
+        wanted = Resources(**asked)  # type: ignore[arg-type]
+        offer = place.offer(wanted, Placement("test", partition, None, requeue))
+        run = runs.add(Run(submit(Task(script=script, seed=0), {}, place, offer, name="test", env={})))
+        jobs.append(job(run))
+        return run
+
+    with configured():
+        yield submitted
+        if jobs:
+            # those that are over already are no matter
+            subprocess.run(["qdel", "-f", *jobs], capture_output=True, timeout=60)
+            for each in jobs:
+                gridengine.wait_state(each, None)
+
+
+def job(run: Run) -> str:
+    """The id of a run's job."""
+    return str((read_json(run.directory.handle) or {})["job"])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 
+import pytest
+
 from tests.targets.gridengine.conftest import GridEngine
 from tests.testbeds.ordinary import OrdinaryUser
 from tests.waiting import until
@@ -25,6 +27,7 @@ def test_qdel_ends_a_job(gridengine: GridEngine):
     gridengine.wait_state(job, None)
 
 
+@pytest.mark.slow
 def test_what_left_the_jobs_session_is_ended_with_it(gridengine: GridEngine, ordinary_user: OrdinaryUser):
     """Not for root, whose processes Grid Engine spares."""
     script = "setsid sleep 300 & echo $!; wait\n"
@@ -42,6 +45,7 @@ def test_what_left_the_jobs_session_is_ended_with_it(gridengine: GridEngine, ord
     assert until(gone, 10)
 
 
+@pytest.mark.slow
 def test_gpus_are_counted(gridengine: GridEngine):
     first = gridengine.qsub("sleep 300", "-l", "gpu=2")
     gridengine.wait_state(first, "r")
@@ -59,6 +63,7 @@ def test_what_the_host_has_not_is_refused_if_one_asks(gridengine: GridEngine):
         assert "no suitable queues" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_job_is_rescheduled_on_request(gridengine: GridEngine):
     job = gridengine.qsub("echo restarted $RESTARTED; [ $RESTARTED = 1 ] || sleep 300", "-r", "y")
     until(lambda: "restarted 0" in gridengine.output(job))
@@ -75,6 +80,7 @@ def test_a_job_is_told_before_it_is_ended(gridengine: GridEngine):
     assert "told" in gridengine.output(job)
 
 
+@pytest.mark.slow
 def test_time_has_a_limit(gridengine: GridEngine):
     job = gridengine.qsub("sleep 300", "-l", "h_rt=0:0:2")
     gridengine.wait_state(job, None)
