@@ -132,10 +132,10 @@ def job_of(
     else:
         container.works_with(system.kind)
         wrapped = container.wrap(program, run, ask, env)
-    return Job(system, ask, run, attempt, env, _body(system, ask, run, wrapped))
+    return Job(system, ask, run, attempt, env, body_of(system, ask, run, wrapped))
 
 
-def _body(system: System, ask: Ask, run: RunDir, wrapped: Wrapped) -> str:
+def body_of(system: System, ask: Ask, run: RunDir, wrapped: Wrapped) -> str:
     """The lines of shell: they start the node program, hand it the system's signals, and queue the job again."""
     lines = [
         "#!/bin/sh",

@@ -107,7 +107,7 @@ class JobQueue:
 
     def preview(self, run: RunDir, offer: Offer) -> str:
         """The job as it would be submitted."""
-        job = self._job(run, offer.resources, {"id": run.path.name, **offer.about}, {}, attempt=1)
+        job = self.job(run, offer.resources, {"id": run.path.name, **offer.about}, {}, attempt=1)
         return job.text()
 
     # the job
@@ -117,16 +117,17 @@ class JobQueue:
         about = read_json(run.run) or {}
         attempt = max(1, len(run.attempts()))
         resources = Task.from_json(read_json(run.task) or {}).resources
-        job = self._job(run, resources, about, env, attempt=attempt)
+        job = self.job(run, resources, about, env, attempt=attempt)
         number = job.submit()
         known = time.time()  # a look at the queue from before may not have it
         self._submitted[run.path.name] = number
         queue.forget(self.system)
         return {"target": self.name, "kind": self.system.kind, "job": number, "submitted": known, "attempt": attempt}
 
-    def _job(
+    def job(
         self, run: RunDir, resources: Resources, about: Mapping[str, Any], env: Mapping[str, str], *, attempt: int
     ) -> Job:
+        """The job of attempt ``attempt``, to be read or submitted; ``about`` is what ``run.json`` holds."""
         ask = Ask(
             run=str(about["id"]),
             name=str(about["name"]),

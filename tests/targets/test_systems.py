@@ -158,8 +158,10 @@ def test_an_interrupt_of_a_cell_stays_one(tmp_path: Path):
         "import signal, sys, threading\n"
         "before = signal.getsignal(signal.SIGINT)\n"
         "from mlnb.targets.systems import SYSTEMS\n"
-        "threading.Thread(target=SYSTEMS['slurm']({}).job_class).start()\n"
+        "elsewhere = threading.Thread(target=SYSTEMS['slurm']({}).job_class)\n"
+        "elsewhere.start()\n"
         "SYSTEMS['sge']({}).job_class()\n"
+        "elsewhere.join()\n"
         "assert 'dask_jobqueue.runner' in sys.modules\n"
         "sys.exit(signal.getsignal(signal.SIGINT) is not before)\n"
     )

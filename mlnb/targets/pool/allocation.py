@@ -22,7 +22,7 @@ from mlnb.errors import UsageError
 from mlnb.node.pooled import WORKER
 from mlnb.rundir import write_atomic, write_json
 from mlnb.targets import queue, settings, target
-from mlnb.targets.batch_job import Job, _body
+from mlnb.targets.batch_job import Job, body_of
 from mlnb.targets.containers import Wrapped
 from mlnb.targets.jobqueue import JobQueue
 from mlnb.targets.pool.folder import Known
@@ -55,8 +55,6 @@ class Allocation:
         self.target = batch_target(str(pool.asked["on"]))
         self.system = self.target.system
         self._interval = settings.seconds(self.system.settings, "poll") or queue.INTERVAL
-        # here, in the main thread: it imports dask_jobqueue, whose runner sets a handler of SIGINT as it is imported
-        self.system.job_class()
         self._submitted = 0.0
         self.job = ""
 
@@ -171,10 +169,10 @@ def job_of(pool: Known, place: JobQueue) -> Job:
     """The pool's job: that of a run with these resources, but for what it runs."""
     about = {**pool.asked["about"], "id": pool.id, "name": pool.name}
     folder = pool.folder.job
-    job = place._job(folder, pool.resources, about, {}, attempt=1)
+    job = place.job(folder, pool.resources, about, {}, attempt=1)
     python = str(place.system.settings.get("python") or sys.executable)
     command = Wrapped([python, "-m", "mlnb.node.pooled", str(folder.path)])
-    return replace(job, body=_body(place.system, job.ask, folder, command))
+    return replace(job, body=body_of(place.system, job.ask, folder, command))
 
 
 def batch_target(name: str) -> JobQueue:

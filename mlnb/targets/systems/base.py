@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import abc
+import importlib
 import os
 import re
 import shlex
+import signal
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from types import ModuleType
 from typing import Any, ClassVar
 
 from mlnb.errors import MlnbError, UsageError
@@ -126,6 +130,9 @@ class System(abc.ABC):
     words: ClassVar[str]
     """As people call it."""
 
+    job: ClassVar[str]
+    """Module of dask-jobqueue and class in it that renders its directives, as in ``slurm:SLURMJob``."""
+
     variables: ClassVar[tuple[str, ...]] = ()
     """Patterns of the environment variables that its commands need."""
 
@@ -158,9 +165,10 @@ class System(abc.ABC):
 
     # submitting
 
-    @abc.abstractmethod
     def job_class(self) -> type[Any]:
-        """dask-jobqueue's Job class (imported only when a job is made, since it brings a lot)."""
+        """dask-jobqueue's Job class; imported only when a job is made or cancelled, since it brings a lot."""
+        module, _, name = self.job.partition(":")
+        return getattr(_imported(f"dask_jobqueue.{module}"), name)  # type: ignore[no-any-return]
 
     @abc.abstractmethod
     def keywords(self, ask: Ask) -> dict[str, Any]:
@@ -255,6 +263,22 @@ class System(abc.ABC):
         kept = ("PATH", "HOME", "USER", "LOGNAME", "TZ", "LD_LIBRARY_PATH", *self.variables)
         found = {name: value for name, value in os.environ.items() if any(fnmatchcase(name, one) for one in kept)}
         return {**found, "LC_ALL": "C"}
+
+
+_IMPORTING = threading.Lock()
+
+
+def _imported(module: str) -> ModuleType:
+    """A module of dask_jobqueue, whose import has SIGINT end the process, and fails outside of the main thread.
+
+    (Its runner.py does so, which we don't use.) In a notebook SIGINT is the interrupt of a cell.
+    """
+    with _IMPORTING:
+        taken, signal.signal = signal.signal, lambda *_: None
+        try:
+            return importlib.import_module(module)
+        finally:
+            signal.signal = taken
 
 
 def plain(text: str, what: str) -> str:

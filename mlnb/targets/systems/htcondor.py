@@ -16,14 +16,9 @@ class HTCondor(System):
 
     kind = "htcondor"
     words = "HTCondor"
+    job = "htcondor:HTCondorJob"
     variables = ("CONDOR_*", "_CONDOR_*")
     restarts = "${MLNB_CONDOR_STARTS:-0}"
-
-    def job_class(self) -> type[Any]:
-        """See :class:`System`."""
-        from dask_jobqueue.htcondor import HTCondorJob
-
-        return HTCondorJob
 
     def keywords(self, ask: Ask) -> dict[str, Any]:
         """See :class:`System`."""

@@ -13,16 +13,11 @@ class Lsf(System):
 
     kind = "lsf"
     words = "LSF"
+    job = "lsf:LSFJob"
     variables = ("LSF_*", "LSB_*", "EGO_*")
     # LSB_EXIT_PREEMPTED and the like don't count; LSF itself does
     restarts = "${LSB_JOB_RERUN_COUNT:-0}"
     again = 'brequeue -e "$LSB_JOBID"'
-
-    def job_class(self) -> type[Any]:
-        """See :class:`System`."""
-        from dask_jobqueue.lsf import LSFJob
-
-        return LSFJob
 
     def keywords(self, ask: Ask) -> dict[str, Any]:
         """See :class:`System`. LSF writes times as ``HOUR:MINUTE``."""

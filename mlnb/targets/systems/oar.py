@@ -21,14 +21,9 @@ class Oar(System):
 
     kind = "oar"
     words = "OAR"
+    job = "oar:OARJob"
     variables = ("OAR*",)
     passes_variables = False
-
-    def job_class(self) -> type[Any]:
-        """See :class:`System`."""
-        from dask_jobqueue.oar import OARJob
-
-        return OARJob
 
     def keywords(self, ask: Ask) -> dict[str, Any]:
         """See :class:`System`. A checkpoint signal (``--checkpoint``, SIGUSR2 by default) warns of the end."""

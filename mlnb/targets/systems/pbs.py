@@ -21,14 +21,9 @@ class Pbs(System):
 
     kind = "pbs"
     words = "PBS"
+    job = "pbs:PBSJob"
     variables: ClassVar[tuple[str, ...]] = ("PBS_CONF_FILE", "PBS_DEFAULT", "PBS_SERVER")
     restarts = "$((${PBS_RUNCOUNT:-1} - 1))"
-
-    def job_class(self) -> type[Any]:
-        """See :class:`System`."""
-        from dask_jobqueue.pbs import PBSJob
-
-        return PBSJob
 
     def keywords(self, ask: Ask) -> dict[str, Any]:
         """See :class:`System`."""
@@ -90,13 +85,8 @@ class Moab(Pbs):
 
     kind = "moab"
     words = "Moab"
+    job = "moab:MoabJob"
     variables = ("MOABHOMEDIR", "PBS_*")
-
-    def job_class(self) -> type[Any]:
-        """See :class:`System`."""
-        from dask_jobqueue.moab import MoabJob
-
-        return MoabJob
 
     def spec(self, ask: Ask) -> str:
         """The nodes, as Torque writes them."""

@@ -31,6 +31,7 @@ class Slurm(System):
 
     kind = "slurm"
     words = "SLURM"
+    job = "slurm:SLURMJob"
     variables = ("SLURM_CONF", "SLURM_CLUSTERS", "SBATCH_*", "SQUEUE_PARTITION")
     gangs = True
     patterns = "%\\"  # in the folder of the log, too: sbatch(1), filename pattern
@@ -38,12 +39,6 @@ class Slurm(System):
     deadline = "${SLURM_JOB_END_TIME:-}"
     again = 'scontrol requeue "$SLURM_JOB_ID"'
     host = "${SLURMD_NODENAME:-}"
-
-    def job_class(self) -> type[Any]:
-        """See :class:`System`."""
-        from dask_jobqueue.slurm import SLURMJob
-
-        return SLURMJob
 
     def keywords(self, ask: Ask) -> dict[str, Any]:
         """See :class:`System`. One task on each node: it is the node program, which starts the ranks."""
