@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mlnb.targets.systems.commands import CommandFailed
 from mlnb.targets.systems.gridengine_text import errors, parse, parse_account
 
 QSTAT = """<?xml version='1.0'?>
@@ -120,10 +121,15 @@ PIECES = st.sampled_from(
 
 
 @given(st.lists(st.one_of(st.text(max_size=20), PIECES), max_size=20).map("".join))
-def test_no_text_is_an_error(text: str):
-    assert parse(text) == {}
-    assert errors(text, {}) == {}
-    assert parse_account(text).cause != "completed"
+def test_no_text_breaks_anything(text: str):
+    """Of the queue, what does not read is said: no job is gone because of it."""
+    with pytest.raises(CommandFailed, match="can't be read"):
+        parse(text)
+    assert parse_account(text).state == "ended"
+
+
+def test_a_record_that_does_not_read_is_no_success():
+    assert parse_account("").cause == "vanished"
 
 
 @given(st.text(st.characters(blacklist_categories=["Cs", "Cc"], blacklist_characters="<&"), max_size=10))

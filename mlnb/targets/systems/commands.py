@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from mlnb.errors import MlnbError
 
@@ -88,6 +90,32 @@ _DOWN = ("unable to contact", "connection refused", "can't connect", "cannot con
 def _down(said: str) -> bool:
     lower = said.lower()
     return any(word in lower for word in _DOWN)
+
+
+def read_json(text: str, system: str) -> Any:
+    """What a command printed as JSON; ``None`` if it printed nothing, which some do where there are no jobs.
+
+    Raises
+    ------
+    CommandFailed
+        if it is no JSON: then nothing is known of the jobs, and none is gone.
+    """
+    if not text.strip():
+        return None
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise CommandFailed(f"{system} printed what can't be read: {' '.join(text.split())[:60]}") from None
+
+
+def records(found: Any) -> list[Mapping[str, Any]]:
+    """Those of a list that are records."""
+    return [one for one in found if isinstance(one, Mapping)] if isinstance(found, list) else []
+
+
+def named(found: Any) -> dict[str, Mapping[str, Any]]:
+    """Those of a record's values that are records."""
+    return {name: one for name, one in found.items() if isinstance(one, Mapping)} if isinstance(found, Mapping) else {}
 
 
 def _gist(said: str) -> str:

@@ -1,6 +1,6 @@
 """What Grid Engine says of jobs: of those in its queue (qstat), and of those that have started and ended (qacct).
 
-Formats: qstat(1), accounting(5), and the output of Son of Grid Engine 8.1.9. Nothing here raises.
+Formats: qstat(1), accounting(5), and the output of Son of Grid Engine 8.1.9. What is no XML is an error.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from mlnb.targets.systems.base import Queued
+from mlnb.targets.systems.commands import CommandFailed
 
 _RESCHEDULED, _LIMIT, _AFTER = 25, 37, 100
 """What accounting's ``failed`` says of a job that was queued again, went over a limit, ran and left with a signal."""
@@ -29,7 +30,10 @@ def parse(text: str) -> dict[str, Queued]:
         host = (job.findtext("queue_name") or "").rpartition("@")[2]
         about = {"comment": f"mlnb:{(job.findtext('JB_name') or '').rpartition('.')[2]}"}
         if job.get("state") == "running":
-            found[number] = Queued("running", code=code, nodes=(host,) if host else (), about=about)
+            words = "is suspended: it goes on when Grid Engine, or who suspended it, lets it" * bool(
+                set(code) & set("sST")
+            )
+            found[number] = Queued("running", words=words, code=code, nodes=(host,) if host else (), about=about)
         else:
             found[number] = Queued("pending", *_waits(number, code), code, about=about)
     return found
@@ -93,5 +97,5 @@ def _first(record: Mapping[str, str], name: str) -> int:
 def _root(text: str) -> ElementTree.Element:
     try:
         return ElementTree.fromstring(text)  # noqa: S314 - the site's own command wrote it
-    except ElementTree.ParseError:
-        return ElementTree.Element("nothing")
+    except ElementTree.ParseError:  # then nothing is known of the jobs, and none is gone
+        raise CommandFailed(f"Grid Engine printed what can't be read: {' '.join(text.split())[:60]}") from None

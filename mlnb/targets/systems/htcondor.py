@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from mlnb.targets.systems.base import LOG, Ask, Queued, System
+from mlnb.targets.systems.base import COUNTED, LOG, REQUEUE, Ask, Queued, System
+from mlnb.targets.systems.commands import read_json, records
 
 # JobStatus (HTCondor manual, Job ClassAd Attributes)
-_IDLE, _RUNNING, _REMOVED, _COMPLETED, _HELD = 1, 2, 3, 4, 5
+_IDLE, _REMOVED, _COMPLETED, _HELD, _SUSPENDED = 1, 3, 4, 5, 7
 
 
 class HTCondor(System):
@@ -18,10 +20,12 @@ class HTCondor(System):
     words = "HTCondor"
     job = "htcondor:HTCondorJob"
     variables = ("CONDOR_*", "_CONDOR_*")
-    restarts = "${MLNB_CONDOR_STARTS:-0}"
+    passes_variables = False  # condor_q -l shows everyone what a job was given
+    restarts = COUNTED
 
     def keywords(self, ask: Ask) -> dict[str, Any]:
         """See :class:`System`."""
+        ends: list[str] = []
         directives: dict[str, Any] = {
             "getenv": "True",
             "Output": LOG,
@@ -33,11 +37,13 @@ class HTCondor(System):
             directives["request_gpus"] = ask.resources.gpus
         if ask.resources.time:
             directives["+MaxRuntime"] = ask.resources.time
-            directives["periodic_remove"] = (
-                f"JobStatus == 2 && time() - EnteredCurrentStatus > {ask.resources.time + 60}"
-            )
-        if not ask.requeue:
-            directives["periodic_hold"] = "NumJobStarts > 1"
+            ends.append(f"(JobStatus == 2 && time() - EnteredCurrentStatus > {ask.resources.time + 60})")
+        if ask.requeue:
+            directives["on_exit_remove"] = f"ExitCode =!= {REQUEUE}"
+        else:
+            ends.append("(JobStatus == 1 && NumJobStarts > 0)")
+        if ends:
+            directives["periodic_remove"] = " || ".join(ends)
         if ask.account:
             directives["accounting_group"] = ask.account
         for line in (*ask.gpus, *ask.extra):
@@ -51,42 +57,46 @@ class HTCondor(System):
 
     def jobs(self) -> dict[str, Queued]:
         """See :class:`System`."""
-        names = "ClusterId,ProcId,JobStatus,HoldReason,ExitCode,RemoteHost,MlnbRun"
+        names = "ClusterId,ProcId,JobStatus,HoldReason,ExitCode,ExitBySignal,ExitSignal,RemoteHost,QDate,MlnbRun"
         return parse(self.run(["condor_q", "-json", "-attributes", names]))
 
     def ended(self, ids: Any) -> dict[str, Queued]:
         """See :class:`System`."""
-        names = "ClusterId,ProcId,JobStatus,ExitCode,RemoveReason"
+        names = "ClusterId,ProcId,JobStatus,ExitCode,ExitBySignal,ExitSignal,RemoveReason"
         text = self.run(["condor_history", "-json", "-limit", "200", "-attributes", names, *ids])
         return parse(text)
 
 
 def parse(text: str) -> dict[str, Queued]:
-    """The jobs of what ``condor_q -json`` or ``condor_history -json`` printed."""
-    try:
-        jobs = json.loads(text or "[]")
-    except ValueError:
-        return {}
+    """The jobs of what ``condor_q -json`` or ``condor_history -json`` printed: a list, or nothing."""
     found = {}
-    for job in jobs if isinstance(jobs, list) else ():
-        status, about = job.get("JobStatus"), {"comment": f"mlnb:{job.get('MlnbRun')}"}
-        number = f"{job.get('ClusterId')}.{job.get('ProcId')}"
-        about["id"] = number
+    for job in records(read_json(text, "HTCondor")):
+        status, about = job.get("JobStatus"), {"comment": f"mlnb:{job.get('MlnbRun')}", "submitted": job.get("QDate")}
         if status == _HELD:
-            words = f"held: {job.get('HoldReason', 'HTCondor does not say why')}"
+            words = f"is held: {job.get('HoldReason', 'HTCondor does not say why')}"
             seen = Queued("pending", "hold", words, "HELD", about=about)
         elif status == _COMPLETED:
-            code = job.get("ExitCode")
-            seen = Queued(
-                "ended", "completed" if code == 0 else "failed", f"its job ended with exit code {code}", about=about
-            )
+            seen = replace(_ended(job), about=about)
         elif status == _REMOVED:
-            why = job.get("RemoveReason") or "condor_rm"
-            seen = Queued("ended", "cancelled", f"removed outside of mlnb: {why}", "REMOVED", about=about)
+            seen = replace(_removed(str(job.get("RemoveReason") or "condor_rm")), about=about)
         elif status == _IDLE:
             seen = Queued("pending", "resources", "waits for a machine that can take it", "IDLE", about=about)
         else:
             host = str(job.get("RemoteHost", "")).rpartition("@")[2]
-            seen = Queued("running", nodes=(host,) if host else (), about=about)
-        found[number] = seen
+            words = "is suspended" if status == _SUSPENDED else ""
+            seen = Queued("running", words=words, nodes=(host,) if host else (), about=about)
+        found[f"{job.get('ClusterId')}.{job.get('ProcId')}"] = seen
     return found
+
+
+def _ended(job: Mapping[str, Any]) -> Queued:
+    if job.get("ExitBySignal"):
+        return Queued("ended", "failed", f"its job was ended by signal {job.get('ExitSignal')}", "COMPLETED")
+    code = job.get("ExitCode")
+    return Queued("ended", "completed" if code == 0 else "failed", f"its job ended with exit code {code}", "COMPLETED")
+
+
+def _removed(why: str) -> Queued:
+    if "PeriodicRemove" in why:
+        return Queued("ended", "time", "was removed by its own rule: its time was over, or it was not to start again")
+    return Queued("ended", "cancelled", f"was removed outside of mlnb: {why}", "REMOVED")

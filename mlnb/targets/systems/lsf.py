@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
-from mlnb.targets.systems.base import LOG, Ask, Queued, System, clock
+from mlnb.targets.systems.base import COUNTED, LOG, REQUEUE, Ask, Queued, System, clock
+from mlnb.targets.systems.commands import read_json, records
+
+_TERMINATED = {
+    "TERM_RUNLIMIT": ("time", "reached its time limit; a longer --time may help, or --resume"),
+    "TERM_MEMLIMIT": ("memory", "took more memory than it may have; more --memory may help"),
+    "TERM_SWAP": ("memory", "took more memory than it may have; more --memory may help"),
+    "TERM_OWNER": ("cancelled", "was killed by its owner, not through mlnb"),
+    "TERM_FORCE_OWNER": ("cancelled", "was killed by its owner, not through mlnb"),
+    "TERM_ADMIN": ("cancelled", "was killed by an administrator"),
+    "TERM_FORCE_ADMIN": ("cancelled", "was killed by an administrator"),
+    "TERM_PREEMPT": ("preempted", "had to make room for a job of higher priority"),
+}
+"""Cause and words by the first word of ``exit_reason`` (IBM's documentation, bjobs -l, and bhist)."""
 
 
 class Lsf(System):
@@ -15,9 +27,7 @@ class Lsf(System):
     words = "LSF"
     job = "lsf:LSFJob"
     variables = ("LSF_*", "LSB_*", "EGO_*")
-    # LSB_EXIT_PREEMPTED and the like don't count; LSF itself does
-    restarts = "${LSB_JOB_RERUN_COUNT:-0}"
-    again = 'brequeue -e "$LSB_JOBID"'
+    restarts = COUNTED  # LSB_RESTART says only that there was one
 
     def keywords(self, ask: Ask) -> dict[str, Any]:
         """See :class:`System`. LSF writes times as ``HOUR:MINUTE``."""
@@ -27,35 +37,46 @@ class Lsf(System):
             "project": ask.account,
             "walltime": clock(ask.resources.time).rpartition(":")[0] if ask.resources.time else None,
             "use_stdin": True,
-            "job_extra_directives": [f"-o {LOG}", "-r" if ask.requeue else "-rn", *gpus, *ask.extra],
+            "job_extra_directives": [
+                f"-o {LOG}",
+                *(["-r", f"-Q {REQUEUE}"] if ask.requeue else ["-rn"]),
+                *gpus,
+                *ask.extra,
+            ],
         }
 
     def jobs(self) -> dict[str, Queued]:
         """See :class:`System`."""
-        fields = "jobid stat exit_code exec_host pend_reason"
+        fields = "jobid stat exit_code exit_reason exec_host pend_reason"
         return parse(self.run(["bjobs", "-a", "-json", "-o", fields]))
 
 
 def parse(text: str) -> dict[str, Queued]:
-    """The jobs of what ``bjobs -json`` printed (bjobs(1))."""
-    try:
-        records = json.loads(text)["RECORDS"]
-    except (ValueError, KeyError, TypeError):
-        return {}
+    """The jobs of what ``bjobs -json`` printed (bjobs(1)): all values are texts, and empty where there is none."""
     found = {}
-    for record in records:
-        state = str(record.get("STAT", ""))
-        if state in ("PEND", "PSUSP", "WAIT"):
-            why = str(record.get("PEND_REASON", "")).strip()
-            cause = "hold" if state == "PSUSP" else "resources"
-            seen = Queued("pending", cause, f"waits: {why}" if why else "waits for free cores or GPUs", state)
+    data = read_json(text, "LSF")
+    for record in records(data.get("RECORDS") if isinstance(data, dict) else None):
+        if not record.get("JOBID"):
+            continue  # an ERROR: a job that is not found
+        state, why = str(record.get("STAT", "")), str(record.get("PEND_REASON") or "").strip()
+        if state == "PSUSP":
+            seen = Queued("pending", "hold", f"is held; bresume {record['JOBID']} lets it go on", state)
+        elif state in ("PEND", "WAIT"):
+            seen = Queued("pending", "resources", f"waits: {why}" if why else "waits for free cores or GPUs", state)
         elif state in ("DONE", "EXIT", "ZOMBI"):
-            code = str(record.get("EXIT_CODE", "")).strip() or "0"
-            seen = Queued(
-                "ended", "completed" if state == "DONE" else "failed", f"its job ended with exit code {code}", state
-            )
+            seen = _ended(state, str(record.get("EXIT_CODE") or "0"), str(record.get("EXIT_REASON") or ""))
         else:
-            host = str(record.get("EXEC_HOST", "")).partition(":")[0].rpartition("*")[2]
-            seen = Queued("running", code=state, nodes=(host,) if host else ())
-        found[str(record.get("JOBID", ""))] = seen
+            host = str(record.get("EXEC_HOST") or "").partition(":")[0].rpartition("*")[2]
+            words = "is suspended" if state in ("USUSP", "SSUSP") else ""
+            seen = Queued("running", words=words, code=state, nodes=(host,) if host else ())
+        found[str(record["JOBID"])] = seen
     return found
+
+
+def _ended(state: str, code: str, reason: str) -> Queued:
+    if state == "ZOMBI":
+        return Queued("ended", "node", "its node does not answer", state)
+    known = _TERMINATED.get(reason.partition(":")[0].strip())
+    if known and state == "EXIT":
+        return Queued("ended", *known, state)
+    return Queued("ended", "completed" if state == "DONE" else "failed", f"its job ended with exit code {code}", state)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import json
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlnb.targets.systems.base import LOG, Ask, Queued, System, clock
+from mlnb.targets.systems.commands import named, read_json, records
 
 _WAITING = {
     "Waiting": ("resources", "waits for free cores or GPUs"),
@@ -17,7 +19,10 @@ _WAITING = {
 
 
 class Oar(System):
-    """OAR 2.5 or newer. Settings: ``memory-per-core-property-name`` of the jobqueue section, for memory."""
+    """OAR 2.5 or newer. Settings: ``memory-per-core-property-name`` of the jobqueue section, for memory.
+
+    OAR submits what is to run again (``-t idempotent``) as another job, which nobody would follow: we ask for none.
+    """
 
     kind = "oar"
     words = "OAR"
@@ -38,7 +43,6 @@ class Oar(System):
                 f"-E {LOG}",
                 f"--checkpoint {ask.warning}",
                 "--signal 10",
-                *(["-t idempotent"] if ask.requeue else []),
                 *ask.gpus,
                 *ask.extra,
             ],
@@ -48,24 +52,38 @@ class Oar(System):
         """See :class:`System`."""
         return parse(self.run(["oarstat", "-J", "-f", "-u"]))
 
+    def ended(self, ids: Sequence[str]) -> dict[str, Queued]:
+        """See :class:`System`. Jobs that ended are not among a user's, but known by their number."""
+        return parse(self.run(["oarstat", "-J", "-f", *(word for number in ids for word in ("-j", number))]))
+
 
 def parse(text: str) -> dict[str, Queued]:
-    """The jobs of what ``oarstat -J -f -u`` printed."""
-    try:
-        jobs = json.loads(text)
-    except ValueError:
-        return {}
+    """The jobs of what ``oarstat -J -f`` printed."""
     found = {}
-    for number, job in jobs.items() if isinstance(jobs, dict) else ():
+    for number, job in named(read_json(text, "OAR")).items():
         state = str(job.get("state", ""))
         if state in ("Terminated", "Error"):
-            code = job.get("exit_code")
-            cause = "completed" if state == "Terminated" else "failed"
-            seen = Queued("ended", cause, f"its job ended with exit code {code}", state)
-        elif state in ("Running", "Finishing", "Suspended", "Resuming"):
-            seen = Queued("running", code=state, nodes=tuple(job.get("assigned_network_address") or ()))
+            seen = _ended(state, job)
+        elif state in ("Running", "Finishing", "Suspended", "Resuming", "toError"):
+            nodes = job.get("assigned_network_address")
+            there = tuple(str(node) for node in nodes) if isinstance(nodes, list) else ()
+            seen = Queued("running", words="is suspended" if state == "Suspended" else "", code=state, nodes=there)
         else:
             cause, words = _WAITING.get(state, ("other", f"OAR says {state}"))
             seen = Queued("pending", cause, words, state)
-        found[str(number)] = seen
+        found[number] = seen
     return found
+
+
+def _ended(state: str, job: Mapping[str, Any]) -> Queued:
+    events = {str(event.get("type", "")) for event in records(job.get("events"))}
+    if "WALLTIME" in events:
+        return Queued("ended", "time", "reached its time limit; a longer --time may help, or --resume", state)
+    if "FRAG_JOB_REQUEST" in events:
+        return Queued("ended", "cancelled", "was deleted (oardel), not through mlnb", state)
+    status = job.get("exit_code")  # as wait() gives it: the code in its second byte, the signal in its first
+    if isinstance(status, bool) or not re.fullmatch(r"[0-9]{1,9}", str(status)):
+        return Queued("ended", "failed", f"OAR says {state}", state)
+    code, signal = int(str(status)) >> 8, int(str(status)) & 0x7F
+    words = f"its job was ended by signal {signal}" if signal else f"its job ended with exit code {code}"
+    return Queued("ended", "completed" if state == "Terminated" and not int(str(status)) else "failed", words, state)

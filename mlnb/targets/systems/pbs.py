@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import json
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from mlnb.targets.systems.base import LOG, Ask, Queued, System, clock
+from mlnb.targets.systems.base import COUNTED, LOG, Ask, Queued, System, clock
+from mlnb.targets.systems.commands import CommandFailed, named, read_json
 
 _WAITING = {
     "Q": ("resources", "waits for free cores or GPUs"),
@@ -23,7 +25,8 @@ class Pbs(System):
     words = "PBS"
     job = "pbs:PBSJob"
     variables: ClassVar[tuple[str, ...]] = ("PBS_CONF_FILE", "PBS_DEFAULT", "PBS_SERVER")
-    restarts = "$((${PBS_RUNCOUNT:-1} - 1))"
+    passes_variables = False  # qstat -f shows a job's Variable_List
+    restarts = COUNTED
 
     def keywords(self, ask: Ask) -> dict[str, Any]:
         """See :class:`System`."""
@@ -55,10 +58,11 @@ class Pbs(System):
 
 def parse(text: str, user: str) -> dict[str, Queued]:
     """The jobs of ``user`` in what ``qstat -x -f -F json`` printed; ids as qsub prints them."""
-    try:
-        jobs = json.loads(text)["Jobs"]
-    except (ValueError, KeyError, TypeError):
-        return {}
+    data = read_json(text, "PBS")
+    return _jobs(named(data.get("Jobs") if isinstance(data, dict) else None), user)
+
+
+def _jobs(jobs: Mapping[str, Mapping[str, Any]], user: str) -> dict[str, Queued]:
     found = {}
     for number, job in jobs.items():
         if user and str(job.get("Job_Owner", "")).partition("@")[0] != user:
@@ -66,11 +70,10 @@ def parse(text: str, user: str) -> dict[str, Queued]:
         state = str(job.get("job_state", ""))
         if state in ("R", "E", "B", "S", "U"):
             host = str(job.get("exec_host", "")).partition("/")[0]
-            seen = Queued("running", code=state, nodes=(host,) if host else ())
-        elif state in ("F", "X"):
-            code = job.get("Exit_status")
-            cause = "completed" if code == 0 else "failed"
-            seen = Queued("ended", cause, f"its job ended with exit code {code}", state)
+            words = "is suspended" if state in ("S", "U") else ""
+            seen = Queued("running", words=words, code=state, nodes=(host,) if host else ())
+        elif state in ("F", "X", "C"):
+            seen = _ended(job.get("Exit_status", job.get("exit_status")), state)
         else:
             cause, words = _WAITING.get(state, ("other", f"PBS says {state}"))
             said = str(job.get("comment", ""))
@@ -78,6 +81,34 @@ def parse(text: str, user: str) -> dict[str, Queued]:
         found[number] = seen
         found[number.partition(".")[0]] = seen  # dask-jobqueue keeps the digits only
     return found
+
+
+_BY_PBS = {
+    -29: ("time", "reached its time limit; a longer --time may help, or --resume"),
+    -28: ("failed", "took more processor time than it may have"),
+    -27: ("memory", "took more memory than it may have; more --memory may help"),
+    -26: ("memory", "took more virtual memory than it may have"),
+}
+"""What PBS itself ended a job for, by the exit status that it gives it."""
+
+_SIGNALLED = 256
+"""What PBS adds to the number of the signal that ended a job."""
+
+
+def _ended(status: Any, state: str) -> Queued:
+    try:
+        code = int(status)
+    except (TypeError, ValueError, OverflowError):
+        return Queued("ended", "cancelled", "was deleted (qdel) before it started", state)
+    if code in _BY_PBS:
+        return Queued("ended", *_BY_PBS[code], state)
+    if code in (_SIGNALLED + 15, _SIGNALLED + 9):
+        return Queued("ended", "cancelled", f"was ended by PBS (signal {code - _SIGNALLED}), as qdel does", state)
+    if code > _SIGNALLED:
+        return Queued("ended", "failed", f"its job was ended by signal {code - _SIGNALLED}", state)
+    if code < 0:
+        return Queued("ended", "launch", f"PBS could not run it (exit status {code})", state)
+    return Queued("ended", "failed" if code else "completed", f"its job ended with exit code {code}", state)
 
 
 class Moab(Pbs):
@@ -93,3 +124,19 @@ class Moab(Pbs):
         gpus = f":gpus={ask.resources.gpus}" if ask.resources.gpus else ""
         memory = f",mem={-(-(ask.resources.memory or 2**30) // 2**20)}mb"
         return f"nodes={ask.resources.nodes}:ppn={ask.cpus}{gpus}{memory}"
+
+    def jobs(self) -> dict[str, Queued]:
+        """See :class:`System`. Torque's ``-x`` means XML; jobs that ended stay for some minutes, with state C."""
+        return parse_torque(self.run(["qstat", "-x"]), self.environment().get("USER", ""))
+
+
+def parse_torque(text: str, user: str) -> dict[str, Queued]:
+    """The jobs of ``user`` in what Torque's ``qstat -x`` printed; nothing where there are none."""
+    if not text.strip():
+        return {}
+    try:
+        root = ElementTree.fromstring(text)  # noqa: S314 - the site's own command wrote it
+    except ElementTree.ParseError:
+        raise CommandFailed(f"Torque printed what can't be read: {' '.join(text.split())[:60]}") from None
+    jobs = {job.findtext("Job_Id") or "": {one.tag: one.text or "" for one in job} for job in root.iter("Job")}
+    return _jobs({number: job for number, job in jobs.items() if number}, user)
