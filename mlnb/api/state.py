@@ -181,7 +181,7 @@ def _judge(run: RunDir, events: Events, status: Status) -> Observation:
     if phase.ending:
         return Observation("running", f"ending: {phase.ending}")
     if phase.state == "running":
-        return Observation("running", "")
+        return Observation("running", status.reason if status.state == "running" else "")
     if phase.state == "starting":
         return Observation("starting", "the ranks are being started")
     silent = not run.handle.exists() and status.alive is None and status.reason in ("", "being submitted")

@@ -105,3 +105,10 @@ def test_what_all_nodes_use_is_told_together(place: Says):
     assert run.phase.usage is not None
     assert [gpu["gpu"] for gpu in run.phase.usage["gpus"]] == ["0", "1"]
     assert run.phase.host == "here and 1 more"
+
+
+def test_what_the_target_says_of_a_job_that_runs_is_the_reason(place: Says):
+    run = put(place)
+    tell(run, 0, *RUNNING)
+    place.status = Status(True, "running", "is suspended")
+    assert (run.state, run.reason) == ("running", "is suspended")

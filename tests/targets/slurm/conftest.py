@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -22,6 +23,7 @@ from mlnb.rundir import read_json
 from mlnb.targets import Placement, target
 from mlnb.task import Resources, Task
 from tests.targets.slurm.commands import Commands
+from tests.testbeds import machine
 from tests.testbeds.ordinary import OrdinaryUser, ordinary
 from tests.testbeds.sessions import held
 from tests.waiting import until
@@ -118,6 +120,24 @@ def ordinary_user(slurm: Slurm) -> Iterator[OrdinaryUser]:
     """Someone who is not root; made for this session."""
     with ordinary() as user:
         yield user
+
+
+@pytest.fixture(autouse=True)
+def steady(slurm: Slurm) -> Iterator[int]:
+    """Nobody stops SLURM's daemons during this test, but the test itself if it is ``alone``."""
+    with slurm.conf.open() as file:  # a file that any user can lock
+        fcntl.flock(file, fcntl.LOCK_SH)
+        yield file.fileno()
+
+
+@pytest.fixture
+def alone(slurm: Slurm, steady: int) -> Iterator[None]:
+    """No other test uses SLURM meanwhile, and no other session takes what this one stops for a testbed to be mended."""
+    if os.geteuid() != 0:
+        pytest.skip("to stop SLURM's daemons takes root")
+    fcntl.flock(steady, fcntl.LOCK_EX)
+    with machine.locked(slurm.conf.parent):
+        yield
 
 
 Start = Callable[..., Run]
