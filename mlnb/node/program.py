@@ -292,6 +292,9 @@ class NodeProgram:
         """What is to be done once a second."""
         self.events.beat()
         self._cancelled()
+        if self._ending is None and verdict.is_superseded(self.files):
+            self._crew.kill()  # no checkpoint: the other attempt makes them now
+            self._end(Ending("failed", "the run goes on in another attempt"))
         if self._crew:
             sample = self._telemetry.sample(self._crew.groups)
             self._peak = self._telemetry.peak_memory
@@ -351,7 +354,7 @@ class NodeProgram:
     # the end
 
     def _finish(self) -> int:
-        if self.node > 0:
+        if self.node > 0 or verdict.is_superseded(self.files):  # the result is another's to write
             self.events.add("ended")
             return self._code
         ending = self._ending

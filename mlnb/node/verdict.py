@@ -77,6 +77,11 @@ def ended(attempt: Attempt, rank: int, status: int) -> Ended:
     return Ended(rank, status, look(attempt.exit(rank)))
 
 
+def is_superseded(attempt: Attempt) -> bool:
+    """Whether a later attempt is under way: the system gave this one up, as where it lost sight of the node."""
+    return attempt.path.with_name(f"{attempt.number + 1:03d}").exists()
+
+
 def outcome(
     ending: Ending | None, ended: list[Ended], world: int, *, requeue: bool, progress: bool, resumable: str = ""
 ) -> Outcome:

@@ -219,3 +219,14 @@ def test_the_script_that_leaves_with_the_code_for_queueing_again_has_just_failed
     allocation.start()
     assert allocation.codes() == [1, 1]
     assert (allocation.run.state, allocation.run.exit_code) == ("failed", 75)
+
+
+def test_an_attempt_ends_without_a_word_when_a_later_one_is_under_way(allocate: Allocate):
+    """So it is on a node that the system has lost sight of, and that goes on all the same."""
+    allocation = allocate(FOREVER, nodes=1, requeue=True)
+    allocation.start()
+    allocation.says("on", 0)
+    allocation.run.directory.attempt(2).path.mkdir()
+    assert allocation.codes() == [1]
+    assert look(allocation.run.directory.result) is None
+    assert ended(allocation)
