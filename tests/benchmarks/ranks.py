@@ -95,6 +95,7 @@ def measure(make, shape, batch, steps, pairs, first=3):
 print(json.dumps(measure({make}, {shape}, {batch}, {steps}, {pairs})))
 """
 CASES = {
+    "tiny MLP": {"make": "lambda: mlp(192, 1)", "shape": "(192,)", "batch": 16, "steps": 40, "pairs": 100},
     "small MLP": {"make": "lambda: mlp(384, 2)", "shape": "(384,)", "batch": 64, "steps": 20, "pairs": 100},
     "MLP": {"make": "lambda: mlp(1024, 3)", "shape": "(1024,)", "batch": 128, "steps": 8, "pairs": 40},
     "ResNet": {"make": "lambda: resnet(96, 4)", "shape": "(3, 8, 8)", "batch": 16, "steps": 8, "pairs": 40},
