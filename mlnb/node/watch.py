@@ -6,6 +6,8 @@ is kept as a detached tensor and read by the metrics' thread.
 
 from __future__ import annotations
 
+import sys
+import threading
 from collections.abc import Callable
 from time import time
 from typing import Any
@@ -16,9 +18,28 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from mlnb.node.log import Metrics
 from mlnb.node.patches import Patches
 
-_UNSCALED, _BATCH_SIZE = "_mlnb_unscaled", "_mlnb_batch_size"
+_UNSCALED = "_mlnb_unscaled"
 _PACE = 1.0
 """Seconds between two values of time per step and samples per second."""
+
+
+class _Loop:
+    """One loop over a loader: how many samples its batches held, asked for now and then."""
+
+    def __init__(self, iterator: Any, batch_size: int) -> None:
+        self.iterator, self._batch_size = iterator, batch_size
+        self._seen = 0
+
+    @property
+    def over(self) -> bool:
+        """Whether nobody else has the iterator: the loop has ended, or was left."""
+        return sys.getrefcount(self.iterator) <= 2  # ours, and the argument
+
+    def new(self) -> int:
+        """Samples since it was asked last."""
+        count = getattr(self.iterator, "_num_yielded", 0)  # of torch's own iterators
+        new, self._seen = count - self._seen, count
+        return int(new * self._batch_size)
 
 
 class Watch:
@@ -54,6 +75,8 @@ class Watch:
         self._in_a_row = 0  # its steps that aren't in ``_counts`` yet
         self._optimizers = False
         self._scales = False
+        self._loops: list[_Loop] = []
+        self._counting = threading.Lock()
         self._last: tuple[float, int, int] | None = None
         metrics.before_flush(self._pace)
 
@@ -130,28 +153,28 @@ class Watch:
 
     def _wrap_loader(self, patches: Patches) -> None:
         from torch.utils.data import DataLoader
-        from torch.utils.data.dataloader import _BaseDataLoaderIter
-
-        def counted(following: Callable[[Any], Any]) -> Callable[[Any], Any]:
-            def __next__(iterator: Any) -> Any:  # noqa: N807 - takes its place
-                batch = following(iterator)
-                self.samples += iterator.__dict__.get(_BATCH_SIZE, 0)
-                return batch
-
-            return __next__
 
         def noted(iterate: Callable[[Any], Any]) -> Callable[[Any], Any]:
             def __iter__(loader: Any) -> Any:  # noqa: N807 - takes its place
+                self._count_samples()  # before workers that persist begin anew
                 iterator = iterate(loader)
                 size = loader.batch_size or getattr(loader.batch_sampler, "batch_size", None)
-                trains = torch.is_grad_enabled() and isinstance(size, int)
-                setattr(iterator, _BATCH_SIZE, size if trains else 0)
+                if torch.is_grad_enabled() and isinstance(size, int):
+                    with self._counting:  # workers that persist have one iterator for all their loops
+                        others = [loop for loop in self._loops if loop.iterator is not iterator]
+                        self._loops = [*others, _Loop(iterator, size)]
                 return iterator
 
             return __iter__
 
-        patches.wrap(_BaseDataLoaderIter, "__next__", counted)
         patches.wrap(DataLoader, "__iter__", noted)
+
+    def _count_samples(self) -> None:
+        """Ask loops how many batches they had, so that nothing need be done for a batch itself; from any thread."""
+        with self._counting:
+            over = [loop for loop in self._loops if loop.over]  # before it is asked, so that nothing is missed
+            self.samples += sum(loop.new() for loop in self._loops)
+            self._loops = [loop for loop in self._loops if loop not in over]
 
     def _noted(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def noted(optimizer: Any, *args: Any, **kwargs: Any) -> Any:
@@ -191,6 +214,7 @@ class Watch:
 
     def _pace(self) -> None:
         """Put time per step and samples per second, at most once a second, from the metrics' thread."""
+        self._count_samples()
         now, step, samples = time(), self._metrics.step, self.samples
         if self._last is None:
             self._last = (now, step, samples)

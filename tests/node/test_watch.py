@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch.optim import optimizer as optimizer_module
 from torch.utils.data import DataLoader, TensorDataset
-from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from mlnb.node import frames, watch
 from mlnb.node.log import Metrics
@@ -190,11 +189,27 @@ def test_samples_a_second_of_a_loader(seen: Watch, metrics: Metrics, monkeypatch
     assert logged(metrics, "step_time") == [(5, 0.4)]
 
 
+def test_samples_of_loops_that_end_in_every_way_are_counted(seen: Watch, metrics: Metrics):
+    data = TensorDataset(torch.zeros(40))
+    for _ in DataLoader(data, batch_size=8):
+        metrics.flush()  # while it goes on
+    for _ in range(3):
+        list(DataLoader(data, batch_size=8))
+    for index, _ in enumerate(DataLoader(data, batch_size=8)):
+        if index == 1:
+            break
+    kept = DataLoader(data, batch_size=8, num_workers=1, persistent_workers=True)
+    for _ in range(2):
+        list(kept)
+    metrics.flush()
+    metrics.flush()
+    assert seen.samples == 40 + 3 * 40 + 2 * 8 + 2 * 40
+
+
 def test_what_no_longer_watches_leaves_torch_as_it_was(metrics: Metrics):
     places: list[tuple[type, str]] = [
         (torch.Tensor, "backward"),
         (torch.amp.GradScaler, "scale"),
-        (_BaseDataLoaderIter, "__next__"),
         (DataLoader, "__iter__"),
         (torch.optim.Optimizer, "__init__"),
         (torch.optim.Optimizer, "__setstate__"),
