@@ -262,3 +262,9 @@ def test_exit_codes_as_squeue_scontrol_and_sacct_write_them():
     ):
         assert exit_of(squeue) == exit_of(scontrol) == meant
     assert exit_of("") == exit_of("N/A") == exit_of("1:") == (None, None)
+
+
+@pytest.mark.parametrize("code", ["", "None"])
+def test_a_job_that_slurm_has_not_looked_at_says_whether_it_was_queued_again(code: str):
+    assert explain(code) == ("other", "waits for SLURM to look at it")
+    assert explain(code, restarts=1) == ("requeue", "was queued again, and waits for SLURM to look at it")

@@ -122,6 +122,11 @@ def _too_much(job: _Job) -> str:
     return f"{wanted} at most {gpus}; --gpus {gpus} would fit" if gpus else f"{wanted} none; choose another --partition"
 
 
+def _new(job: _Job) -> Said:
+    words = "waits for SLURM to look at it"
+    return Said("requeue", f"was queued again, and {words}") if job.restarts else Said("other", words)
+
+
 def _resources(job: _Job) -> Said:
     """It is next, and what it asks for is in use."""
     asked = job.resources
@@ -227,8 +232,8 @@ def _clock(moment: float) -> str:
 _Teller = Callable[[_Job], Said]
 
 _TELLERS: dict[str, _Teller] = {
-    "": _always("other", "waits for SLURM to look at it"),
-    "None": _always("other", "waits for SLURM to look at it"),
+    "": _new,
+    "None": _new,
     "Resources": _resources,
     "Priority": _priority,
     "BeginTime": _begin,

@@ -111,7 +111,7 @@ def test_a_run_whose_node_fails(slurm: Slurm, start: Start, daemons: Daemons, tm
         node = training.run.phase.host
         slurm.command("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
         if requeue:
-            assert "queued again" in training.told("one of its nodes failed", "pending")
+            training.told("pending", "one of its nodes failed", "queued again")
         else:
             assert training.run.wait(60).state == "failed"
             assert training.run.reason.startswith("one of its nodes failed; --resume training goes on"), training.run

@@ -4,63 +4,54 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from mlnb.api.submit import resume
 from mlnb.targets import target
 from tests.targets.slurm.conftest import Slurm, Start, configured
-from tests.targets.slurm.training import STEPS, Training, begin, plain
+from tests.targets.slurm.training import STEPS, begin, plain
 from tests.waiting import until
 
-ALONE = {"directives": ["--nodelist=node3"], "poll": "1s"}
+PREEMPTED = "preempted: it had to make room for a job of higher priority"
+REQUEUED = "sent back to the queue"
+
+
+def on(node: str) -> dict[str, object]:
+    """Settings of a target whose runs are all there."""
+    return {"directives": [f"--nodelist={node}"], "poll": "1s"}
 
 
 def make_room(slurm: Slurm) -> str:
-    """A job of more priority wants the node that the run is on."""
+    """A job of more priority wants node3."""
     return slurm.sbatch("sleep 1", "--partition=high", "--nodelist=node3", "--exclusive", "--time=1")
 
 
-def queued_again(training: Training, slurm: Slurm, why: str) -> None:
-    """What is said between two attempts."""
-    training.told(f"ending: {why}", "running")
-    slurm.wait_state(training.job, "PENDING")
-    said = training.told(why, "pending")
-    assert "queued again" in said
-
-
-@pytest.mark.parametrize(
-    ("how", "why"),
-    [
-        ("preempted", "preempted: it had to make room for a job of higher priority"),
-        ("requeued", "sent back to the queue"),
-    ],
-)
-def test_a_run_that_is_sent_back_to_the_queue_goes_on_where_it_was(
-    slurm: Slurm, start: Start, tmp_path: Path, how: str, why: str
-):
-    with configured(**ALONE):
-        training = begin(start, tmp_path, requeue=True).under_way()
-        if how == "preempted":
-            make_room(slurm)
-        else:
-            slurm.command("scontrol", "requeue", training.job)
-        queued_again(training, slurm, why)
-        training.go_on(slurm)
-        training.told("", "running")
-        assert training.has_gone_on() == plain()
+def test_a_run_that_is_sent_back_to_the_queue_goes_on_where_it_was(slurm: Slurm, start: Start, tmp_path: Path):
+    with configured(**on("node3")):
+        preempted = begin(start, tmp_path, name="preempted", requeue=True)
+    with configured(**on("node2")):
+        requeued = begin(start, tmp_path, name="requeued", requeue=True)
+    both = ((preempted, PREEMPTED), (requeued, REQUEUED))
+    with configured(poll="1s"):
+        for training, _ in both:
+            training.under_way()
+        make_room(slurm)
+        slurm.command("scontrol", "requeue", requeued.job)
+        for training, why in both:
+            training.told("pending", why, "queued again")
+        for training, _ in both:
+            training.go_on(slurm)
+            training.told("running")
+        for training, _ in both:
+            assert training.has_gone_on() == plain()
 
 
 def test_a_run_that_is_never_queued_again_ends_and_can_be_resumed(slurm: Slurm, start: Start, tmp_path: Path):
-    with configured(**ALONE):
+    with configured(**on("node3")):
         training = begin(start, tmp_path, requeue=False).under_way()
         first = training.job
         make_room(slurm)
         run = training.run.wait(60)
         assert run.state == "failed"
-        assert run.reason == (
-            "preempted: it had to make room for a job of higher priority; "
-            "--resume training goes on from its newest checkpoint"
-        )
+        assert run.reason == (f"{PREEMPTED}; --resume training goes on from its newest checkpoint")
         until(lambda: slurm.squeue(first) is None)
         assert slurm.show(first)["Restarts"] == "0"
         training.hurry()
@@ -74,7 +65,7 @@ def test_a_run_out_of_time_goes_on_until_it_is_done(slurm: Slurm, start: Start, 
         training = begin(start, tmp_path, requeue=True, time=10)
         waits = begin(start, tmp_path, name="no-more", requeue=False, time=10)
         never = start("import time\ntime.sleep(100)", name="never", requeue=True, time=10)
-        assert "rank 0 ended behind a checkpoint" in training.told("out of time: ", "pending")
+        training.told("pending", "out of time: ", "rank 0 ended behind a checkpoint")
         training.go_on(slurm)
         for run, hint in (
             (waits.run, "; --resume no-more goes on from its newest checkpoint"),

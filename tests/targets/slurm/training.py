@@ -58,13 +58,13 @@ class Training:
         """Let it take its steps without a pause."""
         self.hurried.touch()
 
-    def told(self, words: str, state: str) -> str:
+    def told(self, state: str, *words: str) -> str:
         """Wait until the run is in this state with these words in its reason; the reason."""
 
         def found() -> Observation | None:
             seen = self.run.observe()
             assert seen.state == state or seen.state not in FINAL, seen
-            return seen if seen.state == state and words in seen.reason else None
+            return seen if seen.state == state and all(word in seen.reason for word in words) else None
 
         return until(found).reason  # type: ignore[union-attr]
 
