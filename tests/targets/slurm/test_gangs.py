@@ -74,11 +74,12 @@ def test_a_node_program_that_is_killed_ends_all_nodes_and_is_named(slurm: Slurm,
 
 
 def test_a_preempted_gang_goes_on_where_it_was(slurm: Slurm, start: Start, tmp_path: Path):
+    with configured(directives=["--nodelist=node1"]):
+        whole = begin(start, tmp_path, name="whole", batch=4, ranks=2)
+        whole.hurry()
     with configured(poll="1s", directives=["--nodelist=node2,node3"]):
         gang = begin(start, tmp_path, name="gang", batch=4, nodes=2, requeue=True).under_way()
         slurm.sbatch("sleep 1", "--partition=high", "--nodelist=node3", "--exclusive", "--time=1")
         gang.told("pending", "preempted", "queued again")
         gang.go_on(slurm)
-    whole = begin(start, tmp_path, name="whole", batch=4, ranks=2)
-    whole.hurry()
-    assert gang.has_gone_on() == whole.has_gone_on(attempts=1)
+        assert gang.has_gone_on() == whole.has_gone_on(attempts=1)
