@@ -1,4 +1,5 @@
 # make test   everything a change must pass; installs what it needs
+# make test-cluster   the second tier: SLURM at length, pools, containers, Grid Engine (Debian, root)
 # make lab    JupyterLab with mlnb in notebooks/
 # make slurm  a real SLURM on this machine (Debian, root); make slurm-accounting has sacct too; make slurm-down
 # make gridengine  the same for Grid Engine; make gridengine-down
@@ -23,7 +24,7 @@ IS_ROOT := test "$$(id -u)" = 0
 # npm's scripts call jupyter-builder.
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: all venv js lint test demo lab bench clean npm chromium slurm slurm-accounting slurm-down \
+.PHONY: all venv js lint test test-cluster demo lab bench clean npm chromium slurm slurm-accounting slurm-down \
 	gridengine gridengine-down container-image
 .DELETE_ON_ERROR:
 
@@ -69,7 +70,11 @@ lint: $(STAMP) $(MODULES)
 
 test: $(STAMP) js lint chromium
 	npm run -s test
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not cluster" $(PYTEST_ARGS)
+
+test-cluster: $(STAMP) js
+	$(IS_ROOT) && python3 tests/testbeds/image.py build || echo "no images: tests in containers will be skipped" >&2
+	$(BIN)/python -m pytest -m cluster $(PYTEST_ARGS)
 
 demo: $(STAMP) js
 	$(BIN)/python notebooks/run_demo.py $(if $(ON),--on $(ON))

@@ -20,7 +20,7 @@ from typing import Any
 import mlnb
 from mlnb.node import frames
 
-INTERVAL = 0.2
+INTERVAL = 0.24
 """Seconds between flushes: with the write itself, what a kill -9 can lose stays under 250 ms."""
 
 RESUMED = "mlnb.resumed"
@@ -58,6 +58,7 @@ class Metrics:
         self._lock = threading.Lock()
         self._pid = os.getpid()
         self._calls = 0
+        self._size = 0
         self._dropped: str | None = None
         self._before_flush: list[Callable[[], None]] = []
         self.log = self._make_log()
@@ -157,7 +158,10 @@ class Metrics:
             return
         with self._lock:
             for call in self._before_flush:
-                call()
+                try:
+                    call()
+                except Exception as error:  # noqa: BLE001 - what is logged by itself must not cost what was logged
+                    self._dropped = self.error = f"what is measured beside the metrics is missing: {error!r}"
             self._unwritten += self._take()
             if self._unwritten:
                 self._write(self.path)
@@ -167,13 +171,14 @@ class Metrics:
         try:
             if self._file is None:
                 self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            end = os.fstat(self._file).st_size
+                self._size = os.fstat(self._file).st_size
             try:
                 _write_all(self._file, self._unwritten)
             except OSError:
                 with contextlib.suppress(OSError):
-                    os.ftruncate(self._file, end)
+                    os.ftruncate(self._file, self._size)
                 raise
+            self._size += len(self._unwritten)
             self._unwritten, self.error = b"", self._dropped
         except OSError as error:
             self.error = f"metrics could not be written to {path}: {error.strerror}"

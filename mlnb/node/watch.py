@@ -72,7 +72,7 @@ class Watch:
         self._counts: dict[int, int] = {}
         self._stepping: set[int] = set()
         self._only = 0  # the one in ``_stepping``, if it is only one
-        self._in_a_row = 0  # its steps that aren't in ``_counts`` yet
+        self._row_began = 0  # the step before its steps that aren't in ``_counts`` yet
         self._optimizers = False
         self._scales = False
         self._loops: list[_Loop] = []
@@ -86,6 +86,10 @@ class Watch:
         counts = {0: 0, **self._counts}
         counts[self._only] = counts.get(self._only, 0) + self._in_a_row
         return max(counts.values())
+
+    @property
+    def _in_a_row(self) -> int:
+        return self._metrics.step - self._row_began if self._only else 0
 
     def install(self) -> None:
         """Start watching: wraps ``Tensor.backward`` and ``GradScaler.scale``, hooks optimizers and loaders."""
@@ -188,7 +192,6 @@ class Watch:
 
         def stepped(optimizer: Any, _: Any, __: Any) -> None:
             if id(optimizer) == self._only:  # the one there is: a step a step
-                self._in_a_row += 1
                 metrics.step += 1
             else:
                 self._stepped_in_turn(id(optimizer))
@@ -203,7 +206,6 @@ class Watch:
         counts = self._counts
         counts[self._only] = counts.get(self._only, 0) + self._in_a_row
         counts[key] = counts.get(key, 0) + 1
-        self._in_a_row = 0
         if self._stepping and key not in self._stepping:
             self._stepping.add(key)
             self._only = 0
@@ -211,6 +213,7 @@ class Watch:
             self._stepping = {key}
             self._only = key
             self._metrics.step += 1
+            self._row_began = self._metrics.step
 
     def _pace(self) -> None:
         """Put time per step and samples per second, at most once a second, from the metrics' thread."""

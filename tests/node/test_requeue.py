@@ -14,6 +14,8 @@ from mlnb.rundir import RunDir, look
 from tests.conftest import Start
 from tests.node.allocation import FOREVER, Allocate, Allocation
 
+pytestmark = pytest.mark.cluster
+
 
 def _epochs(folder: Path) -> str:
     """Six epochs that wait in the fourth until there is a file ``go``."""

@@ -26,6 +26,8 @@ from mlnb.task import Resources, Task
 from tests.testbeds import image as testbed
 from tests.waiting import until
 
+pytestmark = pytest.mark.cluster
+
 ODD = 'it\'s "odd" $(touch gone) `x` ;& *'
 SECRET = "s3cr3t $(echo no) 'quoted' \"twice\" \\ $HOME é"
 

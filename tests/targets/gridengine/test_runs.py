@@ -16,6 +16,8 @@ from tests.targets.gridengine.conftest import GridEngine, Start, configured, job
 from tests.testbeds.ordinary import OrdinaryUser
 from tests.waiting import until
 
+pytestmark = pytest.mark.cluster
+
 LONG = """
 import os, time
 import mlnb

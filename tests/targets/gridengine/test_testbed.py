@@ -10,6 +10,8 @@ from tests.targets.gridengine.conftest import GridEngine
 from tests.testbeds.ordinary import OrdinaryUser
 from tests.waiting import until
 
+pytestmark = pytest.mark.cluster
+
 
 def test_a_job_runs_and_is_on_record(gridengine: GridEngine):
     job = gridengine.qsub("echo $JOB_ID $NHOSTS $NSLOTS $RESTARTED; wc -l < $PE_HOSTFILE; exit 3", "-pe", "mlnb", "2")

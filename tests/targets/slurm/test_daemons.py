@@ -17,7 +17,7 @@ from tests.targets.slurm.training import begin, plain
 from tests.testbeds import machine
 from tests.waiting import until
 
-pytestmark = pytest.mark.usefixtures("alone")
+pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("alone")]
 
 UNTIL = """
 import os, time, mlnb

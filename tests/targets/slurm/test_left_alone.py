@@ -7,10 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from mlnb.api import runs
 from tests.notebook.kernels import kernel
 from tests.targets.slurm.conftest import Slurm
 from tests.waiting import until
+
+pytestmark = pytest.mark.cluster
 
 CELL = """%%train --on slurm --cpus 1 --memory 1GB --time 5m --name survivor
 import mlnb, time

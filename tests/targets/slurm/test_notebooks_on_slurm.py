@@ -7,7 +7,7 @@ import pytest
 from tests.targets.slurm.conftest import Slurm
 from tests.test_notebooks import NOTEBOOKS, demo
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
 
 def test_the_first_notebook_needs_only_the_target(slurm: Slurm) -> None:

@@ -28,6 +28,8 @@ from mlnb.task import Resources, Task
 from tests.targets.slurm.conftest import Slurm
 from tests.waiting import until
 
+pytestmark = pytest.mark.cluster
+
 SITE = {"interface": "lo", "poll": "1s", "memory": "1GB", "cpus": 1, "time": "5m", "grace": 5}
 TARGETS = {
     "slurm": SITE,

@@ -18,6 +18,8 @@ from tests.targets.slurm.conftest import Slurm
 from tests.testbeds import image as testbed
 from tests.waiting import until
 
+pytestmark = pytest.mark.cluster
+
 SCRIPT = """
 import json, os, sys, time
 import torch, mlnb

@@ -16,6 +16,8 @@ from mlnb.api.submit import submit
 from mlnb.targets import Placement, target
 from mlnb.task import Resources, Task
 
+pytestmark = pytest.mark.cluster
+
 def start(script, name, **asked):
     place = target("slurm")
     offer = place.offer(Resources(cpus=1, memory=2**30, time=300, **asked), Placement(name))

@@ -20,6 +20,8 @@ MANY = 40
 WATCH = """
 import collections, time
 from mlnb.api import runs
+
+pytestmark = pytest.mark.cluster
 for _ in range(4):
     seen = collections.Counter(run.observe().state for run in runs.observed())
     time.sleep(0.5)
