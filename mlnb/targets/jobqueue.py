@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from mlnb.errors import MlnbError
+from mlnb.errors import MlnbError, UsageError
 from mlnb.rundir import RunDir, read_json
 from mlnb.targets import batch_states, containers, limits, queue, settings, waits
 from mlnb.targets.base import Offer, Placement, Status
@@ -66,8 +66,7 @@ class JobQueue:
         )
         filled = self.system.fill(with_defaults, replace(placement, partition=partition))
         limits.check(self.name, self._settings, filled.resources)
-        usual = settings.flag(self._settings, "requeue")
-        requeue = usual is not False if placement.requeue is None else placement.requeue
+        requeue = self._requeue(placement)
         image = placement.image or self._settings.get("image")
         container = self._container(image)
         words = [*self._words(filled.resources, asked), *filled.words]
@@ -88,6 +87,14 @@ class JobQueue:
         }
         return Offer(filled.resources, (*words, *([past] if past else [])), about)
 
+    def _requeue(self, placement: Placement) -> bool:
+        if placement.requeue and not self.system.requeues:
+            raise UsageError(
+                f"--requeue: {self.system.words} can't have a job queued again; --resume goes on with a run"
+            )
+        usual = settings.flag(self._settings, "requeue") is not False
+        return self.system.requeues and (usual if placement.requeue is None else placement.requeue)
+
     def _words(self, all_: Resources, asked: Resources) -> list[str]:
         ranks = f"{all_.ranks} rank{'s' * (all_.ranks > 1)} × {all_.cpus} core{'s' * ((all_.cpus or 1) > 1)}"
         nodes = f"{all_.nodes} nodes, on each " if all_.nodes > 1 else ""
@@ -95,8 +102,12 @@ class JobQueue:
         memory = f", {say_size(all_.memory)}" if all_.memory else ""
         chosen = [
             word
-            for word, given in (("cores", asked.cpus), ("memory", asked.memory), ("time", asked.time))
-            if given is None
+            for word, given, now in (
+                ("cores", asked.cpus, all_.cpus),
+                ("memory", asked.memory, all_.memory),
+                ("time", asked.time, all_.time),
+            )
+            if given is None and now is not None
         ]
         said = [f"{nodes}{ranks}{gpus}{memory}"]
         if all_.time is not None:

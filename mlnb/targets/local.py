@@ -18,6 +18,7 @@ from mlnb.node import processes
 from mlnb.node.slots import Slots
 from mlnb.rundir import RunDir, read_json, read_lines
 from mlnb.targets import limits, warm
+from mlnb.targets import settings as typed
 from mlnb.targets.base import Offer, Placement, Status
 from mlnb.targets.config import runtime_dir
 from mlnb.targets.environment import passed
@@ -85,7 +86,7 @@ class Local:
             "cpus_total": cores(),
             "gpus_total": list(there),
         }
-        about = {"slots": slots, "threads": cpus, "grace": float(self._settings.get("grace", 10.0))}
+        about = {"slots": slots, "threads": cpus, "grace": typed.seconds(self._settings, "grace") or 10.0}
         return Offer(resources, tuple(words), about)
 
     def _check_placement(self, asked: Resources, placement: Placement) -> None:

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from mlnb.errors import UsageError
 from mlnb.rundir import RunDir
+from mlnb.targets import Placement
 from mlnb.targets.batch_job import job_of
+from mlnb.targets.jobqueue import JobQueue
 from mlnb.targets.systems import SYSTEMS
 from mlnb.targets.systems.base import Ask, clock, plain
 from mlnb.task import Resources
@@ -131,6 +133,13 @@ def test_several_nodes_are_refused_where_nothing_starts_them(kind: str, run: Run
     wide = Ask("r", "wide", Resources(nodes=2, cpus=1, memory=2**30))
     with pytest.raises(UsageError, match="--nodes 2"):
         job_of(SYSTEMS[kind]({}), wide, run, 1, {})
+
+
+def test_where_jobs_are_not_queued_again_the_plan_says_so():
+    place = JobQueue("oar", SYSTEMS["oar"]({"memory": "1GB"}))
+    assert "never queued again" in place.offer(Resources()).words
+    with pytest.raises(UsageError, match="--requeue: OAR can't"):
+        place.offer(Resources(), Placement(requeue=True))
 
 
 def test_slurm_starts_a_node_program_on_each_node(run: RunDir):

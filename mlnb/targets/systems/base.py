@@ -145,6 +145,9 @@ class System(abc.ABC):
     patterns: ClassVar[str] = ""
     """Characters that a run's path must not have, since the system puts values of its own in their place."""
 
+    requeues: ClassVar[bool] = True
+    """Whether it can queue a job again, as the same job."""
+
     restarts: ClassVar[str] = "0"
     """Shell: how often this job was started before; see also :data:`COUNTED`."""
 

@@ -29,6 +29,7 @@ class Oar(System):
     job = "oar:OARJob"
     variables = ("OAR*",)
     passes_variables = False
+    requeues = False  # -t idempotent makes another job
 
     def keywords(self, ask: Ask) -> dict[str, Any]:
         """See :class:`System`. A checkpoint signal (``--checkpoint``, SIGUSR2 by default) warns of the end."""
