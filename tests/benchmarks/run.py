@@ -32,21 +32,26 @@ def main() -> None:
         log_call,
         open_run,
         plan,
+        pool_first_metric,
         ranks,
+        slurm,
         steps,
         weights,
     )
 
     chosen = [name for name in sys.argv[1:] if not name.startswith("-")]
-    tables = []
-    for module in (log_call, first_metric, plan, weights, open_run, steps, ranks, chart_refresh, chart_smooth):
+    everywhere = (log_call, first_metric, plan, weights, open_run, steps, ranks, chart_refresh, chart_smooth)
+    clusters = (slurm, pool_first_metric) if slurm.there() else ()
+    tables: list[Table] = []
+    for module in (*everywhere, *clusters):
         name = module.__name__.rpartition(".")[2]
         if chosen and name not in chosen:
             continue
         print(name, flush=True)
         place = folder / name
         place.mkdir()
-        tables.append(module.measure(place))
+        made = module.measure(place)
+        tables += made if isinstance(made, list) else [made]
     from mlnb.targets import warm
 
     warm.stop()
