@@ -55,20 +55,12 @@ def test_events(tmp_path: Path) -> None:
     attempt = run.attempt(1)
     attempt.path.mkdir(parents=True)
     events = Events(run)
-    seen: list[str] = []
-    take = events._take
-
-    def taking(event: dict[str, object]) -> None:
-        seen.append(str(event["event"]))
-        take(event)
-
-    events._take = taking  # type: ignore[method-assign]
     with attempt.events(0).open("a") as file:
 
         def write(number: int) -> None:
-            file.write(json.dumps({"event": f"e{number}", "t": number}) + "\n")
+            sample = {"event": "sample", "t": float(number), "cpu": float(number), "memory": 1, "gpus": []}
+            file.write(json.dumps(sample) + "\n")
             file.flush()
 
-        reading(events.read, write, 500)
-    events.read()
-    assert seen == [f"e{number}" for number in range(500)]
+        reading(events.usage, write, 500)
+    assert events.usage()["mlnb.cpu"].value.tolist() == [float(number) for number in range(500)]
