@@ -6,8 +6,12 @@ import json
 import stat
 from pathlib import Path
 
+import pytest
+
 from tests.targets.slurm.conftest import Slurm
 from tests.testbeds.ordinary import OrdinaryUser
+
+pytestmark = pytest.mark.cluster
 
 SNIPPET = """
 import json, time
@@ -15,8 +19,6 @@ from mlnb.api import Run
 from mlnb.api.submit import submit
 from mlnb.targets import Placement, target
 from mlnb.task import Resources, Task
-
-pytestmark = pytest.mark.cluster
 
 def start(script, name, **asked):
     place = target("slurm")

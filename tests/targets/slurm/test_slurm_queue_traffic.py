@@ -10,18 +10,20 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 from mlnb.api import Run, runs
 from mlnb.rundir import write_json
 from mlnb.server.poller import Poller, Snapshot
 from tests.targets.slurm.commands import Commands
 from tests.targets.slurm.conftest import Start, configured
 
+pytestmark = pytest.mark.cluster
+
 MANY = 40
 WATCH = """
 import collections, time
 from mlnb.api import runs
-
-pytestmark = pytest.mark.cluster
 for _ in range(4):
     seen = collections.Counter(run.observe().state for run in runs.observed())
     time.sleep(0.5)
