@@ -17,6 +17,8 @@ export class RunRenderer extends Widget implements IRenderMime.IRenderer {
   private live: Live | undefined;
   /** Whether what is drawn came from the server; then it is all there is. */
   private streamed = false;
+  /** The state with which the stream ended. */
+  private ended: string | undefined;
   private asked = -Infinity;
   private bundle: Bundle | undefined;
 
@@ -32,6 +34,9 @@ export class RunRenderer extends Widget implements IRenderMime.IRenderer {
         this.clear();
       }
       this.bundle = { ...bundle, metrics: bundle.metrics ?? this.bundle?.metrics };
+      if (this.ended !== undefined && this.ended !== bundle.run.state) {
+        this.endStream(); // the run was resumed
+      }
       if (!this.streamed) {
         this.draw(bundle);
         void this.follow(bundle);
@@ -74,9 +79,11 @@ export class RunRenderer extends Widget implements IRenderMime.IRenderer {
     if (!hasMore || view === undefined || view !== this.view || this.isLive()) {
       return;
     }
+    let state = run.state;
     this.live = new Live(run.id, {
       head: (now, names) => {
         this.streamed = true;
+        state = now.state;
         view.setLive(true);
         view.setStop(() => stop(run.id));
         view.showRun(now);
@@ -84,6 +91,7 @@ export class RunRenderer extends Widget implements IRenderMime.IRenderer {
       },
       points: points => view.putPoints(points),
       end: () => {
+        this.ended = state;
         view.setStop(undefined);
       },
       lost: () => {
@@ -106,11 +114,16 @@ export class RunRenderer extends Widget implements IRenderMime.IRenderer {
     return this.live !== undefined;
   }
 
-  private clear(): void {
+  private endStream(): void {
     this.live?.dispose();
     this.live = undefined;
     this.streamed = false;
+    this.ended = undefined;
     this.asked = -Infinity;
+  }
+
+  private clear(): void {
+    this.endStream();
     this.bundle = undefined;
     this.view?.dispose();
     this.view = undefined;

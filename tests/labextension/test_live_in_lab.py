@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -133,6 +134,34 @@ def test_reload_and_restart_re_attach_with_the_whole_history_and_no_cell_execute
     expect(page.locator(".mlnb-readout")).to_contain_text(f"step {last}")
     said = page.get_by_role("img", name=f"loss over {len(loss)} points, step 1 to {last}: last ")  # as its twin says
     expect(said).to_have_attribute("aria-label", re.compile(rf" at step {last}, highest 1\.$"))
+    assert tab.errors == []
+
+
+RESUMED = """\
+%%train --name again --cpus 1 {more}
+import time, pathlib
+for epoch in mlnb.epochs(3):
+    while epoch == 1 and not pathlib.Path({gate!r}).exists():
+        time.sleep(0.01)
+    mlnb.log(step=epoch, loss=1 / (1 + epoch))
+"""
+
+
+def test_a_view_follows_its_run_into_the_next_attempt(tab):
+    gate = str(tab.lab.root / "gate-again")
+    first, second = (RESUMED.format(more=more, gate=gate) for more in ("", "--resume again"))
+    cancel = (
+        "import time, pathlib\nwhile not mlnb.runs['again'].checkpoints(): time.sleep(0.01)\n"
+        f"_ = mlnb.runs['again'].cancel()\nwhile not pathlib.Path({gate!r}).exists(): time.sleep(0.01)"
+    )
+    tab.lab.write("again.ipynb", *[cell(text) for text in ("%load_ext mlnb", first, cancel, second)])
+    tab.open("again.ipynb")
+    tab.run_all()
+    expect(tab.page.locator(".mlnb-state")).to_have_text("cancelled", timeout=60_000)
+    tab.page.wait_for_timeout(1000)  # its stream has ended, and the kernel has said its last word
+    Path(gate).touch()
+    expect(tab.page.locator(".mlnb-state")).to_have_text(["succeeded", "succeeded"], timeout=60_000)
+    assert runs["again"].attempts == 2
     assert tab.errors == []
 
 
