@@ -98,11 +98,9 @@ def _commands(folder: Path) -> Table:
         if real is not None:
             (shims / name).write_text(f'#!/bin/sh\necho {name} >> {shlex.quote(str(count))}\nexec {real} "$@"\n')
             (shims / name).chmod(0o755)
-    table = Table("Scheduler commands a minute for 40 running runs", "s", "at most 2 a minute")
+    table = Table("Scheduler commands while runs run", "s", "at most 2 a minute for 40 runs")
     seconds = 30.0
-    runs = [
-        _start("import time\ntime.sleep(60)", Resources(cpus=1, memory=64 * 2**20), share=True) for _ in range(_FIT)
-    ]
+    runs = [_start("import time\ntime.sleep(90)", Resources(cpus=1, memory=2**29)) for _ in range(_FIT)]
     while not all(run.phase.state == "running" for run in runs):
         time.sleep(0.5)
     before = os.environ["PATH"]

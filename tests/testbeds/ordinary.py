@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import pwd
 import re
@@ -21,7 +22,8 @@ import pytest
 from tests.waiting import until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-NAME = re.compile(r"mlnbtest(\d+)")
+NAME = re.compile(r"mlnbtest(\d+)n\d+")
+_NUMBERS = itertools.count()
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,7 @@ def ordinary() -> Iterator[OrdinaryUser]:
         owner = NAME.fullmatch(entry.pw_name)
         if owner and not Path(f"/proc/{owner[1]}").exists():
             remove(entry.pw_name)
-    name = f"mlnbtest{os.getpid()}"
+    name = f"mlnbtest{os.getpid()}n{next(_NUMBERS)}"  # one for each testbed of a session
     folder = Path(tempfile.mkdtemp(prefix="mlnb-user-", dir="/tmp"))
     folder.chmod(0o755)
     home = folder / "home"
