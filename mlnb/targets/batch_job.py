@@ -30,7 +30,7 @@ class Job:
     Attributes
     ----------
     body
-        the shell lines that the job runs, as ``attempts/NNN/job.sh``.
+        the shell lines that the job runs, as ``attempts/NNN/job.sh`` (see :meth:`_lines`).
     """
 
     system: System
@@ -43,7 +43,7 @@ class Job:
     def text(self) -> str:
         """The submission as a person reads it: the directives and the body."""
         made = self._make()
-        return f"{made.job_script().strip()}\n\n# {self._path}\n{self.body}"
+        return f"{made.job_script().strip()}\n\n# {self._path}\n{self._lines(made)}"
 
     @property
     def _path(self) -> str:
@@ -59,10 +59,10 @@ class Job:
         """
         folder = self.run.attempt(self.attempt).path
         path = folder / "job.sh"
-        with storage_errors(path):
-            path.write_text(self.body, encoding="utf-8")
-            path.chmod(0o700)
         made = self._make()
+        with storage_errors(path):
+            path.write_text(self._lines(made), encoding="utf-8")
+            path.chmod(0o700)
         try:
             _finish(made.start())
         except ValueError as error:  # no job id in what the command said
@@ -71,6 +71,12 @@ class Job:
         except CommandFailed as error:
             raise self.system.refusal(error, self.ask) from None
         return str(made.job_id)
+
+    def _lines(self, made: Any) -> str:
+        """``job.sh``: the body, and in front of it the site's prologue where the submission has no place for one."""
+        prologue = [] if self.system.script else [line for line in made._job_script_prologue or () if line]
+        shebang, _, rest = self.body.partition("\n")
+        return "\n".join([shebang, *prologue, rest])
 
     def _make(self) -> Any:
         """dask-jobqueue's Job, its commands run as ours: with the run's environment, from the attempt's folder."""

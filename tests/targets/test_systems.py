@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+import dask
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -126,6 +128,54 @@ def test_the_job_runs_the_node_program_and_no_dask_worker(kind: str, run: RunDir
     body = shown[shown.index("#!/bin/sh") :]
     done = subprocess.run(["/bin/sh", "-n"], input=body, text=True, capture_output=True)
     assert done.returncode == 0, done.stderr
+
+
+SUBMITS = {
+    "slurm": "sbatch",
+    "sge": "qsub",
+    "pbs": "qsub",
+    "moab": "msub",
+    "lsf": "bsub",
+    "oar": "oarsub",
+    "htcondor": "condor_submit",
+}
+
+
+def started(kind: str, submitted: str) -> list[str]:
+    """The command that a node starts of what was submitted."""
+    if kind != "htcondor":
+        return ["bash", "-c", submitted]
+    line = next(line for line in submitted.splitlines() if line.startswith("Arguments"))
+    words = line.partition(" = ")[2].strip('"').replace('""', '"').removeprefix("-c ")
+    return ["/bin/sh", "-c", words[1:-1].replace("''", "'").replace("$(DOLLAR)", "$")]
+
+
+@pytest.mark.parametrize("kind", sorted(SYSTEMS))
+def test_the_prologue_of_jobqueue_yaml_runs_before_the_node_program(
+    kind: str, run: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Submitted to a command that only keeps what it got; that is then started as a node would."""
+    folder, kept = tmp_path / "commands", tmp_path / "submitted"
+    folder.mkdir()
+    python = folder / "python"
+    python.write_text('#!/bin/sh\necho "$SITE: $*"\n')
+    submit = folder / SUBMITS[kind]  # the script comes as a file, as the last word, or as standard input
+    submit.write_text(
+        f'#!/bin/sh\nfor last; do :; done\ncase "$last" in *exec*) echo "$last" >{kept};; *) cat $last >{kept};; esac\n'
+        'echo "Submitted batch job 7, Job <7>, OAR_JOB_ID=7, submitted to cluster 7"\n'
+    )
+    for one in (python, submit):
+        one.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    monkeypatch.delenv("SITE", raising=False)
+    run.attempt(1).path.mkdir(parents=True)
+    prologue = ["# what the site wants", "", "SITE=\"it's $((40 + 2))\"", "export SITE"]
+    with dask.config.set({f"jobqueue.{kind}.job-script-prologue": prologue}):
+        job = job_of(SYSTEMS[kind]({"python": str(python)}), ask(), run, 1, {})
+        assert job.submit().removesuffix(".0") == "7"
+        assert all(line in job.text() for line in prologue)
+    done = subprocess.run(started(kind, kept.read_text()), capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == (f"it's 42: -m mlnb.node {run.path} --attempt 1\n", "")
 
 
 @pytest.mark.parametrize("kind", sorted(set(SYSTEMS) - {"slurm"}))

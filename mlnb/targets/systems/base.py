@@ -136,6 +136,9 @@ class System(abc.ABC):
     variables: ClassVar[tuple[str, ...]] = ()
     """Patterns of the environment variables that its commands need."""
 
+    script: ClassVar[bool] = True
+    """Whether what is submitted is a script, which can hold the prologue of ``jobqueue.yaml``; else ``job.sh`` has it."""
+
     passes_variables: ClassVar[bool] = True
     """Whether a job gets the environment of the command that submits it."""
 

@@ -20,6 +20,7 @@ class HTCondor(System):
     words = "HTCondor"
     job = "htcondor:HTCondorJob"
     variables = ("CONDOR_*", "_CONDOR_*")
+    script = False  # but a description of the job, in one line of which the command stands
     passes_variables = False  # condor_q -l shows everyone what a job was given
     restarts = COUNTED
 
