@@ -2,7 +2,7 @@
 """A real SLURM on this machine: three nodes of four CPUs and two GPUs that are not there.
 
 ``slurm.py up``, ``slurm.py down``, ``slurm.py status``; after ``up --accounting`` there is a slurmdbd too, and
-``sacct`` works. Debian, root; everything is in ``/var/tmp/mlnb-slurm`` (or ``$MLNB_SLURM``) and listens on loopback
+``sacct`` works (one that is up without is replaced if nobody uses it). Debian, root; everything is in ``/var/tmp/mlnb-slurm`` (or ``$MLNB_SLURM``) and listens on loopback
 only, if the machine's name means 127.0.0.1. Any user of the machine can submit.
 
 Partitions: ``gpu`` (the default), ``high`` (its jobs send those of ``gpu`` back to the queue), ``short`` (one node,
@@ -152,14 +152,15 @@ def link_usual() -> None:
 
 def up(args: argparse.Namespace) -> bool:
     begin = time.monotonic()
-    if is_up():
-        if args.accounting and not has_accounting():
-            fail("SLURM is up without accounting; take it down first: slurm.py down")
+    there = is_up()
+    if there and (has_accounting() or not args.accounting):
         say("already up")
         return False
     machine.install(PACKAGES, PROGRAMS)
     if args.accounting:
         machine.install(ACCOUNTING_PACKAGES, ACCOUNTING_PROGRAMS)
+    if there:
+        return replace(args)
     if (STATE / "boot").exists() and (STATE / "boot").read_text() == machine.boot():
         stop_daemons()  # what an earlier one left half up
     ours = OUR_MUNGED.exists()
@@ -175,6 +176,17 @@ def up(args: argparse.Namespace) -> bool:
     link_usual()
     say(f"up in {time.monotonic() - begin:.1f} s")
     return True
+
+
+def replace(args: argparse.Namespace) -> bool:
+    """Have one with accounting in place of the one that is up without. A person's stays a person's."""
+    with machine.unused(STATE) as free:
+        if not free or queue():
+            fail("SLURM is up without accounting, and in use; try again when it isn't, or: slurm.py down")
+        persons = not (STATE / machine.FOR_TESTS).exists()
+        down()
+        up(args)
+    return not persons
 
 
 def say(state: str) -> None:
