@@ -68,7 +68,7 @@ class Parent:
     def _serve(self, listener: socket.socket) -> None:
         known = {"env": dict(os.environ), "slots": self._slots()}
         worker = self._start_worker()  # before torch: both take seconds
-        warm.preload()
+        warm.prepare()
         (self._place / _READY).touch()
         while True:
             for number in self._wakeup.sleep(1.0, [listener.fileno()]):

@@ -7,7 +7,6 @@ the result when it has heard how every rank ended.
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 import platform
 import signal
@@ -26,6 +25,7 @@ from mlnb.node.crew import Crew
 from mlnb.node.events import INTERRUPTED, Events
 from mlnb.node.guard import Guard
 from mlnb.node.limits import Clock
+from mlnb.node.preload import RANK, preload
 from mlnb.node.progress import Progress
 from mlnb.node.slots import Slots
 from mlnb.node.stop import STOPPED
@@ -204,9 +204,10 @@ class NodeProgram:
                 import warnings
 
                 warnings.filterwarnings("ignore", message=".*multi-threaded.*fork", category=DeprecationWarning)
-            with contextlib.suppress(ImportError):
-                importlib.import_module("torch")
+            broken = preload(RANK)
             self._pause(0)
+            if broken is not None:
+                self._end(Ending("failed", f"{broken}{self._where} (Python {sys.executable})"))
         guard = Guard()  # forked before there is a connection that it would hold open
         try:
             meeting = self._gather()

@@ -23,9 +23,6 @@ from mlnb.task import Task
 if TYPE_CHECKING:
     from mlnb.node.watch import Watch
 
-NO_SPACE = 74
-"""Exit code of a rank that could not write its own account (EX_IOERR of sysexits.h)."""
-
 
 @dataclass(frozen=True)
 class Place:
@@ -66,12 +63,12 @@ def run(run_dir: RunDir, run_id: str, task: Task, place: Place) -> int:
         write_json(attempt.exit(place.rank), account)
     except Exception as error:  # noqa: BLE001 - the disk is full, most likely
         print(f"mlnb: {error}", file=sys.stderr)
-        code = NO_SPACE
+        code = stop.NO_SPACE
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except (OSError, ValueError):
-            code = code or NO_SPACE
+            code = code or stop.NO_SPACE
     return code
 
 

@@ -16,6 +16,9 @@ STOPPED = 143
 REQUEUE = 75
 """Exit code by which the node program asks to be queued again (EX_TEMPFAIL of sysexits.h)."""
 
+NO_SPACE = 74
+"""Exit code of a rank that could not write its own account (EX_IOERR of sysexits.h)."""
+
 _asked = False
 _told = False
 _epoch_ends = 0.0

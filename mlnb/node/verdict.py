@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mlnb.node.events import INTERRUPTED
-from mlnb.node.rank import NO_SPACE
-from mlnb.node.stop import REQUEUE, STOPPED
+from mlnb.node.stop import NO_SPACE, REQUEUE, STOPPED
 from mlnb.rundir import Attempt, look
 from mlnb.units import say_size
 

@@ -7,7 +7,6 @@ it forks is as fresh as a new interpreter. It lives on when the kernel dies and 
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
 import os
 import select
@@ -21,24 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from mlnb.node import machine, processes
+from mlnb.node.preload import ANY_RANK, preload
 from mlnb.rundir import RunDir
 
 IDLE = 15 * 60.0
 """Seconds without a request and without a run after which the warm parent ends."""
 
 _ENDING = {signal.SIGTERM, signal.SIGUSR1}
-
-_PRELOADED = (
-    "numpy",
-    "torch",
-    "torch.distributed",
-    "torch.utils.data",
-    "torch._dynamo",  # the first optimizer of a process imports it, which takes as long as torch itself
-    "mlnb.node.program",
-    "mlnb.node.rank",
-    "mlnb.node.outputs",
-    "mlnb.node.watch",
-)
 
 
 def serve(path: Path, idle: float = IDLE) -> int:
@@ -50,7 +38,7 @@ def serve(path: Path, idle: float = IDLE) -> int:
     listener = listen(path)
     if listener is None:
         return 0  # another one was faster
-    preload()
+    prepare()
     mine = path.stat().st_ino
     last, children = time.monotonic(), 0
     while children or time.monotonic() - last < idle:
@@ -69,12 +57,10 @@ def serve(path: Path, idle: float = IDLE) -> int:
     return 0
 
 
-def preload() -> None:
-    """Import what node programs and ranks need, so that they find it there."""
-    for name in _PRELOADED:
-        with contextlib.suppress(ImportError):
-            importlib.import_module(name)
+def prepare() -> None:
+    """Import and read what node programs and ranks need, so that they find it there."""
     machine.packages()
+    preload(ANY_RANK)
 
 
 def listen(path: Path) -> socket.socket | None:

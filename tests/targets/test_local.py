@@ -174,8 +174,26 @@ def test_the_node_program_runs_from_its_zip_alone(tmp_path: Path):
     assert done.stdout.startswith(str(archive))
 
 
+def test_the_node_program_comes_compiled_for_this_python_and_another_takes_its_sources(tmp_path: Path):
+    here, elsewhere = tmp_path / "here.zip", tmp_path / "elsewhere.zip"
+    here.write_bytes(bundle().data)
+    with zipfile.ZipFile(here) as ours, zipfile.ZipFile(elsewhere, "w") as theirs:
+        for name in ours.namelist():
+            data = ours.read(name)
+            theirs.writestr(name, b"\0\0\r\n" + data[4:] if name.endswith(".pyc") else data)
+    code = "import mlnb.node.program as program; print(program.__file__, program.NodeProgram.main.__code__.co_filename)"
+    for archive, ending in ((here, ".pyc"), (elsewhere, ".py")):
+        env = {**os.environ, "PYTHONPATH": str(archive)}
+        command = [sys.executable, "-P", "-c", code]
+        done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=tmp_path, check=True)
+        file, compiled_as = done.stdout.split()
+        assert file == f"{archive}/mlnb/node/program{ending}"
+        assert compiled_as.endswith("mlnb/node/program.py")
+        assert not (tmp_path / compiled_as).exists(), "a path of this machine travelled"
+
+
 def test_the_zip_holds_the_lower_floors_only_and_is_the_same_every_time():
-    found = zipfile.ZipFile(io.BytesIO(bundle().data)).namelist()
+    found = {name.removesuffix("c") for name in zipfile.ZipFile(io.BytesIO(bundle().data)).namelist()}
     assert {name for name in found if not name.startswith("mlnb/node/")} <= {
         "mlnb/__init__.py",
         "mlnb/units.py",

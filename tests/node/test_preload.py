@@ -1,0 +1,54 @@
+"""What is imported once a node, before its ranks are forked."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.node.allocation import Allocate
+from tests.waiting import until
+
+TELLS_OF_THE_COLLECTOR = """
+import gc
+from mlnb.node.preload import preload
+gc.collect()
+assert gc.get_freeze_count() == 0
+print(preload(["json.tool"]), gc.isenabled(), gc.get_freeze_count() > 1000)
+"""
+
+
+def test_what_is_imported_is_kept_from_the_collector_and_the_collector_goes_on():
+    done = subprocess.run([sys.executable, "-c", TELLS_OF_THE_COLLECTOR], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["None", "True", "True"]
+
+
+def a_torch(folder: Path, code: str) -> dict[str, str]:
+    """An environment with another torch."""
+    (folder / "torch").mkdir()
+    (folder / "torch" / "__init__.py").write_text(code)
+    return {"PYTHONPATH": str(folder)}
+
+
+def test_a_run_is_known_to_have_started_before_torch_is_imported_which_can_take_minutes(
+    allocate: Allocate, tmp_path: Path
+):
+    go = tmp_path / "go"
+    waits = f"import os, time\nwhile not os.path.exists({str(go)!r}): time.sleep(0.02)\nraise ImportError('no go')"
+    gang = allocate("print('here')", nodes=1)
+    gang.start(**a_torch(tmp_path, waits))
+    gang.event("starting")
+    until(lambda: gang.run.state == "starting")
+    assert gang.programs[0].poll() is None
+    go.touch()
+    assert gang.codes() == [1], gang.output()
+
+
+def test_a_torch_that_is_there_and_broken_is_the_reason_in_one_line(allocate: Allocate, tmp_path: Path):
+    gang = allocate("import torch", nodes=1)
+    gang.start(**a_torch(tmp_path, "raise OSError('libcudart.so.12: cannot open shared object file')"))
+    assert gang.codes() == [1], gang.output()
+    assert gang.run.state == "failed"
+    assert gang.run.reason == (
+        f"torch can't be imported: OSError: libcudart.so.12: cannot open shared object file (Python {sys.executable})"
+    )
