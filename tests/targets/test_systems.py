@@ -169,7 +169,7 @@ def test_the_prologue_of_jobqueue_yaml_runs_before_the_node_program(
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
     monkeypatch.delenv("SITE", raising=False)
     run.attempt(1).path.mkdir(parents=True)
-    prologue = ["# what the site wants", "", "SITE=\"it's $((40 + 2))\"", "export SITE"]
+    prologue = ["# what the site wants", "", 'SITE="it\'s $((40 + 2))"', "export SITE"]
     with dask.config.set({f"jobqueue.{kind}.job-script-prologue": prologue}):
         job = job_of(SYSTEMS[kind]({"python": str(python)}), ask(), run, 1, {})
         assert job.submit().removesuffix(".0") == "7"

@@ -137,7 +137,7 @@ class System(abc.ABC):
     """Patterns of the environment variables that its commands need."""
 
     script: ClassVar[bool] = True
-    """Whether what is submitted is a script, which can hold the prologue of ``jobqueue.yaml``; else ``job.sh`` has it."""
+    """Whether what is submitted is a script, which holds the prologue of ``jobqueue.yaml``; else ``job.sh`` has it."""
 
     passes_variables: ClassVar[bool] = True
     """Whether a job gets the environment of the command that submits it."""
@@ -158,7 +158,7 @@ class System(abc.ABC):
     """Signals that the system sends to the job's shell, and which of them the node program gets for each."""
 
     deadline: ClassVar[str] = ""
-    """Shell: when the job's time is over, in seconds since the epoch."""
+    """Shell: when the job's time is over, in seconds since the epoch; nothing if that can't be told."""
 
     again: ClassVar[str] = ""
     """Shell command by which a job has itself queued again."""
