@@ -30,15 +30,13 @@ def load_ipython_extension(shell: Any) -> None:
 
 
 def _warm() -> None:
-    """Have ready what the first ``%%train`` needs; without it that only starts slower."""
+    """Have ready what the first ``%%train`` needs; without it that only starts more slowly."""
     from mlnb.errors import MlnbError
     from mlnb.notebook.views import has_front_end
     from mlnb.targets import target
-    from mlnb.targets.warm import start
 
     with contextlib.suppress(OSError, MlnbError):
-        if getattr(target(), "prewarm", False):
-            start()
+        target().prepare()
     if has_front_end():
         with contextlib.suppress(ImportError):
             from mlnb.notebook import widget  # noqa: F401

@@ -68,6 +68,9 @@ class Target(Protocol):
 
     name: str
 
+    def prepare(self) -> None:
+        """Have ready what a session's first run takes longest for; called from a thread, and nothing relies on it."""
+
     def offer(self, asked: Resources, placement: Placement = ...) -> Offer:
         """Fill in what was left open and check what was asked for.
 

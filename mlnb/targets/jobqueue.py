@@ -38,8 +38,6 @@ class JobQueue:
         which batch system.
     """
 
-    prewarm = False
-
     def __init__(self, name: str, system: System) -> None:
         self.name = name
         self.system = system
@@ -47,6 +45,10 @@ class JobQueue:
         interval = settings.seconds(self._settings, "poll") or queue.INTERVAL
         self._states = batch_states.States(name, system, interval)
         self._submitted: dict[str, str] = {}
+
+    def prepare(self) -> None:
+        """Import dask-jobqueue, which takes as long as all else of a submission several times over."""
+        self.system.job_class()
 
     # what there is
 

@@ -43,7 +43,12 @@ class Local:
     def __init__(self, name: str = "local", settings: Mapping[str, Any] | None = None) -> None:
         self.name = name
         self._settings = settings or {}
-        self.prewarm = bool(self._settings.get("warm", True))
+        self._warm = bool(self._settings.get("warm", True))
+
+    def prepare(self) -> None:
+        """Start the warm parent."""
+        if self._warm:
+            warm.start()
 
     # what there is
 
@@ -112,7 +117,7 @@ class Local:
         about = read_json(run.run) or {}
         attempt = max(1, len(run.attempts()))
         environment = passed(env)
-        pid = warm.submit(run, attempt, environment) if self._settings.get("warm", True) else None
+        pid = warm.submit(run, attempt, environment) if self._warm else None
         how = "warm" if pid is not None else "cold"
         pid = pid or self._start_cold(run, attempt, environment)
         identity = processes.identity(pid) or ""

@@ -44,7 +44,6 @@ class Place:
     """A target that leaves the start to the test."""
 
     name = "here"
-    prewarm = False
 
     def submit(self, run: RunDir, env: dict[str, str]) -> dict[str, Any]:
         return {"target": self.name}

@@ -210,6 +210,28 @@ def test_whatever_a_path_holds_the_shell_reads_it_as_itself(name: str):
     assert shlex.split(launch)[1:] == ["-m", "mlnb.node", str(run.path), "--attempt", "1"]
 
 
+def test_another_thread_sets_its_signals_while_dask_jobqueue_is_imported(tmp_path: Path):
+    (tmp_path / "dask_jobqueue").mkdir()
+    (tmp_path / "dask_jobqueue" / "__init__.py").write_text("import gate\ngate.reached.set()\ngate.go.wait(20)\n")
+    (tmp_path / "dask_jobqueue" / "slurm.py").write_text("class SLURMJob: pass\n")
+    (tmp_path / "gate.py").write_text("from threading import Event\nreached, go = Event(), Event()\n")
+    code = (
+        "import gate, signal, threading\n"
+        "from mlnb.targets.systems import SYSTEMS\n"
+        "elsewhere = threading.Thread(target=SYSTEMS['slurm']({}).job_class)\n"
+        "elsewhere.start()\n"
+        "assert gate.reached.wait(20)\n"
+        "mine = lambda *_: None\n"
+        "signal.signal(signal.SIGUSR1, mine)\n"
+        "gate.go.set()\n"
+        "elsewhere.join()\n"
+        "assert signal.getsignal(signal.SIGUSR1) is mine\n"
+    )
+    env = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_an_interrupt_of_a_cell_stays_one(tmp_path: Path):
     """dask_jobqueue has SIGINT end the process as it is imported."""
     code = (

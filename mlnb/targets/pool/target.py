@@ -34,11 +34,12 @@ class Pool:
         as it is chosen with ``--on``: ``pool``, or ``pool:NAME`` where there are several.
     """
 
-    prewarm = False
-
     def __init__(self, name: str) -> None:
         self.name = name
         self._chosen: str | None = None
+
+    def prepare(self) -> None:
+        """Nothing to do: that is what pools are for."""
 
     def _pool(self) -> Known:
         try:

@@ -280,7 +280,9 @@ def _imported(module: str) -> ModuleType:
     (Its runner.py does so, which we don't use.) In a notebook SIGINT is the interrupt of a cell.
     """
     with _IMPORTING:
-        taken, signal.signal = signal.signal, lambda *_: None
+        importing, taken = threading.get_ident(), signal.signal
+        # other threads may set theirs meanwhile
+        signal.signal = lambda *given: None if threading.get_ident() == importing else taken(*given)
         try:
             return importlib.import_module(module)
         finally:
