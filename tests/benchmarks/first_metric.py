@@ -9,28 +9,12 @@ import sys
 import time
 from pathlib import Path
 
-from mlnb.api import Run
-from mlnb.api.submit import submit
 from mlnb.targets import warm
 from mlnb.targets.local import Local
-from mlnb.task import Resources, Task
+from mlnb.task import Resources
 
+from .firsts import PRINTS, first_metric
 from .timing import Table
-
-TRAIN = """\
-import os
-import torch
-if int(os.environ["WORLD_SIZE"]) > 1:
-    torch.distributed.init_process_group("gloo")
-model = torch.nn.Linear(8, 1)
-x = torch.randn(16, 8)
-for step in range(5):
-    loss = model(x).square().mean()
-    loss.backward()
-"""
-"""No optimizer: the first one in a process imports torch._dynamo, a second that is torch's and no launcher's."""
-
-PRINTS = TRAIN + "    print('loss', loss.item(), flush=True)\n"
 
 
 def measure(folder: Path) -> Table:
@@ -42,12 +26,12 @@ def measure(folder: Path) -> Table:
         peer="torchrun, 2 ranks",
     )
     warm.start()
-    _first(Local(), 1)
-    table.add("mlnb warm, 1 rank", [_first(Local(), 1) for _ in range(15)])
-    table.add("mlnb warm, 2 ranks", [_first(Local(), 2) for _ in range(15)])
+    first_metric(Local(), Resources(ranks=1))
+    table.add("mlnb warm, 1 rank", [first_metric(Local(), Resources(ranks=1)) for _ in range(15)])
+    table.add("mlnb warm, 2 ranks", [first_metric(Local(), Resources(ranks=2)) for _ in range(15)])
     cold = Local("local", {"warm": False})
-    table.add("mlnb cold, 1 rank", [_first(cold, 1) for _ in range(5)])
-    table.add("mlnb cold, 2 ranks", [_first(cold, 2) for _ in range(5)])
+    table.add("mlnb cold, 1 rank", [first_metric(cold, Resources(ranks=1)) for _ in range(5)])
+    table.add("mlnb cold, 2 ranks", [first_metric(cold, Resources(ranks=2)) for _ in range(5)])
     table.add(
         "import torch, alone",
         [_command([sys.executable, "-c", "import torch; print('loss', flush=True)"]) for _ in range(5)],
@@ -60,20 +44,6 @@ def measure(folder: Path) -> Table:
     if importlib.util.find_spec("submitit"):
         table.add("submitit local, 1 process", [_submitit(folder, script) for _ in range(3)])
     return table
-
-
-def _first(place: Local, ranks: int) -> float:
-    offer = place.offer(Resources(ranks=ranks))
-    task = Task(script=TRAIN, seed=0)
-    began = time.perf_counter()
-    run = Run(submit(task, {}, place, offer, name="bench", env={}))
-    while "loss" not in run.series():
-        time.sleep(0.001)
-    took = time.perf_counter() - began
-    run.wait(60)
-    if run.state != "succeeded":
-        raise RuntimeError(run.reason)
-    return took
 
 
 def _command(command: list[str]) -> float:

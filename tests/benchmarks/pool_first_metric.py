@@ -9,13 +9,11 @@ from pathlib import Path
 
 import dask
 
-from mlnb.api import Run, pools
-from mlnb.api.submit import submit
-from mlnb.targets import target
+from mlnb.api import pools
 from mlnb.targets.pool.folder import Known
-from mlnb.task import Resources, Task
+from mlnb.task import Resources
 
-from .first_metric import TRAIN
+from .firsts import first_metric
 from .timing import Table
 
 _SITE = {"interface": "lo", "poll": "1s", "memory": "1GB", "cpus": 1, "time": "10m"}
@@ -36,25 +34,10 @@ def measure(folder: Path) -> Table:
             while Known(pool.folder).state != "running":
                 time.sleep(0.02)
             warm = time.perf_counter() - began
-            _first("pool:bench")
-            table.add("run on a warm pool", [_first("pool:bench") for _ in range(10)])
+            first_metric("pool:bench", Resources(gpus=1))
+            table.add("run on a warm pool", [first_metric("pool:bench", Resources(gpus=1)) for _ in range(10)])
             table.add("pool, start to running", [warm])
         finally:
             pools.stop("bench")
-        table.add("the same run as a job of its own", [_first("slurm") for _ in range(3)])
+        table.add("the same run as a job of its own", [first_metric("slurm", Resources(gpus=1)) for _ in range(3)])
     return table
-
-
-def _first(name: str) -> float:
-    place = target(name)
-    offer = place.offer(Resources(gpus=1))
-    task = Task(script=TRAIN, seed=0)
-    began = time.perf_counter()
-    run = Run(submit(task, {}, place, offer, name="bench", env={}))
-    while "loss" not in run.series():
-        time.sleep(0.001)
-    took = time.perf_counter() - began
-    run.wait(60)
-    if run.state != "succeeded":
-        raise RuntimeError(run.reason)
-    return took

@@ -13,12 +13,10 @@ from pathlib import Path
 
 from mlnb.api import Run
 from mlnb.api.state import observe
-from mlnb.api.submit import submit
 from mlnb.notebook.views import Views
-from mlnb.targets import Placement, target
-from mlnb.task import Resources, Task
+from mlnb.task import Resources
 
-from .first_metric import PRINTS, TRAIN
+from .firsts import PRINTS, first_metric, start
 from .timing import Table
 
 _TICKS = """\
@@ -48,7 +46,7 @@ def _first(folder: Path) -> Table:
     table = Table("Submit to first metric, SLURM", "s", "at most 1.1 of raw sbatch", peer="sbatch, by hand")
     ours, raw = [], []
     for _ in range(_REPEAT):
-        ours.append(_run(TRAIN, Resources(gpus=1, cpus=1)))
+        ours.append(_ours(Resources(gpus=1, cpus=1)))
         raw.append(_sbatch(folder, ["--gres=gpu:1", "--cpus-per-task=1"], f"{sys.executable} train.py", PRINTS))
     table.add("mlnb", ours)
     table.add("sbatch, by hand", raw)
@@ -65,7 +63,7 @@ def _gang(folder: Path) -> Table:
     )
     ours, peers = [], []
     for _ in range(_REPEAT):
-        ours.append(_run(TRAIN, Resources(nodes=2, cpus=1)))
+        ours.append(_ours(Resources(nodes=2, cpus=1)))
         peers.append(_sbatch(folder, ["--nodes=2", "--ntasks-per-node=1"], torchrun, PRINTS))
     table.add("mlnb --nodes 2", ours)
     table.add("srun torchrun", peers)
@@ -75,7 +73,7 @@ def _gang(folder: Path) -> Table:
 
 def _news() -> Table:
     table = Table("From a metric on a node to the notebook, SLURM", "s", "at most 0.5 s for 19 of 20")
-    run = _start(_TICKS, Resources(cpus=1))
+    run = start("slurm", _TICKS, Resources(cpus=1))
     late: list[float] = []
     while not run.done or len(late) < 200:
         now = time.time()
@@ -91,6 +89,32 @@ def _news() -> Table:
 
 def _commands(folder: Path) -> Table:
     """What 40 running runs cost SLURM, watched by three observers for a while."""
+    table = Table("Scheduler commands while runs run", "s", "at most 2 a minute for 40 runs")
+    seconds = 60.0
+    dense = ["PartitionName=dense", "Nodes=ALL", "OverSubscribe=FORCE:4"]  # four jobs a core
+    subprocess.run(["scontrol", "create", *dense], check=True, timeout=30)
+    try:
+        script, asked = "import time\ntime.sleep(600)", Resources(cpus=1, memory=2**28)
+        runs = [start("slurm", script, asked, "dense") for _ in range(_RUNS)]
+        while not all(run.phase.state == "running" for run in runs):
+            time.sleep(0.5)
+        looks, commands = _watched(runs, seconds, folder)
+        for run in runs:
+            run.cancel()
+        for run in runs:
+            run.wait(60)
+        _drained()
+    finally:
+        subprocess.run(["scontrol", "delete", dense[0]], check=False, timeout=30)
+    table.add(f"a look at {len(runs)} running runs, three times", looks, f"{commands} commands in {seconds:.0f} s")
+    return table
+
+
+_RUNS = 40
+
+
+def _watched(runs: list[Run], seconds: float, folder: Path) -> tuple[list[float], int]:
+    """Look at ``runs`` as three notebooks do: how long each look took, and how many commands that cost."""
     shims, count = folder / "shims", folder / "count"
     shims.mkdir()
     for name in ("squeue", "scontrol", "sacct", "sinfo", "sbatch", "scancel"):
@@ -98,11 +122,6 @@ def _commands(folder: Path) -> Table:
         if real is not None:
             (shims / name).write_text(f'#!/bin/sh\necho {name} >> {shlex.quote(str(count))}\nexec {real} "$@"\n')
             (shims / name).chmod(0o755)
-    table = Table("Scheduler commands while runs run", "s", "at most 2 a minute for 40 runs")
-    seconds = 30.0
-    runs = [_start("import time\ntime.sleep(90)", Resources(cpus=1, memory=2**29)) for _ in range(_FIT)]
-    while not all(run.phase.state == "running" for run in runs):
-        time.sleep(0.5)
     before = os.environ["PATH"]
     os.environ["PATH"] = f"{shims}:{before}"
     try:
@@ -116,32 +135,11 @@ def _commands(folder: Path) -> Table:
             time.sleep(0.5)
     finally:
         os.environ["PATH"] = before
-    asked = len(count.read_text().splitlines()) if count.exists() else 0
-    for run in runs:
-        run.cancel()
-    table.add(f"a look at {len(runs)} runs, three times", looks, f"{asked} commands in {seconds:.0f} s")
-    return table
+    return looks, len(count.read_text().splitlines()) if count.exists() else 0
 
 
-_FIT = 12
-"""Runs that this machine holds at once: one for each core of its nodes."""
-
-
-def _start(script: str, asked: Resources) -> Run:
-    place = target("slurm")
-    offer = place.offer(asked, Placement("bench"))
-    return Run(submit(Task(script=script, seed=0), {}, place, offer, name="bench", env={}))
-
-
-def _run(script: str, asked: Resources) -> float:
-    began = time.perf_counter()
-    run = _start(script, asked)
-    while "loss" not in run.series():
-        if run.done:
-            raise RuntimeError(run.reason)
-        time.sleep(0.01)
-    took = time.perf_counter() - began
-    run.wait(60)
+def _ours(asked: Resources) -> float:
+    took = first_metric("slurm", asked)
     _drained()
     return took
 
@@ -153,12 +151,12 @@ def _sbatch(folder: Path, options: list[str], command: str, script: str) -> floa
     out = place / "out"
     began = time.perf_counter()
     env = {**os.environ, "OMP_NUM_THREADS": "1", "WORLD_SIZE": "1", "PYTHONUNBUFFERED": "1"}
-    words = ["sbatch", *options, f"--output={out}", str(place / "job")]
+    words = ["sbatch", "-J", "bench", *options, f"--output={out}", str(place / "job")]
     subprocess.run(words, env=env, capture_output=True, check=True, timeout=60)
     while not (out.exists() and "loss" in out.read_text()):
         if time.perf_counter() - began > 120:
             raise RuntimeError(out.read_text() if out.exists() else "the job did not start")
-        time.sleep(0.01)
+        time.sleep(0.002)
     took = time.perf_counter() - began
     _drained()
     return took
@@ -166,5 +164,7 @@ def _sbatch(folder: Path, options: list[str], command: str, script: str) -> floa
 
 def _drained() -> None:
     """Wait until no job is left: the next is to find free nodes."""
-    while subprocess.run(["squeue", "--me", "-h"], capture_output=True, check=True, timeout=30).stdout.strip():
+    while subprocess.run(
+        ["squeue", "--me", "-h", "-n", "bench"], capture_output=True, check=True, timeout=30
+    ).stdout.strip():
         time.sleep(0.1)
