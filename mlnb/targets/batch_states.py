@@ -21,6 +21,15 @@ FRESH = 15.0
 UNSUBMITTED = 60.0
 """Seconds after which a run of which no job is known is one whose submission died."""
 
+SETTLES = 60.0
+"""Seconds within which accounting that answers has heard of what happened while it was away."""
+
+BY_WHOM = 10.0
+"""Seconds within which accounting has heard of an end that the queue knows of."""
+
+_OTHER = 3600.0
+"""Seconds by which a job was submitted before a run if it is another's: systems begin anew with their numbers."""
+
 _SKEW = 10.0
 """Seconds by which clocks of machines that share runs may differ."""
 
@@ -64,7 +73,7 @@ class States:
                     missing[index] = handle
                 else:
                     found[index] = status
-            found |= self._forgotten(runs, missing)
+            found |= self._accounted(runs, missing, seen)
         return [found[index] for index in range(len(runs))]
 
     def adopt(self, run: RunDir, jobs: Mapping[str, Queued]) -> dict[str, Any]:
@@ -93,7 +102,7 @@ class States:
         return handle
 
     def _status(self, run: RunDir, handle: dict[str, Any], seen: queue.Listing) -> Status | None:
-        """What the queue says of one run's job; ``None`` if it knows nothing of it."""
+        """What the queue says of one run's job; ``None`` if accounting may know of it, or more of it."""
         if not handle:
             handle |= self.adopt(run, seen.jobs)
         if not handle:
@@ -107,6 +116,8 @@ class States:
                 return Status(True, "pending", f"submitted to {self._system.words} as job {handle['job']}")
             return None
         if job.state == "ended":
+            if job.cause == "cancelled" and self._system.late and not run.cancel.exists():
+                return None
             return batch_ends.end(run, handle, job, self._words(run, handle, job))
         if job.state == "running" and job.words:  # suspended, say
             return Status(True, "running", job.words)
@@ -142,20 +153,52 @@ class States:
             parts.append(f"last heard {say_time(time.time() - seen.heard)} ago, since {seen.error}")
         return "; ".join(parts)
 
-    def _forgotten(self, runs: Sequence[RunDir], missing: Mapping[int, Mapping[str, Any]]) -> dict[int, Status]:
-        """Jobs that the queue has forgotten: accounting may know how they ended."""
+    def _accounted(
+        self, runs: Sequence[RunDir], missing: Mapping[int, Mapping[str, Any]], seen: queue.Listing
+    ) -> dict[int, Status]:
+        """Jobs that the queue has forgotten, or does not say of who cancelled them: accounting may know."""
         if not missing:
             return {}
         told = queue.accounts(self._system, [str(handle["job"]) for handle in missing.values()], self._interval)
-        if told.error:
-            return {index: Status(None, "pending", told.error) for index in missing}
         found = {}
         for index, handle in missing.items():
-            job = str(handle["job"])
-            vanished = Queued("ended", "vanished", f"{self._system.words} no longer knows it")
-            known = told.jobs.get(job, vanished)
-            found[index] = batch_ends.end(runs[index], handle, known, self._words(runs[index], handle, known))
+            run, job = runs[index], str(handle["job"])
+            end = self._end(handle, seen.jobs.get(job), told)
+            if end is not None:
+                found[index] = batch_ends.end(run, handle, end, self._words(run, handle, end))
+                continue
+            found[index] = Status(None, "running" if _has_begun(run) else "pending", self._unsettled(job, seen, told))
         return found
+
+    def _unsettled(self, job: str, seen: queue.Listing, told: queue.Listing) -> str:
+        if job in seen.jobs:
+            return f"job {job}: {seen.jobs[job].words}; accounting has yet to say by whom"
+        gone = f"{self._system.words} no longer has job {job} in its queue"
+        if told.error:
+            return f"{gone}, and how it ended isn't known: {told.error}"
+        return f"{gone}, and accounting has yet to hear how it ended"
+
+    def _end(self, handle: Mapping[str, Any], queued: Queued | None, told: queue.Listing) -> Queued | None:
+        """How a job ended, of which the queue says ``queued`` if anything; ``None`` if that may yet come to be known.
+
+        Accounting may have been away when the job ended, and hear of it minutes later.
+        """
+        job = str(handle["job"])
+        known = told.jobs.get(job)
+        if known is not None and _another(handle, known):
+            known = None
+        if told.error:
+            return queued
+        waited = told.taken - told.since.get(job, told.taken)
+        if queued is not None:
+            if known is not None and known.cause == queued.cause:
+                return known
+            return queued if waited >= BY_WHOM or (known and known.cause == "vanished") else None
+        if known is not None and known.state == "ended":
+            return known
+        if (known is not None or self._system.late) and waited < SETTLES:
+            return None
+        return self._system.vanished()
 
 
 def beats(run: RunDir) -> bool:
@@ -177,6 +220,18 @@ def _has_started(run: RunDir, handle: Mapping[str, Any], seen: queue.Listing) ->
         return (attempt.path / LOG).stat().st_mtime >= seen.taken - 1.0
     except OSError:
         return False
+
+
+def _has_begun(run: RunDir) -> bool:
+    """Whether the newest attempt's node program has been there."""
+    attempts = run.attempts()
+    return bool(attempts) and attempts[-1].alive(0).exists()
+
+
+def _another(handle: Mapping[str, Any], job: Queued) -> bool:
+    """Whether this is an earlier job that had the same number."""
+    submitted = _submitted(job)
+    return bool(submitted) and submitted + _OTHER < float(handle.get("submitted", 0.0))
 
 
 def _submitted(job: Queued) -> float:

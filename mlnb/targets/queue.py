@@ -24,6 +24,13 @@ INTERVAL = 5.0
 """Seconds between two looks, unless the target's ``poll`` says otherwise."""
 
 
+AGAIN = 60.0
+"""Seconds after which accounting that did not answer is asked again: it may take long not to."""
+
+_STEADY = 300.0
+"""Seconds between two answers of accounting after which it may have been away meanwhile."""
+
+
 @dataclass(frozen=True)
 class Listing:
     """What the queue held.
@@ -40,6 +47,8 @@ class Listing:
         when it was last read.
     asked
         the jobs that accounting was asked for.
+    since
+        since when it has answered without a break whoever asked for a job, by job.
     """
 
     taken: float = 0.0
@@ -47,6 +56,7 @@ class Listing:
     error: str = ""
     heard: float = 0.0
     asked: tuple[str, ...] = ()
+    since: dict[str, float] = field(default_factory=dict)
 
 
 def listing(system: System, interval: float = INTERVAL, after: float = 0.0) -> Listing:
@@ -76,12 +86,13 @@ def accounts(system: System, jobs: Sequence[str], interval: float = INTERVAL) ->
     path = _path(system, "ended")
     with _locked(path.with_suffix(".lock"), wait=True):
         known = _read(path)
-        if not _fresh(known, interval):
-            return _keep(path, Listing(), lambda: system.ended(jobs), tuple(jobs))
-        if known.asked and set(jobs) <= set(known.asked):
+        if known.error and _fresh(known, max(interval, AGAIN)):
             return known
-        all_ = sorted({*known.asked, *jobs})
-        return _keep(path, known, lambda: system.ended(all_), tuple(all_))
+        fresh = _fresh(known, interval)
+        if fresh and known.asked and set(jobs) <= set(known.asked):
+            return known
+        all_ = tuple(sorted({*known.asked, *jobs} if fresh else jobs))
+        return _keep(path, known, lambda: system.ended(all_), all_)
 
 
 def _keep(path: Path, known: Listing, ask: Callable[[], dict[str, Queued]], asked: tuple[str, ...] = ()) -> Listing:
@@ -89,12 +100,18 @@ def _keep(path: Path, known: Listing, ask: Callable[[], dict[str, Queued]], aske
     began = time.time()  # what changes while the answer is under way may not be in it
     try:
         jobs = ask()
-        found = Listing(began, jobs, "", began, asked)
+        found = Listing(began, jobs, "", began, asked, _since(known, began, asked))
     except MlnbError as error:
         found = Listing(time.time(), known.jobs, str(error), known.heard, asked)
     plain = {name: {**asdict(job), "about": dict(job.about)} for name, job in found.jobs.items()}
     write_json(path, {**vars(found), "jobs": plain})
     return found
+
+
+def _since(known: Listing, now: float, asked: tuple[str, ...]) -> dict[str, float]:
+    """Since when accounting has answered for each job, without a break in which it may have missed its end."""
+    before = known.since if now - known.taken < _STEADY else {}
+    return {**dict.fromkeys(asked, now), **{job: since for job, since in before.items() if now - since < 2 * _STEADY}}
 
 
 def forget(system: System) -> None:
@@ -121,7 +138,8 @@ def _read(path: Path) -> Listing:
     if data is None:
         return Listing()
     jobs = {name: Queued(**{**job, "nodes": tuple(job["nodes"])}) for name, job in data["jobs"].items()}
-    return Listing(float(data["taken"]), jobs, str(data["error"]), float(data["heard"]), tuple(data["asked"]))
+    taken, error, heard = float(data["taken"]), str(data["error"]), float(data["heard"])
+    return Listing(taken, jobs, error, heard, tuple(data["asked"]), data.get("since", {}))
 
 
 @contextlib.contextmanager

@@ -2,8 +2,9 @@
 """A real SLURM on this machine: three nodes of four CPUs and two GPUs that are not there.
 
 ``slurm.py up``, ``slurm.py down``, ``slurm.py status``; after ``up --accounting`` there is a slurmdbd too, and
-``sacct`` works (one that is up without is replaced if nobody uses it). Debian, root; everything is in ``/var/tmp/mlnb-slurm`` (or ``$MLNB_SLURM``) and listens on loopback
-only, if the machine's name means 127.0.0.1. Any user of the machine can submit.
+``sacct`` works; it takes the place of one that is up without, if nobody uses that. Debian, root; everything is in
+``/var/tmp/mlnb-slurm`` (or ``$MLNB_SLURM``) and listens on loopback only, if the machine's name means 127.0.0.1. Any
+user of the machine can submit.
 
 Partitions: ``gpu`` (the default), ``high`` (its jobs send those of ``gpu`` back to the queue), ``short`` (one node,
 five minutes at most). node1 and node2 have ``gpu:a100:2``, node3 ``gpu:v100:2``; features ``a100``/``v100`` and
@@ -58,7 +59,7 @@ def is_up() -> bool:
 
 
 def has_accounting() -> bool:
-    return pid(*DATABASE) is not None
+    return pid(*DATABASE) is not None and pid(*MARIADB) is not None
 
 
 def last_words(log: Path) -> str:

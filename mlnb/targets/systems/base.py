@@ -20,7 +20,7 @@ from mlnb.node.stop import REQUEUE as REQUEUE
 from mlnb.rundir import JOB_LOG
 from mlnb.targets import catalogue
 from mlnb.targets.base import Placement
-from mlnb.targets.systems.commands import CommandFailed, NotThere, command
+from mlnb.targets.systems.commands import PATIENCE, CommandFailed, NotThere, command
 from mlnb.task import Resources
 
 LOG = JOB_LOG
@@ -151,6 +151,9 @@ class System(abc.ABC):
     requeues: ClassVar[bool] = True
     """Whether it can queue a job again, as the same job."""
 
+    late: ClassVar[bool] = False
+    """Whether its accounting may hear of an end after the queue has forgotten the job; it knows who cancelled one."""
+
     restarts: ClassVar[str] = "0"
     """Shell: how often this job was started before; see also :data:`COUNTED`."""
 
@@ -228,10 +231,14 @@ class System(abc.ABC):
 
         Raises
         ------
-        NotThere
+        CommandFailed
             if there is one that does not answer.
         """
         return {}
+
+    def vanished(self) -> Queued:
+        """A job of which nothing is known any more."""
+        return Queued("ended", "vanished", f"{self.words} no longer knows it")
 
     def explained(self, number: str, job: Queued, resources: Resources) -> str:  # noqa: ARG002
         """Why job ``number`` waits or how it ended, in the words of what it asked for."""
@@ -260,9 +267,9 @@ class System(abc.ABC):
         """The error of a submission in words for whoever asked."""
         return error
 
-    def run(self, argv: Sequence[str]) -> str:
+    def run(self, argv: Sequence[str], patience: float = PATIENCE) -> str:
         """What one of the system's commands prints; see :func:`mlnb.targets.systems.commands.command`."""
-        return command(argv, self.environment(), system=self.words)
+        return command(argv, self.environment(), system=self.words, patience=patience)
 
     def environment(self) -> dict[str, str]:
         """The environment of the system's commands: those that read things, not those that submit."""

@@ -80,7 +80,8 @@ def command(
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip() or done.stdout.decode(errors="replace").strip()
         kind = NotThere if _down(said) else CommandFailed
-        raise kind(f"{system} says: {_gist(said) or f'{argv[0]} ended with exit code {done.returncode}'}", said)
+        gist = _gist(said, argv[0]) or f"{argv[0]} ended with exit code {done.returncode}"
+        raise kind(f"{system} says: {gist}", said)
     return done.stdout.decode(errors="replace")
 
 
@@ -118,7 +119,7 @@ def named(found: Any) -> dict[str, Mapping[str, Any]]:
     return {name: one for name, one in found.items() if isinstance(one, Mapping)} if isinstance(found, Mapping) else {}
 
 
-def _gist(said: str) -> str:
+def _gist(said: str, program: str) -> str:
     """The line that says it best: the last, without the program's name in front."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
-    return lines[-1].removeprefix("sbatch: ").removeprefix("error: ") if lines else ""
+    return lines[-1].removeprefix(f"{Path(program).name}: ").removeprefix("error: ") if lines else ""

@@ -12,7 +12,7 @@ from mlnb.errors import MlnbError, UsageError
 from mlnb.targets.base import Placement
 from mlnb.targets.systems import slurm_fill, slurm_queue
 from mlnb.targets.systems.base import LOG, Ask, Filled, Queued, System, clock
-from mlnb.targets.systems.commands import CommandFailed, NotThere
+from mlnb.targets.systems.commands import CommandFailed
 from mlnb.targets.systems.slurm_ends import ended
 from mlnb.targets.systems.slurm_nodes import NODES, PARTITIONS, Node, Partition, parse_nodes, parse_partitions
 from mlnb.targets.systems.slurm_reasons import explain
@@ -21,6 +21,9 @@ from mlnb.task import Resources
 
 _LOOKS = 5.0
 """Seconds that SLURM's scheduler may take until it has looked at a new job, which it calls ``Priority`` until then."""
+
+_ACCOUNTING = 10.0
+"""Seconds that ``sacct`` has: one whose database is stuck says nothing for as long as one waits."""
 
 _END = "$(SLURM_TIME_FORMAT=%s timeout 3 squeue -h -j $SLURM_JOB_ID -O EndTime 2>/dev/null | grep -xE '[0-9]+ *')"
 """Shell: the end of the job where SLURM doesn't tell it (22.05 doesn't): one look at this job alone, some 5 ms.
@@ -40,6 +43,7 @@ class Slurm(System):
     job = "slurm:SLURMJob"
     variables = ("SLURM_CONF", "SLURM_CLUSTERS", "SBATCH_*", "SQUEUE_PARTITION")
     gangs = True
+    late = True
     patterns = "%\\"  # in the folder of the log, too: sbatch(1), filename pattern
     restarts = "${SLURM_RESTART_COUNT:-0}"
     deadline = f"${{SLURM_JOB_END_TIME:-{_END}}}"
@@ -119,13 +123,12 @@ class Slurm(System):
     def ended(self, ids: Sequence[str]) -> dict[str, Queued]:
         """See :class:`System`. Without a database SLURM forgets a job some minutes after its end."""
         try:
-            return slurm_queue.parse_account(self.run(slurm_queue.ACCOUNT(ids)))
-        except NotThere:
-            if shutil.which("sacct", path=self.environment().get("PATH")) is None:
-                return {}
+            return slurm_queue.parse_account(self.run(slurm_queue.ACCOUNT(ids), _ACCOUNTING))
+        except CommandFailed as error:
+            missing = shutil.which("sacct", path=self.environment().get("PATH")) is None
+            if missing or "accounting storage is disabled" in error.said.lower():
+                return {number: self.vanished() for number in ids}
             raise
-        except CommandFailed:  # "Slurm accounting storage is disabled"
-            return {}
 
     def refusal(self, error: CommandFailed, ask: Ask) -> MlnbError:
         """What sbatch refused, with what the ``%%train`` line can change."""

@@ -130,7 +130,7 @@ _OTHERS = {
 def _failed(exit_code: int | None, signal: int | None, reason: str, nodes: Sequence[str]) -> Said:
     if reason == "BadConstraints":
         return Said("launch", "could never start: no node has all that it asks for; ask for less, or for other GPUs")
-    if reason == "JobLaunchFailure" and signal is not None and signal > _LAST_SIGNAL:
+    if signal is not None and signal > _LAST_SIGNAL:  # for accounting it has no reason
         words = (
             f"the job script could not be started{_where(nodes)}; it is so if the folder of its log can't be written"
         )

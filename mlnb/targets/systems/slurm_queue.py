@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from mlnb.targets.systems.base import Queued
 from mlnb.targets.systems.slurm_ends import OUT_OF_MEMORY_SIGNAL, ended, exit_of, meanwhile, phase
@@ -114,43 +114,54 @@ def parse_account(text: str) -> dict[str, Queued]:
 
     A step that was out of memory counts for its job: SLURM may call the job itself merely failed.
     """
-    last: dict[str, list[str]] = {}
-    history: dict[str, list[str]] = {}
-    memory: set[str] = set()
+    attempts: dict[str, list[_Attempt]] = {}
     for line in text.splitlines():
         parts = line.strip().split("|")
-        state = _STATE.match(parts[1]) if len(parts) == _ACCOUNT_FIELDS.count(",") + 1 else None
+        state = _STATE.match(parts[1]) if len(parts) == len(_Attempt._fields) - 1 else None
         job, dot, _ = parts[0].partition(".")
         if state is None or not job:
             continue
-        if dot:
-            if state[0] == "OUT_OF_MEMORY" or exit_of(parts[2])[1] == OUT_OF_MEMORY_SIGNAL:
-                memory.add(job)
-            continue
-        if job in last:  # the attempt before: what its steps did is its own affair
-            memory.discard(job)
-        last[job] = parts
-        history.setdefault(job, []).append(state[0])
+        if not dot:
+            attempts.setdefault(job, []).append(_Attempt(*parts, memory=False))  # type: ignore[misc]
+        elif job in attempts and (state[0] == "OUT_OF_MEMORY" or exit_of(parts[2])[1] == OUT_OF_MEMORY_SIGNAL):
+            attempts[job][-1] = attempts[job][-1]._replace(memory=True)
     found = {}
-    for job, parts in last.items():
-        _, state_text, exit_text, derived, reason, start, end, submit, partition, nodes = parts
+    for job, each in attempts.items():
+        each.sort(key=lambda attempt: moment(attempt.submit) or 0.0)
+        last = each[-1]
         queued = _queued(
             job,
-            "OUT_OF_MEMORY" if job in memory and state_text == "FAILED" else state_text,
-            said(reason),
-            start,
-            exit_text,
-            said(nodes).removeprefix("None assigned"),
-            partition=partition,
-            submitted=moment(submit),
-            ended=moment(end),
-            derived=exit_of(derived),
-            restarts=len(history[job]) - 1,
-            history=tuple(history[job]),
+            "OUT_OF_MEMORY" if last.memory and last.state == "FAILED" else last.state,
+            said(last.reason),
+            last.start,
+            last.exit,
+            said(last.nodes).removeprefix("None assigned"),
+            partition=last.partition,
+            submitted=moment(last.submit),
+            ended=moment(last.end),
+            derived=exit_of(last.derived),
+            restarts=len(each) - 1,
+            history=tuple(attempt.state.split()[0] for attempt in each),
         )
         if queued is not None:
             found[job] = queued
     return found
+
+
+class _Attempt(NamedTuple):
+    """The fields of :data:`_ACCOUNT_FIELDS`, and whether one of its steps was out of memory."""
+
+    job: str
+    state: str
+    exit: str
+    derived: str
+    reason: str
+    start: str
+    end: str
+    submit: str
+    partition: str
+    nodes: str
+    memory: bool
 
 
 def _queued(
