@@ -1,4 +1,4 @@
-"""Files that grow, read from where the last read ended."""
+"""Files that grow, read from where the last read ended, and files that are replaced, read when they were."""
 
 from __future__ import annotations
 
@@ -9,10 +9,30 @@ import numpy as np
 import numpy.typing as npt
 
 from mlnb.node import frames
-from mlnb.rundir import parse_lines
+from mlnb.rundir import parse_lines, read_json
 
 Columns = dict[str, tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]]
 """name → (times, steps, values), each of shape (n,)."""
+
+
+class Whole:
+    """A JSON file that is only ever replaced as a whole."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seen: tuple[int, int] | None = None
+        self._content: dict[str, Any] = {}
+
+    def read(self) -> dict[str, Any]:
+        """What it holds: the same object until it is replaced, and after it was deleted."""
+        try:
+            info = self._path.stat()
+        except OSError:
+            return self._content
+        seen = info.st_ino, info.st_mtime_ns
+        if seen != self._seen:
+            self._content, self._seen = read_json(self._path) or {}, seen
+        return self._content
 
 
 class Lines:

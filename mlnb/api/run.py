@@ -11,10 +11,10 @@ import socket
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlnb.api.follow import Whole
 from mlnb.api.history import History, Series, frame
 from mlnb.api.state import Events, Observation, Phase, observe
 from mlnb.api.store import Store
@@ -41,6 +41,8 @@ class Run:
 
     def __init__(self, directory: RunDir) -> None:
         self.directory = directory
+        self._about, self._task = Whole(directory.run), Whole(directory.task)
+        self._parsed: tuple[dict[str, Any], Task] | None = None
         self._events = Events(directory)
         self._history = History(directory)
         self._final: Observation | None = None
@@ -51,15 +53,18 @@ class Run:
         self.bindings: Mapping[str, Any] = {}
         """What the script calls by names that the session lacks (functions without a name), if it did."""
 
-    @cached_property
+    @property
     def about(self) -> dict[str, Any]:
-        """What was written at submission."""
-        return read_json(self.directory.run) or {}
+        """What was written at submission, of the newest attempt."""
+        return self._about.read()
 
-    @cached_property
+    @property
     def task(self) -> Task:
-        """What the run is an execution of."""
-        return Task.from_json(read_json(self.directory.task) or {"script": ""})
+        """What the run is an execution of, with what its newest attempt was to have."""
+        read = self._task.read()
+        if self._parsed is None or self._parsed[0] is not read:
+            self._parsed = read, Task.from_json(read or {"script": ""})
+        return self._parsed[1]
 
     @property
     def id(self) -> str:

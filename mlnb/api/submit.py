@@ -98,6 +98,7 @@ def submit(
                 "pid": os.getpid(),
                 "cwd": str(Path.cwd()),
                 **offer.about,
+                "placed": sorted(offer.about),
                 **(about or {}),
             },
         )
@@ -113,22 +114,54 @@ def submit(
     return run
 
 
-def resume(run: RunDir, target: Target, env: Mapping[str, str]) -> RunDir:
-    """Start the next attempt of a run that has ended; it goes on from its newest checkpoint."""
+def resume(
+    run: RunDir,
+    target: Target,
+    env: Mapping[str, str],
+    offer: Offer | None = None,
+    about: Mapping[str, Any] | None = None,
+) -> RunDir:
+    """Start the next attempt of a run that has ended; it goes on from its newest checkpoint.
+
+    Parameters
+    ----------
+    offer
+        what ``target`` makes of what the attempt is to have; what the one before had without it.
+    about
+        more for ``run.json``.
+
+    Raises
+    ------
+    MlnbError
+        if the target refuses the job, or the run directory can't be written. Then the run is as it was.
+    """
     number = len(run.attempts()) + 1
-    handle = read_json(run.handle)
-    with storage_errors(run.path):
-        run.cancel.unlink(missing_ok=True)
-        run.handle.unlink(missing_ok=True)  # the job it leads to has ended
-        run.attempt(number).path.mkdir(mode=0o700, parents=True)
+    before = {path: read_json(path) for path in (run.task, run.run, run.handle)}
     try:
+        with storage_errors(run.path):
+            if offer is not None:
+                _place_anew(run, target, env, offer, about or {})
+            run.handle.unlink(missing_ok=True)  # the job it leads to has ended
+            run.attempt(number).path.mkdir(mode=0o700, parents=True)
+            run.cancel.unlink(missing_ok=True)
         _start(run, target, env)
     except BaseException:
         shutil.rmtree(run.attempt(number).path, ignore_errors=True)
-        if handle is not None:
-            write_json(run.handle, handle)
+        for path, content in before.items():
+            if content is not None:
+                write_json(path, content)
         raise
     return run
+
+
+def _place_anew(run: RunDir, target: Target, env: Mapping[str, str], offer: Offer, about: Mapping[str, Any]) -> None:
+    """Have a run's files say what its next attempt is to have, and where."""
+    task, known = Task.from_json(read_json(run.task) or {}), read_json(run.run) or {}
+    changed = replace(task, resources=offer.resources, environment={**task.environment, "env": sorted(env)})
+    kept = {key: value for key, value in known.items() if key not in known.get("placed", ())}
+    told = {"target": target.name, "task": changed.digest, **offer.about, "placed": sorted(offer.about), **about}
+    write_json(run.task, changed.to_json())
+    write_json(run.run, {**kept, **told})
 
 
 def _start(run: RunDir, target: Target, env: Mapping[str, str]) -> None:

@@ -7,14 +7,16 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
-from mlnb.api import Run, runs
-from mlnb.api.options import OPTIONS, Option, help_text, parse_words
+from mlnb.api import Run, resuming, runs
+from mlnb.api.options import OPTIONS, Option, Options, help_text, read
 from mlnb.api.provenance import git_state
 from mlnb.api.run import lines
 from mlnb.api.script import script_task
+from mlnb.api.store import Content
 from mlnb.api.submit import submit
 from mlnb.cli import echo_json
 from mlnb.errors import UsageError
@@ -26,7 +28,6 @@ from mlnb.units import say_state
 _NOT_HERE = {
     "--in": "a script reads its files where they are",
     "--out": "a script keeps its results itself",
-    "--resume": "it goes on with a cell's run",
     "--wait": "mlnb run waits, unless --detach is given",
 }
 _SEED = "seed of random, numpy and torch; default: the script's own"
@@ -37,9 +38,13 @@ _OPTIONS = (
 )
 _BY_FLAG = {option.flag: option for option in _OPTIONS}
 _HELP = f"""Usage: mlnb run [options] script.py [-- args]
+       mlnb run --resume RUN [options]
 
   Run a script as it is, with its own command line. Prints what rank 0 prints until the run ends; an interrupt
   leaves the run running. Exit code: 0 succeeded, 1 not, 2 bad use.
+
+  A run that is resumed, a notebook's too, has what the options say, and what they leave open as it was. With a
+  script that is another than the run's, a new run starts from its checkpoint.
 
 Options:
 {help_text(_OPTIONS)}
@@ -61,23 +66,41 @@ def run_script(words: Sequence[str]) -> int:
         click.echo(_HELP)
         return 0
     detach, as_json = "--detach" in ours, "--json" in ours
-    options = parse_words([word for word in ours if word not in ("--detach", "--json")])
-    if not rest:
+    given = read([word for word in ours if word not in ("--detach", "--json")])
+    earlier = resuming.earlier(given.get("resume"))
+    if not rest and earlier is None:
         raise UsageError("run needs a script: mlnb run [options] script.py [-- args]")
-    path, argv = Path(rest[0]), rest[2:] if rest[1:2] == ["--"] else rest[1:]
+    options = resuming.completed(earlier, given, Options())
     place = target(options.on)
-    placement = options.placement(_name(path))
+    path, argv = Path(rest[0]) if rest else Path(), rest[2:] if rest[1:2] == ["--"] else rest[1:]
+    placement = options.placement(earlier.name if earlier is not None and not rest else _name(path))
     offer = place.offer(options.resources(len(place.resources().get("gpus", ()))), placement)
-    task, contents = script_task(path, argv, options, offer)
+    if earlier is not None:
+        offer = resuming.note(earlier, offer)
+    contents: dict[str, Content] = {}
+    if rest or earlier is None:
+        task, contents = script_task(path, argv, options, offer)
+        digests = {name: content.digest() for name, content in contents.items()}
+        goes_on = earlier is not None and resuming.same_work(earlier.task, task, digests)
+    else:
+        task, goes_on = earlier.task, True
     if options.dry_run:
-        rows = [f"runs on    {place.name}: {'; '.join(offer.words)}", f"runs       {' '.join([str(path), *argv])}"]
+        what = " ".join([str(path), *argv]) if rest else "the run as it is"
+        rows = [f"runs on    {place.name}: {'; '.join(offer.words)}", f"runs       {what}"]
         rows += [f"takes      {name}" for name in contents]
         submission = place.preview(RunDir(runs_root() / "RUN"), offer)
         click.echo("\n\n".join(part for part in ("\n".join(rows), task.script, submission) if part))
         return 0
-    about = {"git": git_state(path.parent)}
-    run = Run(submit(task, contents, place, offer, name=placement.name, env=dict(options.env), about=about))
-    runs.add(run)
+    if earlier is not None:
+        click.echo(f"mlnb: {offer.words[-1]}", err=True)
+    if earlier is not None and goes_on:
+        run = resuming.go_on(earlier, given, options, place, offer)
+    else:
+        about: dict[str, Any] = {"git": git_state(path.parent), "asked": resuming.asked(options)}
+        if earlier is not None:
+            about["resume"] = str(earlier.directory.checkpoints)
+        run = Run(submit(task, contents, place, offer, name=placement.name, env=dict(options.env), about=about))
+        runs.add(run)
     if detach:
         if as_json:
             echo_json(run.to_json())

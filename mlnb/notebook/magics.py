@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import difflib
 import secrets
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -19,10 +18,10 @@ from traitlets import Bool, Int, Unicode
 from traitlets.config import Configurable
 
 import mlnb
-from mlnb.api import Run, runs
-from mlnb.api.options import Options, help_text, parse, parse_words
+from mlnb.api import Run, resuming, runs
+from mlnb.api.options import Options, help_text, parse_words, read, split
 from mlnb.api.provenance import git_state
-from mlnb.api.submit import resume, submit
+from mlnb.api.submit import submit
 from mlnb.capture import Captured, Session, analyse, capture
 from mlnb.errors import UsageError
 from mlnb.notebook.pending import Pending
@@ -33,7 +32,6 @@ from mlnb.rundir import RunDir
 from mlnb.targets import Offer, Target, target
 from mlnb.targets.config import runs_root
 from mlnb.task import Task
-from mlnb.units import say_state
 
 
 @magics_class
@@ -68,12 +66,14 @@ class TrainMagics(Magics):
     @cell_magic
     def train(self, line: str, cell: str) -> None:
         """Run this cell as a training job."""
-        options = parse(line, self._defaults())
+        given = read(split(line, "%%train"))
+        earlier = resuming.earlier(given.get("resume"))
+        options = resuming.completed(earlier, given, self._defaults())
         place = target(options.on)
         placement = options.placement(f"train-{self._number}")
         offer = place.offer(options.resources(len(place.resources().get("gpus", ()))), placement)
-        earlier = _earlier(options.resume)
         if earlier is not None:
+            offer = resuming.note(earlier, offer)
             self._pending.drop(earlier)
         with contextlib.suppress(SyntaxError):  # which capture words better
             self._pending.collect(self._pending.read_by(self.shell.transform_cell(cell)))
@@ -92,7 +92,7 @@ class TrainMagics(Magics):
             submission = place.preview(RunDir(runs_root() / "RUN"), offer)
             print("\n\n".join(part for part in (words, task.script, submission) if part))
             return
-        run = self._start(task, captured, options, place, offer, earlier, name=placement.name)
+        run = self._start(task, captured, options, place, offer, earlier, given, name=placement.name)
         known = (place.name, offer.words, captured.items, captured.outputs, captured.deletes, captured.notes)
         if known != self._planned:  # said once, and again when it has changed
             self._planned = known
@@ -162,43 +162,22 @@ Sizes: 24GB, 1.5GiB, 500M. Times: 90s, 30m, 2h, 1h30m, 02:30:00; a bare number i
         place: Target,
         offer: Offer,
         earlier: Run | None,
+        given: Mapping[str, Any],
         *,
         name: str,
     ) -> Run:
-        about: dict[str, Any] = {"cell": self._number, "git": git_state(Path.cwd())}
+        about: dict[str, Any] = {"cell": self._number, "git": git_state(Path.cwd()), "asked": resuming.asked(options)}
         env = dict(options.env)
         contents = captured.finish()
         if earlier is not None:
-            if same_work(earlier.task, task, {path: one.digest() for path, one in contents.items()}):
-                resume(earlier.directory, place, env)
-                earlier.cancelled_here = False
+            if resuming.same_work(earlier.task, task, {path: one.digest() for path, one in contents.items()}):
+                resuming.go_on(earlier, given, options, place, offer)
                 earlier.labels, earlier.bindings = captured.labels, captured.bindings
                 return earlier
             about["resume"] = str(earlier.directory.checkpoints)
         run = Run(submit(task, contents, place, offer, name=name, env=env, about=about))
         run.labels, run.bindings = captured.labels, captured.bindings
         return runs.add(run)
-
-
-def _earlier(name: str | None) -> Run | None:
-    """The run that ``--resume`` names, if it can be gone on with.
-
-    Raises
-    ------
-    UsageError
-        if there is none, it hasn't ended, or it has left no checkpoint.
-    """
-    if name is None:
-        return None
-    try:
-        run = runs[name]
-    except UsageError as error:
-        raise UsageError(f"--resume {name}: {error}") from None
-    if not run.done:
-        raise UsageError(f"--resume {name}: that run {say_state(run.state)}; wait for it or cancel it first")
-    if not run.checkpoints():
-        raise UsageError(f"--resume {name}: that run has no checkpoint; mlnb.epochs(...) makes them")
-    return run
 
 
 def _check_outputs(asked: Sequence[str], captured: Captured, source: str) -> None:
@@ -216,15 +195,6 @@ def _check_outputs(asked: Sequence[str], captured: Captured, source: str) -> Non
             near = difflib.get_close_matches(name, there, 1)
             hint = f"did you mean {near[0]}?" if near else f"it binds {', '.join(sorted(found.stores)) or 'nothing'}"
             raise UsageError(f"--out {name}: the cell has no such name; {hint}")
-
-
-def same_work(old: Task, new: Task, digests: dict[str, str]) -> bool:
-    """Whether a task is the same but for its resources, seed and environment: then the same run goes on."""
-
-    def work(task: Task, files: dict[str, str]) -> tuple[str, tuple[str, ...], dict[str, str]]:
-        return ast.dump(ast.parse(task.script)), task.argv, files  # comments hold the cell's number
-
-    return work(old, {file.path: file.digest for file in old.files}) == work(new, digests)
 
 
 def _seed(*, advance: bool) -> int:

@@ -250,7 +250,8 @@ def test_a_run_that_this_session_cancelled_stops_no_cell_and_can_be_resumed(nb: 
     nb.until(lambda: first.run["state"] == "cancelled")
     assert nb.ok("print(layer.weight.item())").out.split()[-1] == "1.0"
     gate.open()
-    second = nb.ok(f"%%train --name steps --resume steps\n{train}")
+    second = nb.ok(f"%%train --resume steps --time 30m\n{train}")
     assert nb.ok("print(layer.weight.item(), layer.weight is weight)").out.split() == ["4.0", "True"]
     assert runs["steps"].attempts == 2
+    assert runs["steps"].task.resources.time == 1800
     nb.until(lambda: first.run["state"] == second.run["state"] == "succeeded")  # views of a run id, not of an attempt

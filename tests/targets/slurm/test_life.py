@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mlnb.api.submit import resume
+from mlnb.cli.run import run_script
 from mlnb.targets import target
 from tests.targets.slurm.conftest import Slurm, Start, configured
 from tests.targets.slurm.training import STEPS, begin, plain
@@ -58,6 +59,21 @@ def test_a_run_that_is_never_queued_again_ends_and_can_be_resumed(slurm: Slurm, 
         resume(run.directory, target("slurm"), {"HURRY": str(training.hurried), "BATCH": "8"})
         assert training.has_gone_on() == plain()
         assert training.job != first
+
+
+def test_a_run_that_is_resumed_has_the_time_and_partition_that_the_line_says(
+    slurm: Slurm, start: Start, tmp_path: Path
+):
+    with configured(poll="1s"):
+        training = begin(start, tmp_path, requeue=False, time=10)
+        assert training.run.wait(60).state == "failed"
+        training.hurry()
+        words = ["--resume", "training", "--time", "7m", "--partition", "high", "--detach"]
+        assert run_script([*words, "--env", f"HURRY={training.hurried}", "--env", "BATCH=8"]) == 0
+        asked = slurm.show(training.job)
+        assert (asked["TimeLimit"], asked["Partition"], asked["MinMemoryNode"]) == ("00:07:00", "high", "1G")
+        assert (asked["Requeue"], asked["JobName"]) == ("0", "training")
+        assert training.has_gone_on() == plain()
 
 
 def test_a_run_out_of_time_goes_on_until_it_is_done(slurm: Slurm, start: Start, tmp_path: Path):
