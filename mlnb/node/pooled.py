@@ -21,7 +21,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from mlnb.node import batch, processes, warm
+from mlnb.node import batch, gpus, processes, warm
 from mlnb.node.ask import ask
 from mlnb.node.slots import Slots
 from mlnb.node.wakeup import Wakeup
@@ -85,11 +85,8 @@ class Parent:
 
     def _slots(self) -> dict[str, Any]:
         """What runs share: the allocation's cores, and its GPUs by the names that the system gave them."""
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        gpus = [one.strip() for one in visible.split(",") if one.strip()] if visible else None
-        if gpus is None:
-            gpus = [str(index) for index in range(self._about["gpus"])]
-        return {"folder": str(self._place), "cpus_total": self._about["cpus"], "gpus_total": gpus}
+        names = gpus.visible() or [str(index) for index in range(self._about["gpus"])]
+        return {"folder": str(self._place), "cpus_total": self._about["cpus"], "gpus_total": list(names)}
 
     def _start_worker(self) -> subprocess.Popen[bytes]:
         # a name of its own for each start: a scheduler that has not missed the last one yet refuses its name

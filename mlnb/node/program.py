@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from mlnb.errors import StorageError
-from mlnb.node import batch, gang, launch, machine, processes, verdict
+from mlnb.node import batch, gang, gpus, launch, machine, processes, verdict
 from mlnb.node.cause import Cause
 from mlnb.node.channel import Message
 from mlnb.node.crew import Crew
@@ -111,9 +111,9 @@ class NodeProgram:
         identity, python = processes.identity(pid), platform.python_version()
         self.events.add("started", pid=pid, identity=identity, host=self._host, python=python)
         self._cancelled()  # perhaps before there was a process to tell
-        slots, devices = self._wait_for_slots()
+        slots = self._wait_for_slots()
         try:
-            self._run(devices)
+            self._run()
             return self._finish()
         finally:
             self._gang.close()
@@ -179,11 +179,11 @@ class NodeProgram:
 
     # the way to the ranks
 
-    def _wait_for_slots(self) -> tuple[Slots | None, tuple[str, ...]]:
+    def _wait_for_slots(self) -> Slots | None:
         """Wait for this machine's cores and GPUs where the target hands them out so."""
         asked = self.about.get("slots")
         if not asked:
-            return None, ()
+            return None
         slots = Slots(Path(asked["folder"]), asked["cpus_total"], tuple(asked["gpus_total"]))
         run = self.about["id"]
         slots.claim(run, asked["cpus"], asked["gpus"])
@@ -191,13 +191,13 @@ class NodeProgram:
             devices = slots.acquire(run)
             if devices is not None:
                 os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(devices)
-                return slots, devices
+                break
             self.events.beat()
             place = slots.ahead(run)
             self._pause(0.03 * (1 + min(place[0] if place else 0, 30)))
-        return slots, ()
+        return slots
 
-    def _run(self, devices: tuple[str, ...]) -> None:
+    def _run(self) -> None:
         if self._ending is None:
             self.events.add("starting")
             if sys.version_info >= (3, 12):  # our own threads are none; libraries' threads take care of themselves
@@ -212,7 +212,7 @@ class NodeProgram:
         try:
             meeting = self._gather()
             if meeting is not None and self._ending is None:
-                self._start(meeting, guard, devices)
+                self._start(meeting, guard)
             self._watch()
             if self._started:
                 with contextlib.suppress(OSError, StorageError):
@@ -244,7 +244,7 @@ class NodeProgram:
         """Whether there is a result of this attempt, before this node took part in it."""
         return self.node > 0 and (look(self.run_dir.result) or {}).get("attempt", 0) >= self.attempt
 
-    def _start(self, meeting: launch.Meeting, guard: Guard, devices: tuple[str, ...]) -> None:
+    def _start(self, meeting: launch.Meeting, guard: Guard) -> None:
         self._oom = verdict.oom_kills()
         self._crew.start(
             self.run_dir,
@@ -259,6 +259,7 @@ class NodeProgram:
         self._started = time.monotonic()
         if self.about.get("slots"):  # a batch system counts from the job's start, we from when it needn't wait
             self._clock = Clock(self.task.resources.time, batch.deadline(), self._grace)
+        devices = gpus.given(self.task.resources.gpus)  # asks NVML, which is for after the forking
         self.events.add("running", ranks=self._crew.pids, gpus=devices)
         self._telemetry = Telemetry(devices)
         if self._why:  # warned before there was a rank to tell

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 from typing import Any
+
+from mlnb.node.gpus import handle, opened
 
 _TICK = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -67,34 +70,20 @@ class Telemetry:
     def __init__(self, gpus: tuple[str, ...]) -> None:
         self._last: tuple[float, float] | None = None
         self.peak_memory = 0
-        self._gpus: list[tuple[str, Any]] = []
-        self._nvml: Any = None
-        if gpus:
-            self._open(gpus)
-
-    def _open(self, gpus: tuple[str, ...]) -> None:
-        try:
-            import pynvml
-
-            pynvml.nvmlInit()
-            for gpu in gpus:
-                handle = (
-                    pynvml.nvmlDeviceGetHandleByIndex(int(gpu))
-                    if gpu.isdigit()
-                    else pynvml.nvmlDeviceGetHandleByUUID(gpu)
-                )
-                self._gpus.append((gpu, handle))
-            self._nvml = pynvml
-        except Exception:  # noqa: BLE001 - NVML raises its own family of errors; training goes on without samples
-            self._gpus = []
+        self._nvml: Any = opened() if gpus else None
+        found = [(gpu, handle(self._nvml, gpu)) for gpu in gpus] if self._nvml else []
+        self._gpus = [(gpu, known) for gpu, known in found if known is not None]
 
     def devices(self) -> list[dict[str, Any]]:
         """The run's GPUs by name and memory in bytes."""
-        found = []
-        for index, handle in self._gpus:
-            name = self._nvml.nvmlDeviceGetName(handle)
-            found.append({"gpu": index, "name": name, "memory": self._gpu(index, handle)["memory_total"]})
-        return found
+        return [
+            {
+                "gpu": gpu,
+                "name": self._ask(self._nvml.nvmlDeviceGetName, known),
+                "memory": self._gpu(gpu, known)["memory_total"],
+            }
+            for gpu, known in self._gpus
+        ]
 
     def sample(self, groups: set[int]) -> dict[str, Any]:
         """One sample: ``cpu``, ``memory`` and ``gpus``."""
@@ -106,24 +95,23 @@ class Telemetry:
         self.peak_memory = max(self.peak_memory, used.memory)
         return {"cpu": share, "memory": used.memory, "gpus": [self._gpu(*gpu) for gpu in self._gpus]}
 
-    def _gpu(self, name: str, handle: Any) -> dict[str, Any]:
+    def _gpu(self, name: str, known: Any) -> dict[str, Any]:
         """Utilisation in percent, memory in bytes, power in watts, temperature in °C; what NVML lacks is null."""
-        nvml = self._nvml
-
-        def ask(call: Any) -> Any:
-            try:
-                return call()
-            except nvml.NVMLError:
-                return None
-
-        memory = ask(lambda: nvml.nvmlDeviceGetMemoryInfo(handle))
-        rates = ask(lambda: nvml.nvmlDeviceGetUtilizationRates(handle))
-        power = ask(lambda: nvml.nvmlDeviceGetPowerUsage(handle))
+        nvml, ask = self._nvml, self._ask
+        memory = ask(nvml.nvmlDeviceGetMemoryInfo, known)
+        rates = ask(nvml.nvmlDeviceGetUtilizationRates, known)
+        power = ask(nvml.nvmlDeviceGetPowerUsage, known)
         return {
             "gpu": name,
             "utilisation": rates.gpu if rates else None,
             "memory": memory.used if memory else None,
             "memory_total": memory.total if memory else None,
             "power": power / 1000 if power is not None else None,
-            "temperature": ask(lambda: nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU)),
+            "temperature": ask(nvml.nvmlDeviceGetTemperature, known, nvml.NVML_TEMPERATURE_GPU),
         }
+
+    def _ask(self, question: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            return question(*arguments)
+        except self._nvml.NVMLError:
+            return None

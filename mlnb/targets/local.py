@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mlnb.errors import UsageError
+from mlnb.node import gpus as devices
 from mlnb.node import processes
 from mlnb.node.slots import Slots
 from mlnb.rundir import RunDir, read_json, read_lines
@@ -224,13 +225,5 @@ def cores() -> int:
 @functools.lru_cache(maxsize=1)
 def gpus() -> tuple[str, ...]:
     """The machine's GPUs as CUDA_VISIBLE_DEVICES names them; asks NVML, so that CUDA stays untouched."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return tuple(part.strip() for part in visible.split(",") if part.strip() not in ("", "-1"))
-    import pynvml
-
-    try:
-        pynvml.nvmlInit()
-        return tuple(str(index) for index in range(pynvml.nvmlDeviceGetCount()))
-    except pynvml.NVMLError:
-        return ()
+    visible = devices.visible()
+    return devices.present() if visible is None else visible

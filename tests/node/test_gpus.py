@@ -1,0 +1,79 @@
+"""A run's GPUs are sampled, whoever has given them to it. NVML is a stand-in here: see ``pynvml_standin``."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mlnb.api import Run
+from mlnb.api.submit import submit
+from mlnb.rundir import read_json, read_lines
+from mlnb.targets import Offer
+from mlnb.targets.environment import passed
+from mlnb.targets.warm import with_bundle
+from mlnb.task import Resources, Task
+from tests.node.allocation import ByHand
+
+STAND_IN = Path(__file__).with_name("pynvml_standin.py")
+
+
+def ran(tmp_path: Path, visible: str | None, asked: int = 1) -> Run:
+    """A run as a batch system starts it: no slots, and the variable as the system sets it, or leaves it."""
+    (tmp_path / "nvml").mkdir()
+    (tmp_path / "nvml" / "pynvml.py").write_bytes(STAND_IN.read_bytes())
+    offer = Offer(Resources(gpus=asked, cpus=1), about={"threads": 1})
+    run = Run(submit(Task(script=""), {}, ByHand(), offer, name="job", env={}))
+    env = with_bundle(passed({}), run.directory.bundle)
+    env["PYTHONPATH"] = f"{tmp_path / 'nvml'}:{env['PYTHONPATH']}"
+    env.pop("CUDA_VISIBLE_DEVICES", None)
+    env |= {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
+    done = subprocess.run([sys.executable, "-m", "mlnb.node", str(run.dir)], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return run
+
+
+def sampled(run: Run) -> list[str]:
+    """The GPUs of the run's first sample, and the same ones in what it says of its machine."""
+    attempt = run.directory.attempt(1)
+    sample = next(event for event in read_lines(attempt.events(0)) if event["event"] == "sample")
+    names = [gpu["gpu"] for gpu in sample["gpus"]]
+    assert [gpu["gpu"] for gpu in (read_json(attempt.machine(0)) or {})["gpus"]] == names
+    return names
+
+
+@pytest.mark.parametrize(
+    ("visible", "there"),
+    [
+        ("1", ["1"]),
+        ("0,1", ["0", "1"]),
+        ("GPU-22222222-bbbb", ["GPU-22222222-bbbb"]),
+        ("GPU-2", ["GPU-2"]),  # CUDA takes the beginning of a UUID too
+        ("MIG-33333333-cccc", ["MIG-33333333-cccc"]),
+        ("7, GPU-nowhere, größe, 0", ["0"]),  # what there is not keeps nothing else from being sampled
+        ("", []),
+        ("-1", []),
+        ("NoDevFiles", []),
+    ],
+)
+def test_a_jobs_gpus_are_those_that_the_variable_names(tmp_path: Path, visible: str, there: list[str]):
+    assert sampled(ran(tmp_path, visible)) == there
+
+
+@pytest.mark.parametrize(("asked", "there"), [(1, ["0", "1"]), (0, [])])
+def test_without_the_variable_they_are_all_that_a_job_sees_which_asked_for_some(
+    tmp_path: Path, asked: int, there: list[str]
+):
+    assert sampled(ran(tmp_path, None, asked)) == there
+
+
+def test_a_job_that_the_variable_names_gpus_for_draws_their_curves_and_knows_their_names(tmp_path: Path):
+    run = ran(tmp_path, "1,MIG-33333333-cccc")
+    told = run.told()
+    assert told["mlnb.gpu0.utilisation"].value[0] == 50
+    assert told["mlnb.gpu1.memory"].value[0] == 1000
+    assert "mlnb.gpu1.utilisation" not in told  # which NVML doesn't tell of a part of a GPU
+    machine = read_json(run.directory.attempt(1).machine(0)) or {}
+    assert [(gpu["name"], gpu["memory"]) for gpu in machine["gpus"]] == [("Stand-in GPU", 8000), ("Stand-in MIG", 8000)]
