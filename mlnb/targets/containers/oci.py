@@ -2,7 +2,9 @@
 
 Their containers belong to a monitor or a daemon, not to the job: they outlive ``scancel``, don't see the job's
 environment, and its device limits don't hold for them. So a script stands in between on each node: it passes signals
-on, hands over the GPUs that the job has, and takes the container away when the command ends, however it does.
+on, hands over the GPUs that the job has, and takes the container away when the command ends. Where the script itself is
+killed, the container ends by itself: its standard input comes from the script, and its first process waits for the end
+of that.
 
 Sources: ``podman-run(1)`` of 4.3 and ``docker container run`` (names of variables without a value, ``--init``,
 ``--sig-proxy``, ``--pull``, ``--userns``); "Support for Container Device Interface" of the NVIDIA Container Toolkit;
@@ -46,7 +48,8 @@ heed() { told=$1; [ -z "$run" ] || kill -s "$1" "$run"; }
 for number in TERM INT HUP USR1 USR2; do trap "heed $number" "$number"; done
 "$engine" rm --force "$name" >/dev/null 2>&1
 if [ -z "$told" ]; then
-    "$engine" run "--name=$name" "$@" &
+    leash=$(mktemp -d) && mkfifo "$leash/0" && exec 5<>"$leash/0" 6<"$leash/0" && rm -r "$leash" || exit 1
+    "$engine" run --interactive "--name=$name" "$@" <&6 5>&- 6>&- &
     run=$!
     [ -z "$told" ] || kill -s "$told" "$run"
     while wait "$run"; code=$?; kill -0 "$run" 2>/dev/null; do :; done
@@ -57,6 +60,17 @@ fi
 exit "$code"
 """
 )
+
+_LEASHED = r"""main=$$
+exec 3<&0 </dev/null
+( { while read -r _; do :; done; kill -s KILL "$main"; } <&3 & )
+exec "$@" 3<&-
+"""
+"""Shell: run a command until it ends, or until the standard input does, which nothing is ever written to.
+
+The command has this shell's process, which ``--init`` waits for: with it all others end that are inside. The one that
+waits is no child of it, nor has it been given to wait for by anybody who would.
+"""
 
 
 class _Oci(Engine):
@@ -96,7 +110,7 @@ class _Oci(Engine):
         words += [f"--volume={bind.source}:{bind.inside}:{'rw' if bind.writable else 'ro'}" for bind in binds]
         words += [f"--workdir={workdir}"] if workdir else []
         words += [f"--env={variable}" for variable in ("USER", "LOGNAME", *pass_env)]
-        first, *rest = inside(command, env)
+        first, *rest = "sh", "-c", _LEASHED, "mlnb", *inside(command, env)
         words += [*self.settings.options, f"--entrypoint={first}", self.image, *rest]
         script = self.gpu_script if kind == "nvidia" else "none"
         found = f"{shlex.quote(self.command)} ps --all --quiet --filter {shlex.quote(f'label={_LABEL}={name}')}"

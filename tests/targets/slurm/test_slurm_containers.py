@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from mlnb.api.submit import submit
 from mlnb.errors import UsageError
 from mlnb.targets import Placement, target
 from mlnb.task import Resources, Task
-from tests.targets.slurm.conftest import Slurm
+from tests.targets.slurm.conftest import Slurm, job
 from tests.testbeds import image as testbed
 from tests.waiting import until
 
@@ -96,6 +97,26 @@ def test_two_nodes_meet_in_images(engine: str) -> None:
     run = start(engine, script, nodes=2).wait(100)
     assert run.state == "succeeded", (run.reason, (run.directory.attempt(1).path / "job.log").read_text())
     assert run.logs(stream="out").strip() == "2"
+
+
+def left(run: Run) -> list[str]:
+    """What there still is of a run, on whatever node: processes that name it, podman's containers."""
+    listed = subprocess.run(
+        ["ps", "-ww", "-eo", "args"], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    words = ["podman", "ps", "--all", "--quiet", "--filter", f"label=mlnb.run=mlnb-{run.id}"]
+    there = subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()
+    return [line for line in listed if run.id in line] + there
+
+
+def test_a_job_that_is_killed_on_both_nodes_leaves_nothing_in_them(engine: str, slurm: Slurm) -> None:
+    script = "import os, time\nprint('ready', os.environ['RANK'], flush=True)\ntime.sleep(600)"
+    run = start(engine, script, nodes=2, time=200)
+    until(lambda: run.done or all(f"ready {rank}" in run.logs(rank) for rank in range(2)))
+    assert left(run), run.reason
+    slurm.command("scancel", "--full", "--signal=KILL", job(run))
+    until(lambda: not left(run), 30)
+    run.cancel()
 
 
 def test_an_image_without_torch_is_refused_before_it_waits(engine: str, runs_root: Path) -> None:
