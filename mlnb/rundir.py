@@ -11,6 +11,7 @@ import errno
 import json
 import os
 import re
+import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,9 +58,9 @@ def storage_errors(path: Path) -> Iterator[None]:
 def write_atomic(path: Path, data: bytes | str) -> None:
     """Replace ``path`` so that a reader sees the old content or the new, never a part.
 
-    Its mode is 0600, whatever the umask.
+    Its mode is 0600, whatever the umask. Of several writers one wins.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = beside(path)
     with storage_errors(path):
         try:
             with open(temporary, "wb", opener=_private) as file:
@@ -69,6 +70,11 @@ def write_atomic(path: Path, data: bytes | str) -> None:
             with contextlib.suppress(OSError):
                 temporary.unlink()
             raise
+
+
+def beside(path: Path) -> Path:
+    """A name in the same folder for what is to be renamed to ``path``: no other thread, process or machine has it."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
 
 
 def _private(path: str, flags: int) -> int:

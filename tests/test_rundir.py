@@ -55,6 +55,32 @@ def test_a_reader_sees_the_old_content_or_the_new_never_a_part(tmp_path: Path):
     assert names(tmp_path) == ["value"]
 
 
+def test_writers_of_one_file_do_not_tear_each_others_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Threads of one process, or processes of two pods, which have the same pid."""
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    path = tmp_path / "value"
+    contents = [bytes([n]) * 100_000 for n in range(4)]
+    write_atomic(path, contents[0])
+    seen, failed = set(), []
+
+    def write(content: bytes) -> None:
+        for _ in range(50):
+            try:
+                write_atomic(path, content)
+                seen.add(path.read_bytes())
+            except OSError as error:
+                failed.append(error)
+
+    writers = [threading.Thread(target=write, args=(content,)) for content in contents]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert failed == []
+    assert seen <= set(contents)
+    assert names(tmp_path) == ["value"]
+
+
 def test_a_write_that_fails_leaves_the_old_content_and_nothing_else(tmp_path: Path):
     write_json(tmp_path / "value", {"a": 1})
     with pytest.raises(TypeError):

@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import time
+import uuid
 from pathlib import Path
 
 OLDEST = (3, 10)
@@ -47,7 +48,7 @@ def refuse(reason: str, run_dir: Path, node: "int | None", attempt: "int | None"
             "peak_memory": None,
             "seconds": None,
         }
-        beside = run_dir / f".result.json.{os.getpid()}.tmp"
+        beside = run_dir / f".result.json.{uuid.uuid4().hex}.tmp"
         beside.write_text(json.dumps(result, indent=1) + "\n")
         beside.replace(run_dir / "result.json")
     return 1
