@@ -1,8 +1,9 @@
-"""Sizes and times as people write them. Standard library only."""
+"""Sizes, times and signals as people write them. Standard library only."""
 
 from __future__ import annotations
 
 import re
+import signal
 
 _SIZES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _BINARY = {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
@@ -71,6 +72,14 @@ def say_time(seconds: float) -> str:
         return f"{minutes} min {rest} s" if minutes < 10 and rest else f"{minutes} min"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+
+
+def say_signal(number: int) -> str:
+    """A signal by its name; real-time signals and those of other systems have none."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def say_state(state: str) -> str:

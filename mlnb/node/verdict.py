@@ -11,7 +11,7 @@ from typing import Any
 from mlnb.node.events import INTERRUPTED
 from mlnb.node.stop import NO_SPACE, REQUEUE, STOPPED
 from mlnb.rundir import Attempt, look
-from mlnb.units import say_size
+from mlnb.units import say_signal, say_size
 
 
 @dataclass(frozen=True)
@@ -146,8 +146,8 @@ def failure(
         reason = error["message"] if error["type"] == "SystemExit" else f"{who}{place}: {what}"
         return {"reason": reason.split("\n")[0], "exit_code": first.code, "error": {**error, "rank": first.rank}}
     if os.WIFSIGNALED(first.status):
-        number = signal.Signals(os.WTERMSIG(first.status))
-        reason = f"{who} was killed by {number.name}"
+        number = os.WTERMSIG(first.status)
+        reason = f"{who} was killed by {say_signal(number)}"
         if number == signal.SIGKILL and oom_kills:
             allowed = (
                 f"--memory is {say_size(bound)}, " if bound else ""

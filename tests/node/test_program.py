@@ -144,6 +144,12 @@ def test_a_killed_rank_is_named_with_the_signal(start):
     assert "rank 0 was killed by SIGKILL" in run.reason
 
 
+def test_a_rank_killed_by_a_signal_without_a_name_is_told_with_its_number(start):
+    run = start("import os, signal\nos.kill(os.getpid(), signal.SIGRTMIN + 1)").wait(60)
+    assert (run.state, run.exit_code) == ("failed", 128 + signal.SIGRTMIN + 1)
+    assert run.reason == f"rank 0 was killed by signal {signal.SIGRTMIN + 1}"
+
+
 def test_the_rank_that_fails_first_is_named_and_the_others_are_ended(start):
     run = start(
         "import os, time\n"

@@ -10,13 +10,12 @@ from __future__ import annotations
 import os
 import pwd
 import re
-import signal as signals
 from collections.abc import Sequence
 
 from mlnb.targets.systems.base import REQUEUE
 from mlnb.targets.systems.slurm_reasons import Said
 from mlnb.task import Resources
-from mlnb.units import say_size, say_time
+from mlnb.units import say_signal, say_size, say_time
 
 OUT_OF_MEMORY_SIGNAL = 125
 """What stands as the signal in the exit code of a job that was out of memory."""
@@ -138,19 +137,12 @@ def _failed(exit_code: int | None, signal: int | None, reason: str, nodes: Seque
     if reason == "SystemFailure":
         return Said("node", "SLURM, a file system or the network failed under it")
     if signal:
-        return Said("failed", f"was ended by {_signal(signal)}")
+        return Said("failed", f"was ended by {say_signal(signal)}")
     if exit_code == REQUEUE:
         return Said("failed", f"asked to be queued again (exit code {REQUEUE}), and was not")
     if exit_code:
         return Said("failed", f"ended with exit code {exit_code}")
     return Said("failed", f"SLURM says FAILED{f', {reason}' if reason else ''}")
-
-
-def _signal(number: int) -> str:
-    try:
-        return signals.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
 
 
 def _who(by: int | None) -> str:
