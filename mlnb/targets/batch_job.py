@@ -16,7 +16,7 @@ from mlnb.rundir import RunDir, storage_errors
 from mlnb.targets import settings
 from mlnb.targets.containers import Contained, Wrapped
 from mlnb.targets.environment import passed
-from mlnb.targets.systems.base import REQUEUE, Ask, System
+from mlnb.targets.systems.base import REQUEUE, Ask, System, mebibytes
 from mlnb.targets.systems.commands import CommandFailed, command
 
 _NOT_THERE = ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "MLNB_RUNTIME", "TMPDIR", "HOSTNAME", "XDG_RUNTIME_DIR")
@@ -94,7 +94,8 @@ class Job:
             return await asyncio.to_thread(command, words, env, system=system.words, folder=folder)
 
         kind = type("RunJob", (system.job_class(),), {"_call": staticmethod(call)})
-        section = str(system.settings.get("jobqueue", system.kind))
+        section, keywords = system.section, dict(system.keywords(ask))
+        skipped = [*keywords.pop("job_directives_skip", ()), *section.skipped]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about Dask workers, which these jobs are not
             try:
@@ -103,13 +104,14 @@ class Job:
                     name=ask.name,
                     job_name=ask.name,
                     cores=ask.cpus,
-                    memory=f"{ask.resources.memory or 2**30} B",
+                    memory=f"{mebibytes(ask.resources.memory or 2**30) * 2**20} B",
                     processes=1,
-                    config_name=section,
-                    **system.keywords(ask),
+                    config_name=section.name,
+                    job_directives_skip=skipped,
+                    **keywords,
                 )
             except (KeyError, ValueError, TypeError) as error:
-                raise UsageError(f"jobqueue.{section} of Dask's configuration: {error}") from None
+                raise UsageError(f"jobqueue.{section.name} of Dask's configuration: {error}") from None
         # exec: the system's signals are for its own shell, which has to be the one with the traps
         made._command_template = system.escaped(f"exec /bin/sh {shlex.quote(self._path)}")
         return made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -50,7 +51,7 @@ def test_slurm(run: RunDir):
         "-p gpu",
         "-A physics",
         "--cpus-per-task=6",
-        "--mem=7G",
+        "--mem=7168M",
         "-t 01:30:00",
         "--nodes=1",
         "--ntasks-per-node=1",
@@ -128,6 +129,52 @@ def test_the_job_runs_the_node_program_and_no_dask_worker(kind: str, run: RunDir
     body = shown[shown.index("#!/bin/sh") :]
     done = subprocess.run(["/bin/sh", "-n"], input=body, text=True, capture_output=True)
     assert done.returncode == 0, done.stderr
+
+
+def rendered(kind: str, run: RunDir, resources: Resources) -> str:
+    """The directives of a job with these resources."""
+    return job_of(SYSTEMS[kind]({}), Ask(run.path.name, "x", resources), run, 1, {}).text().split("\n\n# ", 1)[0]
+
+
+EXACTLY = {
+    "slurm": ("--cpus-per-task=6", "--mem=499200M"),
+    "pbs": ("ncpus=6", "mem=499200mb"),
+    "moab": ("ppn=6", "mem=499200mb"),
+    "lsf": ("-n 6\n", f"-M {499200 * 2**20 // 1000 + 1}\n"),
+    "oar": ("/core=6", f"memcore>={499200 // 6}"),
+    "htcondor": ("MY.DaskWorkerCores = 6", f"MY.DaskWorkerMemory = {499200 * 2**20}"),
+}
+
+
+@pytest.mark.parametrize("kind", sorted(EXACTLY))
+def test_cores_and_memory_are_those_of_the_plan_whatever_jobqueue_yaml_has(kind: str, run: RunDir):
+    """A whole node's memory is not rounded up to more than it has; who uses Dask has sizes there, for its workers."""
+    theirs = {"job-cpu": 24, "job-mem": "7GB", "ncpus": 24, "mem": 7, "cores": 24, "memory": "7GB"}
+    theirs |= {"resource-spec": "select=9", "memory-per-core-property-name": "memcore"}
+    whole = Resources(ranks=2, cpus=3, memory=499200 * 2**20)
+    with dask.config.set({f"jobqueue.{kind}.{key}": value for key, value in theirs.items()}):
+        shown = rendered(kind, run, whole)
+    for said in EXACTLY[kind]:
+        assert said in shown
+    assert not re.search(r"\b(24|7)\b", shown)
+    assert "select=9" not in shown
+
+
+@pytest.mark.parametrize("kind", sorted(set(SYSTEMS) - {"sge"}))
+def test_without_memory_nothing_is_said_of_it(kind: str, run: RunDir):
+    with dask.config.set({f"jobqueue.{kind}.memory-per-core-property-name": "memcore"}):
+        with_memory, without = (rendered(kind, run, Resources(cpus=2, memory=each)) for each in (2**33, None))
+    asks = ("--mem", "mem=", "-M ", "memcore", "RequestMemory")
+    assert [word for word in asks if word in with_memory]
+    assert not [word for word in asks if word in without]
+
+
+def test_what_the_site_has_dask_jobqueue_leave_out_is_left_out_of_ours(run: RunDir):
+    with dask.config.set({"jobqueue.slurm.job-directives-skip": ["--mem="]}):
+        found = directives("slurm", "#SBATCH", run)
+    assert not [line for line in found if line.startswith("--mem")]
+    assert "-n 1" not in found
+    assert "--cpus-per-task=6" in found
 
 
 SUBMITS = {

@@ -21,6 +21,7 @@ from mlnb.rundir import JOB_LOG
 from mlnb.targets import catalogue
 from mlnb.targets.base import Placement
 from mlnb.targets.systems.commands import PATIENCE, CommandFailed, NotThere, command
+from mlnb.targets.systems.section import Section
 from mlnb.task import Resources
 
 LOG = JOB_LOG
@@ -172,6 +173,11 @@ class System(abc.ABC):
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self.settings = settings
 
+    @property
+    def section(self) -> Section:
+        """What the site has written for dask-jobqueue."""
+        return Section(str(self.settings.get("jobqueue", self.kind)))
+
     # submitting
 
     def job_class(self) -> type[Any]:
@@ -307,6 +313,11 @@ def plain(text: str, what: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.,@+:/-]*", text):
         raise UsageError(f"{what} {text!r}: letters, digits and '_.,@+:/-' are allowed, none of the latter first")
     return text
+
+
+def mebibytes(memory: int) -> int:
+    """``memory`` in bytes as batch systems count it, up to the next one: no more than a whole node has of them."""
+    return -(-memory // 2**20)
 
 
 def clock(seconds: int) -> str:

@@ -50,7 +50,11 @@ class HTCondor(System):
         for line in (*ask.gpus, *ask.extra):
             key, _, value = line.partition("=")
             directives[key.strip()] = value.strip()
-        return {"disk": str(self.settings.get("disk", "4 GB")), "job_extra_directives": directives}
+        return {
+            "disk": str(self.settings.get("disk", "4 GB")),
+            "job_directives_skip": ["RequestMemory"] if ask.resources.memory is None else [],
+            "job_extra_directives": directives,
+        }
 
     def escaped(self, line: str) -> str:
         """See :class:`System`. ``$(x)`` would be a macro."""

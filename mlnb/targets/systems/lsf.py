@@ -36,7 +36,10 @@ class Lsf(System):
             "queue": ask.partition,
             "project": ask.account,
             "walltime": clock(ask.resources.time).rpartition(":")[0] if ask.resources.time else None,
+            "ncpus": ask.cpus,
+            "mem": ask.resources.memory,
             "use_stdin": True,
+            "job_directives_skip": ["-M "] if ask.resources.memory is None else [],
             "job_extra_directives": [
                 f"-o {LOG}",
                 *(["-r", f"-Q {REQUEUE}"] if ask.requeue else ["-rn"]),

@@ -39,6 +39,7 @@ class Oar(System):
             "project": ask.account,
             "walltime": clock(ask.resources.time) if ask.resources.time else None,
             "resource_spec": f"/nodes={ask.resources.nodes}{gpus}",
+            **({"memory_per_core_property_name": "not_applicable"} if ask.resources.memory is None else {}),
             "job_extra_directives": [
                 f"-O {LOG}",
                 f"-E {LOG}",

@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from mlnb.targets.systems.base import COUNTED, LOG, Ask, Queued, System, clock
+from mlnb.targets.systems.base import COUNTED, LOG, Ask, Queued, System, clock, mebibytes
 from mlnb.targets.systems.commands import CommandFailed, named, read_json
 
 _WAITING = {
@@ -48,7 +48,7 @@ class Pbs(System):
     def spec(self, ask: Ask) -> str:
         """The chunk of resources on a node."""
         gpus = f":ngpus={ask.resources.gpus}" if ask.resources.gpus else ""
-        memory = f":mem={-(-(ask.resources.memory or 2**30) // 2**20)}mb"
+        memory = f":mem={mebibytes(ask.resources.memory)}mb" if ask.resources.memory else ""
         return f"select={ask.resources.nodes}:ncpus={ask.cpus}{memory}{gpus}"
 
     def jobs(self) -> dict[str, Queued]:
@@ -122,7 +122,7 @@ class Moab(Pbs):
     def spec(self, ask: Ask) -> str:
         """The nodes, as Torque writes them."""
         gpus = f":gpus={ask.resources.gpus}" if ask.resources.gpus else ""
-        memory = f",mem={-(-(ask.resources.memory or 2**30) // 2**20)}mb"
+        memory = f",mem={mebibytes(ask.resources.memory)}mb" if ask.resources.memory else ""
         return f"nodes={ask.resources.nodes}:ppn={ask.cpus}{gpus}{memory}"
 
     def jobs(self) -> dict[str, Queued]:

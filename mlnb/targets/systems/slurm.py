@@ -11,7 +11,7 @@ from typing import Any
 from mlnb.errors import MlnbError, UsageError
 from mlnb.targets.base import Placement
 from mlnb.targets.systems import slurm_fill, slurm_queue
-from mlnb.targets.systems.base import LOG, Ask, Filled, Queued, System, clock
+from mlnb.targets.systems.base import LOG, Ask, Filled, Queued, System, clock, mebibytes
 from mlnb.targets.systems.commands import CommandFailed
 from mlnb.targets.systems.slurm_ends import ended
 from mlnb.targets.systems.slurm_nodes import NODES, PARTITIONS, Node, Partition, parse_nodes, parse_partitions
@@ -54,11 +54,14 @@ class Slurm(System):
         """See :class:`System`. One task on each node: it is the node program, which starts the ranks."""
         nodes = ask.resources.nodes
         gpus = ask.gpus or ((f"--gres=gpu:{ask.resources.gpus}",) if ask.resources.gpus else ())
+        memory = ask.resources.memory
         return {
             "queue": ask.partition,
             "account": ask.account,
             "walltime": clock(ask.resources.time) if ask.resources.time else None,
-            "job_directives_skip": ["-n 1"],
+            "job_cpu": ask.cpus,
+            "job_mem": None if memory is None else f"{mebibytes(memory)}M",
+            "job_directives_skip": ["-n 1", *(["--mem="] if memory is None else [])],
             "job_extra_directives": [
                 f"--nodes={nodes}",
                 "--ntasks-per-node=1",
