@@ -16,7 +16,8 @@ _SHOWN = 12
 def plan(captured: Captured, task: Task, target: Target, offer: Offer) -> str:
     """The plan in plain words."""
     total = sum(item.size for item in captured.items)
-    rows = [f"runs on    {target.name}: {'; '.join(offer.words)}"]
+    first, *others = offer.words or ("",)
+    rows = [f"runs on    {target.name}: {first}", *(f"             {word}" for word in others)]
     count = len(captured.items)
     size = f", {say_size(total)}" if total else ""
     rows.append(f"takes      {count} name{'s' * (count > 1)}{size}" if count else "takes      nothing of the session")

@@ -34,6 +34,13 @@ class OrdinaryUser:
     uid: int
     home: Path
     python: Path
+    #: the working tree, as this user can read it
+    tree: Path
+
+    @property
+    def login(self) -> list[str]:
+        """The words in front of a command that is to run as this user."""
+        return ["setpriv", f"--reuid={self.name}", f"--regid={self.name}", "--init-groups", "--"]
 
     def environment(self) -> dict[str, str]:
         kept = {key: os.environ[key] for key in ("LANG", "SLURM_CONF", "SGE_ROOT", "SGE_CELL") if key in os.environ}
@@ -47,7 +54,7 @@ class OrdinaryUser:
     ) -> subprocess.CompletedProcess[str]:
         """Run a command as this user, in the home, with an environment of a fresh login."""
         return subprocess.run(
-            ["setpriv", f"--reuid={self.name}", f"--regid={self.name}", "--init-groups", "--", *map(str, command)],
+            [*self.login, *map(str, command)],
             cwd=self.home,
             env={**self.environment(), **(env or {})},
             input=stdin,
@@ -89,10 +96,9 @@ def shown(path: Path, folder: Path) -> Path:
     return folder
 
 
-def make_python(folder: Path) -> Path:
-    """A virtual environment that has this one's packages and this working tree."""
+def make_python(folder: Path, tree: Path) -> Path:
+    """A virtual environment that has this one's packages and this working ``tree``."""
     subprocess.run([base_python(), "-m", "venv", "--without-pip", folder / "python"], check=True)
-    tree = shown(REPOSITORY, folder / "tree")
     packages = Path(sysconfig.get_path("purelib")).resolve()
     if packages.is_relative_to(REPOSITORY):
         packages = tree / packages.relative_to(REPOSITORY)
@@ -100,7 +106,11 @@ def make_python(folder: Path) -> Path:
         packages = shown(packages, folder / "packages")
     (own,) = (folder / "python/lib").glob("python*/site-packages")
     (own / "tests.pth").write_text(f"{tree}\n{packages}\n")
-    return folder / "python/bin/python"
+    python = folder / "python/bin/python"
+    command = python.with_name("mlnb")
+    command.write_text(f"#!{python}\nimport sys\nfrom mlnb.cli import main\nsys.exit(main())\n")
+    command.chmod(0o755)
+    return python
 
 
 def processes(uid: int) -> list[int]:
@@ -157,6 +167,7 @@ def ordinary() -> Iterator[OrdinaryUser]:
     try:
         entry = pwd.getpwnam(name)
         os.chown(home, entry.pw_uid, entry.pw_gid)
-        yield OrdinaryUser(name, entry.pw_uid, home, make_python(folder))
+        tree = shown(REPOSITORY, folder / "tree")
+        yield OrdinaryUser(name, entry.pw_uid, home, make_python(folder, tree), tree)
     finally:
         remove(name)

@@ -23,12 +23,11 @@ from mlnb.rundir import read_json
 from mlnb.targets import Placement, target
 from mlnb.task import Resources, Task
 from tests.targets.slurm.commands import Commands
-from tests.testbeds import machine
+from tests.testbeds import slurm_operator
 from tests.testbeds.ordinary import OrdinaryUser, ordinary
 from tests.testbeds.sessions import held
+from tests.testbeds.slurm_operator import Operator
 from tests.waiting import until
-
-NODES = ("node1", "node2", "node3")
 
 
 @dataclass
@@ -132,14 +131,19 @@ def steady(slurm: Slurm) -> Iterator[int]:
         yield file.fileno()
 
 
+@pytest.fixture(scope="session")
+def operator(slurm: Slurm) -> Operator:
+    """Who does for a test what only root may do to SLURM."""
+    return slurm_operator.here(slurm.conf.parent)
+
+
 @pytest.fixture
-def alone(slurm: Slurm, steady: int) -> Iterator[None]:
+def alone(operator: Operator, steady: int) -> Iterator[None]:
     """No other test uses SLURM meanwhile, and no other session takes what this one stops for a testbed to be mended."""
-    if os.geteuid() != 0:
-        pytest.skip("to stop SLURM's daemons takes root")
     fcntl.flock(steady, fcntl.LOCK_EX)
-    with machine.locked(slurm.conf.parent):
-        yield
+    operator.hold()
+    yield
+    operator.let_go()
 
 
 Start = Callable[..., Run]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,9 +10,9 @@ import pytest
 
 from mlnb.api import Run
 from mlnb.targets import batch_states
-from tests.targets.slurm.conftest import NODES, Slurm, Start, configured, job
+from tests.targets.slurm.conftest import Slurm, Start, configured, job
 from tests.targets.slurm.training import begin, plain
-from tests.testbeds import machine
+from tests.testbeds.slurm_operator import Operator
 from tests.waiting import until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("alone")]
@@ -49,48 +47,13 @@ def on_a_node(number: str) -> bool:
 
 
 @pytest.fixture
-def daemons(slurm: Slurm) -> Iterator[Daemons]:
+def daemons(operator: Operator, alone: None) -> Iterator[Operator]:
     """SLURM's daemons; at the end all of them run."""
-    yield (found := Daemons(slurm))
-    found.mend()
+    yield operator
+    operator.mend()
 
 
-class Daemons:
-    """Those of the testbed, by their pid files."""
-
-    def __init__(self, slurm: Slurm) -> None:
-        self._slurm = slurm
-        self._folder = slurm.conf.parent / "run"
-        self._stopped: list[tuple[str, ...]] = []
-
-    def kill_node(self, node: str) -> None:
-        """``kill -9`` the daemon of a node."""
-        number = machine.pid(self._folder / f"slurmd-{node}.pid", "slurmd")
-        assert number is not None
-        os.kill(number, signal.SIGKILL)
-        self._stopped.append(("/usr/sbin/slurmd", "-N", node))
-
-    def stop_control(self) -> None:
-        """End the controller."""
-        machine.stop([(self._folder / "slurmctld.pid", "slurmctld")], 10)
-        self._stopped.append(("/usr/sbin/slurmctld",))
-
-    def mend(self) -> None:
-        """Start what was stopped, and have the nodes take jobs."""
-        while self._stopped:
-            machine.daemon(*self._stopped.pop(), env={"SLURM_CONF": str(self._slurm.conf)})
-        until(self._good)
-
-    def _good(self) -> bool:
-        listed = machine.output("sinfo", "-h", "-N", "-o", "%N %T") or ""
-        states = dict(line.split() for line in listed.splitlines())
-        for node, state in states.items():
-            if state.startswith(("down", "drain")):
-                machine.output("scontrol", "update", f"nodename={node}", "state=resume")
-        return set(states) == set(NODES) and set(states.values()) <= {"idle", "mixed", "allocated", "completing"}
-
-
-def test_without_its_node_s_daemon_a_run_goes_on(slurm: Slurm, start: Start, daemons: Daemons, tmp_path: Path):
+def test_without_its_node_s_daemon_a_run_goes_on(slurm: Slurm, start: Start, daemons: Operator, tmp_path: Path):
     run = waits_for(start, tmp_path / "go")
     daemons.kill_node(running(run))
     before = len(run.series()["on"])
@@ -104,12 +67,12 @@ def test_without_its_node_s_daemon_a_run_goes_on(slurm: Slurm, start: Start, dae
 
 
 @pytest.mark.parametrize("requeue", [True, False])
-def test_a_run_whose_node_fails(slurm: Slurm, start: Start, daemons: Daemons, tmp_path: Path, requeue: bool):
+def test_a_run_whose_node_fails(slurm: Slurm, start: Start, daemons: Operator, tmp_path: Path, requeue: bool):
     """It is queued again, and goes on; one that is not to be queued again ends with the node as the reason."""
     with configured(poll="1s"):
         training = begin(start, tmp_path, requeue=requeue).under_way()
         node = training.run.phase.host
-        slurm.command("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
+        daemons.scontrol("update", f"nodename={node}", "state=down", "reason=test")
         if requeue:
             training.told("pending", "one of its nodes failed", "queued again")
         else:
@@ -122,7 +85,7 @@ def test_a_run_whose_node_fails(slurm: Slurm, start: Start, daemons: Daemons, tm
             assert training.has_gone_on() == plain()
 
 
-def test_while_the_controller_is_away_nothing_is_lost(slurm: Slurm, start: Start, daemons: Daemons, tmp_path: Path):
+def test_while_the_controller_is_away_nothing_is_lost(slurm: Slurm, start: Start, daemons: Operator, tmp_path: Path):
     go = tmp_path / "go"
     with configured(poll="1s"):
         run, ends = waits_for(start, go), waits_for(start, tmp_path / "end", name="ends")
@@ -150,16 +113,16 @@ def test_while_the_controller_is_away_nothing_is_lost(slurm: Slurm, start: Start
 
 
 def test_a_suspended_run_says_so_and_goes_on(
-    slurm: Slurm, start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    operator: Operator, start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(batch_states, "FRESH", 4.0)
     with configured(poll="1s"):
         run = waits_for(start, tmp_path / "go")
         running(run)
-        slurm.command("scontrol", "suspend", job(run))
+        operator.scontrol("suspend", job(run))
         until(lambda: run.reason)
         assert (run.state, run.reason) == ("running", "is suspended: its cores run another job meanwhile")
-        slurm.command("scontrol", "resume", job(run))
+        operator.scontrol("resume", job(run))
         until(lambda: not run.reason)
         assert run.state == "running"
         (tmp_path / "go").touch()
