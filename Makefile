@@ -1,5 +1,5 @@
 # make test   everything a change must pass; installs what it needs
-# make test-cluster   the second tier: SLURM at length, pools, containers, Grid Engine (Debian, root)
+# make test-cluster   the second tier: SLURM at length and as an ordinary user, pools, containers, Grid Engine (Debian, root)
 # make lab    JupyterLab with mlnb in notebooks/
 # make slurm  a real SLURM on this machine (Debian, root); make slurm-accounting has sacct too; make slurm-down
 # make gridengine  the same for Grid Engine; make gridengine-down
@@ -75,6 +75,7 @@ test: $(STAMP) js lint chromium
 test-cluster: $(STAMP) js
 	$(IS_ROOT) && python3 tests/testbeds/image.py build || echo "no images: tests in containers will be skipped" >&2
 	$(BIN)/python -m pytest -m cluster $(PYTEST_ARGS)
+	$(BIN)/python -m tests.testbeds.as_ordinary -m "not accounting" tests/targets/slurm $(PYTEST_ARGS)
 
 demo: $(STAMP) js
 	$(BIN)/python notebooks/run_demo.py $(if $(ON),--on $(ON))
