@@ -1,5 +1,6 @@
 # make test   everything a change must pass; installs what it needs
 # make test-cluster   the second tier: SLURM at length and as an ordinary user, pools, containers, Grid Engine (Debian, root)
+# make test-accounting   SLURM with its accounting: slurmdbd, MariaDB (Debian, root)
 # make lab    JupyterLab with mlnb in notebooks/
 # make slurm  a real SLURM on this machine (Debian, root); make slurm-accounting has sacct too; make slurm-down
 # make gridengine  the same for Grid Engine; make gridengine-down
@@ -24,8 +25,8 @@ IS_ROOT := test "$$(id -u)" = 0
 # npm's scripts call jupyter-builder.
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: all venv js lint test test-cluster demo lab bench clean npm chromium slurm slurm-accounting slurm-down \
-	gridengine gridengine-down container-image
+.PHONY: all venv js lint test test-cluster test-accounting demo lab bench clean npm chromium slurm slurm-accounting \
+	slurm-down gridengine gridengine-down container-image
 .DELETE_ON_ERROR:
 
 all: js
@@ -70,12 +71,16 @@ lint: $(STAMP) $(MODULES)
 
 test: $(STAMP) js lint chromium
 	npm run -s test
-	$(BIN)/python -m pytest -m "not cluster" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not cluster and not accounting" $(PYTEST_ARGS)
 
 test-cluster: $(STAMP) js
 	$(IS_ROOT) && python3 tests/testbeds/image.py build || echo "no images: tests in containers will be skipped" >&2
 	$(BIN)/python -m pytest -m cluster $(PYTEST_ARGS)
 	$(BIN)/python -m tests.testbeds.as_ordinary -m "not accounting" tests/targets/slurm $(PYTEST_ARGS)
+
+# The tests bring SLURM up with accounting, and take it down again if they did.
+test-accounting: $(STAMP)
+	$(BIN)/python -m pytest -m accounting $(PYTEST_ARGS)
 
 demo: $(STAMP) js
 	$(BIN)/python notebooks/run_demo.py $(if $(ON),--on $(ON))

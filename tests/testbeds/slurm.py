@@ -42,6 +42,7 @@ CONTROL = (STATE / "run/slurmctld.pid", "slurmctld")
 SLURMDS = tuple((STATE / f"run/slurmd-{name}.pid", "slurmd") for name in NODES)
 DATABASE = (STATE / "run/slurmdbd.pid", "slurmdbd")
 MARIADB = (STATE / "run/mariadb.pid", "mariadbd")
+DAEMONS = (CONTROL, *SLURMDS, DATABASE, MARIADB)
 OUR_MUNGED = STATE / "our-munged"
 GOOD = ("idle", "mixed", "allocated", "completing", "planned", "reserved")
 
@@ -154,6 +155,8 @@ def link_usual() -> None:
 def up(args: argparse.Namespace) -> bool:
     begin = time.monotonic()
     there = is_up()
+    if not there and (STATE / slurm_config.ACCOUNTED).exists() and any(pid(*daemon) for daemon in DAEMONS):
+        args.accounting = True  # it is mended, as what it was
     if there and (has_accounting() or not args.accounting):
         say("already up")
         return False
@@ -233,7 +236,7 @@ def status() -> bool:
     if is_up():
         say("up")
         return True
-    running = [daemon[1] for daemon in (CONTROL, *SLURMDS, DATABASE, MARIADB) if pid(*daemon)]
+    running = [daemon[1] for daemon in DAEMONS if pid(*daemon)]
     print("SLURM: down" if not running else f"SLURM: not well; running: {', '.join(running)}")
     return False
 

@@ -102,6 +102,8 @@ AccountingStorageHost=127.0.0.1
 AccountingStoragePort={database}
 AccountingStorageTRES=gres/gpu"""
 
+#: the file that only a testbed with accounting has
+ACCOUNTED = "slurmdbd.conf"
 SLURMDBD_CONF = """\
 AuthType=auth/munge
 DbdHost={host}
@@ -179,6 +181,6 @@ def write(state: Path, accounting: bool) -> None:
     (state / "gres.conf").write_text("".join(gres))
     (state / "cgroup.conf").write_text(CGROUP_CONF)
     if accounting:
-        secret = state / "slurmdbd.conf"
+        secret = state / ACCOUNTED
         secret.touch(mode=0o600)  # slurmdbd insists
         secret.write_text(SLURMDBD_CONF.format(**words))
