@@ -16,11 +16,13 @@ from mlnb.rundir import RunDir, storage_errors
 from mlnb.targets import settings
 from mlnb.targets.containers import Contained, Wrapped
 from mlnb.targets.environment import passed
-from mlnb.targets.systems.base import REQUEUE, Ask, System, mebibytes
+from mlnb.targets.systems.base import REQUEUE, Ask, Submitted, System, mebibytes
 from mlnb.targets.systems.commands import CommandFailed, command
 
 _NOT_THERE = ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "MLNB_RUNTIME", "TMPDIR", "HOSTNAME", "XDG_RUNTIME_DIR")
 """Variables that say something of this machine, which is not where the job runs."""
+
+_SAID = 200
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,8 @@ class Job:
     def _path(self) -> str:
         return str(self.run.attempt(self.attempt).path / "job.sh")
 
-    def submit(self) -> str:
-        """Submit it; the job's id.
+    def submit(self) -> Submitted:
+        """Submit it.
 
         Raises
         ------
@@ -65,12 +67,13 @@ class Job:
             path.chmod(0o700)
         try:
             _finish(made.start())
-        except ValueError as error:  # no job id in what the command said
-            said = str(error).strip().splitlines()[-1]
-            raise MlnbError(f"{self.system.words} gave no job id, but said: {said}") from None
         except CommandFailed as error:
             raise self.system.refusal(error, self.ask) from None
-        return str(made.job_id)
+        found = self.system.submitted(made.job_id)
+        if found is None:
+            said = " ".join(made.job_id.split())[:_SAID] or "nothing"
+            raise MlnbError(f"{self.system.words} gave no job id, but said: {said}")
+        return found
 
     def _lines(self, made: Any) -> str:
         """``job.sh``: the body, and in front of it the site's prologue where the submission has no place for one."""
@@ -93,9 +96,12 @@ class Job:
             words = ["/bin/sh", "-c", *argv] if shell else argv
             return await asyncio.to_thread(command, words, env, system=system.words, folder=folder)
 
-        kind = type("RunJob", (system.job_class(),), {"_call": staticmethod(call)})
         section, keywords = system.section, dict(system.keywords(ask))
         skipped = [*keywords.pop("job_directives_skip", ()), *section.skipped]
+        own: dict[str, Any] = {"_call": staticmethod(call), "_job_id_from_submit_output": lambda _, said: said}
+        if system.submits:
+            own["submit_command"] = system.submits
+        kind = type("RunJob", (system.job_class(),), own)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about Dask workers, which these jobs are not
             try:

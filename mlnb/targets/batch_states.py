@@ -63,6 +63,11 @@ class States:
                 found[index] = known
             else:
                 open_[index] = handle
+        for cluster in {str(handle.get("cluster", "")) for handle in open_.values() if handle} - {self._system.cluster}:
+            there = [index for index, handle in open_.items() if handle and str(handle.get("cluster", "")) == cluster]
+            elsewhere = States(self._target, self._system.at(cluster), self._interval)
+            found |= dict(zip(there, elsewhere.of([runs[index] for index in there]), strict=True))
+            open_ = {index: handle for index, handle in open_.items() if index not in found}
         if open_:
             newest = max(float(handle.get("submitted", 0.0)) for handle in open_.values())
             seen = queue.listing(self._system, self._interval, after=newest)
@@ -94,6 +99,7 @@ class States:
             "target": self._target,
             "kind": self._system.kind,
             "job": number,
+            **({"cluster": self._system.cluster} if self._system.cluster else {}),
             "submitted": _submitted(job),
             "attempt": max(1, len(run.attempts()) - int(job.about.get("restarts") or 0)),
         }

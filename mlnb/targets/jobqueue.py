@@ -16,7 +16,7 @@ from mlnb.targets import batch_states, containers, limits, queue, settings, wait
 from mlnb.targets.base import Offer, Placement, Status
 from mlnb.targets.batch_job import Job, job_of
 from mlnb.targets.config import runs_root
-from mlnb.targets.systems.base import Ask, System, plain
+from mlnb.targets.systems.base import Ask, Submitted, System, plain
 from mlnb.task import Resources, Task
 from mlnb.units import say_size, say_time
 
@@ -44,7 +44,7 @@ class JobQueue:
         self._settings = system.settings
         interval = settings.seconds(self._settings, "poll") or queue.INTERVAL
         self._states = batch_states.States(name, system, interval)
-        self._submitted: dict[str, str] = {}
+        self._submitted: dict[str, Submitted] = {}
 
     def prepare(self) -> None:
         """Import dask-jobqueue, which takes as long as all else of a submission several times over."""
@@ -131,11 +131,17 @@ class JobQueue:
         attempt = max(1, len(run.attempts()))
         resources = Task.from_json(read_json(run.task) or {}).resources
         job = self.job(run, resources, about, env, attempt=attempt)
-        number = job.submit()
+        number, cluster = self._submitted[run.path.name] = job.submit()
         known = time.time()  # a look at the queue from before may not have it
-        self._submitted[run.path.name] = number
         queue.forget(self.system)
-        return {"target": self.name, "kind": self.system.kind, "job": number, "submitted": known, "attempt": attempt}
+        return {
+            "target": self.name,
+            "kind": self.system.kind,
+            "job": number,
+            **({"cluster": cluster} if cluster else {}),
+            "submitted": known,
+            "attempt": attempt,
+        }
 
     def job(
         self, run: RunDir, resources: Resources, about: Mapping[str, Any], env: Mapping[str, str], *, attempt: int
@@ -162,45 +168,48 @@ class JobQueue:
 
     def cancel(self, run: RunDir) -> bool:
         """See :class:`mlnb.targets.base.Target`. The node program ends by itself; what does not, is taken down."""
-        job = self._job_of(run)
-        if job is None:
+        found = self._job_of(run)
+        if found is None:
             return True
+        job, system = found.job, self.system.at(found.cluster)
         grace = float((read_json(run.run) or {}).get("grace", _GRACE))
         end = time.monotonic() + grace
         while batch_states.beats(run) and time.monotonic() < end:  # it looks for cancel.json and makes its checkpoint
             time.sleep(_STEP)
-        self.system.cancel(job)
+        system.cancel(job)
         end = time.monotonic() + _PATIENCE
         while time.monotonic() < end:
-            seen = self._look()
+            seen = _look(system)
             there = seen.jobs.get(job)
             if not seen.error and (there is None or there.state == "ended"):
                 return True
             time.sleep(_STEP * 2)
         return False
 
-    def _job_of(self, run: RunDir) -> str | None:
+    def _job_of(self, run: RunDir) -> Submitted | None:
         """The job of a run, also of one that another session is submitting at this moment; ``None`` if it has none."""
         end = time.monotonic() + _PATIENCE
         while True:
-            job = (read_json(run.handle) or {}).get("job") or self._submitted.get(run.path.name)
-            if job:
-                return str(job)
-            seen = self._look()
-            if seen.error:
-                raise MlnbError(seen.error)
-            found = self._states.adopt(run, seen.jobs)
-            if found:
-                return str(found["job"])
+            handle = read_json(run.handle) or {}
+            if not handle and run.path.name in self._submitted:
+                return self._submitted[run.path.name]
+            if not handle:
+                seen = _look(self.system)
+                if seen.error:
+                    raise MlnbError(seen.error)
+                handle = self._states.adopt(run, seen.jobs)
+            if handle:
+                return Submitted(str(handle["job"]), str(handle.get("cluster", "")))
             young = time.time() - float((read_json(run.run) or {}).get("submitted", 0.0)) < batch_states.UNSUBMITTED
             if not young or time.monotonic() > end:
                 return None
             time.sleep(_STEP * 2)
 
-    def _look(self) -> queue.Listing:
-        """The queue as it is now."""
-        queue.forget(self.system)
-        return queue.listing(self.system, 0.0)
-
     def mirror(self, run: RunDir) -> None:
         """Nothing to do: nodes and notebook share a file system."""
+
+
+def _look(system: System) -> queue.Listing:
+    """The queue as it is now."""
+    queue.forget(system)
+    return queue.listing(system, 0.0)

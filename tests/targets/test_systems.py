@@ -186,6 +186,15 @@ SUBMITS = {
     "oar": "oarsub",
     "htcondor": "condor_submit",
 }
+ACCEPTS = {
+    "slurm": "7",
+    "sge": 'Your job 7 ("digits") has been submitted',
+    "pbs": "7.server",
+    "moab": "7",
+    "lsf": "Job <7> is submitted to queue <gpu>.",
+    "oar": "OAR_JOB_ID=7",
+    "htcondor": "1 job(s) submitted to cluster 7.",
+}
 
 
 def started(kind: str, submitted: str) -> list[str]:
@@ -209,7 +218,7 @@ def test_the_prologue_of_jobqueue_yaml_runs_before_the_node_program(
     submit = folder / SUBMITS[kind]  # the script comes as a file, as the last word, or as standard input
     submit.write_text(
         f'#!/bin/sh\nfor last; do :; done\ncase "$last" in *exec*) echo "$last" >{kept};; *) cat $last >{kept};; esac\n'
-        'echo "Submitted batch job 7, Job <7>, OAR_JOB_ID=7, submitted to cluster 7"\n'
+        f"echo '{ACCEPTS[kind]}'\n"
     )
     for one in (python, submit):
         one.chmod(0o755)
@@ -219,7 +228,7 @@ def test_the_prologue_of_jobqueue_yaml_runs_before_the_node_program(
     prologue = ["# what the site wants", "", 'SITE="it\'s $((40 + 2))"', "export SITE"]
     with dask.config.set({f"jobqueue.{kind}.job-script-prologue": prologue}):
         job = job_of(SYSTEMS[kind]({"python": str(python)}), ask(), run, 1, {})
-        assert job.submit().removesuffix(".0") == "7"
+        assert job.submit().job.removesuffix(".0") == "7"
         assert all(line in job.text() for line in prologue)
     done = subprocess.run(started(kind, kept.read_text()), capture_output=True, text=True)
     assert (done.stdout, done.stderr) == (f"it's 42: -m mlnb.node {run.path} --attempt 1\n", "")

@@ -26,7 +26,7 @@ from mlnb.targets.batch_job import Job, body_of
 from mlnb.targets.containers import Wrapped
 from mlnb.targets.jobqueue import JobQueue
 from mlnb.targets.pool.folder import Known
-from mlnb.targets.systems.base import Queued
+from mlnb.targets.systems.base import Queued, System
 
 _ANSWER = 10.0
 _PATIENCE = "60s"
@@ -53,7 +53,7 @@ class Allocation:
     def __init__(self, pool: Known) -> None:
         self._pool = pool
         self.target = batch_target(str(pool.asked["on"]))
-        self.system = self.target.system
+        self.system = system_of(pool)
         self._interval = settings.seconds(self.system.settings, "poll") or queue.INTERVAL
         self._submitted = 0.0
         self.job = ""
@@ -101,7 +101,7 @@ class Allocation:
         MlnbError
             if the system refuses it.
         """
-        self.job = job_of(self._pool, self.target).submit()
+        self.job = job_of(self._pool, self.target).submit().job
         self._submitted = time.time()
         queue.forget(self.system)
         return self.job
@@ -173,6 +173,11 @@ def job_of(pool: Known, place: JobQueue) -> Job:
     python = str(place.system.settings.get("python") or sys.executable)
     command = Wrapped([python, "-m", "mlnb.node.pooled", str(folder.path)])
     return replace(job, body=body_of(place.system, job.ask, folder, command))
+
+
+def system_of(pool: Known) -> System:
+    """The batch system that the pool's job is of, to be asked for it."""
+    return batch_target(str(pool.asked["on"])).system.at(str(pool.asked.get("cluster", "")))
 
 
 def batch_target(name: str) -> JobQueue:

@@ -66,9 +66,9 @@ def tidy(pool: Known, patience: float = 0.0) -> bool:
 
 def _take_down(pool: Known) -> bool:
     """Whether its job was found, and waits no more."""
-    from mlnb.targets.pool.allocation import batch_target
+    from mlnb.targets.pool.allocation import system_of
 
-    system = batch_target(str(pool.asked["on"])).system
+    system = system_of(pool)
     ours = f"mlnb:{pool.id}"  # its number may not have come to be written
     jobs = system.jobs()
     found = [job for job in jobs if job in pool.written.jobs or jobs[job].about.get("comment") == ours]

@@ -65,6 +65,7 @@ def start(on: str, asked: Resources, placement: Placement, *, name: str | None, 
         {
             "name": name,
             "on": on,
+            "cluster": place.system.cluster,
             "resources": asdict(offer.resources),
             "about": dict(offer.about),
             "idle": idle or IDLE,

@@ -237,9 +237,9 @@ def _left(pool: Known, guest: Mapping[str, Any] | None) -> Status:
     if not was_started or (pool.written.state == "ended" and not pool.written.left):
         heir.tidy(pool)
         return Status(False, reason=reason)
-    from mlnb.targets.pool.allocation import batch_target
+    from mlnb.targets.pool.allocation import system_of
 
-    seen = queue.listing(batch_target(str(pool.asked["on"])).system)
+    seen = queue.listing(system_of(pool))
     if seen.error:
         return Status(None, "running", seen.error)
     if any(job in seen.jobs and seen.jobs[job].state == "running" for job in pool.written.jobs):

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from mlnb.errors import MlnbError, UsageError
 from mlnb.node.stop import REQUEUE as REQUEUE
@@ -106,6 +106,13 @@ class Queued:
     about: Mapping[str, Any] = field(default_factory=dict)
 
 
+class Submitted(NamedTuple):
+    """A job that was accepted: its id, and the cluster that it is on where the system has said one."""
+
+    job: str
+    cluster: str = ""
+
+
 @dataclass(frozen=True)
 class Filled:
     """What a system makes of the resources asked for: complete, the directives for its GPUs, and in plain words."""
@@ -134,6 +141,12 @@ class System(abc.ABC):
     job: ClassVar[str]
     """Module of dask-jobqueue and class in it that renders its directives, as in ``slurm:SLURMJob``."""
 
+    accepted: ClassVar[str]
+    """Pattern of the line by which its command says that it took a job, with the id as ``job``: sites print others."""
+
+    submits: ClassVar[str] = ""
+    """The command that submits, where it is not as dask-jobqueue has it."""
+
     variables: ClassVar[tuple[str, ...]] = ()
     """Patterns of the environment variables that its commands need."""
 
@@ -142,9 +155,6 @@ class System(abc.ABC):
 
     passes_variables: ClassVar[bool] = True
     """Whether a job gets the environment of the command that submits it."""
-
-    gangs: ClassVar[bool] = False
-    """Whether we can start node programs on several nodes of one job."""
 
     patterns: ClassVar[str] = ""
     """Characters that a run's path must not have, since the system puts values of its own in their place."""
@@ -167,9 +177,6 @@ class System(abc.ABC):
     again: ClassVar[str] = ""
     """Shell command by which a job has itself queued again."""
 
-    host: ClassVar[str] = ""
-    """Shell: what the system calls the node, where that is not its host name."""
-
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self.settings = settings
 
@@ -184,6 +191,20 @@ class System(abc.ABC):
         """dask-jobqueue's Job class; imported only when a job is made or cancelled, since it brings a lot."""
         module, _, name = self.job.partition(":")
         return getattr(_imported(f"dask_jobqueue.{module}"), name)  # type: ignore[no-any-return]
+
+    def submitted(self, said: str) -> Submitted | None:
+        """The job in what the command that submits printed; ``None`` if it names none."""
+        found = [match for line in said.splitlines() if (match := re.fullmatch(self.accepted, line.strip()))]
+        return Submitted(**{name: text for name, text in found[-1].groupdict().items() if text}) if found else None
+
+    @property
+    def cluster(self) -> str:
+        """The cluster that is submitted to and asked, of a system that has several; empty for the usual one."""
+        return ""
+
+    def at(self, cluster: str) -> System:  # noqa: ARG002
+        """The same system, to be asked for what is on ``cluster``."""
+        return self
 
     @abc.abstractmethod
     def keywords(self, ask: Ask) -> dict[str, Any]:

@@ -22,6 +22,7 @@ class GridEngine(System):
     kind = "sge"
     words = "Grid Engine"
     job = "sge:SGEJob"
+    accepted = r'(?:Your job )?(?P<job>[0-9]+)(?: \(".*"\) has been submitted)?'  # the number alone: qsub -terse
     variables = ("SGE_*",)
     passes_variables = False  # qstat -j shows everyone what a job was given
     patterns = "$\n"  # $JOB_ID and the like in a folder are put in; "#$" begins a directive on any line

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from mlnb.targets.systems.base import COUNTED, LOG, REQUEUE, Ask, Queued, System
+from mlnb.targets.systems.base import COUNTED, LOG, REQUEUE, Ask, Queued, Submitted, System
 from mlnb.targets.systems.commands import read_json, records
 
 # JobStatus (HTCondor manual, Job ClassAd Attributes)
@@ -19,10 +19,16 @@ class HTCondor(System):
     kind = "htcondor"
     words = "HTCondor"
     job = "htcondor:HTCondorJob"
+    accepted = r"[0-9]+ job\(s\) submitted to cluster (?P<job>[0-9]+)\."
     variables = ("CONDOR_*", "_CONDOR_*")
     script = False  # but a description of the job, in one line of which the command stands
     passes_variables = False  # condor_q -l shows everyone what a job was given
     restarts = COUNTED
+
+    def submitted(self, said: str) -> Submitted | None:
+        """See :class:`System`. A cluster of HTCondor's is a set of jobs, ours of one."""
+        found = super().submitted(said)
+        return found and Submitted(f"{found.job}.0")
 
     def keywords(self, ask: Ask) -> dict[str, Any]:
         """See :class:`System`."""

@@ -26,6 +26,7 @@ class Lsf(System):
     kind = "lsf"
     words = "LSF"
     job = "lsf:LSFJob"
+    accepted = r"Job <(?P<job>[0-9]+)> is submitted to .*"
     variables = ("LSF_*", "LSB_*", "EGO_*")
     restarts = COUNTED  # LSB_RESTART says only that there was one
 

@@ -27,6 +27,7 @@ class Oar(System):
     kind = "oar"
     words = "OAR"
     job = "oar:OARJob"
+    accepted = r"OAR_JOB_ID=(?P<job>[0-9]+)"
     variables = ("OAR*",)
     passes_variables = False
     requeues = False  # -t idempotent makes another job

@@ -24,6 +24,7 @@ class Pbs(System):
     kind = "pbs"
     words = "PBS"
     job = "pbs:PBSJob"
+    accepted = r"(?:Moab\.)?(?P<job>[0-9]+)(?:\.[A-Za-z0-9_.-]+)?"
     variables: ClassVar[tuple[str, ...]] = ("PBS_CONF_FILE", "PBS_DEFAULT", "PBS_SERVER")
     passes_variables = False  # qstat -f shows a job's Variable_List
     restarts = COUNTED
@@ -79,7 +80,7 @@ def _jobs(jobs: Mapping[str, Mapping[str, Any]], user: str) -> dict[str, Queued]
             said = str(job.get("comment", ""))
             seen = Queued("pending", cause, f"{words}: {said}" if said else words, state)
         found[number] = seen
-        found[number.partition(".")[0]] = seen  # dask-jobqueue keeps the digits only
+        found[number.partition(".")[0]] = seen  # what is kept of it
     return found
 
 

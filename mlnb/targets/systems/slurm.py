@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -9,9 +10,10 @@ from functools import cached_property
 from typing import Any
 
 from mlnb.errors import MlnbError, UsageError
+from mlnb.targets import settings
 from mlnb.targets.base import Placement
 from mlnb.targets.systems import slurm_fill, slurm_queue
-from mlnb.targets.systems.base import LOG, Ask, Filled, Queued, System, clock, mebibytes
+from mlnb.targets.systems.base import LOG, Ask, Filled, Queued, System, clock, mebibytes, plain
 from mlnb.targets.systems.commands import CommandFailed
 from mlnb.targets.systems.slurm_ends import ended
 from mlnb.targets.systems.slurm_nodes import NODES, PARTITIONS, Node, Partition, parse_nodes, parse_partitions
@@ -41,14 +43,30 @@ class Slurm(System):
     kind = "slurm"
     words = "SLURM"
     job = "slurm:SLURMJob"
-    variables = ("SLURM_CONF", "SLURM_CLUSTERS", "SBATCH_*", "SQUEUE_PARTITION")
-    gangs = True
+    submits = "sbatch --parsable"
+    # the second form is that of wrappers that print what sbatch does without it
+    accepted = r"(?:Submitted batch job )?(?P<job>[0-9]+)(?:(?:;| on cluster )(?P<cluster>[A-Za-z0-9_.-]+))?"
+    variables = ("SLURM_CONF",)
     late = True
     patterns = "%\\"  # in the folder of the log, too: sbatch(1), filename pattern
     restarts = "${SLURM_RESTART_COUNT:-0}"
     deadline = f"${{SLURM_JOB_END_TIME:-{_END}}}"
     again = 'scontrol requeue "$SLURM_JOB_ID"'
-    host = "${SLURMD_NODENAME:-}"
+
+    @cached_property
+    def cluster(self) -> str:  # once: what is asked must not change between two questions
+        """See :class:`System`. The target's own, else that of its directives, else the session's."""
+        given = self.settings.get("cluster")
+        if given is None:
+            directives = (*settings.words(self.settings, "directives"), *self.section.directives)
+            given = _option(directives, "--clusters", "-M")
+        if given is None:
+            given = os.environ.get("SBATCH_CLUSTERS") or os.environ.get("SLURM_CLUSTERS") or ""
+        return _one_cluster(str(given)) if given else ""
+
+    def at(self, cluster: str) -> System:
+        """See :class:`System`."""
+        return self if cluster == self.cluster else Slurm({**self.settings, "cluster": cluster})
 
     def keywords(self, ask: Ask) -> dict[str, Any]:
         """See :class:`System`. One task on each node: it is the node program, which starts the ranks."""
@@ -146,4 +164,25 @@ class Slurm(System):
 
     def environment(self) -> dict[str, str]:
         """See :class:`System`; points in time as seconds since the epoch, which no zone or hour makes ambiguous."""
-        return {**super().environment(), **EPOCH_TIMES}
+        where = {"SLURM_CLUSTERS": self.cluster} if self.cluster else {}
+        return {**super().environment(), **EPOCH_TIMES, **where}
+
+
+def _option(directives: Sequence[str], flag: str, short: str) -> str | None:
+    """What directives say behind a flag; ``None`` if nothing."""
+    words = [word for line in directives for word in line.split()]
+    for word, following in zip(words, [*words[1:], ""], strict=False):
+        if word in (flag, short):
+            return following
+        if word.startswith(f"{flag}="):
+            return word.removeprefix(f"{flag}=")
+        if word.startswith(short) and not word.startswith("--"):
+            return word.removeprefix(short)
+    return None
+
+
+def _one_cluster(text: str) -> str:
+    """``text`` as the name of one cluster: the plan is made for its nodes, and its queue is asked."""
+    if "," in text or text == "all":
+        raise UsageError(f"cluster {text}: a run goes to one cluster; name it with cluster: of the target")
+    return plain(text, "cluster")

@@ -122,7 +122,7 @@ def parse_account(text: str) -> dict[str, Queued]:
         if state is None or not job:
             continue
         if not dot:
-            attempts.setdefault(job, []).append(_Attempt(*parts, memory=False))  # type: ignore[misc]
+            attempts.setdefault(job, []).append(_Attempt._make((*parts, False)))
         elif job in attempts and (state[0] == "OUT_OF_MEMORY" or exit_of(parts[2])[1] == OUT_OF_MEMORY_SIGNAL):
             attempts[job][-1] = attempts[job][-1]._replace(memory=True)
     found = {}
