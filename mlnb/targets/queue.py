@@ -1,6 +1,8 @@
 """One look at the queue for all runs and all observers of a user on this machine, however many there are.
 
-Whoever finds the last look too old takes it anew, under a lock; the others use what is there.
+Whoever finds the last look too old takes it anew, under a lock; the others use what is there. A system that does not
+answer holds up nobody for long: what was known stays known, with how long it has been silent, and the look goes on
+behind.
 """
 
 from __future__ import annotations
@@ -10,19 +12,29 @@ import fcntl
 import hashlib
 import json
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from mlnb.errors import MlnbError
 from mlnb.rundir import read_json, write_json
 from mlnb.targets.config import runtime_dir
 from mlnb.targets.systems.base import Queued, System
+from mlnb.targets.systems.commands import PATIENCE
+from mlnb.units import say_time
 
 INTERVAL = 5.0
 """Seconds between two looks, unless the target's ``poll`` says otherwise."""
 
+LOOK = 2.0
+"""Seconds that one who only wants to know is held up by a look, where looks don't take long as a rule."""
+
+_STEP = 0.02
+_LOCK = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
+_RARELY = 30.0
+"""Seconds between two looks at most, while the system does not answer."""
 
 AGAIN = 60.0
 """Seconds after which accounting that did not answer is asked again: it may take long not to."""
@@ -49,6 +61,10 @@ class Listing:
         the jobs that accounting was asked for.
     since
         since when it has answered without a break whoever asked for a job, by job.
+    took
+        seconds that the last answer took.
+    failed
+        how many looks since then had none.
     """
 
     taken: float = 0.0
@@ -57,34 +73,82 @@ class Listing:
     heard: float = 0.0
     asked: tuple[str, ...] = ()
     since: dict[str, float] = field(default_factory=dict)
+    took: float = 0.0
+    failed: int = 0
 
 
 def listing(system: System, interval: float = INTERVAL, after: float = 0.0) -> Listing:
     """The user's jobs on ``system``, read at most once in ``interval`` seconds.
 
+    Who only wants to know waits as long as looks take as a rule, or the first one takes; then there is what was known
+    before, with an error.
+
     Parameters
     ----------
+    interval
+        0 for a look at the queue as it is now, by one who waits for the answer.
     after
         seconds since the epoch; a look from before does not do (the interval holds all the same).
     """
     path = _path(system)
+    lock = path.with_suffix(".lock")
     known = _read(path)
-    if _fresh(known, interval):
+    wait = not interval or known.taken == 0.0 or known.taken < after
+    patience = max(LOOK, 2 * known.took) if interval and known.heard else PATIENCE
+    end = time.monotonic() + patience
+    while not _fresh(known, interval):
+        mine = _taken(lock)
+        if mine is None and (not wait or time.monotonic() > end):
+            return _silent(system, known, time.time() - lock.stat().st_mtime)  # somebody asks at this moment
+        if mine is None:
+            time.sleep(_STEP)
+            known = _read(path)
+            continue
+        look = _Look(path, mine, interval, system.jobs)
+        look.start()
+        look.join(max(0.0, end - time.monotonic()))
+        if look.problem is not None:
+            raise look.problem
+        return look.found or _silent(system, known, patience)
+    return known
+
+
+class _Look(threading.Thread):
+    """One look; it goes on when whoever wanted it can't wait any longer, for those who ask next.
+
+    Parameters
+    ----------
+    lock
+        an open file, which is held until the look is over.
+    """
+
+    def __init__(self, path: Path, lock: int, interval: float, ask: Callable[[], dict[str, Queued]]) -> None:
+        super().__init__(name="mlnb-queue", daemon=True)
+        self._path, self._file, self._interval, self._ask = path, lock, interval, ask
+        self.found: Listing | None = None
+        self.problem: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            known = _read(self._path)  # another may have looked a moment ago
+            self.found = known if _fresh(known, self._interval) else _keep(self._path, known, self._ask)
+        except BaseException as problem:  # noqa: BLE001 - for whoever waits
+            self.problem = problem
+        finally:
+            os.close(self._file)
+
+
+def _silent(system: System, known: Listing, seconds: float) -> Listing:
+    """What was known, and for how long the system has not answered who asks, if it is long."""
+    if known.error or seconds < LOOK:
         return known
-    wait = known.taken == 0.0 or known.taken < after
-    with _locked(path.with_suffix(".lock"), wait=wait) as mine:
-        if not mine:
-            return known  # somebody asks at this moment
-        known = _read(path)
-        if _fresh(known, interval):
-            return known
-        return _keep(path, known, system.jobs)
+    return replace(known, error=f"{system.words} has not answered for {say_time(seconds)}")
 
 
 def accounts(system: System, jobs: Sequence[str], interval: float = INTERVAL) -> Listing:
     """What accounting knows of jobs that the queue has forgotten; each is asked for once in ``interval`` seconds."""
     path = _path(system, "ended")
-    with _locked(path.with_suffix(".lock"), wait=True):
+    with _locked(path.with_suffix(".lock")):
         known = _read(path)
         if known.error and _fresh(known, max(interval, AGAIN)):
             return known
@@ -100,12 +164,18 @@ def _keep(path: Path, known: Listing, ask: Callable[[], dict[str, Queued]], aske
     began = time.time()  # what changes while the answer is under way may not be in it
     try:
         jobs = ask()
-        found = Listing(began, jobs, "", began, asked, _since(known, began, asked))
+        found = Listing(began, jobs, "", began, asked, _since(known, began, asked), time.time() - began)
     except MlnbError as error:
-        found = Listing(time.time(), known.jobs, str(error), known.heard, asked)
-    plain = {name: {**asdict(job), "about": dict(job.about)} for name, job in found.jobs.items()}
-    write_json(path, {**vars(found), "jobs": plain})
+        found = Listing(
+            time.time(), known.jobs, str(error), known.heard, asked, took=known.took, failed=known.failed + 1
+        )
+    _write(path, found)
     return found
+
+
+def _write(path: Path, listing: Listing) -> None:
+    plain = {name: {**asdict(job), "about": dict(job.about)} for name, job in listing.jobs.items()}
+    write_json(path, {**vars(listing), "jobs": plain})
 
 
 def _since(known: Listing, now: float, asked: tuple[str, ...]) -> dict[str, float]:
@@ -116,11 +186,17 @@ def _since(known: Listing, now: float, asked: tuple[str, ...]) -> dict[str, floa
 
 def forget(system: System) -> None:
     """Have the next :func:`listing` look anew: something was changed."""
-    _path(system).unlink(missing_ok=True)
+    path = _path(system)
+    known = _read(path)
+    if known.heard:
+        _write(path, replace(known, taken=0.0, failed=0))
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _fresh(known: Listing, interval: float) -> bool:
-    return 0.0 <= time.time() - known.taken < interval
+    wait = min(max(interval, _RARELY), interval * 2.0 ** min(known.failed, 10)) if known.failed > 1 else interval
+    return 0.0 <= time.time() - known.taken < wait
 
 
 def _path(system: System, what: str = "queue") -> Path:
@@ -139,19 +215,28 @@ def _read(path: Path) -> Listing:
         return Listing()
     jobs = {name: Queued(**{**job, "nodes": tuple(job["nodes"])}) for name, job in data["jobs"].items()}
     taken, error, heard = float(data["taken"]), str(data["error"]), float(data["heard"])
-    return Listing(taken, jobs, error, heard, tuple(data["asked"]), data.get("since", {}))
+    more = data.get("since", {}), data.get("took", 0.0), data.get("failed", 0)
+    return Listing(taken, jobs, error, heard, tuple(data["asked"]), *more)
 
 
 @contextlib.contextmanager
-def _locked(path: Path, *, wait: bool) -> Iterator[bool]:
-    """Hold the lock while inside; whether it was to be had (always, if ``wait``)."""
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock while inside."""
+    file = os.open(path, _LOCK, 0o600)
     try:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-            return
-        yield True
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
     finally:
         os.close(file)
+
+
+def _taken(path: Path) -> int | None:
+    """The lock, held until it is closed, and since when; ``None`` if somebody holds it."""
+    file = os.open(path, _LOCK, 0o600)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(file)
+        return None
+    os.utime(file)
+    return file

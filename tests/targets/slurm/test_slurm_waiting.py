@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from mlnb.errors import MlnbError
+from mlnb.targets import queue
 from tests.targets.slurm.commands import Commands
 from tests.targets.slurm.conftest import Slurm, Start, configured, job
 from tests.waiting import until
@@ -82,3 +86,29 @@ def test_while_slurm_does_not_answer_what_is_known_stays_known(start: Start, com
         commands.restore()
         run.cancel()
         assert run.state == "cancelled"
+
+
+def test_a_controller_that_is_away_holds_up_no_view(slurm: Slurm, start: Start, commands: Commands, tmp_path: Path):
+    """The real ``squeue`` tries for some 9 s to reach one."""
+    real = shutil.which("squeue", path=os.defpath)
+    away = tmp_path / "slurm.conf"
+    away.write_text(re.sub(r"^SlurmctldPort=.*", "SlurmctldPort=1", slurm.conf.read_text(), flags=re.M))
+    with configured(directives=["--hold"], poll="1s"):
+        run = start()
+        assert run.reason.startswith("is held")
+        commands.say("squeue", f'SLURM_CONF={away} exec {real} "$@"')
+        took, said = [], set()
+        end = time.monotonic() + 14
+        while time.monotonic() < end:
+            began = time.monotonic()
+            said.add(re.sub(r"[\d.]+ (m?s|min)", "T", run.reason))
+            took.append(time.monotonic() - began)
+            time.sleep(0.05)
+        commands.restore()
+        until(lambda: "last heard" not in run.reason)
+    assert max(took) < queue.LOOK + 1.5
+    held = f"is held by you or by a coordinator of your account; scontrol release {job(run)} lets it go on"
+    away_for = f"{held}; last heard T ago, since SLURM "
+    assert {held, f"{away_for}has not answered for T"} < said
+    assert any(one.startswith(f"{away_for}says: ") and "Unable to contact slurm controller" in one for one in said)
+    assert len(said) == 3
