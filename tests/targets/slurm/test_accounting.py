@@ -12,7 +12,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -45,7 +45,7 @@ def alone_on(node: str) -> list[str]:
 class Ends:
     """Runs by how they ended, what was seen of them at the first look, and the commands that this took."""
 
-    runs: dict[str, Run]
+    runs: dict[str, Run] = field(repr=False)  # to show a run is to look at it
     seen: dict[str, Observation]
     commands: Counter[str]
 
