@@ -20,11 +20,26 @@ def boot() -> str:
         return ""
 
 
+@functools.lru_cache(maxsize=1)
+def place() -> str:
+    """What processes have in common that see each other: the machine since its start, and on it the PID namespace."""
+    try:
+        namespace = str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        namespace = ""
+    return f"{boot()}:{namespace}"
+
+
+def elsewhere(known: str) -> bool:
+    """Whether the process that has ``known`` as its identity can't be seen from here, dead or alive."""
+    return bool(known) and not known.startswith(f"{place()}:")
+
+
 def identity(pid: int) -> str | None:
     """What tells this process from every other that had or will have its pid; ``None`` if it is dead.
 
-    A zombie counts as dead. On Linux: the boot's id and the start time in ticks (proc(5), field 22);
-    elsewhere the start time that ``ps`` gives.
+    A zombie counts as dead. It is the place, and the start time: on Linux in ticks (proc(5), field 22), elsewhere as
+    ``ps`` gives it.
     """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
@@ -33,14 +48,14 @@ def identity(pid: int) -> str | None:
     except OSError:
         return _ps_identity(pid)
     fields = stat.rpartition(")")[2].split()
-    return None if fields[0] in "ZX" else f"{boot()}:{fields[19]}"
+    return None if fields[0] in "ZX" else f"{place()}:{fields[19]}"
 
 
 def _ps_identity(pid: int) -> str | None:
     command = ["ps", "-o", "stat=,lstart=", "-p", str(pid)]  # from PATH: systems keep it in different places
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     state, _, started = done.stdout.strip().partition(" ")
-    return None if done.returncode or state.startswith("Z") else started.strip()
+    return None if done.returncode or state.startswith("Z") else f"{place()}:{started.strip()}"
 
 
 def alive(pid: int, known: str) -> bool:

@@ -193,6 +193,7 @@ class NodeProgram:
                 os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(devices)
                 break
             self.events.beat()
+            self._cancelled()
             place = slots.ahead(run)
             self._pause(0.03 * (1 + min(place[0] if place else 0, 30)))
         return slots
@@ -380,12 +381,6 @@ class NodeProgram:
         return found.leaves_with
 
     def _result(self, found: verdict.Outcome) -> dict[str, Any]:
-        accounts = [end.account or {} for end in self._ended]
-        notes = [note for account in accounts for note in account.get("notes", ())]
-        meant = any(word in self.task.script for word in (".backward(", ".step(", ".fit("))
-        trained = any((account.get("trained") or {}).get("backwards") for account in accounts)
-        if found.state == "succeeded" and meant and not trained:
-            notes.append("no training step was seen: neither backward() nor an optimizer's step()")
         return {
             "state": found.state,
             "reason": found.reason,
@@ -393,7 +388,7 @@ class NodeProgram:
             "attempt": self.attempt,
             "ended": time.time(),
             "error": found.error,
-            "notes": notes,
+            "notes": verdict.notes(found, self._ended, self.task.script),
             "peak_memory": self._peak if self._started else None,  # of the node that held most
             "seconds": round(time.monotonic() - self._started, 3) if self._started else None,
         }

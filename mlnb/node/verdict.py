@@ -168,6 +168,17 @@ def failure(
     return {
         "reason": f"{who} left with exit code {first.code} before the end of the script",
         "exit_code": first.code or 1,
+def notes(found: Outcome, ended: list[Ended], script: str) -> list[str]:
+    """What the ranks have to say of their run, and what is odd about it."""
+    accounts = [end.account or {} for end in ended]
+    said = [str(note) for account in accounts for note in account.get("notes", ())]
+    meant = any(word in script for word in (".backward(", ".step(", ".fit("))
+    trained = any((account.get("trained") or {}).get("backwards") for account in accounts)
+    if found.state == "succeeded" and meant and not trained:
+        said.append("no training step was seen: neither backward() nor an optimizer's step()")
+    return said
+
+
         "error": None,
     }
 

@@ -18,7 +18,7 @@ from mlnb.node import gpus as devices
 from mlnb.node import processes
 from mlnb.node.slots import Slots
 from mlnb.rundir import RunDir, read_json, read_lines
-from mlnb.targets import limits, warm
+from mlnb.targets import elsewhere, limits, warm
 from mlnb.targets import settings as typed
 from mlnb.targets.base import Offer, Placement, Status
 from mlnb.targets.config import runtime_dir
@@ -149,6 +149,8 @@ class Local:
     def _status(self, run: RunDir) -> Status:
         process = self._process(run)
         if process is None:
+        if processes.elsewhere(process[1]):
+            return elsewhere.status(run, _host(run))
             return Status(None, "pending", "being submitted")
         if not processes.alive(*process):
             return Status(False, reason="its node program is gone")
@@ -176,12 +178,14 @@ class Local:
 
     def cancel(self, run: RunDir) -> bool:
         """See :class:`mlnb.targets.base.Target`. TERM, grace for a checkpoint, KILL; verified."""
+        grace = float((read_json(run.run) or {}).get("grace", 10.0))
+        if process is not None and processes.elsewhere(process[1]):
+            return elsewhere.ended(run, grace + _PATIENCE * 2)
         process = self._process(run)
         if process is None or not self._is_node(run, process):  # being submitted, or torch being imported
             process = self._await_node(run, process)
         if process is None or not processes.send(*process, signal.SIGTERM):
             return process is not None or not self._starting(run)
-        grace = float((read_json(run.run) or {}).get("grace", 10.0))
         if processes.wait_gone(*process, grace + _PATIENCE):
             return True
         processes.send(*process, signal.SIGKILL)
@@ -215,6 +219,15 @@ class Local:
 
     def mirror(self, run: RunDir) -> None:
         """Nothing to do: the run directory is here."""
+
+def _host(run: RunDir) -> str:
+    """The machine that a run's newest attempt is on."""
+    for attempt in run.attempts()[-1:]:
+        for event in read_lines(attempt.events(0)):
+            if "host" in event:
+                return str(event["host"])
+    return str((read_json(run.run) or {}).get("host", "another machine"))
+
 
 
 def cores() -> int:

@@ -14,6 +14,7 @@ import pytest
 from mlnb.api import Run, Runs, runs
 from mlnb.api.submit import submit
 from mlnb.errors import UsageError
+from mlnb.node import processes
 from mlnb.rundir import RunDir, read_lines
 from mlnb.targets import Offer
 from mlnb.targets.local import Local, cores
@@ -22,11 +23,11 @@ from tests.waiting import until
 
 
 class Silent(Local):
-    """A target that starts nothing, and names a process as the run's."""
+    """A target that starts nothing, and names a process as the run's that there is not."""
 
-    def __init__(self, pid: int = 0, identity: str = "none") -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.handle = {"target": "local", "pid": pid, "identity": identity, "attempt": 1}
+        self.handle = {"target": "local", "pid": 0, "identity": f"{processes.place()}:none", "attempt": 1}
 
     def submit(self, run: RunDir, env: Mapping[str, str]) -> dict[str, Any]:
         return self.handle
