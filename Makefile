@@ -80,7 +80,7 @@ test-cluster: $(STAMP) js
 
 # The tests bring SLURM up with accounting, and take it down again if they did.
 test-accounting: $(STAMP)
-	$(BIN)/python -m pytest -m accounting $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m accounting tests/targets/slurm $(PYTEST_ARGS)
 
 demo: $(STAMP) js
 	$(BIN)/python notebooks/run_demo.py $(if $(ON),--on $(ON))

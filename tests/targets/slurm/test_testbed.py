@@ -8,8 +8,9 @@ import time
 
 import pytest
 
-from tests.targets.slurm.conftest import NODES, Slurm
+from tests.targets.slurm.conftest import Slurm
 from tests.testbeds.ordinary import OrdinaryUser
+from tests.testbeds.slurm_operator import NODES
 from tests.waiting import until
 
 
