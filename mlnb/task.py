@@ -21,7 +21,7 @@ class Resources:
     ranks
         training processes on each node.
     gpus
-        GPUs on each node.
+        GPUs on each node; ``None`` lets the target choose.
     cpus
         cores for each rank; ``None`` lets the target choose (and say what it chose).
     memory
@@ -34,7 +34,7 @@ class Resources:
 
     nodes: int = 1
     ranks: int = 1
-    gpus: int = 0
+    gpus: int | None = 0
     cpus: int | None = None
     memory: int | None = None
     time: int | None = None

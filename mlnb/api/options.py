@@ -88,6 +88,10 @@ def _word(text: str) -> str:
     return text
 
 
+def _words(text: str) -> str:
+    return ",".join(_word(word) for word in text.split(","))
+
+
 def _capability(text: str) -> str:
     if not re.fullmatch(r"\d{1,2}(\.\d{1,2})?", text):
         raise ValueError("a compute capability like 8.0")
@@ -105,7 +109,7 @@ OPTIONS = (
     Option("--gpu-memory", "GPUs with at least this memory each, as in 24GB", parse_size, "SIZE"),
     Option("--gpu-capability", "GPUs with at least this compute capability, as in 8.0", _capability, "X.Y"),
     Option("--on", "the target that it runs on", str, "TARGET"),
-    Option("--partition", "the partition (queue) of a batch system", _word, "NAME"),
+    Option("--partition", "the partition (queue) of a batch system; of several, NAME,NAME, any", _words, "NAME"),
     Option("--image", "the container image that it runs in", str, "IMAGE"),
     Option("--requeue", "queue it again after preemption, a node's loss or the end of its time; the default"),
     Option("--no-requeue", "do not"),
@@ -155,11 +159,10 @@ class Options:
     wait: bool = False
     dry_run: bool = False
 
-    def resources(self, gpus_there: int = 0) -> Resources:
-        """What is asked for, with one rank a GPU where nothing else was said."""
-        wants = self.gpu_type or self.gpu_memory or self.gpu_capability
-        gpus = (1 if wants else min(1, gpus_there)) if self.gpus is None else self.gpus
-        ranks = self.ranks or max(1, gpus)
+    def resources(self) -> Resources:
+        """What is asked for, with one rank a GPU where nothing else was said; the rest is left to the target."""
+        gpus = self.gpus
+        ranks = self.ranks or gpus or 1  # a target chooses one GPU at most
         kind = {"gpu_type": self.gpu_type, "gpu_memory": self.gpu_memory, "gpu_capability": self.gpu_capability}
         return Resources(self.nodes or 1, ranks, gpus, self.cpus, self.memory, self.time, **kind)  # type: ignore[arg-type]
 

@@ -50,7 +50,7 @@ def start(words: Sequence[str]) -> tuple[Known, str]:
     idle = given.pop("idle", None)
     options = Options(**given)
     place = target(options.on)
-    asked = options.resources(len(place.resources().get("gpus", ())) if options.gpus is None else 0)
+    asked = options.resources()
     placement = options.placement(options.name or "pool")
     pool, chosen = starting.start(place.name, asked, placement, name=options.name, idle=idle)
     kept = f"ends when nothing has run on it for {say_time(idle or starting.IDLE)}{'' if idle else ' (--idle)'}"

@@ -74,7 +74,7 @@ def run_script(words: Sequence[str]) -> int:
     place = target(options.on)
     path, argv = Path(rest[0]) if rest else Path(), rest[2:] if rest[1:2] == ["--"] else rest[1:]
     placement = options.placement(earlier.name if earlier is not None and not rest else _name(path))
-    offer = place.offer(options.resources(len(place.resources().get("gpus", ()))), placement)
+    offer = place.offer(options.resources(), placement)
     if earlier is not None:
         offer = resuming.note(earlier, offer)
     contents: dict[str, Content] = {}

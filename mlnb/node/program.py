@@ -260,7 +260,7 @@ class NodeProgram:
         self._started = time.monotonic()
         if self.about.get("slots"):  # a batch system counts from the job's start, we from when it needn't wait
             self._clock = Clock(self.task.resources.time, batch.deadline(), self._grace)
-        devices = gpus.given(self.task.resources.gpus)  # asks NVML, which is for after the forking
+        devices = gpus.given(self.task.resources.gpus or 0)  # asks NVML, which is for after the forking
         self.events.add("running", ranks=self._crew.pids, gpus=devices)
         self._telemetry = Telemetry(devices)
         if self._why:  # warned before there was a rank to tell
@@ -314,9 +314,17 @@ class NodeProgram:
         if bound is not None and memory > bound and self._ending is None:
             exact = held(self._crew.groups)
             if exact > bound:
-                words = f"out of memory{self._where}: it held {say_size(exact)}, --memory allows {say_size(bound)}"
+                allowed = f"--memory allows {say_size(bound)}"
+                if self._chose_memory:
+                    allowed = f"the target chose {say_size(bound)}; more --memory may help"
+                words = f"out of memory{self._where}: it held {say_size(exact)}, {allowed}"
                 self._end(Ending("failed", words))
                 self._kill_at = now  # the machine's memory can't wait for a grace
+
+    @property
+    def _chose_memory(self) -> bool:
+        """Whether nobody asked for the memory that this run has: the target, or its site, did."""
+        return "memory" in self.about.get("chosen", ())
 
     def _reap(self) -> None:
         ended = self._crew.reap()
@@ -328,7 +336,9 @@ class NodeProgram:
             self.events.add("rank-ended", rank=rank, exit_code=end.code)
             if not end.succeeded and self._ending is None:
                 killed, bound = verdict.oom_kills() - self._oom, self.task.resources.memory
-                found = verdict.failure(end, self._peak, killed, self._where, bound)
+                whose = "the target chose" if self._chose_memory else "--memory is"
+                said = "" if bound is None else f"{whose} {say_size(bound)}"
+                found = verdict.failure(end, self._peak, killed, self._where, said)
                 if found["error"] and self._where:
                     found["error"] |= {"node": self.node, "host": self._host}
                 found |= {"who": f"rank {rank}{self._where}", "stopped": end.code == STOPPED}

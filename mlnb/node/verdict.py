@@ -130,12 +130,10 @@ def is_doubtful(first: Ended) -> bool:
 _BROKEN = ("gloo/transport", "DistBackendError", "DistNetworkError", "DistStoreError", "ncclRemoteError")
 
 
-def failure(
-    first: Ended, peak_memory: int, oom_kills: int, where: str = "", bound: int | None = None
-) -> dict[str, Any]:
+def failure(first: Ended, peak_memory: int, oom_kills: int, where: str = "", bound: str = "") -> dict[str, Any]:
     """``reason``, ``exit_code`` and, where there is one, ``error`` of the rank that failed first.
 
-    ``where`` is put behind the rank: its node, where there are several. ``bound`` is what --memory says.
+    ``where`` is put behind the rank: its node, where there are several. ``bound`` says what memory it was to have.
     """
     account = first.account or {}
     error = account.get("error")
@@ -149,9 +147,7 @@ def failure(
         number = os.WTERMSIG(first.status)
         reason = f"{who} was killed by {say_signal(number)}"
         if number == signal.SIGKILL and oom_kills:
-            allowed = (
-                f"--memory is {say_size(bound)}, " if bound else ""
-            )  # which a batch system enforces in its own way
+            allowed = f"{bound}, " if bound else ""  # which a batch system enforces in its own way
             reason += f": out of memory ({say_size(peak_memory)} held when last looked at; {allowed}"
             reason += f"this machine has {machine_memory()})"
         elif number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE):
@@ -168,6 +164,10 @@ def failure(
     return {
         "reason": f"{who} left with exit code {first.code} before the end of the script",
         "exit_code": first.code or 1,
+        "error": None,
+    }
+
+
 def notes(found: Outcome, ended: list[Ended], script: str) -> list[str]:
     """What the ranks have to say of their run, and what is odd about it."""
     accounts = [end.account or {} for end in ended]
@@ -177,10 +177,6 @@ def notes(found: Outcome, ended: list[Ended], script: str) -> list[str]:
     if found.state == "succeeded" and meant and not trained:
         said.append("no training step was seen: neither backward() nor an optimizer's step()")
     return said
-
-
-        "error": None,
-    }
 
 
 def oom_kills() -> int:

@@ -71,7 +71,7 @@ class TrainMagics(Magics):
         options = resuming.completed(earlier, given, self._defaults())
         place = target(options.on)
         placement = options.placement(f"train-{self._number}")
-        offer = place.offer(options.resources(len(place.resources().get("gpus", ()))), placement)
+        offer = place.offer(options.resources(), placement)
         if earlier is not None:
             offer = resuming.note(earlier, offer)
             self._pending.drop(earlier)

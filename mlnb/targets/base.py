@@ -51,6 +51,13 @@ class Offer:
     about: Mapping[str, Any] = field(default_factory=dict)
 
 
+def gpus_of(asked: Resources, there: int) -> int:
+    """GPUs on each node: as asked, else one where there are any, or where somebody says what it has to be."""
+    if asked.gpus is not None:
+        return asked.gpus
+    return 1 if there or asked.gpu_type or asked.gpu_memory or asked.gpu_capability else 0
+
+
 @dataclass(frozen=True)
 class Status:
     """What a target knows of a job: whether it is there, and why it waits or ended.

@@ -1,6 +1,7 @@
 """GPUs asked for in a scientist's terms (kind, memory, compute capability), and how a site wants those asked for.
 
-What there is comes from the target's settings, or, where they say nothing, from the cluster's nodes::
+What there is comes from the target's settings, or, where they say nothing, from the cluster's nodes (see
+:mod:`mlnb.targets.kinds`)::
 
     gpus:
       - {type: a100, memory: 80GB, capability: 8.0, directive: "--gres=gpu:a100:{count}"}
@@ -11,31 +12,14 @@ What there is comes from the target's settings, or, where they say nothing, from
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from mlnb.errors import UsageError
-from mlnb.targets.cards import Capability, Card, parse_capability, recognise, say_capability, say_memory
+from mlnb.targets.cards import Capability, parse_capability, recognise, say_capability, say_memory
+from mlnb.targets.kinds import SLURM, Kind, Machine, Way, configured, discover
 from mlnb.task import Resources
-from mlnb.units import parse_size
-
-
-class Machine(Protocol):
-    """What is to be known of a node."""
-
-    @property
-    def name(self) -> str:
-        """As the batch system calls it."""
-
-    @property
-    def gpus(self) -> Mapping[str, int]:
-        """Type of its GPUs (empty where there is none) → count."""
-
-    @property
-    def features(self) -> tuple[str, ...]:
-        """Words by which it can be asked for."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +42,8 @@ class GpuAsk:
     @property
     def flags(self) -> str:
         """As it is written on a ``%%train`` line."""
+        if self.open:
+            return f"--gpus {self.count}"
         return " ".join(
             [
                 *([f"--gpu-type {self.type}"] if self.type is not None else []),
@@ -65,59 +51,6 @@ class GpuAsk:
                 *([f"--gpu-capability {say_capability(self.capability)}"] if self.capability is not None else []),
             ]
         )
-
-
-@dataclass(frozen=True)
-class Kind:
-    """One kind of GPU that a site has.
-
-    Attributes
-    ----------
-    type
-        as the site names it; empty for GPUs of which nothing is known.
-    memory
-        bytes that each has at least; ``None`` where nobody says.
-    directive
-        options that ask for ``{count}`` of them.
-    """
-
-    type: str
-    memory: int | None = None
-    capability: Capability | None = None
-    directive: str = "--gres=gpu:{count}"
-
-    @property
-    def words(self) -> str:
-        """It and its memory, for a person."""
-        name = self.type or "a GPU of unknown kind"
-        return f"{name} with {say_memory(self.memory)}" if self.memory is not None else name
-
-    @property
-    def size(self) -> tuple[int, Capability]:
-        """How big it is, to choose the smallest that will do."""
-        return (2**63 if self.memory is None else self.memory, self.capability or (0, 0))
-
-    def options(self, count: int) -> tuple[str, ...]:
-        """The options that ask for ``count``."""
-        return tuple(shlex.split(self.directive.replace("{count}", str(count))))
-
-    def holders(self, machines: Iterable[Machine], count: int) -> tuple[str, ...]:
-        """The nodes that have ``count`` of them."""
-        return tuple(each.name for each in machines if self.on(each) >= count > 0)
-
-    def on(self, machine: Machine) -> int:
-        """How many of them ``machine`` has, as far as the directive tells."""
-        kind, features = "", ""
-        for option in shlex.split(self.directive):
-            if match := re.fullmatch(r"--(?:gres=gpu|gpus(?:-per-node)?)(?:[:=]([^:]+))?[:=]\{count\}", option):
-                kind = match[1] or ""
-            elif option.startswith("--constraint="):
-                features = option.partition("=")[2]
-        if not _allows(features, machine.features):
-            return 0
-        if kind:
-            return next((count for name, count in machine.gpus.items() if name.lower() == kind.lower()), 0)
-        return sum(machine.gpus.values())
 
 
 @dataclass(frozen=True)
@@ -129,7 +62,7 @@ class Choice:
     kinds
         those that it may turn out to be.
     directives
-        options that ask for them, each as one word.
+        SLURM's options that ask for them, each as one word.
     nodes
         names of the nodes that can satisfy it; empty where no nodes are known.
     words
@@ -142,8 +75,10 @@ class Choice:
     words: tuple[str, ...] = ()
 
 
-def choice_for(asked: Resources, settings: Mapping[str, Any], machines: Sequence[Machine]) -> Choice | None:
-    """What to ask for; ``None`` if there are no GPUs, or any will do.
+def choice_for(
+    asked: Resources, settings: Mapping[str, Any], machines: Sequence[Machine], way: Way = SLURM
+) -> Choice | None:
+    """What to ask for; ``None`` if no GPUs are asked for, or any will do and the site does not say how to ask.
 
     Raises
     ------
@@ -156,87 +91,20 @@ def choice_for(asked: Resources, settings: Mapping[str, Any], machines: Sequence
             capability = parse_capability(asked.gpu_capability)
         except ValueError as error:
             raise UsageError(f"--gpu-capability {asked.gpu_capability}: --gpu-capability takes {error}") from None
-    ask = GpuAsk(asked.gpus, asked.gpu_type, asked.gpu_memory, capability)
-    if ask.open or not ask.count:
+    ask, kinds = GpuAsk(asked.gpus or 0, asked.gpu_type, asked.gpu_memory, capability), configured(settings, way)
+    if not ask.count or (ask.open and not kinds):
         return None
-    return choose(ask, configured(settings) or discover(machines), machines)
+    return choose(ask, kinds or discover(machines), machines)
 
 
-def configured(settings: Mapping[str, Any]) -> tuple[Kind, ...]:
-    """The kinds under ``gpus`` of a target's settings; what an entry leaves out is known by its type's name.
-
-    Raises
-    ------
-    UsageError
-        naming the entry that can't be used.
-    """
-    entries = settings.get("gpus") or ()
-    if isinstance(entries, (str, Mapping)) or not isinstance(entries, Iterable):
-        raise UsageError(f"gpus: {entries!r} of the mlnb: section is not a list of kinds like {{type: a100}}")
-    return tuple(_configured(entry) for entry in entries)
-
-
-def _configured(entry: object) -> Kind:
-    def wrong(why: str) -> UsageError:
-        return UsageError(f"gpus: the entry {entry!r} of the mlnb: section {why}")
-
-    if not isinstance(entry, Mapping) or not entry.get("type"):
-        raise wrong("is not a mapping with a type")
-    kind = str(entry["type"])
-    unknown = set(entry) - {"type", "memory", "capability", "directive"}
-    if unknown:
-        raise wrong(f"has {', '.join(sorted(map(str, unknown)))}; it may have type, memory, capability and directive")
-    card = recognise(kind) or Card()
-    directive = str(entry.get("directive") or f"--gres=gpu:{kind}:{{count}}")
-    if "{count}" not in directive or "\n" in directive:
-        raise wrong("has a directive without {count}, or of several lines")
-    try:
-        shlex.split(directive)
-        memory = card.memory if entry.get("memory") is None else parse_size(str(entry["memory"]))
-        capability = card.capability if entry.get("capability") is None else parse_capability(str(entry["capability"]))
-    except ValueError as error:
-        raise wrong(f"does not read: {error}") from None
-    return Kind(kind, memory, capability, directive)
-
-
-def discover(machines: Iterable[Machine]) -> tuple[Kind, ...]:
-    """The kinds that nodes have, from the types of their GPUs and from features that name a GPU or its memory."""
-    found: dict[Kind, None] = {}
-    for machine in machines:
-        for kind in machine.gpus:
-            found.setdefault(_found(kind, machine))
-    return tuple(found)
-
-
-def _found(kind: str, machine: Machine) -> Kind:
-    gres = f"--gres=gpu:{kind}:{{count}}" if kind else "--gres=gpu:{count}"
-    card = recognise(kind) if kind else None
-    told = [(feature, said) for feature in machine.features if (said := recognise(feature)) and not said.part]
-    # the feature that says most; those of a node with several types could be of any of them
-    told.sort(key=lambda each: (bool(each[1].name), each[1].sure), reverse=True)
-    if card is not None and card.part:
-        capability = card.capability or next((said.capability for _, said in told if said.capability), None)
-        return Kind(kind, card.memory, capability, gres)
-    if card is None:
-        named = [(feature, said) for feature, said in told if said.name]
-        if len(machine.gpus) > 1 or not named:
-            return Kind(kind, None, None, gres)
-        feature, card = named[0]
-        gres = f"--constraint={feature} {gres}"
-        kind = kind or card.name
-    if not card.sure and len(machine.gpus) == 1:
-        for feature, said in told:
-            if said.sure and said.name in ("", card.name):
-                return Kind(kind, said.memory, card.capability, _and(gres, feature))
-    return Kind(kind, card.memory, card.capability, gres)
-
-
-def _and(directive: str, feature: str) -> str:
-    """``directive`` that asks for ``feature`` too."""
-    if directive.startswith("--constraint="):
-        constraint, _, rest = directive.partition(" ")
-        return f"{constraint}&{feature} {rest}"
-    return f"--constraint={feature} {directive}"
+def most(settings: Mapping[str, Any], machines: Sequence[Machine], way: Way = SLURM) -> int:
+    """How many GPUs one of ``machines`` has at most; where none is known, whether the site has said that it has any."""
+    kinds = configured(settings, way)
+    if not machines:
+        return min(1, len(kinds))
+    if kinds:
+        return max(_most(kind, machines) for kind in kinds)
+    return max(sum(machine.gpus.values()) for machine in machines)
 
 
 def choose(asked: GpuAsk, kinds: Sequence[Kind], machines: Sequence[Machine] = ()) -> Choice:
@@ -287,14 +155,6 @@ def _one_feature(options: Iterable[str]) -> str | None:
     return found[0] if len(found) == 1 and re.fullmatch(r"[A-Za-z0-9_.:=-]+", found[0]) else None
 
 
-def _allows(constraint: str, features: Iterable[str]) -> bool:
-    """Whether a node with ``features`` satisfies a constraint; what is more than "and" and "or" is let pass."""
-    if re.search(r"[^A-Za-z0-9_.:=&|,-]", constraint):
-        return True
-    there = set(features)
-    return not constraint or any(there.issuperset(re.split("[&,]", all_of)) for all_of in constraint.split("|"))
-
-
 def _lacks(kind: Kind, asked: GpuAsk) -> list[str]:
     """Which asks ``kind`` does not meet."""
     return [
@@ -327,7 +187,7 @@ def _refusal(asked: GpuAsk, kinds: Sequence[Kind], machines: Sequence[Machine]) 
     lacks = _lacks(nearest, asked)
     count = min(asked.count, _most(nearest, machines)) if machines else asked.count
     fewer = count < asked.count
-    flags = f"{f'--gpus {asked.count} ' if fewer else ''}{asked.flags}"
+    flags = asked.flags if asked.open or not fewer else f"--gpus {asked.count} {asked.flags}"
     if count == 0:
         return f"{flags}: no node here has {nearest.words}"
     for lack, value in (("memory", nearest.memory), ("capability", nearest.capability)):
@@ -346,7 +206,7 @@ def _refusal(asked: GpuAsk, kinds: Sequence[Kind], machines: Sequence[Machine]) 
         instead.capability if "capability" in lacks else None,
     )
     able = {name for kind in kinds if not _lacks(kind, instead) for name in kind.holders(machines, count)}
-    changes = " ".join(filter(None, [f"--gpus {count}" if fewer else "", change.flags]))
+    changes = " ".join([*([f"--gpus {count}"] if fewer else []), *([] if change.open else [change.flags])])
     there = f"nodes have {count} × {nearest.words} at most" if fewer and not lacks else _there(nearest, asked, kinds)
     return f"{flags}: {there}; {changes} would fit{f' {_nodes(len(able))}' if machines else ''}"
 

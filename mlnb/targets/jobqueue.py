@@ -59,6 +59,7 @@ class JobQueue:
     def offer(self, asked: Resources, placement: Placement = Placement()) -> Offer:  # noqa: B008 - it is frozen
         """See :class:`mlnb.targets.base.Target`."""
         limits.check(self.name, self._settings, asked)
+        asked = limits.usual(self._settings, asked)
         partition = placement.partition or self._settings.get("partition")
         partition = plain(str(partition), "--partition") if partition else None
         cpus, memory = settings.count(self._settings, "cpus"), settings.size(self._settings, "memory")
@@ -67,6 +68,7 @@ class JobQueue:
             asked, cpus=asked.cpus or cpus, memory=asked.memory or memory, time=asked.time or seconds
         )
         filled = self.system.fill(with_defaults, replace(placement, partition=partition))
+        filled = replace(filled, resources=limits.within(self._settings, filled.resources, with_defaults))
         limits.check(self.name, self._settings, filled.resources)
         requeue = self._requeue(placement)
         image = placement.image or self._settings.get("image")
@@ -85,6 +87,7 @@ class JobQueue:
             "requeue": requeue,
             "partition": filled.partition,
             "gpu_directives": list(filled.gpus),
+            "chosen": [key for key in ("cpus", "memory", "time") if getattr(asked, key) is None],
             **({"image": image} if image else {}),
         }
         return Offer(filled.resources, (*words, *([past] if past else [])), about)

@@ -20,7 +20,7 @@ from mlnb.node.slots import Slots
 from mlnb.rundir import RunDir, read_json, read_lines
 from mlnb.targets import elsewhere, limits, warm
 from mlnb.targets import settings as typed
-from mlnb.targets.base import Offer, Placement, Status
+from mlnb.targets.base import Offer, Placement, Status, gpus_of
 from mlnb.targets.config import runtime_dir
 from mlnb.targets.environment import passed
 from mlnb.task import Resources
@@ -60,14 +60,14 @@ class Local:
     def offer(self, asked: Resources, placement: Placement = Placement()) -> Offer:  # noqa: B008 - it is frozen
         """See :class:`mlnb.targets.base.Target`."""
         self._check_placement(asked, placement)
+        asked = limits.usual(self._settings, asked)
         if asked.nodes != 1:
             raise UsageError(f"--nodes {asked.nodes}: the local target is one machine; --nodes 1 is all it has")
         there = gpus()
-        if asked.gpus > len(there):
+        wanted = gpus_of(asked, len(there))
+        if wanted > len(there):
             have = f"this machine has {len(there)} ({', '.join(there)})" if there else "this machine has none"
-            raise UsageError(
-                f"--gpus {asked.gpus}: {have}. --gpus {len(there)} would run here; --on names another target"
-            )
+            raise UsageError(f"--gpus {wanted}: {have}. --gpus {len(there)} would run here; --on names another target")
         ranks = asked.ranks
         cpus = asked.cpus or max(1, min(cores() // ranks, 8))
         if asked.cpus and asked.cpus * ranks > cores():
@@ -79,16 +79,16 @@ class Local:
         words = [f"{ranks} rank{'s' * (ranks > 1)} × {cpus} core{'s' * (cpus > 1)} of the {cores()} here"]
         if ranks > cores():
             words.append(f"{ranks} ranks share {cores()} cores")
-        if asked.gpus:
-            words.append(f"{asked.gpus} of {len(there)} GPUs")
+        if wanted:
+            words.append(f"{wanted} of {len(there)} GPUs")
         words.append("no time limit" if asked.time is None else f"ends after {timedelta(seconds=asked.time)}")
-        resources = Resources(1, ranks, asked.gpus, cpus, asked.memory, asked.time)
+        resources = Resources(1, ranks, wanted, cpus, asked.memory, asked.time)
         need = min(ranks * cpus, cores())
         folder = str(runtime_dir())
         slots = {
             "folder": folder,
             "cpus": need,
-            "gpus": asked.gpus,
+            "gpus": wanted,
             "cpus_total": cores(),
             "gpus_total": list(there),
         }
@@ -149,9 +149,9 @@ class Local:
     def _status(self, run: RunDir) -> Status:
         process = self._process(run)
         if process is None:
+            return Status(None, "pending", "being submitted")
         if processes.elsewhere(process[1]):
             return elsewhere.status(run, _host(run))
-            return Status(None, "pending", "being submitted")
         if not processes.alive(*process):
             return Status(False, reason="its node program is gone")
         slots = (read_json(run.run) or {}).get("slots")
@@ -178,10 +178,10 @@ class Local:
 
     def cancel(self, run: RunDir) -> bool:
         """See :class:`mlnb.targets.base.Target`. TERM, grace for a checkpoint, KILL; verified."""
+        process = self._process(run)
         grace = float((read_json(run.run) or {}).get("grace", 10.0))
         if process is not None and processes.elsewhere(process[1]):
             return elsewhere.ended(run, grace + _PATIENCE * 2)
-        process = self._process(run)
         if process is None or not self._is_node(run, process):  # being submitted, or torch being imported
             process = self._await_node(run, process)
         if process is None or not processes.send(*process, signal.SIGTERM):
@@ -220,6 +220,7 @@ class Local:
     def mirror(self, run: RunDir) -> None:
         """Nothing to do: the run directory is here."""
 
+
 def _host(run: RunDir) -> str:
     """The machine that a run's newest attempt is on."""
     for attempt in run.attempts()[-1:]:
@@ -227,7 +228,6 @@ def _host(run: RunDir) -> str:
             if "host" in event:
                 return str(event["host"])
     return str((read_json(run.run) or {}).get("host", "another machine"))
-
 
 
 def cores() -> int:

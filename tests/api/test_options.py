@@ -95,11 +95,15 @@ def test_a_value_that_may_be_secret_is_not_repeated():
 
 
 def test_one_rank_a_gpu_where_nothing_else_is_said():
-    assert parse("").resources(0) == Resources(1, 1, 0)
-    assert parse("").resources(4) == Resources(1, 1, 1)
-    assert parse("--gpus 3").resources(4) == Resources(1, 3, 3)
-    assert parse("--gpus 0").resources(4) == Resources(1, 1, 0)
-    assert parse("--ranks 2 --cpus 1").resources(0) == Resources(1, 2, 0, 1)
+    assert parse("").resources() == Resources(1, 1, None)
+    assert parse("--gpus 3").resources() == Resources(1, 3, 3)
+    assert parse("--gpus 0").resources() == Resources(1, 1, 0)
+    assert parse("--ranks 2 --cpus 1").resources() == Resources(1, 2, None, 1)
+
+
+def test_several_partitions():
+    assert parse("--partition cpu,gpu").partition == "cpu,gpu"
+    assert "--partition cpu,: --partition takes a name" in refusal("--partition cpu,")
 
 
 def test_help_has_a_line_for_every_option():

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mlnb.api import Run
+from mlnb.api.submit import submit
 from mlnb.node import processes
 from mlnb.rundir import read_lines
-from mlnb.task import Segment
+from mlnb.targets import target
+from mlnb.task import Resources, Segment, Task
 from tests.waiting import until
 
 
@@ -208,6 +211,16 @@ def test_a_run_over_its_memory_is_ended(start):
     assert run.state == "failed"
     assert run.reason.startswith("out of memory: it held 4")
     assert run.reason.endswith("MB, --memory allows 200 MB")
+
+
+def test_memory_that_nobody_asked_for_is_not_said_to_be_what_memory_allows(runs_root):
+    place = target()
+    offer = place.offer(Resources(memory=200_000_000))
+    offer = replace(offer, about={**offer.about, "chosen": ["memory"]})  # as a batch system's target has it
+    script = "import time\nx = bytearray(b'1') * 400_000_000\nwhile True: time.sleep(0.05)"
+    run = Run(submit(Task(script=script), {}, place, offer, name="test", env={})).wait(60)
+    assert run.state == "failed"
+    assert run.reason.endswith("MB, the target chose 200 MB; more --memory may help")
 
 
 def test_a_run_over_its_time_is_ended(start):

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from mlnb.errors import UsageError
 from mlnb.targets.cards import parse_capability, recognise, say_memory
-from mlnb.targets.catalogue import Choice, GpuAsk, Kind, choice_for, choose, configured, discover
+from mlnb.targets.catalogue import Choice, GpuAsk, choice_for, choose
+from mlnb.targets.kinds import Kind, configured, discover
 from mlnb.targets.systems.slurm_nodes import Node
 from mlnb.task import Resources
 
@@ -247,8 +248,11 @@ def test_what_is_not_known_is_said_so():
 
 
 def test_what_a_run_asks_for_is_chosen_from_settings_or_nodes():
-    assert choice_for(Resources(gpus=2), SITE, SITE_NODES) is None
+    assert choice_for(Resources(gpus=2), {}, SITE_NODES) is None
     assert choice_for(Resources(gpu_type="a100"), SITE, SITE_NODES) is None
+    choice = choice_for(Resources(gpus=2), SITE, SITE_NODES)  # what a site says holds for any ask, the smallest first
+    assert choice is not None
+    assert choice.directives == ("--gres=gpu:1g.10gb:2",)
     choice = choice_for(Resources(gpus=1, gpu_type="v100"), SITE, SITE_NODES)
     assert choice is not None
     assert choice.directives == ("--constraint=v100", "--gres=gpu:1")

@@ -48,6 +48,7 @@ def test_nodes_are_read():
     )
     assert found["node1"].gpus_free == 1
     second = found["node2"]
+    assert (second.cpus, second.memory) == (64, 257000 * MIB)
     assert (second.gpus, second.features, second.state, second.gpus_free) == ({}, (), "IDLE+DRAIN", 0)
 
 
@@ -72,6 +73,18 @@ def test_partitions_are_read():
     assert (gpu.memory_per_cpu, gpu.memory_per_node) == (None, None)
     assert (short.default, short.max_time, short.default_time, short.max_nodes) == (False, 300, 60, 1)
     assert (short.state, short.memory_per_cpu) == ("DOWN", 500 * MIB)
+
+
+def test_what_jobs_may_have_of_a_node():
+    line = "NodeName=n CPUEfctv=124 CPUTot=128 RealMemory=499200 MemSpecLimit=16384 Gres=gpu:8"
+    node = parse_nodes(line)["n"]
+    assert (node.cpus, node.memory) == (124, (499200 - 16384) * MIB)
+    part = parse_partitions("PartitionName=p MaxCPUsPerNode=32 MaxMemPerNode=UNLIMITED MaxMemPerCPU=3900")["p"]
+    capped = part.capped(node)
+    assert (capped.cpus, capped.memory, capped.gpu_count) == (32, 32 * 3900 * MIB, 8)
+    assert parse_partitions("PartitionName=p MaxCPUsPerNode=UNLIMITED")["p"].capped(node) == node
+    for unknown in ("NodeName=n CPUTot=4 RealMemory=1", "NodeName=n CPUTot=4"):  # not a resource of the site
+        assert parse_nodes(unknown)["n"].memory is None
 
 
 def test_gpus_of_generic_resources():
@@ -142,7 +155,7 @@ def test_any_text_is_read_without_a_fault(text: str):
             Node,
             st.from_regex(r"\A[a-z]{1,8}[0-9]{0,3}\Z"),
             st.integers(0, 512),
-            st.integers(0, 10**7).map(lambda count: count * MIB),
+            st.none() | st.integers(2, 10**7).map(lambda count: count * MIB),
             st.dictionaries(st.sampled_from(["", "a100", "v100", "1g.10gb", "2080"]), st.integers(0, 16)),
             st.just({}),
             st.lists(st.sampled_from(["a100", "gpu80g", "ib"]), unique=True).map(tuple),
@@ -155,7 +168,7 @@ def test_any_text_is_read_without_a_fault(text: str):
 )
 def test_nodes_come_back(nodes: list[Node]):
     lines = [
-        f"NodeName={node.name} CPUTot={node.cpus} OS=Linux #1 SMP RealMemory={node.memory // MIB} "
+        f"NodeName={node.name} CPUTot={node.cpus} OS=Linux #1 SMP RealMemory={(node.memory or MIB) // MIB} "
         f"ActiveFeatures={','.join(node.features) or '(null)'} State={node.state} "
         f"Partitions={','.join(node.partitions)} "
         "Gres=" + ",".join(f"gpu:{kind}:{n}(S:0-1)" if kind else f"gpu:{n}" for kind, n in node.gpus.items())

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mlnb.api.options import parse
 from mlnb.errors import UsageError
 from mlnb.rundir import RunDir
 from mlnb.targets import Placement
@@ -167,6 +168,51 @@ def test_without_memory_nothing_is_said_of_it(kind: str, run: RunDir):
     asks = ("--mem", "mem=", "-M ", "memcore", "RequestMemory")
     assert [word for word in asks if word in with_memory]
     assert not [word for word in asks if word in without]
+
+
+def gpu_lines(kind: str, run: RunDir, line: str, **entry: object) -> list[str]:
+    """The lines about GPUs of a submission to a site with these GPUs."""
+    settings = {"gpus": [{"type": "a100", "memory": "80GB", **entry}], "parallel-environment": "smp"}
+    place = JobQueue(kind, SYSTEMS[kind](settings))
+    offer = place.offer(parse(line).resources())
+    shown = place.preview(run, offer).split("\n\n# ", 1)[0]
+    return [line for line in shown.splitlines() if re.search("gpu|a100", line) and not line.startswith("exec")]
+
+
+OWN = {
+    "pbs": ("ngpus={count}:gpu_model=a100", "#PBS -l select=1:ncpus=2:mem=4096mb:ngpus=2:gpu_model=a100"),
+    "moab": ("gpus={count}:a100", "#PBS -l nodes=1:ppn=2:gpus=2:a100,mem=4096mb"),
+    "sge": ("-l gpu={count},gpu_type=a100", "#$ -l gpu=2,gpu_type=a100"),
+    "lsf": ('-gpu "num={count}:gmodel=A100"', '#BSUB -gpu "num=2:gmodel=A100"'),
+}
+
+
+@pytest.mark.parametrize("kind", sorted(OWN))
+@pytest.mark.parametrize("line", ["--gpus 2", "--gpus 2 --gpu-type a100"])
+def test_gpus_are_asked_for_as_the_site_says_in_its_own_words(kind: str, line: str, run: RunDir):
+    directive, said = OWN[kind]
+    assert gpu_lines(kind, run, line, directive=directive) == [said]
+
+
+def test_what_says_of_which_kind_stands_beside_what_says_how_many(run: RunDir):
+    found = gpu_lines("htcondor", run, "--gpus 2", directive="require_gpus = Capability >= 8.0")
+    assert found == ["request_gpus = 2", "require_gpus = Capability >= 8.0"]
+    found = gpu_lines("oar", run, "--gpus 2 --time 1h", directive='-p "gpu_model=x"')
+    assert found == ["#OAR -l /nodes=1/gpu=2,walltime=01:00:00", '#OAR -p "gpu_model=x"']
+    spec = "-l select=1:ncpus=9:ngpus={count}"  # a line of the site's own, for all of it
+    assert gpu_lines("pbs", run, "--gpus 2", directive=spec) == ["#PBS -l select=1:ncpus=9:ngpus=2"]
+
+
+def test_a_kind_of_gpu_is_asked_for_in_the_system_s_own_way_where_it_has_one(run: RunDir):
+    assert gpu_lines("lsf", run, "--gpus 2") == ['#BSUB -gpu "num=2:gmodel=a100"']
+    for kind in ("pbs", "moab", "sge", "oar", "htcondor"):
+        with pytest.raises(UsageError, match="needs a directive: what asks this batch system for"):
+            gpu_lines(kind, run, "--gpus 2")
+
+
+def test_a_run_has_a_gpu_where_the_site_says_that_there_are_some(run: RunDir):
+    assert gpu_lines("pbs", run, "", directive="ngpus={count}") == ["#PBS -l select=1:ncpus=1:mem=4096mb:ngpus=1"]
+    assert gpu_lines("pbs", run, "--gpus 0", directive="ngpus={count}") == []
 
 
 def test_what_the_site_has_dask_jobqueue_leave_out_is_left_out_of_ours(run: RunDir):

@@ -59,7 +59,7 @@ class Contained:
             binds=self._binds(run),
             env={name: value for name, value in own.items() if name not in env},
             pass_env=list(env),
-            gpus=ask.resources.gpus,
+            gpus=ask.resources.gpus or 0,
             workdir=str(run.path),
             name=f"mlnb-{ask.run}",
             memory=ask.resources.memory,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from mlnb.errors import MlnbError, UsageError
 from mlnb.node.ask import ask
 from mlnb.rundir import RunDir, read_json
 from mlnb.targets import queue
-from mlnb.targets.base import Offer, Placement, Status
+from mlnb.targets.base import Offer, Placement, Status, gpus_of
 from mlnb.targets.batch_states import beats
 from mlnb.targets.bundle import bundle
 from mlnb.targets.pool import folder, heir
@@ -52,19 +53,22 @@ class Pool:
     def resources(self) -> Mapping[str, Any]:
         """What the pool has."""
         pool = self._pool()
-        return {"cpus": pool.cores, "gpus": [str(index) for index in range(pool.resources.gpus)]}
+        return {"cpus": pool.cores, "gpus": [str(index) for index in range(pool.resources.gpus or 0)]}
 
     def offer(self, asked: Resources, placement: Placement = Placement()) -> Offer:  # noqa: B008 - it is frozen
         """See :class:`mlnb.targets.base.Target`."""
         pool = self._pool()
         _check_same(pool)
         has = pool.resources
-        share = pool.cores * asked.gpus // has.gpus if asked.gpus and has.gpus >= asked.gpus else pool.cores
-        cpus = asked.cpus or max(1, (share if asked.gpus or not has.gpus else 1) // asked.ranks)
+        there = has.gpus or 0
+        asked = replace(asked, gpus=gpus_of(asked, there))
+        wanted = asked.gpus or 0
+        share = pool.cores * wanted // there if wanted and there >= wanted else pool.cores
+        cpus = asked.cpus or max(1, (share if wanted or not there else 1) // asked.ranks)
         _check(pool, asked, placement, cpus)
         self._chosen = pool.id
         ranks = f"{asked.ranks} rank{'s' * (asked.ranks > 1)} × {cpus} core{'s' * (cpus > 1)}"
-        gpus = f", {asked.gpus} GPU{'s' * (asked.gpus > 1)}" if asked.gpus else ""
+        gpus = f", {wanted} GPU{'s' * (wanted > 1)}" if wanted else ""
         words = [f"{ranks}{gpus} of pool {pool.name}, which has {_has(pool)}"]
         if pool.written.ends is not None:
             words.append(f"the pool ends in {say_time(max(0.0, pool.written.ends - time.time()))}")
@@ -74,12 +78,12 @@ class Pool:
             words.append(f"waits for the pool: {pool.reason}")
         about = {
             "pool": pool.id,
-            "slots": {"cpus": asked.ranks * cpus, "gpus": asked.gpus},
+            "slots": {"cpus": asked.ranks * cpus, "gpus": wanted},
             "threads": cpus,
             "grace": float(pool.asked["about"].get("grace", GRACE)),
             "requeue": placement.requeue is not False and bool(pool.asked["about"].get("requeue", True)),
         }
-        return Offer(Resources(1, asked.ranks, asked.gpus, cpus, asked.memory, asked.time), tuple(words), about)
+        return Offer(Resources(1, asked.ranks, wanted, cpus, asked.memory, asked.time), tuple(words), about)
 
     def preview(self, run: RunDir, offer: Offer) -> str:  # noqa: ARG002
         """Nothing: the pool's job is there already."""
@@ -161,7 +165,7 @@ def _check(pool: Known, asked: Resources, placement: Placement, cpus: int) -> No
     left = has.time if pool.written.ends is None else max(0, int(pool.written.ends - time.time()))
     for flag, given, most, words in (
         ("--nodes", asked.nodes, 1, "1 node"),
-        ("--gpus", asked.gpus, has.gpus, f"{has.gpus} GPU{'s' * (has.gpus != 1)}"),
+        ("--gpus", asked.gpus or 0, has.gpus or 0, f"{has.gpus} GPU{'s' * (has.gpus != 1)}"),
         ("--cpus", asked.ranks * cpus if asked.cpus else 0, pool.cores, f"{pool.cores} cores"),
         ("--memory", asked.memory or 0, has.memory, say_size(has.memory or 0)),
         ("--time", asked.time or 0, left, f"{say_time(left or 0)} left"),

@@ -18,8 +18,8 @@ from typing import Any, ClassVar, NamedTuple
 from mlnb.errors import MlnbError, UsageError
 from mlnb.node.stop import REQUEUE as REQUEUE
 from mlnb.rundir import JOB_LOG
-from mlnb.targets import catalogue
-from mlnb.targets.base import Placement
+from mlnb.targets import catalogue, kinds
+from mlnb.targets.base import Placement, gpus_of
 from mlnb.targets.systems.commands import PATIENCE, CommandFailed, NotThere, command
 from mlnb.targets.systems.section import Section
 from mlnb.task import Resources
@@ -156,6 +156,9 @@ class System(abc.ABC):
     passes_variables: ClassVar[bool] = True
     """Whether a job gets the environment of the command that submits it."""
 
+    gpus: ClassVar[kinds.Way] = kinds.Way()
+    """How it is asked for GPUs of a kind."""
+
     patterns: ClassVar[str] = ""
     """Characters that a run's path must not have, since the system puts values of its own in their place."""
 
@@ -241,11 +244,12 @@ class System(abc.ABC):
         UsageError
             for what the system can never satisfy, with the nearest that it can.
         """
-        filled = replace(asked, cpus=asked.cpus or 1, memory=asked.memory or _MEMORY)
-        choice = catalogue.choice_for(asked, self.settings, ())
+        gpus = gpus_of(asked, catalogue.most(self.settings, (), self.gpus))
+        filled = replace(asked, gpus=gpus, cpus=asked.cpus or 1, memory=asked.memory or _MEMORY)
+        choice = catalogue.choice_for(filled, self.settings, (), self.gpus)
         if choice is None:
             return Filled(filled, placement.partition)
-        return Filled(filled, placement.partition, (shlex.join(choice.directives),), choice.words)
+        return Filled(filled, placement.partition, (choice.kinds[0].line(gpus),), choice.words)
 
     # asking
 

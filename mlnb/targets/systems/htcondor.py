@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from mlnb.targets.kinds import Way
 from mlnb.targets.systems.base import COUNTED, LOG, REQUEUE, Ask, Queued, Submitted, System
 from mlnb.targets.systems.commands import read_json, records
 
@@ -23,6 +24,7 @@ class HTCondor(System):
     variables = ("CONDOR_*", "_CONDOR_*")
     script = False  # but a description of the job, in one line of which the command stands
     passes_variables = False  # condor_q -l shows everyone what a job was given
+    gpus = Way(counted=False)  # but request_gpus
     restarts = COUNTED
 
     def submitted(self, said: str) -> Submitted | None:

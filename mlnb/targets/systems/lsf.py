@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from mlnb.targets.kinds import Way
 from mlnb.targets.systems.base import COUNTED, LOG, REQUEUE, Ask, Queued, System, clock
 from mlnb.targets.systems.commands import read_json, records
 
@@ -28,6 +29,7 @@ class Lsf(System):
     job = "lsf:LSFJob"
     accepted = r"Job <(?P<job>[0-9]+)> is submitted to .*"
     variables = ("LSF_*", "LSB_*", "EGO_*")
+    gpus = Way('-gpu "num={count}:gmodel={type}"')
     restarts = COUNTED  # LSB_RESTART says only that there was one
 
     def keywords(self, ask: Ask) -> dict[str, Any]:

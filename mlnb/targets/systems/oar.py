@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mlnb.targets.kinds import Way
 from mlnb.targets.systems.base import LOG, Ask, Queued, System, clock
 from mlnb.targets.systems.commands import named, read_json, records
 
@@ -30,6 +31,7 @@ class Oar(System):
     accepted = r"OAR_JOB_ID=(?P<job>[0-9]+)"
     variables = ("OAR*",)
     passes_variables = False
+    gpus = Way(counted=False)  # but -l
     requeues = False  # -t idempotent makes another job
 
     def keywords(self, ask: Ask) -> dict[str, Any]:

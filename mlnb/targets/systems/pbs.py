@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -31,26 +32,36 @@ class Pbs(System):
 
     def keywords(self, ask: Ask) -> dict[str, Any]:
         """See :class:`System`."""
+        spec = self.spec(ask)
+        lines = [line for line in ask.gpus if line.startswith("-")]
+        own = any(re.search(r"\b(select|nodes)=", line) for line in lines)
         return {
             "queue": ask.partition,
             "account": ask.account,
             "walltime": clock(ask.resources.time) if ask.resources.time else None,
-            "resource_spec": None if ask.gpus else self.spec(ask),
+            "resource_spec": spec,
+            "job_directives_skip": [f"-l {spec}"] if own else [],
             "job_extra_directives": [
                 "-V",
                 "-j oe",
                 f"-o {LOG}",
                 f"-r {'y' if ask.requeue else 'n'}",
-                *ask.gpus,
+                *lines,
                 *ask.extra,
             ],
         }
 
     def spec(self, ask: Ask) -> str:
         """The chunk of resources on a node."""
-        gpus = f":ngpus={ask.resources.gpus}" if ask.resources.gpus else ""
+        gpus = self.chunk(ask, "ngpus")
         memory = f":mem={mebibytes(ask.resources.memory)}mb" if ask.resources.memory else ""
         return f"select={ask.resources.nodes}:ncpus={ask.cpus}{memory}{gpus}"
+
+    def chunk(self, ask: Ask, resource: str) -> str:
+        """What asks for the GPUs in the chunk: what the site says, unless that is a line of its own."""
+        if ask.gpus:
+            return "".join(f":{each}" for each in ask.gpus if not each.startswith("-"))
+        return f":{resource}={ask.resources.gpus}" if ask.resources.gpus else ""
 
     def jobs(self) -> dict[str, Queued]:
         """See :class:`System`. ``-x``: jobs that have ended, as long as the server keeps them."""
@@ -122,7 +133,7 @@ class Moab(Pbs):
 
     def spec(self, ask: Ask) -> str:
         """The nodes, as Torque writes them."""
-        gpus = f":gpus={ask.resources.gpus}" if ask.resources.gpus else ""
+        gpus = self.chunk(ask, "gpus")
         memory = f",mem={mebibytes(ask.resources.memory)}mb" if ask.resources.memory else ""
         return f"nodes={ask.resources.nodes}:ppn={ask.cpus}{gpus}{memory}"
 

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from mlnb.errors import MlnbError, UsageError
-from mlnb.targets import settings
+from mlnb.targets import kinds, settings
 from mlnb.targets.base import Placement
 from mlnb.targets.systems import slurm_fill, slurm_queue
 from mlnb.targets.systems.base import LOG, Ask, Filled, Queued, System, clock, mebibytes, plain
@@ -43,6 +43,7 @@ class Slurm(System):
     kind = "slurm"
     words = "SLURM"
     job = "slurm:SLURMJob"
+    gpus = kinds.SLURM
     submits = "sbatch --parsable"
     # the second form is that of wrappers that print what sbatch does without it
     accepted = r"(?:Submitted batch job )?(?P<job>[0-9]+)(?:(?:;| on cluster )(?P<cluster>[A-Za-z0-9_.-]+))?"

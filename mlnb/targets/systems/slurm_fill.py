@@ -1,4 +1,7 @@
-"""What a run asks of SLURM, filled in from the partition's limits and its nodes; what can never start is refused."""
+"""What a run asks of SLURM, filled in from the partition's limits and its nodes; what can never start is refused.
+
+What is not known is not refused: where SLURM shows no nodes, or counts no memory of them, that is left to ``sbatch``.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,10 @@ from typing import Any
 
 from mlnb.errors import UsageError
 from mlnb.targets import catalogue
+from mlnb.targets.base import gpus_of
 from mlnb.targets.systems.base import Filled
 from mlnb.targets.systems.slurm_nodes import Node, Partition
+from mlnb.targets.systems.slurm_text import words
 from mlnb.task import Resources
 from mlnb.units import say_size, say_time
 
@@ -31,49 +36,80 @@ def fill(
 ) -> Filled:
     """Complete resources for a job in partition ``name`` (the default one without).
 
+    Of several, with commas between, the first that can take it fills in what is open. Those of the others that can take
+    just that are named to SLURM, too, which starts the job where it can first.
+
     Raises
     ------
     UsageError
-        for what no node or no limit of the partition allows, with the nearest that would do.
+        for what no node or no limit of a partition allows, with the nearest that would do.
     """
-    part = _partition(name, partitions)
-    there = [nodes[one] for one in part.nodes if one in nodes]
-    gpus: tuple[str, ...] = ()
-    words = [f"partition {part.name}"]
-    choice = catalogue.choice_for(asked, settings, there)
-    if choice is not None:
-        gpus, words = choice.directives, [*words, *choice.words]
-        there = [node for node in there if node.name in choice.nodes]
-    time, said = _time(asked, part)
-    cpus = asked.cpus or _cores(asked, there)
-    memory = asked.memory or _memory(asked, cpus, part, there)
-    filled = replace(asked, cpus=cpus, memory=memory, time=time)
-    fit = _fitting(filled, there)
-    if part.max_nodes is not None and asked.nodes > part.max_nodes:
-        raise UsageError(f"--nodes {asked.nodes}: partition {part.name} allows {part.max_nodes} a job")
-    if len(fit) < asked.nodes:
-        raise UsageError(_misfit(filled, part, there, fit))
-    usable = [node.name for node in fit if node.usable]
-    down = f", {len(fit) - len(usable)} of them not available now" if len(usable) < len(fit) else ""
-    words += [f"{len(fit)} of its {len(part.nodes)} nodes can take it{down}", *said]
-    return Filled(filled, part.name, gpus, tuple(words))
+    chosen, others, said = None, [], []
+    refusals: list[UsageError] = []
+    for part in _named(name, partitions):
+        try:
+            filled, able = _fill(chosen.resources if chosen else asked, part, nodes, settings)
+        except UsageError as error:
+            refusals.append(error)
+            said.append(f"not in partition {part.name}: {error}")
+            continue
+        if chosen is None:
+            chosen = filled
+        elif filled.gpus == chosen.gpus:
+            others.append(part.name)
+            said.append(f"or partition {part.name}: {able}")
+        else:
+            said.append(f"not in partition {part.name}: its GPUs are asked for in another way")
+    if chosen is None:
+        raise refusals[0]
+    return replace(chosen, partition=",".join([chosen.partition or "", *others]), words=(*chosen.words, *said))
 
 
-def _partition(name: str | None, partitions: Mapping[str, Partition]) -> Partition:
+def _named(name: str | None, partitions: Mapping[str, Partition]) -> list[Partition]:
     if name is None:
         found = default(partitions)
         if found is None:
             raise UsageError(f"--partition is needed: SLURM has no default here; there are {', '.join(partitions)}")
-    elif name not in partitions:
-        near = difflib.get_close_matches(name, partitions, 1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        there = ", ".join(partitions) or "none that you may use"
-        raise UsageError(f"--partition {name}: there is no such partition; there are {there}{hint}")
-    else:
-        found = partitions[name]
-    if found.state != "UP":
-        raise UsageError(f"--partition {found.name}: SLURM says that it is {found.state.lower()} and takes no jobs")
-    return found
+        return [found]
+    for one in words(name):
+        if one not in partitions:
+            near = difflib.get_close_matches(one, partitions, 1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            there = ", ".join(partitions) or "none that you may use"
+            raise UsageError(f"--partition {one}: there is no such partition; there are {there}{hint}")
+    return [partitions[one] for one in dict.fromkeys(words(name))]
+
+
+def _fill(
+    asked: Resources, part: Partition, nodes: Mapping[str, Node], settings: Mapping[str, Any]
+) -> tuple[Filled, str]:
+    """Complete resources for a job in this partition, and how many of its nodes can take it, in words."""
+    if part.state != "UP":
+        raise UsageError(f"--partition {part.name}: SLURM says that it is {part.state.lower()} and takes no jobs")
+    there = [part.capped(nodes[one]) for one in part.nodes if one in nodes]
+    known = bool(there)
+    asked = replace(asked, gpus=gpus_of(asked, catalogue.most(settings, there)))
+    gpus: tuple[str, ...] = ()
+    plan = [f"partition {part.name}"]
+    choice = catalogue.choice_for(asked, settings, there)
+    if choice is not None:
+        gpus = choice.directives
+        plan += choice.words
+        there = [node for node in there if node.name in choice.nodes]
+    time, said = _time(asked, part)
+    if part.max_nodes is not None and asked.nodes > part.max_nodes:
+        raise UsageError(f"--nodes {asked.nodes}: partition {part.name} allows {part.max_nodes} a job")
+    cpus = asked.cpus or _cores(asked, there)
+    filled = replace(asked, cpus=cpus, memory=_memory(asked, cpus, part, there), time=time)
+    able = "SLURM shows no nodes of it: whether they can take it was not checked"
+    if known:
+        fit = _fitting(filled, there)
+        if len(fit) < asked.nodes:
+            raise UsageError(_misfit(filled, part, there, fit))
+        usable = [node.name for node in fit if node.usable]
+        down = f", {len(fit) - len(usable)} of them not available now" if len(usable) < len(fit) else ""
+        able = f"{len(fit)} of its {len(part.nodes)} nodes can take it{down}"
+    return Filled(filled, part.name, gpus, (*plan, able, *said)), able
 
 
 def _time(asked: Resources, part: Partition) -> tuple[int, list[str]]:
@@ -91,8 +127,8 @@ def _time(asked: Resources, part: Partition) -> tuple[int, list[str]]:
 
 def _share(asked: Resources, nodes: Sequence[Node]) -> Node | None:
     """The smallest node that has the GPUs: a share of it fits on the others too."""
-    able = [node for node in nodes if node.gpu_count >= asked.gpus]
-    return min(able, key=lambda node: (node.cpus, node.memory), default=None)
+    able = [node for node in nodes if node.gpu_count >= (asked.gpus or 0)]
+    return min(able, key=lambda node: (node.cpus, node.memory or 0), default=None)
 
 
 def _cores(asked: Resources, nodes: Sequence[Node]) -> int:
@@ -105,17 +141,31 @@ def _cores(asked: Resources, nodes: Sequence[Node]) -> int:
     return max(1, min(4, node.cpus // asked.ranks))
 
 
-def _memory(asked: Resources, cpus: int, part: Partition, nodes: Sequence[Node]) -> int:
-    """Bytes a node: the site's own default, else what is the cores' or the GPUs' share."""
+def _memory(asked: Resources, cpus: int, part: Partition, nodes: Sequence[Node]) -> int | None:
+    """Bytes a node: as asked for, else the site's own default, else what is the cores' or the GPUs' share.
+
+    ``None`` where SLURM counts no memory, or nothing is known: it then takes what the site has as its default.
+    """
+    if nodes and all(node.memory is None for node in nodes):
+        if asked.memory is not None:
+            raise UsageError(
+                f"--memory {say_size(asked.memory)}: SLURM counts no memory of the nodes of partition {part.name}; "
+                "leave --memory out"
+            )
+        return None
+    if asked.memory is not None:
+        return asked.memory
+    cores, node = cpus * asked.ranks, _share(asked, [node for node in nodes if node.memory is not None])
+    most = [node.memory] if node is not None and node.memory is not None else []
+    most += [part.max_memory_per_cpu * cores] if part.max_memory_per_cpu is not None else []
     if part.memory_per_node is not None:
-        return part.memory_per_node
+        return min([part.memory_per_node, *most])
     if part.memory_per_cpu is not None:
-        return part.memory_per_cpu * cpus * asked.ranks
-    node = _share(asked, nodes)
-    if node is None or not node.cpus:
-        return 2**30
-    shares = [cpus * asked.ranks / node.cpus, asked.gpus / node.gpu_count if node.gpu_count else 0.0]
-    return max(2**30, int(node.memory * min(1.0, max(shares))) // 2**30 * 2**30)
+        return min([part.memory_per_cpu * cores, *most])
+    if node is None or node.memory is None or not node.cpus:
+        return None
+    shares = [cores / node.cpus, (asked.gpus or 0) / node.gpu_count if node.gpu_count else 0.0]
+    return min([max(2**30, int(node.memory * min(1.0, max(shares))) // 2**30 * 2**30), *most])
 
 
 def _fitting(filled: Resources, nodes: Sequence[Node]) -> list[Node]:
@@ -123,7 +173,9 @@ def _fitting(filled: Resources, nodes: Sequence[Node]) -> list[Node]:
     return [
         node
         for node in nodes
-        if node.cpus >= cpus and node.gpu_count >= filled.gpus and node.memory >= (filled.memory or 0)
+        if node.cpus >= cpus
+        and node.gpu_count >= (filled.gpus or 0)
+        and (filled.memory is None or (node.memory or 0) >= filled.memory)
     ]
 
 
@@ -134,11 +186,11 @@ def _misfit(filled: Resources, part: Partition, nodes: Sequence[Node], fit: Sequ
         return f"--nodes {filled.nodes}: partition {part.name} has {most} that can take it; --nodes {most} would fit"
     gpus = max((node.gpu_count for node in nodes), default=0)
     cpus = max((node.cpus for node in nodes), default=0)
-    memory = max((node.memory for node in nodes), default=0)
-    where = f"partition {part.name}"
-    if filled.gpus > gpus:
+    memory = max((node.memory or 0 for node in nodes), default=0)
+    where, asked = f"partition {part.name}", filled.gpus or 0
+    if asked > gpus:
         nearest = f"--gpus {gpus} would fit" if gpus else "another --partition may have some"
-        return f"--gpus {filled.gpus}: the nodes of {where} have {gpus} at most; {nearest}"
+        return f"--gpus {asked}: the nodes of {where} have {gpus} at most; {nearest}"
     if filled.ranks * (filled.cpus or 1) > cpus:
         most = cpus // filled.ranks
         nearest = f"--cpus {most} would fit" if most else f"--ranks {cpus} is the most"
@@ -147,6 +199,6 @@ def _misfit(filled: Resources, part: Partition, nodes: Sequence[Node], fit: Sequ
     if (filled.memory or 0) > memory:
         return f"--memory {say_size(filled.memory or 0)}: the nodes of {where} have {say_size(memory)} at most"
     return (
-        f"no node of {where} has {filled.gpus} GPUs, {filled.ranks * (filled.cpus or 1)} cores and "
+        f"no node of {where} has {asked} GPUs, {filled.ranks * (filled.cpus or 1)} cores and "
         f"{say_size(filled.memory or 0)} at once: ask for less of one of them"
     )

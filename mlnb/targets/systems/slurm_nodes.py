@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mlnb.targets.systems.slurm_text import duration, expand, number, pairs, words
 
@@ -32,9 +32,9 @@ class Node:
     Attributes
     ----------
     cpus
-        what SLURM counts as CPUs there: cores, or threads of them, as the site wants.
+        what SLURM counts as CPUs there (cores, or threads of them, as the site wants) and jobs may have.
     memory
-        bytes that jobs may have.
+        bytes that jobs may have; ``None`` where SLURM counts none, since the site does not have it as a resource.
     gpus, gpus_used
         type of the GPUs → count; the type is empty where the site names none. A node without GPUs has ``{}``.
     features
@@ -45,7 +45,7 @@ class Node:
 
     name: str
     cpus: int = 0
-    memory: int = 0
+    memory: int | None = None
     gpus: Mapping[str, int] = field(default_factory=dict)
     gpus_used: Mapping[str, int] = field(default_factory=dict)
     features: tuple[str, ...] = ()
@@ -83,6 +83,8 @@ class Partition:
         nodes of one job; ``None`` for no limit.
     memory_per_cpu, memory_per_node
         bytes that a job gets that asks for no memory. ``None``: not set here, so that slurm.conf's own default holds.
+    max_cpus, max_memory, max_memory_per_cpu
+        what a job may have of one node, whatever the node has; ``None`` for no limit.
     state
         ``UP``, ``DOWN``, ``DRAIN`` or ``INACTIVE``.
     """
@@ -96,6 +98,20 @@ class Partition:
     state: str = ""
     memory_per_cpu: int | None = None
     memory_per_node: int | None = None
+    max_cpus: int | None = None
+    max_memory: int | None = None
+    max_memory_per_cpu: int | None = None
+
+    def capped(self, node: Node) -> Node:
+        """``node`` with what a job of this partition may have of it."""
+        cpus = _least(node.cpus, self.max_cpus)
+        per_cpu = None if self.max_memory_per_cpu is None else self.max_memory_per_cpu * cpus
+        memory = None if node.memory is None else _least(node.memory, self.max_memory, per_cpu)
+        return replace(node, cpus=cpus, memory=memory)
+
+
+def _least(there: int, *limits: int | None) -> int:
+    return min([there, *(limit for limit in limits if limit is not None)])
 
 
 def parse_nodes(text: str) -> dict[str, Node]:
@@ -106,8 +122,8 @@ def parse_nodes(text: str) -> dict[str, Node]:
         if name := node.get("NodeName"):
             found[name] = Node(
                 name,
-                number(node.get("CPUTot")) or 0,
-                (number(node.get("RealMemory")) or 0) * MIB,
+                number(node.get("CPUEfctv")) or number(node.get("CPUTot")) or 0,
+                _memory(node),
                 gpus(node.get("Gres", "")),
                 gpus(node.get("GresUsed", "")),
                 words(node.get("ActiveFeatures") or node.get("AvailableFeatures", "")),
@@ -119,13 +135,20 @@ def parse_nodes(text: str) -> dict[str, Node]:
     return found
 
 
+def _memory(node: Mapping[str, str]) -> int | None:
+    """Bytes that jobs may have: without those kept for SLURM's own daemon."""
+    real = number(node.get("RealMemory")) or 0
+    if real <= 1:  # what slurm.conf(5) takes where the site says nothing
+        return None
+    return max(0, real - (number(node.get("MemSpecLimit")) or 0)) * MIB
+
+
 def parse_partitions(text: str) -> dict[str, Partition]:
     """The partitions of what :data:`PARTITIONS` printed, by name."""
     found = {}
     for line in text.splitlines():
         part = pairs(line)
         if name := part.get("PartitionName"):
-            per_cpu, per_node = number(part.get("DefMemPerCPU")), number(part.get("DefMemPerNode"))
             found[name] = Partition(
                 name,
                 part.get("Default", "").upper() == "YES",
@@ -134,10 +157,18 @@ def parse_partitions(text: str) -> dict[str, Partition]:
                 number(part.get("MaxNodes")),
                 expand(part.get("Nodes", "")),
                 part.get("State", "").upper(),
-                None if per_cpu is None else per_cpu * MIB,
-                None if per_node is None else per_node * MIB,
+                _size(part.get("DefMemPerCPU")),
+                _size(part.get("DefMemPerNode")),
+                number(part.get("MaxCPUsPerNode")),
+                _size(part.get("MaxMemPerNode")),
+                _size(part.get("MaxMemPerCPU")),
             )
     return found
+
+
+def _size(text: str | None) -> int | None:
+    count = number(text)
+    return None if count is None else count * MIB
 
 
 def gpus(gres: str) -> dict[str, int]:

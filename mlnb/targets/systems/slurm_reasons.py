@@ -114,12 +114,12 @@ def _too_much(job: _Job) -> str:
         )
     if most.max_nodes is not None and asked.nodes > most.max_nodes:
         return f"asks for {asked.nodes} nodes, {job.queue} allows {most.max_nodes}; --nodes {most.max_nodes} would fit"
-    members = job.members()
+    members, wanted = job.members(), asked.gpus or 0
     gpus = max((node.gpu_count for node in members), default=0)
-    if not members or asked.gpus <= gpus:
+    if not members or wanted <= gpus:
         return ""
-    wanted = f"asks for {_gpus(asked.gpus)} a node, nodes of {job.queue} have"
-    return f"{wanted} at most {gpus}; --gpus {gpus} would fit" if gpus else f"{wanted} none; choose another --partition"
+    words = f"asks for {_gpus(wanted)} a node, nodes of {job.queue} have"
+    return f"{words} at most {gpus}; --gpus {gpus} would fit" if gpus else f"{words} none; choose another --partition"
 
 
 def _new(job: _Job) -> Said:
@@ -132,10 +132,10 @@ def _resources(job: _Job) -> Said:
     asked = job.resources
     words = "waits for free GPUs" if asked and asked.gpus else "waits for free cores and memory"
     words += ": others run on all that would fit"
-    if asked is None or asked.gpus < 2:
+    if asked is None or (asked.gpus or 0) < 2:
         return Said("resources", words)
     free = max((node.gpus_free for node in job.members() if node.usable), default=0)
-    if asked.nodes == 1 and 0 < free < asked.gpus:
+    if asked.nodes == 1 and 0 < free < (asked.gpus or 0):
         return Said(
             "resources", f"{words}; {_gpus(free)} on one node {_are(free)} free now: --gpus {free} may start there"
         )
