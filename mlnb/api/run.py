@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import getpass
-import json
 import os
 import shutil
-import socket
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -16,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlnb.api.follow import Whole
 from mlnb.api.history import History, Series, frame
+from mlnb.api.starting import order_end
 from mlnb.api.state import Events, Observation, Phase, observe
 from mlnb.api.store import Store
 from mlnb.errors import MlnbError, UsageError
@@ -227,11 +224,7 @@ class Run:
         if self.done:
             return self
         self.cancelled_here = True
-        by = f"{getpass.getuser()} on {socket.gethostname()}"
-        with contextlib.suppress(FileExistsError), storage_errors(self.directory.cancel):
-            file = os.open(self.directory.cancel, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(file, "w") as opened:
-                json.dump({"by": by, "t": time.time()}, opened)
+        order_end(self.directory)
         if not target(self.target).cancel(self.directory):
             raise MlnbError(f"run {self.name} ({self.id}) did not end when told to: {self.reason or self.state}")
         return self

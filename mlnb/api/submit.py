@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mlnb.api.starting import Starting, uninterrupted
 from mlnb.api.store import Bytes, Content, Store
 from mlnb.errors import UsageError
 from mlnb.rundir import RunDir, check_trusted, read_json, storage_errors, write_json
@@ -73,7 +74,7 @@ def submit(
     StorageError
         if the run directory can't be written.
     MlnbError
-        if the target refuses the job. In both cases nothing is left behind.
+        if the target refuses the job. In both cases nothing is left behind; nor is by an interrupt.
     """
     root = runs_root()
     run_id = new_id()
@@ -83,6 +84,7 @@ def submit(
         check_trusted(root)
         building.mkdir(mode=0o700)
     store = Store(root)
+    starting = Starting(RunDir(final), target)
     try:
         complete = _write(RunDir(building), store, task, contents, offer)
         write_json(
@@ -104,14 +106,15 @@ def submit(
         )
         with storage_errors(final):
             building.rename(final)
-        run = RunDir(final)
-        _start(run, target, env)
+        starting.start(env)
     except BaseException:
-        shutil.rmtree(building, ignore_errors=True)
-        shutil.rmtree(final, ignore_errors=True)
-        store.undo()
+        with uninterrupted():
+            if not starting.job:
+                shutil.rmtree(building, ignore_errors=True)
+                shutil.rmtree(final, ignore_errors=True)
+                store.undo()
         raise
-    return run
+    return RunDir(final)
 
 
 def resume(
@@ -136,7 +139,8 @@ def resume(
         if the target refuses the job, or the run directory can't be written. Then the run is as it was.
     """
     number = len(run.attempts()) + 1
-    before = {path: read_json(path) for path in (run.task, run.run, run.handle)}
+    before = {path: read_json(path) for path in (run.task, run.run, run.handle, run.cancel)}
+    starting = Starting(run, target)
     try:
         with storage_errors(run.path):
             if offer is not None:
@@ -144,12 +148,11 @@ def resume(
             run.handle.unlink(missing_ok=True)  # the job it leads to has ended
             run.attempt(number).path.mkdir(mode=0o700, parents=True)
             run.cancel.unlink(missing_ok=True)
-        _start(run, target, env)
+        starting.start(env)
     except BaseException:
-        shutil.rmtree(run.attempt(number).path, ignore_errors=True)
-        for path, content in before.items():
-            if content is not None:
-                write_json(path, content)
+        with uninterrupted():
+            if not starting.job:
+                _as_it_was(run, number, before)
         raise
     return run
 
@@ -164,13 +167,14 @@ def _place_anew(run: RunDir, target: Target, env: Mapping[str, str], offer: Offe
     write_json(run.run, {**kept, **told})
 
 
-def _start(run: RunDir, target: Target, env: Mapping[str, str]) -> None:
-    handle = target.submit(run, env)
-    try:
-        write_json(run.handle, handle)
-    except BaseException:
-        target.cancel(run)
-        raise
+def _as_it_was(run: RunDir, attempt: int, before: Mapping[Path, dict[str, Any] | None]) -> None:
+    """Take back what was done for an attempt that was not to be."""
+    shutil.rmtree(run.attempt(attempt).path, ignore_errors=True)
+    for path, content in before.items():
+        if content is None:
+            path.unlink(missing_ok=True)
+        else:
+            write_json(path, content)
 
 
 def _write(run: RunDir, store: Store, task: Task, contents: Mapping[str, Content], offer: Offer) -> Task:

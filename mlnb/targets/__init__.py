@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from mlnb.errors import UsageError
-from mlnb.targets.base import Offer, Placement, Status, Target
+from mlnb.targets.base import InDoubt, Offer, Placement, Status, Target
 from mlnb.targets.config import section, targets
 
-__all__ = ["Offer", "Placement", "Status", "Target", "names", "target"]
+__all__ = ["InDoubt", "Offer", "Placement", "Status", "Target", "names", "target"]
 
 _BATCH = {
     "slurm": "sbatch",

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from mlnb.errors import MlnbError
 from mlnb.rundir import RunDir
 from mlnb.task import Resources
 
@@ -58,6 +59,10 @@ def gpus_of(asked: Resources, there: int) -> int:
     return 1 if there or asked.gpu_type or asked.gpu_memory or asked.gpu_capability else 0
 
 
+class InDoubt(MlnbError):
+    """Whether a target took a job isn't known: it was asked to, and did not answer."""
+
+
 @dataclass(frozen=True)
 class Status:
     """What a target knows of a job: whether it is there, and why it waits or ended.
@@ -94,6 +99,13 @@ class Target(Protocol):
         """Start one self-contained job for ``run``; its handle, as JSON values.
 
         ``env`` holds the variables that the person asked for; their values are written nowhere.
+
+        Raises
+        ------
+        InDoubt
+            if it may have been started all the same. ``poll`` and ``cancel`` then look for it.
+        MlnbError
+            if it was not started.
         """
 
     def poll(self, runs: Sequence[RunDir]) -> list[Status]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shlex
 import sys
 import warnings
@@ -13,11 +14,12 @@ from typing import Any
 
 from mlnb.errors import MlnbError, UsageError
 from mlnb.rundir import RunDir, storage_errors
-from mlnb.targets import settings
+from mlnb.targets import batch_states, settings
+from mlnb.targets.base import InDoubt
 from mlnb.targets.containers import Contained, Wrapped
 from mlnb.targets.environment import passed
 from mlnb.targets.systems.base import REQUEUE, Ask, Submitted, System, mebibytes
-from mlnb.targets.systems.commands import CommandFailed, command
+from mlnb.targets.systems.commands import CommandFailed, NotThere, Unanswered, command
 
 _NOT_THERE = ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "MLNB_RUNTIME", "TMPDIR", "HOSTNAME", "XDG_RUNTIME_DIR")
 """Variables that say something of this machine, which is not where the job runs."""
@@ -56,8 +58,10 @@ class Job:
 
         Raises
         ------
+        InDoubt
+            if the system did not answer, and has no job of this name so far.
         MlnbError
-            if the system refuses it or does not answer.
+            if it refuses the job, or is not there.
         """
         folder = self.run.attempt(self.attempt).path
         path = folder / "job.sh"
@@ -67,13 +71,23 @@ class Job:
             path.chmod(0o700)
         try:
             _finish(made.start())
-        except CommandFailed as error:
-            raise self.system.refusal(error, self.ask) from None
-        found = self.system.submitted(made.job_id)
-        if found is None:
+            if found := self.system.submitted(made.job_id):
+                return found
             said = " ".join(made.job_id.split())[:_SAID] or "nothing"
-            raise MlnbError(f"{self.system.words} gave no job id, but said: {said}")
-        return found
+            return self._taken(MlnbError(f"{self.system.words} gave no job id, but said: {said}"))
+        except Unanswered as error:
+            return self._taken(InDoubt(f"{error}; whether it took the job isn't known yet"))
+        except NotThere:
+            raise
+        except CommandFailed as error:
+            return self._taken(self.system.refusal(error, self.ask))
+
+    def _taken(self, problem: MlnbError) -> Submitted:
+        """The job, if the queue has it in spite of ``problem``, which is raised otherwise."""
+        with contextlib.suppress(MlnbError):
+            if found := batch_states.job_of(self.run, self.system.jobs()):
+                return Submitted(found[0], self.system.cluster)
+        raise problem
 
     def _lines(self, made: Any) -> str:
         """``job.sh``: the body, and in front of it the site's prologue where the submission has no place for one."""

@@ -86,15 +86,10 @@ class States:
 
         So it is where the session that submitted it died before it could note the job.
         """
-        ours = f"mlnb:{run.path.name}"
-        named = [
-            (_submitted(job), number, job)
-            for number, job in jobs.items()
-            if job.about.get("comment") == ours and not _earlier(run, number, job)
-        ]
-        if not named:
+        found = job_of(run, jobs)
+        if found is None:
             return {}
-        _, number, job = max(named, key=lambda one: one[:2])
+        number, job = found
         handle = {
             "target": self._target,
             "kind": self._system.kind,
@@ -143,9 +138,8 @@ class States:
             return Status(None, "pending", seen.error)
         if seen.taken - began < UNSUBMITTED:
             return Status(None, "pending", "being submitted")
-        return batch_ends.note(
-            run, {}, "lost", f"its submission was interrupted: {self._system.words} has no job of it"
-        )
+        words = f"its submission was interrupted: {self._system.words} has no job of it"
+        return batch_ends.note(run, {}, "lost", words)
 
     def _words(self, run: RunDir, handle: Mapping[str, Any], job: Queued) -> str:
         resources = Task.from_json(read_json(run.task) or {"script": ""}).resources
@@ -205,6 +199,17 @@ class States:
         if (known is not None or self._system.late) and waited < SETTLES:
             return None
         return self._system.vanished()
+
+
+def job_of(run: RunDir, jobs: Mapping[str, Queued]) -> tuple[str, Queued] | None:
+    """The job of a run's newest attempt among ``jobs``, known by its comment; with its id."""
+    ours = f"mlnb:{run.path.name}"
+    named = [
+        (_submitted(job), number, job)
+        for number, job in jobs.items()
+        if job.about.get("comment") == ours and not _earlier(run, number, job)
+    ]
+    return max(named, key=lambda one: one[:2])[1:] if named else None
 
 
 def beats(run: RunDir) -> bool:

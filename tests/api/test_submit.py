@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 
-from mlnb.api import Run, runs
-from mlnb.api import submit as submitting
+from mlnb.api import Run, runs, starting
 from mlnb.api.store import Bytes, Store
 from mlnb.api.submit import check_name, new_id, submit
 from mlnb.errors import MlnbError, NotTrusted, StorageError, UsageError
@@ -220,8 +219,8 @@ def test_a_handle_that_cannot_be_written_ends_the_job(runs_root: Path, monkeypat
             raise StorageError("the disk is full")
         write_json(path, value)
 
-    write_json = submitting.write_json
-    monkeypatch.setattr(submitting, "write_json", full)
+    write_json = starting.write_json
+    monkeypatch.setattr(starting, "write_json", full)
     marker = runs_root.parent / "marker"
     script = f"import os, time\nopen({str(marker)!r}, 'w').write(str(os.getpid()))\nwhile True: time.sleep(0.05)"
     place = target()

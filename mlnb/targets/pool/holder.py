@@ -23,6 +23,7 @@ from mlnb.errors import MlnbError
 from mlnb.node import pooled, processes
 from mlnb.node.warm import same_user
 from mlnb.rundir import write_json
+from mlnb.targets.base import InDoubt
 from mlnb.targets.config import runtime_dir
 from mlnb.targets.pool import heir
 from mlnb.targets.pool.folder import BEAT, Known, PoolDir, State
@@ -89,6 +90,9 @@ class Holder:
         try:
             await self._allocation.open()
             job = await asyncio.to_thread(self._allocation.submit)
+        except InDoubt as error:
+            self._become("closing", str(error))
+            sys.exit(1)  # its heir looks for the job
         except MlnbError as error:
             self._become("ended", str(error))
             return

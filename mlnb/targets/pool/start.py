@@ -110,13 +110,15 @@ def _await(made: PoolDir, process: subprocess.Popen[bytes]) -> Known:
     """
     end = time.monotonic() + _PATIENCE
     while True:
-        pool = Known(made)
+        ended, pool = process.poll() is not None, Known(made)
         if pool.written.state == "ended":
             shutil.rmtree(made.path, ignore_errors=True)
             raise MlnbError(f"the pool could not be started: {pool.written.reason}")
         if pool.written.jobs:
             return pool
-        if process.poll() is not None:
+        if ended:
+            if pool.written.state == "closing":
+                raise MlnbError(f"the pool could not be started: {pool.written.reason}")
             said = made.log.read_text(errors="replace").strip().rpartition("\n")[2]
             raise MlnbError(f"the pool's holder ended with exit code {process.returncode} ({made.log}): {said}")
         if time.monotonic() > end:

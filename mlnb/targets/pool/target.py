@@ -13,7 +13,7 @@ from mlnb.errors import MlnbError, UsageError
 from mlnb.node.ask import ask
 from mlnb.rundir import RunDir, read_json
 from mlnb.targets import queue
-from mlnb.targets.base import Offer, Placement, Status, gpus_of
+from mlnb.targets.base import InDoubt, Offer, Placement, Status, gpus_of
 from mlnb.targets.batch_states import beats
 from mlnb.targets.bundle import bundle
 from mlnb.targets.pool import folder, heir
@@ -198,13 +198,16 @@ def _ask(pool: Known, request: Mapping[str, Any], patience: float) -> dict[str, 
 
     Raises
     ------
+    InDoubt
+        if it has heard it, and does not.
     MlnbError
-        if it does not.
+        if it is not there.
     """
     try:
         return ask(Path(str(pool.written.holder.get("socket", ""))), request, patience)
     except OSError as error:
-        raise MlnbError(f"pool {pool.name} does not answer ({error}); it is {pool.state}: {pool.reason}") from None
+        kind = InDoubt if isinstance(error, (TimeoutError, ConnectionAbortedError, ConnectionResetError)) else MlnbError
+        raise kind(f"pool {pool.name} does not answer ({error}); it is {pool.state}: {pool.reason}") from None
 
 
 def _status(run: RunDir, pool: Known, *, handed: bool) -> Status:

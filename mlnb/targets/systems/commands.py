@@ -30,6 +30,10 @@ class NotThere(CommandFailed):
     """The system does not answer: its commands are missing or its controller is down."""
 
 
+class Unanswered(NotThere):
+    """It did not answer what it was asked: what a command wanted may have been done."""
+
+
 def command(
     argv: Sequence[str],
     env: Mapping[str, str] | None = None,
@@ -54,7 +58,9 @@ def command(
     Raises
     ------
     NotThere
-        if the command is missing or does not answer.
+        if the command is missing or its system is not there.
+    Unanswered
+        if it was there, and did not answer.
     CommandFailed
         if it fails, with what it said.
     """
@@ -67,30 +73,34 @@ def command(
             env=env,
             cwd=folder,
             stdin=subprocess.DEVNULL,
+            start_new_session=True,  # an interrupt of the cell, which all of the kernel's group gets, is not for it
             capture_output=True,
             timeout=patience,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise NotThere(
+        raise Unanswered(
             f"{system} does not answer: {argv[0]} said nothing for {patience:.0f} s. Try again later"
         ) from None
     except OSError as error:
         raise NotThere(f"{argv[0]} can't be run: {error.strerror}") from None
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip() or done.stdout.decode(errors="replace").strip()
-        kind = NotThere if _down(said) else CommandFailed
+        kind = Unanswered if done.returncode < 0 else _kind(said)
         gist = _gist(said, argv[0]) or f"{argv[0]} ended with exit code {done.returncode}"
         raise kind(f"{system} says: {gist}", said)
     return done.stdout.decode(errors="replace")
 
 
-_DOWN = ("unable to contact", "connection refused", "can't connect", "cannot connect", "failed to connect", "timed out")
+_SILENT = ("timed out", "zero bytes", "reset by peer")
+_DOWN = ("unable to contact", "connection refused", "can't connect", "cannot connect", "failed to connect")
 
 
-def _down(said: str) -> bool:
+def _kind(said: str) -> type[CommandFailed]:
     lower = said.lower()
-    return any(word in lower for word in _DOWN)
+    if any(word in lower for word in _SILENT):
+        return Unanswered
+    return NotThere if any(word in lower for word in _DOWN) else CommandFailed
 
 
 def read_json(text: str, system: str) -> Any:
