@@ -228,7 +228,8 @@ def test_while_accounting_is_away_no_run_is_lost_and_it_is_not_asked_in_a_row(
         away.mend()
         monkeypatch.setattr(queue, "AGAIN", 0.0)
         until(lambda: run.done)
-    assert (run.state, run.reason) == ("failed", f"job {job(run)}: ended with exit code 8")
+    assert run.state == "failed"
+    assert run.reason.startswith(f"job {job(run)}: ended with exit code 8")
 
 
 def test_of_a_job_that_ends_while_accounting_is_away_it_tells_when_it_is_back(
@@ -242,7 +243,8 @@ def test_of_a_job_that_ends_while_accounting_is_away_it_tells_when_it_is_back(
     away.mend()  # SLURM's controller has not noticed yet
     with configured(poll="1s"):
         until(lambda: run.done)
-    assert (run.state, run.reason) == ("failed", f"job {job(run)}: ended with exit code 8")
+    assert run.state == "failed"
+    assert run.reason.startswith(f"job {job(run)}: ended with exit code 8")
 
 
 def test_without_a_word_from_accounting_all_else_goes_on(
