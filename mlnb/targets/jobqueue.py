@@ -60,7 +60,7 @@ class JobQueue:
         """See :class:`mlnb.targets.base.Target`."""
         limits.check(self.name, self._settings, asked)
         asked = limits.usual(self._settings, asked)
-        partition = placement.partition or self._settings.get("partition")
+        partition = placement.partition or self._settings.get("partition") or self.system.section.queue
         partition = plain(str(partition), "--partition") if partition else None
         cpus, memory = settings.count(self._settings, "cpus"), settings.size(self._settings, "memory")
         seconds = settings.time(self._settings, "time")
@@ -159,6 +159,7 @@ class JobQueue:
             requeue=bool(about.get("requeue", True)),
             gpus=tuple(about.get("gpu_directives", ())),
             extra=settings.words(self._settings, "directives"),
+            usual=self.system.section.directives,
         )
         return job_of(self.system, ask, run, attempt, env, self._container(about.get("image")))
 

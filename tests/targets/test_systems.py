@@ -56,13 +56,13 @@ def test_slurm(run: RunDir):
         "-t 01:30:00",
         "--nodes=1",
         "--ntasks-per-node=1",
-        "--gres=gpu:2",
         "--comment=mlnb:20261121-000000-abcdef",
         "--output=job.log",
         "--error=job.log",
         "--open-mode=append",
         "--signal=B:USR1@60",
         "--requeue",
+        "--gres=gpu:2",
     ]
     assert "--no-requeue" in directives("slurm", "#SBATCH", run, requeue=False)
     assert "--gres=gpu:a100:2" in directives("slurm", "#SBATCH", run, gpus=("--gres=gpu:a100:2",))
@@ -213,6 +213,27 @@ def test_a_kind_of_gpu_is_asked_for_in_the_system_s_own_way_where_it_has_one(run
 def test_a_run_has_a_gpu_where_the_site_says_that_there_are_some(run: RunDir):
     assert gpu_lines("pbs", run, "", directive="ngpus={count}") == ["#PBS -l select=1:ncpus=1:mem=4096mb:ngpus=1"]
     assert gpu_lines("pbs", run, "--gpus 0", directive="ngpus={count}") == []
+
+
+@pytest.mark.parametrize("kind", sorted(set(SYSTEMS) - {"htcondor", "slurm"}))
+def test_the_queue_and_directives_of_jobqueue_yaml_are_taken(kind: str, run: RunDir):
+    theirs = {"queue": "theirs", "job-extra-directives": ["-site wants"]}
+    with dask.config.set({f"jobqueue.{kind}.{key}": value for key, value in theirs.items()}):
+        place = JobQueue(kind, SYSTEMS[kind]({"directives": ["-target wants"]}))
+        shown = place.preview(run, place.offer(Resources()))
+        assert "-q theirs\n" in shown
+        assert shown.index("-site wants\n") < shown.index("-target wants\n")
+        assert "-q mine\n" in place.preview(run, place.offer(Resources(), Placement(partition="mine")))
+
+
+def test_the_directives_of_jobqueue_yaml_are_taken_on_htcondor_but_for_what_the_plan_says(run: RunDir):
+    theirs = {"+Site": '"x"', "batch_name": "dask", "request_memory": 1, "RequestCpus": 9}
+    with dask.config.set({"jobqueue.htcondor.job-extra-directives": theirs}):
+        place = JobQueue("htcondor", SYSTEMS["htcondor"]({}))
+        shown = place.preview(run, place.offer(Resources(), Placement("digits")))
+    lines = shown.splitlines()
+    assert {'+Site = "x"', "batch_name = digits", "RequestCpus = MY.DaskWorkerCores"} <= set(lines)
+    assert "request_memory = 1" not in lines
 
 
 def test_what_the_site_has_dask_jobqueue_leave_out_is_left_out_of_ours(run: RunDir):

@@ -54,6 +54,8 @@ class Ask:
         directives that ask for the GPUs; empty where the system's plain count will do.
     extra
         directives of the site, without the system's prefix.
+    usual
+        those that it has for dask-jobqueue, which yield to all others.
     """
 
     run: str
@@ -64,6 +66,7 @@ class Ask:
     requeue: bool = True
     gpus: tuple[str, ...] = ()
     extra: tuple[str, ...] = ()
+    usual: tuple[str, ...] = ()
 
     @property
     def cpus(self) -> int:

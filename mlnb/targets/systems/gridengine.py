@@ -41,6 +41,7 @@ class GridEngine(System):
             "walltime": clock(time) if time else None,
             "job_directives_skip": ["-N "],
             "job_extra_directives": [
+                *ask.usual,
                 f"-N {'' if ask.name[:1].isalpha() else '_'}{ask.name}.{ask.run}",
                 "-S /bin/sh",
                 "-V",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -35,7 +35,8 @@ class HTCondor(System):
     def keywords(self, ask: Ask) -> dict[str, Any]:
         """See :class:`System`."""
         ends: list[str] = []
-        directives: dict[str, Any] = {
+        usual = {key: value for key, value in _pairs(ask.usual).items() if _bare(key) not in _PLANNED}
+        directives = usual | {
             "getenv": "True",
             "Output": LOG,
             "Error": LOG,
@@ -55,9 +56,7 @@ class HTCondor(System):
             directives["periodic_remove"] = " || ".join(ends)
         if ask.account:
             directives["accounting_group"] = ask.account
-        for line in (*ask.gpus, *ask.extra):
-            key, _, value = line.partition("=")
-            directives[key.strip()] = value.strip()
+        directives |= _pairs((*ask.gpus, *ask.extra))
         return {
             "disk": str(self.settings.get("disk", "4 GB")),
             "job_directives_skip": ["RequestMemory"] if ask.resources.memory is None else [],
@@ -78,6 +77,19 @@ class HTCondor(System):
         names = "ClusterId,ProcId,JobStatus,ExitCode,ExitBySignal,ExitSignal,RemoveReason"
         text = self.run(["condor_history", "-json", "-limit", "200", "-attributes", names, *ids])
         return parse(text)
+
+
+_PLANNED = frozenset({"requestcpus", "requestmemory", "requestgpus"})
+"""What the plan says; HTCondor has two ways to write each, and does not tell capitals."""
+
+
+def _bare(key: str) -> str:
+    return key.lower().replace("_", "")
+
+
+def _pairs(lines: Iterable[str]) -> dict[str, Any]:
+    """``key = value`` of each line."""
+    return {key.strip(): value.strip() for key, _, value in (line.partition("=") for line in lines)}
 
 
 def parse(text: str) -> dict[str, Queued]:

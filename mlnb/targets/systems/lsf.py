@@ -44,6 +44,7 @@ class Lsf(System):
             "use_stdin": True,
             "job_directives_skip": ["-M "] if ask.resources.memory is None else [],
             "job_extra_directives": [
+                *ask.usual,
                 f"-o {LOG}",
                 *(["-r", f"-Q {REQUEUE}"] if ask.requeue else ["-rn"]),
                 *gpus,

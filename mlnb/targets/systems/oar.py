@@ -44,6 +44,7 @@ class Oar(System):
             "resource_spec": f"/nodes={ask.resources.nodes}{gpus}",
             **({"memory_per_core_property_name": "not_applicable"} if ask.resources.memory is None else {}),
             "job_extra_directives": [
+                *ask.usual,
                 f"-O {LOG}",
                 f"-E {LOG}",
                 f"--checkpoint {ask.warning}",

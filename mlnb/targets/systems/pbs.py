@@ -42,6 +42,7 @@ class Pbs(System):
             "resource_spec": spec,
             "job_directives_skip": [f"-l {spec}"] if own else [],
             "job_extra_directives": [
+                *ask.usual,
                 "-V",
                 "-j oe",
                 f"-o {LOG}",

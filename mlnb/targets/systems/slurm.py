@@ -15,6 +15,7 @@ from mlnb.targets.base import Placement
 from mlnb.targets.systems import slurm_fill, slurm_queue
 from mlnb.targets.systems.base import LOG, Ask, Filled, Queued, System, clock, mebibytes, plain
 from mlnb.targets.systems.commands import CommandFailed
+from mlnb.targets.systems.slurm_directives import merged
 from mlnb.targets.systems.slurm_ends import ended
 from mlnb.targets.systems.slurm_nodes import NODES, PARTITIONS, Node, Partition, parse_nodes, parse_partitions
 from mlnb.targets.systems.slurm_reasons import explain
@@ -73,26 +74,35 @@ class Slurm(System):
         """See :class:`System`. One task on each node: it is the node program, which starts the ranks."""
         nodes = ask.resources.nodes
         gpus = ask.gpus or ((f"--gres=gpu:{ask.resources.gpus}",) if ask.resources.gpus else ())
-        memory = ask.resources.memory
+        own = [
+            f"--nodes={nodes}",
+            "--ntasks-per-node=1",
+            f"--comment=mlnb:{ask.run}",
+            f"--output={LOG}",
+            f"--error={LOG}",
+            "--open-mode=append",
+            f"--signal=B:USR1@{ask.warning}",
+            "--requeue" if ask.requeue else "--no-requeue",
+        ]
+        memory, time = ask.resources.memory, ask.resources.time
+        rendered = {
+            "--job-name": f"-J {ask.name}",
+            "--cpus-per-task": f"--cpus-per-task={ask.cpus}",
+            **({"--partition": f"-p {ask.partition}"} if ask.partition else {}),
+            **({"--account": f"-A {ask.account}"} if ask.account else {}),
+            **({"--mem": f"--mem={mebibytes(memory)}M"} if memory is not None else {}),
+            **({"--time": f"-t {clock(time)}"} if time else {}),
+        }
+        skipped = [name for name, line in rendered.items() if any(part in line for part in self.section.skipped)]
+        said = [name for name in rendered if name not in skipped]
         return {
             "queue": ask.partition,
             "account": ask.account,
-            "walltime": clock(ask.resources.time) if ask.resources.time else None,
+            "walltime": clock(time) if time else None,
             "job_cpu": ask.cpus,
             "job_mem": None if memory is None else f"{mebibytes(memory)}M",
             "job_directives_skip": ["-n 1", *(["--mem="] if memory is None else [])],
-            "job_extra_directives": [
-                f"--nodes={nodes}",
-                "--ntasks-per-node=1",
-                *gpus,
-                f"--comment=mlnb:{ask.run}",
-                f"--output={LOG}",
-                f"--error={LOG}",
-                "--open-mode=append",
-                f"--signal=B:USR1@{ask.warning}",
-                "--requeue" if ask.requeue else "--no-requeue",
-                *ask.extra,
-            ],
+            "job_extra_directives": merged(own, gpus, ask.extra, ask.usual, said, skipped),
         }
 
     def launch(self, ask: Ask, program: Sequence[str], options: Sequence[str] = ()) -> list[str]:
@@ -118,7 +128,7 @@ class Slurm(System):
 
     def resources(self) -> Mapping[str, Any]:
         """Nodes and GPUs of the default partition (or the target's own)."""
-        name = self.settings.get("partition")
+        name = self.settings.get("partition") or self.section.queue
         part = self._partitions.get(str(name)) if name else slurm_fill.default(self._partitions)
         nodes = [self._nodes[one] for one in part.nodes if one in self._nodes] if part else []
         gpus = [f"{node.name}:{index}" for node in nodes for index in range(node.gpu_count)]
