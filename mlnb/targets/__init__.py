@@ -10,6 +10,7 @@ from typing import Any
 from mlnb.errors import UsageError
 from mlnb.targets.base import InDoubt, Offer, Placement, Status, Target
 from mlnb.targets.config import section, targets
+from mlnb.targets.settings import known
 
 __all__ = ["InDoubt", "Offer", "Placement", "Status", "Target", "names", "target"]
 
@@ -52,13 +53,15 @@ def target(name: str | None = None) -> Target:
     if chosen not in configured and chosen.partition(":")[0] == "pool":
         return _made(chosen, "pool", {})
     if chosen not in configured and chosen != "local" and chosen not in _BATCH:
-        known = names()
-        near = difflib.get_close_matches(chosen, [*known, *_BATCH], 1)
+        there = names()
+        near = difflib.get_close_matches(chosen, [*there, *_BATCH], 1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        raise UsageError(f"--on {chosen}: there is no such target; there are {', '.join(known)}{hint}")
+        raise UsageError(f"--on {chosen}: there is no such target; there are {', '.join(there)}{hint}")
     settings = configured.get(chosen, {})
     kind = str(settings.get("kind", chosen))
-    return _made(chosen, kind, settings)
+    if kind not in ("local", *_BATCH):
+        raise UsageError(f"target {chosen}: kind {kind!r} is not known; known are {', '.join(['local', *_BATCH])}")
+    return _made(chosen, kind, known(chosen, kind, settings))
 
 
 def _made(name: str, kind: str, settings: Mapping[str, Any]) -> Target:
@@ -71,10 +74,7 @@ def _made(name: str, kind: str, settings: Mapping[str, Any]) -> Target:
         from mlnb.targets.pool import Pool
 
         return Pool(name)
-    if kind in _BATCH:
-        from mlnb.targets.jobqueue import JobQueue
-        from mlnb.targets.systems import SYSTEMS
+    from mlnb.targets.jobqueue import JobQueue
+    from mlnb.targets.systems import SYSTEMS
 
-        return JobQueue(name, SYSTEMS[kind](settings))
-    known = ", ".join(["local", *_BATCH])
-    raise UsageError(f"target {name}: kind {kind!r} is not known; known are {known}")
+    return JobQueue(name, SYSTEMS[kind](settings))
