@@ -30,6 +30,9 @@ BY_WHOM = 10.0
 _OTHER = 3600.0
 """Seconds by which a job was submitted before a run if it is another's: systems begin anew with their numbers."""
 
+_OVER = 600.0
+"""Seconds by which systems may end a job later than its time is over."""
+
 _SKEW = 10.0
 """Seconds by which clocks of machines that share runs may differ."""
 
@@ -163,7 +166,7 @@ class States:
         found = {}
         for index, handle in missing.items():
             run, job = runs[index], str(handle["job"])
-            end = self._end(handle, seen.jobs.get(job), told)
+            end = self._end(run, handle, seen.jobs.get(job), told)
             if end is not None:
                 found[index] = batch_ends.end(run, handle, end, self._words(run, handle, end))
                 continue
@@ -176,9 +179,11 @@ class States:
         gone = f"{self._system.words} no longer has job {job} in its queue"
         if told.error:
             return f"{gone}, and how it ended isn't known: {told.error}"
+        if job in told.jobs and told.jobs[job].state != "ended":
+            return f"{gone}, but its accounting calls it {told.jobs[job].code or told.jobs[job].state}"
         return f"{gone}, and accounting has yet to hear how it ended"
 
-    def _end(self, handle: Mapping[str, Any], queued: Queued | None, told: queue.Listing) -> Queued | None:
+    def _end(self, run: RunDir, handle: Mapping[str, Any], queued: Queued | None, told: queue.Listing) -> Queued | None:
         """How a job ended, of which the queue says ``queued`` if anything; ``None`` if that may yet come to be known.
 
         Accounting may have been away when the job ended, and hear of it minutes later.
@@ -198,6 +203,8 @@ class States:
             return known
         if (known is not None or self._system.late) and waited < SETTLES:
             return None
+        if known is not None and not run.cancel.exists() and not _outlived(run, known):
+            return None  # as accounting has it, it is there: that is no end
         return self._system.vanished()
 
 
@@ -243,6 +250,12 @@ def _another(handle: Mapping[str, Any], job: Queued) -> bool:
     """Whether this is an earlier job that had the same number."""
     submitted = _submitted(job)
     return bool(submitted) and submitted + _OTHER < float(handle.get("submitted", 0.0))
+
+
+def _outlived(run: RunDir, job: Queued) -> bool:
+    """Whether a job that accounting calls running can't be any more: slurmdbd may have missed its end."""
+    limit = Task.from_json(read_json(run.task) or {"script": ""}).resources.time
+    return job.state == "running" and None not in (job.start, limit) and time.time() > job.start + limit + _OVER  # type: ignore[operator]
 
 
 def _submitted(job: Queued) -> float:

@@ -59,9 +59,9 @@ SACCT = """\
 
 
 def test_the_queue_in_one_command():
-    assert QUEUE[:4] == ("squeue", "--me", "--states=all", "--noheader")
-    assert all(field.endswith(":|") for field in QUEUE[5].split(","))
-    assert QUEUE[5].endswith("Comment:|")  # the one that may hold the separator
+    assert QUEUE[:5] == ("squeue", "--me", "--all", "--states=all", "--noheader")
+    assert all(field.endswith(":|") for field in QUEUE[6].split(","))
+    assert QUEUE[6].endswith("Comment:|")  # the one that may hold the separator
 
 
 def test_the_queue_is_read():

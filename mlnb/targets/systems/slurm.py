@@ -28,7 +28,7 @@ _LOOKS = 5.0
 _ACCOUNTING = 10.0
 """Seconds that ``sacct`` has: one whose database is stuck says nothing for as long as one waits."""
 
-_END = "$(SLURM_TIME_FORMAT=%s timeout 3 squeue -h -j $SLURM_JOB_ID -O EndTime 2>/dev/null | grep -xE '[0-9]+ *')"
+_END = "$(SLURM_TIME_FORMAT=%s timeout 3 squeue -ah -j $SLURM_JOB_ID -O EndTime 2>/dev/null | grep -xE '[0-9]+ *')"
 """Shell: the end of the job where SLURM doesn't tell it (22.05 doesn't): one look at this job alone, some 5 ms.
 
 A node without ``squeue``, or a controller that is down, is no reason to wait: the run then goes by its own ``--time``.
@@ -116,7 +116,7 @@ class Slurm(System):
 
     def fill(self, asked: Resources, placement: Placement) -> Filled:
         """See :class:`System`. What is open comes from the partition's limits and its nodes."""
-        return slurm_fill.fill(asked, placement.partition, self._nodes, self._partitions, self.settings)
+        return slurm_fill.fill(asked, placement.partition, self._nodes, self._with(placement.partition), self.settings)
 
     @cached_property
     def _nodes(self) -> dict[str, Node]:
@@ -125,6 +125,14 @@ class Slurm(System):
     @cached_property
     def _partitions(self) -> dict[str, Partition]:
         return parse_partitions(self.run(PARTITIONS))
+
+    def _with(self, named: str | None) -> dict[str, Partition]:
+        """The partitions that SLURM shows, and those of ``named`` that it hides: only who names them is to see them."""
+        hidden = {name for name in (named or "").split(",") if name} - set(self._partitions)
+        if not hidden:
+            return self._partitions
+        every = parse_partitions(self.run([PARTITIONS[0], "--all", *PARTITIONS[1:]]))
+        return {**self._partitions, **{name: part for name, part in every.items() if name in hidden}}
 
     def resources(self) -> Mapping[str, Any]:
         """Nodes and GPUs of the default partition (or the target's own)."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from mlnb.targets.systems.slurm_text import duration, expand, number, pairs, words
 
-NODES = ("scontrol", "show", "node", "--details", "--oneliner")
+NODES = ("scontrol", "--all", "show", "node", "--details", "--oneliner")
 """All nodes, a line each; only with ``--details`` does it say which GPUs are in use."""
 
 PARTITIONS = ("scontrol", "show", "partition", "--oneliner")

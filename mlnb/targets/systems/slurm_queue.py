@@ -30,11 +30,12 @@ _FIELDS = (
     "Comment",
 )
 
-QUEUE = ("squeue", "--me", "--states=all", "--noheader", "-O", ",".join(f"{name}:|" for name in _FIELDS))
+QUEUE = ("squeue", "--me", "--all", "--states=all", "--noheader", "-O", ",".join(f"{name}:|" for name in _FIELDS))
 """All of the user's jobs, those too that ended within SLURM's ``MinJobAge`` (5 minutes by default): one command.
 
-``--me`` needs SLURM 20.11. A field with something put behind it and no width is printed whole. The comment is the only
-one that may hold a ``|``, hence last; names may too, and are not asked for.
+``--all``: those in hidden partitions, too. ``--me`` needs SLURM 20.11. A field with something put behind it and no
+width is printed whole. The comment is the only one that may hold a ``|``, hence last; names may too, and are not asked
+for.
 """
 
 _ACCOUNT_FIELDS = "JobID,State,ExitCode,DerivedExitCode,Reason,Start,End,Submit,Partition,NodeList"
@@ -74,7 +75,7 @@ def parse(text: str) -> dict[str, Queued]:
             restarts=number(row["RestartCnt"]) or 0,
             comment=row["Comment"],
         )
-        if job is not None:
+        if job is not None and row["State"] != "REVOKED":  # which --all shows: another cluster has the job
             found[row["JobID"]] = job
     return found
 

@@ -147,7 +147,7 @@ def doctor(accounting: Accounting, begun: dict[str, Run]) -> None:
             handle = read_json(run.directory.handle) or {}
             write_json(run.directory.handle, {**handle, "submitted": handle["submitted"] - 60})
     assert accounting.sql(f"DELETE FROM mlnb_job_table WHERE id_job={job(begun['unknown'])}") is not None
-    record("runaway", "state=1, time_end=0")
+    record("runaway", "state=1, time_end=0, time_start=time_start-86400")
 
 
 @pytest.mark.parametrize(
@@ -183,11 +183,14 @@ def test_one_look_at_the_queue_and_one_at_accounting_tell_of_all(ends: Ends):
 def test_a_job_whose_end_no_accounting_knows_is_lost_but_not_at_once(
     ends: Ends, how: str, monkeypatch: pytest.MonkeyPatch
 ):
-    """There is no record of it, or one of an earlier job with its number, or one that says that it runs."""
+    """There is no record of it, or one of an earlier job with its number, or one by which it runs longer than it may."""
     run = ends.runs[how]
     assert (ends.seen[how].state, ends.seen[how].reason) == (
         "pending",
-        f"SLURM no longer has job {job(run)} in its queue, and accounting has yet to hear how it ended",
+        f"SLURM no longer has job {job(run)} in its queue, "
+        + (
+            "but its accounting calls it RUNNING" if how == "runaway" else "and accounting has yet to hear how it ended"
+        ),
     )
     monkeypatch.setattr(batch_states, "SETTLES", 2.0)
     with configured(poll="1s"):

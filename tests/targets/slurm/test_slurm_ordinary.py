@@ -47,3 +47,38 @@ def test_an_ordinary_user_submits_follows_and_cancels(slurm: Slurm, ordinary_use
         for path in (folder, *(one for one in folder.rglob("*") if one.is_dir())):
             info = path.stat()
             assert (info.st_uid, stat.S_IMODE(info.st_mode)) == (ordinary_user.uid, 0o700), path
+
+
+HIDDEN = """
+from mlnb.api import Run
+from mlnb.api.submit import submit
+from mlnb.errors import UsageError
+from mlnb.targets import Placement, target
+from mlnb.task import Resources, Task
+
+def start(partition):
+    place = target("slurm")
+    offer = place.offer(Resources(cpus=1, memory=2**30, time=60), Placement("hidden", partition))
+    return Run(submit(Task(script="import time; time.sleep(1)"), {}, place, offer, name="hidden", env={}))
+
+try:
+    start("mlnbhidd")
+except UsageError as error:
+    print(error)
+run = start("mlnbhidden")
+print(run.state in ("pending", "starting", "running"), run.wait(60).state)
+"""
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_hidden_partition_is_used_by_who_knows_its_name_and_shown_to_nobody(
+    slurm: Slurm, ordinary_user: OrdinaryUser
+):
+    slurm.command("scontrol", "create", "PartitionName=mlnbhidden", "Nodes=node1", "Hidden=YES", "MaxTime=5")
+    try:
+        refusal, told = ordinary_user.snippet(HIDDEN, timeout=120).splitlines()
+    finally:
+        slurm.command("scontrol", "delete", "PartitionName=mlnbhidden")
+    assert "--partition mlnbhidd: there is no such partition" in refusal
+    assert "mlnbhidden" not in refusal
+    assert told == "True succeeded"
