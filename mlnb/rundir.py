@@ -170,6 +170,10 @@ class Attempt:
         return self.path / f"node-{node}.machine.json"
 
     def metrics(self, rank: int) -> Path:
+    def claim(self, node: int) -> Path:
+        """Written by node ``node``'s program before all else, and never twice: which process it is."""
+        return self.path / f"node-{node}.claim.json"
+
         """Written by rank ``rank``: frames of metrics (``mlnb.node.frames``)."""
         return self.path / f"rank-{rank}.metrics"
 

@@ -26,8 +26,8 @@ def main() -> int:
         return requirements.refuse(missing, options.run_dir, options.node, options.attempt)
 
     from mlnb.errors import UsageError
-    from mlnb.node import batch
-    from mlnb.rundir import RunDir, read_json
+    from mlnb.node import batch, claim
+    from mlnb.rundir import RunDir, look, read_json
     from mlnb.task import Resources
 
     run_dir = RunDir(options.run_dir)
@@ -38,9 +38,17 @@ def main() -> int:
         batch.deadline()
     except UsageError as error:
         parser.error(str(error))
-    over = (read_json(run_dir.result) or {}) if attempt > options.attempt else {}
-    if over.get("attempt", 0) >= options.attempt:
-        return int(over["state"] != "succeeded")  # its job was queued again as it ended: nothing is left to do
+    while True:
+        over = (look(run_dir.result) or {}) if attempt > options.attempt else {}
+        if over.get("attempt", 0) >= options.attempt:
+            return int(over["state"] != "succeeded")  # its job was queued again as it ended: nothing is left to do
+        files = run_dir.attempt(attempt)
+        other = claim.take(files, node)
+        if other is None:
+            break
+        if claim.lives(files, node, other):
+            sys.exit(f"mlnb: {claim.words(files, other)}")
+        attempt += 1  # its job was started again by a system that doesn't count
 
     from mlnb.node.program import NodeProgram
 

@@ -143,7 +143,14 @@ def _become_node(request: dict[str, Any]) -> None:
     output = run_dir.attempt(attempt).path
     output.mkdir(mode=0o700, parents=True, exist_ok=True)
     redirect(output / "node-0.log")
+    from mlnb.node import claim
     from mlnb.node.program import NodeProgram
+
+    other = claim.take(run_dir.attempt(attempt), 0)
+    if other is not None:  # who counts the attempts knows what to do
+        sys.stderr.write(f"mlnb: {claim.words(run_dir.attempt(attempt), other)}\n")
+        sys.stderr.flush()
+        return
 
     code = 1
     try:

@@ -1,0 +1,63 @@
+"""Each attempt has one node program a node: whoever comes second must not start what the first one runs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from typing import Any
+
+from mlnb.node import batch, processes
+from mlnb.rundir import Attempt, look
+
+PATIENCE = 15.0
+"""Seconds in which a program on another machine has written its next heartbeat, if it lives."""
+
+_STEP = 0.2
+
+
+def take(attempt: Attempt, node: int) -> dict[str, Any] | None:
+    """Have this process be the one of ``node`` in this attempt; ``None``, or who is already.
+
+    It is taken by making a file that must not be there, which network file systems can do too. Where none can be made,
+    as on a full disk, a program starts without.
+    """
+    path = attempt.claim(node)
+    with contextlib.suppress(OSError):
+        attempt.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        return look(path) or {}
+    except OSError:
+        return None
+    pid = os.getpid()
+    said = {"pid": pid, "identity": processes.identity(pid), "host": batch.host(), "t": time.time()}
+    with os.fdopen(file, "w") as opened, contextlib.suppress(OSError):
+        json.dump(said, opened)
+        opened.flush()
+    return None
+
+
+def lives(attempt: Attempt, node: int, other: dict[str, Any]) -> bool:
+    """Whether the program that has taken ``attempt`` lives; of one that can't be seen its heartbeat tells."""
+    known = str(other.get("identity") or "")
+    if known and not processes.elsewhere(known):
+        return processes.alive(int(other["pid"]), known)
+    path = attempt.alive(node)
+    first, end = look(path), time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        beat = look(path)
+        if (beat or {}).get("ended"):
+            return False
+        if beat != first:
+            return True
+        time.sleep(_STEP)
+    return False
+
+
+def words(attempt: Attempt, other: dict[str, Any]) -> str:
+    """Why a second program does not start."""
+    by = f"process {other.get('pid')} on {other.get('host')}"
+    return f"attempt {attempt.number} of run {attempt.path.parents[1].name} is that of {by}: this one ends"

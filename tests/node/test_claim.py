@@ -1,0 +1,108 @@
+"""An attempt is run once, however often it is started."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+
+import pytest
+
+from mlnb.node import claim, processes
+from mlnb.rundir import read_json
+from mlnb.targets import target, warm
+from tests.conftest import Start
+from tests.node.allocation import FOREVER, Allocate, Allocation
+from tests.waiting import until
+
+_EPOCHS = """
+import time, mlnb, torch
+model = torch.nn.Linear(1, 1)
+for epoch in mlnb.epochs(3, model=model):
+    print("epoch", epoch, flush=True)
+    while epoch == 1 and mlnb_attempt == "0": time.sleep(0.01)
+""".replace("mlnb_attempt", "__import__('os').environ['TORCHELASTIC_RESTART_COUNT']")
+
+
+def second(allocation: Allocation, node: int = 0) -> tuple[int, str]:
+    """Start a node program once more; how it left, and what it said."""
+    first = allocation.programs.pop(node, None)
+    try:
+        allocation.start(node, attempt=99)
+        code = allocation.programs.pop(node).wait(60)
+    finally:
+        if first is not None:
+            allocation.programs[node] = first
+    return code, (allocation.run.dir / f"node-{node}-99.log").read_text()
+
+
+def kinds(allocation: Allocation, attempt: int = 1) -> list[str]:
+    return [event["event"] for event in allocation.events(0, attempt) if event["event"] != "sample"]
+
+
+@pytest.mark.parametrize("node", [0, 1])
+def test_a_second_program_of_an_attempt_that_runs_does_not_start(allocate: Allocate, node: int):
+    allocation = allocate(FOREVER)
+    allocation.start()
+    allocation.says("on", 0)
+    before = kinds(allocation)
+    code, said = second(allocation, node)
+    pid = allocation.programs[node].pid
+    name = allocation.run.id
+    assert (code, said) == (1, f"mlnb: attempt 1 of run {name} is that of process {pid} on host{node}: this one ends\n")
+    assert kinds(allocation) == before
+    assert allocation.run.state == "running"
+    assert allocation.run.attempts == 1
+
+
+def test_of_one_on_another_machine_the_heartbeat_tells(allocate: Allocate, monkeypatch: pytest.MonkeyPatch):
+    allocation = allocate(FOREVER, nodes=1)
+    allocation.start()
+    allocation.says("on", 0)
+    files = allocation.run.directory.attempt(1)
+    other = claim.take(files, 0) or {}
+    monkeypatch.setattr(processes, "place", lambda: "another machine")
+    monkeypatch.setattr(claim, "PATIENCE", 4.0)
+    assert claim.lives(files, 0, other)
+    allocation.end()
+    assert not claim.lives(files, 0, other)
+
+
+def test_a_job_that_was_started_again_by_a_system_that_does_not_count_goes_on_in_the_next_attempt(allocate: Allocate):
+    allocation = allocate(_EPOCHS, nodes=1)
+    allocation.start()
+    allocation.says("epoch 1", 0)
+    os.killpg(allocation.programs[0].pid, signal.SIGKILL)
+    allocation.programs[0].wait()
+    assert second(allocation) == (0, "")
+    assert (allocation.run.state, allocation.run.attempts) == ("succeeded", 2)
+    assert allocation.run.logs() == "epoch 1\nepoch 2\n"
+
+
+def test_a_run_that_is_through_is_not_run_again(allocate: Allocate):
+    allocation = allocate("print('once')", nodes=1)
+    allocation.start()
+    assert allocation.codes() == [0]
+    result, before = allocation.run.result, kinds(allocation)
+    assert second(allocation) == (0, "")
+    assert (allocation.run.result, kinds(allocation)) == (result, before)
+    assert allocation.run.attempts == 1
+
+
+def test_a_warm_parent_that_is_asked_twice_starts_once(start: Start):
+    run = start(FOREVER)
+    until(lambda: "on" in run.logs())
+    log = run.directory.attempt(1).path / "node-0.log"
+    warm.submit(run.directory, 1, {})
+    until(lambda: "this one ends" in log.read_text())
+    assert run.state == "running"
+    assert run.logs() == "on\n"
+
+
+def test_a_claim_says_who_has_it(start: Start):
+    run = start(FOREVER)
+    until(lambda: run.state == "running")
+    said = read_json(run.directory.attempt(1).claim(0)) or {}
+    assert processes.alive(said["pid"], said["identity"])
+    assert said["host"] == subprocess.run(["uname", "-n"], capture_output=True, text=True).stdout.strip()
+    assert target("local").poll([run.directory])[0].alive
