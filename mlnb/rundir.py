@@ -102,11 +102,16 @@ def look(path: Path) -> dict[str, Any] | None:
     opened (close-to-open consistency; not for what is only looked at with stat), the directory included, so that is
     opened first.
     """
+    return read_json(path) if ask_anew(path.parent) else None
+
+
+def ask_anew(folder: Path) -> bool:
+    """Have a network file system ask what is in ``folder`` (see :func:`look`); whether that is there."""
     try:
-        os.close(os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY))
+        os.close(os.open(folder, os.O_RDONLY | os.O_DIRECTORY))
     except OSError:
-        return None
-    return read_json(path)
+        return False
+    return True
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -165,15 +170,15 @@ class Attempt:
         """Written by node ``node``'s program: its heartbeat."""
         return self.path / f"node-{node}.alive.json"
 
+    def claim(self, node: int) -> Path:
+        """Written by node ``node``'s program before all else, and never twice: which process it is."""
+        return self.path / f"node-{node}.claim.json"
+
     def machine(self, node: int) -> Path:
         """Written by node ``node``'s program: its hardware and software."""
         return self.path / f"node-{node}.machine.json"
 
     def metrics(self, rank: int) -> Path:
-    def claim(self, node: int) -> Path:
-        """Written by node ``node``'s program before all else, and never twice: which process it is."""
-        return self.path / f"node-{node}.claim.json"
-
         """Written by rank ``rank``: frames of metrics (``mlnb.node.frames``)."""
         return self.path / f"rank-{rank}.metrics"
 

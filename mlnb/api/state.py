@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from mlnb.api.history import Grown, Series
 from mlnb.api.usage import Sample, Together
 from mlnb.errors import MlnbError
 from mlnb.node.events import INTERRUPTED
-from mlnb.rundir import FINAL, RunDir, read_json
+from mlnb.rundir import FINAL, RunDir, ask_anew, look, read_json
 from mlnb.targets import Status, target
 from mlnb.task import Resources
 
@@ -162,8 +163,8 @@ def observe(runs: Sequence[tuple[RunDir, Events]]) -> list[Observation]:
     return [found[index] for index in range(len(runs))]
 
 
-def _final(run: RunDir) -> Observation | None:
-    result = read_json(run.result)
+def _final(run: RunDir, read: Callable[[Path], dict[str, Any] | None] = read_json) -> Observation | None:
+    result = read(run.result)
     if result is None or result.get("attempt", 1) < len(run.attempts()):
         return None  # a newer attempt is under way
     return Observation(str(result["state"]), str(result.get("reason", "")), result)
@@ -184,8 +185,8 @@ def _judge(run: RunDir, events: Events, status: Status) -> Observation:
         return Observation("running", status.reason if status.state == "running" else "")
     if phase.state == "starting":
         return Observation("starting", "the ranks are being started")
-    silent = not run.handle.exists() and status.alive is None and status.reason in ("", "being submitted")
-    if silent and time.time() - _submitted(run) > _PATIENCE:
+    silent = status.alive is None and status.reason in ("", "being submitted")
+    if silent and time.time() - _submitted(run) > _PATIENCE and look(run.handle) is None:
         return Observation("lost", "its submission was interrupted: it never reached its target")
     return Observation(status.state, status.reason)
 
@@ -198,18 +199,20 @@ def _submitted(run: RunDir) -> float:
 
 
 def _vanished(run: RunDir, events: Events, status: Status) -> Observation:
-    """The job is gone: its result may have been written a moment before."""
-    final = _final(run)
+    """The job is gone: its result may have been written a moment before, on another machine."""
+    final = _final(run, look)
     if final is None:
         time.sleep(_SETTLE)
-        final = _final(run)
+        final = _final(run, look)
     if final is not None:
         return final
+    for attempt in run.attempts()[-1:]:
+        ask_anew(attempt.path)
     phase = events.read()
     heard = time.strftime(" (last heard of at %H:%M:%S)", time.localtime(phase.heard)) if phase.heard else ""
     last = f"; it was ending: {phase.ending}" if phase.ending else ""
     told = status.state if status.state in FINAL else None
-    cancel = read_json(run.cancel)
+    cancel = look(run.cancel)
     if cancel is not None:
         account = f"it left no account{heard}" if phase.heard else "it had not begun"
         return Observation("cancelled", f"cancelled by {cancel.get('by', 'its owner')}; {account}")

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlnb.errors import MlnbError
-from mlnb.rundir import RunDir, read_json, write_json
+from mlnb.rundir import RunDir, look, read_json, write_json
 from mlnb.targets import batch_ends, queue
 from mlnb.targets.base import Status
 from mlnb.targets.systems.base import LOG, Queued, System
@@ -108,7 +108,7 @@ class States:
     def _status(self, run: RunDir, handle: dict[str, Any], seen: queue.Listing) -> Status | None:
         """What the queue says of one run's job; ``None`` if accounting may know of it, or more of it."""
         if not handle:
-            handle |= self.adopt(run, seen.jobs)
+            handle |= look(run.handle) or self.adopt(run, seen.jobs)
         if not handle:
             return self._unsubmitted(run, seen)
         job = seen.jobs.get(str(handle["job"]))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mlnb.node import pooled
-from mlnb.rundir import RunDir, read_json, read_lines
+from mlnb.rundir import RunDir, ask_anew, look, read_json, read_lines
 
 _DOUBT = 5.0
 """Seconds in which a run that ended without a result may turn out to have been taken along by the pool's job."""
@@ -40,6 +40,12 @@ class Guest:
     place: str = ""
     since: float = field(default_factory=time.monotonic)
 
+    @property
+    def claimed(self) -> tuple[int, str] | None:
+        """The process that this attempt is, as it has written itself."""
+        found = look(RunDir(self.path).attempt(self.attempt).claim(0)) or {}
+        return (int(found["pid"]), str(found["identity"])) if "identity" in found else None
+
     def become(self, state: str, reason: str = "") -> None:
         """Change to ``state``."""
         self.state, self.reason, self.since = state, reason, time.monotonic()
@@ -47,7 +53,7 @@ class Guest:
     @property
     def result(self) -> dict[str, Any] | None:
         """What this attempt left."""
-        found = read_json(RunDir(self.path).result)
+        found = look(RunDir(self.path).result)
         return found if found is not None and found.get("attempt", 1) >= self.attempt else None
 
 
@@ -153,18 +159,17 @@ class Guests:
                 continue
             if guest.result is not None:
                 guest.become("over")
-            elif guest.process is None:
+            elif guest.process is None or guest.claimed not in (None, guest.process):
                 self._adopt(guest, place)
             elif guest.place != place or time.monotonic() - guest.since > _DOUBT:
                 self._again(guest, ends)
 
     def _adopt(self, guest: Guest, place: str) -> None:
-        """Whether it was started, nobody said: its own events do."""
-        events = RunDir(guest.path).attempt(guest.attempt).events(0)
-        started = next((one for one in read_lines(events) if one.get("event") == "started"), None)
-        if started is not None:
-            guest.process = int(started["pid"]), str(started["identity"])
-            guest.become("sent" if guest.place == place else "interrupted")
+        """Whether it was started, and as which process, nobody said: what it wrote first does."""
+        claimed = guest.claimed
+        if claimed is not None:
+            guest.process = claimed
+            guest.become("sent" if guest.place == place else "interrupted", guest.reason)
         elif guest.place != place or time.monotonic() - guest.since > _DOUBT:
             guest.become("waiting")
 
@@ -212,7 +217,7 @@ class Guests:
 def _resumes(guest: Guest) -> bool:
     """Whether another attempt may go on, and has something to go on from; if only that is missing it is said."""
     run = RunDir(guest.path)
-    if run.cancel.exists() or not (read_json(run.run) or {}).get("requeue"):
+    if look(run.cancel) is not None or not (read_json(run.run) or {}).get("requeue"):
         return False
     if any(run.checkpoints.glob("*")):
         return True
@@ -222,6 +227,8 @@ def _resumes(guest: Guest) -> bool:
 
 def _interruption(guest: Guest) -> str:
     """Why its node program is gone, as far as it has said."""
-    events = read_lines(RunDir(guest.path).attempt(guest.attempt).events(0))
+    attempt = RunDir(guest.path).attempt(guest.attempt)
+    ask_anew(attempt.path)
+    events = read_lines(attempt.events(0))
     said = [str(one.get("reason")) for one in events if one.get("event") in ("interrupted", "ending")]
     return said[-1] if said else "its node program was killed"

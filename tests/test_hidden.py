@@ -1,0 +1,135 @@
+"""What a network file system doesn't show yet is not taken for missing (a stand-in: see ``tests/testbeds/nfs.py``)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlnb.api import Run
+from mlnb.rundir import RunDir, read_json, write_json
+from mlnb.targets.pool import guests
+from mlnb.targets.pool.guests import Guests
+from tests.conftest import Start
+from tests.testbeds.nfs import hide
+
+
+def seen_anew(run: Run) -> Run:
+    """The same run for a session that has read nothing of it."""
+    return Run(RunDir(run.dir))
+
+
+def test_a_run_whose_result_is_hidden_is_not_lost(start: Start, monkeypatch: pytest.MonkeyPatch):
+    run = start("").wait(60)
+    hide(monkeypatch, run.directory.result)
+    assert read_json(run.directory.result) is None
+    assert seen_anew(run).state == "succeeded"
+
+
+def test_a_run_whose_cancelling_is_hidden_is_not_lost(start: Start, monkeypatch: pytest.MonkeyPatch):
+    run = start("").wait(60)
+    run.directory.result.unlink()
+    write_json(run.directory.cancel, {"by": "me"})
+    hide(monkeypatch, run.directory.cancel)
+    assert seen_anew(run).state == "cancelled"
+
+
+def test_a_run_whose_handle_is_hidden_is_not_one_whose_submission_died(start: Start, monkeypatch: pytest.MonkeyPatch):
+    run = start("").wait(60)
+    attempt = run.directory.attempt(1)
+    attempt.events(0).unlink()
+    run.directory.result.unlink()
+    write_json(run.directory.run, {**run.about, "submitted": 0})
+    os.utime(attempt.path, (0, 0))
+    hide(monkeypatch, run.directory.handle)
+    assert "submission was interrupted" not in seen_anew(run).reason
+
+
+# in a pool
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDir:
+    """A run that may be queued again and has a checkpoint."""
+    made = RunDir(tmp_path / "a-run")
+    made.attempt(1).path.mkdir(parents=True)
+    made.checkpoints.mkdir()
+    (made.checkpoints / "epoch-0003.pt").write_bytes(b"")
+    write_json(made.run, {"id": "a-run", "name": "a-run", "requeue": True})
+    return made
+
+
+class Node:
+    """The pool's node, which starts what it is asked to and says so, or doesn't."""
+
+    def __init__(self, run: RunDir, *, answers: bool = True) -> None:
+        self.run, self.answers = run, answers
+        self.started = 0
+
+    async def call(self, function: Any, request: dict[str, Any]) -> dict[str, Any]:
+        self.started += 1
+        process = {"pid": self.started, "identity": f"place:{self.started}"}
+        if self.started == 1:
+            write_json(self.run.attempt(request["attempt"]).claim(0), process)
+        if not self.answers:
+            raise OSError("the answer was lost")
+        return process
+
+
+def turn(held: Guests, node: Node, alive: dict[str, Any]) -> None:
+    """What a pool's holder does once a second."""
+    asked = held.processes()
+    held.seen(asked, alive)
+    held.settle("here", None)
+    asyncio.run(held.start("here", node.call, None))
+
+
+def guest(held: Guests) -> dict[str, Any]:
+    return held.told()["a-run"]
+
+
+@pytest.fixture
+def no_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is gone is gone: nobody waits for it to turn up."""
+    monkeypatch.setattr(guests, "_DOUBT", -1.0)
+
+
+@pytest.mark.usefixtures("no_doubt")
+def test_a_run_of_a_pool_whose_result_is_hidden_is_not_started_again(run: RunDir, monkeypatch: pytest.MonkeyPatch):
+    held, node = Guests(), Node(run)
+    held.add(run.path, 1, {})
+    turn(held, node, {})
+    write_json(run.result, {"state": "succeeded", "attempt": 1})
+    hide(monkeypatch, run.result)
+    turn(held, node, {})
+    assert (guest(held)["state"], guest(held)["attempt"], node.started) == ("over", 1, 1)
+
+
+@pytest.mark.usefixtures("no_doubt")
+def test_a_run_of_a_pool_whose_beginning_is_hidden_is_not_started_again(run: RunDir, monkeypatch: pytest.MonkeyPatch):
+    held, node = Guests(), Node(run, answers=False)
+    held.add(run.path, 1, {})
+    turn(held, node, {})
+    hide(monkeypatch, run.attempt(1).claim(0))
+    turn(held, node, {})
+    assert (guest(held)["state"], node.started) == ("sent", 1)
+    assert held.processes() == {"a-run": (1, "place:1")}
+
+
+@pytest.mark.usefixtures("no_doubt")
+def test_a_run_of_a_pool_that_was_started_twice_is_the_first_of_both(run: RunDir):
+    held, node = Guests(), Node(run, answers=False)
+    held.add(run.path, 1, {})
+    turn(held, node, {})
+    first = read_json(run.attempt(1).claim(0)) or {}
+    run.attempt(1).claim(0).unlink()  # it is slow to begin
+    node.answers = True
+    turn(held, node, {})
+    assert held.processes() == {"a-run": (2, "place:2")}
+    write_json(run.attempt(1).claim(0), first)
+    turn(held, node, {})  # the second has found that it is not alone, and has ended
+    assert held.processes() == {"a-run": (1, "place:1")}
+    assert (guest(held)["state"], guest(held)["attempt"], node.started) == ("sent", 1, 2)
