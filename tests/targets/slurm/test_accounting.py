@@ -183,7 +183,7 @@ def test_one_look_at_the_queue_and_one_at_accounting_tell_of_all(ends: Ends):
 def test_a_job_whose_end_no_accounting_knows_is_lost_but_not_at_once(
     ends: Ends, how: str, monkeypatch: pytest.MonkeyPatch
 ):
-    """There is no record of it, or one of an earlier job with its number, or one by which it runs longer than it may."""
+    """There is no record of it, or an earlier job's with its number, or one by which it runs longer than it can."""
     run = ends.runs[how]
     assert (ends.seen[how].state, ends.seen[how].reason) == (
         "pending",
