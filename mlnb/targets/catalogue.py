@@ -14,12 +14,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from mlnb.errors import UsageError
 from mlnb.targets.cards import Capability, parse_capability, recognise, say_capability, say_memory
 from mlnb.targets.kinds import SLURM, Kind, Machine, Way, configured, discover
 from mlnb.task import Resources
+
+M = TypeVar("M", bound=Machine)
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,15 @@ def choice_for(
     if not ask.count or (ask.open and not kinds):
         return None
     return choose(ask, kinds or discover(machines), machines)
+
+
+def able(asked: Resources, settings: Mapping[str, Any], machines: Mapping[str, M]) -> dict[str, M]:
+    """Those that have the GPUs asked for; all, where any will do or none will."""
+    try:
+        choice = choice_for(asked, settings, tuple(machines.values()))
+    except UsageError:
+        choice = None
+    return {name: machine for name, machine in machines.items() if choice is None or name in choice.nodes}
 
 
 def most(settings: Mapping[str, Any], machines: Sequence[Machine], way: Way = SLURM) -> int:

@@ -29,7 +29,9 @@ class Site:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        (folder / "scontrol").write_text(f'#!/bin/sh\ncat "{folder}/$2"\n')
+        (folder / "scontrol").write_text(
+            f'#!/bin/sh\ncase "$*" in *"show node"*) cat "{folder}/node";; *) cat "{folder}/partition";; esac\n'
+        )
         (folder / "scontrol").chmod(0o755)
         self.has()
 

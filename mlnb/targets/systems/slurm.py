@@ -10,20 +10,23 @@ from functools import cached_property
 from typing import Any
 
 from mlnb.errors import MlnbError, UsageError
-from mlnb.targets import kinds, settings
+from mlnb.targets import catalogue, kinds, settings
 from mlnb.targets.base import Placement
-from mlnb.targets.systems import slurm_fill, slurm_queue
+from mlnb.targets.systems import slurm_cluster, slurm_fill, slurm_queue
 from mlnb.targets.systems.base import LOG, Ask, Filled, Queued, System, clock, mebibytes, plain
 from mlnb.targets.systems.commands import CommandFailed
 from mlnb.targets.systems.slurm_directives import merged
 from mlnb.targets.systems.slurm_ends import ended
 from mlnb.targets.systems.slurm_nodes import NODES, PARTITIONS, Node, Partition, parse_nodes, parse_partitions
-from mlnb.targets.systems.slurm_reasons import explain
+from mlnb.targets.systems.slurm_reasons import COULD_BE_TOO_MUCH, explain
 from mlnb.targets.systems.slurm_text import EPOCH_TIMES
 from mlnb.task import Resources
 
 _LOOKS = 5.0
 """Seconds that SLURM's scheduler may take until it has looked at a new job, which it calls ``Priority`` until then."""
+
+_NODES, _NODES_A_LOOK = 30.0, 6
+"""Seconds between two looks at the nodes, of which there may be thousands; with ``poll``, looks at the queue."""
 
 _ACCOUNTING = 10.0
 """Seconds that ``sacct`` has: one whose database is stuck says nothing for as long as one waits."""
@@ -155,7 +158,13 @@ class Slurm(System):
                 code = ""
             restarts = int(about.get("restarts") or 0)
             partition = about.get("partition") or None
-            return explain(code, resources, partition, job=number, start=job.start, restarts=restarts).words
+            known: dict[str, Any] = {"job": number, "start": job.start, "restarts": restarts}
+            if code and job.cause in COULD_BE_TOO_MUCH:
+                poll = settings.seconds(self.settings, "poll")
+                interval = _NODES if poll is None else poll * _NODES_A_LOOK
+                nodes, known["partitions"] = slurm_cluster.look(self, interval)
+                known["nodes"] = catalogue.able(resources, self.settings, nodes)
+            return explain(code, resources, partition, **known).words
         if job.cause in _BY_CAUSE:
             return ended(_BY_CAUSE[job.cause], resources=resources).words
         return job.words

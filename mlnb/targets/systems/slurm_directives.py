@@ -35,6 +35,7 @@ _LONG = {
     "-H": "--hold",
     "-J": "--job-name",
     "-L": "--licenses",
+    "-M": "--clusters",
     "-N": "--nodes",
     "-c": "--cpus-per-task",
     "-e": "--error",

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from mlnb.targets.systems.slurm_limits import limit
 from mlnb.targets.systems.slurm_nodes import Node, Partition
+from mlnb.targets.systems.slurm_text import words
 from mlnb.task import Resources
 from mlnb.units import say_time
 
@@ -46,8 +47,9 @@ class _Job:
         return self.partitions.get(self.partition or "") or Partition("")
 
     def members(self) -> list[Node]:
-        """The nodes of its partition, as far as is known."""
-        return [node for node in self.nodes.values() if self.partition is None or self.partition in node.partitions]
+        """The nodes of its partition (of one of them), as far as is known."""
+        named = set(words(self.partition or ""))
+        return [node for node in self.nodes.values() if not named or named.intersection(node.partitions)]
 
 
 def explain(
@@ -82,12 +84,13 @@ def explain(
     # "_" stands for spaces in what scontrol prints; squeue's %R puts parentheses around it
     plain = re.sub(r"^\((.*)\)$", r"\1", code.strip().replace("_", " "))
     said = _of(plain, known)
-    if said.cause in _COULD_BE_TOO_MUCH and (reason := _too_much(known)):
+    if said.cause in COULD_BE_TOO_MUCH and (reason := _too_much(known)):
         return Said("impossible", f"will never start: {reason}")
     return said
 
 
-_COULD_BE_TOO_MUCH = frozenset({"resources", "priority", "limit", "down", "other", "impossible"})
+COULD_BE_TOO_MUCH = frozenset({"resources", "priority", "limit", "down", "other", "impossible"})
+"""Causes of which the cluster may tell more than SLURM's code does."""
 
 
 def _of(code: str, job: _Job) -> Said:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -22,30 +23,55 @@ from tests.waiting import until
 pytestmark = pytest.mark.cluster
 
 
-@pytest.fixture
-def full(slurm: Slurm) -> Iterator[None]:
-    """The GPUs of one kind, two of one node, are taken by another, for ten minutes as SLURM knows."""
-    holder = slurm.sbatch("sleep 600", "--time=10", "--gres=gpu:v100:2", "--mem=100")
+@contextmanager
+def taken(slurm: Slurm, gpus: int) -> Iterator[None]:
+    """So many of the two GPUs of one kind, of one node, are another's for ten minutes, as SLURM knows."""
+    holder = slurm.sbatch("sleep 600", "--time=10", f"--gres=gpu:v100:{gpus}", "--mem=100")
     slurm.wait_state(holder, "RUNNING", patience=90)  # other sessions' tests may hold them
     yield
     slurm.cancel(holder)
     until(lambda: slurm.squeue(holder) is None)
 
 
+@pytest.fixture
+def full(slurm: Slurm) -> Iterator[None]:
+    with taken(slurm, 2):
+        yield
+
+
+@pytest.fixture
+def half_full(slurm: Slurm) -> Iterator[None]:
+    with taken(slurm, 1):
+        yield
+
+
 def test_a_run_that_waits_for_gpus_says_what_for_and_when_slurm_expects_it(full: None, start: Start):
     with configured(poll="1s"):
         run = start(gpus=2, gpu_type="v100")
         assert (run.state, run.reason) == ("pending", "waits for SLURM to look at it")
-        until(lambda: "SLURM expects" in run.reason)
-        assert run.state == "pending"
-        assert re.fullmatch(
+        expected = (
             r"waits for free GPUs: others run on all that would fit; --gpus 1 would find a place sooner; "
-            r"SLURM expects it to start in (9|10) min( \d+ s)?",
-            run.reason,
+            r"SLURM expects it to start in (9|10) min( \d+ s)?"
         )
+        until(lambda: re.fullmatch(expected, run.reason))  # as soon as the nodes are looked at anew
+        assert run.state == "pending"
         behind = start(gpus=2, gpu_type="v100")
         until(lambda: behind.reason.startswith("higher-priority jobs are ahead of it"))
         assert "with a --time under 5 min it may fit into a gap" in behind.reason
+
+
+def test_a_run_that_waits_says_what_would_start_now_and_the_nodes_are_looked_at_seldom(
+    half_full: None, start: Start, commands: Commands
+):
+    with configured(poll="1s"):
+        run = start(gpus=2, gpu_type="v100")
+        until(lambda: "; 1 GPU on one node is free now: --gpus 1 may start there; SLURM expects" in run.reason)
+        assert run.state == "pending"
+    with configured(poll="1m"):
+        asked = commands.calls()
+        for _ in range(5):
+            assert "is free now" in run.reason
+        assert commands.calls() == asked
 
 
 def test_a_held_run_says_how_it_is_let_go_and_goes_on(slurm: Slurm, start: Start):
