@@ -37,8 +37,13 @@ _STORAGE = {
 
 
 @contextlib.contextmanager
-def storage_errors(path: Path) -> Iterator[None]:
+def storage_errors(path: Path, variable: str = "MLNB_RUNS") -> Iterator[None]:
     """Turn an ``OSError`` about storage into one clear line; others pass.
+
+    Parameters
+    ----------
+    variable
+        what sets where ``path`` is.
 
     Raises
     ------
@@ -51,7 +56,7 @@ def storage_errors(path: Path) -> Iterator[None]:
         if error.errno not in _STORAGE:
             raise
         raise StorageError(
-            f"can't write {path}: {_STORAGE[error.errno]}. Free space there or set MLNB_RUNS to another folder."
+            f"can't write {path}: {_STORAGE[error.errno]}. Free space there or set {variable} to another folder."
         ) from error
 
 

@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -80,6 +81,12 @@ def environment(
         "MLNB_CHECKPOINTS": str(run_dir.checkpoints),
         **({} if gloo is None else {"GLOO_SOCKET_IFNAME": gloo}),
     }
+
+
+def expect_forks() -> None:
+    """Have Python not warn of what this program is for: our own threads are none, libraries' look after themselves."""
+    if sys.version_info >= (3, 12):
+        warnings.filterwarnings("ignore", message=".*multi-threaded.*fork", category=DeprecationWarning)
 
 
 def fork_rank(

@@ -86,6 +86,7 @@ class NodeProgram:
         self._oom = 0
         self._peak = 0
         self._code = 1
+        self._slots: Slots | None = None
         self._said_goodbye = False
         self._cause = Cause(run_dir)
         self._progress = Progress(run_dir.checkpoints)
@@ -101,24 +102,23 @@ class NodeProgram:
     def main(self) -> int:
         """Run this node to its end; the run's exit code."""
         self._wakeup = Wakeup()
-        grace = float(self.about.get("grace", GRACE))
-        os.environ["MLNB_GRACE"] = str(grace)
-        self._grace = grace
-        self._clock = Clock(self.task.resources.time, batch.deadline(), grace)
+        self._grace = float(self.about.get("grace", GRACE))
+        os.environ["MLNB_GRACE"] = str(self._grace)
+        self._clock = Clock(self.task.resources.time, batch.deadline(), self._grace)
         with contextlib.suppress(OSError):
             os.chdir(self.about.get("cwd") or self.run_dir.path)
         pid = os.getpid()
         identity, python = processes.identity(pid), platform.python_version()
         self.events.add("started", pid=pid, identity=identity, host=self._host, python=python)
         self._cancelled()  # perhaps before there was a process to tell
-        slots = self._wait_for_slots()
+        self._wait_for_slots()
         try:
             self._run()
             return self._finish()
         finally:
             self._gang.close()
-            if slots is not None:
-                slots.release(self.about["id"])
+            if self._slots is not None:
+                self._slots.release(self.about["id"])
 
     # what it is told
 
@@ -179,12 +179,12 @@ class NodeProgram:
 
     # the way to the ranks
 
-    def _wait_for_slots(self) -> Slots | None:
+    def _wait_for_slots(self) -> None:
         """Wait for this machine's cores and GPUs where the target hands them out so."""
         asked = self.about.get("slots")
         if not asked:
-            return None
-        slots = Slots(Path(asked["folder"]), asked["cpus_total"], tuple(asked["gpus_total"]))
+            return
+        self._slots = slots = Slots(Path(asked["folder"]), asked["cpus_total"], tuple(asked["gpus_total"]))
         run = self.about["id"]
         slots.claim(run, asked["cpus"], asked["gpus"])
         while self._ending is None:
@@ -196,15 +196,11 @@ class NodeProgram:
             self._cancelled()
             place = slots.ahead(run)
             self._pause(0.03 * (1 + min(place[0] if place else 0, 30)))
-        return slots
 
     def _run(self) -> None:
         if self._ending is None:
             self.events.add("starting")
-            if sys.version_info >= (3, 12):  # our own threads are none; libraries' threads take care of themselves
-                import warnings
-
-                warnings.filterwarnings("ignore", message=".*multi-threaded.*fork", category=DeprecationWarning)
+            launch.expect_forks()
             broken = preload(RANK)
             self._pause(0)
             if broken is not None:
@@ -294,6 +290,8 @@ class NodeProgram:
     def _look_around(self, now: float) -> None:
         """What is to be done once a second."""
         self.events.beat()
+        if self._slots is not None:
+            self._slots.hold()
         self._cancelled()
         if self._ending is None and verdict.is_superseded(self.files):
             self._crew.kill()  # no checkpoint: the other attempt makes them now
@@ -392,12 +390,9 @@ class NodeProgram:
 
     def _result(self, found: verdict.Outcome) -> dict[str, Any]:
         return {
-            "state": found.state,
-            "reason": found.reason,
-            "exit_code": found.code,
+            **found.told,
             "attempt": self.attempt,
             "ended": time.time(),
-            "error": found.error,
             "notes": verdict.notes(found, self._ended, self.task.script),
             "peak_memory": self._peak if self._started else None,  # of the node that held most
             "seconds": round(time.monotonic() - self._started, 3) if self._started else None,

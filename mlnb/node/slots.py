@@ -1,7 +1,8 @@
 """Cores and GPUs of this machine, handed out first come, first served, to one user's runs.
 
 One small JSON file under a lock. Every entry names the process that holds or awaits it, so what dead processes
-held is free again without anyone's tidying up.
+held is free again without anyone's tidying up. Where the file is lost, as from a folder for what is temporary that is
+cleared now and then, those that live say again what they hold.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import IO
 
+from mlnb.errors import StorageError
 from mlnb.node import processes
 from mlnb.rundir import storage_errors
 
@@ -48,20 +51,28 @@ class Slots:
         self._state = folder / "slots.json"
         self._lock = folder / "slots.lock"
         self.cpus, self.gpus = cpus, gpus
+        self._mine: Ticket | None = None
 
     @contextlib.contextmanager
     def _tickets(self) -> Iterator[list[Ticket]]:
-        with storage_errors(self._lock), self._lock.open("a") as lock:
+        with storage_errors(self._lock, "MLNB_RUNTIME"), self._opened() as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             tickets = self._read()
             before = json.dumps([asdict(ticket) for ticket in tickets])
             tickets[:] = [ticket for ticket in tickets if processes.alive(ticket.pid, ticket.identity)]
+            if self._mine is not None and all(ticket.run != self._mine.run for ticket in tickets):
+                tickets.append(self._mine)
             yield tickets
             after = json.dumps([asdict(ticket) for ticket in tickets])
             if after != before:
                 temporary = self._state.with_suffix(".tmp")
                 temporary.write_text(after)
                 temporary.replace(self._state)
+
+    def _opened(self) -> IO[str]:
+        with contextlib.suppress(FileExistsError):
+            self._lock.parent.mkdir(mode=0o700)
+        return self._lock.open("a")
 
     def _read(self) -> list[Ticket]:
         try:
@@ -84,15 +95,18 @@ class Slots:
             for ticket in tickets:
                 if ticket.run == run:
                     ticket.pid, ticket.identity = pid, identity
-                    return
-            tickets.append(Ticket(run, min(cpus, self.cpus), gpus, pid, identity))
+                    break
+            else:
+                ticket = Ticket(run, min(cpus, self.cpus), gpus, pid, identity)
+                tickets.append(ticket)
+        self._mine = ticket
 
     def acquire(self, run: str) -> tuple[str, ...] | None:
         """What ``run`` was granted (GPU names; empty where it asked for none), or ``None``: not its turn yet."""
         with self._tickets() as tickets:
             for ticket in tickets:
                 if ticket.run == run and ticket.granted:
-                    return ticket.devices
+                    return self._grant(ticket)
                 if ticket.granted:
                     continue
                 free = self._free(tickets)
@@ -100,9 +114,21 @@ class Slots:
                     return None  # strictly in order: nobody overtakes the first that waits
                 if ticket.run == run:
                     ticket.granted, ticket.devices = True, tuple(free[1][: ticket.gpus])
-                    return ticket.devices
+                    return self._grant(ticket)
                 return None  # whose turn it is will take it
         return None
+
+    def _grant(self, ticket: Ticket) -> tuple[str, ...]:
+        if self._mine is not None and self._mine.run == ticket.run:
+            self._mine = ticket
+        return ticket.devices
+
+    def hold(self) -> None:
+        """Say again what this process has claimed, and what of it was granted, if the file has been lost."""
+        mine = self._mine
+        if mine is not None and all(ticket.run != mine.run for ticket in self._read()):
+            with contextlib.suppress(OSError, StorageError), self._tickets():
+                pass
 
     def _free(self, tickets: list[Ticket]) -> tuple[int, list[str]]:
         held = [ticket for ticket in tickets if ticket.granted]
@@ -111,7 +137,8 @@ class Slots:
 
     def release(self, run: str) -> None:
         """Give back what ``run`` holds or awaits."""
-        with self._tickets() as tickets:
+        self._mine = None
+        with contextlib.suppress(OSError, StorageError), self._tickets() as tickets:  # of the dead it is free anyway
             tickets[:] = [ticket for ticket in tickets if ticket.run != run]
 
     def ahead(self, run: str) -> tuple[int, list[str]] | None:

@@ -47,6 +47,11 @@ class Outcome:
     error: dict[str, Any] | None = None
 
     @property
+    def told(self) -> dict[str, Any]:
+        """What the result says of it."""
+        return {"state": self.state, "reason": self.reason, "exit_code": self.code, "error": self.error}
+
+    @property
     def leaves_with(self) -> int:
         """The node program's exit code. That of a script must not look like a wish to be queued again."""
         return 1 if self.state != INTERRUPTED and self.code == REQUEUE else self.code

@@ -14,8 +14,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
+import stat
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +25,9 @@ from typing import Any
 
 from mlnb.errors import UsageError
 from mlnb.rundir import storage_errors
+
+_SOCKET = 107 - len(".4194304")
+"""Characters of a socket's path (unix(7)), to which a process may add its pid until it is whole."""
 
 
 def section() -> Mapping[str, Any]:
@@ -66,19 +71,43 @@ def runs_root() -> Path:
 
 
 def runtime_dir() -> Path:
-    """The user's folder for sockets and locks on this machine, mode 0700, made if missing.
+    """The user's folder for sockets and locks here: ``MLNB_RUNTIME``, else in /tmp. Mode 0700, made if missing.
+
+    Runs and pools outlive the login, so it is not ``XDG_RUNTIME_DIR``, which ends with it. All sessions share the
+    machine's cores and GPUs, so it is not in ``TMPDIR``, which may be each session's own.
 
     Raises
     ------
     UsageError
-        if what is there belongs to someone else.
+        if what is there belongs to someone else, or is no folder.
+    StorageError
+        if it can't be made.
     """
     chosen = os.environ.get("MLNB_RUNTIME")
-    base = os.environ.get("XDG_RUNTIME_DIR")
-    folder = Path(chosen) if chosen else Path(base) / "mlnb" if base else Path(f"/tmp/mlnb-{os.getuid()}")  # noqa: S108
-    with storage_errors(folder):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder = Path(chosen).absolute() if chosen else Path(f"/tmp/mlnb-{os.getuid()}")  # noqa: S108
+    with storage_errors(folder, "MLNB_RUNTIME"), contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700, parents=True)
     info = folder.stat(follow_symlinks=False)
-    if info.st_uid != os.getuid() or info.st_mode & 0o077:
-        raise UsageError(f"{folder} is not private to you (mode 0700 is wanted): set MLNB_RUNTIME to a folder that is.")
+    if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.getuid() or info.st_mode & 0o077:
+        raise UsageError(
+            f"{folder} is not a folder private to you (mode 0700 is wanted): set MLNB_RUNTIME to one that is"
+        )
     return folder
+
+
+def socket_path(name: str) -> Path:
+    """Where a Unix socket of this user's is.
+
+    Raises
+    ------
+    UsageError
+        if the path is longer than such paths may be.
+    """
+    path = runtime_dir() / name
+    length = len(os.fsencode(path))
+    if length > _SOCKET:
+        raise UsageError(
+            f"MLNB_RUNTIME={path.parent}: a socket's path would have {length} characters and may have {_SOCKET}: "
+            f"choose a folder whose path is {length - _SOCKET} shorter"
+        )
+    return path

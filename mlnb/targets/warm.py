@@ -18,8 +18,8 @@ from pathlib import Path
 
 from mlnb.node import processes
 from mlnb.rundir import RunDir, write_atomic
+from mlnb.targets import config
 from mlnb.targets.bundle import bundle
-from mlnb.targets.config import runtime_dir
 from mlnb.targets.environment import passed
 
 ANSWER = 0.3
@@ -32,7 +32,7 @@ _START = 10.0
 def socket_path() -> Path:
     """The warm parent's socket: another one for another Python, other packages or another mlnb."""
     key = "\0".join([sys.executable, bundle().digest, os.environ.get("PYTHONPATH", "")])
-    return runtime_dir() / f"warm-{hashlib.sha256(key.encode()).hexdigest()[:12]}.sock"
+    return config.socket_path(f"warm-{hashlib.sha256(key.encode()).hexdigest()[:12]}.sock")
 
 
 def start() -> Path:
@@ -123,7 +123,7 @@ def _peer(client: socket.socket) -> int | None:
 
 def installed() -> Path:
     """The bundle as a file of this user's, for processes that belong to no run."""
-    path = runtime_dir() / f"mlnb-{bundle().digest[:12]}.zip"
+    path = config.runtime_dir() / f"mlnb-{bundle().digest[:12]}.zip"
     if not path.exists():
         write_atomic(path, bundle().data)
     return path

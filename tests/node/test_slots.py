@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -184,6 +185,20 @@ def test_who_asks_for_more_cores_than_there_are_gets_all(slots: Slots):
     assert slots.acquire("big") == ()
     slots.claim("next", 1, 0)
     assert slots.acquire("next") is None
+
+
+def test_what_a_run_holds_is_its_own_when_the_file_is_lost(tmp_path: Path):
+    """As when /tmp is cleared of what is old, or a folder goes at logout."""
+    first, second = Slots(tmp_path / "rt", 4, ("0",)), Slots(tmp_path / "rt", 4, ("0",))
+    first.claim("first", 1, 1)
+    assert first.acquire("first") == ("0",)
+    shutil.rmtree(tmp_path / "rt")
+    first.hold()
+    second.claim("second", 1, 1)
+    assert second.acquire("second") is None
+    shutil.rmtree(tmp_path / "rt")
+    first.release("first")
+    assert second.acquire("second") == ("0",)  # who waits has kept its place too
 
 
 @pytest.mark.parametrize("content", [b"", b"{torn", b"\xff"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -13,7 +14,7 @@ from pathlib import Path
 import dask.config
 import pytest
 
-from mlnb.errors import UsageError
+from mlnb.errors import StorageError, UsageError
 from mlnb.node import processes
 from mlnb.rundir import read_json, read_lines
 from mlnb.targets import local, names, target, warm
@@ -22,6 +23,7 @@ from mlnb.targets.config import runs_root, runtime_dir
 from mlnb.targets.environment import passed
 from mlnb.targets.local import Local, cores
 from mlnb.task import Resources
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -119,6 +121,55 @@ def test_a_runtime_folder_that_others_can_enter_is_refused(monkeypatch: pytest.M
     (tmp_path / "run").chmod(mode)
     with pytest.raises(UsageError, match="MLNB_RUNTIME"):
         runtime_dir()
+
+
+def test_the_runtime_folder_outlives_the_login_and_is_the_same_for_all_sessions(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.delenv("MLNB_RUNTIME")
+    for session in ("one", "other"):
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / session))
+        monkeypatch.setenv("TMPDIR", str(tmp_path / session))
+        assert runtime_dir() == Path(f"/tmp/mlnb-{os.getuid()}")
+    assert not (tmp_path / "one").exists()
+
+
+def test_a_runtime_folder_that_cannot_be_made_is_one_line_that_names_its_variable(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("MLNB_RUNTIME", str(tmp_path / "file" / "run"))
+    with pytest.raises(StorageError, match=r"part of the path is not a directory\. .* set MLNB_RUNTIME"):
+        runtime_dir()
+    monkeypatch.setenv("MLNB_RUNTIME", str(tmp_path / "file"))
+    with pytest.raises(UsageError, match="set MLNB_RUNTIME"):
+        runtime_dir()
+
+
+def test_a_runtime_folder_whose_sockets_would_have_too_long_a_path_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.setenv("MLNB_RUNTIME", str(tmp_path / ("x" * 100)))
+    with pytest.raises(
+        UsageError, match=r"MLNB_RUNTIME=.*x: a socket's path would have 1.. characters and may have 99"
+    ):
+        warm.start()
+
+
+def test_a_runs_gpus_and_cores_are_its_own_though_the_runtime_folder_is_cleared(
+    start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.setenv("MLNB_RUNTIME", str(tmp_path / "rt"))
+    with dask.config.set({"mlnb.targets.local.warm": False}):
+        script = "import time\nwhile True: time.sleep(0.05)"
+        first = start(script, cpus=local.cores())
+        until(lambda: first.state == "running")
+        shutil.rmtree(tmp_path / "rt")
+        until((tmp_path / "rt" / "slots.json").exists)
+        second = start(script, cpus=local.cores())
+        until(lambda: "held by test" in second.reason)
+        first.cancel()
+        until(lambda: second.state == "running")
 
 
 def test_a_runtime_folder_that_is_a_link_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

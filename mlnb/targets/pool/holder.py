@@ -24,7 +24,7 @@ from mlnb.node import pooled, processes
 from mlnb.node.warm import same_user
 from mlnb.rundir import write_json
 from mlnb.targets.base import InDoubt
-from mlnb.targets.config import runtime_dir
+from mlnb.targets.config import socket_path
 from mlnb.targets.pool import heir
 from mlnb.targets.pool.folder import BEAT, Known, PoolDir, State
 from mlnb.units import say_time
@@ -66,7 +66,7 @@ class Holder:
 
     def __init__(self, pool: Known, allocation: Allocation, guests: Guests) -> None:
         self._pool, self._allocation, self._guests = pool, allocation, guests
-        self._socket = runtime_dir() / f"pool-{hashlib.sha256(os.fsencode(pool.folder.path)).hexdigest()[:12]}.sock"
+        self._socket = socket_path(f"pool-{hashlib.sha256(os.fsencode(pool.folder.path)).hexdigest()[:12]}.sock")
         pid = os.getpid()
         holder = {"pid": pid, "identity": processes.identity(pid), "host": socket.gethostname()}
         self._state = State(
