@@ -86,8 +86,10 @@ def test_what_would_make_the_plan_untrue_is_refused_with_where_to_say_it(site: S
 
 def test_what_a_site_leaves_out_of_the_submission_is_its_own_to_say(site: Site):
     with dask.config.set(jobqueue(job_directives_skip=["--mem="])):
-        found, _ = site.job(directives=["--mem-per-cpu=4G"])
+        found, plan = site.job(directives=["--mem-per-cpu=4G"])
     assert [each for each in found if each.startswith("--mem")] == ["--mem-per-cpu=4G"]
+    assert "memory" not in plan
+    assert "GB" not in plan
 
 
 # what the site has for dask-jobqueue

@@ -53,6 +53,12 @@ def test_a_site_s_default_of_memory_is_no_more_than_a_node_has(site: Site):
     assert about(found, *SIZES) == ["--cpus-per-task=64", "--mem=250000M"]
 
 
+def test_a_site_s_defaults_for_each_gpu_are_taken(site: Site):
+    site.has(partitions=f"{IN_CPU}\n{IN_GPU} JobDefaults=DefCpuPerGPU=8,DefMemPerGPU=40000")
+    assert about(site.job("--partition gpu --gpus 2")[0], *SIZES) == ["--cpus-per-task=16", "--mem=80000M"]
+    assert about(site.job("--partition gpu --gpus 0")[0], "--cpus-per-task") == ["--cpus-per-task=4"]
+
+
 # what is not known is not refused
 
 

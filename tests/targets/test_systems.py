@@ -236,6 +236,22 @@ def test_the_directives_of_jobqueue_yaml_are_taken_on_htcondor_but_for_what_the_
     assert "request_memory = 1" not in lines
 
 
+@pytest.mark.parametrize("kind", sorted(set(SYSTEMS) - {"htcondor", "slurm"}))
+@pytest.mark.parametrize(("given", "hours"), [(None, 0.5), ("02:00:00", 2)])
+def test_the_time_that_dask_jobqueue_gives_a_job_is_said_in_the_plan(
+    kind: str, given: str | None, hours: float, run: RunDir
+):
+    written = given.removesuffix(":00") if given and kind == "lsf" else given  # HOUR:MINUTE
+    with dask.config.set({f"jobqueue.{kind}.walltime": written} if written else {}):
+        place = JobQueue(kind, SYSTEMS[kind]({}))
+        offer = place.offer(Resources())
+        assert offer.resources.time == hours * 3600
+        assert "time chosen by the target's defaults" in "; ".join(offer.words)
+        wanted = clock(int(hours * 3600))
+        assert (wanted.removesuffix(":00") if kind == "lsf" else wanted) in place.preview(run, offer)
+        assert place.offer(Resources(time=60)).resources.time == 60
+
+
 def test_what_the_site_has_dask_jobqueue_leave_out_is_left_out_of_ours(run: RunDir):
     with dask.config.set({"jobqueue.slurm.job-directives-skip": ["--mem="]}):
         found = directives("slurm", "#SBATCH", run)

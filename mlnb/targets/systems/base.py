@@ -23,6 +23,7 @@ from mlnb.targets.base import Placement, gpus_of
 from mlnb.targets.systems.commands import PATIENCE, CommandFailed, NotThere, command
 from mlnb.targets.systems.section import Section
 from mlnb.task import Resources
+from mlnb.units import parse_time
 
 LOG = JOB_LOG
 """What the job itself prints, in the attempt's folder, where the job is submitted from: no path to be quoted."""
@@ -248,11 +249,25 @@ class System(abc.ABC):
             for what the system can never satisfy, with the nearest that it can.
         """
         gpus = gpus_of(asked, catalogue.most(self.settings, (), self.gpus))
-        filled = replace(asked, gpus=gpus, cpus=asked.cpus or 1, memory=asked.memory or _MEMORY)
+        time = asked.time or self._walltime()
+        filled = replace(asked, gpus=gpus, cpus=asked.cpus or 1, memory=asked.memory or _MEMORY, time=time)
         choice = catalogue.choice_for(filled, self.settings, (), self.gpus)
         if choice is None:
             return Filled(filled, placement.partition)
         return Filled(filled, placement.partition, (choice.kinds[0].line(gpus),), choice.words)
+
+    def _walltime(self) -> int | None:
+        """Seconds that dask-jobqueue gives a job for which nobody says any."""
+        self.job_class()  # brings its defaults
+        text = self.section.walltime
+        try:
+            return None if text is None else parse_time(self.full_clock(text))
+        except ValueError as error:
+            raise UsageError(f"walltime: {text!r} of jobqueue.{self.section.name} is not {error}") from None
+
+    def full_clock(self, text: str) -> str:
+        """A time as the system writes it, as one with seconds."""
+        return text
 
     # asking
 

@@ -62,7 +62,7 @@ class GridEngine(System):
         return ["/bin/sh", "-c", 'trap "" USR1 USR2; exec "$@"', "sh", *super().launch(ask, program, options)]
 
     def fill(self, asked: Resources, placement: Placement) -> Filled:
-        """See :class:`System`. Memory and time are limited only if someone says so: sites name memory differently."""
+        """See :class:`System`. Memory is limited only if someone says so: sites name it differently."""
         filled = super().fill(asked, placement)
         cores = filled.resources.ranks * (filled.resources.cpus or 1)
         if cores > 1 and not self.settings.get("parallel-environment"):

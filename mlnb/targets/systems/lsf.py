@@ -52,6 +52,10 @@ class Lsf(System):
             ],
         }
 
+    def full_clock(self, text: str) -> str:
+        """See :class:`System`."""
+        return f"{text}:00" if text.count(":") == 1 else text
+
     def jobs(self) -> dict[str, Queued]:
         """See :class:`System`."""
         fields = "jobid stat exit_code exit_reason exec_host pend_reason"

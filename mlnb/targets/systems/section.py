@@ -27,6 +27,12 @@ class Section:
         return None if found is None else str(found)
 
     @property
+    def walltime(self) -> str | None:
+        """How long jobs may run, as the system writes it; dask-jobqueue's own default once that is imported."""
+        found = self._first("walltime")
+        return None if found is None else str(found)
+
+    @property
     def directives(self) -> tuple[str, ...]:
         """Lines for the submission, without the system's prefix."""
         return self._lines("job-extra-directives", "job-extra")

@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -96,8 +97,8 @@ class Slurm(System):
             **({"--mem": f"--mem={mebibytes(memory)}M"} if memory is not None else {}),
             **({"--time": f"-t {clock(time)}"} if time else {}),
         }
-        skipped = [name for name, line in rendered.items() if any(part in line for part in self.section.skipped)]
-        said = [name for name in rendered if name not in skipped]
+        skipped = self.section.skipped
+        said = [name for name, line in rendered.items() if not any(part in line for part in skipped)]
         return {
             "queue": ask.partition,
             "account": ask.account,
@@ -105,7 +106,7 @@ class Slurm(System):
             "job_cpu": ask.cpus,
             "job_mem": None if memory is None else f"{mebibytes(memory)}M",
             "job_directives_skip": ["-n 1", *(["--mem="] if memory is None else [])],
-            "job_extra_directives": merged(own, gpus, ask.extra, ask.usual, said, skipped),
+            "job_extra_directives": merged(own, gpus, ask.extra, ask.usual, said),
         }
 
     def launch(self, ask: Ask, program: Sequence[str], options: Sequence[str] = ()) -> list[str]:
@@ -119,7 +120,12 @@ class Slurm(System):
 
     def fill(self, asked: Resources, placement: Placement) -> Filled:
         """See :class:`System`. What is open comes from the partition's limits and its nodes."""
-        return slurm_fill.fill(asked, placement.partition, self._nodes, self._with(placement.partition), self.settings)
+        filled = slurm_fill.fill(
+            asked, placement.partition, self._nodes, self._with(placement.partition), self.settings
+        )
+        if asked.memory is None and any(part in "--mem=" for part in self.section.skipped):
+            return replace(filled, resources=replace(filled.resources, memory=None))  # the site has none asked for
+        return filled
 
     @cached_property
     def _nodes(self) -> dict[str, Node]:

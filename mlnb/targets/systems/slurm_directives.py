@@ -70,6 +70,9 @@ _PLANNED = {
 }
 """What the plan says, and mlnb with it → the target's setting for it; empty where a run alone says it."""
 
+_ELSEWHERE = frozenset({"partition", "account", "time", "cpus", "memory"})
+"""Settings whose options dask-jobqueue writes, if there is anything to say."""
+
 _LISTS = ("--gres", "--licenses")
 
 
@@ -78,8 +81,7 @@ def merged(
     gpus: Sequence[str],
     extra: Sequence[str],
     usual: Sequence[str],
-    said: Iterable[str] = (),
-    skipped: Iterable[str] = (),
+    said: Collection[str] = (),
 ) -> list[str]:
     """The lines of a submission.
 
@@ -94,9 +96,7 @@ def merged(
     usual
         those of ``jobqueue.yaml``, of which is taken what nobody else says.
     said
-        names of options that are said elsewhere in the submission.
-    skipped
-        names of those that the site has left out there, so that they are its own to say.
+        names of options that are said elsewhere in the submission; others of their kind are the site's to say.
 
     Raises
     ------
@@ -104,11 +104,11 @@ def merged(
         if ``directives`` say what the plan says, or don't read.
     """
     asking, theirs = _options(gpus, "gpus"), _options(extra, "directives")
-    ours, left_out = [*_options(own, "own"), *asking], {_PLANNED.get(name) for name in skipped}
+    ours, free = [*_options(own, "own"), *asking], _ELSEWHERE - {_PLANNED.get(name) for name in said}
     for option in asking:
-        _check(option, "gpus", {*left_out, "gpus"})
+        _check(option, "gpus", {*free, "gpus"})
     for option in theirs:
-        _check(option, "directives", left_out)
+        _check(option, "directives", free)
     taken = {option.name for option in [*ours, *theirs]} | set(said)
     there = {_PLANNED[name] or name for name in taken if name in _PLANNED}
     left = [each for option in _options(usual, "job-extra-directives") for each in _free(option, taken, there)]

@@ -99,7 +99,7 @@ def _fill(
     time, said = _time(asked, part)
     if part.max_nodes is not None and asked.nodes > part.max_nodes:
         raise UsageError(f"--nodes {asked.nodes}: partition {part.name} allows {part.max_nodes} a job")
-    cpus = asked.cpus or _cores(asked, there)
+    cpus = asked.cpus or _cores(asked, part, there)
     filled = replace(asked, cpus=cpus, memory=_memory(asked, cpus, part, there), time=time)
     able = "SLURM shows no nodes of it: whether they can take it was not checked"
     if known:
@@ -131,8 +131,10 @@ def _share(asked: Resources, nodes: Sequence[Node]) -> Node | None:
     return min(able, key=lambda node: (node.cpus, node.memory or 0), default=None)
 
 
-def _cores(asked: Resources, nodes: Sequence[Node]) -> int:
-    """Cores a rank: its GPUs' share of a node; without GPUs up to four."""
+def _cores(asked: Resources, part: Partition, nodes: Sequence[Node]) -> int:
+    """Cores a rank: the site's own default for its GPUs, else their share of a node; without GPUs up to four."""
+    if asked.gpus and part.cpus_per_gpu is not None:
+        return max(1, part.cpus_per_gpu * asked.gpus // asked.ranks)
     node = _share(asked, nodes)
     if node is None:
         return 1
@@ -158,6 +160,8 @@ def _memory(asked: Resources, cpus: int, part: Partition, nodes: Sequence[Node])
     cores, node = cpus * asked.ranks, _share(asked, [node for node in nodes if node.memory is not None])
     most = [node.memory] if node is not None and node.memory is not None else []
     most += [part.max_memory_per_cpu * cores] if part.max_memory_per_cpu is not None else []
+    if asked.gpus and part.memory_per_gpu is not None:
+        return min([part.memory_per_gpu * asked.gpus, *most])
     if part.memory_per_node is not None:
         return min([part.memory_per_node, *most])
     if part.memory_per_cpu is not None:

@@ -83,6 +83,8 @@ class Partition:
         nodes of one job; ``None`` for no limit.
     memory_per_cpu, memory_per_node
         bytes that a job gets that asks for no memory. ``None``: not set here, so that slurm.conf's own default holds.
+    cpus_per_gpu, memory_per_gpu
+        those of a job that asks for GPUs.
     max_cpus, max_memory, max_memory_per_cpu
         what a job may have of one node, whatever the node has; ``None`` for no limit.
     state
@@ -101,6 +103,8 @@ class Partition:
     max_cpus: int | None = None
     max_memory: int | None = None
     max_memory_per_cpu: int | None = None
+    cpus_per_gpu: int | None = None
+    memory_per_gpu: int | None = None
 
     def capped(self, node: Node) -> Node:
         """``node`` with what a job of this partition may have of it."""
@@ -149,6 +153,7 @@ def parse_partitions(text: str) -> dict[str, Partition]:
     for line in text.splitlines():
         part = pairs(line)
         if name := part.get("PartitionName"):
+            defaults = dict(each.split("=", 1) for each in words(part.get("JobDefaults", "")) if "=" in each)
             found[name] = Partition(
                 name,
                 part.get("Default", "").upper() == "YES",
@@ -162,6 +167,8 @@ def parse_partitions(text: str) -> dict[str, Partition]:
                 number(part.get("MaxCPUsPerNode")),
                 _size(part.get("MaxMemPerNode")),
                 _size(part.get("MaxMemPerCPU")),
+                number(defaults.get("DefCpuPerGPU")),
+                _size(defaults.get("DefMemPerGPU")),
             )
     return found
 
