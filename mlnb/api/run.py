@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -356,23 +356,3 @@ def _last(series: Series) -> dict[str, Any]:
     value = float(series.value[-1])
     plain = value if value == value and abs(value) != float("inf") else str(value)
     return {"step": int(series.step[-1]), "value": plain, "count": len(series)}
-
-
-def lines(run: Run, rank: int = 0) -> Iterator[str]:
-    """What a rank prints, as it prints it, until the run ends."""
-    shown: dict[Path, int] = {}
-    while True:
-        done = run.done
-        attempts = run.directory.attempts()
-        for path in (attempts[-1].stdout(rank), attempts[-1].stderr(rank)) if attempts else ():
-            if not path.exists():
-                continue
-            with path.open("rb") as file:
-                file.seek(shown.get(path, 0))
-                data = file.read()
-            shown[path] = shown.get(path, 0) + len(data)
-            if data:
-                yield data.decode(errors="replace")
-        if done:
-            return
-        time.sleep(0.1)

@@ -119,7 +119,7 @@ def show(name: str, as_json: bool) -> None:
 def logs(name: str, follow: bool, rank: int, as_json: bool) -> int:
     """Print what a rank has printed."""
     from mlnb.api import runs as all_runs
-    from mlnb.api.run import lines
+    from mlnb.api.printed import lines
 
     found = all_runs[name]
     if as_json:

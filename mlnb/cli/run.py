@@ -13,8 +13,8 @@ import click
 
 from mlnb.api import Run, resuming, runs
 from mlnb.api.options import OPTIONS, Option, Options, help_text, read
+from mlnb.api.printed import lines
 from mlnb.api.provenance import git_state
-from mlnb.api.run import lines
 from mlnb.api.script import script_task
 from mlnb.api.store import Content
 from mlnb.api.submit import submit
