@@ -110,6 +110,8 @@ OPTIONS = (
     Option("--gpu-capability", "GPUs with at least this compute capability, as in 8.0", _capability, "X.Y"),
     Option("--on", "the target that it runs on", str, "TARGET"),
     Option("--partition", "the partition (queue) of a batch system; of several, NAME,NAME, any", _words, "NAME"),
+    Option("--account", "the account (project) of a batch system that pays", _word, "NAME"),
+    Option("--qos", "the quality of service, on SLURM", _word, "NAME"),
     Option("--image", "the container image that it runs in", str, "IMAGE"),
     Option("--requeue", "queue it again after preemption, a node's loss or the end of its time; the default"),
     Option("--no-requeue", "do not"),
@@ -146,6 +148,8 @@ class Options:
     gpu_capability: str | None = None
     on: str | None = None
     partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
     image: str | None = None
     requeue: bool = False
     no_requeue: bool = False
@@ -169,7 +173,7 @@ class Options:
     def placement(self, name: str) -> Placement:
         """Where and how it is wanted, as a run called ``name``."""
         requeue = True if self.requeue else False if self.no_requeue else None
-        return Placement(self.name or name, self.partition, self.image, requeue)
+        return Placement(self.name or name, self.partition, self.image, requeue, self.account, self.qos)
 
 
 def parse(line: str, defaults: Options | None = None) -> Options:

@@ -23,6 +23,8 @@ _TAKEN = {
     "--gpu-memory": "",
     "--gpu-capability": "",
     "--partition": "",
+    "--account": "",
+    "--qos": "",
     "--requeue": "have it queued again after preemption or a node's loss; the default",
     "--no-requeue": "",
     "--name": "its name, as in --on pool:NAME",

@@ -21,9 +21,12 @@ from mlnb.units import say_state
 
 _ASKED = (
     *("nodes", "gpus", "ranks", "cpus", "memory", "time", "gpu_type", "gpu_memory", "gpu_capability"),
-    *("partition", "image", "requeue", "no_requeue"),
+    *("partition", "account", "qos", "image", "requeue", "no_requeue"),
 )
 """Options that say what a run needs and where; the others say what it does."""
+
+_THERE = ("partition", "account", "qos")
+"""Those that mean something on one target only."""
 
 _SHAPE = ("nodes", "gpus", "ranks")
 
@@ -65,7 +68,7 @@ def completed(run: Run | None, given: Mapping[str, Any], defaults: Options) -> O
         before = {key: had[key] for key in (_SHAPE if elsewhere else had) if had[key] is not None}
         before |= {key: run.about[key] for key in ("partition", "image") if run.about.get(key)}
         before |= {"no_requeue": True} if run.about.get("requeue") is False else {}
-    known = {key: before[key] for key in _ASKED if key in before and not (elsewhere and key == "partition")}
+    known = {key: before[key] for key in _ASKED if key in before and not (elsewhere and key in _THERE)}
     if given.get("requeue") or given.get("no_requeue"):
         known = {key: value for key, value in known.items() if key not in ("requeue", "no_requeue")}
     if "gpus" in given and "ranks" not in given:

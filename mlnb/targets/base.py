@@ -25,12 +25,16 @@ class Placement:
         container image that the ranks run in.
     requeue
         whether it may be queued again after preemption, the loss of a node or the end of its time.
+    account, qos
+        who pays on a batch system, and its quality of service.
     """
 
     name: str = "run"
     partition: str | None = None
     image: str | None = None
     requeue: bool | None = None
+    account: str | None = None
+    qos: str | None = None
 
 
 @dataclass(frozen=True)

@@ -60,10 +60,11 @@ class JobQueue:
         """See :class:`mlnb.targets.base.Target`."""
         limits.check(self.name, self._settings, asked)
         asked = limits.usual(self._settings, asked)
-        partition = placement.partition or self._settings.get("partition") or self.system.section.queue
+        session, section = self.system.session, self.system.section
+        partition = placement.partition or self._settings.get("partition") or section.queue or session.partition
         partition = plain(str(partition), "--partition") if partition else None
         cpus, memory = settings.count(self._settings, "cpus"), settings.size(self._settings, "memory")
-        seconds = settings.time(self._settings, "time")
+        seconds = settings.time(self._settings, "time") or session.time
         with_defaults = replace(
             asked, cpus=asked.cpus or cpus, memory=asked.memory or memory, time=asked.time or seconds
         )
@@ -73,7 +74,11 @@ class JobQueue:
         requeue = self._requeue(placement)
         image = placement.image or self._settings.get("image")
         container = self._container(image)
+        account, qos = self._account(placement), self._qos(placement)
         words = [*self._words(filled.resources, asked), *filled.words]
+        words += [f"{what} {name}" for what, name in (("account", account), ("QOS", qos)) if name]
+        words += [" ".join(session.directives)] if session.directives else []
+        words += session.words
         if container is not None:
             words += [f"in the image {container.image} ({container.engine.name})", *container.differences()]
         words.append(
@@ -86,11 +91,26 @@ class JobQueue:
             "grace": settings.seconds(self._settings, "grace") or _GRACE,
             "requeue": requeue,
             "partition": filled.partition,
+            "account": account,
+            "qos": qos,
+            "directives": list(session.directives),
             "gpu_directives": list(filled.gpus),
             "chosen": [key for key in ("cpus", "memory", "time") if getattr(asked, key) is None],
             **({"image": image} if image else {}),
         }
         return Offer(filled.resources, (*words, *([past] if past else [])), about)
+
+    def _account(self, placement: Placement) -> str | None:
+        given = placement.account or self._settings.get("account")
+        if given is None and self.system.section.account is None:
+            given = self.system.session.account
+        return plain(str(given), "account") if given else None
+
+    def _qos(self, placement: Placement) -> str | None:
+        if placement.qos and not self.system.qualities:
+            raise UsageError(f"--qos {placement.qos}: {self.system.words} has none; directives: of the target may")
+        given = placement.qos or self.system.session.qos
+        return plain(given, "--qos") if given else None
 
     def _requeue(self, placement: Placement) -> bool:
         if placement.requeue and not self.system.requeues:
@@ -155,10 +175,11 @@ class JobQueue:
             name=str(about["name"]),
             resources=resources,
             partition=about.get("partition"),
-            account=plain(str(self._settings["account"]), "account") if self._settings.get("account") else None,
+            account=about["account"] if "account" in about else self._account(Placement()),
+            qos=about.get("qos"),
             requeue=bool(about.get("requeue", True)),
             gpus=tuple(about.get("gpu_directives", ())),
-            extra=settings.words(self._settings, "directives"),
+            extra=(*about.get("directives", ()), *settings.words(self._settings, "directives")),
             usual=self.system.section.directives,
         )
         return job_of(self.system, ask, run, attempt, env, self._container(about.get("image")))

@@ -98,6 +98,8 @@ class Local:
     def _check_placement(self, asked: Resources, placement: Placement) -> None:
         for flag, given, why in (
             ("--partition", placement.partition, "this machine has no partitions; --on names a batch system"),
+            ("--account", placement.account, "this machine asks nobody to pay; --on names a batch system"),
+            ("--qos", placement.qos, "this machine knows no such thing; --on names a batch system"),
             ("--image", placement.image, "runs on this machine use this session's Python; --on names another target"),
             ("--gpu-type", asked.gpu_type, "this machine's GPUs are what they are; --on names another target"),
             ("--gpu-memory", asked.gpu_memory, "this machine's GPUs are what they are; --on names another target"),

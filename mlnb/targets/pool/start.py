@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from mlnb.errors import MlnbError, UsageError
 from mlnb.rundir import check_trusted, storage_errors, write_atomic, write_json
@@ -50,7 +50,7 @@ def start(on: str, asked: Resources, placement: Placement, *, name: str | None, 
     name = name or _free(there)
     if name in there:
         raise UsageError(f"--name {name}: there is a pool of that name; mlnb pool stop {name} ends it")
-    offer = place.offer(asked, Placement(name, placement.partition, placement.image, placement.requeue))
+    offer = place.offer(asked, replace(placement, name=name))
     if offer.resources.nodes > 1:
         raise UsageError(f"--nodes {offer.resources.nodes}: a pool has one node")
     made = PoolDir(folder.root() / f"{name}-{secrets.token_hex(3)}")

@@ -175,6 +175,8 @@ def _check(pool: Known, asked: Resources, placement: Placement, cpus: int) -> No
             raise UsageError(f"{flag} {said}: pool {pool.name} has {words}; --on {pool.asked['on']} takes it as a job")
     for flag, other in (
         ("--partition", placement.partition),
+        ("--account", placement.account),
+        ("--qos", placement.qos),
         ("--image", placement.image),
         ("--gpu-type", asked.gpu_type),
         ("--gpu-memory", asked.gpu_memory),

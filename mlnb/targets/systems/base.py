@@ -47,8 +47,8 @@ class Ask:
         the run's name; letters, digits, ``.``, ``_`` and ``-`` only.
     resources
         complete: ``cpus`` a rank, ``memory`` in bytes a node, ``time`` in seconds.
-    partition, account
-        where to submit, and who pays; ``None`` leaves it to the system.
+    partition, account, qos
+        where to submit, who pays, and how well; ``None`` leaves it to the system.
     requeue
         whether the system may queue it again after preemption or the loss of a node.
     gpus
@@ -64,6 +64,7 @@ class Ask:
     resources: Resources
     partition: str | None = None
     account: str | None = None
+    qos: str | None = None
     requeue: bool = True
     gpus: tuple[str, ...] = ()
     extra: tuple[str, ...] = ()
@@ -108,6 +109,28 @@ class Queued:
     start: float | None = None
     nodes: tuple[str, ...] = ()
     about: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Session:
+    """What the session's environment wants of every job, where neither the person nor the target says it.
+
+    Attributes
+    ----------
+    partition, account, qos, time
+        as those of a run.
+    directives
+        more, without the system's prefix.
+    words
+        what is wanted and not done.
+    """
+
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    time: int | None = None
+    directives: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
 
 
 class Submitted(NamedTuple):
@@ -163,6 +186,9 @@ class System(abc.ABC):
     gpus: ClassVar[kinds.Way] = kinds.Way()
     """How it is asked for GPUs of a kind."""
 
+    qualities: ClassVar[bool] = False
+    """Whether it knows what SLURM calls a quality of service (``--qos``)."""
+
     patterns: ClassVar[str] = ""
     """Characters that a run's path must not have, since the system puts values of its own in their place."""
 
@@ -191,6 +217,11 @@ class System(abc.ABC):
     def section(self) -> Section:
         """What the site has written for dask-jobqueue."""
         return Section(str(self.settings.get("jobqueue", self.kind)))
+
+    @property
+    def session(self) -> Session:
+        """What the session's environment wants of every job."""
+        return Session()
 
     # submitting
 

@@ -33,6 +33,12 @@ class Section:
         return None if found is None else str(found)
 
     @property
+    def account(self) -> str | None:
+        """Who pays; dask-jobqueue reads it by itself."""
+        found = self._first("account", "project")
+        return None if found is None else str(found)
+
+    @property
     def directives(self) -> tuple[str, ...]:
         """Lines for the submission, without the system's prefix."""
         return self._lines("job-extra-directives", "job-extra")

@@ -14,12 +14,13 @@ from mlnb.errors import MlnbError, UsageError
 from mlnb.targets import catalogue, kinds, settings
 from mlnb.targets.base import Placement
 from mlnb.targets.systems import slurm_cluster, slurm_fill, slurm_queue
-from mlnb.targets.systems.base import LOG, Ask, Filled, Queued, System, clock, mebibytes, plain
+from mlnb.targets.systems.base import LOG, Ask, Filled, Queued, Session, System, clock, mebibytes, plain
 from mlnb.targets.systems.commands import CommandFailed
 from mlnb.targets.systems.slurm_directives import merged
 from mlnb.targets.systems.slurm_ends import ended
 from mlnb.targets.systems.slurm_nodes import NODES, PARTITIONS, Node, Partition, parse_nodes, parse_partitions
 from mlnb.targets.systems.slurm_reasons import COULD_BE_TOO_MUCH, explain
+from mlnb.targets.systems.slurm_session import option, session
 from mlnb.targets.systems.slurm_text import EPOCH_TIMES
 from mlnb.task import Resources
 
@@ -53,6 +54,7 @@ class Slurm(System):
     # the second form is that of wrappers that print what sbatch does without it
     accepted = r"(?:Submitted batch job )?(?P<job>[0-9]+)(?:(?:;| on cluster )(?P<cluster>[A-Za-z0-9_.-]+))?"
     variables = ("SLURM_CONF",)
+    qualities = True
     late = True
     patterns = "%\\"  # in the folder of the log, too: sbatch(1), filename pattern
     restarts = "${SLURM_RESTART_COUNT:-0}"
@@ -64,11 +66,19 @@ class Slurm(System):
         """See :class:`System`. The target's own, else that of its directives, else the session's."""
         given = self.settings.get("cluster")
         if given is None:
-            directives = (*settings.words(self.settings, "directives"), *self.section.directives)
-            given = _option(directives, "--clusters", "-M")
+            given = option(self._directives, "--clusters", "-M")
         if given is None:
             given = os.environ.get("SBATCH_CLUSTERS") or os.environ.get("SLURM_CLUSTERS") or ""
         return _one_cluster(str(given)) if given else ""
+
+    @property
+    def _directives(self) -> tuple[str, ...]:
+        return (*settings.words(self.settings, "directives"), *self.section.directives)
+
+    @property
+    def session(self) -> Session:
+        """See :class:`System`."""
+        return session(os.environ, self._directives)
 
     def at(self, cluster: str) -> System:
         """See :class:`System`."""
@@ -88,6 +98,7 @@ class Slurm(System):
             f"--signal=B:USR1@{ask.warning}",
             "--requeue" if ask.requeue else "--no-requeue",
         ]
+        extra = (*ask.extra, *([f"--qos={ask.qos}"] if ask.qos else []))  # of equal options the last holds
         memory, time = ask.resources.memory, ask.resources.time
         rendered = {
             "--job-name": f"-J {ask.name}",
@@ -106,7 +117,7 @@ class Slurm(System):
             "job_cpu": ask.cpus,
             "job_mem": None if memory is None else f"{mebibytes(memory)}M",
             "job_directives_skip": ["-n 1", *(["--mem="] if memory is None else [])],
-            "job_extra_directives": merged(own, gpus, ask.extra, ask.usual, said),
+            "job_extra_directives": merged(own, gpus, extra, ask.usual, said),
         }
 
     def launch(self, ask: Ask, program: Sequence[str], options: Sequence[str] = ()) -> list[str]:
@@ -200,19 +211,6 @@ class Slurm(System):
         """See :class:`System`; points in time as seconds since the epoch, which no zone or hour makes ambiguous."""
         where = {"SLURM_CLUSTERS": self.cluster} if self.cluster else {}
         return {**super().environment(), **EPOCH_TIMES, **where}
-
-
-def _option(directives: Sequence[str], flag: str, short: str) -> str | None:
-    """What directives say behind a flag; ``None`` if nothing."""
-    words = [word for line in directives for word in line.split()]
-    for word, following in zip(words, [*words[1:], ""], strict=False):
-        if word in (flag, short):
-            return following
-        if word.startswith(f"{flag}="):
-            return word.removeprefix(f"{flag}=")
-        if word.startswith(short) and not word.startswith("--"):
-            return word.removeprefix(short)
-    return None
 
 
 def _one_cluster(text: str) -> str:

@@ -58,6 +58,18 @@ def duration(text: str) -> int | None:
     return days * 86400 + hours * 3600 + minutes * 60 + seconds
 
 
+def limit(text: str) -> int | None:
+    """Seconds of a time as people write it for sbatch, in which a number alone is minutes; else ``None``."""
+    text = text.strip()
+    match = re.fullmatch(r"(?:([0-9]{1,6})-([0-9]{1,6})|([0-9]{1,6}))(?::([0-9]{1,6}))?(?::([0-9]{1,2}))?", text)
+    if match is None:
+        return None
+    days, hours, first, second, third = (int(part or 0) for part in match.groups())
+    if match[2]:
+        return days * 86400 + hours * 3600 + second * 60 + third
+    return first * 3600 + second * 60 + third if match[5] else first * 60 + second
+
+
 def moment(text: str) -> float | None:
     """Seconds since the epoch of a point in time: printed as such, or as local time; ``None`` where SLURM has none."""
     text = text.strip()
