@@ -12,6 +12,7 @@ import json
 import os
 import re
 import secrets
+import shlex
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -141,8 +142,13 @@ def parse_lines(data: bytes) -> list[dict[str, Any]]:
     return found
 
 
-def check_trusted(path: Path) -> None:
+def check_trusted(path: Path, so: str = "it is not loaded") -> None:
     """Refuse a file or directory that someone else could have written.
+
+    Parameters
+    ----------
+    so
+        what doesn't happen then.
 
     Raises
     ------
@@ -151,9 +157,12 @@ def check_trusted(path: Path) -> None:
     """
     info = path.stat()
     if info.st_uid != os.getuid():
-        raise NotTrusted(f"{path} belongs to user id {info.st_uid}, not to you ({os.getuid()}): it is not loaded.")
+        raise NotTrusted(f"{path} belongs to user id {info.st_uid}, not to you ({os.getuid()}): {so}.")
     if info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise NotTrusted(f"{path} may be written by others (mode {stat.S_IMODE(info.st_mode):o}): it is not loaded.")
+        raise NotTrusted(
+            f"{path} may be written by others (mode {stat.S_IMODE(info.st_mode):o}), so {so}: "
+            f"if you trust what is there, chmod go-w {shlex.quote(str(path))}"
+        )
 
 
 class Attempt:

@@ -81,7 +81,7 @@ def submit(
     final, building = root / run_id, root / f".{run_id}.tmp"
     with storage_errors(root):
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        check_trusted(root)
+        check_trusted(root, "no run is put there")
         building.mkdir(mode=0o700)
     store = Store(root)
     starting = Starting(RunDir(final), target)

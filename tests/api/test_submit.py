@@ -109,12 +109,20 @@ def test_a_read_only_root_is_one_line(tiny_disk: Path):
         put()
 
 
-def test_a_root_that_others_may_write_to_is_refused(runs_root: Path):
+@pytest.mark.parametrize("mode", [0o777, 0o775])  # the latter is what umask 002 makes of a folder
+def test_a_root_that_others_may_write_to_is_refused_with_what_to_do(runs_root: Path, mode: int):
     runs_root.mkdir()
-    runs_root.chmod(0o777)
-    with pytest.raises(NotTrusted, match="may be written by others"):
+    runs_root.chmod(mode)
+    with pytest.raises(NotTrusted) as caught:
         put()
+    asked = f"chmod go-w {runs_root}"
+    assert str(caught.value) == (
+        f"{runs_root} may be written by others (mode {mode:o}), so no run is put there: "
+        f"if you trust what is there, {asked}"
+    )
     assert files(runs_root) == []
+    subprocess.run(asked.split(), check=True)
+    put()
 
 
 @pytest.mark.parametrize("name", ["a", "resnet-50", "A.b_c-1", "x" * 64])

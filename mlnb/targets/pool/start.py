@@ -56,7 +56,7 @@ def start(on: str, asked: Resources, placement: Placement, *, name: str | None, 
     made = PoolDir(folder.root() / f"{name}-{secrets.token_hex(3)}")
     with storage_errors(made.path):
         folder.root().mkdir(mode=0o700, parents=True, exist_ok=True)
-        check_trusted(folder.root())
+        check_trusted(folder.root(), "no pool is put there")
         made.path.mkdir(mode=0o700)
         made.job.attempt(1).path.mkdir(mode=0o700, parents=True)
     write_atomic(made.job.bundle, bundle().data)
