@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from mlnb.errors import MlnbError
@@ -123,6 +124,8 @@ class States:
             if job.cause == "cancelled" and self._system.late and not run.cancel.exists():
                 return None
             return batch_ends.end(run, handle, job, self._words(run, handle, job))
+        if job.ending and run.cancel.exists():
+            return batch_ends.end(run, handle, replace(job, cause="cancelled"), "was cancelled")
         if job.state == "running" and job.words:  # suspended, say
             return Status(True, "running", job.words)
         if job.state == "running":
@@ -227,6 +230,12 @@ def beats(run: RunDir) -> bool:
         return False
     result = read_json(run.result)
     return result is None or int(result.get("attempt", 1)) < attempts[-1].number
+
+
+def accounted(run: RunDir) -> bool:
+    """Whether the newest attempt has left its result."""
+    result = read_json(run.result)
+    return result is not None and int(result.get("attempt", 1)) >= len(run.attempts())
 
 
 def _has_started(run: RunDir, handle: Mapping[str, Any], seen: queue.Listing) -> bool:

@@ -42,8 +42,8 @@ class JobQueue:
         self.name = name
         self.system = system
         self._settings = system.settings
-        interval = settings.seconds(self._settings, "poll") or queue.INTERVAL
-        self._states = batch_states.States(name, system, interval)
+        self._interval = settings.seconds(self._settings, "poll") or queue.INTERVAL
+        self._states = batch_states.States(name, system, self._interval)
         self._submitted: dict[str, Submitted] = {}
 
     def prepare(self) -> None:
@@ -201,14 +201,18 @@ class JobQueue:
         end = time.monotonic() + grace
         while batch_states.beats(run) and time.monotonic() < end:  # it looks for cancel.json and makes its checkpoint
             time.sleep(_STEP)
+        told, end = time.time(), time.monotonic() + max(_PATIENCE, 3 * self._interval)
         system.cancel(job)
-        end = time.monotonic() + _PATIENCE
+        queue.forget(system)
         while time.monotonic() < end:
-            seen = _look(system)
-            there = seen.jobs.get(job)
-            if not seen.error and (there is None or there.state == "ended"):
+            if batch_states.accounted(run):
                 return True
-            time.sleep(_STEP * 2)
+            seen = queue.listing(system, self._interval, after=told)
+            there = seen.jobs.get(job)
+            # what is left of one that is ending, as an epilog, is nothing of the run's
+            if seen.heard >= told and not seen.error and (there is None or there.state == "ended" or there.ending):
+                return True
+            time.sleep(_STEP)
         return False
 
     def _job_of(self, run: RunDir) -> Submitted | None:

@@ -55,7 +55,7 @@ class Allocation:
         self.target = batch_target(str(pool.asked["on"]))
         self.system = system_of(pool)
         self._interval = settings.seconds(self.system.settings, "poll") or queue.INTERVAL
-        self._submitted = 0.0
+        self._submitted = self._told = 0.0
         self.job = ""
 
     async def open(self) -> None:
@@ -120,19 +120,22 @@ class Allocation:
         return job.start + time_ if job is not None and job.start is not None and time_ is not None else None
 
     def gone(self, *, cancel: bool) -> bool:
-        """Whether the job has left the queue, which is looked at anew; with ``cancel`` it is made to.
+        """Whether the job has left the queue; with ``cancel`` it is made to.
 
         Raises
         ------
         NotThere
             if the system does not answer.
         """
-        if cancel:
+        if cancel and time.time() - self._told > self._interval:
+            self._told = time.time()
             self.system.cancel(self.job)
-        queue.forget(self.system)
-        seen = queue.listing(self.system, 0.0)
+            queue.forget(self.system)
+        # one that was only let go ends in a moment, or is cancelled soon
+        seen = queue.listing(self.system, self._interval if cancel else min(1.0, self._interval))
         job = seen.jobs.get(self.job)
-        return not seen.error and (job is None or job.state == "ended")
+        heard = not seen.error and seen.heard > max(self._told, self._submitted)
+        return heard and (job is None or job.state == "ended" or job.ending)
 
     @property
     def worker(self) -> str | None:

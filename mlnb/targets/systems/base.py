@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import abc
-import importlib
 import os
 import re
 import shlex
-import signal
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from types import ModuleType
 from typing import Any, ClassVar, NamedTuple
 
 from mlnb.errors import MlnbError, UsageError
@@ -21,6 +17,7 @@ from mlnb.rundir import JOB_LOG
 from mlnb.targets import catalogue, kinds
 from mlnb.targets.base import Placement, gpus_of
 from mlnb.targets.systems.commands import PATIENCE, CommandFailed, NotThere, command
+from mlnb.targets.systems.importing import imported
 from mlnb.targets.systems.section import Section
 from mlnb.task import Resources
 from mlnb.units import parse_time
@@ -100,6 +97,8 @@ class Queued:
         seconds since the epoch: when it started, or when the system expects it to.
     nodes
         the nodes it holds.
+    ending
+        whether it runs on only to have cleared away what it has left.
     """
 
     state: str
@@ -109,6 +108,7 @@ class Queued:
     start: float | None = None
     nodes: tuple[str, ...] = ()
     about: Mapping[str, Any] = field(default_factory=dict)
+    ending: bool = False
 
 
 @dataclass(frozen=True)
@@ -228,7 +228,7 @@ class System(abc.ABC):
     def job_class(self) -> type[Any]:
         """dask-jobqueue's Job class; imported only when a job is made or cancelled, since it brings a lot."""
         module, _, name = self.job.partition(":")
-        return getattr(_imported(f"dask_jobqueue.{module}"), name)  # type: ignore[no-any-return]
+        return getattr(imported(f"dask_jobqueue.{module}"), name)  # type: ignore[no-any-return]
 
     def submitted(self, said: str) -> Submitted | None:
         """The job in what the command that submits printed; ``None`` if it names none."""
@@ -356,24 +356,6 @@ class System(abc.ABC):
         kept = ("PATH", "HOME", "USER", "LOGNAME", "TZ", "LD_LIBRARY_PATH", *self.variables)
         found = {name: value for name, value in os.environ.items() if any(fnmatchcase(name, one) for one in kept)}
         return {**found, "LC_ALL": "C"}
-
-
-_IMPORTING = threading.Lock()
-
-
-def _imported(module: str) -> ModuleType:
-    """A module of dask_jobqueue, whose import has SIGINT end the process, and fails outside of the main thread.
-
-    (Its runner.py does so, which we don't use.) In a notebook SIGINT is the interrupt of a cell.
-    """
-    with _IMPORTING:
-        importing, taken = threading.get_ident(), signal.signal
-        # other threads may set theirs meanwhile
-        signal.signal = lambda *given: None if threading.get_ident() == importing else taken(*given)
-        try:
-            return importlib.import_module(module)
-        finally:
-            signal.signal = taken
 
 
 def plain(text: str, what: str) -> str:

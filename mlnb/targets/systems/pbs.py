@@ -84,7 +84,7 @@ def _jobs(jobs: Mapping[str, Mapping[str, Any]], user: str) -> dict[str, Queued]
         if state in ("R", "E", "B", "S", "U"):
             host = str(job.get("exec_host", "")).partition("/")[0]
             words = "is suspended" if state in ("S", "U") else ""
-            seen = Queued("running", words=words, code=state, nodes=(host,) if host else ())
+            seen = Queued("running", words=words, code=state, nodes=(host,) if host else (), ending=state == "E")
         elif state in ("F", "X", "C"):
             seen = _ended(job.get("Exit_status", job.get("exit_status")), state)
         else:

@@ -188,7 +188,7 @@ def _queued(
     else:
         told = meanwhile(state)
     shown = reason if state == "PENDING" and reason else state
-    return Queued(kind, told.cause, told.words, shown, when, nodes, about)
+    return Queued(kind, told.cause, told.words, shown, when, nodes, about, state == "COMPLETING")
 
 
 def _canceller(words: Sequence[str]) -> int | None:
