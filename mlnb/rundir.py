@@ -14,7 +14,8 @@ import re
 import secrets
 import shlex
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,11 @@ def read_json(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def known(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of ``values`` that the dataclass ``kind`` has: a file of a newer mlnb may hold more."""
+    return {field.name: values[field.name] for field in fields(kind) if field.name in values}
 
 
 def look(path: Path) -> dict[str, Any] | None:

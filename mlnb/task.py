@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
+from mlnb.rundir import known
+
 
 @dataclass(frozen=True)
 class Resources:
@@ -118,16 +120,13 @@ class Task:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Task:
         """The inverse of :meth:`to_json`; unknown keys are left out, so that newer files still read."""
-        known = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
-        known["argv"] = tuple(known.get("argv", ()))
-        known["outputs"] = tuple(known.get("outputs", ()))
-        known["deletes"] = tuple(known.get("deletes", ()))
-        known["inputs"] = tuple(known.get("inputs", ()))
-        known["segments"] = tuple(Segment(**segment) for segment in known.get("segments", ()))
-        known["files"] = tuple(File(**file) for file in known.get("files", ()))
-        resources = known.get("resources", {})
-        known["resources"] = Resources(**{n: resources[n] for n in Resources.__dataclass_fields__ if n in resources})
-        return cls(**known)
+        given = known(cls, data)
+        for name in ("argv", "outputs", "deletes", "inputs"):
+            given[name] = tuple(given.get(name, ()))
+        given["segments"] = tuple(Segment(**known(Segment, one)) for one in given.get("segments", ()))
+        given["files"] = tuple(File(**known(File, one)) for one in given.get("files", ()))
+        given["resources"] = Resources(**known(Resources, given.get("resources", {})))
+        return cls(**given)
 
     @cached_property
     def digest(self) -> str:

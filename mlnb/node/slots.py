@@ -18,7 +18,7 @@ from typing import IO
 
 from mlnb.errors import StorageError
 from mlnb.node import processes
-from mlnb.rundir import storage_errors
+from mlnb.rundir import known, storage_errors
 
 
 @dataclass
@@ -79,7 +79,7 @@ class Slots:
             rows = json.loads(self._state.read_bytes())
         except (OSError, ValueError):
             return []
-        return [Ticket(**{**row, "devices": tuple(row["devices"])}) for row in rows]
+        return [Ticket(**{**known(Ticket, row), "devices": tuple(row["devices"])}) for row in rows]
 
     def enqueue(self, run: str, cpus: int, gpus: int, pid: int, identity: str) -> None:
         """Take a place at the end, held by the process ``pid`` until :meth:`claim`; once a run."""

@@ -63,7 +63,7 @@ def runs_root() -> Path:
     """The folder of all run directories: ``MLNB_RUNS``, else the configured one, else a folder for data."""
     chosen = os.environ.get("MLNB_RUNS") or section().get("runs")
     if chosen:
-        return Path(str(chosen).format(user=getpass.getuser())).expanduser().absolute()
+        return Path(str(chosen).replace("{user}", getpass.getuser())).expanduser().absolute()
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Application Support" / "mlnb" / "runs"
     data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from mlnb.errors import MlnbError
-from mlnb.rundir import read_json, write_json
+from mlnb.rundir import known, read_json, write_json
 from mlnb.targets.config import runtime_dir
 from mlnb.targets.systems.base import Queued, System
 from mlnb.targets.systems.commands import PATIENCE
@@ -213,7 +213,7 @@ def _read(path: Path) -> Listing:
     data = read_json(path)
     if data is None:
         return Listing()
-    jobs = {name: Queued(**{**job, "nodes": tuple(job["nodes"])}) for name, job in data["jobs"].items()}
+    jobs = {name: Queued(**{**known(Queued, job), "nodes": tuple(job["nodes"])}) for name, job in data["jobs"].items()}
     taken, error, heard = float(data["taken"]), str(data["error"]), float(data["heard"])
     more = data.get("since", {}), data.get("took", 0.0), data.get("failed", 0)
     return Listing(taken, jobs, error, heard, tuple(data["asked"]), *more)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -199,6 +200,16 @@ def test_what_a_run_holds_is_its_own_when_the_file_is_lost(tmp_path: Path):
     shutil.rmtree(tmp_path / "rt")
     first.release("first")
     assert second.acquire("second") == ("0",)  # who waits has kept its place too
+
+
+def test_tickets_of_a_newer_mlnb_count_too(slots: Slots, tmp_path: Path):
+    slots.claim("newer", 2, 0)
+    assert slots.acquire("newer") == ()
+    (ticket,) = json.loads((tmp_path / "slots.json").read_bytes())
+    (tmp_path / "slots.json").write_text(json.dumps([{**ticket, "from the future": 1}]))
+    other = Slots(tmp_path, 2)
+    other.claim("ours", 1, 0)
+    assert other.acquire("ours") is None
 
 
 @pytest.mark.parametrize("content", [b"", b"{torn", b"\xff"])

@@ -107,6 +107,8 @@ def test_where_runs_go(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setenv("MLNB_RUNS", str(tmp_path / "{user}"))
     assert runs_root().parent == tmp_path
     assert "{" not in str(runs_root())
+    monkeypatch.setenv("MLNB_RUNS", str(tmp_path / "{x} {}"))  # braces of somebody's own
+    assert runs_root() == tmp_path / "{x} {}"
     monkeypatch.delenv("MLNB_RUNS")
     with dask.config.set({"mlnb.runs": "~/there"}):
         assert runs_root() == Path.home() / "there"

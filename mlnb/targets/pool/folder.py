@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mlnb import rundir
 from mlnb.errors import UsageError
 from mlnb.node import processes
 from mlnb.rundir import RunDir, read_json
@@ -116,7 +117,7 @@ class Known:
         self.folder = folder
         self.asked = read_json(folder.asked) or {}
         written = read_json(folder.state) or {}
-        values = {name: written[name] for name in State.__dataclass_fields__ if name in written}
+        values = rundir.known(State, written)
         self.written = State(**{**values, "jobs": tuple(values.get("jobs", ()))})
 
     @property
@@ -132,7 +133,7 @@ class Known:
     @property
     def resources(self) -> Resources:
         """What it has."""
-        return Resources(**self.asked["resources"])
+        return Resources(**rundir.known(Resources, self.asked["resources"]))
 
     @property
     def cores(self) -> int:

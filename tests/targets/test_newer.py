@@ -1,0 +1,49 @@
+"""What a newer mlnb of the same user has written, in another environment, still reads."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlnb.rundir import write_json
+from mlnb.targets import queue
+from mlnb.targets.pool import folder
+from mlnb.targets.pool.folder import PoolDir
+from mlnb.targets.systems import SYSTEMS
+from mlnb.targets.systems.slurm_queue import QUEUE
+from mlnb.task import Resources
+
+MORE = {"from the future": 1}
+
+
+def test_a_pool(tmp_path: Path):
+    made = PoolDir(folder.root() / "warm-1")
+    made.path.mkdir(parents=True)
+    asked: dict[str, Any] = {"name": "warm", "on": "slurm", "since": 1.0, "resources": {"gpus": 2, **MORE}}
+    write_json(made.asked, {**asked, **MORE})
+    write_json(made.state, {"state": "ended", "reason": "was stopped", "jobs": ["7"], **MORE})
+    (pool,) = folder.known()
+    assert pool.resources == Resources(gpus=2)
+    assert (pool.state, pool.reason, pool.written.jobs) == ("ended", "was stopped", ("7",))
+
+
+def test_a_look_at_the_queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    commands = tmp_path / "bin"
+    commands.mkdir()
+    job = "|".join(["7", "PENDING", "Resources", "N/A", "0", "1:00", "1", "gpu", "0", "0", "", "mlnb:run"])
+    (commands / QUEUE[0]).write_text(f"#!/bin/sh\necho '{job}'\n")
+    (commands / QUEUE[0]).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{commands}:{os.environ['PATH']}")
+    monkeypatch.setenv("MLNB_RUNTIME", str(tmp_path / "rt"))
+    system = SYSTEMS["slurm"]({})
+    seen = queue.listing(system, 60.0)
+    assert list(seen.jobs) == ["7"]
+    (kept,) = (tmp_path / "rt").glob("*.json")
+    told = json.loads(kept.read_bytes())
+    jobs = {number: {**one, **MORE} for number, one in told["jobs"].items()}
+    kept.write_text(json.dumps({**told, "jobs": jobs, **MORE}))
+    assert queue.listing(system, 60.0) == seen
