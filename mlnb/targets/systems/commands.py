@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -129,7 +130,13 @@ def named(found: Any) -> dict[str, Mapping[str, Any]]:
     return {name: one for name, one in found.items() if isinstance(one, Mapping)} if isinstance(found, Mapping) else {}
 
 
+_GIST = 500
+_PREFIX = re.compile(r"(?:[A-Za-z_][\w.-]*: )?(?:error|fatal|warning|info): ", re.IGNORECASE)
+
+
 def _gist(said: str, program: str) -> str:
-    """The line that says it best: the last, without the program's name in front."""
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    return lines[-1].removeprefix(f"{Path(program).name}: ").removeprefix("error: ") if lines else ""
+    """All that it says in one line: a site's own words first, the system's behind; no prefixes and no rules."""
+    own = re.compile(rf"{re.escape(Path(program).name)}: ")
+    lines = (_PREFIX.sub("", own.sub("", " ".join(line.split()), 1), 1) for line in said.splitlines())
+    kept = dict.fromkeys(line.rstrip(".;") for line in lines if any(map(str.isalnum, line)))
+    return "; ".join(kept)[-_GIST:]

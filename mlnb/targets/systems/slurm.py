@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,7 @@ from mlnb.targets.systems.slurm_reasons import COULD_BE_TOO_MUCH, explain
 from mlnb.targets.systems.slurm_session import option, session
 from mlnb.targets.systems.slurm_text import EPOCH_TIMES
 from mlnb.task import Resources
+from mlnb.units import say_time
 
 _LOOKS = 5.0
 """Seconds that SLURM's scheduler may take until it has looked at a new job, which it calls ``Priority`` until then."""
@@ -198,13 +200,22 @@ class Slurm(System):
 
     def refusal(self, error: CommandFailed, ask: Ask) -> MlnbError:
         """What sbatch refused, with what the ``%%train`` line can change."""
-        for words, flag, given in (
-            ("partition", "--partition", ask.partition),
-            ("account", "account", ask.account),
-            ("time limit", "--time", ask.resources.time),
+        said = error.said.lower()
+        if "violates" in said:  # a limit of the account or the QOS, which are right
+            return error
+        for word, flag, given, setting in (
+            (r"\bqos\b", "--qos", ask.qos, "directives:"),
+            (r"\baccount\b", "--account", ask.account, "account:"),
         ):
-            if words in error.said.lower() and given:
-                return UsageError(f"{flag} {given}: {error}")
+            if re.search(word, said):
+                head, which = (f"{flag} {given}: ", "another") if given else ("", "one")
+                return UsageError(f"{head}{error}; {flag} names {which}, or {setting} of the target does")
+        for word, flag, value in (
+            ("partition", "--partition", ask.partition),
+            ("time limit", "--time", ask.resources.time and say_time(ask.resources.time)),
+        ):
+            if word in said and value:
+                return UsageError(f"{flag} {value}: {error}")
         return error
 
     def environment(self) -> dict[str, str]:
