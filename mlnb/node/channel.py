@@ -6,6 +6,7 @@ import json
 import socket
 from typing import Any
 
+from mlnb.node.addresses import plain
 from mlnb.rundir import parse_lines
 
 Message = dict[str, Any]
@@ -32,8 +33,8 @@ class Channel:
         self._socket = connection
         self._data = b""
         self.closed = False
-        self.own_address = str(connection.getsockname()[0])
-        """This end's IPv4 address."""
+        self.own_address = plain(str(connection.getsockname()[0]))
+        """This end's address."""
         connection.setblocking(False)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

@@ -14,7 +14,8 @@ import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
-from mlnb.node.addresses import LOOPBACK, interface, interfaces, is_loopback
+from mlnb.node import addresses
+from mlnb.node.addresses import LOOPBACK, interface, is_loopback
 from mlnb.node.channel import Channel, Message
 from mlnb.node.launch import Meeting, free_port
 from mlnb.node.processes import boot
@@ -46,7 +47,7 @@ class Gang:
 
     def meet(self) -> Meeting | None:
         """Take a step towards the others, without waiting long; where the ranks meet once all are there."""
-        return Meeting(LOOPBACK, free_port(LOOPBACK), interface(LOOPBACK))
+        return Meeting(LOOPBACK, free_port(), interface(LOOPBACK))
 
     def missing(self) -> str:
         """Who is not there yet, in words; empty where another node will say so."""
@@ -114,10 +115,10 @@ class Lead(Gang):
         return self._introduce()
 
     def _listen(self) -> socket.socket:
-        listener = socket.create_server(("", 0), backlog=128)
+        listener = addresses.listener()
         listener.setblocking(False)
-        own = {"port": listener.getsockname()[1], "addresses": list(interfaces().values())}
-        write_json(self._path, {**own, "boot": boot(), "token": self._token})
+        where = {"port": listener.getsockname()[1], "addresses": [address for _, address in addresses.own()]}
+        write_json(self._path, {**where, "boot": boot(), "token": self._token})
         return listener
 
     def _admit(self, listener: socket.socket) -> None:
@@ -246,12 +247,12 @@ class Member(Gang):
         there = look(self._path)  # our own heartbeats in that folder tell a network file system to look anew, too
         if there is None:
             return None
-        addresses = [] if self._hint is None else [self._hint]
+        known = [] if self._hint is None else [self._hint]
         for address in sorted(there["addresses"], key=is_loopback, reverse=True):
             if not is_loopback(address) or there["boot"] == boot():
-                addresses.append(address)
-        self._tried = f" (tried {', '.join(addresses)}, port {there['port']})"
-        for address in addresses:
+                known.append(address)
+        self._tried = f" (tried {', '.join(known)}, port {there['port']})"
+        for address in known:
             channel = self._knock(address, there["port"], there["token"])
             if channel is not None:
                 self._address = address

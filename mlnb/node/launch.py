@@ -9,13 +9,12 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mlnb.node import stop
+from mlnb.node import addresses, stop
 from mlnb.node.guard import Guard
 from mlnb.rundir import RunDir
 from mlnb.task import Task
@@ -35,10 +34,9 @@ class Meeting:
     interface: str | None
 
 
-def free_port(address: str = "") -> int:
-    """A TCP port that is free on ``address``; by default on all of this machine's."""
-    with socket.socket() as probe:
-        probe.bind((address, 0))
+def free_port() -> int:
+    """A TCP port that is free on all addresses of this machine."""
+    with addresses.listener() as probe:
         return int(probe.getsockname()[1])
 
 

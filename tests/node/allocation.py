@@ -39,11 +39,14 @@ class Allocation:
         task = Task(script=script, seed=0)
         self.run = Run(submit(task, {}, ByHand(), offer, name="gang", env={}))
         self.programs: dict[int, subprocess.Popen[bytes]] = {}
+        self.inside: dict[int, list[str]] = {}
+        """Words before a node's command, which take it to where it is to run."""
 
     def start(self, *nodes: int, attempt: int = 1, options: tuple[str, ...] = (), **env: str) -> None:
         """Start the programs of these nodes, by default all."""
         for node in nodes or range(self.run.task.resources.nodes):
-            command = [sys.executable, "-m", "mlnb.node", str(self.run.dir), "--node", str(node), *options]
+            program = [sys.executable, "-m", "mlnb.node", str(self.run.dir), "--node", str(node), *options]
+            command = [*self.inside.get(node, ()), *program]
             environment = with_bundle(passed({"MLNB_HOST": f"host{node}", **env}), self.run.directory.bundle)
             with (self.run.dir / f"node-{node}-{attempt}.log").open("wb") as log:
                 self.programs[node] = subprocess.Popen(
