@@ -121,7 +121,7 @@ OPTIONS = (
     Option("--seed", "seed of random, numpy and torch; default: drawn from the session's torch generator", _seed, "N"),
     Option(
         "--env",
-        "an environment variable for the ranks; its value is written nowhere",
+        "an environment variable for the ranks; mlnb writes its value nowhere, a batch system may",
         _variable,
         "NAME[=VALUE]",
         True,

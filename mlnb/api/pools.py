@@ -62,7 +62,7 @@ def start(words: Sequence[str]) -> tuple[Known, str]:
 
 def _address(pool: Known) -> str:
     """What to write behind ``--on``."""
-    return "pool" if sum(one.live for one in known()) == 1 else f"pool:{pool.name}"
+    return "pool" if sum(one.takes for one in known()) == 1 else f"pool:{pool.name}"
 
 
 def stop(name: str | None) -> tuple[Known, str]:

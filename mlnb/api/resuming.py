@@ -119,7 +119,7 @@ def go_on(run: Run, given: Mapping[str, Any], options: Options, place: Target, o
     env = dict(options.env)
     for name in run.task.environment.get("env") or ():
         if name not in env:
-            raise UsageError(f"{line}: it had --env {name}, whose value is written nowhere; say --env {name} again")
+            raise UsageError(f"{line}: it had --env {name}, whose value mlnb wrote nowhere; say --env {name} again")
     resume(run.directory, place, env, offer, {"name": options.name or run.name, "asked": asked(options)})
     run.cancelled_here = False
     return run

@@ -190,11 +190,11 @@ def doctor(name: str, as_json: bool) -> int:
     results = list(checks(name, None if as_json else _say))
     if as_json:
         echo_json([{"check": one.name, "ok": one.ok, "found": one.found} for one in results])
-    return int(not all(one.ok for one in results))
+    return int(any(one.ok is False for one in results))
 
 
-def _say(name: str, ok: bool, found: str) -> None:
-    click.echo(f"{'ok  ' if ok else 'FAIL'}  {name:<24} {found}")
+def _say(name: str, ok: bool | None, found: str) -> None:
+    click.echo(f"{ {True: 'ok', False: 'FAIL', None: 'wait'}[ok]:<4}  {name:<24} {found}")
 
 
 if __name__ == "__main__":

@@ -41,19 +41,25 @@ dist.all_reduce(one)
 print(int(one))
 """
 
+_QUEUE = 120.0
+"""Seconds that a run may wait in the queue until that is said."""
+
 _PATIENCE = 120.0
+"""Seconds from its start until it has to have ended."""
+
+_STEP = 0.2
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was tried: whether it works, and what was found."""
+    """One thing that was tried: whether it works (``None``: that can't be told yet), and what was found."""
 
     name: str
-    ok: bool
+    ok: bool | None
     found: str
 
 
-def checks(name: str, say: Callable[[str, bool, str], None] | None) -> Iterator[Check]:
+def checks(name: str, say: Callable[[str, bool | None, str], None] | None) -> Iterator[Check]:
     """Try everything on the target ``name``; each check is said (if ``say``) and yielded as it ends."""
     for check in _checks(name):
         if say is not None:
@@ -85,15 +91,14 @@ def _checks(name: str) -> Iterator[Check]:
 def _tiny(place: Target, asked: Resources) -> Generator[Check, None, Run | None]:
     """Submit a tiny run and wait for its end; the run, if it got so far."""
     began = time.monotonic()
-    run = None
     try:
         run = _submitted(place, _SCRIPT, asked)
         yield Check("submit", True, f"{run.id} in {say_time(time.monotonic() - began)}")
-        run.wait(_PATIENCE)
-    except (MlnbError, TimeoutError) as error:
+    except MlnbError as error:
         yield Check("a tiny run", False, str(error))
-        if run is not None:
-            run.cancel()
+        return None
+    if (left := _left(run)) is not None:
+        yield Check("a tiny run", *left)
         return None
     took = say_time(time.monotonic() - began)
     yield Check("a tiny run", run.state == "succeeded", f"{run.state} {run.reason} in {took}".replace("  ", " "))
@@ -130,15 +135,34 @@ def _meeting(place: Target) -> Iterator[Check]:
     except MlnbError as error:
         yield Check("two nodes meet", False, str(error))
         return
-    try:
-        run.wait(_PATIENCE)
-    except TimeoutError as error:
-        yield Check("two nodes meet", False, str(error))
-        run.cancel()
+    if (left := _left(run)) is not None:
+        yield Check("two nodes meet", *left)
         return
     met = run.state == "succeeded" and run.logs(stream="out").strip() == "2"
     found = f"in {say_time(time.monotonic() - began)}" if met else f"{run.state} {run.reason}"
     yield Check("two nodes meet", met, found)
+
+
+def _left(run: Run) -> tuple[bool | None, str] | None:
+    """What is to be said of a run that does not end; ``None`` when it has. One that only waits is left in the queue."""
+    asked, began = time.monotonic(), None
+    while not run.done:
+        now = time.monotonic()
+        if began is None and run.state != "pending":
+            began = now
+        if began is None and now - asked > _QUEUE:
+            return None, f"waits: {run.reason}; mlnb show {run.id} tells how it goes, mlnb cancel {run.id} ends it"
+        if began is not None and now - began > _PATIENCE:
+            found = (
+                f"{run.state} still, {say_time(now - began)} after its start: {run.reason or 'nothing is said of it'}"
+            )
+            try:
+                run.cancel()
+            except MlnbError as error:
+                found += f"; {error}"
+            return False, f"{found}; {run.dir} has what it left"
+        time.sleep(_STEP)
+    return None
 
 
 def _submitted(place: Target, script: str, asked: Resources) -> Run:

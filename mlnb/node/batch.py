@@ -10,7 +10,6 @@ from mlnb.errors import UsageError
 
 _NODE = (
     # variable, set by, and which variables must tell of several nodes for it to count
-    ("MLNB_NODE", "our own job scripts", ()),
     ("SLURM_NODEID", "SLURM", ("SLURM_STEP_NUM_NODES", "SLURM_NNODES")),
     ("PMI_RANK", "PMI launchers, started once a node", ()),
     ("OMPI_COMM_WORLD_RANK", "Open MPI, started once a node", ()),
@@ -41,7 +40,7 @@ def node(asked: int | None, nodes: int, environ: Mapping[str, str] = os.environ)
                 found, by = _number(environ, name, 0), name
                 break
     if found is None:
-        raise UsageError(f"which of the run's {nodes} nodes is this? --node K or {_NODE[0][0]} tells, from 0")
+        raise UsageError(f"which of the run's {nodes} nodes is this? --node K tells, from 0")
     if not 0 <= found < nodes:
         raise UsageError(f"{by} {found}: the run has nodes 0 to {nodes - 1}")
     return found

@@ -37,7 +37,7 @@ def plan(captured: Captured, task: Task, target: Target, offer: Offer) -> str:
     rows.append(f"with       Python {task.environment.get('python')}, torch {torch}, seed {task.seed}")
     names = task.environment.get("env") or []
     if names:
-        rows.append(f"variables  {', '.join(names)} (values are written nowhere)")
+        rows.append(f"variables  {', '.join(names)} (mlnb writes their values nowhere)")
     rows += [f"note       {note}" for note in captured.notes]
     return os.linesep.join(rows)
 

@@ -102,7 +102,7 @@ class Target(Protocol):
     def submit(self, run: RunDir, env: Mapping[str, str]) -> dict[str, Any]:
         """Start one self-contained job for ``run``; its handle, as JSON values.
 
-        ``env`` holds the variables that the person asked for; their values are written nowhere.
+        ``env`` holds the variables that the person asked for; their values are not to be written down.
 
         Raises
         ------
@@ -117,9 +117,6 @@ class Target(Protocol):
 
     def cancel(self, run: RunDir) -> bool:
         """End the job; whether it is gone when this returns."""
-
-    def mirror(self, run: RunDir) -> None:
-        """Bring the remote run directory here; nothing to do on a shared file system."""
 
     def resources(self) -> Mapping[str, Any]:
         """What the target offers now."""

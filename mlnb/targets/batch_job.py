@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from mlnb.errors import MlnbError, UsageError
@@ -106,15 +107,21 @@ class Job:
                 f"{self.run.path}: {system.words} misreads '{odd}' in a path: set MLNB_RUNS to another folder"
             )
 
-        async def call(argv: list[str], *, shell: bool = False, **_: Any) -> str:
+        async def call(argv: list[str], *, shell: bool = False, given: bytes = b"", **_: Any) -> str:
             words = ["/bin/sh", "-c", *argv] if shell else argv
-            return await asyncio.to_thread(command, words, env, system=system.words, folder=folder)
+            return await asyncio.to_thread(command, words, env, system=system.words, folder=folder, given=given)
+
+        async def feed(made: Any, script: str) -> str:
+            # dask-jobqueue has a shell do it that throws away what is said of refusals
+            return await call(shlex.split(made.submit_command), given=Path(script).read_bytes())
 
         section, keywords = system.section, dict(system.keywords(ask))
         skipped = [*keywords.pop("job_directives_skip", ()), *section.skipped]
         own: dict[str, Any] = {"_call": staticmethod(call), "_job_id_from_submit_output": lambda _, said: said}
         if system.submits:
             own["submit_command"] = system.submits
+        if system.stdin:
+            own["_submit_job"] = feed
         kind = type("RunJob", (system.job_class(),), own)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about Dask workers, which these jobs are not

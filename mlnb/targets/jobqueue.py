@@ -234,9 +234,6 @@ class JobQueue:
                 return None
             time.sleep(_STEP * 2)
 
-    def mirror(self, run: RunDir) -> None:
-        """Nothing to do: nodes and notebook share a file system."""
-
 
 def _look(system: System) -> queue.Listing:
     """The queue as it is now."""

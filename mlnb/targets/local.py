@@ -219,9 +219,6 @@ class Local:
         process = self._process(run)
         return process is not None and processes.alive(*process)
 
-    def mirror(self, run: RunDir) -> None:
-        """Nothing to do: the run directory is here."""
-
 
 def _host(run: RunDir) -> str:
     """The machine that a run's newest attempt is on."""

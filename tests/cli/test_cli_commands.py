@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
+from pathlib import Path
+
+import dask
 import pytest
 
 from mlnb.api import runs
+from mlnb.targets import jobqueue
 from tests.cli.conftest import Shell
 from tests.conftest import Start
+from tests.targets.played import played
 
+doctor = importlib.import_module("mlnb.cli.doctor")  # in the package its command has that name
 SHAPE = {"id", "name", "state", "reason", "target", "dir", "attempts", "exit_code", "metrics"}
 
 
@@ -111,6 +118,35 @@ def test_doctor_tries_a_run(mlnb: Shell) -> None:
     told = mlnb("doctor", "--json").json
     assert [line.removeprefix("ok").strip().split("  ")[0] for line in lines] == [one["check"] for one in told]
     assert all(one["ok"] is True and one["found"] for one in told)
+
+
+def test_doctor_tells_waiting_from_not_working(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_QUEUE", 0.5)
+    with played(tmp_path / "slurm") as slurm:
+        slurm.say(
+            "sbatch", f'echo "12345|PENDING|Resources|N/A|1|1:00|1|gpu|0|0||x|" >{slurm.folder}/listed; echo 12345'
+        )
+        *_, last = doctor.checks("slurm", None)
+        assert (last.name, last.ok) == ("a tiny run", None)
+        (run,) = runs
+        assert last.found.startswith("waits: waits for free cores and memory")
+        assert f"mlnb show {run.id}" in last.found
+        assert slurm.calls("scancel") == []  # it is left there
+
+
+def test_doctor_counts_from_the_start_and_a_run_that_can_not_be_cancelled_ends_no_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "_PATIENCE", 0.5)
+    monkeypatch.setattr(jobqueue, "_PATIENCE", 0.5)
+    with dask.config.set({"mlnb": {"targets": {"slurm": {"poll": 0.1}}}}), played(tmp_path / "slurm") as slurm:
+        now = "$(date +%s)"
+        row = f"12345|RUNNING|None|{now}|{now}|1:00|1|gpu|0|0|n1|x|"
+        slurm.say("sbatch", f'echo "{row}" >{slurm.folder}/listed; echo 12345')
+        *_, last = doctor.checks("slurm", None)
+        assert (last.name, last.ok) == ("a tiny run", False)
+        assert last.found.startswith("starting still, ")
+        assert "did not end when told to" in last.found
 
 
 def test_doctor_says_what_does_not_work(mlnb: Shell, tmp_path) -> None:

@@ -100,7 +100,7 @@ def test_a_variable_is_asked_for_again_since_its_value_is_nowhere(mlnb: Shell, s
     refused = mlnb("run", "--resume", "secret")
     assert (refused.code, refused.err.splitlines()[-1]) == (
         2,
-        "mlnb: --resume secret: it had --env TOKEN, whose value is written nowhere; say --env TOKEN again",
+        "mlnb: --resume secret: it had --env TOKEN, whose value mlnb wrote nowhere; say --env TOKEN again",
     )
     assert runs["secret"].attempts == 1
     ended = mlnb("run", "--resume", "secret", "--env", "TOKEN=second")

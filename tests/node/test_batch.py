@@ -14,7 +14,6 @@ from mlnb.node.limits import Clock
 @pytest.mark.parametrize(
     ("environ", "node"),
     [
-        ({"MLNB_NODE": "2", "SLURM_NODEID": "1", "SLURM_NNODES": "3"}, 2),
         ({"SLURM_NODEID": "1", "SLURM_NNODES": "3"}, 1),
         ({"SLURM_NODEID": "1", "SLURM_STEP_NUM_NODES": "3", "PMI_RANK": "2"}, 1),
         ({"SLURM_NODEID": "0", "SLURM_NNODES": "1", "PMI_RANK": "2"}, 2),  # one node a job: not SLURM's to tell
@@ -28,7 +27,7 @@ def test_which_node_this_is(environ: dict[str, str], node: int):
 
 
 def test_the_command_line_counts_before_the_environment():
-    assert batch.node(1, 3, {"MLNB_NODE": "2"}) == 1
+    assert batch.node(1, 3, {"PMI_RANK": "2"}) == 1
 
 
 def test_the_only_node_is_the_first_wherever_it_happens_to_run():
@@ -42,7 +41,7 @@ def test_the_only_node_is_the_first_wherever_it_happens_to_run():
         (None, {"SLURM_NODEID": "1"}, "which of the run's 3 nodes"),
         (3, {}, "--node 3: the run has nodes 0 to 2"),
         (None, {"PMI_RANK": "3"}, "PMI_RANK 3: the run has nodes 0 to 2"),
-        (None, {"MLNB_NODE": "one"}, "MLNB_NODE='one'"),
+        (None, {"PMI_RANK": "one"}, "PMI_RANK='one'"),
     ],
 )
 def test_a_node_that_there_is_not_is_refused(asked: int | None, environ: dict[str, str], words: str):

@@ -82,9 +82,9 @@ def played(folder: Path) -> Iterator[Played]:
         yield commands
 
 
-def go(script: str = "", *, placement: Placement = Placement("test"), **asked: object) -> Run:  # noqa: B008 - frozen
-    """Submit a run to it."""
-    place = target("slurm")
+def go(script: str = "", *, on: str = "slurm", placement: Placement = Placement("test"), **asked: object) -> Run:  # noqa: B008 - frozen
+    """Submit a run."""
+    place = target(on)
     offer = place.offer(Resources(**asked), placement)  # type: ignore[arg-type]
     return Run(submit(Task(script=script, seed=0), {}, place, offer, name=placement.name, env={}))
 

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from mlnb.api import pools
-from mlnb.errors import MlnbError
-from mlnb.targets.pool.folder import known
+from mlnb.errors import MlnbError, UsageError
+from mlnb.node import processes
+from mlnb.rundir import write_json
+from mlnb.targets import names, target
+from mlnb.targets.bundle import bundle
+from mlnb.targets.pool import folder
+from mlnb.targets.pool.folder import PoolDir, known
+from mlnb.task import Resources
 from tests.targets.played import Played, played
 from tests.waiting import until
 
@@ -30,3 +39,50 @@ def test_a_pools_job_that_appears_when_its_holder_has_given_up_is_taken_out_of_t
     (pool,) = known()
     slurm.queue(f"12345 PENDING {pool.id}")
     until(lambda: slurm.calls("scancel") == [": 12345"])
+
+
+def left(name: str, state: str, *, age: float = 0.0, alive: bool = True) -> PoolDir:
+    """A pool's folder, as a holder has left it ``age`` seconds ago."""
+    made = PoolDir(folder.root() / f"{name}-{state}")
+    made.path.mkdir(parents=True)
+    since = time.time() - age
+    resources = {"nodes": 1, "ranks": 1, "gpus": 0, "cpus": 1, "memory": None, "time": None}
+    about = {"name": name, "on": "slurm", "resources": resources, "about": {}, "idle": 900, "since": since}
+    write_json(made.asked, {**about, "bundle": bundle().digest})
+    own = {"pid": os.getpid(), "identity": processes.identity(os.getpid())}
+    process = own if alive else {"pid": 2**22 + 1, "identity": "none"}
+    holder = {**process, "host": socket.gethostname(), "socket": ""}
+    write_json(
+        made.state, {"state": state, "reason": "so it is", "holder": holder, "jobs": ["12345"], "written": since}
+    )
+    return made
+
+
+def test_an_older_pool_that_is_closing_is_in_nobodys_way():
+    left("old", "closing", age=60)
+    with pytest.raises(UsageError, match=r"there is no pool \(old is closing: so it is\)"):
+        target("pool").offer(Resources())
+    left("new", "running")
+    assert [name for name in names() if name.startswith("pool")] == ["pool", "pool:new"]
+    assert any("pool new" in words for words in target("pool").offer(Resources()).words)
+    assert folder.choose("old").name == "old"  # to stop, say
+
+
+def test_what_a_dead_pool_left_is_cleared_away_when_slurm_has_forgotten_its_job(slurm: Played):
+    for name, age in (("young", 60.0), ("day", 86400.0 * 0.9), ("old", 86400.0 * 2), ("older", 86400.0 * 40)):
+        left(name, "running", age=age, alive=False)
+    slurm.say("sbatch", "exit 1")
+    for _ in range(2):
+        with pytest.raises(MlnbError):
+            pools.start(["--on", "slurm", "--name", "next"])
+    assert sorted(pool.name for pool in known()) == ["day", "young"]
+    assert len(slurm.calls("squeue")) <= 4  # of which one a submission that failed
+
+
+def test_a_dead_pools_folder_stays_while_slurm_does_not_answer(slurm: Played):
+    left("old", "running", age=86400.0 * 2, alive=False)
+    slurm.queue(more="echo 'squeue: error: Connection refused' >&2; exit 1")
+    slurm.say("sbatch", "exit 1")
+    with pytest.raises(MlnbError):
+        pools.start(["--on", "slurm", "--name", "next"])
+    assert [pool.name for pool in known()] == ["old"]

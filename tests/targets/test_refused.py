@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -77,3 +78,14 @@ def test_a_refusal_names_what_can_be_changed(slurm: Played, said: str, where: di
 def test_what_is_said_again_and_again_is_said_once(slurm: Played):
     again = "Slurm temporarily unable to accept job, sleeping and retrying"
     assert refused(slurm, again, again, again) == f"SLURM says: {again}"
+
+
+def test_what_lsf_says_of_a_refusal_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    bsub = tmp_path / "bsub"
+    bsub.write_text(f"#!/bin/sh\ncat >{tmp_path}/given\necho 'gpuu: No such queue. Job not submitted.' >&2; exit 255\n")
+    bsub.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(MlnbError) as caught:
+        go(on="lsf", placement=Placement("test", "gpuu"))
+    assert str(caught.value) == "LSF says: gpuu: No such queue. Job not submitted"
+    assert "#BSUB -q gpuu" in (tmp_path / "given").read_text()

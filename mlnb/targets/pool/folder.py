@@ -193,15 +193,20 @@ def known() -> list[Known]:
     return sorted((pool for pool in found if pool.asked), key=lambda pool: -float(pool.asked["since"]))
 
 
-def choose(name: str | None) -> Known:
+def choose(name: str | None, *, runs: bool = False) -> Known:
     """The pool called ``name``, or the only one there is.
+
+    Parameters
+    ----------
+    runs
+        whether only those count that take runs: an older one may be closing still.
 
     Raises
     ------
     UsageError
         if there is none, or several without a name.
     """
-    there = [pool for pool in known() if pool.live]
+    there = [pool for pool in known() if (pool.takes if runs else pool.live)]
     if name is not None:
         named = [pool for pool in there if pool.name == name]
         if named:
@@ -209,7 +214,8 @@ def choose(name: str | None) -> Known:
     names = [pool.name for pool in there]
     if not there:
         was = next((pool for pool in known() if name in (None, pool.name)), None)
-        ended = f" ({was.name} has ended: {was.reason})" if was is not None else ""
+        how = "is closing" if was is not None and was.live else "has ended"
+        ended = f" ({was.name} {how}: {was.reason})" if was is not None else ""
         raise UsageError(f"{_said(name)}: there is no pool{ended}; %pool start (mlnb pool start) makes one")
     if name is None:
         if len(there) > 1:

@@ -13,11 +13,14 @@ import time
 
 from mlnb.errors import MlnbError
 from mlnb.node import processes
+from mlnb.targets import queue
 from mlnb.targets.pool.folder import Known, PoolDir
 
 _PATIENCE = 600.0
 _GOING = 60.0
 _STEP = 2.0
+_FORGOTTEN = 3600.0
+"""Seconds after which a job that the queue does not list is none that it has yet to list."""
 
 
 def fork(folder: PoolDir) -> None:
@@ -65,14 +68,22 @@ def tidy(pool: Known, patience: float = 0.0) -> bool:
 
 
 def _take_down(pool: Known) -> bool:
-    """Whether its job was found, and waits no more."""
+    """Whether its job was found, and waits no more; or it is so long ago that the queue has forgotten it."""
     from mlnb.targets.pool.allocation import system_of
 
     system = system_of(pool)
+    seen = queue.listing(system)
+    if seen.error:
+        return False
     ours = f"mlnb:{pool.id}"  # its number may not have come to be written
-    jobs = system.jobs()
-    found = [job for job in jobs if job in pool.written.jobs or jobs[job].about.get("comment") == ours]
-    waiting = [job for job in found if jobs[job].state == "pending"]
-    for job in waiting:
-        system.cancel(job)
-    return bool(found) and not waiting
+    found = {
+        number: job
+        for number, job in seen.jobs.items()
+        if number in pool.written.jobs or job.about.get("comment") == ours
+    }
+    waiting = [number for number, job in found.items() if job.state == "pending"]
+    for number in waiting:
+        system.cancel(number)
+        queue.forget(system)
+    forgotten = time.time() - max(pool.written.written, float(pool.asked["since"])) > _FORGOTTEN
+    return not waiting and (bool(found) or forgotten)

@@ -44,7 +44,7 @@ class Pool:
 
     def _pool(self) -> Known:
         try:
-            return folder.choose(self.name.partition(":")[2] or None)
+            return folder.choose(self.name.partition(":")[2] or None, runs=True)
         except UsageError as error:
             raise UsageError(f"--on {self.name}: {error}") from None
 
@@ -132,9 +132,6 @@ class Pool:
                 return False
             time.sleep(0.1)
         return True
-
-    def mirror(self, run: RunDir) -> None:
-        """Nothing to do: nodes and notebook share a file system."""
 
 
 def _check_same(pool: Known) -> None:

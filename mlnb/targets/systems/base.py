@@ -174,6 +174,9 @@ class System(abc.ABC):
     submits: ClassVar[str] = ""
     """The command that submits, where it is not as dask-jobqueue has it."""
 
+    stdin: ClassVar[bool] = False
+    """Whether that command reads the submission from its standard input."""
+
     variables: ClassVar[tuple[str, ...]] = ()
     """Patterns of the environment variables that its commands need."""
 

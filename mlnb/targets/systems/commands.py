@@ -41,6 +41,7 @@ def command(
     *,
     system: str,
     folder: Path | None = None,
+    given: bytes = b"",
     patience: float = PATIENCE,
 ) -> str:
     """What ``argv`` prints.
@@ -53,6 +54,8 @@ def command(
         the system's name in words, for errors.
     folder
         where it runs; here without.
+    given
+        its standard input.
     patience
         seconds until it is given up.
 
@@ -73,7 +76,7 @@ def command(
             [program, *argv[1:]],
             env=env,
             cwd=folder,
-            stdin=subprocess.DEVNULL,
+            input=given,
             start_new_session=True,  # an interrupt of the cell, which all of the kernel's group gets, is not for it
             capture_output=True,
             timeout=patience,

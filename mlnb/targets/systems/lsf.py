@@ -28,6 +28,7 @@ class Lsf(System):
     words = "LSF"
     job = "lsf:LSFJob"
     accepted = r"Job <(?P<job>[0-9]+)> is submitted to .*"
+    stdin = True
     variables = ("LSF_*", "LSB_*", "EGO_*")
     gpus = Way('-gpu "num={count}:gmodel={type}"')
     restarts = COUNTED  # LSB_RESTART says only that there was one

@@ -1,6 +1,6 @@
-"""What SLURM says of jobs: of those in its queue and that ended lately, of one, and of long gone ones (accounting).
+"""What SLURM says of jobs: of those in its queue and that ended lately, and of long gone ones (accounting).
 
-Formats: squeue(1), scontrol(1), sacct(1), and the output of SLURM 22.05.8. Lines that don't read are left out; nothing
+Formats: squeue(1), sacct(1), and the output of SLURM 22.05.8. Lines that don't read are left out; nothing
 here raises. Points in time are seconds since the epoch, or local time where ``slurm_text.EPOCH_TIMES`` was not set.
 """
 
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from mlnb.targets.systems.base import Queued
 from mlnb.targets.systems.slurm_ends import OUT_OF_MEMORY_SIGNAL, ended, exit_of, meanwhile, phase
 from mlnb.targets.systems.slurm_reasons import explain
-from mlnb.targets.systems.slurm_text import duration, expand, moment, number, pairs, said
+from mlnb.targets.systems.slurm_text import duration, expand, moment, number, said
 
 _FIELDS = (
     "JobID",
@@ -47,11 +47,6 @@ def ACCOUNT(jobs: Iterable[str]) -> tuple[str, ...]:  # noqa: N802
     return ("sacct", "--duplicates", "--parsable2", "--noheader", f"--format={_ACCOUNT_FIELDS}", "-j", ",".join(jobs))
 
 
-def SHOW(job: str) -> tuple[str, ...]:  # noqa: N802
-    """The command that asks for all that the controller knows of one job: for clusters without accounting."""
-    return ("scontrol", "show", "job", "--oneliner", job)
-
-
 def parse(text: str) -> dict[str, Queued]:
     """The jobs of what :data:`QUEUE` printed, by job id."""
     found = {}
@@ -77,36 +72,6 @@ def parse(text: str) -> dict[str, Queued]:
         )
         if job is not None and row["State"] != "REVOKED":  # which --all shows: another cluster has the job
             found[row["JobID"]] = job
-    return found
-
-
-def parse_show(text: str) -> dict[str, Queued]:
-    """The jobs of what :func:`SHOW` printed, by job id."""
-    found = {}
-    for line in text.splitlines():
-        # the name, which people choose, stands between these two, and may hold anything
-        start = re.match(r"\s*JobId=(\S+)", line)
-        rest = line.find(" UserId=")
-        if start is None or rest < 0:
-            continue
-        row = pairs(line[rest:])
-        job = _queued(
-            start[1],
-            row.get("JobState", ""),
-            said(row.get("Reason", "")),
-            row.get("StartTime", ""),
-            row.get("ExitCode", ""),
-            row.get("NodeList", ""),
-            partition=row.get("Partition", ""),
-            submitted=moment(row.get("SubmitTime", "")),
-            ended=moment(row.get("EndTime", "")),
-            time=duration(row.get("TimeLimit", "")),
-            count=number(row.get("NumNodes")),
-            restarts=number(row.get("Restarts")) or 0,
-            comment=said(row.get("Comment", "")),
-        )
-        if job is not None:
-            found[start[1]] = job
     return found
 
 
@@ -168,7 +133,7 @@ class _Attempt(NamedTuple):
 def _queued(
     job: str, state_text: str, reason: str, start: str, exit_text: str, hosts: str, **about: Any
 ) -> Queued | None:
-    """A job from the fields that all three commands have; ``None`` if it is none."""
+    """A job from the fields that both commands have; ``None`` if it is none."""
     words = state_text.split()
     state = words[0] if words else ""
     if not re.fullmatch(r"[0-9][0-9_+\[\]%,-]*", job) or not _STATE.fullmatch(state):
