@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from mlnb.api import Run
+from mlnb.node import processes
 from mlnb.rundir import RunDir, read_json, write_json
 from mlnb.targets.pool import guests
 from mlnb.targets.pool.guests import Guests
@@ -46,6 +47,17 @@ def test_a_run_whose_handle_is_hidden_is_not_one_whose_submission_died(start: St
     os.utime(attempt.path, (0, 0))
     hide(monkeypatch, run.directory.handle)
     assert "submission was interrupted" not in seen_anew(run).reason
+
+
+def test_the_end_of_a_run_on_another_machine_is_seen_though_its_result_was_hidden(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+):
+    run = start("").wait(60)
+    monkeypatch.setattr(processes, "place", lambda: "another machine")
+    hide(monkeypatch, run.directory.result)
+    seen = seen_anew(run)
+    assert not seen.done
+    assert seen.state == "succeeded"
 
 
 # in a pool

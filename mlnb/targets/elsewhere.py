@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 
-from mlnb.rundir import RunDir, look, read_json
+from mlnb.rundir import RunDir, ask_anew, look, read_json
 from mlnb.targets.base import Status
 from mlnb.units import say_time
 
@@ -20,6 +20,7 @@ _STEP = 0.25
 
 def status(run: RunDir, host: str) -> Status:
     """What its heartbeat says of a run whose node program is on ``host``, or is being started there."""
+    ask_anew(run.path)  # so that its result is seen as soon as it is there
     attempts = run.attempts()
     silent = time.time() - heard(run)
     if silent >= SILENT:
