@@ -71,7 +71,10 @@ class Job:
             path.write_text(self._lines(made), encoding="utf-8")
             path.chmod(0o700)
         try:
-            _finish(made.start())
+            with self.system.handing(_environment(self.env, self.system)) as (words, env):
+                made.submit_command = shlex.join([*shlex.split(made.submit_command), *words])
+                made.environment.update(env)
+                _finish(made.start())
             if found := self.system.submitted(made.job_id):
                 return found
             said = " ".join(made.job_id.split())[:_SAID] or "nothing"
@@ -99,7 +102,7 @@ class Job:
     def _make(self) -> Any:
         """dask-jobqueue's Job, its commands run as ours: with the run's environment, from the attempt's folder."""
         system, ask = self.system, self.ask
-        env = _environment(self.env, system)
+        env: dict[str, str] = {}  # of the command, when it is submitted
         folder = self.run.attempt(self.attempt).path
         odd = next((character for character in system.patterns if character in str(folder)), None)
         if odd is not None:
@@ -139,6 +142,7 @@ class Job:
                 )
             except (KeyError, ValueError, TypeError) as error:
                 raise UsageError(f"jobqueue.{section.name} of Dask's configuration: {error}") from None
+        made.environment = env
         # exec: the system's signals are for its own shell, which has to be the one with the traps
         made._command_template = system.escaped(f"exec /bin/sh {shlex.quote(self._path)}")
         return made

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 
 _PASSED = (  # noqa: SIM905 - reads as the list it is
@@ -26,6 +26,10 @@ def passed(asked: Mapping[str, str], session: Mapping[str, str] | None = None) -
         where the rest comes from; by default this process's environment. Tokens and everything else that a
         program does not need in order to start stay behind.
     """
+    return {**matching(_PASSED, session), **asked}
+
+
+def matching(patterns: Sequence[str], session: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The variables of ``session``, by default this process's environment, that one of ``patterns`` names."""
     source = os.environ if session is None else session
-    kept = {name: value for name, value in source.items() if any(fnmatchcase(name, p) for p in _PASSED)}
-    return {**kept, **asked}
+    return {name: value for name, value in source.items() if any(fnmatchcase(name, one) for one in patterns)}

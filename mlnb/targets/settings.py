@@ -14,7 +14,7 @@ T = TypeVar("T")
 _LIMITS = frozenset({"max-gpus", "max-nodes", "max-memory", "max-time"})
 _BATCH = _LIMITS | {
     *("jobqueue", "partition", "account", "cpus", "memory", "time", "directives", "setup"),
-    *("python", "image", "container", "gpus", "requeue", "grace", "poll", "interface"),
+    *("python", "image", "container", "gpus", "requeue", "grace", "poll", "interface", "command-variables"),
 }
 _OWN: Mapping[str, frozenset[str]] = {
     "local": _LIMITS | {"warm", "grace"},

@@ -84,9 +84,10 @@ def played(folder: Path) -> Iterator[Played]:
 
 def go(script: str = "", *, on: str = "slurm", placement: Placement = Placement("test"), **asked: object) -> Run:  # noqa: B008 - frozen
     """Submit a run."""
+    env = asked.pop("env", {})
     place = target(on)
     offer = place.offer(Resources(**asked), placement)  # type: ignore[arg-type]
-    return Run(submit(Task(script=script, seed=0), {}, place, offer, name=placement.name, env={}))
+    return Run(submit(Task(script=script, seed=0), {}, place, offer, name=placement.name, env=env))  # type: ignore[arg-type]
 
 
 def handle(run: Run) -> dict[str, object]:

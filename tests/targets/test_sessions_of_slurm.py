@@ -105,3 +105,27 @@ def test_other_systems_know_no_quality_of_service():
 )
 def test_times_as_sbatch_takes_them(text: str, seconds: int | None):
     assert limit(text) == seconds
+
+
+HEARD = (
+    "env -0 >{0}/heard.$1; for word; do case $word in --export-file=*) cat ${{word#*=}} >{0}/given;; esac; done; echo 7"
+)
+
+
+def variables(file: Path) -> dict[str, str]:
+    return dict(one.split("=", 1) for one in file.read_text().split("\0") if one)
+
+
+def test_what_the_sites_plugins_need_is_heard_by_the_commands_and_does_not_travel(
+    slurm: Played, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("KRB5CCNAME", "FILE:/tmp/ticket")
+    monkeypatch.setenv("TOKEN_OF_THE_SESSION", "secret")
+    slurm.say("sbatch", HEARD.format(slurm.folder))
+    with dask.config.set({"mlnb": {"targets": {"slurm": {"command-variables": ["KRB5*"]}}}}):
+        go(env={"ASKED": "it's\nhere"})
+    heard, given = variables(slurm.folder / "heard.--parsable"), variables(slurm.folder / "given")
+    assert heard["KRB5CCNAME"] == "FILE:/tmp/ticket"
+    assert (given["PATH"], given["ASKED"]) == (heard["PATH"], "it's\nhere")
+    assert {"KRB5CCNAME", "TOKEN_OF_THE_SESSION"}.isdisjoint(given)
+    assert "TOKEN_OF_THE_SESSION" not in heard

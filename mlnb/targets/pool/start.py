@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 
 from mlnb.errors import MlnbError, UsageError
@@ -75,14 +76,14 @@ def start(on: str, asked: Resources, placement: Placement, *, name: str | None, 
             "bundle": bundle().digest,
         },
     )
-    return _await(made, _spawn(made)), "; ".join(offer.words)
+    return _await(made, _spawn(made, place.system.site)), "; ".join(offer.words)
 
 
-def _spawn(made: PoolDir) -> subprocess.Popen[bytes]:
+def _spawn(made: PoolDir, site: Mapping[str, str]) -> subprocess.Popen[bytes]:
     with made.log.open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "mlnb.targets.pool.holder", str(made.path)],
-            env=passed({**_system_variables(), "MLNB_RUNS": str(folder.root().parent), **_QUIET}),
+            env=passed({**_system_variables(), **site, "MLNB_RUNS": str(folder.root().parent), **_QUIET}),
             cwd=made.path,
             stdin=subprocess.DEVNULL,
             stdout=log,

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import abc
-import os
+import contextlib
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
 from typing import Any, ClassVar, NamedTuple
 
 from mlnb.errors import MlnbError, UsageError
 from mlnb.node.stop import REQUEUE as REQUEUE
 from mlnb.rundir import JOB_LOG
-from mlnb.targets import catalogue, kinds
+from mlnb.targets import catalogue, kinds, settings
 from mlnb.targets.base import Placement, gpus_of
+from mlnb.targets.environment import matching
 from mlnb.targets.systems.commands import PATIENCE, CommandFailed, NotThere, command
 from mlnb.targets.systems.importing import imported
 from mlnb.targets.systems.section import Section
@@ -352,13 +352,25 @@ class System(abc.ABC):
 
     def run(self, argv: Sequence[str], patience: float = PATIENCE) -> str:
         """What one of the system's commands prints; see :func:`mlnb.targets.systems.commands.command`."""
-        return command(argv, self.environment(), system=self.words, patience=patience)
+        return command(argv, {**self.site, **self.environment()}, system=self.words, patience=patience)
+
+    @contextlib.contextmanager
+    def handing(self, env: Mapping[str, str]) -> Iterator[tuple[list[str], dict[str, str]]]:
+        """How a job is submitted that is to have ``env``: more words for the command, and the command's environment.
+
+        That of the command is what most systems give the job.
+        """
+        yield [], {**env, **self.site}
+
+    @property
+    def site(self) -> dict[str, str]:
+        """The session's variables that the site's plugins for the system's commands need (``command-variables``)."""
+        return matching(settings.words(self.settings, "command-variables"))
 
     def environment(self) -> dict[str, str]:
         """The environment of the system's commands: those that read things, not those that submit."""
         kept = ("PATH", "HOME", "USER", "LOGNAME", "TZ", "LD_LIBRARY_PATH", *self.variables)
-        found = {name: value for name, value in os.environ.items() if any(fnmatchcase(name, one) for one in kept)}
-        return {**found, "LC_ALL": "C"}
+        return {**matching(kept), "LC_ALL": "C"}
 
 
 def plain(text: str, what: str) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -217,6 +218,21 @@ class Slurm(System):
             if word in said and value:
                 return UsageError(f"{flag} {value}: {error}")
         return error
+
+    @contextlib.contextmanager
+    def handing(self, env: Mapping[str, str]) -> Iterator[tuple[list[str], dict[str, str]]]:
+        """See :class:`System`. What the site's plugins need does not travel: the job gets its variables from a file.
+
+        One in memory, which sbatch finds under this process. (``--export=NAMES`` would have a node read the user's
+        login files, and pass on all variables of SLURM's.)
+        """
+        if not self.site:
+            yield [], dict(env)
+            return
+        with os.fdopen(os.memfd_create("mlnb"), "wb") as file:
+            file.write(b"".join(os.fsencode(f"{name}={value}") + b"\0" for name, value in env.items()))
+            file.flush()
+            yield [f"--export-file=/proc/{os.getpid()}/fd/{file.fileno()}"], {**env, **self.site}
 
     def environment(self) -> dict[str, str]:
         """See :class:`System`; points in time as seconds since the epoch, which no zone or hour makes ambiguous."""

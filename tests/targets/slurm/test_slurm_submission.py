@@ -39,3 +39,14 @@ def test_an_interrupt_while_slurm_takes_the_job_leaves_neither(slurm: Slurm, sta
         start(name="interrupted")
     left = slurm.command("squeue", "--me", "-h", "-O", "Name:|,SubmitTime:|", "-n", "interrupted").split()
     assert left == []
+
+
+def test_what_the_sites_plugins_need_stays_with_the_commands(
+    slurm: Slurm, start: Start, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("KRB5CCNAME", "FILE:/tmp/ticket")
+    script = "import os; print(os.environ['ASKED'], 'KRB5CCNAME' in os.environ, 'SLURM_CONF' in os.environ)"
+    with configured(command_variables=["KRB5CCNAME"]):
+        run = start(script, env={"ASKED": "it's\nhere"})
+        assert run.wait(60).state == "succeeded", run.reason
+    assert run.logs(stream="out") == "it's\nhere False True\n"
