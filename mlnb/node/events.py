@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,23 @@ class Events:
         if now - self._beat >= HEARTBEAT:
             self._beat = now
             self._write_beat()
+
+    @contextlib.contextmanager
+    def beating(self) -> Iterator[None]:
+        """Beat from a thread meanwhile: for what may take minutes and is no loop, as an import from a slow disk."""
+        over = threading.Event()
+
+        def beats() -> None:
+            while not over.wait(HEARTBEAT / 2):
+                self.beat()
+
+        thread = threading.Thread(target=beats, name="mlnb-beat", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
 
     def _write_beat(self, *, ended: bool = False) -> None:
         with contextlib.suppress(OSError, StorageError):

@@ -201,7 +201,8 @@ class NodeProgram:
         if self._ending is None:
             self.events.add("starting")
             launch.expect_forks()
-            broken = preload(RANK)
+            with self.events.beating():
+                broken = preload(RANK)
             self._pause(0)
             if broken is not None:
                 self._end(Ending("failed", f"{broken}{self._where} (Python {sys.executable})"))

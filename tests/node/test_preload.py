@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from mlnb.rundir import read_json
 from tests.node.allocation import Allocate
 from tests.waiting import until
 
@@ -39,6 +40,9 @@ def test_a_run_is_known_to_have_started_before_torch_is_imported_which_can_take_
     gang.start(**a_torch(tmp_path, waits))
     gang.event("starting")
     until(lambda: gang.run.state == "starting")
+    alive = gang.run.directory.attempt(1).alive(0)
+    beats = until(lambda: read_json(alive))
+    until(lambda: (read_json(alive) or {})["t"] > beats["t"] + 2)
     assert gang.programs[0].poll() is None
     go.touch()
     assert gang.codes() == [1], gang.output()
