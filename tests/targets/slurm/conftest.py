@@ -179,11 +179,12 @@ def start(slurm: Slurm) -> Iterator[Start]:
 
 
 @pytest.fixture
-def commands(slurm: Slurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Commands:
+def commands(slurm: Slurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Commands]:
     """SLURM's commands, whose calls are counted."""
     found = Commands(tmp_path / "commands")
     monkeypatch.setenv("PATH", f"{found.folder}:{os.environ['PATH']}")
-    return found
+    yield found
+    found.restore()  # for whoever looks what the test has left in the queue
 
 
 def job(run: Run) -> str:
