@@ -11,11 +11,12 @@ import pytest
 
 from mlnb.api import Run
 from mlnb.node import processes
-from mlnb.rundir import RunDir, read_json, write_json
+from mlnb.rundir import RunDir, read_json, read_lines, write_json
 from mlnb.targets.pool import guests
 from mlnb.targets.pool.guests import Guests
 from tests.conftest import Start
 from tests.testbeds.nfs import hide
+from tests.waiting import until
 
 
 def seen_anew(run: Run) -> Run:
@@ -23,15 +24,23 @@ def seen_anew(run: Run) -> Run:
     return Run(RunDir(run.dir))
 
 
-def test_a_run_whose_result_is_hidden_is_not_lost(start: Start, monkeypatch: pytest.MonkeyPatch):
+def over(start: Start) -> Run:
+    """A run that has succeeded, and of which no process is left."""
     run = start("").wait(60)
+    program = read_lines(run.directory.attempt(1).events(0))[0]
+    until(lambda: not processes.alive(program["pid"], program["identity"]))
+    return run
+
+
+def test_a_run_whose_result_is_hidden_is_not_lost(start: Start, monkeypatch: pytest.MonkeyPatch):
+    run = over(start)
     hide(monkeypatch, run.directory.result)
     assert read_json(run.directory.result) is None
     assert seen_anew(run).state == "succeeded"
 
 
 def test_a_run_whose_cancelling_is_hidden_is_not_lost(start: Start, monkeypatch: pytest.MonkeyPatch):
-    run = start("").wait(60)
+    run = over(start)
     run.directory.result.unlink()
     write_json(run.directory.cancel, {"by": "me"})
     hide(monkeypatch, run.directory.cancel)
@@ -39,7 +48,7 @@ def test_a_run_whose_cancelling_is_hidden_is_not_lost(start: Start, monkeypatch:
 
 
 def test_a_run_whose_handle_is_hidden_is_not_one_whose_submission_died(start: Start, monkeypatch: pytest.MonkeyPatch):
-    run = start("").wait(60)
+    run = over(start)
     attempt = run.directory.attempt(1)
     attempt.events(0).unlink()
     run.directory.result.unlink()
@@ -52,7 +61,7 @@ def test_a_run_whose_handle_is_hidden_is_not_one_whose_submission_died(start: St
 def test_the_end_of_a_run_on_another_machine_is_seen_though_its_result_was_hidden(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ):
-    run = start("").wait(60)
+    run = over(start)
     monkeypatch.setattr(processes, "place", lambda: "another machine")
     hide(monkeypatch, run.directory.result)
     seen = seen_anew(run)

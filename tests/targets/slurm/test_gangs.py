@@ -73,6 +73,7 @@ def test_a_node_program_that_is_killed_ends_all_nodes_and_is_named(slurm: Slurm,
     until(lambda: slurm.squeue(job(run)) is None)
 
 
+@pytest.mark.cluster
 def test_a_preempted_gang_goes_on_where_it_was(slurm: Slurm, start: Start, tmp_path: Path):
     with configured(directives=["--nodelist=node1"]):
         whole = begin(start, tmp_path, name="whole", batch=4, ranks=2)

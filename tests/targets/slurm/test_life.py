@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from mlnb.api.submit import resume
 from mlnb.cli.run import run_script
 from mlnb.targets import target
@@ -61,6 +63,7 @@ def test_a_run_that_is_never_queued_again_ends_and_can_be_resumed(slurm: Slurm, 
         assert training.job != first
 
 
+@pytest.mark.cluster
 def test_a_run_that_is_resumed_has_the_time_and_partition_that_the_line_says(
     slurm: Slurm, start: Start, tmp_path: Path
 ):
@@ -76,6 +79,7 @@ def test_a_run_that_is_resumed_has_the_time_and_partition_that_the_line_says(
         assert training.has_gone_on() == plain()
 
 
+@pytest.mark.cluster
 def test_a_run_out_of_time_goes_on_until_it_is_done(slurm: Slurm, start: Start, tmp_path: Path):
     with configured(poll="1s"):
         training = begin(start, tmp_path, requeue=True, time=10)

@@ -15,6 +15,8 @@ from tests.targets.slurm.commands import Commands
 from tests.targets.slurm.conftest import Slurm, Start, configured, job
 from tests.waiting import until
 
+pytestmark = pytest.mark.cluster
+
 TELLS = """
 import os, time
 from pathlib import Path
