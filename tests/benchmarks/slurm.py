@@ -26,7 +26,7 @@ for step in range(200):
     time.sleep(0.037)
 """
 
-_REPEAT = 7
+_REPEAT = 11
 
 
 def there() -> bool:
