@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,8 @@ class Job:
 
         async def call(argv: list[str], *, shell: bool = False, given: bytes = b"", **_: Any) -> str:
             words = ["/bin/sh", "-c", *argv] if shell else argv
-            return await asyncio.to_thread(command, words, env, system=system.words, folder=folder, given=given)
+            submitting = partial(command, system=system.words, folder=folder, whole=True)
+            return await asyncio.to_thread(submitting, words, env, given=given)
 
         async def feed(made: Any, script: str) -> str:
             # dask-jobqueue has a shell do it that throws away what is said of refusals

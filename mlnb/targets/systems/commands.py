@@ -43,6 +43,7 @@ def command(
     folder: Path | None = None,
     given: bytes = b"",
     patience: float = PATIENCE,
+    whole: bool = False,
 ) -> str:
     """What ``argv`` prints.
 
@@ -58,6 +59,9 @@ def command(
         its standard input.
     patience
         seconds until it is given up.
+    whole
+        whether all that it says as it fails is of interest, as a site's own words about a submission are; else the
+        last line says it best.
 
     Raises
     ------
@@ -91,7 +95,7 @@ def command(
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip() or done.stdout.decode(errors="replace").strip()
         kind = Unanswered if done.returncode < 0 else _kind(said)
-        gist = _gist(said, argv[0]) or f"{argv[0]} ended with exit code {done.returncode}"
+        gist = _gist(said, argv[0], whole) or f"{argv[0]} ended with exit code {done.returncode}"
         raise kind(f"{system} says: {gist}", said)
     return done.stdout.decode(errors="replace")
 
@@ -137,9 +141,9 @@ _GIST = 500
 _PREFIX = re.compile(r"(?:[A-Za-z_][\w.-]*: )?(?:error|fatal|warning|info): ", re.IGNORECASE)
 
 
-def _gist(said: str, program: str) -> str:
-    """All that it says in one line: a site's own words first, the system's behind; no prefixes and no rules."""
+def _gist(said: str, program: str, whole: bool) -> str:
+    """What it says in one line: a site's own words first, the system's behind; no prefixes and no rules."""
     own = re.compile(rf"{re.escape(Path(program).name)}: ")
     lines = (_PREFIX.sub("", own.sub("", " ".join(line.split()), 1), 1) for line in said.splitlines())
-    kept = dict.fromkeys(line.rstrip(".;") for line in lines if any(map(str.isalnum, line)))
-    return "; ".join(kept)[-_GIST:]
+    kept = list(dict.fromkeys(line.rstrip(".;") for line in lines if any(map(str.isalnum, line))))
+    return "; ".join(kept if whole else kept[-1:])[-_GIST:]
