@@ -54,8 +54,8 @@ def test_a_running_run_has_time_for_its_checkpoint_and_another_process_may_cance
     code = f"import mlnb; mlnb.runs[{run.id!r}].cancel()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    assert not slurm.jobs_of(run)
     assert saved.read_text() == "saved"
+    until(lambda: not slurm.jobs_of(run))  # the run has ended, its job does in a moment
     assert run.state == "cancelled"
     assert run.reason.startswith(f"cancelled by {getpass.getuser()} on ")
     assert (run.result or {})["state"] == "cancelled"
