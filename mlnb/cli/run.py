@@ -91,8 +91,6 @@ def run_script(words: Sequence[str]) -> int:
         submission = place.preview(RunDir(runs_root() / "RUN"), offer)
         click.echo("\n\n".join(part for part in ("\n".join(rows), task.script, submission) if part))
         return 0
-    if earlier is not None:
-        click.echo(f"mlnb: {offer.words[-1]}", err=True)
     if earlier is not None and goes_on:
         run = resuming.go_on(earlier, given, options, place, offer)
     else:
@@ -101,6 +99,8 @@ def run_script(words: Sequence[str]) -> int:
             about["resume"] = str(earlier.directory.checkpoints)
         run = Run(submit(task, contents, place, offer, name=placement.name, env=dict(options.env), about=about))
         runs.add(run)
+    if earlier is not None:
+        click.echo(f"mlnb: {offer.words[-1]}", err=True)
     if detach:
         if as_json:
             echo_json(run.to_json())
