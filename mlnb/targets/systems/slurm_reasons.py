@@ -121,8 +121,8 @@ def _too_much(job: _Job) -> str:
     gpus = max((node.gpu_count for node in members), default=0)
     if not members or wanted <= gpus:
         return ""
-    words = f"asks for {_gpus(wanted)} a node, nodes of {job.queue} have"
-    return f"{words} at most {gpus}; --gpus {gpus} would fit" if gpus else f"{words} none; choose another --partition"
+    asks = f"asks for {_gpus(wanted)} a node, nodes of {job.queue} have"
+    return f"{asks} at most {gpus}; --gpus {gpus} would fit" if gpus else f"{asks} none; choose another --partition"
 
 
 def _new(job: _Job) -> Said:
