@@ -21,6 +21,7 @@ from pathlib import Path
 from mlnb.errors import MlnbError
 from mlnb.rundir import known, read_json, write_json
 from mlnb.targets.config import runtime_dir
+from mlnb.targets.locks import FLAGS, taken
 from mlnb.targets.systems.base import Queued, System
 from mlnb.targets.systems.commands import PATIENCE
 from mlnb.units import say_time
@@ -32,7 +33,6 @@ LOOK = 2.0
 """Seconds that one who only wants to know is held up by a look, where looks don't take long as a rule."""
 
 _STEP = 0.02
-_LOCK = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
 _RARELY = 30.0
 """Seconds between two looks at most, while the system does not answer."""
 
@@ -97,7 +97,7 @@ def listing(system: System, interval: float = INTERVAL, after: float = 0.0) -> L
     patience = max(LOOK, 2 * known.took) if interval and known.heard else PATIENCE
     end = time.monotonic() + patience
     while not _fresh(known, interval):
-        mine = _taken(lock)
+        mine = taken(lock)
         if mine is None and (not wait or time.monotonic() > end):
             return _silent(system, known, time.time() - lock.stat().st_mtime)  # somebody asks at this moment
         if mine is None:
@@ -222,21 +222,9 @@ def _read(path: Path) -> Listing:
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Hold the lock while inside."""
-    file = os.open(path, _LOCK, 0o600)
+    file = os.open(path, FLAGS, 0o600)
     try:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
     finally:
         os.close(file)
-
-
-def _taken(path: Path) -> int | None:
-    """The lock, held until it is closed, and since when; ``None`` if somebody holds it."""
-    file = os.open(path, _LOCK, 0o600)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(file)
-        return None
-    os.utime(file)
-    return file

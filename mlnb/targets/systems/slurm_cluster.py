@@ -6,19 +6,18 @@ it, has what was known before.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
 from mlnb.errors import MlnbError
 from mlnb.rundir import read_json, write_json
 from mlnb.targets.config import runtime_dir
+from mlnb.targets.locks import taken
 from mlnb.targets.systems.base import System
 from mlnb.targets.systems.slurm_nodes import NODES, PARTITIONS, Node, Partition, parse_nodes, parse_partitions
 
@@ -31,9 +30,13 @@ def look(system: System, interval: float) -> Cluster:
     """The nodes and partitions of ``system``, read at most once in ``interval`` seconds; empty if they can't be."""
     path = _path(system)
     if not _fresh(path, interval):
-        with _locked(path.with_suffix(".lock")) as mine:
-            if mine and not _fresh(path, interval):
-                _take(system, path)
+        lock = taken(path.with_suffix(".lock"))
+        if lock is not None:
+            try:
+                if not _fresh(path, interval):
+                    _take(system, path)
+            finally:
+                os.close(lock)
     try:
         return _read(path, path.stat().st_mtime_ns)
     except FileNotFoundError:
@@ -67,17 +70,3 @@ def _path(system: System) -> Path:
     """One file for each cluster as this environment finds it."""
     where = json.dumps({name: value for name, value in sorted(system.environment().items()) if "SLURM" in name})
     return runtime_dir() / f"cluster-{hashlib.sha256(where.encode()).hexdigest()[:12]}.json"
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[bool]:
-    """Hold the lock while inside; whether it was to be had."""
-    file, mine = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600), True
-    try:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            mine = False
-        yield mine
-    finally:
-        os.close(file)
