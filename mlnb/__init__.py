@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mlnb.api import runs
-    from mlnb.node.epochs import epochs
-    from mlnb.node.log import log
+    from mlnb.node.checkpoint.epochs import epochs
+    from mlnb.node.rank.log import log
     from mlnb.notebook import load_ipython_extension
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "epochs", "load_ipython_extension", "log", "runs"]
 
 _LAZY = {
-    "epochs": "mlnb.node.epochs",
+    "epochs": "mlnb.node.checkpoint.epochs",
     "load_ipython_extension": "mlnb.notebook",
-    "log": "mlnb.node.log",
+    "log": "mlnb.node.rank.log",
     "runs": "mlnb.api",
 }
 

@@ -199,7 +199,7 @@ class Attempt:
         return self.path / f"node-{node}.machine.json"
 
     def metrics(self, rank: int) -> Path:
-        """Written by rank ``rank``: frames of metrics (``mlnb.node.frames``)."""
+        """Written by rank ``rank``: frames of metrics (``mlnb.node.rank.frames``)."""
         return self.path / f"rank-{rank}.metrics"
 
     def stdout(self, rank: int) -> Path:

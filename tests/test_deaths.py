@@ -16,7 +16,8 @@ import psutil
 import pytest
 
 from mlnb.api import Run, runs, state
-from mlnb.node import checkpoint, processes
+from mlnb.node.checkpoint import files as checkpoint_files
+from mlnb.node.process import identity
 from mlnb.rundir import RunDir, read_lines
 from mlnb.targets import warm
 from mlnb.targets.local import cores
@@ -91,7 +92,7 @@ class Training:
         """Whether no process of the run is left."""
         started, running = self.event("started"), self.event("running")
         pids = [started["pid"]] if started else []
-        return all(processes.identity(pid) is None for pid in [*pids, *(running or {"ranks": {}})["ranks"].values()])
+        return all(identity.identity(pid) is None for pid in [*pids, *(running or {"ranks": {}})["ranks"].values()])
 
 
 @pytest.fixture
@@ -114,7 +115,7 @@ def check(training: Training, killed: float | None) -> None:
         found = series[f"x{rank}"].value.tolist() if f"x{rank}" in series else []
         assert found[: len(expected)] == expected
     if run.checkpoints():
-        newest = checkpoint.load(run.checkpoints()[-1])
+        newest = checkpoint_files.load(run.checkpoints()[-1])
         assert set(newest["state"]["model"]) == {"weight", "bias"}
     until(training.is_gone)
 
@@ -158,7 +159,7 @@ def test_the_warm_parent_dies_and_the_run_goes_on(training: Training, start, see
     training.node()
     moment(training, seed)
     parent = psutil.Process(training.node()).ppid()
-    assert "mlnb.node.warm" in " ".join(psutil.Process(parent).cmdline())
+    assert "mlnb.node.process.fork_server" in " ".join(psutil.Process(parent).cmdline())
     os.kill(parent, signal.SIGKILL)
     before = len(training.logged(0))
     until(lambda: len(training.logged(0)) > before + 30)

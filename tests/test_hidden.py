@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mlnb.api import Run
-from mlnb.node import processes
+from mlnb.node.process import identity
 from mlnb.rundir import RunDir, read_json, read_lines, write_json
 from mlnb.targets.pool import guests
 from mlnb.targets.pool.guests import Guests
@@ -28,7 +28,7 @@ def over(start: Start) -> Run:
     """A run that has succeeded, and of which no process is left."""
     run = start("").wait(60)
     program = read_lines(run.directory.attempt(1).events(0))[0]
-    until(lambda: not processes.alive(program["pid"], program["identity"]))
+    until(lambda: not identity.alive(program["pid"], program["identity"]))
     return run
 
 
@@ -62,7 +62,7 @@ def test_the_end_of_a_run_on_another_machine_is_seen_though_its_result_was_hidde
     start: Start, monkeypatch: pytest.MonkeyPatch
 ):
     run = over(start)
-    monkeypatch.setattr(processes, "place", lambda: "another machine")
+    monkeypatch.setattr(identity, "place", lambda: "another machine")
     hide(monkeypatch, run.directory.result)
     seen = seen_anew(run)
     assert not seen.done

@@ -10,7 +10,7 @@ from mlnb.api.merge import bind
 from mlnb.api.outputs import Pulled, pull
 from mlnb.api.run import Run
 from mlnb.errors import RunFailed
-from mlnb.node.tracebacks import where
+from mlnb.node.rank.tracebacks import where
 from mlnb.task import Task
 from mlnb.units import say_state
 

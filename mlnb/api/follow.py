@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mlnb.node import frames
+from mlnb.node.rank import frames
 from mlnb.rundir import parse_lines, read_json
 
 Columns = dict[str, tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]]

@@ -11,7 +11,7 @@ import numpy as np
 
 from mlnb.api.history import RESERVED, Series
 from mlnb.api.run import Run
-from mlnb.node.log import PROGRESS
+from mlnb.node.rank.log import PROGRESS
 from mlnb.units import say_size, say_time
 
 LINES = 30

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlnb.api.follow import Columns, Frames
-from mlnb.node.log import RESUMED
+from mlnb.node.rank.log import RESUMED
 from mlnb.rundir import RunDir
 
 if TYPE_CHECKING:

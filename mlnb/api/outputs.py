@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mlnb.errors import MlnbError
-from mlnb.node import objects, storages
+from mlnb.node.data import objects, storages
 from mlnb.rundir import check_trusted
 
 if TYPE_CHECKING:

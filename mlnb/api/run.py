@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from mlnb.api.outputs import Pulled
-    from mlnb.node.objects import Labels
+    from mlnb.node.data.objects import Labels
 
 
 class Run:
@@ -247,7 +247,7 @@ class Run:
 
     def checkpoints(self) -> list[Path]:
         """Its whole checkpoints, oldest first."""
-        from mlnb.node.checkpoint import checkpoints
+        from mlnb.node.checkpoint.files import checkpoints
 
         return checkpoints(self.directory.checkpoints)
 
@@ -273,12 +273,13 @@ class Run:
         NotTrusted
             if someone else could have written it.
         """
-        from mlnb.node import checkpoint, epochs
+        from mlnb.node.checkpoint import epochs
+        from mlnb.node.checkpoint import files as checkpoint_files
 
         found = self.checkpoints()
         if not found:
             raise MlnbError(f"run {self.name} ({self.id}) has no checkpoint; mlnb.epochs(...) makes them")
-        saved = checkpoint.load(found[-1])
+        saved = checkpoint_files.load(found[-1])
         for name in objects:
             if name not in saved["state"]:
                 raise UsageError(f"{name}: the checkpoint holds {', '.join(saved['state'])}")

@@ -21,9 +21,9 @@ from mlnb.capture.source import names_of
 from mlnb.capture.sources import Sources, bound_names, parse
 from mlnb.capture.streams import DataStream, write
 from mlnb.errors import CannotShip
-from mlnb.node import objects
+from mlnb.node.data import objects
 
-SESSION_DATA = "from mlnb.node.inputs import session_data as _session_data"
+SESSION_DATA = "from mlnb.node.data.inputs import session_data as _session_data"
 
 
 def capture(

@@ -117,7 +117,7 @@ class Storage(_Content):
 
     def chunks(self) -> Iterator[bytes | memoryview]:
         """See :class:`Content`."""
-        from mlnb.node.storages import as_bytes
+        from mlnb.node.data.storages import as_bytes
 
         whole = as_bytes(self._storage)
         for start in range(0, self.size, CHUNK):

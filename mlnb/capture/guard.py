@@ -11,7 +11,7 @@ from typing import Any
 from mlnb.capture import refusals, secrets, streams
 from mlnb.capture.reasons import Reason
 from mlnb.errors import CannotShip
-from mlnb.node import objects
+from mlnb.node.data import objects
 
 
 class Guard:

@@ -9,7 +9,7 @@ from typing import Any
 
 from mlnb.capture.contents import Bytes, Content
 from mlnb.capture.streams import DataStream
-from mlnb.node import objects
+from mlnb.node.data import objects
 from mlnb.task import Segment
 
 

@@ -23,9 +23,9 @@ from mlnb.capture.session import Session
 from mlnb.capture.source import LIVE, Source
 from mlnb.capture.sources import Sources
 from mlnb.errors import CannotShip
-from mlnb.node import objects
+from mlnb.node.data import objects
 
-SHOW = "from mlnb.node.show import display"
+SHOW = "from mlnb.node.rank.display import display"
 
 
 class Slice:

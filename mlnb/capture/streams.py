@@ -1,4 +1,4 @@
-"""The session's data as object streams (``mlnb.node.objects``), its bulk left where it is until it is written."""
+"""The session's data as object streams (``mlnb.node.data.objects``), its bulk left where it is until it is written."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlnb.capture.contents import Buffer, Bytes, Content, Storage
-from mlnb.node import objects, storages
+from mlnb.node.data import objects, storages
 
 PLAIN = frozenset({int, float, complex, bool, type(None), type(...)})
 """Types whose values are never refused."""

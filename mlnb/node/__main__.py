@@ -26,16 +26,16 @@ def main() -> int:
         return requirements.refuse(missing, options.run_dir, options.node, options.attempt)
 
     from mlnb.errors import UsageError
-    from mlnb.node import batch, claim
+    from mlnb.node import attempt_lock, job_environment
     from mlnb.rundir import RunDir, look, read_json
     from mlnb.task import Resources
 
     run_dir = RunDir(options.run_dir)
     resources = (read_json(run_dir.task) or {}).get("resources", {})
     try:
-        node = batch.node(options.node, int(resources.get("nodes", Resources.nodes)))
-        attempt = options.attempt + batch.restarts(options.restarts)
-        batch.deadline()
+        node = job_environment.node(options.node, int(resources.get("nodes", Resources.nodes)))
+        attempt = options.attempt + job_environment.restarts(options.restarts)
+        job_environment.deadline()
     except UsageError as error:
         parser.error(str(error))
     while True:
@@ -43,11 +43,11 @@ def main() -> int:
         if over.get("attempt", 0) >= options.attempt:
             return int(over["state"] != "succeeded")  # its job was queued again as it ended: nothing is left to do
         files = run_dir.attempt(attempt)
-        other = claim.take(files, node)
+        other = attempt_lock.take(files, node)
         if other is None:
             break
-        if claim.lives(files, node, other):
-            sys.exit(f"mlnb: {claim.words(files, other)}")
+        if attempt_lock.lives(files, node, other):
+            sys.exit(f"mlnb: {attempt_lock.words(files, other)}")
         attempt += 1  # its job was started again by a system that doesn't count
 
     from mlnb.node.program import NodeProgram

@@ -1,7 +1,7 @@
 """The node program: starts the ranks, watches over them, turns signals into checkpoints, writes what happens.
 
-There is one a node. They tell each other what happens (``mlnb.node.gang``); what ends one ends all, and node 0 writes
-the result when it has heard how every rank ended.
+There is one a node. They tell each other what happens (``mlnb.node.gang.rendezvous``); what ends one ends all, and node
+0 writes the result when it has heard how every rank ended.
 """
 
 from __future__ import annotations
@@ -18,20 +18,23 @@ from pathlib import Path
 from typing import Any
 
 from mlnb.errors import StorageError
-from mlnb.node import batch, gang, gpus, launch, machine, processes, verdict
-from mlnb.node.cause import Cause
-from mlnb.node.channel import Message
-from mlnb.node.crew import Crew
+from mlnb.node import gpus, job_environment, machine, outcome
+from mlnb.node.checkpoint.progress import Progress
+from mlnb.node.deadline import Clock
 from mlnb.node.events import INTERRUPTED, Events
-from mlnb.node.guard import Guard
-from mlnb.node.limits import Clock
-from mlnb.node.preload import RANK, preload
-from mlnb.node.progress import Progress
-from mlnb.node.slots import Slots
-from mlnb.node.stop import STOPPED
+from mlnb.node.gang import rendezvous
+from mlnb.node.gang.channel import Message
+from mlnb.node.outcome import Ending
+from mlnb.node.process import identity as processes
+from mlnb.node.process import launch
+from mlnb.node.process.local_queue import Slots
+from mlnb.node.process.orphan_guard import Guard
+from mlnb.node.process.preload import RANK, preload
+from mlnb.node.process.rank_processes import Crew
+from mlnb.node.process.signal_wait import Wakeup
+from mlnb.node.rank.stop import STOPPED
+from mlnb.node.slurm_end_cause import Cause
 from mlnb.node.telemetry import Telemetry, held
-from mlnb.node.verdict import Ending
-from mlnb.node.wakeup import Wakeup
 from mlnb.rundir import RunDir, look, read_json, write_json
 from mlnb.task import Task
 from mlnb.units import say_size
@@ -70,14 +73,14 @@ class NodeProgram:
         self.task = Task.from_json(read_json(run_dir.task) or {})
         self.about = read_json(run_dir.run) or {}
         self.files = run_dir.attempt(attempt)
-        resources, self._host = self.task.resources, batch.host()
+        resources, self._host = self.task.resources, job_environment.host()
         self._where = f" on node {node} ({self._host})" if resources.nodes > 1 else ""
         for earlier in range(1, attempt):  # one that was requeued before it came so far is an attempt all the same
             run_dir.attempt(earlier).path.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.events = Events(self.files, node)
         self._crew = Crew(node, resources.ranks)
-        self._gang = gang.gang(self.files, node, resources.nodes, self._host)
-        self._ended: list[verdict.Ended] = []
+        self._gang = rendezvous.gang(self.files, node, resources.nodes, self._host)
+        self._ended: list[outcome.Ended] = []
         self._ending: Ending | None = None
         self._doubt: tuple[dict[str, Any], float] | None = None
         self._kill_at = self._abandon_at = float("inf")
@@ -104,7 +107,7 @@ class NodeProgram:
         self._wakeup = Wakeup()
         self._grace = float(self.about.get("grace", GRACE))
         os.environ["MLNB_GRACE"] = str(self._grace)
-        self._clock = Clock(self.task.resources.time, batch.deadline(), self._grace)
+        self._clock = Clock(self.task.resources.time, job_environment.deadline(), self._grace)
         with contextlib.suppress(OSError):
             os.chdir(self.about.get("cwd") or self.run_dir.path)
         pid = os.getpid()
@@ -147,7 +150,7 @@ class NodeProgram:
         self._end(Ending(**message["ending"]))
 
     def _hear_ended(self, message: Message) -> None:
-        self._ended += [verdict.ended(self.files, rank, status) for rank, status in message["ranks"]]
+        self._ended += [outcome.ended(self.files, rank, status) for rank, status in message["ranks"]]
         self._peak = max(self._peak, message["peak"])
 
     def _hear_lost(self, message: Message) -> None:
@@ -243,7 +246,7 @@ class NodeProgram:
         return self.node > 0 and (look(self.run_dir.result) or {}).get("attempt", 0) >= self.attempt
 
     def _start(self, meeting: launch.Meeting, guard: Guard) -> None:
-        self._oom = verdict.oom_kills()
+        self._oom = outcome.oom_kills()
         self._crew.start(
             self.run_dir,
             self.about.get("id", self.run_dir.path.name),
@@ -256,7 +259,7 @@ class NodeProgram:
         )
         self._started = time.monotonic()
         if self.about.get("slots"):  # a batch system counts from the job's start, we from when it needn't wait
-            self._clock = Clock(self.task.resources.time, batch.deadline(), self._grace)
+            self._clock = Clock(self.task.resources.time, job_environment.deadline(), self._grace)
         devices = gpus.given(self.task.resources.gpus or 0)  # asks NVML, which is for after the forking
         self.events.add("running", ranks=self._crew.pids, gpus=devices)
         self._telemetry = Telemetry(devices)
@@ -294,7 +297,7 @@ class NodeProgram:
         if self._slots is not None:
             self._slots.hold()
         self._cancelled()
-        if self._ending is None and verdict.is_superseded(self.files):
+        if self._ending is None and outcome.is_superseded(self.files):
             self._crew.kill()  # no checkpoint: the other attempt makes them now
             self._end(Ending("failed", "the run goes on in another attempt"))
         if self._crew:
@@ -330,18 +333,18 @@ class NodeProgram:
         if ended:
             self._pause(0)  # a batch system tells ranks and node programs: what we were told comes first
         for rank, status in ended:
-            end = verdict.ended(self.files, rank, status)
+            end = outcome.ended(self.files, rank, status)
             self._ended.append(end)
             self.events.add("rank-ended", rank=rank, exit_code=end.code)
             if not end.succeeded and self._ending is None:
-                killed, bound = verdict.oom_kills() - self._oom, self.task.resources.memory
+                killed, bound = outcome.oom_kills() - self._oom, self.task.resources.memory
                 whose = "the target chose" if self._chose_memory else "--memory is"
                 said = "" if bound is None else f"{whose} {say_size(bound)}"
-                found = verdict.failure(end, self._peak, killed, self._where, said)
+                found = outcome.failure(end, self._peak, killed, self._where, said)
                 if found["error"] and self._where:
                     found["error"] |= {"node": self.node, "host": self._host}
                 found |= {"who": f"rank {rank}{self._where}", "stopped": end.code == STOPPED}
-                found["doubtful"] = verdict.is_doubtful(end) and (
+                found["doubtful"] = outcome.is_doubtful(end) and (
                     found["stopped"] or self.task.resources.world_size > 1
                 )
                 self._gang.tell("failed", failure=found)
@@ -366,13 +369,13 @@ class NodeProgram:
     # the end
 
     def _finish(self) -> int:
-        if self.node > 0 or verdict.is_superseded(self.files):  # the result is another's to write
+        if self.node > 0 or outcome.is_superseded(self.files):  # the result is another's to write
             self.events.add("ended")
             return self._code
         ending = self._ending
         if ending is not None and ending.by_system:  # it may have said why only after it told us
             ending = replace(ending, reason=self._cause.words() or ending.reason)
-        found = verdict.outcome(
+        found = outcome.outcome(
             ending,
             self._ended,
             self.task.resources.world_size,
@@ -389,12 +392,12 @@ class NodeProgram:
         self._gang.tell("done", code=found.leaves_with)
         return found.leaves_with
 
-    def _result(self, found: verdict.Outcome) -> dict[str, Any]:
+    def _result(self, found: outcome.Outcome) -> dict[str, Any]:
         return {
             **found.told,
             "attempt": self.attempt,
             "ended": time.time(),
-            "notes": verdict.notes(found, self._ended, self.task.script),
+            "notes": outcome.notes(found, self._ended, self.task.script),
             "peak_memory": self._peak if self._started else None,  # of the node that held most
             "seconds": round(time.monotonic() - self._started, 3) if self._started else None,
         }

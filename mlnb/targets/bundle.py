@@ -15,7 +15,7 @@ from types import CodeType
 
 import mlnb
 
-_PARTS = ("__init__.py", "errors.py", "task.py", "rundir.py", "units.py", "node/*.py")
+_PARTS = ("__init__.py", "errors.py", "task.py", "rundir.py", "units.py", "node/**/*.py")
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _UNCHECKED = (1).to_bytes(4, "little")
 """Flags of a .pyc that is never compared with its source (PEP 552)."""

@@ -15,8 +15,8 @@ from typing import Any
 
 from mlnb.errors import UsageError
 from mlnb.node import gpus as devices
-from mlnb.node import processes
-from mlnb.node.slots import Slots
+from mlnb.node.process import identity as processes
+from mlnb.node.process.local_queue import Slots
 from mlnb.rundir import RunDir, read_json, read_lines
 from mlnb.targets import elsewhere, limits, warm
 from mlnb.targets import settings as typed

@@ -1,4 +1,4 @@
-"""Finding, starting and asking the warm parent (``mlnb.node.warm``)."""
+"""Finding, starting and asking the warm parent (``mlnb.node.process.fork_server``)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from mlnb.node import processes
+from mlnb.node.process import identity
 from mlnb.rundir import RunDir, write_atomic
 from mlnb.targets import config
 from mlnb.targets.bundle import bundle
@@ -43,7 +43,7 @@ def start() -> Path:
     with contextlib.suppress(OSError):
         path.unlink()  # its process is gone
     process = subprocess.Popen(
-        [sys.executable, "-m", "mlnb.node.warm", str(path)],
+        [sys.executable, "-m", "mlnb.node.process.fork_server", str(path)],
         env=with_bundle(passed({}), installed()),
         cwd=path.parent,
         stdin=subprocess.DEVNULL,
@@ -63,8 +63,8 @@ def stop() -> bool:
     with client:
         pid = _peer(client)
     socket_path().unlink(missing_ok=True)
-    known = processes.identity(pid) if pid else None
-    return bool(pid and known and processes.send(pid, known, signal.SIGTERM))
+    known = identity.identity(pid) if pid else None
+    return bool(pid and known and identity.send(pid, known, signal.SIGTERM))
 
 
 def submit(run: RunDir, attempt: int, env: Mapping[str, str]) -> int | None:
@@ -87,7 +87,7 @@ def submit(run: RunDir, attempt: int, env: Mapping[str, str]) -> int | None:
             return int(json.loads(client.makefile("rb").readline())["pid"])
         except (OSError, ValueError, KeyError):
             parent = _peer(client)
-            return parent if parent is not None and processes.identity(parent) else None
+            return parent if parent is not None and identity.identity(parent) else None
 
 
 def _listens(path: Path) -> bool:

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlnb.api.history import History, Series
-from mlnb.node import frames
-from mlnb.node.log import RESUMED
+from mlnb.node.rank import frames
+from mlnb.node.rank.log import RESUMED
 from mlnb.rundir import RunDir
 
 

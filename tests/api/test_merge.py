@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from mlnb.api.merge import bind
-from mlnb.node import objects, storages
+from mlnb.node.data import objects, storages
 
 
 class Memory:

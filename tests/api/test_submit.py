@@ -16,7 +16,7 @@ from mlnb.api import Run, runs, starting
 from mlnb.api.store import Bytes, Store
 from mlnb.api.submit import check_name, new_id, submit
 from mlnb.errors import MlnbError, NotTrusted, StorageError, UsageError
-from mlnb.node import processes
+from mlnb.node.process import identity
 from mlnb.rundir import RunDir, read_json
 from mlnb.targets import Offer, target
 from mlnb.targets.local import Local
@@ -238,7 +238,7 @@ def test_a_handle_that_cannot_be_written_ends_the_job(runs_root: Path, monkeypat
     assert len(runs) == 0
     follower = start("x = 1").wait(60)  # the warm parent has served the first by now
     assert follower.state == "succeeded"
-    assert not marker.exists() or processes.identity(int(marker.read_text())) is None
+    assert not marker.exists() or identity.identity(int(marker.read_text())) is None
     assert [path.name for path in runs_root.iterdir() if path.name != ".store"] == [follower.id]
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from mlnb.api import Run
 from mlnb.api.head import head
 from mlnb.api.wire import Sent, message
-from mlnb.node import frames
+from mlnb.node.rank import frames
 from mlnb.rundir import RunDir, write_json
 
 from .timing import Table

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mlnb.api.follow import Frames
-from mlnb.node import log
+from mlnb.node.rank import log
 
 from .timing import Table
 

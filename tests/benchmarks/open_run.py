@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from mlnb.api import Run
-from mlnb.node import frames
+from mlnb.node.rank import frames
 from mlnb.rundir import RunDir
 
 from .timing import Table, times

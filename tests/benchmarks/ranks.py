@@ -15,9 +15,9 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-from mlnb.node import log
-from mlnb.node.parallel import DataParallel
-from mlnb.node.watch import Watch
+from mlnb.node.rank import log
+from mlnb.node.parallel.data_parallel import DataParallel
+from mlnb.node.rank.training_hooks import Watch
 by_hand = getattr(nn.parallel, "Distributed" + "DataParallel")
 sampler_by_hand = getattr(torch.utils.data.distributed, "Distributed" + "Sampler")
 rank = int(os.environ["RANK"])

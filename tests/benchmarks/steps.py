@@ -16,8 +16,8 @@ STEPS, PAIRS = 25, 400
 WATCHED = """\
 import gc, json, random, time
 import torch
-from mlnb.node import log
-from mlnb.node.watch import Watch
+from mlnb.node.rank import log
+from mlnb.node.rank.training_hooks import Watch
 STEPS, FIRST, PAIRS = {steps}, 5, {pairs}
 torch.set_num_threads(1)
 model = torch.nn.Sequential(torch.nn.Linear(384, 384), torch.nn.ReLU(), torch.nn.Linear(384, 1))

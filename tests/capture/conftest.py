@@ -17,7 +17,7 @@ from traitlets.config import Config
 
 from mlnb.capture import Captured, Session, capture
 from mlnb.errors import CannotShip
-from mlnb.node import inputs
+from mlnb.node.data import inputs
 from mlnb.rundir import RunDir
 
 

@@ -55,9 +55,9 @@ def test_imports_from_the_future_come_first(nb):
 
 def test_display_is_ours(nb):
     captured = nb.capture("display(1)")
-    assert "from mlnb.node.show import display" in captured.script
+    assert "from mlnb.node.rank.display import display" in captured.script
     nb.cell("from IPython.display import display")
-    assert "from mlnb.node.show import display" in nb.capture("display(1)").script
+    assert "from mlnb.node.rank.display import display" in nb.capture("display(1)").script
 
 
 def test_functions_and_classes_of_libraries(nb):

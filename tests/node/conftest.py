@@ -12,7 +12,7 @@ import pytest
 from mlnb.api import Run, runs
 from mlnb.api.store import Bytes
 from mlnb.api.submit import submit
-from mlnb.node import objects, storages
+from mlnb.node.data import objects, storages
 from mlnb.targets import target
 from mlnb.task import Resources, Segment, Task
 from tests.node.allocation import Allocate, Allocation
@@ -54,7 +54,7 @@ def send() -> Iterator[Send]:
         sink, labels = Sent(), objects.Labels()
         stream = objects.dump(values, sink, labels, prefix="0:", reference=lambda obj: objects.main_name(obj, [main]))
         names = ", ".join(values)
-        head = f"from mlnb.node.inputs import session_data\n{definitions}\n({names},) = session_data(0)\n"
+        head = f"from mlnb.node.data.inputs import session_data\n{definitions}\n({names},) = session_data(0)\n"
         start = head.count("\n") + 1
         table = {"blobs": [f"inputs/{blob.digest()}" for blob in sink.blobs], "buffers": stream.buffers}
         contents = {

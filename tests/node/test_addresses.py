@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from mlnb.node import addresses
+from mlnb.node.gang import addresses
 from mlnb.rundir import look
 from tests.node.allocation import Allocate
 

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch.distributed as dist
 
-from mlnb.node.agreement import Agreement
+from mlnb.node.checkpoint.stop_consensus import Agreement
 
 PLACES = 30
 

@@ -7,8 +7,8 @@ import time
 import pytest
 
 from mlnb.errors import UsageError
-from mlnb.node import batch
-from mlnb.node.limits import Clock
+from mlnb.node import job_environment
+from mlnb.node.deadline import Clock
 
 
 @pytest.mark.parametrize(
@@ -23,15 +23,15 @@ from mlnb.node.limits import Clock
     ],
 )
 def test_which_node_this_is(environ: dict[str, str], node: int):
-    assert batch.node(None, 3, environ) == node
+    assert job_environment.node(None, 3, environ) == node
 
 
 def test_the_command_line_counts_before_the_environment():
-    assert batch.node(1, 3, {"PMI_RANK": "2"}) == 1
+    assert job_environment.node(1, 3, {"PMI_RANK": "2"}) == 1
 
 
 def test_the_only_node_is_the_first_wherever_it_happens_to_run():
-    assert batch.node(None, 1, {"SLURM_NODEID": "5", "SLURM_NNODES": "8", "PMI_RANK": "3"}) == 0
+    assert job_environment.node(None, 1, {"SLURM_NODEID": "5", "SLURM_NNODES": "8", "PMI_RANK": "3"}) == 0
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_the_only_node_is_the_first_wherever_it_happens_to_run():
 )
 def test_a_node_that_there_is_not_is_refused(asked: int | None, environ: dict[str, str], words: str):
     with pytest.raises(UsageError, match=words):
-        batch.node(asked, 3, environ)
+        job_environment.node(asked, 3, environ)
 
 
 @pytest.mark.parametrize(
@@ -59,14 +59,14 @@ def test_a_node_that_there_is_not_is_refused(asked: int | None, environ: dict[st
     ],
 )
 def test_how_often_the_job_was_started_before(asked: int | None, environ: dict[str, str], restarts: int):
-    assert batch.restarts(asked, environ) == restarts
+    assert job_environment.restarts(asked, environ) == restarts
 
 
 def test_what_is_no_time_is_refused():
-    assert batch.deadline({}) is batch.deadline({"MLNB_DEADLINE": ""}) is None
-    assert batch.deadline({"MLNB_DEADLINE": "1700000000"}) == 1.7e9
+    assert job_environment.deadline({}) is job_environment.deadline({"MLNB_DEADLINE": ""}) is None
+    assert job_environment.deadline({"MLNB_DEADLINE": "1700000000"}) == 1.7e9
     with pytest.raises(UsageError, match="seconds since the epoch"):
-        batch.deadline({"MLNB_DEADLINE": "tomorrow"})
+        job_environment.deadline({"MLNB_DEADLINE": "tomorrow"})
 
 
 def test_the_earlier_of_limit_and_deadline_counts_and_leaves_time_for_the_grace():

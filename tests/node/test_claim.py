@@ -8,7 +8,8 @@ import subprocess
 
 import pytest
 
-from mlnb.node import claim, processes
+from mlnb.node import attempt_lock
+from mlnb.node.process import identity
 from mlnb.rundir import read_json
 from mlnb.targets import target, warm
 from tests.conftest import Start
@@ -60,12 +61,12 @@ def test_of_one_on_another_machine_the_heartbeat_tells(allocate: Allocate, monke
     allocation.start()
     allocation.says("on", 0)
     files = allocation.run.directory.attempt(1)
-    other = claim.take(files, 0) or {}
-    monkeypatch.setattr(processes, "place", lambda: "another machine")
-    monkeypatch.setattr(claim, "PATIENCE", 4.0)
-    assert claim.lives(files, 0, other)
+    other = attempt_lock.take(files, 0) or {}
+    monkeypatch.setattr(identity, "place", lambda: "another machine")
+    monkeypatch.setattr(attempt_lock, "PATIENCE", 4.0)
+    assert attempt_lock.lives(files, 0, other)
     allocation.end()
-    assert not claim.lives(files, 0, other)
+    assert not attempt_lock.lives(files, 0, other)
 
 
 def test_a_job_that_was_started_again_by_a_system_that_does_not_count_goes_on_in_the_next_attempt(allocate: Allocate):
@@ -103,6 +104,6 @@ def test_a_claim_says_who_has_it(start: Start):
     run = start(FOREVER)
     until(lambda: run.state == "running")
     said = read_json(run.directory.attempt(1).claim(0)) or {}
-    assert processes.alive(said["pid"], said["identity"])
+    assert identity.alive(said["pid"], said["identity"])
     assert said["host"] == subprocess.run(["uname", "-n"], capture_output=True, text=True).stdout.strip()
     assert target("local").poll([run.directory])[0].alive

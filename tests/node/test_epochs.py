@@ -14,7 +14,8 @@ import mlnb
 from mlnb.api.follow import Frames
 from mlnb.api.submit import resume
 from mlnb.errors import MlnbError, NotTrusted, UsageError
-from mlnb.node import checkpoint, processes
+from mlnb.node.checkpoint import files as checkpoint_files
+from mlnb.node.process import identity
 from mlnb.rundir import read_lines
 from mlnb.targets import target
 from tests.waiting import until
@@ -75,7 +76,7 @@ def test_a_checkpoint_is_made_at_the_end_of_each_epoch_and_the_newest_two_stay(s
     assert run.state == "succeeded", run.logs()
     assert [path.name for path in run.checkpoints()] == ["epoch-000005.pt", "epoch-000006.pt"]
     assert [path.name for path in run.directory.checkpoints.iterdir() if path.suffix != ".pt"] == []
-    saved = checkpoint.load(run.checkpoints()[0])
+    saved = checkpoint_files.load(run.checkpoints()[0])
     assert (saved["epoch"], saved["step"]) == (5, 5 * STEPS)
     assert set(saved["state"]) == {"model", "optimizer", "scheduler"}
 
@@ -90,11 +91,11 @@ def test_a_resumed_run_is_as_one_that_was_never_interrupted(
     run = start(_TRAIN, env={"GO": str(go)})
     in_the_middle(run)
     started = next(event for event in read_lines(run.directory.attempt(1).events(0)) if event["event"] == "started")
-    assert processes.send(started["pid"], started["identity"], number)
+    assert identity.send(started["pid"], started["identity"], number)
     run.wait(60)
     assert run.state == ("failed" if number == signal.SIGTERM else "lost")
     assert [path.name for path in run.checkpoints()] == ["epoch-000002.pt", "epoch-000003.pt"]
-    assert checkpoint.load(run.checkpoints()[-1])["step"] == 3 * STEPS
+    assert checkpoint_files.load(run.checkpoints()[-1])["step"] == 3 * STEPS
 
     go.touch()
     resume(run.directory, target(), {"GO": str(go)})
@@ -142,13 +143,13 @@ def test_a_warned_run_ends_behind_its_next_checkpoint(start, go: Path):
     phase = run.phase
     assert phase.state == "running"
     started = next(event for event in read_lines(run.directory.attempt(1).events(0)) if event["event"] == "started")
-    assert processes.send(started["pid"], started["identity"], signal.SIGUSR1)
+    assert identity.send(started["pid"], started["identity"], signal.SIGUSR1)
     until(lambda: any(event["event"] == "warned" for event in read_lines(run.directory.attempt(1).events(0))))
     go.touch()
     run.wait(60)
     assert run.state == "failed"
     assert "SIGUSR1" in run.reason
-    saved = checkpoint.load(run.checkpoints()[-1])
+    saved = checkpoint_files.load(run.checkpoints()[-1])
     assert saved["epoch"] >= 3
     assert run.series()["loss"].step.max() == saved["step"] >= 3 * STEPS + 5
 
@@ -172,44 +173,44 @@ def test_minutes_are_more_than_none():
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_those_before_it(tmp_path: Path):
-    checkpoint.save(tmp_path, 1, {"epoch": 1})
+    checkpoint_files.save(tmp_path, 1, {"epoch": 1})
     with pytest.raises((TypeError, AttributeError, ValueError)):
-        checkpoint.save(tmp_path, 2, {"epoch": 2, "what": lambda: None})
+        checkpoint_files.save(tmp_path, 2, {"epoch": 2, "what": lambda: None})
     assert [path.name for path in tmp_path.iterdir()] == ["epoch-000001.pt"]
 
 
 def test_what_is_no_whole_checkpoint_is_none(tmp_path: Path):
     for name in ("epoch-000001.pt", "epoch-000010.pt", "epoch-000003.tmp", "epoch-000010.rank-1.pt", "epoch-1.pt"):
         (tmp_path / name).touch()
-    assert [path.name for path in checkpoint.checkpoints(tmp_path)] == ["epoch-000001.pt", "epoch-000010.pt"]
+    assert [path.name for path in checkpoint_files.checkpoints(tmp_path)] == ["epoch-000001.pt", "epoch-000010.pt"]
 
 
 def test_checkpoints_within_an_epoch_are_newer_than_that_at_its_beginning(tmp_path: Path):
     for epoch, batch in ((3, 0), (3, 20), (3, 1000000)):
-        checkpoint.save(tmp_path, epoch, {}, batch)
-    names = [path.name for path in checkpoint.checkpoints(tmp_path)]
+        checkpoint_files.save(tmp_path, epoch, {}, batch)
+    names = [path.name for path in checkpoint_files.checkpoints(tmp_path)]
     assert names == ["epoch-000003-batch-000020.pt", "epoch-000003-batch-1000000.pt"]
-    checkpoint.save(tmp_path, 4, {})
-    assert checkpoint.checkpoints(tmp_path)[-1].name == "epoch-000004.pt"
+    checkpoint_files.save(tmp_path, 4, {})
+    assert checkpoint_files.checkpoints(tmp_path)[-1].name == "epoch-000004.pt"
 
 
 def test_a_checkpoint_others_could_have_written_is_not_loaded(tmp_path: Path):
     tmp_path.chmod(0o700)
-    path = checkpoint.save(tmp_path, 1, {"epoch": 1})
-    assert checkpoint.load(path) == {"epoch": 1}
+    path = checkpoint_files.save(tmp_path, 1, {"epoch": 1})
+    assert checkpoint_files.load(path) == {"epoch": 1}
     path.chmod(0o666)
     with pytest.raises(NotTrusted):
-        checkpoint.load(path)
+        checkpoint_files.load(path)
 
 
 def test_a_checkpoint_is_private_whatever_the_umask(tmp_path: Path):
     before = os.umask(0)
     try:
-        path = checkpoint.save(tmp_path / "checkpoints", 1, {"epoch": 1})
+        path = checkpoint_files.save(tmp_path / "checkpoints", 1, {"epoch": 1})
     finally:
         os.umask(before)
     assert path.stat().st_mode & 0o777 == 0o600
-    assert checkpoint.load(path) == {"epoch": 1}
+    assert checkpoint_files.load(path) == {"epoch": 1}
 
 
 _TOGETHER = _TRAIN.replace(
@@ -262,7 +263,7 @@ def test_the_newest_checkpoint_can_be_loaded_while_the_run_goes_on(start, go: Pa
     weight = model[0].weight
     assert run.restore(model=model) == 3
     assert run.state == "running"
-    saved = checkpoint.load(run.checkpoints()[-1])["state"]["model"]
+    saved = checkpoint_files.load(run.checkpoints()[-1])["state"]["model"]
     assert model[0].weight is weight
     assert torch.equal(weight.detach(), saved["0.weight"])
     with pytest.raises(UsageError, match="the checkpoint holds model, optimizer, scheduler"):

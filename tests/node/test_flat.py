@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from mlnb.node.flat import Flats
+from mlnb.node.parallel.buffer_pool import Flats
 
 CPU = torch.device("cpu")
 

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlnb.node import frames
+from mlnb.node.rank import frames
 
 Batch = tuple[list[str], list[float], list[float], list[list[float]]]
 

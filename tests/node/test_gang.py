@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from mlnb.node import processes
+from mlnb.node.process import identity
 from mlnb.rundir import look
 from tests.conftest import Start
 from tests.node.allocation import FOREVER, Allocate, Allocation
@@ -48,7 +48,7 @@ for step in range(100000):
 def ended(allocation: Allocation) -> bool:
     """Whether no rank of any node is left."""
     pids = [pid for node in allocation.programs for pid in allocation.ranks(node)]
-    return all(processes.identity(pid) is None for pid in pids)
+    return all(identity.identity(pid) is None for pid in pids)
 
 
 # together

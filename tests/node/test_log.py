@@ -12,8 +12,8 @@ import pytest
 import torch
 
 import mlnb
-from mlnb.node import frames, log
-from mlnb.node.log import Metrics
+from mlnb.node.rank import frames, log
+from mlnb.node.rank.log import Metrics
 from tests.waiting import until
 
 nan, inf = float("nan"), float("inf")

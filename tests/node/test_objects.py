@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader, TensorDataset
 
-from mlnb.node import objects, storages
-from mlnb.node.objects import INLINE, Labels, MissingDefinition, Stream
-from mlnb.node.storages import Copies, Files
+from mlnb.node.data import objects, storages
+from mlnb.node.data.objects import INLINE, Labels, MissingDefinition, Stream
+from mlnb.node.data.storages import Copies, Files
 
 big = INLINE // 4 + 1
 """Floats that don't stay in the stream."""

@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 
 from mlnb.api.bind import deliver
-from mlnb.node import objects
+from mlnb.node.data import objects
 
 big = objects.INLINE
 """Elements of an array that is stored beside the stream."""

@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import load_file
 
 from mlnb.api import Run
-from mlnb.node.parallel import distributes_itself
-from mlnb.node.shard import ShardedBatches, one_in, split
+from mlnb.node.parallel.batch_sharding import ShardedBatches, one_in, split
+from mlnb.node.parallel.data_parallel import distributes_itself
 from tests.conftest import Start
 
 HEAD = """

@@ -10,7 +10,8 @@ import torch
 
 from mlnb.api import Run
 from mlnb.api.submit import resume, submit
-from mlnb.node import checkpoint, processes
+from mlnb.node.checkpoint import files as checkpoint_files
+from mlnb.node.process import identity
 from mlnb.rundir import read_lines
 from mlnb.targets import target
 from mlnb.task import Resources, Task
@@ -23,7 +24,7 @@ import hashlib, os, random, time
 import numpy as np
 import torch
 import mlnb
-from mlnb.node import stop
+from mlnb.node.rank import stop
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, WeightedRandomSampler
 
 def pause(epoch, number):
@@ -80,7 +81,7 @@ def send(run: Run, number: signal.Signals) -> None:
         waits.unlink()
     events = read_lines(run.directory.attempts()[-1].events(0))
     started = next(event for event in events if event["event"] == "started")
-    assert processes.send(started["pid"], started["identity"], number)
+    assert identity.send(started["pid"], started["identity"], number)
 
 
 def interrupted(start, text: str, number: signal.Signals = signal.SIGTERM, **more) -> Run:
@@ -96,7 +97,7 @@ def resumed(run: Run) -> Run:
 
 
 def newest(run: Run) -> dict:
-    return checkpoint.load(run.checkpoints()[-1])
+    return checkpoint_files.load(run.checkpoints()[-1])
 
 
 def check_as_whole(run: Run, whole: Run) -> None:

@@ -12,7 +12,7 @@ from tests.waiting import until
 
 TELLS_OF_THE_COLLECTOR = """
 import gc
-from mlnb.node.preload import preload
+from mlnb.node.process.preload import preload
 gc.collect()
 assert gc.get_freeze_count() == 0
 print(preload(["json.tool"]), gc.isenabled(), gc.get_freeze_count() > 1000)

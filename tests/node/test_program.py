@@ -12,7 +12,7 @@ import pytest
 
 from mlnb.api import Run
 from mlnb.api.submit import submit
-from mlnb.node import processes
+from mlnb.node.process import identity
 from mlnb.rundir import read_lines
 from mlnb.targets import target
 from mlnb.task import Resources, Segment, Task
@@ -30,7 +30,7 @@ def ranks(run: Run) -> dict[int, int]:
 
 
 def gone(pid: int) -> bool:
-    return processes.identity(pid) is None
+    return identity.identity(pid) is None
 
 
 def says(run: Run, text: str, rank: int = 0) -> bool:
@@ -472,7 +472,7 @@ def test_run_directories_are_private_whatever_the_scripts_umask(start):
 
 
 def test_a_run_directory_goes_with_its_program(start):
-    run = start("import mlnb.node.rank as m\nprint(m.__file__)").wait(60)
+    run = start("import mlnb.node.rank.main as m\nprint(m.__file__)").wait(60)
     path = Path(run.logs(0, "out").strip())
     assert path.name == "rank.pyc"
     assert path.parents[2].suffix == ".zip"

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from mlnb.errors import StorageError
-from mlnb.node import processes
-from mlnb.node.slots import Slots
+from mlnb.node.process import identity
+from mlnb.node.process.local_queue import Slots
 
 CPUS, GPUS = 4, ("0", "1")
 
@@ -43,7 +43,7 @@ class Queue(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.stub = Stub()
-        self.alive, processes.alive = processes.alive, self.stub.alive
+        self.alive, identity.alive = identity.alive, self.stub.alive
         self.folder = tempfile.TemporaryDirectory()
         self.slots = Slots(Path(self.folder.name), CPUS, GPUS)
         self.queue: list[tuple[str, int, int, int]] = []  # run, cpus, gpus, pid, in order of arrival
@@ -51,7 +51,7 @@ class Queue(RuleBasedStateMachine):
         self.count = 0
 
     def teardown(self) -> None:
-        processes.alive = self.alive
+        identity.alive = self.alive
         self.folder.cleanup()
 
     @rule(cpus=st.integers(1, 6), gpus=st.integers(0, 2))
@@ -139,7 +139,7 @@ def sleeper() -> Iterator[subprocess.Popen[bytes]]:
 
 
 def test_what_a_killed_process_held_is_free_at_once(slots: Slots, sleeper: subprocess.Popen[bytes]):
-    slots.enqueue("dead", 2, 0, sleeper.pid, processes.identity(sleeper.pid) or "")
+    slots.enqueue("dead", 2, 0, sleeper.pid, identity.identity(sleeper.pid) or "")
     assert slots.acquire("dead") == ()
     slots.claim("next", 2, 0)
     assert slots.acquire("next") is None
@@ -150,7 +150,7 @@ def test_what_a_killed_process_held_is_free_at_once(slots: Slots, sleeper: subpr
 
 
 def test_a_zombie_holds_nothing(slots: Slots, sleeper: subprocess.Popen[bytes]):
-    slots.enqueue("dead", 2, 0, sleeper.pid, processes.identity(sleeper.pid) or "")
+    slots.enqueue("dead", 2, 0, sleeper.pid, identity.identity(sleeper.pid) or "")
     sleeper.kill()
     os.waitid(os.P_PID, sleeper.pid, os.WEXITED | os.WNOWAIT)  # dead, and not yet collected
     slots.claim("next", 2, 0)
@@ -164,7 +164,7 @@ def test_a_process_that_got_the_pid_of_a_dead_one_holds_nothing(slots: Slots):
 
 
 def test_the_place_taken_at_submission_is_the_node_programs(slots: Slots, sleeper: subprocess.Popen[bytes]):
-    slots.enqueue("first", 2, 0, sleeper.pid, processes.identity(sleeper.pid) or "")
+    slots.enqueue("first", 2, 0, sleeper.pid, identity.identity(sleeper.pid) or "")
     slots.claim("second", 2, 0)
     slots.claim("first", 2, 0)  # by this process, where the submission named another
     sleeper.kill()
@@ -176,7 +176,7 @@ def test_the_place_taken_at_submission_is_the_node_programs(slots: Slots, sleepe
 def test_a_node_program_faster_than_its_submission_has_one_place(slots: Slots):
     slots.claim("fast", 1, 0)
     assert slots.acquire("fast") == ()
-    slots.enqueue("fast", 1, 0, os.getpid(), processes.identity(os.getpid()) or "")
+    slots.enqueue("fast", 1, 0, os.getpid(), identity.identity(os.getpid()) or "")
     slots.claim("next", 1, 0)
     assert slots.acquire("next") == ()
 

@@ -11,9 +11,9 @@ import torch
 from torch.optim import optimizer as optimizer_module
 from torch.utils.data import DataLoader, TensorDataset
 
-from mlnb.node import frames, watch
-from mlnb.node.log import Metrics
-from mlnb.node.watch import Watch
+from mlnb.node.rank import frames, training_hooks
+from mlnb.node.rank.log import Metrics
+from mlnb.node.rank.training_hooks import Watch
 
 
 @pytest.fixture
@@ -176,7 +176,7 @@ def test_an_error_in_backward_is_the_scripts_own(seen: Watch, metrics: Metrics):
 @pytest.mark.parametrize("workers", [0, 1])
 def test_samples_a_second_of_a_loader(seen: Watch, metrics: Metrics, monkeypatch: pytest.MonkeyPatch, workers: int):
     now = [100.0]
-    monkeypatch.setattr(watch, "time", lambda: now[0])
+    monkeypatch.setattr(training_hooks, "time", lambda: now[0])
     optimizer = torch.optim.SGD([parameter()], lr=0.1)
     metrics.flush()
     for _ in DataLoader(TensorDataset(torch.zeros(40)), batch_size=8, num_workers=workers):

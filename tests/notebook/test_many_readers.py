@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mlnb.api.history import History
 from mlnb.api.state import Events
-from mlnb.node import frames
+from mlnb.node.rank import frames
 from mlnb.rundir import RunDir
 
 READERS = 4

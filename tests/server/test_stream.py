@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mlnb.node import frames
+from mlnb.node.rank import frames
 from tests.server.conftest import websocket
 
 GATED = """
@@ -86,7 +86,7 @@ def test_a_run_of_long_ago_comes_whole_and_decimated(server, start):
 
 
 def test_a_resumed_run_cuts_the_curve_back_and_says_where(server, start, tmp_path: Path):
-    from mlnb.node.log import RESUMED
+    from mlnb.node.rank.log import RESUMED
 
     run = start("import time; time.sleep(600)")
     while run.state != "running":

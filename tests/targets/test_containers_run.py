@@ -18,7 +18,8 @@ import pytest
 
 from mlnb.api import Run
 from mlnb.api.submit import submit
-from mlnb.node import processes, requirements
+from mlnb.node import requirements
+from mlnb.node.process import identity
 from mlnb.rundir import RunDir, read_json
 from mlnb.targets import Offer, containers
 from mlnb.targets.containers import Wrapped
@@ -120,7 +121,7 @@ class Inside:
     def close(self) -> None:
         for job in self.jobs:
             if job.poll() is None:
-                processes.kill_group(job.pid, signal.SIGKILL)
+                identity.kill_group(job.pid, signal.SIGKILL)
                 job.wait()
         subprocess.run(["/bin/sh", "-c", "\n".join(self.afters)], check=True, timeout=60)
 
@@ -215,7 +216,7 @@ def test_told_to_end_it_ends_and_leaves_nothing(engine: Inside):
 
 def test_killed_it_is_taken_away(engine: Inside):
     directory, job = running(engine)
-    processes.kill_group(job.pid, signal.SIGKILL)  # the script, its shell and the engine, as at the end of KillWait
+    identity.kill_group(job.pid, signal.SIGKILL)  # the script, its shell and the engine, as at the end of KillWait
     job.wait(5)
     until(lambda: not engine.left(directory), 10)
 

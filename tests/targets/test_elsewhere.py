@@ -13,7 +13,7 @@ import pytest
 
 from mlnb.api import Run, runs
 from mlnb.errors import UsageError
-from mlnb.node import processes
+from mlnb.node.process import identity
 from mlnb.rundir import read_json, write_json
 from mlnb.targets import elsewhere
 from tests.waiting import until
@@ -29,7 +29,7 @@ def away(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
 
 
 def leave(away: pytest.MonkeyPatch) -> None:
-    away.setattr(processes, "place", lambda: "another machine")
+    away.setattr(identity, "place", lambda: "another machine")
 
 
 def running(start, script: str = FOREVER, **more: object) -> Run:
@@ -49,9 +49,9 @@ def stop_beating(run: Run, seconds: float) -> None:
 
 def kill(run: Run) -> None:
     node = (read_json(run.directory.attempt(1).alive(0)) or {})["pid"]
-    known = processes.identity(node) or ""
+    known = identity.identity(node) or ""
     os.kill(node, 9)
-    processes.wait_gone(node, known, 10)
+    identity.wait_gone(node, known, 10)
 
 
 def test_a_run_is_the_same_from_there_as_from_here(start, away: pytest.MonkeyPatch):

@@ -15,7 +15,7 @@ import dask.config
 import pytest
 
 from mlnb.errors import StorageError, UsageError
-from mlnb.node import processes
+from mlnb.node.process import identity
 from mlnb.rundir import read_json, read_lines
 from mlnb.targets import local, names, target, warm
 from mlnb.targets.bundle import bundle
@@ -220,7 +220,7 @@ def test_what_a_program_needs_is_passed_and_nothing_else():
 def test_the_node_program_runs_from_its_zip_alone(tmp_path: Path):
     archive = tmp_path / "mlnb.zip"
     archive.write_bytes(bundle().data)
-    code = "import mlnb.node.program, mlnb.node.rank, sys; print(mlnb.node.program.__file__)"
+    code = "import mlnb.node.program, mlnb.node.rank.main, sys; print(mlnb.node.program.__file__)"
     env = {**os.environ, "PYTHONPATH": str(archive)}
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, env=env, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -324,18 +324,18 @@ def test_strangers_words_do_no_harm_to_a_warm_parent(start):
 def test_a_process_is_known_by_more_than_its_number():
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     try:
-        known = processes.identity(child.pid)
+        known = identity.identity(child.pid)
         assert known
-        assert processes.alive(child.pid, known)
-        assert not processes.alive(child.pid, known + "0")
-        assert not processes.send(child.pid, "another", 15)  # type: ignore[arg-type]
+        assert identity.alive(child.pid, known)
+        assert not identity.alive(child.pid, known + "0")
+        assert not identity.send(child.pid, "another", 15)  # type: ignore[arg-type]
         assert child.poll() is None
     finally:
         child.kill()
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-    assert processes.identity(child.pid) is None  # a zombie is dead
+    assert identity.identity(child.pid) is None  # a zombie is dead
     child.communicate()
-    assert processes.wait_gone(child.pid, known, 0)
+    assert identity.wait_gone(child.pid, known, 0)
 
 
 def test_sizes_of_this_machine():

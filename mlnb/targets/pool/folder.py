@@ -13,7 +13,7 @@ from typing import Any
 
 from mlnb import rundir
 from mlnb.errors import UsageError
-from mlnb.node import processes
+from mlnb.node.process import identity
 from mlnb.rundir import RunDir, read_json
 from mlnb.targets.config import runs_root
 from mlnb.task import Resources
@@ -148,7 +148,7 @@ class Known:
             return time.time() - float(self.asked.get("since", 0.0)) < _SILENT
         if holder["host"] != socket.gethostname():
             return time.time() - self.written.written < _SILENT
-        return processes.alive(int(holder["pid"]), str(holder["identity"]))
+        return identity.alive(int(holder["pid"]), str(holder["identity"]))
 
     @property
     def state(self) -> str:

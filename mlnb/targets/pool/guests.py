@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mlnb.node import pooled
+from mlnb.node.process import pool_node
 from mlnb.rundir import RunDir, ask_anew, look, read_json, read_lines
 
 _DOUBT = 5.0
@@ -24,7 +24,8 @@ _LAST = 60.0
 """Seconds of the pool's time in which nothing is started again."""
 
 Call = Callable[..., Awaitable[Any]]
-"""Has a function of ``mlnb.node.pooled`` called on the node: the function, its arguments; ``OSError`` if it can't."""
+"""Has a function of ``mlnb.node.process.pool_node`` called on the node: the function, its arguments; ``OSError`` if it
+can't."""
 
 
 @dataclass
@@ -141,7 +142,7 @@ class Guests:
         guest.become("sent")
         try:
             request = {"run": str(guest.path), "attempt": guest.attempt, "env": {**env, **guest.env}}
-            answer = await call(pooled.start, request)
+            answer = await call(pool_node.start, request)
             guest.process = int(answer["pid"]), str(answer["identity"])
         except OSError:  # it may have been started all the same
             guest.become("interrupted", "the pool did not say whether it was started")
@@ -202,10 +203,10 @@ class Guests:
             return False
         try:
             for number, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, _DOUBT)):
-                await call(pooled.tell, *guest.process, int(number))
+                await call(pool_node.tell, *guest.process, int(number))
                 end = time.monotonic() + patience
                 while time.monotonic() < end:
-                    if not (await call(pooled.look, {run: guest.process}))["alive"]:
+                    if not (await call(pool_node.look, {run: guest.process}))["alive"]:
                         guest.become("over", "" if guest.result else "was cancelled")
                         return True
                     await asyncio.sleep(_LOOK)

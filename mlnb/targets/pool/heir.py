@@ -12,7 +12,7 @@ import signal
 import time
 
 from mlnb.errors import MlnbError
-from mlnb.node import processes
+from mlnb.node.process import identity
 from mlnb.targets import queue
 from mlnb.targets.pool.folder import Known, PoolDir
 
@@ -25,7 +25,7 @@ _FORGOTTEN = 3600.0
 
 def fork(folder: PoolDir) -> None:
     """Leave an heir behind. To be called before there are threads, or anything that it should not hold open."""
-    holder = os.getpid(), processes.identity(os.getpid()) or ""
+    holder = os.getpid(), identity.identity(os.getpid()) or ""
     read, write = os.pipe()
     os.set_inheritable(write, False)
     if os.fork():
@@ -38,7 +38,7 @@ def fork(folder: PoolDir) -> None:
             signal.signal(number, signal.SIG_IGN)
         while os.read(read, 1):
             pass
-        processes.wait_gone(*holder, _GOING)  # its files are closed a moment before it is gone
+        identity.wait_gone(*holder, _GOING)  # its files are closed a moment before it is gone
         tidy(Known(folder), _PATIENCE)
         code = 0
     finally:

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlnb.errors import MlnbError
-from mlnb.node import pooled, processes
-from mlnb.node.warm import same_user
+from mlnb.node.process import identity, pool_node
+from mlnb.node.process.fork_server import same_user
 from mlnb.rundir import write_json
 from mlnb.targets.base import InDoubt
 from mlnb.targets.config import socket_path
@@ -68,7 +68,7 @@ class Holder:
         self._pool, self._allocation, self._guests = pool, allocation, guests
         self._socket = socket_path(f"pool-{hashlib.sha256(os.fsencode(pool.folder.path)).hexdigest()[:12]}.sock")
         pid = os.getpid()
-        holder = {"pid": pid, "identity": processes.identity(pid), "host": socket.gethostname()}
+        holder = {"pid": pid, "identity": identity.identity(pid), "host": socket.gethostname()}
         self._state = State(
             reason="is being submitted",
             holder={**holder, "socket": str(self._socket)},
@@ -145,7 +145,7 @@ class Holder:
         """The job runs: start what waits, see how the others are."""
         self._missed = None
         asked = self._guests.processes()
-        seen = await self._allocation.call(worker, pooled.look, asked)
+        seen = await self._allocation.call(worker, pool_node.look, asked)
         self._guests.seen(asked, seen["alive"])
         ends = seen["ends"] or self._state.ends or await asyncio.to_thread(self._allocation.ends)
         state, reason = "running", ""

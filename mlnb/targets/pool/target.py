@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mlnb.errors import MlnbError, UsageError
-from mlnb.node.ask import ask
+from mlnb.node.process.socket_request import ask
 from mlnb.rundir import RunDir, read_json
 from mlnb.targets import queue
 from mlnb.targets.base import InDoubt, Offer, Placement, Status, gpus_of

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, NamedTuple
 
 from mlnb.errors import MlnbError, UsageError
-from mlnb.node.stop import REQUEUE as REQUEUE
+from mlnb.node.rank.stop import REQUEUE as REQUEUE
 from mlnb.rundir import JOB_LOG
 from mlnb.targets import catalogue, kinds, settings
 from mlnb.targets.base import Placement, gpus_of

@@ -20,7 +20,7 @@ import pytest
 from mlnb.api import Run, pools, runs
 from mlnb.api.submit import submit
 from mlnb.errors import MlnbError, UsageError
-from mlnb.node.processes import identity
+from mlnb.node.process.identity import identity
 from mlnb.rundir import read_json
 from mlnb.targets import Placement, names, target
 from mlnb.targets.pool.folder import Known

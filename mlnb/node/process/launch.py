@@ -14,8 +14,9 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mlnb.node import addresses, stop
-from mlnb.node.guard import Guard
+from mlnb.node.gang import addresses
+from mlnb.node.process.orphan_guard import Guard
+from mlnb.node.rank import stop
 from mlnb.rundir import RunDir
 from mlnb.task import Task
 
@@ -121,7 +122,7 @@ def fork_rank(
             guard.close_in_child()
             let_go()
             os.environ.update(variables)
-            from mlnb.node.rank import Place, die
+            from mlnb.node.rank.main import Place, die
 
             die(run_dir, run_id, task, Place(rank, local_rank, node, attempt))
         finally:

@@ -10,7 +10,7 @@ import contextlib
 import os
 import signal
 
-from mlnb.node.processes import kill_group
+from mlnb.node.process.identity import kill_group
 
 
 class Guard:

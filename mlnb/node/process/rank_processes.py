@@ -7,8 +7,8 @@ import os
 import signal
 from collections.abc import Callable
 
-from mlnb.node import launch, processes
-from mlnb.node.guard import Guard
+from mlnb.node.process import identity, launch
+from mlnb.node.process.orphan_guard import Guard
 from mlnb.rundir import RunDir
 from mlnb.task import Task
 
@@ -42,7 +42,7 @@ class Crew:
         guard: Guard,
         let_go: Callable[[], None],
     ) -> None:
-        """Fork them; see :func:`mlnb.node.launch.fork_rank`."""
+        """Fork them; see :func:`mlnb.node.process.launch.fork_rank`."""
         for local_rank in range(self._count):
             pid = launch.fork_rank(
                 run_dir,
@@ -68,7 +68,7 @@ class Crew:
     def kill(self) -> None:
         """End them, and whatever they have started."""
         for pid in self._living:
-            processes.kill_group(pid, signal.SIGKILL)
+            identity.kill_group(pid, signal.SIGKILL)
 
     def reap(self) -> list[tuple[int, int]]:
         """Rank and wait status of those that have ended since the last call; what they left behind is ended too."""
@@ -77,6 +77,6 @@ class Crew:
             done, status = os.waitpid(pid, os.WNOHANG)
             if done:
                 del self._living[pid]
-                processes.kill_group(pid, signal.SIGKILL)
+                identity.kill_group(pid, signal.SIGKILL)
                 found.append((rank, status))
         return found

@@ -8,7 +8,8 @@ import os
 import time
 from typing import Any
 
-from mlnb.node import batch, processes
+from mlnb.node import job_environment
+from mlnb.node.process import identity
 from mlnb.rundir import Attempt, look
 
 PATIENCE = 15.0
@@ -33,7 +34,7 @@ def take(attempt: Attempt, node: int) -> dict[str, Any] | None:
     except OSError:
         return None
     pid = os.getpid()
-    said = {"pid": pid, "identity": processes.identity(pid), "host": batch.host(), "t": time.time()}
+    said = {"pid": pid, "identity": identity.identity(pid), "host": job_environment.host(), "t": time.time()}
     with os.fdopen(file, "w") as opened, contextlib.suppress(OSError):
         json.dump(said, opened)
         opened.flush()
@@ -43,8 +44,8 @@ def take(attempt: Attempt, node: int) -> dict[str, Any] | None:
 def lives(attempt: Attempt, node: int, other: dict[str, Any]) -> bool:
     """Whether the program that has taken ``attempt`` lives; of one that can't be seen its heartbeat tells."""
     known = str(other.get("identity") or "")
-    if known and not processes.elsewhere(known):
-        return processes.alive(int(other["pid"]), known)
+    if known and not identity.elsewhere(known):
+        return identity.alive(int(other["pid"]), known)
     path = attempt.alive(node)
     first, end = look(path), time.monotonic() + PATIENCE
     while time.monotonic() < end:

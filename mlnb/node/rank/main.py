@@ -15,13 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlnb.node import inputs, log, show, stop
-from mlnb.node.tracebacks import describe
+from mlnb.node.data import inputs
+from mlnb.node.rank import display, log, stop
+from mlnb.node.rank.tracebacks import describe
 from mlnb.rundir import RunDir, write_json
 from mlnb.task import Task
 
 if TYPE_CHECKING:
-    from mlnb.node.watch import Watch
+    from mlnb.node.rank.training_hooks import Watch
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def run(run_dir: RunDir, run_id: str, task: Task, place: Place) -> int:
     try:
         stop.install()
         metrics = log.begin(attempt.metrics(place.rank))
-        show.begin(attempt.figures if place.rank == 0 else None)
+        display.begin(attempt.figures if place.rank == 0 else None)
         account, code = _train(run_dir, run_id, task, place)
     except BaseException as error:  # noqa: BLE001 - nothing may leave a rank without an account
         account = _failed(error, run_dir, task)
@@ -85,7 +86,7 @@ def _train(run_dir: RunDir, run_id: str, task: Task, place: Place) -> tuple[dict
     namespace = main.__dict__
     try:
         before = _execute(run_dir, task, namespace)
-        show.finish()
+        display.finish()
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else int(error.code is not None)
         if isinstance(error, stop.Stopped):
@@ -97,7 +98,7 @@ def _train(run_dir: RunDir, run_id: str, task: Task, place: Place) -> tuple[dict
     except BaseException as error:  # noqa: BLE001 - the script's own, to be shown
         return _failed(error, run_dir, task), 1
     if place.rank == 0 and (task.outputs or task.inputs or task.deletes):
-        from mlnb.node import outputs
+        from mlnb.node.data import outputs
 
         after = outputs.fingerprints(before, namespace, data)
         changed = [name for name in task.inputs if name not in namespace or after.get(name) != before.get(name)]
@@ -117,12 +118,12 @@ def _watch(task: Task) -> Watch | None:
     """Watch the training, where there is torch to train with."""
     if "torch" not in sys.modules:
         return None
-    from mlnb.node import places
-    from mlnb.node.watch import Watch
+    from mlnb.node.checkpoint import loader_positions
+    from mlnb.node.rank.training_hooks import Watch
 
     watch = Watch(log.current, task.resources.world_size if task.parallel == "auto" else 1)
     watch.install()
-    places.backwards = lambda: watch.backwards
+    loader_positions.backwards = lambda: watch.backwards
     return watch
 
 
@@ -131,7 +132,7 @@ def _train_together(run_dir: RunDir, task: Task, place: Place, watch: Watch, not
     world = task.resources.world_size
     if world == 1 or task.parallel == "none":
         return False
-    from mlnb.node.parallel import DataParallel, distributes_itself
+    from mlnb.node.parallel.data_parallel import DataParallel, distributes_itself
 
     def say(line: str) -> None:
         if place.rank == 0 and line not in notes:
@@ -198,7 +199,7 @@ def _execute(run_dir: RunDir, task: Task, namespace: dict[str, Any]) -> dict[str
     before: dict[str, Any] = {}
     unexpected = [name for name in task.inputs if name not in task.outputs]
     if unexpected and os.environ.get("RANK") == "0":
-        from mlnb.node import outputs
+        from mlnb.node.data import outputs
 
         before = outputs.fingerprints(unexpected, namespace)
     _run_nodes(body, filename, namespace, flags)
@@ -206,7 +207,7 @@ def _execute(run_dir: RunDir, task: Task, namespace: dict[str, Any]) -> dict[str
         code = compile(ast.Expression(last.value), filename, "eval", flags, dont_inherit=True)
         value = eval(code, namespace)  # noqa: S307 - the cell's own last line
         if value is not None:
-            show.display(value)
+            display.display(value)
     return before
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from mlnb.errors import StorageError
-from mlnb.node import processes
+from mlnb.node.process import identity as processes
 from mlnb.rundir import known, storage_errors
 
 

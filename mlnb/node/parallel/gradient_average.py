@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
-from mlnb.node.flat import Flats
+from mlnb.node.parallel.buffer_pool import Flats
 
 Key = tuple[int, ...]
 """Indices of the parameters that got a gradient, ascending."""

@@ -6,7 +6,7 @@ import json
 import socket
 from typing import Any
 
-from mlnb.node.addresses import plain
+from mlnb.node.gang.addresses import plain
 from mlnb.rundir import parse_lines
 
 Message = dict[str, Any]

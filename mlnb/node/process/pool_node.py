@@ -1,8 +1,8 @@
 """A pool's place on its node: a warm parent that forks node programs, and beside it the worker that asks it to.
 
-It is what the pool's job runs (``python -m mlnb.node.pooled FOLDER``), and the job lasts as long as it does: until its
-worker has left, because the pool is over or its holder died, and the last run that it started has ended. So no run
-hangs on the pool's scheduler.
+It is what the pool's job runs (``python -m mlnb.node.process.pool_node FOLDER``), and the job lasts as long as it does:
+until its worker has left, because the pool is over or its holder died, and the last run that it started has ended. So
+no run hangs on the pool's scheduler.
 
 The functions below run in the worker, at its scheduler's request.
 """
@@ -21,10 +21,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from mlnb.node import batch, gpus, processes, warm
-from mlnb.node.ask import ask
-from mlnb.node.slots import Slots
-from mlnb.node.wakeup import Wakeup
+from mlnb.node import gpus, job_environment
+from mlnb.node.process import fork_server
+from mlnb.node.process import identity as processes
+from mlnb.node.process.local_queue import Slots
+from mlnb.node.process.signal_wait import Wakeup
+from mlnb.node.process.socket_request import ask
 from mlnb.rundir import read_json
 
 WORKER = "worker.json"
@@ -56,7 +58,7 @@ class Parent:
     def main(self) -> int:
         """Serve until the worker has left and the last run has ended."""
         try:
-            listener = warm.listen(self._place / _SOCKET)
+            listener = fork_server.listen(self._place / _SOCKET)
             if listener is None:
                 raise RuntimeError(f"someone listens in {self._place}")
             with listener:
@@ -68,13 +70,13 @@ class Parent:
     def _serve(self, listener: socket.socket) -> None:
         known = {"env": dict(os.environ), "slots": self._slots()}
         worker = self._start_worker()  # before torch: both take seconds
-        warm.prepare()
+        fork_server.prepare()
         (self._place / _READY).touch()
         while True:
             for number in self._wakeup.sleep(1.0, [listener.fileno()]):
                 self._heed(signal.Signals(number), worker)
             if select.select([listener], [], [], 0)[0]:
-                pid = warm.fork_node(listener, known)
+                pid = fork_server.fork_node(listener, known)
                 self._nodes |= set() if pid is None else {pid}
             self._reap()
             code = worker.poll()
@@ -90,7 +92,7 @@ class Parent:
 
     def _start_worker(self) -> subprocess.Popen[bytes]:
         # a name of its own for each start: a scheduler that has not missed the last one yet refuses its name
-        name = f"{self._about['name']}.{batch.restarts(None)}.{self._workers}"
+        name = f"{self._about['name']}.{job_environment.restarts(None)}.{self._workers}"
         self._workers += 1
         command = [*self._about["worker"], "--name", name, "--local-directory", str(self._place)]
         env = {**os.environ, _PLACE: str(self._place), "DASK_LOGGING__DISTRIBUTED": "warning"}
@@ -134,7 +136,13 @@ def look(runs: dict[str, tuple[int, str]]) -> dict[str, Any]:
     slots = Slots(_here(), 0)
     alive = {run: slots.ahead(run) for run, process in runs.items() if processes.alive(*process)}
     ready = (_here() / _READY).exists()
-    return {"place": str(_here()), "ready": ready, "host": batch.host(), "ends": batch.deadline(), "alive": alive}
+    return {
+        "place": str(_here()),
+        "ready": ready,
+        "host": job_environment.host(),
+        "ends": job_environment.deadline(),
+        "alive": alive,
+    }
 
 
 def tell(pid: int, identity: str, number: int) -> bool:
@@ -144,5 +152,5 @@ def tell(pid: int, identity: str, number: int) -> bool:
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
-        sys.exit("python -m mlnb.node.pooled FOLDER")
+        sys.exit("python -m mlnb.node.process.pool_node FOLDER")
     sys.exit(Parent(Path(sys.argv[1])).main())

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from mlnb.node import objects, storages
+from mlnb.node.data import objects, storages
 from mlnb.rundir import RunDir, check_trusted
 
 

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from mlnb.node.log import Metrics
-from mlnb.node.patches import Patches
+from mlnb.node.rank.log import Metrics
+from mlnb.node.rank.patches import Patches
 
 _UNSCALED = "_mlnb_unscaled"
 _PACE = 1.0

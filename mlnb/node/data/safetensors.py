@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from mlnb.node.storages import view_of
+from mlnb.node.data.storages import view_of
 
 DTYPES = {
     torch.float64: "F64",

@@ -11,7 +11,7 @@ import gc
 import importlib
 from collections.abc import Iterable
 
-RANK = ("torch", "mlnb.node.rank", "mlnb.node.watch")
+RANK = ("torch", "mlnb.node.rank.main", "mlnb.node.rank.training_hooks")
 """What a rank imports before it comes to the script."""
 
 ANY_RANK = (
@@ -21,7 +21,7 @@ ANY_RANK = (
     "torch.utils.data",
     "torch._dynamo",  # the first optimizer of a process imports it, which takes as long as torch itself
     "mlnb.node.program",
-    "mlnb.node.outputs",
+    "mlnb.node.data.outputs",
     *RANK,
 )
 """What any rank might import: for a process that forks many, and has the time."""

@@ -18,7 +18,7 @@ from time import time
 from typing import Any
 
 import mlnb
-from mlnb.node import frames
+from mlnb.node.rank import frames
 
 INTERVAL = 0.24
 """Seconds between flushes: with the write itself, what a kill -9 can lose stays under 250 ms."""

@@ -28,7 +28,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.storage import TypedStorage, UntypedStorage
 from torch.utils.data import DataLoader
 
-from mlnb.node.storages import Location, as_bytes
+from mlnb.node.data.storages import Location, as_bytes
 
 INLINE = 4096
 """Bytes up to which data stays inside the stream."""

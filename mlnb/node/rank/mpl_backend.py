@@ -7,7 +7,7 @@ from typing import Any
 from matplotlib.backend_bases import FigureManagerBase
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from mlnb.node import show as kept
+from mlnb.node.rank import display as kept
 
 
 class FigureManager(FigureManagerBase):

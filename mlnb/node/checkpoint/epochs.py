@@ -13,9 +13,11 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from mlnb.node import checkpoint, log, randomness
-from mlnb.node.places import Places
-from mlnb.node.stop import asked, expect_checkpoint, held, honour
+from mlnb.node.checkpoint import files as checkpoint_files
+from mlnb.node.checkpoint import randomness
+from mlnb.node.checkpoint.loader_positions import Places
+from mlnb.node.rank import log
+from mlnb.node.rank.stop import asked, expect_checkpoint, held, honour
 from mlnb.rundir import RunDir, read_json
 
 
@@ -93,9 +95,9 @@ def _save(folder: Path, rank: int, state: dict[str, Any], epoch: int, batch: int
     log.current.flush()  # a checkpoint whose curve ends in front of it would leave a gap
     with held():
         if rank == 0:
-            checkpoint.save(folder, epoch, {**_gather(epoch, state), **own}, batch)
+            checkpoint_files.save(folder, epoch, {**_gather(epoch, state), **own}, batch)
         else:
-            checkpoint.save_rank(folder, epoch, rank, own, batch)
+            checkpoint_files.save_rank(folder, epoch, rank, own, batch)
     if _any_asked():
         honour()
 
@@ -132,16 +134,16 @@ def _resume(folder: Path, state: dict[str, Any], rank: int) -> tuple[int, dict[s
     tuple
         the epochs behind it, and what it holds of the epoch that it was made in, if it was in the middle of one.
     """
-    found = checkpoint.checkpoints(folder)
+    found = checkpoint_files.checkpoints(folder)
     other = (read_json(RunDir(os.environ["MLNB_RUN"]).run) or {}).get("resume")
     if not found and other:
-        found = checkpoint.checkpoints(Path(other))
+        found = checkpoint_files.checkpoints(Path(other))
     if not found:
         return 0, None
-    saved = checkpoint.load(found[-1])
+    saved = checkpoint_files.load(found[-1])
     restore(saved, state)
-    path = checkpoint.rank_file(found[-1], rank)
-    own = checkpoint.load(path) if path.exists() else saved
+    path = checkpoint_files.rank_file(found[-1], rank)
+    own = checkpoint_files.load(path) if path.exists() else saved
     randomness.give(own["randomness"])
     log.current.resume(saved["step"], saved["time"])
     return int(saved["epoch"]), own if "within" in own else None

@@ -17,7 +17,7 @@ def begin(figures: Path | None) -> None:
     """Keep what is shown under ``figures``; ``None`` shows nothing."""
     global folder
     folder = figures
-    os.environ["MPLBACKEND"] = "module://mlnb.node.figures"
+    os.environ["MPLBACKEND"] = "module://mlnb.node.rank.mpl_backend"
 
 
 def picture(png: bytes) -> None:

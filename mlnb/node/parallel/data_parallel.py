@@ -17,11 +17,11 @@ import torch.distributed as dist
 from torch.utils.data import DataLoader, IterableDataset, RandomSampler
 from torch.utils.data.distributed import DistributedSampler
 
-from mlnb.node import randomness
-from mlnb.node.average import Averager
-from mlnb.node.patches import Patches
-from mlnb.node.shard import ShardedBatches, one_in
-from mlnb.node.watch import Watch
+from mlnb.node.checkpoint import randomness
+from mlnb.node.parallel.batch_sharding import ShardedBatches, one_in
+from mlnb.node.parallel.gradient_average import Averager
+from mlnb.node.rank.patches import Patches
+from mlnb.node.rank.training_hooks import Watch
 
 _PACKAGES = frozenset(
     [

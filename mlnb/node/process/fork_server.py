@@ -19,8 +19,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mlnb.node import machine, processes
-from mlnb.node.preload import ANY_RANK, preload
+from mlnb.node import machine
+from mlnb.node.process import identity
+from mlnb.node.process.preload import ANY_RANK, preload
 from mlnb.rundir import RunDir
 
 IDLE = 15 * 60.0
@@ -120,7 +121,7 @@ def fork_node(listener: socket.socket, known: Mapping[str, Any] | None = None) -
                 os._exit(1)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
         with contextlib.suppress(OSError):
-            answer = {"pid": pid, "identity": processes.identity(pid)}
+            answer = {"pid": pid, "identity": identity.identity(pid)}
             connection.sendall(json.dumps(answer).encode() + b"\n")
     return pid
 
@@ -143,12 +144,12 @@ def _become_node(request: dict[str, Any]) -> None:
     output = run_dir.attempt(attempt).path
     output.mkdir(mode=0o700, parents=True, exist_ok=True)
     redirect(output / "node-0.log")
-    from mlnb.node import claim
+    from mlnb.node import attempt_lock
     from mlnb.node.program import NodeProgram
 
-    other = claim.take(run_dir.attempt(attempt), 0)
+    other = attempt_lock.take(run_dir.attempt(attempt), 0)
     if other is not None:  # who counts the attempts knows what to do
-        sys.stderr.write(f"mlnb: {claim.words(run_dir.attempt(attempt), other)}\n")
+        sys.stderr.write(f"mlnb: {attempt_lock.words(run_dir.attempt(attempt), other)}\n")
         sys.stderr.flush()
         return
 

@@ -17,8 +17,8 @@ from typing import Any
 
 import torch
 
-from mlnb.node import objects, safetensors, storages
-from mlnb.node.inputs import Inputs
+from mlnb.node.data import objects, safetensors, storages
+from mlnb.node.data.inputs import Inputs
 from mlnb.rundir import RunDir
 from mlnb.task import Task
 

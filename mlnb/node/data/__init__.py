@@ -1,0 +1,1 @@
+"""Data: how objects, tensors and outputs are written and loaded."""

@@ -1,0 +1,1 @@
+"""Data parallel training of a plain loop: sharded batches, averaged gradients."""

@@ -1,0 +1,1 @@
+"""Processes: starting, knowing, waiting for and ending them."""

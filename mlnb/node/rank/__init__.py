@@ -1,0 +1,1 @@
+"""One rank: running the script, watching its training, logging its metrics."""
