@@ -12,8 +12,8 @@ import pytest
 from mlnb.api import Run
 from mlnb.node.process import identity
 from mlnb.rundir import RunDir, read_json, read_lines, write_json
-from mlnb.targets.pool import guests
-from mlnb.targets.pool.guests import Guests
+from mlnb.targets.pool import runs
+from mlnb.targets.pool.runs import Guests
 from tests.conftest import Start
 from tests.testbeds.nfs import hide
 from tests.waiting import until
@@ -115,7 +115,7 @@ def guest(held: Guests) -> dict[str, Any]:
 @pytest.fixture
 def no_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is gone is gone: nobody waits for it to turn up."""
-    monkeypatch.setattr(guests, "_DOUBT", -1.0)
+    monkeypatch.setattr(runs, "_DOUBT", -1.0)
 
 
 @pytest.mark.usefixtures("no_doubt")

@@ -10,7 +10,7 @@ from mlnb.api.run import Run
 from mlnb.api.state import observe
 from mlnb.errors import UsageError
 from mlnb.rundir import RunDir
-from mlnb.targets.config import runs_root
+from mlnb.targets.config.paths import runs_root
 
 __all__ = ["Run", "Runs", "runs"]
 

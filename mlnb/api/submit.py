@@ -19,8 +19,8 @@ from mlnb.api.store import Bytes, Content, Store
 from mlnb.errors import UsageError
 from mlnb.rundir import RunDir, check_trusted, read_json, storage_errors, write_json
 from mlnb.targets import Offer, Target
-from mlnb.targets.bundle import bundle
-from mlnb.targets.config import runs_root
+from mlnb.targets.config.paths import runs_root
+from mlnb.targets.node_zip import bundle
 from mlnb.task import File, Task
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")

@@ -14,7 +14,7 @@ from mlnb.api import Run
 from mlnb.api.submit import submit
 from mlnb.errors import MlnbError
 from mlnb.targets import Placement, Target, target
-from mlnb.targets.config import runs_root, runtime_dir
+from mlnb.targets.config.paths import runs_root, runtime_dir
 from mlnb.task import Resources, Task
 from mlnb.units import say_size, say_time
 

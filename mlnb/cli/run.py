@@ -22,7 +22,7 @@ from mlnb.cli import echo_json
 from mlnb.errors import UsageError
 from mlnb.rundir import RunDir
 from mlnb.targets import target
-from mlnb.targets.config import runs_root
+from mlnb.targets.config.paths import runs_root
 from mlnb.units import say_state
 
 _NOT_HERE = {

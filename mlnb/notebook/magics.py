@@ -30,7 +30,7 @@ from mlnb.notebook.table import show_runs
 from mlnb.notebook.views import Views
 from mlnb.rundir import RunDir
 from mlnb.targets import Offer, Target, target
-from mlnb.targets.config import runs_root
+from mlnb.targets.config.paths import runs_root
 from mlnb.task import Task
 
 

@@ -13,7 +13,7 @@ def _load_jupyter_server_extension(app: Any) -> None:
     """Jupyter calls this when a server starts."""
     from mlnb.server.handlers import routes
     from mlnb.server.manager import Manager
-    from mlnb.targets.config import runs_root
+    from mlnb.targets.config.paths import runs_root
 
     manager = Manager()
     app.web_app.add_handlers(".*$", routes(app.web_app.settings["base_url"], manager))

@@ -13,7 +13,7 @@ from mlnb.api.state import observe
 from mlnb.errors import UsageError
 from mlnb.rundir import FINAL, RunDir
 from mlnb.server.poller import Poller
-from mlnb.targets.config import runs_root
+from mlnb.targets.config.paths import runs_root
 
 ID = r"[0-9][\w.+-]{0,200}"
 """What ids look like; no path leads out of the runs' root by one."""

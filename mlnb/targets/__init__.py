@@ -9,8 +9,8 @@ from typing import Any
 
 from mlnb.errors import UsageError
 from mlnb.targets.base import InDoubt, Offer, Placement, Status, Target
-from mlnb.targets.config import section, targets
-from mlnb.targets.settings import known
+from mlnb.targets.config.paths import section, targets
+from mlnb.targets.config.settings import known
 
 __all__ = ["InDoubt", "Offer", "Placement", "Status", "Target", "names", "target"]
 
@@ -74,7 +74,7 @@ def _made(name: str, kind: str, settings: Mapping[str, Any]) -> Target:
         from mlnb.targets.pool import Pool
 
         return Pool(name)
-    from mlnb.targets.jobqueue import JobQueue
-    from mlnb.targets.systems import SYSTEMS
+    from mlnb.targets.batch import SYSTEMS
+    from mlnb.targets.batch.target import JobQueue
 
     return JobQueue(name, SYSTEMS[kind](settings))

@@ -18,10 +18,11 @@ from mlnb.node import gpus as devices
 from mlnb.node.process import identity as processes
 from mlnb.node.process.local_queue import Slots
 from mlnb.rundir import RunDir, read_json, read_lines
-from mlnb.targets import elsewhere, limits, warm
-from mlnb.targets import settings as typed
+from mlnb.targets import other_host, warm
 from mlnb.targets.base import Offer, Placement, Status, gpus_of
-from mlnb.targets.config import runtime_dir
+from mlnb.targets.config import limits
+from mlnb.targets.config import settings as typed
+from mlnb.targets.config.paths import runtime_dir
 from mlnb.targets.environment import passed
 from mlnb.task import Resources
 
@@ -153,7 +154,7 @@ class Local:
         if process is None:
             return Status(None, "pending", "being submitted")
         if processes.elsewhere(process[1]):
-            return elsewhere.status(run, _host(run))
+            return other_host.status(run, _host(run))
         if not processes.alive(*process):
             return Status(False, reason="its node program is gone")
         slots = (read_json(run.run) or {}).get("slots")
@@ -183,7 +184,7 @@ class Local:
         process = self._process(run)
         grace = float((read_json(run.run) or {}).get("grace", 10.0))
         if process is not None and processes.elsewhere(process[1]):
-            return elsewhere.ended(run, grace + _PATIENCE * 2)
+            return other_host.ended(run, grace + _PATIENCE * 2)
         if process is None or not self._is_node(run, process):  # being submitted, or torch being imported
             process = self._await_node(run, process)
         if process is None or not processes.send(*process, signal.SIGTERM):

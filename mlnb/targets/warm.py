@@ -18,9 +18,9 @@ from pathlib import Path
 
 from mlnb.node.process import identity
 from mlnb.rundir import RunDir, write_atomic
-from mlnb.targets import config
-from mlnb.targets.bundle import bundle
+from mlnb.targets.config import paths
 from mlnb.targets.environment import passed
+from mlnb.targets.node_zip import bundle
 
 ANSWER = 0.3
 """Seconds to wait for the node program's pid: a warm parent answers in a few milliseconds, one that is still
@@ -32,7 +32,7 @@ _START = 10.0
 def socket_path() -> Path:
     """The warm parent's socket: another one for another Python, other packages or another mlnb."""
     key = "\0".join([sys.executable, bundle().digest, os.environ.get("PYTHONPATH", "")])
-    return config.socket_path(f"warm-{hashlib.sha256(key.encode()).hexdigest()[:12]}.sock")
+    return paths.socket_path(f"warm-{hashlib.sha256(key.encode()).hexdigest()[:12]}.sock")
 
 
 def start() -> Path:
@@ -123,7 +123,7 @@ def _peer(client: socket.socket) -> int | None:
 
 def installed() -> Path:
     """The bundle as a file of this user's, for processes that belong to no run."""
-    path = config.runtime_dir() / f"mlnb-{bundle().digest[:12]}.zip"
+    path = paths.runtime_dir() / f"mlnb-{bundle().digest[:12]}.zip"
     if not path.exists():
         write_atomic(path, bundle().data)
     return path

@@ -11,13 +11,13 @@ import pytest
 
 from mlnb.errors import MlnbError
 from mlnb.rundir import write_json
-from mlnb.targets import jobqueue
+from mlnb.targets.batch import target
 from tests.targets.played import Played, go, played
 
 
 @pytest.fixture
 def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Played]:
-    monkeypatch.setattr(jobqueue, "_PATIENCE", 1.0)
+    monkeypatch.setattr(target, "_PATIENCE", 1.0)
     with dask.config.set({"mlnb": {"targets": {"slurm": {"poll": "1s"}}}}), played(tmp_path / "slurm") as commands:
         yield commands
 

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlnb.errors import UsageError
-from mlnb.targets.cards import parse_capability, recognise, say_memory
-from mlnb.targets.catalogue import Choice, GpuAsk, choice_for, choose
-from mlnb.targets.kinds import Kind, configured, discover
-from mlnb.targets.systems.slurm_nodes import Node
+from mlnb.targets.batch.slurm.nodes import Node
+from mlnb.targets.gpus.kinds import Kind, configured, discover
+from mlnb.targets.gpus.models import parse_capability, recognise, say_memory
+from mlnb.targets.gpus.selection import Choice, GpuAsk, choice_for, choose
 from mlnb.task import Resources
 
 GB = 10**9

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from mlnb.errors import UsageError
 from mlnb.rundir import RunDir, write_json
 from mlnb.targets import containers
+from mlnb.targets.batch.system import Ask
 from mlnb.targets.containers import ENGINES, Bind, charliecloud, differences
 from mlnb.targets.containers.images import check
-from mlnb.targets.systems.base import Ask
 from mlnb.task import Resources
 
 SIF, SQSH, NAME = "/images/torch.sif", "/images/torch.sqsh", "registry.example/ml/torch:2.4"

@@ -22,8 +22,8 @@ from mlnb.node import requirements
 from mlnb.node.process import identity
 from mlnb.rundir import RunDir, read_json
 from mlnb.targets import Offer, containers
+from mlnb.targets.batch.system import Ask
 from mlnb.targets.containers import Wrapped
-from mlnb.targets.systems.base import Ask
 from mlnb.task import Resources, Task
 from tests.testbeds import image as testbed
 from tests.waiting import until

@@ -15,7 +15,7 @@ from mlnb.api import Run, runs
 from mlnb.errors import UsageError
 from mlnb.node.process import identity
 from mlnb.rundir import read_json, write_json
-from mlnb.targets import elsewhere
+from mlnb.targets import other_host
 from tests.waiting import until
 
 FOREVER = "import time\nprint('on', flush=True)\nwhile True: time.sleep(0.05)"
@@ -96,7 +96,7 @@ def test_a_run_that_died_elsewhere_is_late_at_first_and_then_lost(start, away: p
     stop_beating(run, 100)
     assert run.state == "running"
     assert run.reason == f"last heard of 1 min 40 s ago, from {os.uname().nodename}"
-    stop_beating(run, elsewhere.SILENT + 60)
+    stop_beating(run, other_host.SILENT + 60)
     assert run.state == "lost"
     assert run.reason.startswith(f"its node program on {os.uname().nodename} fell silent 6 min")
 
@@ -106,7 +106,7 @@ def test_a_clock_that_is_wrong_there_makes_no_run_lost(start, away: pytest.Monke
     leave(away)
     real = time.time
     for wrong in (-3600, 3600):  # the other machine's is an hour late, or early; the file server's is right
-        away.setattr(elsewhere, "look", lambda path, by=wrong: {"t": real() + by})
+        away.setattr(other_host, "look", lambda path, by=wrong: {"t": real() + by})
         assert run.state == "running"
 
 

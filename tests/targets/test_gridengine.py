@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlnb.targets.systems.commands import CommandFailed
-from mlnb.targets.systems.gridengine_text import errors, parse, parse_account
+from mlnb.targets.batch.commands import CommandFailed
+from mlnb.targets.batch.gridengine.text import errors, parse, parse_account
 
 QSTAT = """<?xml version='1.0'?>
 <job_info  xmlns:xsd="http://arc.liv.ac.uk/repos/darcs/sge/source/dist/util/resources/schemas/qstat/qstat.xsd">

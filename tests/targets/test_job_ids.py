@@ -12,7 +12,7 @@ import dask
 import pytest
 
 from mlnb.errors import MlnbError, UsageError
-from mlnb.targets.systems import SYSTEMS
+from mlnb.targets.batch import SYSTEMS
 from tests.targets.played import Played, aged, go, handle, played
 
 NEWS = "You have 120 GPU hours left on account phys42.\n42\u00a0nodes are down.\nSee job 7 of <https://site/8>\n"

@@ -18,10 +18,10 @@ from mlnb.errors import StorageError, UsageError
 from mlnb.node.process import identity
 from mlnb.rundir import read_json, read_lines
 from mlnb.targets import local, names, target, warm
-from mlnb.targets.bundle import bundle
-from mlnb.targets.config import runs_root, runtime_dir
+from mlnb.targets.config.paths import runs_root, runtime_dir
 from mlnb.targets.environment import passed
 from mlnb.targets.local import Local, cores
+from mlnb.targets.node_zip import bundle
 from mlnb.task import Resources
 from tests.waiting import until
 

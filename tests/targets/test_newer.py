@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 
 from mlnb.rundir import write_json
-from mlnb.targets import queue
+from mlnb.targets.batch import SYSTEMS, queue_listing
+from mlnb.targets.batch.slurm.queue import QUEUE
 from mlnb.targets.pool import folder
 from mlnb.targets.pool.folder import PoolDir
-from mlnb.targets.systems import SYSTEMS
-from mlnb.targets.systems.slurm_queue import QUEUE
 from mlnb.task import Resources
 
 MORE = {"from the future": 1}
@@ -40,10 +39,10 @@ def test_a_look_at_the_queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("PATH", f"{commands}:{os.environ['PATH']}")
     monkeypatch.setenv("MLNB_RUNTIME", str(tmp_path / "rt"))
     system = SYSTEMS["slurm"]({})
-    seen = queue.listing(system, 60.0)
+    seen = queue_listing.listing(system, 60.0)
     assert list(seen.jobs) == ["7"]
     (kept,) = (tmp_path / "rt").glob("*.json")
     told = json.loads(kept.read_bytes())
     jobs = {number: {**one, **MORE} for number, one in told["jobs"].items()}
     kept.write_text(json.dumps({**told, "jobs": jobs, **MORE}))
-    assert queue.listing(system, 60.0) == seen
+    assert queue_listing.listing(system, 60.0) == seen

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlnb.targets.systems import htcondor, lsf, oar, pbs
-from mlnb.targets.systems.base import Queued
-from mlnb.targets.systems.commands import CommandFailed
+from mlnb.targets.batch import htcondor, lsf, oar, pbs
+from mlnb.targets.batch.commands import CommandFailed
+from mlnb.targets.batch.system import Queued
 
 PBS = """{
     "timestamp":1795231651,

@@ -15,7 +15,7 @@ from mlnb.errors import MlnbError, UsageError
 from mlnb.node.process import identity
 from mlnb.rundir import write_json
 from mlnb.targets import names, target
-from mlnb.targets.bundle import bundle
+from mlnb.targets.node_zip import bundle
 from mlnb.targets.pool import folder
 from mlnb.targets.pool.folder import PoolDir, known
 from mlnb.task import Resources

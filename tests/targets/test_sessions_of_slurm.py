@@ -12,7 +12,7 @@ from mlnb.api.options import parse
 from mlnb.errors import UsageError
 from mlnb.rundir import RunDir
 from mlnb.targets import target
-from mlnb.targets.systems.slurm_text import limit
+from mlnb.targets.batch.slurm.text import limit
 from tests.targets.played import Played, go, played
 
 

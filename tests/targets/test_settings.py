@@ -12,7 +12,7 @@ import yaml
 
 from mlnb.errors import UsageError
 from mlnb.targets import Offer, target
-from mlnb.targets.config import targets
+from mlnb.targets.config.paths import targets
 from mlnb.task import Resources
 from tests.targets.conftest import Site
 

@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from mlnb.targets import queue
-from mlnb.targets.queue import Listing
-from mlnb.targets.systems import SYSTEMS
-from mlnb.targets.systems.slurm_queue import QUEUE
+from mlnb.targets.batch import SYSTEMS, queue_listing
+from mlnb.targets.batch.queue_listing import Listing
+from mlnb.targets.batch.slurm.queue import QUEUE
 from tests.waiting import until
 
 JOB = "|".join(["7", "PENDING", "Resources", "N/A", "0", "1:00", "1", "gpu", "0", "0", "", "mlnb:run"])
@@ -39,7 +38,7 @@ class Squeue:
 @pytest.fixture
 def squeue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Squeue:
     """Answers with one job. What holds up the tests is short."""
-    monkeypatch.setattr(queue, "LOOK", 0.3)
+    monkeypatch.setattr(queue_listing, "LOOK", 0.3)
     monkeypatch.setenv("MLNB_RUNTIME", str(tmp_path / "runtime"))
     made = Squeue(tmp_path / "bin")
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
@@ -48,7 +47,7 @@ def squeue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Squeue:
 
 
 def look(interval: float = 0.1) -> Listing:
-    return queue.listing(SYSTEMS["slurm"]({}), interval)
+    return queue_listing.listing(SYSTEMS["slurm"]({}), interval)
 
 
 def timed(action: Callable[[], Listing]) -> tuple[Listing, float]:
@@ -106,7 +105,7 @@ def test_one_that_is_down_is_asked_less_and_less_often(squeue: Squeue):
     assert list(seen.jobs) == ["7"]
     assert 3 <= squeue.calls - asked <= 6, "not thirty times"
     squeue.says(f"echo '{JOB}'")
-    queue.forget(SYSTEMS["slurm"]({}))  # as where something is submitted: then it is asked at once
+    queue_listing.forget(SYSTEMS["slurm"]({}))  # as where something is submitted: then it is asked at once
     assert look().error == ""
     old()
     asked = squeue.calls
@@ -117,7 +116,7 @@ def test_one_that_is_down_is_asked_less_and_less_often(squeue: Squeue):
 def test_what_is_known_of_other_jobs_is_not_forgotten_with_a_change(squeue: Squeue):
     look()
     squeue.says(DOWN)
-    queue.forget(SYSTEMS["slurm"]({}))
+    queue_listing.forget(SYSTEMS["slurm"]({}))
     seen = look()
     assert list(seen.jobs) == ["7"]
     assert seen.heard > 0

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlnb.targets.systems.slurm_nodes import MIB, Node, gpus, parse_nodes, parse_partitions
-from mlnb.targets.systems.slurm_text import duration, expand, moment, pairs
+from mlnb.targets.batch.slurm.nodes import MIB, Node, gpus, parse_nodes, parse_partitions
+from mlnb.targets.batch.slurm.text import duration, expand, moment, pairs
 
 # scontrol show node --details --oneliner; the reason was written by hand
 NODES = (

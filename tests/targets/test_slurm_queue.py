@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlnb.targets.systems.slurm_queue import ACCOUNT, QUEUE, parse, parse_account
+from mlnb.targets.batch.slurm.queue import ACCOUNT, QUEUE, parse, parse_account
 
 # SLURM_TIME_FORMAT=%s squeue, of jobs that were made to be so
 SQUEUE = """\

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlnb.targets.systems.slurm_ends import ended, exit_of, meanwhile, phase
-from mlnb.targets.systems.slurm_limits import limit
-from mlnb.targets.systems.slurm_nodes import Node, Partition
-from mlnb.targets.systems.slurm_reasons import explain
+from mlnb.targets.batch.slurm.ends import ended, exit_of, meanwhile, phase
+from mlnb.targets.batch.slurm.limit_reasons import limit
+from mlnb.targets.batch.slurm.nodes import Node, Partition
+from mlnb.targets.batch.slurm.reasons import explain
 from mlnb.task import Resources
 
 WAITING = {"resources", "priority", "limit", "dependency", "impossible", "hold", "requeue", "begin", "down", "other"}

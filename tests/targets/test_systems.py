@@ -18,10 +18,10 @@ from mlnb.api.options import parse
 from mlnb.errors import UsageError
 from mlnb.rundir import RunDir
 from mlnb.targets import Placement
-from mlnb.targets.batch_job import job_of
-from mlnb.targets.jobqueue import JobQueue
-from mlnb.targets.systems import SYSTEMS
-from mlnb.targets.systems.base import Ask, clock, plain
+from mlnb.targets.batch import SYSTEMS
+from mlnb.targets.batch.job import job_of
+from mlnb.targets.batch.system import Ask, clock, plain
+from mlnb.targets.batch.target import JobQueue
 from mlnb.task import Resources
 
 RESOURCES = Resources(ranks=2, gpus=2, cpus=3, memory=7 * 2**30, time=5400)
@@ -356,7 +356,7 @@ def test_another_thread_sets_its_signals_while_dask_jobqueue_is_imported(tmp_pat
     (tmp_path / "gate.py").write_text("from threading import Event\nreached, go = Event(), Event()\n")
     code = (
         "import gate, signal, threading\n"
-        "from mlnb.targets.systems import SYSTEMS\n"
+        "from mlnb.targets.batch import SYSTEMS\n"
         "elsewhere = threading.Thread(target=SYSTEMS['slurm']({}).job_class)\n"
         "elsewhere.start()\n"
         "assert gate.reached.wait(20)\n"
@@ -376,7 +376,7 @@ def test_an_interrupt_of_a_cell_stays_one(tmp_path: Path):
     code = (
         "import signal, sys, threading\n"
         "before = signal.getsignal(signal.SIGINT)\n"
-        "from mlnb.targets.systems import SYSTEMS\n"
+        "from mlnb.targets.batch import SYSTEMS\n"
         "elsewhere = threading.Thread(target=SYSTEMS['slurm']({}).job_class)\n"
         "elsewhere.start()\n"
         "SYSTEMS['sge']({}).job_class()\n"

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlnb.targets import waits
-from mlnb.targets.waits import Waits, past
+from mlnb.targets.batch import queue_history
+from mlnb.targets.batch.queue_history import Waits, past
 
 
 @pytest.fixture(autouse=True)
 def nothing_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waits, "_kept", {})
+    monkeypatch.setattr(queue_history, "_kept", {})
 
 
 def write(root: Path, number: int, waited: float | None, target: str = "hpc", partition: str | None = "gpu") -> Path:
@@ -49,19 +49,19 @@ def test_nothing_to_tell(tmp_path: Path):
 
 
 def test_only_the_newest_are_looked_at(tmp_path: Path):
-    for number in range(waits.NEWEST + 10):
+    for number in range(queue_history.NEWEST + 10):
         write(tmp_path, number, 5000.0 if number < 10 else 12.0)
-    assert waits.waits(tmp_path, "hpc", "gpu") == Waits(waits.NEWEST, 12.0, 12.0, 12.0)
+    assert queue_history.waits(tmp_path, "hpc", "gpu") == Waits(queue_history.NEWEST, 12.0, 12.0, 12.0)
     assert past(tmp_path, "hpc", "gpu") == "your last 50 runs on gpu waited 12 s"
 
 
 def test_an_answer_is_kept_for_a_minute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     now = 100.0
-    monkeypatch.setattr(waits.time, "monotonic", lambda: now)
+    monkeypatch.setattr(queue_history.time, "monotonic", lambda: now)
     assert past(tmp_path, "hpc", "gpu") == ""
     write(tmp_path, 1, 4.0)
     assert past(tmp_path, "hpc", "gpu") == ""
-    now += waits.FRESH + 1
+    now += queue_history.FRESH + 1
     assert past(tmp_path, "hpc", "gpu") == "your last run on gpu waited 4.0 s"
 
 
@@ -70,7 +70,7 @@ def test_what_does_not_read_is_left_out(tmp_path: Path):
     (write(tmp_path, 2, 4.0) / "run.json").write_text('{"target": "hpc", "partition": "gpu", "submitted": null}')
     (write(tmp_path, 3, 4.0) / "run.json").write_text("[]")
     write(tmp_path, 4, -0.5)  # the node's clock is behind
-    assert waits.waits(tmp_path, "hpc", "gpu") == Waits(1, 0.0, 0.0, 0.0)
+    assert queue_history.waits(tmp_path, "hpc", "gpu") == Waits(1, 0.0, 0.0, 0.0)
 
 
 @given(st.lists(st.floats(0, 10**6), min_size=1, max_size=60))

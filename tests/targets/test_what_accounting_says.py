@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mlnb.rundir import read_json
-from mlnb.targets import batch_states
+from mlnb.targets.batch import states as batch_states
 from tests.targets.played import Played, aged, go, played
 
 

@@ -14,7 +14,7 @@ from mlnb.targets.containers.base import Bind, Engine, Wrapped
 from mlnb.targets.containers.probe import differences, inspect
 
 if TYPE_CHECKING:
-    from mlnb.targets.systems.base import Ask
+    from mlnb.targets.batch.system import Ask
 
 # what stands there is the image's own
 _IMAGES_OWN = frozenset(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mlnb.errors import UsageError
 from mlnb.rundir import read_json, write_json
-from mlnb.targets.config import runtime_dir
+from mlnb.targets.config.paths import runtime_dir
 from mlnb.targets.containers.base import Engine
 
 OLDEST = (3, 10)

@@ -21,12 +21,14 @@ from distributed.security import Security
 from mlnb.errors import UsageError
 from mlnb.node.process.pool_node import WORKER
 from mlnb.rundir import write_atomic, write_json
-from mlnb.targets import queue, settings, target
-from mlnb.targets.batch_job import Job, body_of
+from mlnb.targets import target
+from mlnb.targets.batch import queue_listing
+from mlnb.targets.batch.job import Job, body_of
+from mlnb.targets.batch.system import Queued, System
+from mlnb.targets.batch.target import JobQueue
+from mlnb.targets.config import settings
 from mlnb.targets.containers import Wrapped
-from mlnb.targets.jobqueue import JobQueue
 from mlnb.targets.pool.folder import Known
-from mlnb.targets.systems.base import Queued, System
 
 _ANSWER = 10.0
 _PATIENCE = "60s"
@@ -54,7 +56,7 @@ class Allocation:
         self._pool = pool
         self.target = batch_target(str(pool.asked["on"]))
         self.system = system_of(pool)
-        self._interval = settings.seconds(self.system.settings, "poll") or queue.INTERVAL
+        self._interval = settings.seconds(self.system.settings, "poll") or queue_listing.INTERVAL
         self._submitted = self._told = 0.0
         self.job = ""
 
@@ -103,12 +105,12 @@ class Allocation:
         """
         self.job = job_of(self._pool, self.target).submit().job
         self._submitted = time.time()
-        queue.forget(self.system)
+        queue_listing.forget(self.system)
         return self.job
 
     def look(self) -> Seen:
         """The job in the queue, which is looked at no more often than for runs."""
-        seen = queue.listing(self.system, self._interval, after=self._submitted)
+        seen = queue_listing.listing(self.system, self._interval, after=self._submitted)
         job = seen.jobs.get(self.job)
         if job is None and seen.taken < self._submitted:
             return Seen(Queued("pending", "other", f"was submitted to {self.system.words}"))
@@ -130,9 +132,9 @@ class Allocation:
         if cancel and time.time() - self._told > self._interval:
             self._told = time.time()
             self.system.cancel(self.job)
-            queue.forget(self.system)
+            queue_listing.forget(self.system)
         # one that was only let go ends in a moment, or is cancelled soon
-        seen = queue.listing(self.system, self._interval if cancel else min(1.0, self._interval))
+        seen = queue_listing.listing(self.system, self._interval if cancel else min(1.0, self._interval))
         job = seen.jobs.get(self.job)
         heard = not seen.error and seen.heard > max(self._told, self._submitted)
         return heard and (job is None or job.state == "ended" or job.ending)

@@ -15,7 +15,7 @@ from mlnb import rundir
 from mlnb.errors import UsageError
 from mlnb.node.process import identity
 from mlnb.rundir import RunDir, read_json
-from mlnb.targets.config import runs_root
+from mlnb.targets.config.paths import runs_root
 from mlnb.task import Resources
 
 STATES = ("pending", "starting", "running", "closing", "ended")

@@ -18,9 +18,9 @@ from mlnb.errors import MlnbError, UsageError
 from mlnb.rundir import check_trusted, storage_errors, write_atomic, write_json
 from mlnb.targets import warm
 from mlnb.targets.base import Placement
-from mlnb.targets.bundle import bundle
 from mlnb.targets.environment import passed
-from mlnb.targets.pool import folder, heir
+from mlnb.targets.node_zip import bundle
+from mlnb.targets.pool import folder, orphan_cleanup
 from mlnb.targets.pool.folder import Known, PoolDir
 from mlnb.task import Resources
 
@@ -82,7 +82,7 @@ def start(on: str, asked: Resources, placement: Placement, *, name: str | None, 
 def _spawn(made: PoolDir, site: Mapping[str, str]) -> subprocess.Popen[bytes]:
     with made.log.open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "mlnb.targets.pool.holder", str(made.path)],
+            [sys.executable, "-m", "mlnb.targets.pool.daemon", str(made.path)],
             env=passed({**_system_variables(), **site, "MLNB_RUNS": str(folder.root().parent), **_QUIET}),
             cwd=made.path,
             stdin=subprocess.DEVNULL,
@@ -96,7 +96,7 @@ def _spawn(made: PoolDir, site: Mapping[str, str]) -> subprocess.Popen[bytes]:
 
 def _system_variables() -> dict[str, str]:
     """What the batch systems' own commands need."""
-    from mlnb.targets.systems import SYSTEMS
+    from mlnb.targets.batch import SYSTEMS
 
     return {name: value for system in SYSTEMS.values() for name, value in system({}).environment().items()}
 
@@ -159,7 +159,7 @@ def _free(there: set[str]) -> str:
 def _tidy() -> None:
     """Look after what dead holders have left, and clear away what is long over."""
     for pool in folder.known():
-        if not pool.live and heir.tidy(pool):
+        if not pool.live and orphan_cleanup.tidy(pool):
             ended = max(pool.written.written, float(pool.asked["since"]))
             if time.time() - ended > _KEPT:
                 shutil.rmtree(pool.folder.path, ignore_errors=True)

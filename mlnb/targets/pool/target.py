@@ -12,11 +12,11 @@ from typing import Any
 from mlnb.errors import MlnbError, UsageError
 from mlnb.node.process.socket_request import ask
 from mlnb.rundir import RunDir, read_json
-from mlnb.targets import queue
 from mlnb.targets.base import InDoubt, Offer, Placement, Status, gpus_of
-from mlnb.targets.batch_states import beats
-from mlnb.targets.bundle import bundle
-from mlnb.targets.pool import folder, heir
+from mlnb.targets.batch import queue_listing
+from mlnb.targets.batch.states import beats
+from mlnb.targets.node_zip import bundle
+from mlnb.targets.pool import folder, orphan_cleanup
 from mlnb.targets.pool.folder import Known, PoolDir
 from mlnb.task import Resources
 from mlnb.units import say_size, say_time
@@ -241,11 +241,11 @@ def _left(pool: Known, guest: Mapping[str, Any] | None) -> Status:
     reason = f"its pool has ended: {pool.reason}"
     was_started = guest is not None and guest["state"] == "sent"
     if not was_started or (pool.written.state == "ended" and not pool.written.left):
-        heir.tidy(pool)
+        orphan_cleanup.tidy(pool)
         return Status(False, reason=reason)
     from mlnb.targets.pool.allocation import system_of
 
-    seen = queue.listing(system_of(pool))
+    seen = queue_listing.listing(system_of(pool))
     if seen.error:
         return Status(None, "running", seen.error)
     if any(job in seen.jobs and seen.jobs[job].state == "running" for job in pool.written.jobs):

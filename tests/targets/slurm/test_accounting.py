@@ -20,7 +20,8 @@ import pytest
 from mlnb.api import Run
 from mlnb.api.state import Observation, observe
 from mlnb.rundir import FINAL, read_json, write_json
-from mlnb.targets import batch_states, queue
+from mlnb.targets.batch import queue_listing
+from mlnb.targets.batch import states as batch_states
 from tests.targets.slurm.accounting import Accounting, forgetful, forgotten, node_kept, program, sole
 from tests.targets.slurm.commands import Commands
 from tests.targets.slurm.conftest import Slurm, Start, configured, job
@@ -229,7 +230,7 @@ def test_while_accounting_is_away_no_run_is_lost_and_it_is_not_asked_in_a_row(
         assert run.state == "pending"
         assert commands.calls().count("sacct") == 1
         away.mend()
-        monkeypatch.setattr(queue, "AGAIN", 0.0)
+        monkeypatch.setattr(queue_listing, "AGAIN", 0.0)
         until(lambda: run.done)
     assert run.state == "failed"
     assert run.reason.startswith(f"job {job(run)}: ended with exit code 8")

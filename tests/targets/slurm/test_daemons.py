@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mlnb.api import Run
-from mlnb.targets import batch_states
+from mlnb.targets.batch import states as batch_states
 from tests.targets.slurm.conftest import Slurm, Start, configured, job
 from tests.targets.slurm.training import begin, plain
 from tests.testbeds.slurm_operator import Operator

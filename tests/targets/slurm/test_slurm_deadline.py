@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mlnb.api import Run
-from mlnb.targets.systems import SYSTEMS
+from mlnb.targets.batch import SYSTEMS
 from tests.targets.slurm.commands import Commands
 from tests.targets.slurm.conftest import Slurm, Start, configured, job
 from tests.waiting import until

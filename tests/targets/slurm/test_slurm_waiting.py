@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from mlnb.errors import MlnbError
-from mlnb.targets import queue
+from mlnb.targets.batch import queue_listing
 from tests.targets.slurm.commands import Commands
 from tests.targets.slurm.conftest import Slurm, Start, configured, job
 from tests.waiting import until
@@ -133,7 +133,7 @@ def test_a_controller_that_is_away_holds_up_no_view(slurm: Slurm, start: Start, 
             time.sleep(0.05)
         commands.restore()
         until(lambda: "last heard" not in run.reason)
-    assert max(took) < queue.LOOK + 1.5
+    assert max(took) < queue_listing.LOOK + 1.5
     held = f"is held by you or by a coordinator of your account; scontrol release {job(run)} lets it go on"
     away_for = f"{held}; last heard T ago, since SLURM "
     assert {held, f"{away_for}has not answered for T"} < said

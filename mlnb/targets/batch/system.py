@@ -13,12 +13,14 @@ from typing import Any, ClassVar, NamedTuple
 from mlnb.errors import MlnbError, UsageError
 from mlnb.node.rank.stop import REQUEUE as REQUEUE
 from mlnb.rundir import JOB_LOG
-from mlnb.targets import catalogue, kinds, settings
 from mlnb.targets.base import Placement, gpus_of
+from mlnb.targets.batch.commands import PATIENCE, CommandFailed, NotThere, command
+from mlnb.targets.batch.jobqueue_import import imported
+from mlnb.targets.batch.jobqueue_section import Section
+from mlnb.targets.config import settings
 from mlnb.targets.environment import matching
-from mlnb.targets.systems.commands import PATIENCE, CommandFailed, NotThere, command
-from mlnb.targets.systems.importing import imported
-from mlnb.targets.systems.section import Section
+from mlnb.targets.gpus import kinds as gpu_kinds
+from mlnb.targets.gpus import selection as gpu_selection
 from mlnb.task import Resources
 from mlnb.units import parse_time
 
@@ -186,7 +188,7 @@ class System(abc.ABC):
     passes_variables: ClassVar[bool] = True
     """Whether a job gets the environment of the command that submits it."""
 
-    gpus: ClassVar[kinds.Way] = kinds.Way()
+    gpus: ClassVar[gpu_kinds.Way] = gpu_kinds.Way()
     """How it is asked for GPUs of a kind."""
 
     qualities: ClassVar[bool] = False
@@ -282,10 +284,10 @@ class System(abc.ABC):
         UsageError
             for what the system can never satisfy, with the nearest that it can.
         """
-        gpus = gpus_of(asked, catalogue.most(self.settings, (), self.gpus))
+        gpus = gpus_of(asked, gpu_selection.most(self.settings, (), self.gpus))
         time = asked.time or self._walltime()
         filled = replace(asked, gpus=gpus, cpus=asked.cpus or 1, memory=asked.memory or _MEMORY, time=time)
-        choice = catalogue.choice_for(filled, self.settings, (), self.gpus)
+        choice = gpu_selection.choice_for(filled, self.settings, (), self.gpus)
         if choice is None:
             return Filled(filled, placement.partition)
         return Filled(filled, placement.partition, (choice.kinds[0].line(gpus),), choice.words)
@@ -351,7 +353,7 @@ class System(abc.ABC):
         return error
 
     def run(self, argv: Sequence[str], patience: float = PATIENCE) -> str:
-        """What one of the system's commands prints; see :func:`mlnb.targets.systems.commands.command`."""
+        """What one of the system's commands prints; see :func:`mlnb.targets.batch.commands.command`."""
         return command(argv, {**self.site, **self.environment()}, system=self.words, patience=patience)
 
     @contextlib.contextmanager

@@ -10,9 +10,10 @@ from typing import Any
 
 from mlnb.errors import MlnbError
 from mlnb.rundir import RunDir, look, read_json, write_json
-from mlnb.targets import batch_ends, queue
 from mlnb.targets.base import Status
-from mlnb.targets.systems.base import LOG, Queued, System
+from mlnb.targets.batch import ends as batch_ends
+from mlnb.targets.batch import queue_listing
+from mlnb.targets.batch.system import LOG, Queued, System
 from mlnb.task import Task
 from mlnb.units import say_time
 
@@ -74,7 +75,7 @@ class States:
             open_ = {index: handle for index, handle in open_.items() if index not in found}
         if open_:
             newest = max(float(handle.get("submitted", 0.0)) for handle in open_.values())
-            seen = queue.listing(self._system, self._interval, after=newest)
+            seen = queue_listing.listing(self._system, self._interval, after=newest)
             missing = {}
             for index, handle in open_.items():
                 status = self._status(runs[index], handle, seen)
@@ -106,7 +107,7 @@ class States:
             write_json(run.handle, handle)
         return handle
 
-    def _status(self, run: RunDir, handle: dict[str, Any], seen: queue.Listing) -> Status | None:
+    def _status(self, run: RunDir, handle: dict[str, Any], seen: queue_listing.Listing) -> Status | None:
         """What the queue says of one run's job; ``None`` if accounting may know of it, or more of it."""
         if not handle:
             handle |= look(run.handle) or self.adopt(run, seen.jobs)
@@ -135,7 +136,7 @@ class States:
             return Status(True, "starting", "its node program is being started")
         return Status(True, "pending", self._waiting(run, handle, job, seen))
 
-    def _unsubmitted(self, run: RunDir, seen: queue.Listing) -> Status:
+    def _unsubmitted(self, run: RunDir, seen: queue_listing.Listing) -> Status:
         """No job is known: it is being submitted at this moment, or whoever did that died."""
         attempts = run.attempts()
         about = read_json(run.run) or {}
@@ -151,7 +152,7 @@ class States:
         resources = Task.from_json(read_json(run.task) or {"script": ""}).resources
         return self._system.explained(str(handle["job"]), job, resources)
 
-    def _waiting(self, run: RunDir, handle: Mapping[str, Any], job: Queued, seen: queue.Listing) -> str:
+    def _waiting(self, run: RunDir, handle: Mapping[str, Any], job: Queued, seen: queue_listing.Listing) -> str:
         parts = [self._words(run, handle, job) or f"waits in the queue ({job.code})"]
         if job.start is not None and job.start > time.time():
             parts.append(f"{self._system.words} expects it to start in {say_time(job.start - time.time())}")
@@ -160,12 +161,12 @@ class States:
         return "; ".join(parts)
 
     def _accounted(
-        self, runs: Sequence[RunDir], missing: Mapping[int, Mapping[str, Any]], seen: queue.Listing
+        self, runs: Sequence[RunDir], missing: Mapping[int, Mapping[str, Any]], seen: queue_listing.Listing
     ) -> dict[int, Status]:
         """Jobs that the queue has forgotten, or does not say of who cancelled them: accounting may know."""
         if not missing:
             return {}
-        told = queue.accounts(self._system, [str(handle["job"]) for handle in missing.values()], self._interval)
+        told = queue_listing.accounts(self._system, [str(handle["job"]) for handle in missing.values()], self._interval)
         found = {}
         for index, handle in missing.items():
             run, job = runs[index], str(handle["job"])
@@ -176,7 +177,7 @@ class States:
             found[index] = Status(None, "running" if _has_begun(run) else "pending", self._unsettled(job, seen, told))
         return found
 
-    def _unsettled(self, job: str, seen: queue.Listing, told: queue.Listing) -> str:
+    def _unsettled(self, job: str, seen: queue_listing.Listing, told: queue_listing.Listing) -> str:
         if job in seen.jobs:
             return f"job {job}: {seen.jobs[job].words}; accounting has yet to say by whom"
         gone = f"{self._system.words} no longer has job {job} in its queue"
@@ -186,7 +187,9 @@ class States:
             return f"{gone}, but its accounting calls it {told.jobs[job].code or told.jobs[job].state}"
         return f"{gone}, and accounting has yet to hear how it ended"
 
-    def _end(self, run: RunDir, handle: Mapping[str, Any], queued: Queued | None, told: queue.Listing) -> Queued | None:
+    def _end(
+        self, run: RunDir, handle: Mapping[str, Any], queued: Queued | None, told: queue_listing.Listing
+    ) -> Queued | None:
         """How a job ended, of which the queue says ``queued`` if anything; ``None`` if that may yet come to be known.
 
         Accounting may have been away when the job ended, and hear of it minutes later.
@@ -238,7 +241,7 @@ def accounted(run: RunDir) -> bool:
     return result is not None and int(result.get("attempt", 1)) >= len(run.attempts())
 
 
-def _has_started(run: RunDir, handle: Mapping[str, Any], seen: queue.Listing) -> bool:
+def _has_started(run: RunDir, handle: Mapping[str, Any], seen: queue_listing.Listing) -> bool:
     """Whether the job has begun since the queue was looked at: its log is there, which its system opens first."""
     attempt = run.attempt(int(handle.get("attempt", 1)))
     if attempt.events(0).exists():

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from mlnb.targets.systems.slurm_text import duration, expand, number, pairs, words
+from mlnb.targets.batch.slurm.text import duration, expand, number, pairs, words
 
 NODES = ("scontrol", "--all", "show", "node", "--details", "--oneliner")
 """All nodes, a line each; only with ``--details`` does it say which GPUs are in use."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from mlnb.targets.systems.base import Session, plain
-from mlnb.targets.systems.slurm_text import limit
+from mlnb.targets.batch.slurm.text import limit
+from mlnb.targets.batch.system import Session, plain
 
 _OWN = frozenset({"SBATCH_CLUSTERS", "SBATCH_DEBUG"})
 """Those that are heard elsewhere, or say nothing of the job."""

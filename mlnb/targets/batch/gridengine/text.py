@@ -10,8 +10,8 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping
 from dataclasses import replace
 
-from mlnb.targets.systems.base import Queued
-from mlnb.targets.systems.commands import CommandFailed
+from mlnb.targets.batch.commands import CommandFailed
+from mlnb.targets.batch.system import Queued
 
 _RESCHEDULED, _LIMIT, _AFTER = 25, 37, 100
 """What accounting's ``failed`` says of a job that was queued again, went over a limit, ran and left with a signal."""

@@ -13,17 +13,19 @@ from functools import cached_property
 from typing import Any
 
 from mlnb.errors import MlnbError, UsageError
-from mlnb.targets import catalogue, kinds, settings
 from mlnb.targets.base import Placement
-from mlnb.targets.systems import slurm_cluster, slurm_fill, slurm_queue
-from mlnb.targets.systems.base import LOG, Ask, Filled, Queued, Session, System, clock, mebibytes, plain
-from mlnb.targets.systems.commands import CommandFailed
-from mlnb.targets.systems.slurm_directives import merged
-from mlnb.targets.systems.slurm_ends import ended
-from mlnb.targets.systems.slurm_nodes import NODES, PARTITIONS, Node, Partition, parse_nodes, parse_partitions
-from mlnb.targets.systems.slurm_reasons import COULD_BE_TOO_MUCH, explain
-from mlnb.targets.systems.slurm_session import option, session
-from mlnb.targets.systems.slurm_text import EPOCH_TIMES
+from mlnb.targets.batch.commands import CommandFailed
+from mlnb.targets.batch.slurm import cluster, defaults, queue
+from mlnb.targets.batch.slurm.directives import merged
+from mlnb.targets.batch.slurm.ends import ended
+from mlnb.targets.batch.slurm.nodes import NODES, PARTITIONS, Node, Partition, parse_nodes, parse_partitions
+from mlnb.targets.batch.slurm.reasons import COULD_BE_TOO_MUCH, explain
+from mlnb.targets.batch.slurm.session import option, session
+from mlnb.targets.batch.slurm.text import EPOCH_TIMES
+from mlnb.targets.batch.system import LOG, Ask, Filled, Queued, Session, System, clock, mebibytes, plain
+from mlnb.targets.config import settings
+from mlnb.targets.gpus import kinds as gpu_kinds
+from mlnb.targets.gpus import selection as gpu_selection
 from mlnb.task import Resources
 from mlnb.units import say_time
 
@@ -52,7 +54,7 @@ class Slurm(System):
     kind = "slurm"
     words = "SLURM"
     job = "slurm:SLURMJob"
-    gpus = kinds.SLURM
+    gpus = gpu_kinds.SLURM
     submits = "sbatch --parsable"
     # the second form is that of wrappers that print what sbatch does without it
     accepted = r"(?:Submitted batch job )?(?P<job>[0-9]+)(?:(?:;| on cluster )(?P<cluster>[A-Za-z0-9_.-]+))?"
@@ -134,9 +136,7 @@ class Slurm(System):
 
     def fill(self, asked: Resources, placement: Placement) -> Filled:
         """See :class:`System`. What is open comes from the partition's limits and its nodes."""
-        filled = slurm_fill.fill(
-            asked, placement.partition, self._nodes, self._with(placement.partition), self.settings
-        )
+        filled = defaults.fill(asked, placement.partition, self._nodes, self._with(placement.partition), self.settings)
         if asked.memory is None and any(part in "--mem=" for part in self.section.skipped):
             return replace(filled, resources=replace(filled.resources, memory=None))  # the site has none asked for
         return filled
@@ -160,14 +160,14 @@ class Slurm(System):
     def resources(self) -> Mapping[str, Any]:
         """Nodes and GPUs of the default partition (or the target's own)."""
         name = self.settings.get("partition") or self.section.queue
-        part = self._partitions.get(str(name)) if name else slurm_fill.default(self._partitions)
+        part = self._partitions.get(str(name)) if name else defaults.default(self._partitions)
         nodes = [self._nodes[one] for one in part.nodes if one in self._nodes] if part else []
         gpus = [f"{node.name}:{index}" for node in nodes for index in range(node.gpu_count)]
         return {"nodes": len(nodes), "cpus": sum(node.cpus for node in nodes), "gpus": gpus}
 
     def jobs(self) -> dict[str, Queued]:
         """See :class:`System`."""
-        return slurm_queue.parse(self.run(slurm_queue.QUEUE))
+        return queue.parse(self.run(queue.QUEUE))
 
     def explained(self, number: str, job: Queued, resources: Resources) -> str:
         """See :class:`System`."""
@@ -182,8 +182,8 @@ class Slurm(System):
             if code and job.cause in COULD_BE_TOO_MUCH:
                 poll = settings.seconds(self.settings, "poll")
                 interval = _NODES if poll is None else poll * _NODES_A_LOOK
-                nodes, known["partitions"] = slurm_cluster.look(self, interval)
-                known["nodes"] = catalogue.able(resources, self.settings, nodes)
+                nodes, known["partitions"] = cluster.look(self, interval)
+                known["nodes"] = gpu_selection.able(resources, self.settings, nodes)
             return explain(code, resources, partition, **known).words
         if job.cause in _BY_CAUSE:
             return ended(_BY_CAUSE[job.cause], resources=resources).words
@@ -192,7 +192,7 @@ class Slurm(System):
     def ended(self, ids: Sequence[str]) -> dict[str, Queued]:
         """See :class:`System`. Without a database SLURM forgets a job some minutes after its end."""
         try:
-            return slurm_queue.parse_account(self.run(slurm_queue.ACCOUNT(ids), _ACCOUNTING))
+            return queue.parse_account(self.run(queue.ACCOUNT(ids), _ACCOUNTING))
         except CommandFailed as error:
             missing = shutil.which("sacct", path=self.environment().get("PATH")) is None
             if missing or "accounting storage is disabled" in error.said.lower():

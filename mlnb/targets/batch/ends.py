@@ -10,7 +10,7 @@ from typing import Any
 from mlnb.errors import MlnbError
 from mlnb.rundir import RunDir, read_json, write_json
 from mlnb.targets.base import Status
-from mlnb.targets.systems.base import LOG, Queued
+from mlnb.targets.batch.system import LOG, Queued
 
 _STATES = {"cancelled": "cancelled", "vanished": "lost", "completed": "lost"}
 """A run's state by the cause of its job's end; every other is a failure."""

@@ -10,9 +10,9 @@ from typing import Any
 
 from mlnb.errors import MlnbError, UsageError
 from mlnb.targets.base import Placement
-from mlnb.targets.systems import gridengine_text
-from mlnb.targets.systems.base import COUNTED, LOG, Ask, Filled, Queued, System, clock
-from mlnb.targets.systems.commands import CommandFailed, NotThere
+from mlnb.targets.batch.commands import CommandFailed, NotThere
+from mlnb.targets.batch.gridengine import text as gridengine_text
+from mlnb.targets.batch.system import COUNTED, LOG, Ask, Filled, Queued, System, clock
 from mlnb.task import Resources
 
 

@@ -12,8 +12,8 @@ import pwd
 import re
 from collections.abc import Sequence
 
-from mlnb.targets.systems.base import REQUEUE
-from mlnb.targets.systems.slurm_reasons import Said
+from mlnb.targets.batch.slurm.reasons import Said
+from mlnb.targets.batch.system import REQUEUE
 from mlnb.task import Resources
 from mlnb.units import say_signal, say_size, say_time
 

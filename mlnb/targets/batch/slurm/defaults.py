@@ -11,11 +11,11 @@ from dataclasses import replace
 from typing import Any
 
 from mlnb.errors import UsageError
-from mlnb.targets import catalogue
 from mlnb.targets.base import gpus_of
-from mlnb.targets.systems.base import Filled
-from mlnb.targets.systems.slurm_nodes import Node, Partition
-from mlnb.targets.systems.slurm_text import words
+from mlnb.targets.batch.slurm.nodes import Node, Partition
+from mlnb.targets.batch.slurm.text import words
+from mlnb.targets.batch.system import Filled
+from mlnb.targets.gpus import selection as gpu_selection
 from mlnb.task import Resources
 from mlnb.units import say_size, say_time
 
@@ -88,10 +88,10 @@ def _fill(
         raise UsageError(f"--partition {part.name}: SLURM says that it is {part.state.lower()} and takes no jobs")
     there = [part.capped(nodes[one]) for one in part.nodes if one in nodes]
     known = bool(there)
-    asked = replace(asked, gpus=gpus_of(asked, catalogue.most(settings, there)))
+    asked = replace(asked, gpus=gpus_of(asked, gpu_selection.most(settings, there)))
     gpus: tuple[str, ...] = ()
     plan = [f"partition {part.name}"]
-    choice = catalogue.choice_for(asked, settings, there)
+    choice = gpu_selection.choice_for(asked, settings, there)
     if choice is not None:
         gpus = choice.directives
         plan += choice.words

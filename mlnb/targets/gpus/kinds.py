@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from mlnb.errors import UsageError
-from mlnb.targets.cards import Capability, Card, parse_capability, recognise, say_memory
+from mlnb.targets.gpus.models import Capability, Card, parse_capability, recognise, say_memory
 from mlnb.units import parse_size
 
 

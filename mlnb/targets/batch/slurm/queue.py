@@ -10,10 +10,10 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from mlnb.targets.systems.base import Queued
-from mlnb.targets.systems.slurm_ends import OUT_OF_MEMORY_SIGNAL, ended, exit_of, meanwhile, phase
-from mlnb.targets.systems.slurm_reasons import explain
-from mlnb.targets.systems.slurm_text import duration, expand, moment, number, said
+from mlnb.targets.batch.slurm.ends import OUT_OF_MEMORY_SIGNAL, ended, exit_of, meanwhile, phase
+from mlnb.targets.batch.slurm.reasons import explain
+from mlnb.targets.batch.slurm.text import duration, expand, moment, number, said
+from mlnb.targets.batch.system import Queued
 
 _FIELDS = (
     "JobID",

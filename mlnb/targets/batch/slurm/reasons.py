@@ -1,7 +1,7 @@
 """SLURM's reasons for letting a job wait, in plain words, with what would start it sooner.
 
 The codes: https://slurm.schedmd.com/job_reason_codes.html, squeue(1) of SLURM 22.05, and what 22.05.8 was seen to say.
-How jobs end is told in :mod:`mlnb.targets.systems.slurm_ends`.
+How jobs end is told in :mod:`mlnb.targets.batch.slurm.ends`.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from mlnb.targets.systems.slurm_limits import limit
-from mlnb.targets.systems.slurm_nodes import Node, Partition
-from mlnb.targets.systems.slurm_text import words
+from mlnb.targets.batch.slurm.limit_reasons import limit
+from mlnb.targets.batch.slurm.nodes import Node, Partition
+from mlnb.targets.batch.slurm.text import words
 from mlnb.task import Resources
 from mlnb.units import say_time
 
 
 class Said(NamedTuple):
-    """Why, as one of the causes of :class:`~mlnb.targets.systems.base.Queued`, and in words for a person."""
+    """Why, as one of the causes of :class:`~mlnb.targets.batch.system.Queued`, and in words for a person."""
 
     cause: str
     words: str

@@ -7,8 +7,8 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from mlnb.targets.systems.base import COUNTED, LOG, Ask, Queued, System, clock, mebibytes
-from mlnb.targets.systems.commands import CommandFailed, named, read_json
+from mlnb.targets.batch.commands import CommandFailed, named, read_json
+from mlnb.targets.batch.system import COUNTED, LOG, Ask, Queued, System, clock, mebibytes
 
 _WAITING = {
     "Q": ("resources", "waits for free cores or GPUs"),

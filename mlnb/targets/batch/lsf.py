@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from mlnb.targets.kinds import Way
-from mlnb.targets.systems.base import COUNTED, LOG, REQUEUE, Ask, Queued, System, clock
-from mlnb.targets.systems.commands import read_json, records
+from mlnb.targets.batch.commands import read_json, records
+from mlnb.targets.batch.system import COUNTED, LOG, REQUEUE, Ask, Queued, System, clock
+from mlnb.targets.gpus.kinds import Way
 
 _TERMINATED = {
     "TERM_RUNLIMIT": ("time", "reached its time limit; a longer --time may help, or --resume"),

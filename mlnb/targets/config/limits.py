@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from mlnb.errors import UsageError
-from mlnb.targets.settings import count, size, time
+from mlnb.targets.config.settings import count, size, time
 from mlnb.task import Resources
 from mlnb.units import say_size, say_time
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from mlnb.targets.kinds import Way
-from mlnb.targets.systems.base import COUNTED, LOG, REQUEUE, Ask, Queued, Submitted, System
-from mlnb.targets.systems.commands import read_json, records
+from mlnb.targets.batch.commands import read_json, records
+from mlnb.targets.batch.system import COUNTED, LOG, REQUEUE, Ask, Queued, Submitted, System
+from mlnb.targets.gpus.kinds import Way
 
 # JobStatus (HTCondor manual, Job ClassAd Attributes)
 _IDLE, _REMOVED, _COMPLETED, _HELD, _SUSPENDED = 1, 3, 4, 5, 7

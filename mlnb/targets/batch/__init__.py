@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from mlnb.targets.systems.base import System
-from mlnb.targets.systems.gridengine import GridEngine
-from mlnb.targets.systems.htcondor import HTCondor
-from mlnb.targets.systems.lsf import Lsf
-from mlnb.targets.systems.oar import Oar
-from mlnb.targets.systems.pbs import Moab, Pbs
-from mlnb.targets.systems.slurm import Slurm
+from mlnb.targets.batch.gridengine.system import GridEngine
+from mlnb.targets.batch.htcondor import HTCondor
+from mlnb.targets.batch.lsf import Lsf
+from mlnb.targets.batch.oar import Oar
+from mlnb.targets.batch.pbs import Moab, Pbs
+from mlnb.targets.batch.slurm.system import Slurm
+from mlnb.targets.batch.system import System
 
 __all__ = ["SYSTEMS", "System"]
 

@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mlnb.targets.kinds import Way
-from mlnb.targets.systems.base import LOG, Ask, Queued, System, clock
-from mlnb.targets.systems.commands import named, read_json, records
+from mlnb.targets.batch.commands import named, read_json, records
+from mlnb.targets.batch.system import LOG, Ask, Queued, System, clock
+from mlnb.targets.gpus.kinds import Way
 
 _WAITING = {
     "Waiting": ("resources", "waits for free cores or GPUs"),

@@ -13,7 +13,7 @@ import time
 
 from mlnb.errors import MlnbError
 from mlnb.node.process import identity
-from mlnb.targets import queue
+from mlnb.targets.batch import queue_listing
 from mlnb.targets.pool.folder import Known, PoolDir
 
 _PATIENCE = 600.0
@@ -72,7 +72,7 @@ def _take_down(pool: Known) -> bool:
     from mlnb.targets.pool.allocation import system_of
 
     system = system_of(pool)
-    seen = queue.listing(system)
+    seen = queue_listing.listing(system)
     if seen.error:
         return False
     ours = f"mlnb:{pool.id}"  # its number may not have come to be written
@@ -84,6 +84,6 @@ def _take_down(pool: Known) -> bool:
     waiting = [number for number, job in found.items() if job.state == "pending"]
     for number in waiting:
         system.cancel(number)
-        queue.forget(system)
+        queue_listing.forget(system)
     forgotten = time.time() - max(pool.written.written, float(pool.asked["since"])) > _FORGOTTEN
     return not waiting and (bool(found) or forgotten)

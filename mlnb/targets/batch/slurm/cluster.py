@@ -16,10 +16,10 @@ from pathlib import Path
 
 from mlnb.errors import MlnbError
 from mlnb.rundir import read_json, write_json
-from mlnb.targets.config import runtime_dir
+from mlnb.targets.batch.slurm.nodes import NODES, PARTITIONS, Node, Partition, parse_nodes, parse_partitions
+from mlnb.targets.batch.system import System
+from mlnb.targets.config.paths import runtime_dir
 from mlnb.targets.locks import taken
-from mlnb.targets.systems.base import System
-from mlnb.targets.systems.slurm_nodes import NODES, PARTITIONS, Node, Partition, parse_nodes, parse_partitions
 
 _PATIENCE = 2.0
 

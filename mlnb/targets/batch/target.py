@@ -1,6 +1,6 @@
 """Batch systems as targets: dask-jobqueue renders, submits and cancels; the job runs our node program.
 
-What differs between systems is in :mod:`mlnb.targets.systems`, one small class each.
+What differs between systems is in :mod:`mlnb.targets.batch`, one small class each.
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ from typing import Any
 
 from mlnb.errors import MlnbError, UsageError
 from mlnb.rundir import RunDir, read_json
-from mlnb.targets import batch_states, containers, limits, queue, settings, waits
+from mlnb.targets import containers
 from mlnb.targets.base import Offer, Placement, Status
-from mlnb.targets.batch_job import Job, job_of
-from mlnb.targets.config import runs_root
-from mlnb.targets.systems.base import Ask, Submitted, System, plain
+from mlnb.targets.batch import queue_history, queue_listing
+from mlnb.targets.batch import states as batch_states
+from mlnb.targets.batch.job import Job, job_of
+from mlnb.targets.batch.system import Ask, Submitted, System, plain
+from mlnb.targets.config import limits, settings
+from mlnb.targets.config.paths import runs_root
 from mlnb.task import Resources, Task
 from mlnb.units import say_size, say_time
 
@@ -42,7 +45,7 @@ class JobQueue:
         self.name = name
         self.system = system
         self._settings = system.settings
-        self._interval = settings.seconds(self._settings, "poll") or queue.INTERVAL
+        self._interval = settings.seconds(self._settings, "poll") or queue_listing.INTERVAL
         self._states = batch_states.States(name, system, self._interval)
         self._submitted: dict[str, Submitted] = {}
 
@@ -84,7 +87,7 @@ class JobQueue:
         words.append(
             "queued again after preemption, a node's loss or the end of its time" if requeue else "never queued again"
         )
-        past = waits.past(runs_root(), self.name, filled.partition)
+        past = queue_history.past(runs_root(), self.name, filled.partition)
         about = {
             "name": placement.name,
             "threads": filled.resources.cpus or 1,
@@ -156,7 +159,7 @@ class JobQueue:
         job = self.job(run, resources, about, env, attempt=attempt)
         number, cluster = self._submitted[run.path.name] = job.submit()
         known = time.time()  # a look at the queue from before may not have it
-        queue.forget(self.system)
+        queue_listing.forget(self.system)
         return {
             "target": self.name,
             "kind": self.system.kind,
@@ -203,11 +206,11 @@ class JobQueue:
             time.sleep(_STEP)
         told, end = time.time(), time.monotonic() + max(_PATIENCE, 3 * self._interval)
         system.cancel(job)
-        queue.forget(system)
+        queue_listing.forget(system)
         while time.monotonic() < end:
             if batch_states.accounted(run):
                 return True
-            seen = queue.listing(system, self._interval, after=told)
+            seen = queue_listing.listing(system, self._interval, after=told)
             there = seen.jobs.get(job)
             # what is left of one that is ending, as an epilog, is nothing of the run's
             if seen.heard >= told and not seen.error and (there is None or there.state == "ended" or there.ending):
@@ -235,7 +238,7 @@ class JobQueue:
             time.sleep(_STEP * 2)
 
 
-def _look(system: System) -> queue.Listing:
+def _look(system: System) -> queue_listing.Listing:
     """The queue as it is now."""
-    queue.forget(system)
-    return queue.listing(system, 0.0)
+    queue_listing.forget(system)
+    return queue_listing.listing(system, 0.0)

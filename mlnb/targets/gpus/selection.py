@@ -1,7 +1,7 @@
 """GPUs asked for in a scientist's terms (kind, memory, compute capability), and how a site wants those asked for.
 
 What there is comes from the target's settings, or, where they say nothing, from the cluster's nodes (see
-:mod:`mlnb.targets.kinds`)::
+:mod:`mlnb.targets.gpus.kinds`)::
 
     gpus:
       - {type: a100, memory: 80GB, capability: 8.0, directive: "--gres=gpu:a100:{count}"}
@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from mlnb.errors import UsageError
-from mlnb.targets.cards import Capability, parse_capability, recognise, say_capability, say_memory
-from mlnb.targets.kinds import SLURM, Kind, Machine, Way, configured, discover
+from mlnb.targets.gpus.kinds import SLURM, Kind, Machine, Way, configured, discover
+from mlnb.targets.gpus.models import Capability, parse_capability, recognise, say_capability, say_memory
 from mlnb.task import Resources
 
 M = TypeVar("M", bound=Machine)

@@ -20,10 +20,10 @@ from pathlib import Path
 
 from mlnb.errors import MlnbError
 from mlnb.rundir import known, read_json, write_json
-from mlnb.targets.config import runtime_dir
+from mlnb.targets.batch.commands import PATIENCE
+from mlnb.targets.batch.system import Queued, System
+from mlnb.targets.config.paths import runtime_dir
 from mlnb.targets.locks import FLAGS, taken
-from mlnb.targets.systems.base import Queued, System
-from mlnb.targets.systems.commands import PATIENCE
 from mlnb.units import say_time
 
 INTERVAL = 5.0

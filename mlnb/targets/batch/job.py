@@ -16,12 +16,13 @@ from typing import Any
 
 from mlnb.errors import MlnbError, UsageError
 from mlnb.rundir import RunDir, storage_errors
-from mlnb.targets import batch_states, settings
 from mlnb.targets.base import InDoubt
+from mlnb.targets.batch import states as batch_states
+from mlnb.targets.batch.commands import CommandFailed, NotThere, Unanswered, command
+from mlnb.targets.batch.system import REQUEUE, Ask, Submitted, System, mebibytes
+from mlnb.targets.config import settings
 from mlnb.targets.containers import Contained, Wrapped
 from mlnb.targets.environment import passed
-from mlnb.targets.systems.base import REQUEUE, Ask, Submitted, System, mebibytes
-from mlnb.targets.systems.commands import CommandFailed, NotThere, Unanswered, command
 
 _NOT_THERE = ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "MLNB_RUNTIME", "TMPDIR", "HOSTNAME", "XDG_RUNTIME_DIR")
 """Variables that say something of this machine, which is not where the job runs."""

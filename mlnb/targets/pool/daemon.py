@@ -1,6 +1,6 @@
 """The process that holds a pool: detached, it outlives the session that started it, and the next one finds it.
 
-``python -m mlnb.targets.pool.holder FOLDER``. Sessions talk to it over a Unix socket in the user's private runtime
+``python -m mlnb.targets.pool.daemon FOLDER``. Sessions talk to it over a Unix socket in the user's private runtime
 folder, so that the values of ``--env`` are written nowhere.
 """
 
@@ -24,14 +24,14 @@ from mlnb.node.process import identity, pool_node
 from mlnb.node.process.fork_server import same_user
 from mlnb.rundir import write_json
 from mlnb.targets.base import InDoubt
-from mlnb.targets.config import socket_path
-from mlnb.targets.pool import heir
+from mlnb.targets.config.paths import socket_path
+from mlnb.targets.pool import orphan_cleanup
 from mlnb.targets.pool.folder import BEAT, Known, PoolDir, State
 from mlnb.units import say_time
 
 if TYPE_CHECKING:
     from mlnb.targets.pool.allocation import Allocation, Seen
-    from mlnb.targets.pool.guests import Guests
+    from mlnb.targets.pool.runs import Guests
 
 _TICK = 1.0
 _LOST = 120.0
@@ -272,9 +272,9 @@ class Holder:
 
 def main(folder: PoolDir) -> int:
     """Hold the pool of ``folder``."""
-    heir.fork(folder)
+    orphan_cleanup.fork(folder)
     from mlnb.targets.pool.allocation import Allocation  # brings distributed, and with it threads
-    from mlnb.targets.pool.guests import Guests
+    from mlnb.targets.pool.runs import Guests
 
     pool = Known(folder)
 

@@ -1,0 +1,1 @@
+"""Configuration: where things are, and what a site has set for its targets."""

@@ -1,0 +1,1 @@
+"""GPUs: models, the kinds that a site has, and which of them fit what is asked for."""
