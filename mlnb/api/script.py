@@ -9,7 +9,7 @@ from pathlib import Path
 import mlnb
 from mlnb.api.options import Options
 from mlnb.api.store import Content
-from mlnb.capture.modules import LocalModules, imported_roots
+from mlnb.capture.source.modules import LocalModules, imported_roots
 from mlnb.errors import UsageError
 from mlnb.targets import Offer
 from mlnb.task import Segment, Task

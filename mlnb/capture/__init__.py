@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mlnb.capture.capturing import capture
-    from mlnb.capture.contents import Content
-    from mlnb.capture.names import CellNames, analyse, reach
+    from mlnb.capture.names.analysis import CellNames, analyse, reach
     from mlnb.capture.session import Captured, Definition, Item, Session
+    from mlnb.capture.ship.contents import Content
 
 __all__ = ["Captured", "CellNames", "Content", "Definition", "Item", "Session", "analyse", "capture", "reach"]
 
 _LAZY = {
     "capture": "capturing",
-    "Content": "contents",
-    **dict.fromkeys(("CellNames", "analyse", "reach"), "names"),
+    "Content": "ship.contents",
+    **dict.fromkeys(("CellNames", "analyse", "reach"), "names.analysis"),
     **dict.fromkeys(("Captured", "Definition", "Item", "Session"), "session"),
 }
 

@@ -8,18 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from mlnb.capture import cell as cells
-from mlnb.capture import imports, outputs, settings
+from mlnb.capture import outputs, torch_settings
 from mlnb.capture.cell import CellSource
-from mlnb.capture.contents import Content, FileContent
-from mlnb.capture.modules import LocalModules
-from mlnb.capture.names import CellNames, future_features, reach
+from mlnb.capture.names.analysis import CellNames, future_features, reach
 from mlnb.capture.reasons import Reason
 from mlnb.capture.script import HEADER, Part, Script, order
 from mlnb.capture.session import Captured, Item, Session
-from mlnb.capture.slicing import Slice
-from mlnb.capture.source import names_of
-from mlnb.capture.sources import Sources, bound_names, parse
-from mlnb.capture.streams import DataStream, write
+from mlnb.capture.ship.contents import Content, FileContent
+from mlnb.capture.ship.streams import DataStream, write
+from mlnb.capture.slice import Slice
+from mlnb.capture.source import imports
+from mlnb.capture.source.definition import names_of
+from mlnb.capture.source.history import Sources, bound_names, parse
+from mlnb.capture.source.modules import LocalModules
 from mlnb.errors import CannotShip
 from mlnb.node.data import objects
 
@@ -171,7 +172,7 @@ def _assemble(
     if futures:
         script.add([f"from __future__ import {', '.join(futures)}"])
     script.gap()
-    switches = settings.lines()
+    switches = torch_settings.lines()
     if switches:
         found.lines.add("import torch")
     used = set(found.chains)

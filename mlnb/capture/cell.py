@@ -7,10 +7,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mlnb.capture import secrets
-from mlnb.capture.names import CellNames, analyse
+from mlnb.capture.names.analysis import CellNames, analyse
 from mlnb.capture.session import Definition, Session
-from mlnb.capture.sources import bound_names, first_line
+from mlnb.capture.ship import secrets
+from mlnb.capture.source.history import bound_names, first_line
 from mlnb.errors import CannotShip
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mlnb.capture.contents import Bytes, Content
-from mlnb.capture.streams import DataStream
+from mlnb.capture.ship.contents import Bytes, Content
+from mlnb.capture.ship.streams import DataStream
 from mlnb.node.data import objects
 from mlnb.task import Segment
 

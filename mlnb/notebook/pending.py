@@ -17,7 +17,7 @@ from IPython.display import DisplayHandle
 from mlnb.api import Run
 from mlnb.api.bind import deliver
 from mlnb.api.head import line
-from mlnb.capture.names import analyse, inside_magic, reach
+from mlnb.capture.names.analysis import analyse, inside_magic, reach
 from mlnb.errors import Detached, MlnbError, RunFailed
 from mlnb.notebook.views import Views
 from mlnb.units import say_state, say_time

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlnb.capture.secrets import looks_secret, named_secret
+from mlnb.capture.ship.secrets import looks_secret, named_secret
 
 TOKEN = "ghp_" + "a1B2" * 9
 LOOKS = [

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlnb.capture.literals import literal
+from mlnb.capture.source.literals import literal
 
 
 def evaluate(text):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mlnb.capture.contents import Buffer, Bytes, Content, Storage
+from mlnb.capture.ship.contents import Buffer, Bytes, Content, Storage
 from mlnb.node.data import objects, storages
 
 PLAIN = frozenset({int, float, complex, bool, type(None), type(...)})

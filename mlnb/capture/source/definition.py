@@ -8,8 +8,8 @@ import functools
 from dataclasses import dataclass, field
 from typing import Any
 
-from mlnb.capture.names import CellNames, analyse
-from mlnb.capture.sources import Found
+from mlnb.capture.names.analysis import CellNames, analyse
+from mlnb.capture.source.history import Found
 
 LIVE = "\0{}\0"
 """Stands in a text for a live value whose name isn't known yet."""

@@ -8,8 +8,8 @@ from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from mlnb.capture import refusals, secrets, streams
 from mlnb.capture.reasons import Reason
+from mlnb.capture.ship import refusals, secrets, streams
 from mlnb.errors import CannotShip
 from mlnb.node.data import objects
 

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
-from mlnb.capture.sources import Found, defines, flags_of
+from mlnb.capture.source.history import Found, defines, flags_of
 
 
 def is_ours(function: types.FunctionType) -> bool:

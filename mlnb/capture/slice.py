@@ -10,18 +10,19 @@ from collections import deque
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from mlnb.capture import imports, refusals, secrets, streams
-from mlnb.capture.definitions import Definitions
-from mlnb.capture.guard import Guard
-from mlnb.capture.imports import Import
-from mlnb.capture.literals import Literal, literal
-from mlnb.capture.modules import LocalModules
 from mlnb.capture.reasons import Reason
-from mlnb.capture.references import References
 from mlnb.capture.script import Part
 from mlnb.capture.session import Session
-from mlnb.capture.source import LIVE, Source
-from mlnb.capture.sources import Sources
+from mlnb.capture.ship import refusals, secrets, streams
+from mlnb.capture.ship.checks import Guard
+from mlnb.capture.ship.references import References
+from mlnb.capture.source import imports
+from mlnb.capture.source.definition import LIVE, Source
+from mlnb.capture.source.definitions import Definitions
+from mlnb.capture.source.history import Sources
+from mlnb.capture.source.imports import Import
+from mlnb.capture.source.literals import Literal, literal
+from mlnb.capture.source.modules import LocalModules
 from mlnb.errors import CannotShip
 from mlnb.node.data import objects
 

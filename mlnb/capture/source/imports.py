@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mlnb.capture.sources import Sources
+from mlnb.capture.source.history import Sources
 
 
 @dataclass(frozen=True)

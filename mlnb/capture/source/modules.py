@@ -15,9 +15,9 @@ from collections.abc import Collection, Iterator
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
-from mlnb.capture import secrets
-from mlnb.capture.contents import Content, FileContent
-from mlnb.capture.sources import all_codes, code_key
+from mlnb.capture.ship import secrets
+from mlnb.capture.ship.contents import Content, FileContent
+from mlnb.capture.source.history import all_codes, code_key
 from mlnb.errors import CannotShip
 
 DATA_LIMIT = 1024 * 1024

@@ -11,14 +11,14 @@ import types
 from collections.abc import Mapping
 from typing import Any
 
-from mlnb.capture.classes import patches, score
-from mlnb.capture.evaluate import assigned, constant, default_pairs, equal, evaluate, unchanged
-from mlnb.capture.live import cell_of, cells, class_flags, classes, closure, made_by, methods
-from mlnb.capture.names import analyse
-from mlnb.capture.refusals import why_not
-from mlnb.capture.source import LIVE, Source, as_statement
-from mlnb.capture.sources import Found, Sources, defines, flags_of
-from mlnb.capture.text import Edit, cut, expression
+from mlnb.capture.names.analysis import analyse
+from mlnb.capture.ship.refusals import why_not
+from mlnb.capture.source.classes import patches, score
+from mlnb.capture.source.definition import LIVE, Source, as_statement
+from mlnb.capture.source.edits import Edit, cut, expression
+from mlnb.capture.source.evaluate import assigned, constant, default_pairs, equal, evaluate, unchanged
+from mlnb.capture.source.history import Found, Sources, defines, flags_of
+from mlnb.capture.source.introspection import cell_of, cells, class_flags, classes, closure, made_by, methods
 
 
 class Definitions:

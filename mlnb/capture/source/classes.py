@@ -8,10 +8,10 @@ import types
 from collections.abc import Iterator
 from typing import Any
 
-from mlnb.capture.evaluate import assigned, binds, constant, equal
-from mlnb.capture.live import class_flags, functions, is_ours, methods, underlying
-from mlnb.capture.refusals import why_not
-from mlnb.capture.sources import Found, code_key, keys
+from mlnb.capture.ship.refusals import why_not
+from mlnb.capture.source.evaluate import assigned, binds, constant, equal
+from mlnb.capture.source.history import Found, code_key, keys
+from mlnb.capture.source.introspection import class_flags, functions, is_ours, methods, underlying
 
 
 def score(found: Found, cls: type) -> float:

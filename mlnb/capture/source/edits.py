@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from dataclasses import dataclass
 
-from mlnb.capture.sources import Found
+from mlnb.capture.source.history import Found
 
 
 @dataclass(frozen=True)

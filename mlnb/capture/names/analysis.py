@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from types import CodeType, FunctionType, MethodType
 from typing import Any
 
-from mlnb.capture.flow import Flow
+from mlnb.capture.names.definite_assignment import Flow
 
 PYTHON_MAGICS = frozenset({"time", "timeit", "capture", "prun", "train"})
 """Cell magics whose body is Python that runs in the session."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import types
 from typing import Any, Protocol
 
-from mlnb.capture import imports
-from mlnb.capture.definitions import Definitions
-from mlnb.capture.imports import Import
-from mlnb.capture.live import is_ours
-from mlnb.capture.modules import LocalModules
 from mlnb.capture.reasons import Reason
 from mlnb.capture.session import Session
-from mlnb.capture.source import Source
+from mlnb.capture.source import imports
+from mlnb.capture.source.definition import Source
+from mlnb.capture.source.definitions import Definitions
+from mlnb.capture.source.imports import Import
+from mlnb.capture.source.introspection import is_ours
+from mlnb.capture.source.modules import LocalModules
 from mlnb.errors import CannotShip
 
 

@@ -1,7 +1,8 @@
 """What a piece of code does to names that aren't its own: reads, bindings, changes in place.
 
-:class:`Walker` knows Python's expressions and statements; what a name's read or binding means is left to hooks.
-Here they say what a function's or a class's body does, whatever the order; ``mlnb.capture.flow`` follows it.
+:class:`Walker` knows Python's expressions and statements; what a name's read or binding means is left to hooks. Here
+they say what a function's or a class's body does, whatever the order; ``mlnb.capture.names.definite_assignment``
+follows it.
 """
 
 # ruff: noqa: ARG002, D102, N815 - visit_X are ast.NodeVisitor's hooks: their names say all, not all read all
@@ -10,8 +11,8 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Iterator
 
-from mlnb.capture import effects
-from mlnb.capture.facts import Facts, first
+from mlnb.capture.names import effects
+from mlnb.capture.names.uses import Facts, first
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
@@ -193,7 +194,7 @@ class Walker(ast.NodeVisitor):
         enclosing, self.type_parameters = self.type_parameters, self.type_parameters | type_parameters(node)
         for expression in [*node.bases, *node.keywords]:
             self.visit(expression)
-        from mlnb.capture.flow import ClassFlow  # it is a Walker itself
+        from mlnb.capture.names.definite_assignment import ClassFlow  # it is a Walker itself
 
         walker = ClassFlow(self.annotations)
         walker.type_parameters, self.type_parameters = self.type_parameters, enclosing

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mlnb.capture.facts import Facts, first
-from mlnb.capture.scopes import Walker
+from mlnb.capture.names.uses import Facts, first
+from mlnb.capture.names.walker import Walker
 
 
 @dataclass

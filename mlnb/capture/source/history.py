@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from types import CodeType
 from typing import Any
 
-from mlnb.capture.names import magic_body
+from mlnb.capture.names.analysis import magic_body
 
 Defining = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Assign | ast.AnnAssign
 Importing = ast.Import | ast.ImportFrom

@@ -1,0 +1,1 @@
+"""Names: what a piece of code reads, binds and changes."""

@@ -1,0 +1,1 @@
+"""Shipping: which values can travel to a run, and how."""
