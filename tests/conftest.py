@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 
 from mlnb.api import Run, runs
-from mlnb.api.submit import submit
+from mlnb.api.submit.submit import submit
 from mlnb.targets import target, warm
 from mlnb.task import Resources, Task
 

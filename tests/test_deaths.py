@@ -15,7 +15,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from mlnb.api import Run, runs, state
+from mlnb.api import Run, runs
+from mlnb.api.read import state
 from mlnb.node.checkpoint import files as checkpoint_files
 from mlnb.node.process import identity
 from mlnb.rundir import RunDir, read_lines
@@ -46,7 +47,7 @@ for epoch in mlnb.epochs(10**6, model=model):
 
 _SUBMIT = """
 import sys, time
-from mlnb.api.submit import submit
+from mlnb.api.submit.submit import submit
 from mlnb.targets import target
 from mlnb.task import Resources, Task
 script, stop, side = sys.argv[1:]

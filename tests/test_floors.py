@@ -19,6 +19,7 @@ FLOORS = (
     ("targets",),
     ("capture",),
     ("api",),
+    ("render",),
     ("cli", "notebook", "server"),
 )
 HEIGHT = {name: height for height, names in enumerate(FLOORS) for name in names}

@@ -6,8 +6,8 @@ import difflib
 from collections.abc import Iterator
 from pathlib import Path
 
+from mlnb.api.read.state import observe
 from mlnb.api.run import Run
-from mlnb.api.state import observe
 from mlnb.errors import UsageError
 from mlnb.rundir import RunDir
 from mlnb.targets.config.paths import runs_root

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from mlnb.api.options import OPTIONS, Option, Options, read
+from mlnb.api.submit.options import OPTIONS, Option, Options, read
 from mlnb.targets import target
 from mlnb.targets.pool import start as starting
 from mlnb.targets.pool.folder import Known, known

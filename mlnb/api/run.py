@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlnb.api.follow import Whole
-from mlnb.api.history import History, Series, frame
-from mlnb.api.starting import order_end
-from mlnb.api.state import Events, Observation, Phase, observe
-from mlnb.api.store import Store
+from mlnb.api.read.history import History, Series, frame
+from mlnb.api.read.state import Events, Observation, Phase, observe
+from mlnb.api.read.tailing import Whole
+from mlnb.api.submit.job_start import order_end
+from mlnb.api.submit.store import Store
 from mlnb.errors import MlnbError, UsageError
 from mlnb.rundir import FINAL, RunDir, read_json, storage_errors
 from mlnb.targets import target
@@ -23,7 +23,7 @@ from mlnb.task import Task
 if TYPE_CHECKING:
     import pandas as pd
 
-    from mlnb.api.outputs import Pulled
+    from mlnb.api.results.outputs import Pulled
     from mlnb.node.data.objects import Labels
 
 
@@ -99,7 +99,7 @@ class Run:
 
     @property
     def watched(self) -> tuple[RunDir, Events]:
-        """What :func:`mlnb.api.state.observe` needs of it."""
+        """What :func:`mlnb.api.read.state.observe` needs of it."""
         return self.directory, self._events
 
     @property
@@ -301,12 +301,12 @@ class Run:
         NotTrusted
             if someone else could have written them.
         """
-        from mlnb.api.outputs import pull
+        from mlnb.api.results.outputs import pull
 
         shell = _shell()
         if shell is None or bind is False:
             return pull(self)
-        from mlnb.api.bind import deliver
+        from mlnb.api.results.bind import deliver
 
         return deliver(self, shell.user_ns)
 

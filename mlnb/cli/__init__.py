@@ -78,7 +78,7 @@ def run(words: tuple[str, ...]) -> int:
 def runs(number: int, as_json: bool) -> None:
     """List runs, newest first."""
     from mlnb.api import runs as all_runs
-    from mlnb.notebook.table import text_table
+    from mlnb.render.runs_table import text_table
 
     found = all_runs.observed(number)
     if as_json:
@@ -93,7 +93,7 @@ def runs(number: int, as_json: bool) -> None:
 def show(name: str, as_json: bool) -> None:
     """Show one run, by name (the newest) or id."""
     from mlnb.api import runs as all_runs
-    from mlnb.api.head import line
+    from mlnb.api.read.summary import line
 
     found = all_runs[name]
     if as_json:
@@ -119,7 +119,7 @@ def show(name: str, as_json: bool) -> None:
 def logs(name: str, follow: bool, rank: int, as_json: bool) -> int:
     """Print what a rank has printed."""
     from mlnb.api import runs as all_runs
-    from mlnb.api.printed import lines
+    from mlnb.api.read.log_stream import lines
 
     found = all_runs[name]
     if as_json:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mlnb.api import Run
-from mlnb.api.submit import submit
+from mlnb.api.submit.submit import submit
 from mlnb.errors import MlnbError
 from mlnb.targets import Placement, Target, target
 from mlnb.targets.config.paths import runs_root, runtime_dir

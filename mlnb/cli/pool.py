@@ -17,7 +17,7 @@ def commands() -> None:
 def start(words: tuple[str, ...]) -> None:
     """Start a pool: mlnb pool start --on slurm --gpus 1 --time 1h [--idle 15m] [--name NAME] [--json]."""
     from mlnb.api import pools
-    from mlnb.api.options import help_text
+    from mlnb.api.submit.options import help_text
 
     if {"-h", "--help"} & set(words):
         click.echo(f"Usage: mlnb pool start [options]\n\nOptions:\n{help_text(pools.POOL_OPTIONS)}\n  --json")

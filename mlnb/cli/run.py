@@ -11,13 +11,14 @@ from typing import Any
 
 import click
 
-from mlnb.api import Run, resuming, runs
-from mlnb.api.options import OPTIONS, Option, Options, help_text, read
-from mlnb.api.printed import lines
-from mlnb.api.provenance import git_state
-from mlnb.api.script import script_task
-from mlnb.api.store import Content
-from mlnb.api.submit import submit
+from mlnb.api import Run, runs
+from mlnb.api.read.log_stream import lines
+from mlnb.api.submit import resume
+from mlnb.api.submit.options import OPTIONS, Option, Options, help_text, read
+from mlnb.api.submit.provenance import git_state
+from mlnb.api.submit.script import script_task
+from mlnb.api.submit.store import Content
+from mlnb.api.submit.submit import submit
 from mlnb.cli import echo_json
 from mlnb.errors import UsageError
 from mlnb.rundir import RunDir
@@ -67,21 +68,21 @@ def run_script(words: Sequence[str]) -> int:
         return 0
     detach, as_json = "--detach" in ours, "--json" in ours
     given = read([word for word in ours if word not in ("--detach", "--json")])
-    earlier = resuming.earlier(given.get("resume"))
+    earlier = resume.earlier(given.get("resume"))
     if not rest and earlier is None:
         raise UsageError("run needs a script: mlnb run [options] script.py [-- args]")
-    options = resuming.completed(earlier, given, Options())
+    options = resume.completed(earlier, given, Options())
     place = target(options.on)
     path, argv = Path(rest[0]) if rest else Path(), rest[2:] if rest[1:2] == ["--"] else rest[1:]
     placement = options.placement(earlier.name if earlier is not None and not rest else _name(path))
     offer = place.offer(options.resources(), placement)
     if earlier is not None:
-        offer = resuming.note(earlier, offer)
+        offer = resume.note(earlier, offer)
     contents: dict[str, Content] = {}
     if rest or earlier is None:
         task, contents = script_task(path, argv, options, offer)
         digests = {name: content.digest() for name, content in contents.items()}
-        goes_on = earlier is not None and resuming.same_work(earlier.task, task, digests)
+        goes_on = earlier is not None and resume.same_work(earlier.task, task, digests)
     else:
         task, goes_on = earlier.task, True
     if options.dry_run:
@@ -92,9 +93,9 @@ def run_script(words: Sequence[str]) -> int:
         click.echo("\n\n".join(part for part in ("\n".join(rows), task.script, submission) if part))
         return 0
     if earlier is not None and goes_on:
-        run = resuming.go_on(earlier, given, options, place, offer)
+        run = resume.go_on(earlier, given, options, place, offer)
     else:
-        about: dict[str, Any] = {"git": git_state(path.parent), "asked": resuming.asked(options)}
+        about: dict[str, Any] = {"git": git_state(path.parent), "asked": resume.asked(options)}
         if earlier is not None:
             about["resume"] = str(earlier.directory.checkpoints)
         run = Run(submit(task, contents, place, offer, name=placement.name, env=dict(options.env), about=about))

@@ -11,9 +11,9 @@ def load_ipython_extension(shell: Any) -> None:
     """Set up a kernel: ``%load_ext mlnb``. Doing it twice does nothing more."""
     import mlnb
     from mlnb.notebook import complete, pending
+    from mlnb.notebook.live_outputs import Views
     from mlnb.notebook.magics import TrainMagics
     from mlnb.notebook.pools import PoolMagics
-    from mlnb.notebook.views import Views
 
     if pending.current is not None and any(isinstance(t, pending.Waiter) for t in shell.ast_transformers):
         return
@@ -32,7 +32,7 @@ def load_ipython_extension(shell: Any) -> None:
 def _warm() -> None:
     """Have ready what the first ``%%train`` needs; without it that only starts more slowly."""
     from mlnb.errors import MlnbError
-    from mlnb.notebook.views import has_front_end
+    from mlnb.notebook.live_outputs import has_front_end
     from mlnb.targets import target
 
     with contextlib.suppress(OSError, MlnbError):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from mlnb.api import runs
-from mlnb.api.options import OPTIONS
+from mlnb.api.submit.options import OPTIONS
 from mlnb.targets import names
 
 

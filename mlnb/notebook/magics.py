@@ -18,16 +18,17 @@ from traitlets import Bool, Int, Unicode
 from traitlets.config import Configurable
 
 import mlnb
-from mlnb.api import Run, resuming, runs
-from mlnb.api.options import Options, help_text, parse_words, read, split
-from mlnb.api.provenance import git_state
-from mlnb.api.submit import submit
+from mlnb.api import Run, runs
+from mlnb.api.submit import resume
+from mlnb.api.submit.options import Options, help_text, parse_words, read, split
+from mlnb.api.submit.provenance import git_state
+from mlnb.api.submit.submit import submit
 from mlnb.capture import Captured, Session, analyse, capture
 from mlnb.errors import UsageError
+from mlnb.notebook.live_outputs import Views
 from mlnb.notebook.pending import Pending
 from mlnb.notebook.plan import plan, shown
-from mlnb.notebook.table import show_runs
-from mlnb.notebook.views import Views
+from mlnb.render.runs_table import show_runs
 from mlnb.rundir import RunDir
 from mlnb.targets import Offer, Target, target
 from mlnb.targets.config.paths import runs_root
@@ -67,13 +68,13 @@ class TrainMagics(Magics):
     def train(self, line: str, cell: str) -> None:
         """Run this cell as a training job."""
         given = read(split(line, "%%train"))
-        earlier = resuming.earlier(given.get("resume"))
-        options = resuming.completed(earlier, given, self._defaults())
+        earlier = resume.earlier(given.get("resume"))
+        options = resume.completed(earlier, given, self._defaults())
         place = target(options.on)
         placement = options.placement(f"train-{self._number}")
         offer = place.offer(options.resources(), placement)
         if earlier is not None:
-            offer = resuming.note(earlier, offer)
+            offer = resume.note(earlier, offer)
             self._pending.drop(earlier)
         with contextlib.suppress(SyntaxError):  # which capture words better
             self._pending.collect(self._pending.read_by(self.shell.transform_cell(cell)))
@@ -166,12 +167,12 @@ Sizes: 24GB, 1.5GiB, 500M. Times: 90s, 30m, 2h, 1h30m, 02:30:00; a bare number i
         *,
         name: str,
     ) -> Run:
-        about: dict[str, Any] = {"cell": self._number, "git": git_state(Path.cwd()), "asked": resuming.asked(options)}
+        about: dict[str, Any] = {"cell": self._number, "git": git_state(Path.cwd()), "asked": resume.asked(options)}
         env = dict(options.env)
         contents = captured.finish()
         if earlier is not None:
-            if resuming.same_work(earlier.task, task, {path: one.digest() for path, one in contents.items()}):
-                resuming.go_on(earlier, given, options, place, offer)
+            if resume.same_work(earlier.task, task, {path: one.digest() for path, one in contents.items()}):
+                resume.go_on(earlier, given, options, place, offer)
                 earlier.labels, earlier.bindings = captured.labels, captured.bindings
                 return earlier
             about["resume"] = str(earlier.directory.checkpoints)

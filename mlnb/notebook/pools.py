@@ -9,9 +9,9 @@ from IPython.core.magic import Magics, line_magic, magics_class
 from IPython.display import display
 
 from mlnb.api import pools
-from mlnb.api.options import help_text, split
+from mlnb.api.submit.options import help_text, split
 from mlnb.errors import UsageError
-from mlnb.notebook.table import as_html, as_text
+from mlnb.render.runs_table import as_html, as_text
 
 _NONE = "no pools: %pool start --on slurm --gpus 1 --time 1h keeps one"
 _WORDS = ("start", "stop")

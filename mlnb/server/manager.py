@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from mlnb.api import Run
-from mlnb.api.head import head
-from mlnb.api.state import observe
+from mlnb.api.read.state import observe
+from mlnb.api.read.summary import head
 from mlnb.errors import UsageError
 from mlnb.rundir import FINAL, RunDir
 from mlnb.server.poller import Poller

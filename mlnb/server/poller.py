@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mlnb.api import Run
-from mlnb.api.head import head
-from mlnb.api.history import Series
-from mlnb.api.state import observe
+from mlnb.api.read.history import Series
+from mlnb.api.read.state import observe
+from mlnb.api.read.summary import head
 from mlnb.rundir import FINAL
 
 FAST, SLOW = 0.1, 1.0

@@ -1,7 +1,7 @@
 """WebSocket ``/mlnb/runs/ID/stream``: a run as it goes on.
 
 Text messages are JSON: ``{"type": "head", "run": …, "names": […]}`` and at the end ``{"type": "end"}``; binary ones are
-frames of points (:mod:`mlnb.api.wire`), the first with all there is. Nothing is sent while nothing is new.
+frames of points (:mod:`mlnb.api.read.wire`), the first with all there is. Nothing is sent while nothing is new.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from jupyter_server.utils import ensure_async
 from tornado import web
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
-from mlnb.api.wire import Sent, message
+from mlnb.api.read.wire import Sent, message
 from mlnb.errors import UsageError
 from mlnb.server.manager import Manager
 from mlnb.server.poller import Snapshot

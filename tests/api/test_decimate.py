@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlnb.api.decimate import decimate
+from mlnb.api.read.decimate import decimate
 
 curves = st.lists(st.floats(width=32) | st.sampled_from([math.nan, math.inf, -math.inf]), max_size=400).map(np.array)
 

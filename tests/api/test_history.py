@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlnb.api.history import History, frame
+from mlnb.api.read.history import History, frame
 from mlnb.node.rank import frames
 from mlnb.node.rank.log import RESUMED
 from mlnb.rundir import RunDir

@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlnb.api.history import History, Series
+from mlnb.api.read.history import History, Series
 from mlnb.node.rank import frames
 from mlnb.node.rank.log import RESUMED
 from mlnb.rundir import RunDir

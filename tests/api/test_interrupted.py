@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from mlnb.api import Run, state
-from mlnb.api.submit import submit
+from mlnb.api import Run
+from mlnb.api.read import state
+from mlnb.api.submit.submit import submit
 from mlnb.rundir import RunDir
 from mlnb.targets import Offer, Status
 from mlnb.task import Resources, Task

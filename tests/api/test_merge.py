@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
-from mlnb.api.merge import bind
+from mlnb.api.results.merge import bind
 from mlnb.node.data import objects, storages
 
 

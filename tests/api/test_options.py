@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mlnb.api.options import OPTIONS, Options, help_text, parse
+from mlnb.api.submit.options import OPTIONS, Options, help_text, parse
 from mlnb.errors import UsageError
 from mlnb.task import Resources
 

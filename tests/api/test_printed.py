@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlnb.api import printed
-from mlnb.api.printed import lines
+from mlnb.api.read import log_stream
+from mlnb.api.read.log_stream import lines
 from mlnb.rundir import RunDir
 from tests.conftest import Start
 
@@ -45,7 +45,7 @@ class Printing(SimpleNamespace):
 
 @pytest.fixture(autouse=True)
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(printed, "_STEP", 0.0)
+    monkeypatch.setattr(log_stream, "_STEP", 0.0)
 
 
 @given(text=st.text(max_size=20), cuts=st.lists(st.integers(0, 80), max_size=4))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from mlnb.api.provenance import git_state
+from mlnb.api.submit.provenance import git_state
 from mlnb.rundir import read_json
 from tests.conftest import Start
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mlnb.api import Run, Runs, runs
-from mlnb.api.submit import submit
+from mlnb.api.submit.submit import submit
 from mlnb.errors import UsageError
 from mlnb.node.process import identity
 from mlnb.rundir import RunDir, read_lines

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from mlnb.api import Run, runs, starting
-from mlnb.api.store import Bytes, Store
-from mlnb.api.submit import check_name, new_id, submit
+from mlnb.api import Run, runs
+from mlnb.api.submit import job_start
+from mlnb.api.submit.store import Bytes, Store
+from mlnb.api.submit.submit import check_name, new_id, submit
 from mlnb.errors import MlnbError, NotTrusted, StorageError, UsageError
 from mlnb.node.process import identity
 from mlnb.rundir import RunDir, read_json
@@ -227,8 +228,8 @@ def test_a_handle_that_cannot_be_written_ends_the_job(runs_root: Path, monkeypat
             raise StorageError("the disk is full")
         write_json(path, value)
 
-    write_json = starting.write_json
-    monkeypatch.setattr(starting, "write_json", full)
+    write_json = job_start.write_json
+    monkeypatch.setattr(job_start, "write_json", full)
     marker = runs_root.parent / "marker"
     script = f"import os, time\nopen({str(marker)!r}, 'w').write(str(os.getpid()))\nwhile True: time.sleep(0.05)"
     place = target()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mlnb.api.usage import CARRY, Together
+from mlnb.api.read.usage import CARRY, Together
 
 
 def sample(t: float, cpu: float | None = 1.0, memory: int = 10, gpus: int = 0) -> dict[str, Any]:

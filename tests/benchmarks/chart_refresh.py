@@ -13,8 +13,8 @@ from types import SimpleNamespace
 import numpy as np
 
 from mlnb.api import Run
-from mlnb.api.head import head
-from mlnb.api.wire import Sent, message
+from mlnb.api.read.summary import head
+from mlnb.api.read.wire import Sent, message
 from mlnb.node.rank import frames
 from mlnb.rundir import RunDir, write_json
 
@@ -48,17 +48,17 @@ def measure(folder: Path) -> Table:
     table.add("mlnb: new points read, framed", _cpu(ours, logged))
     table.rows[-1].note = f"{max(sizes):,} bytes an update; {NEW} new points each, as all rows"
 
-    from mlnb.notebook import views
+    from mlnb.notebook import live_outputs
     from mlnb.notebook.widget import RunWidget
 
     widget = RunWidget({})
     bytes_sent: list[int] = []
     widget.send = lambda content, buffers: bytes_sent.append(len(json.dumps(content)) + len(buffers[0]))
     widget._handle_custom_msg({"type": "hello"}, [])
-    view = views._View(run, SimpleNamespace(update=lambda *_, **__: None), widget)
-    views._feed(view, time.monotonic())
+    view = live_outputs._View(run, SimpleNamespace(update=lambda *_, **__: None), widget)
+    live_outputs._feed(view, time.monotonic())
     bytes_sent.clear()
-    table.add("mlnb: the widget fed", _cpu(lambda: views._feed(view, time.monotonic()), logged))
+    table.add("mlnb: the widget fed", _cpu(lambda: live_outputs._feed(view, time.monotonic()), logged))
     table.rows[-1].note = f"{max(bytes_sent):,} bytes of points an update"
     widget.close()
 

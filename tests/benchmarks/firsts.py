@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from mlnb.api import Run
-from mlnb.api.submit import submit
+from mlnb.api.submit.submit import submit
 from mlnb.targets import Placement, target
 from mlnb.targets.base import Target
 from mlnb.task import Resources, Task

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from mlnb.api.follow import Frames
+from mlnb.api.read.tailing import Frames
 from mlnb.node.rank import log
 
 from .timing import Table

@@ -20,7 +20,7 @@ def measure(folder: Path) -> Table:
     """Seconds from a run directory to a DataFrame, and to what a chart shows."""
     import pandas as pd
 
-    from mlnb.api.decimate import decimate
+    from mlnb.api.read.decimate import decimate
 
     table = Table("Open a run of 10⁶ points", "s", "at most 0.5 s", peer="JSONL, pandas.read_json")
     run = RunDir(folder / "20260101-000000-000000")

@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 
 from mlnb.api import Run
-from mlnb.api.state import observe
-from mlnb.notebook.views import Views
+from mlnb.api.read.state import observe
+from mlnb.notebook.live_outputs import Views
 from mlnb.task import Resources
 
 from .firsts import PRINTS, first_metric, start

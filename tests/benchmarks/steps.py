@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from mlnb.api import Run
-from mlnb.api.submit import submit
+from mlnb.api.submit.submit import submit
 from mlnb.targets.local import Local
 from mlnb.task import Resources, Task
 

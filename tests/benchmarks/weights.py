@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file
 
 from mlnb.api import Run
-from mlnb.api.bind import deliver
-from mlnb.api.submit import submit
+from mlnb.api.results.bind import deliver
+from mlnb.api.submit.submit import submit
 from mlnb.capture import Session, capture
 from mlnb.targets import target
 from mlnb.task import Resources, Task

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from mlnb.api import Run
-from mlnb.api.submit import submit
+from mlnb.api.submit.submit import submit
 from mlnb.node.process import identity
 from mlnb.rundir import RunDir, read_lines
 from mlnb.targets import Offer

@@ -10,8 +10,8 @@ import dask.config
 import pytest
 
 from mlnb.api import Run, runs
-from mlnb.api.store import Bytes
-from mlnb.api.submit import submit
+from mlnb.api.submit.store import Bytes
+from mlnb.api.submit.submit import submit
 from mlnb.node.data import objects, storages
 from mlnb.targets import target
 from mlnb.task import Resources, Segment, Task

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 import mlnb
-from mlnb.api.follow import Frames
-from mlnb.api.submit import resume
+from mlnb.api.read.tailing import Frames
+from mlnb.api.submit.submit import resume
 from mlnb.errors import MlnbError, NotTrusted, UsageError
 from mlnb.node.checkpoint import files as checkpoint_files
 from mlnb.node.process import identity

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mlnb.api import Run
-from mlnb.api.submit import submit
+from mlnb.api.submit.submit import submit
 from mlnb.rundir import read_json, read_lines
 from mlnb.targets import Offer
 from mlnb.targets.environment import passed

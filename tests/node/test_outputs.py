@@ -9,7 +9,7 @@ import safetensors
 import safetensors.torch
 import torch
 
-from mlnb.api.bind import deliver
+from mlnb.api.results.bind import deliver
 from mlnb.node.data import objects
 
 big = objects.INLINE

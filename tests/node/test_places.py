@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mlnb.api import Run
-from mlnb.api.submit import resume, submit
+from mlnb.api.submit.submit import resume, submit
 from mlnb.node.checkpoint import files as checkpoint_files
 from mlnb.node.process import identity
 from mlnb.rundir import read_lines

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mlnb.api import Run
-from mlnb.api.submit import submit
+from mlnb.api.submit.submit import submit
 from mlnb.node.process import identity
 from mlnb.rundir import read_lines
 from mlnb.targets import target

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mlnb.api import runs
-from mlnb.api.options import OPTIONS
+from mlnb.api.submit.options import OPTIONS
 from tests.notebook.conftest import Gate
 from tests.notebook.kernels import MIME, Kernel, kernel
 

@@ -7,8 +7,8 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from mlnb.api.history import History
-from mlnb.api.state import Events
+from mlnb.api.read.history import History
+from mlnb.api.read.state import Events
 from mlnb.node.rank import frames
 from mlnb.rundir import RunDir
 

@@ -8,10 +8,10 @@ import time
 
 import pytest
 
-from mlnb.api.history import Series
-from mlnb.notebook import views as module
-from mlnb.notebook.view import MIME, bundle
-from mlnb.notebook.views import Views
+from mlnb.api.read.history import Series
+from mlnb.notebook import live_outputs as module
+from mlnb.notebook.live_outputs import Views
+from mlnb.notebook.output_bundle import MIME, bundle
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 LOGS = """

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mlnb.api import Run
-from mlnb.api.submit import submit
+from mlnb.api.submit.submit import submit
 from mlnb.rundir import read_json, write_json
 from mlnb.targets import Placement, target
 from mlnb.task import Resources, Task

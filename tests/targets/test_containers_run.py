@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from mlnb.api import Run
-from mlnb.api.submit import submit
+from mlnb.api.submit.submit import submit
 from mlnb.node import requirements
 from mlnb.node.process import identity
 from mlnb.rundir import RunDir, read_json

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlnb.api.options import parse
+from mlnb.api.submit.options import parse
 from mlnb.errors import UsageError
 from mlnb.rundir import RunDir
 from mlnb.targets import Placement

@@ -16,7 +16,7 @@ import dask.config
 import pytest
 
 from mlnb.api import Run, runs
-from mlnb.api.submit import submit
+from mlnb.api.submit.submit import submit
 from mlnb.rundir import read_json
 from mlnb.targets import Placement, target
 from mlnb.task import Resources, Task

@@ -92,7 +92,7 @@ print("slots", os.environ["NSLOTS"], "threads", os.environ["OMP_NUM_THREADS"])
 def test_an_ordinary_user_runs_too(ordinary_user: OrdinaryUser):
     code = """
 from mlnb.api import Run
-from mlnb.api.submit import submit
+from mlnb.api.submit.submit import submit
 from mlnb.targets import Placement, target
 from mlnb.task import Resources, Task
 place = target("sge")

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mlnb.api import Run, runs
-from mlnb.api.submit import submit
+from mlnb.api.submit.submit import submit
 from mlnb.targets import Placement, target
 from mlnb.task import Resources, Task
 from tests.targets.slurm.conftest import Slurm, configured, job

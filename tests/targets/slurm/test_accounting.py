@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from mlnb.api import Run
-from mlnb.api.state import Observation, observe
+from mlnb.api.read.state import Observation, observe
 from mlnb.rundir import FINAL, read_json, write_json
 from mlnb.targets.batch import queue_listing
 from mlnb.targets.batch import states as batch_states
@@ -271,7 +271,7 @@ def test_without_a_word_from_accounting_all_else_goes_on(
 BEGIN = """
 import json, dask
 from mlnb.api import Run
-from mlnb.api.submit import submit
+from mlnb.api.submit.submit import submit
 from mlnb.rundir import read_json
 from mlnb.targets import Placement, target
 from mlnb.task import Resources, Task

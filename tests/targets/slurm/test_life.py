@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mlnb.api.submit import resume
+from mlnb.api.submit.submit import resume
 from mlnb.cli.run import run_script
 from mlnb.targets import target
 from tests.targets.slurm.conftest import Slurm, Start, configured

@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from mlnb.api import Run, pools, runs
-from mlnb.api.submit import submit
+from mlnb.api.submit.submit import submit
 from mlnb.errors import MlnbError, UsageError
 from mlnb.node.process.identity import identity
 from mlnb.rundir import read_json

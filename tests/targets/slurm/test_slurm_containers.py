@@ -11,7 +11,7 @@ import dask
 import pytest
 
 from mlnb.api import Run, runs
-from mlnb.api.submit import submit
+from mlnb.api.submit.submit import submit
 from mlnb.errors import UsageError
 from mlnb.targets import Placement, target
 from mlnb.task import Resources, Task

@@ -19,7 +19,7 @@ from tests.waiting import until
 MIB = 2**20
 SUBMIT = """
 import os, signal
-from mlnb.api.submit import submit
+from mlnb.api.submit.submit import submit
 from mlnb.targets import Placement, target
 from mlnb.task import Resources, Task
 

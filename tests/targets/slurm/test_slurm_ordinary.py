@@ -16,7 +16,7 @@ pytestmark = pytest.mark.cluster
 SNIPPET = """
 import json, time
 from mlnb.api import Run
-from mlnb.api.submit import submit
+from mlnb.api.submit.submit import submit
 from mlnb.targets import Placement, target
 from mlnb.task import Resources, Task
 
@@ -51,7 +51,7 @@ def test_an_ordinary_user_submits_follows_and_cancels(slurm: Slurm, ordinary_use
 
 HIDDEN = """
 from mlnb.api import Run
-from mlnb.api.submit import submit
+from mlnb.api.submit.submit import submit
 from mlnb.errors import UsageError
 from mlnb.targets import Placement, target
 from mlnb.task import Resources, Task

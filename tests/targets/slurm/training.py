@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from mlnb.api import Run
-from mlnb.api.state import Observation
+from mlnb.api.read.state import Observation
 from mlnb.rundir import FINAL
 from tests.targets.slurm.conftest import Slurm, Start, job
 from tests.waiting import until

@@ -10,7 +10,7 @@ from IPython.display import display
 
 from mlnb.api import Run, runs
 from mlnb.errors import UsageError
-from mlnb.notebook.views import Views
+from mlnb.notebook.live_outputs import Views
 from mlnb.units import say_time
 
 HEADER = ("name", "state", "why", "on", "started", "took", "loss", "id")

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from mlnb.api.decimate import Array, decimate
-from mlnb.api.history import Series
+from mlnb.api.read.decimate import Array, decimate
+from mlnb.api.read.history import Series
 
 PIXELS = 2000
 """More points than five times this at once are decimated: no screen shows more."""

@@ -6,8 +6,8 @@ import ast
 from dataclasses import dataclass
 from typing import Any
 
-from mlnb.api.merge import bind
-from mlnb.api.outputs import Pulled, pull
+from mlnb.api.results.merge import bind
+from mlnb.api.results.outputs import Pulled, pull
 from mlnb.api.run import Run
 from mlnb.errors import RunFailed
 from mlnb.node.rank.tracebacks import where

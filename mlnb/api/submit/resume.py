@@ -12,8 +12,8 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from mlnb.api import Run, runs
-from mlnb.api.options import Options
-from mlnb.api.submit import resume
+from mlnb.api.submit.options import Options
+from mlnb.api.submit.submit import resume
 from mlnb.errors import UsageError
 from mlnb.targets import Offer, Target
 from mlnb.task import Task

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mlnb.api.history import RESERVED, Series
+from mlnb.api.read.history import RESERVED, Series
 from mlnb.api.run import Run
 from mlnb.node.rank.log import PROGRESS
 from mlnb.units import say_size, say_time

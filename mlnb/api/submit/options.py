@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from mlnb.api.submit import check_name
+from mlnb.api.submit.submit import check_name
 from mlnb.errors import UsageError
 from mlnb.targets import Placement
 from mlnb.task import Resources

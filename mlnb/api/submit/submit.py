@@ -14,8 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mlnb.api.starting import Starting, uninterrupted
-from mlnb.api.store import Bytes, Content, Store
+from mlnb.api.submit.job_start import Starting, uninterrupted
+from mlnb.api.submit.store import Bytes, Content, Store
 from mlnb.errors import UsageError
 from mlnb.rundir import RunDir, check_trusted, read_json, storage_errors, write_json
 from mlnb.targets import Offer, Target

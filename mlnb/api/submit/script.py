@@ -7,8 +7,8 @@ from importlib import metadata
 from pathlib import Path
 
 import mlnb
-from mlnb.api.options import Options
-from mlnb.api.store import Content
+from mlnb.api.submit.options import Options
+from mlnb.api.submit.store import Content
 from mlnb.capture.source.modules import LocalModules, imported_roots
 from mlnb.errors import UsageError
 from mlnb.targets import Offer

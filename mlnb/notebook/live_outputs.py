@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mlnb.api import Run
-from mlnb.api.head import LINES, head, line
-from mlnb.api.state import observe
-from mlnb.api.wire import Sent
+from mlnb.api.read.state import observe
+from mlnb.api.read.summary import LINES, head, line
+from mlnb.api.read.wire import Sent
 from mlnb.errors import MlnbError
-from mlnb.notebook.view import MIME, bundle
+from mlnb.notebook.output_bundle import MIME, bundle
 from mlnb.rundir import FINAL
 
 LIGHT = 0.5

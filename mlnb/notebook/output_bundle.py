@@ -10,9 +10,9 @@ import html
 from typing import Any
 
 from mlnb.api import Run
-from mlnb.api.decimate import decimate
-from mlnb.api.head import curves, head, line
-from mlnb.api.history import Series
+from mlnb.api.read.decimate import decimate
+from mlnb.api.read.history import Series
+from mlnb.api.read.summary import curves, head, line
 from mlnb.rundir import FINAL
 
 MIME = "application/vnd.mlnb.run+json"

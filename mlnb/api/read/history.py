@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from mlnb.api.follow import Columns, Frames
+from mlnb.api.read.tailing import Columns, Frames
 from mlnb.node.rank.log import RESUMED
 from mlnb.rundir import RunDir
 

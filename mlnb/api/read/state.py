@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from mlnb.api.follow import Lines
-from mlnb.api.history import Grown, Series
-from mlnb.api.usage import Sample, Together
+from mlnb.api.read.history import Grown, Series
+from mlnb.api.read.tailing import Lines
+from mlnb.api.read.usage import Sample, Together
 from mlnb.errors import MlnbError
 from mlnb.node.events import INTERRUPTED
 from mlnb.rundir import FINAL, RunDir, ask_anew, look, read_json

@@ -1,0 +1,1 @@
+"""Results: a run's outputs, loaded and bound in the session."""
