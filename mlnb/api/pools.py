@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -34,7 +33,6 @@ POOL_OPTIONS = (
     Option("--idle", "how long it is kept without a run, as in 15m, the default", parse_time, "TIME"),
 )
 
-HEADER = ("name", "state", "why", "on", "has", "runs", "ends", "id")
 _ENDED = 5
 
 
@@ -84,36 +82,6 @@ def listed() -> list[Known]:
     """The pools there are, newest first, and the last that have ended."""
     found = known()
     return [pool for pool in found if pool.live] + [pool for pool in found if not pool.live][:_ENDED]
-
-
-def row(pool: Known) -> tuple[str, ...]:
-    """One pool as the cells of :data:`HEADER`."""
-    has = pool.resources
-    gpus = f"{has.gpus} GPU{'s' * (has.gpus > 1)}, " if has.gpus else ""
-    where = f" ({pool.written.host})" if pool.written.host and pool.live else ""
-    return (
-        pool.name,
-        pool.state,
-        pool.reason,
-        f"{pool.asked['on']}{where}",
-        f"{gpus}{pool.cores} core{'s' * (pool.cores > 1)}",
-        str(pool.busy) if pool.live else "",
-        _ends(pool),
-        pool.id,
-    )
-
-
-def _ends(pool: Known) -> str:
-    """When it ends, and whether sooner since nothing runs on it."""
-    if not pool.live:
-        return ""
-    now, said = time.time(), []
-    if pool.written.ends is not None:
-        said.append(f"in {say_time(max(0.0, pool.written.ends - now))}")
-    if pool.written.idle is not None:
-        left = pool.written.idle + float(pool.asked["idle"]) - now
-        said.append(f"unless used in {say_time(max(0.0, left))}")
-    return ", ".join(said)
 
 
 def to_json(pool: Known) -> dict[str, Any]:

@@ -34,12 +34,12 @@ def start(words: tuple[str, ...]) -> None:
 def list_(as_json: bool) -> None:
     """List pools, and the last that have ended."""
     from mlnb.api import pools
-    from mlnb.notebook.pools import text
+    from mlnb.render.pools_table import text_table
 
     if as_json:
         echo_json([pools.to_json(one) for one in pools.listed()])
     else:
-        click.echo(text())
+        click.echo(text_table())
 
 
 @commands.command()

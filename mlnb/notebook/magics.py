@@ -28,7 +28,7 @@ from mlnb.errors import UsageError
 from mlnb.notebook.live_outputs import Views
 from mlnb.notebook.pending import Pending
 from mlnb.notebook.plan import plan, shown
-from mlnb.render.runs_table import show_runs
+from mlnb.notebook.runs import show_runs
 from mlnb.rundir import RunDir
 from mlnb.targets import Offer, Target, target
 from mlnb.targets.config.paths import runs_root

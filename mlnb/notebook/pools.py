@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import html
 
 from IPython.core.magic import Magics, line_magic, magics_class
 from IPython.display import display
@@ -11,9 +10,8 @@ from IPython.display import display
 from mlnb.api import pools
 from mlnb.api.submit.options import help_text, split
 from mlnb.errors import UsageError
-from mlnb.render.runs_table import as_html, as_text
+from mlnb.render.pools_table import html_table, text_table
 
-_NONE = "no pools: %pool start --on slurm --gpus 1 --time 1h keeps one"
 _WORDS = ("start", "stop")
 
 
@@ -26,9 +24,7 @@ class PoolMagics(Magics):
         """Keep an allocation of a batch system between runs, so that they start at once."""
         words = split(line, "%pool")
         if not words:
-            rows = [pools.row(pool) for pool in pools.listed()]
-            shown = as_html(pools.HEADER, rows) if rows else f"<p>{html.escape(_NONE)}</p>"
-            display({"text/plain": text(), "text/html": shown}, raw=True)
+            display({"text/plain": text_table(), "text/html": html_table()}, raw=True)
         elif words[0] == "start":
             print(pools.start(words[1:])[1])
         elif words[0] == "stop":
@@ -48,9 +44,3 @@ class PoolMagics(Magics):
 Options of start:
 {help_text(pools.POOL_OPTIONS)}
 """
-
-
-def text() -> str:
-    """The pools as plain text."""
-    rows = [pools.row(pool) for pool in pools.listed()]
-    return as_text(pools.HEADER, rows) if rows else _NONE

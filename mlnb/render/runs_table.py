@@ -1,4 +1,4 @@
-"""``%runs``: the runs as a table, for eyes and for screen readers."""
+"""The runs as a table: ``mlnb runs`` and ``%runs``."""
 
 from __future__ import annotations
 
@@ -6,11 +6,8 @@ import html
 import time
 from collections.abc import Sequence
 
-from IPython.display import display
-
-from mlnb.api import Run, runs
-from mlnb.errors import UsageError
-from mlnb.notebook.live_outputs import Views
+from mlnb.api import Run
+from mlnb.render.table import as_html, as_text
 from mlnb.units import say_time
 
 HEADER = ("name", "state", "why", "on", "started", "took", "loss", "id")
@@ -34,54 +31,15 @@ def row(run: Run) -> tuple[str, ...]:
     )
 
 
-def text_table(found: list[Run]) -> str:
+def text_table(found: Sequence[Run]) -> str:
     """The runs as plain text."""
     if not found:
         return "no runs yet: %%train on top of a cell, or mlnb run script.py, makes one"
     return as_text(HEADER, [row(run) for run in found])
 
 
-def as_text(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table as plain text; long cells are cut."""
-    lines = [tuple(header), *(tuple(_short(cell) for cell in one) for one in rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
-    )
-
-
-def as_html(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table as HTML, for eyes and for screen readers."""
-    head = "".join(f'<th style="text-align:left">{html.escape(name)}</th>' for name in header)
-    body = "".join(
-        "<tr>" + "".join(f'<td style="text-align:left">{html.escape(cell)}</td>' for cell in one) + "</tr>"
-        for one in rows
-    )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def _short(cell: str) -> str:
-    return cell if len(cell) <= 48 else cell[:47] + "…"
-
-
-def show_runs(what: str, views: Views) -> None:
-    """Show the newest runs, or the one that ``what`` names.
-
-    Raises
-    ------
-    UsageError
-        if ``what`` is neither a number nor a run.
-    """
-    if what and not what.isdigit():
-        views.show(runs[what])
-        return
-    if what == "0":
-        raise UsageError("%runs 0: a number from 1, or a run's name")
-    found = runs.observed(int(what) if what else 20)
-    display({"text/plain": text_table(found), "text/html": _html(found)}, raw=True)
-
-
-def _html(found: list[Run]) -> str:
+def html_table(found: Sequence[Run]) -> str:
+    """The runs as HTML."""
     if not found:
         return f"<p>{html.escape(text_table(found))}</p>"
     return as_html(HEADER, [row(run) for run in found])

@@ -1,0 +1,29 @@
+"""Tables as plain text and as HTML."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+
+
+def as_text(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table as plain text; long cells are cut."""
+    lines = [tuple(header), *(tuple(_short(cell) for cell in one) for one in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )
+
+
+def as_html(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table as HTML, for eyes and for screen readers."""
+    head = "".join(f'<th style="text-align:left">{html.escape(name)}</th>' for name in header)
+    body = "".join(
+        "<tr>" + "".join(f'<td style="text-align:left">{html.escape(cell)}</td>' for cell in one) + "</tr>"
+        for one in rows
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _short(cell: str) -> str:
+    return cell if len(cell) <= 48 else cell[:47] + "…"
