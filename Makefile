@@ -76,11 +76,11 @@ test: $(STAMP) js lint chromium
 test-cluster: $(STAMP) js
 	$(IS_ROOT) && python3 tests/testbeds/image.py build || echo "no images: tests in containers will be skipped" >&2
 	$(BIN)/python -m pytest -m cluster $(PYTEST_ARGS)
-	$(BIN)/python -m tests.testbeds.as_ordinary -m "not accounting" tests/targets/slurm $(PYTEST_ARGS)
+	$(BIN)/python -m tests.testbeds.as_ordinary -m "not accounting" tests/clusters/slurm $(PYTEST_ARGS)
 
 # The tests bring SLURM up with accounting, and take it down again if they did.
 test-accounting: $(STAMP)
-	$(BIN)/python -m pytest -m accounting tests/targets/slurm $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m accounting tests/clusters/slurm $(PYTEST_ARGS)
 
 demo: $(STAMP) js
 	$(BIN)/python notebooks/run_demo.py $(if $(ON),--on $(ON))

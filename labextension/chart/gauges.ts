@@ -58,7 +58,7 @@ function inOrder(names: Iterable<string>): string[] {
 }
 
 /** Whether a name is of what is shown beside the curves (how fast, with what), not of a curve of its own. */
-export function isAside(name: string): boolean {
+export function isResourceMetric(name: string): boolean {
   return name.startsWith('mlnb.') || KINDS.has(name);
 }
 
@@ -75,10 +75,10 @@ export interface Reading {
 }
 
 /** The newest values while a run goes on, and what stands for all of them once it has ended, in order, by name. */
-export function readings(asides: ReadonlyMap<string, Series>, active: boolean): Map<string, Reading> {
+export function readings(resourceMetrics: ReadonlyMap<string, Series>, active: boolean): Map<string, Reading> {
   const found = new Map<string, Reading>();
-  for (const name of inOrder(asides.keys())) {
-    const series = asides.get(name);
+  for (const name of inOrder(resourceMetrics.keys())) {
+    const series = resourceMetrics.get(name);
     const reading = series && read(name, series, active);
     if (reading !== undefined) {
       found.set(name, reading);
@@ -118,10 +118,10 @@ export class Gauges {
     this.element.setAttribute('aria-hidden', 'true'); // the table says it
   }
 
-  show(asides: ReadonlyMap<string, Series>, active: boolean): void {
+  show(resourceMetrics: ReadonlyMap<string, Series>, active: boolean): void {
     const gauges = new Map<string, { said: Reading[]; values: Float64Array }>();
-    for (const [name, reading] of readings(asides, active)) {
-      const values = asides.get(name)?.columns().y.subarray(-NEWEST) ?? new Float64Array();
+    for (const [name, reading] of readings(resourceMetrics, active)) {
+      const values = resourceMetrics.get(name)?.columns().y.subarray(-NEWEST) ?? new Float64Array();
       const gauge = gauges.get(reading.gauge) ?? { said: [], values };
       gauge.said.push(reading);
       gauges.set(reading.gauge, gauge);

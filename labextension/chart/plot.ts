@@ -2,7 +2,7 @@ import uPlot from 'uplot';
 import { drawAttempts } from './attempts';
 import { decimate, type Drawing } from './decimate';
 import { formatStep, formatTicks } from './format';
-import { drawOdd } from './odd';
+import { drawOdd } from './nonFinite';
 import type { Attempt } from './run';
 import { stepRange, valueRange, type Range } from './scale';
 import type { Series } from './series';

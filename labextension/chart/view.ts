@@ -2,14 +2,14 @@ import { attemptsText } from './attempts';
 import { Caption } from './caption';
 import { Details, Traceback } from './details';
 import { add } from './dom';
-import { Gauges, isAside } from './gauges';
+import { Gauges, isResourceMetric } from './gauges';
 import { Header, type Stop } from './header';
 import type { Points } from './frame';
 import { Plot, type Hover } from './plot';
 import { isActive, type Attempt, type Run } from './run';
 import { Series } from './series';
 import { oddText, sentence, summarise } from './summary';
-import { Twin } from './twin';
+import { AccessibleTable } from './accessibleTable';
 
 const FIRST_CHOICE = 'loss';
 const TEXT_EVERY_MS = 500;
@@ -17,14 +17,14 @@ const TEXT_EVERY_MS = 500;
 /** One view of one run: what state it is in, and its curves. Whoever owns it feeds it and disposes of it. */
 export class RunView {
   private readonly metrics = new Map<string, Series>();
-  private readonly asides = new Map<string, Series>();
+  private readonly resourceMetrics = new Map<string, Series>();
   private readonly body: HTMLElement;
   private readonly header: Header;
   private readonly caption: Caption;
   private readonly figure: HTMLElement;
   private readonly empty: HTMLElement;
   private readonly plot: Plot;
-  private readonly twin: Twin;
+  private readonly table: AccessibleTable;
   private readonly gauges: Gauges;
   private readonly details: Details;
   private readonly traceback: Traceback;
@@ -63,7 +63,7 @@ export class RunView {
     });
     this.body.hidden = true;
     this.gauges = new Gauges(root);
-    this.twin = new Twin(root);
+    this.table = new AccessibleTable(root);
     this.details = new Details(root);
   }
 
@@ -93,7 +93,7 @@ export class RunView {
 
   /** Points of a metric from `offset` on; false when points before them are missing. */
   putPoints({ metric, offset, steps, values, total }: Points): boolean {
-    const kept = isAside(metric) ? this.asides : this.metrics;
+    const kept = isResourceMetric(metric) ? this.resourceMetrics : this.metrics;
     const isNew = !kept.has(metric);
     const series = kept.get(metric) ?? new Series();
     if (!series.put(offset, steps, values, total)) {
@@ -104,7 +104,7 @@ export class RunView {
       this.textTimer = undefined;
       this.showText();
     }, TEXT_EVERY_MS);
-    if (kept === this.asides) {
+    if (kept === this.resourceMetrics) {
       return true;
     }
     this.empty.hidden = true;
@@ -122,7 +122,7 @@ export class RunView {
   /** Forgets metrics that a newer history no longer has. */
   keepOnly(names: ReadonlySet<string>): void {
     const before = this.metrics.size;
-    for (const kept of [this.metrics, this.asides]) {
+    for (const kept of [this.metrics, this.resourceMetrics]) {
       for (const name of kept.keys()) {
         if (!names.has(name)) {
           kept.delete(name);
@@ -166,8 +166,8 @@ export class RunView {
   }
 
   private showText(): void {
-    this.gauges.show(this.asides, this.active);
-    this.twin.show(this.metrics, this.asides, this.active);
+    this.gauges.show(this.resourceMetrics, this.active);
+    this.table.show(this.metrics, this.resourceMetrics, this.active);
     const series = this.metrics.get(this.shown);
     if (series === undefined) {
       return;

@@ -3,7 +3,7 @@ import { Widget } from '@lumino/widgets';
 import { MIME_TYPE, parseBundle, type Bundle } from '../chart/bundle';
 import { isActive } from '../chart/run';
 import { RunView } from '../chart/view';
-import { Live } from './live';
+import { RunStream } from './runStream';
 import { isServed, known, stop } from './server';
 
 const ASK_AGAIN_MS = 10_000;
@@ -14,7 +14,7 @@ const ASK_AGAIN_MS = 10_000;
  */
 export class RunRenderer extends Widget implements IRenderMime.IRenderer {
   private view: RunView | undefined;
-  private live: Live | undefined;
+  private live: RunStream | undefined;
   /** Whether what is drawn came from the server; then it is all there is. */
   private streamed = false;
   /** The state with which the stream ended. */
@@ -80,7 +80,7 @@ export class RunRenderer extends Widget implements IRenderMime.IRenderer {
       return;
     }
     let state = run.state;
-    this.live = new Live(run.id, {
+    this.live = new RunStream(run.id, {
       head: (now, names) => {
         this.streamed = true;
         state = now.state;

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { parseBundle } from '../chart/bundle';
 import { decodeFrames, decodePoints, isPointsMessage, type PointsMessage } from '../chart/frame';
-import { isAside, readings } from '../chart/gauges';
+import { isResourceMetric, readings } from '../chart/gauges';
 import { parseRun } from '../chart/run';
 import { Series } from '../chart/series';
 import { sentence, summarise } from '../chart/summary';
@@ -112,7 +112,7 @@ describe('summary', () => {
   });
 });
 
-describe('asides', () => {
+describe('resourceMetrics', () => {
   const series = (...values: number[]): Series => {
     const made = new Series();
     made.put(0, Float64Array.from(values.keys()), Float64Array.from(values));
@@ -120,7 +120,7 @@ describe('asides', () => {
   };
 
   it('say the newest while a run goes on, then mean or peak', () => {
-    const asides = new Map([
+    const resourceMetrics = new Map([
       ['mlnb.gpu1.power', series(310)],
       ['mlnb.gpu0.memory', series(8e10)],
       ['mlnb.memory', series(1e9, 3e9, 2e9)],
@@ -128,13 +128,13 @@ describe('asides', () => {
       ['step_time', series(0.001, NaN, 0.003)]
     ]);
     const said = (active: boolean): string[] =>
-      [...readings(asides, active).values()].map(({ label, word, value }) => `${label}: ${word} ${value}`);
+      [...readings(resourceMetrics, active).values()].map(({ label, word, value }) => `${label}: ${word} ${value}`);
     expect(said(true)).toEqual(['time a step:  3 ms', 'memory:  2.0 GB', 'GPU 0 memory:  80.0 GB', 'GPU 1 power:  310 W']);
     expect(said(false).slice(0, 2)).toEqual(['time a step: mean 2 ms', 'memory: peak 3.0 GB']);
   });
 
   it('are told from metrics by their names', () => {
-    expect(['loss', 'mlnb.cpu', 'step_time', 'mlnb.anything'].map(isAside)).toEqual([false, true, true, true]);
+    expect(['loss', 'mlnb.cpu', 'step_time', 'mlnb.anything'].map(isResourceMetric)).toEqual([false, true, true, true]);
   });
 });
 

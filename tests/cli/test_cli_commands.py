@@ -12,7 +12,7 @@ from mlnb.api import runs
 from mlnb.targets.batch import target
 from tests.cli.conftest import Shell
 from tests.conftest import Start
-from tests.targets.played import played
+from tests.targets.batch.played import played
 
 doctor = importlib.import_module("mlnb.cli.doctor")  # in the package its command has that name
 SHAPE = {"id", "name", "state", "reason", "target", "dir", "attempts", "exit_code", "metrics"}

@@ -1,4 +1,4 @@
-"""``%pool``: what is refused, in one line, and what is shown where there is none. Real pools: tests/targets/slurm."""
+"""``%pool``: what is refused, in one line, and what is shown where there is none. Real pools: tests/clusters/slurm."""
 
 from __future__ import annotations
 

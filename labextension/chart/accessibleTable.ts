@@ -1,0 +1,49 @@
+import { add } from './dom';
+import { formatStep, formatValue } from './format';
+import { readings } from './gauges';
+import type { Series } from './series';
+import { oddText, summarise } from './summary';
+
+const COLUMNS = ['metric', 'points', 'steps', 'last', 'lowest', 'highest', 'not finite'];
+
+/** The curves as a table, for those who cannot see them. */
+export class AccessibleTable {
+  private readonly rows: HTMLElement;
+
+  constructor(parent: HTMLElement) {
+    const table = add(parent, 'table', 'mlnb-unseen');
+    add(table, 'caption', '', 'The metrics of this run');
+    const head = add(add(table, 'thead', ''), 'tr', '');
+    for (const column of COLUMNS) {
+      add(head, 'th', '', column).scope = 'col';
+    }
+    this.rows = add(table, 'tbody', '');
+  }
+
+  show(metrics: ReadonlyMap<string, Series>, resourceMetrics: ReadonlyMap<string, Series>, active: boolean): void {
+    this.rows.replaceChildren();
+    for (const [name, series] of metrics) {
+      const summary = summarise(series.columns(), series.total);
+      const cells = [
+        String(summary.count),
+        `${formatStep(summary.firstStep)} to ${formatStep(summary.lastStep)}`,
+        formatValue(summary.last),
+        formatValue(summary.lowest),
+        formatValue(summary.highest),
+        oddText(summary) || 'none'
+      ];
+      this.add(name, cells);
+    }
+    for (const { label, word, count, value, lowest, highest } of readings(resourceMetrics, active).values()) {
+      this.add(label, [String(count), '', word === '' ? value : `${word} ${value}`, lowest, highest, '']);
+    }
+  }
+
+  private add(name: string, cells: readonly string[]): void {
+    const row = add(this.rows, 'tr', '');
+    add(row, 'th', '', name).scope = 'row';
+    for (const cell of cells) {
+      add(row, 'td', '', cell);
+    }
+  }
+}
