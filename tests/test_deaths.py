@@ -160,7 +160,7 @@ def test_the_warm_parent_dies_and_the_run_goes_on(training: Training, start, see
     training.node()
     moment(training, seed)
     parent = psutil.Process(training.node()).ppid()
-    assert "mlnb.node.process.fork_server" in " ".join(psutil.Process(parent).cmdline())
+    assert "mlnb.node.fork_server" in " ".join(psutil.Process(parent).cmdline())
     os.kill(parent, signal.SIGKILL)
     before = len(training.logged(0))
     until(lambda: len(training.logged(0)) > before + 30)

@@ -11,11 +11,11 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 from mlnb.capture.reasons import Reason
+from mlnb.capture.references import References
 from mlnb.capture.script import Part
 from mlnb.capture.session import Session
 from mlnb.capture.ship import refusals, secrets, streams
 from mlnb.capture.ship.checks import Guard
-from mlnb.capture.ship.references import References
 from mlnb.capture.source import imports
 from mlnb.capture.source.definition import LIVE, Source
 from mlnb.capture.source.definitions import Definitions

@@ -93,7 +93,7 @@ def runs(number: int, as_json: bool) -> None:
 def show(name: str, as_json: bool) -> None:
     """Show one run, by name (the newest) or id."""
     from mlnb.api import runs as all_runs
-    from mlnb.api.read.summary import line
+    from mlnb.render.summary import line
 
     found = all_runs[name]
     if as_json:

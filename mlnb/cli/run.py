@@ -11,9 +11,8 @@ from typing import Any
 
 import click
 
-from mlnb.api import Run, runs
+from mlnb.api import Run, resume, runs
 from mlnb.api.read.log_stream import lines
-from mlnb.api.submit import resume
 from mlnb.api.submit.options import OPTIONS, Option, Options, help_text, read
 from mlnb.api.submit.provenance import git_state
 from mlnb.api.submit.script import script_task

@@ -26,7 +26,8 @@ def main() -> int:
         return requirements.refuse(missing, options.run_dir, options.node, options.attempt)
 
     from mlnb.errors import UsageError
-    from mlnb.node import attempt_lock, job_environment
+    from mlnb.node.attempt import job_environment
+    from mlnb.node.attempt import lock as attempt_lock
     from mlnb.rundir import RunDir, look, read_json
     from mlnb.task import Resources
 

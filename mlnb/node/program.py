@@ -18,23 +18,24 @@ from pathlib import Path
 from typing import Any
 
 from mlnb.errors import StorageError
-from mlnb.node import gpus, job_environment, machine, outcome
+from mlnb.node import launch
+from mlnb.node.attempt import job_environment, outcome
+from mlnb.node.attempt.deadline import Clock
+from mlnb.node.attempt.events import INTERRUPTED, Events
+from mlnb.node.attempt.outcome import Ending
+from mlnb.node.attempt.slurm_end_cause import Cause
 from mlnb.node.checkpoint.progress import Progress
-from mlnb.node.deadline import Clock
-from mlnb.node.events import INTERRUPTED, Events
 from mlnb.node.gang import rendezvous
 from mlnb.node.gang.channel import Message
-from mlnb.node.outcome import Ending
+from mlnb.node.machine import gpus, hardware
+from mlnb.node.machine.telemetry import Telemetry, held
 from mlnb.node.process import identity as processes
-from mlnb.node.process import launch
 from mlnb.node.process.local_queue import Slots
 from mlnb.node.process.orphan_guard import Guard
 from mlnb.node.process.preload import RANK, preload
-from mlnb.node.process.rank_processes import Crew
 from mlnb.node.process.signal_wait import Wakeup
 from mlnb.node.rank.stop import STOPPED
-from mlnb.node.slurm_end_cause import Cause
-from mlnb.node.telemetry import Telemetry, held
+from mlnb.node.rank_processes import Crew
 from mlnb.rundir import RunDir, look, read_json, write_json
 from mlnb.task import Task
 from mlnb.units import say_size
@@ -217,7 +218,7 @@ class NodeProgram:
             self._watch()
             if self._started:
                 with contextlib.suppress(OSError, StorageError):
-                    write_json(self.files.machine(self.node), machine.describe(self._telemetry.devices()))
+                    write_json(self.files.machine(self.node), hardware.describe(self._telemetry.devices()))
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(guard.pid, signal.SIGKILL)

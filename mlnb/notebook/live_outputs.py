@@ -15,10 +15,10 @@ from typing import Any
 
 from mlnb.api import Run
 from mlnb.api.read.state import observe
-from mlnb.api.read.summary import LINES, head, line
 from mlnb.api.read.wire import Sent
 from mlnb.errors import MlnbError
 from mlnb.notebook.output_bundle import MIME, bundle
+from mlnb.render.summary import LINES, head, line
 from mlnb.rundir import FINAL
 
 LIGHT = 0.5

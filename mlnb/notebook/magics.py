@@ -18,8 +18,7 @@ from traitlets import Bool, Int, Unicode
 from traitlets.config import Configurable
 
 import mlnb
-from mlnb.api import Run, runs
-from mlnb.api.submit import resume
+from mlnb.api import Run, resume, runs
 from mlnb.api.submit.options import Options, help_text, parse_words, read, split
 from mlnb.api.submit.provenance import git_state
 from mlnb.api.submit.submit import submit

@@ -12,7 +12,7 @@ from typing import Any
 from mlnb.api import Run
 from mlnb.api.read.decimate import decimate
 from mlnb.api.read.history import Series
-from mlnb.api.read.summary import curves, head, line
+from mlnb.render.summary import curves, head, line
 from mlnb.rundir import FINAL
 
 MIME = "application/vnd.mlnb.run+json"

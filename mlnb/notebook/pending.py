@@ -15,11 +15,11 @@ from typing import Any
 from IPython.display import DisplayHandle
 
 from mlnb.api import Run
-from mlnb.api.read.summary import line
 from mlnb.api.results.bind import deliver
 from mlnb.capture.names.analysis import analyse, inside_magic, reach
 from mlnb.errors import Detached, MlnbError, RunFailed
 from mlnb.notebook.live_outputs import Views
+from mlnb.render.summary import line
 from mlnb.units import say_state, say_time
 
 

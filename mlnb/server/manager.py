@@ -9,8 +9,8 @@ from typing import Any
 
 from mlnb.api import Run
 from mlnb.api.read.state import observe
-from mlnb.api.read.summary import head
 from mlnb.errors import UsageError
+from mlnb.render.summary import head
 from mlnb.rundir import FINAL, RunDir
 from mlnb.server.poller import Poller
 from mlnb.targets.config.paths import runs_root

@@ -13,7 +13,7 @@ from typing import Any
 from mlnb.api import Run
 from mlnb.api.read.history import Series
 from mlnb.api.read.state import observe
-from mlnb.api.read.summary import head
+from mlnb.render.summary import head
 from mlnb.rundir import FINAL
 
 FAST, SLOW = 0.1, 1.0

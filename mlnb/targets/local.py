@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mlnb.errors import UsageError
-from mlnb.node import gpus as devices
+from mlnb.node.machine import gpus as devices
 from mlnb.node.process import identity as processes
 from mlnb.node.process.local_queue import Slots
 from mlnb.rundir import RunDir, read_json, read_lines

@@ -1,4 +1,4 @@
-"""Finding, starting and asking the warm parent (``mlnb.node.process.fork_server``)."""
+"""Finding, starting and asking the warm parent (``mlnb.node.fork_server``)."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def start() -> Path:
     with contextlib.suppress(OSError):
         path.unlink()  # its process is gone
     process = subprocess.Popen(
-        [sys.executable, "-m", "mlnb.node.process.fork_server", str(path)],
+        [sys.executable, "-m", "mlnb.node.fork_server", str(path)],
         env=with_bundle(passed({}), installed()),
         cwd=path.parent,
         stdin=subprocess.DEVNULL,

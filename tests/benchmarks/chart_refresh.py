@@ -13,9 +13,9 @@ from types import SimpleNamespace
 import numpy as np
 
 from mlnb.api import Run
-from mlnb.api.read.summary import head
 from mlnb.api.read.wire import Sent, message
 from mlnb.node.rank import frames
+from mlnb.render.summary import head
 from mlnb.rundir import RunDir, write_json
 
 from .timing import Table

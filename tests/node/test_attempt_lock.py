@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from mlnb.node import attempt_lock
+from mlnb.node.attempt import lock as attempt_lock
 from mlnb.node.process import identity
 from mlnb.rundir import read_json
 from mlnb.targets import target, warm

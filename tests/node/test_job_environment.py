@@ -7,8 +7,8 @@ import time
 import pytest
 
 from mlnb.errors import UsageError
-from mlnb.node import job_environment
-from mlnb.node.deadline import Clock
+from mlnb.node.attempt import job_environment
+from mlnb.node.attempt.deadline import Clock
 
 
 @pytest.mark.parametrize(

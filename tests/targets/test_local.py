@@ -220,7 +220,7 @@ def test_what_a_program_needs_is_passed_and_nothing_else():
 def test_the_node_program_runs_from_its_zip_alone(tmp_path: Path):
     archive = tmp_path / "mlnb.zip"
     archive.write_bytes(bundle().data)
-    code = "import mlnb.node.program, mlnb.node.rank.main, sys; print(mlnb.node.program.__file__)"
+    code = "import mlnb.node.program, mlnb.node.rank_program, sys; print(mlnb.node.program.__file__)"
     env = {**os.environ, "PYTHONPATH": str(archive)}
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, env=env, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

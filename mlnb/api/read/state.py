@@ -15,7 +15,7 @@ from mlnb.api.read.history import Grown, Series
 from mlnb.api.read.tailing import Lines
 from mlnb.api.read.usage import Sample, Together
 from mlnb.errors import MlnbError
-from mlnb.node.events import INTERRUPTED
+from mlnb.node.attempt.events import INTERRUPTED
 from mlnb.rundir import FINAL, RunDir, ask_anew, look, read_json
 from mlnb.targets import Status, target
 from mlnb.task import Resources

@@ -14,9 +14,8 @@ import torch
 import torch.distributed as dist
 
 from mlnb.node.checkpoint import files as checkpoint_files
-from mlnb.node.checkpoint import randomness
 from mlnb.node.checkpoint.loader_positions import Places
-from mlnb.node.rank import log
+from mlnb.node.rank import log, randomness
 from mlnb.node.rank.stop import asked, expect_checkpoint, held, honour
 from mlnb.rundir import RunDir, read_json
 

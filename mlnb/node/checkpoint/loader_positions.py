@@ -19,10 +19,9 @@ from typing import Any, cast
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
-from mlnb.node.checkpoint import randomness
 from mlnb.node.checkpoint.stop_consensus import Agreement
 from mlnb.node.parallel.batch_sharding import ShardedBatches
-from mlnb.node.rank import log, stop
+from mlnb.node.rank import log, randomness, stop
 
 States = tuple[dict[str, Any], list[torch.Tensor]]
 """Of the process's random number generators, and of those that a loader has of its own."""

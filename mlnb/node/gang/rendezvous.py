@@ -17,8 +17,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from mlnb.node.gang import addresses
 from mlnb.node.gang.addresses import LOOPBACK, interface, is_loopback
 from mlnb.node.gang.channel import Channel, Message
+from mlnb.node.launch import Meeting, free_port
 from mlnb.node.process.identity import boot
-from mlnb.node.process.launch import Meeting, free_port
 from mlnb.rundir import Attempt, look, write_json
 
 CONNECT = 2.0

@@ -17,9 +17,9 @@ import torch.distributed as dist
 from torch.utils.data import DataLoader, IterableDataset, RandomSampler
 from torch.utils.data.distributed import DistributedSampler
 
-from mlnb.node.checkpoint import randomness
 from mlnb.node.parallel.batch_sharding import ShardedBatches, one_in
 from mlnb.node.parallel.gradient_average import Averager
+from mlnb.node.rank import randomness
 from mlnb.node.rank.patches import Patches
 from mlnb.node.rank.training_hooks import Watch
 

@@ -11,7 +11,7 @@ import gc
 import importlib
 from collections.abc import Iterable
 
-RANK = ("torch", "mlnb.node.rank.main", "mlnb.node.rank.training_hooks")
+RANK = ("torch", "mlnb.node.rank_program", "mlnb.node.rank.training_hooks")
 """What a rank imports before it comes to the script."""
 
 ANY_RANK = (

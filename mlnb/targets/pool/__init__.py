@@ -1,7 +1,7 @@
 """Warm pools: an allocation of a batch system that is kept between runs, so that they start at once.
 
 A detached process (``holder``) has a Dask scheduler and the one job; on the job's node a warm parent
-(``mlnb.node.process.pool_node``) forks the node programs. What is known of a pool stands in its folder (``folder``),
+(``mlnb.node.pool_node``) forks the node programs. What is known of a pool stands in its folder (``folder``),
 which any session reads.
 """
 

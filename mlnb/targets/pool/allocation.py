@@ -19,7 +19,7 @@ from distributed import Client, Scheduler
 from distributed.security import Security
 
 from mlnb.errors import UsageError
-from mlnb.node.process.pool_node import WORKER
+from mlnb.node.pool_node import WORKER
 from mlnb.rundir import write_atomic, write_json
 from mlnb.targets import target
 from mlnb.targets.batch import queue_listing
@@ -176,7 +176,7 @@ def job_of(pool: Known, place: JobQueue) -> Job:
     folder = pool.folder.job
     job = place.job(folder, pool.resources, about, {}, attempt=1)
     python = str(place.system.settings.get("python") or sys.executable)
-    command = Wrapped([python, "-m", "mlnb.node.process.pool_node", str(folder.path)])
+    command = Wrapped([python, "-m", "mlnb.node.pool_node", str(folder.path)])
     return replace(job, body=body_of(place.system, job.ask, folder, command))
 
 

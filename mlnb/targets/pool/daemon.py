@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlnb.errors import MlnbError
-from mlnb.node.process import identity, pool_node
-from mlnb.node.process.fork_server import same_user
+from mlnb.node import pool_node
+from mlnb.node.fork_server import same_user
+from mlnb.node.process import identity
 from mlnb.rundir import write_json
 from mlnb.targets.base import InDoubt
 from mlnb.targets.config.paths import socket_path

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mlnb.node.process import pool_node
+from mlnb.node import pool_node
 from mlnb.rundir import RunDir, ask_anew, look, read_json, read_lines
 
 _DOUBT = 5.0
@@ -24,7 +24,7 @@ _LAST = 60.0
 """Seconds of the pool's time in which nothing is started again."""
 
 Call = Callable[..., Awaitable[Any]]
-"""Has a function of ``mlnb.node.process.pool_node`` called on the node: the function, its arguments; ``OSError`` if it
+"""Has a function of ``mlnb.node.pool_node`` called on the node: the function, its arguments; ``OSError`` if it
 can't."""
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from mlnb.api import runs
-from tests.notebook.kernels import kernel
 from tests.clusters.slurm.conftest import Slurm
+from tests.notebook.kernels import kernel
 from tests.waiting import until
 
 pytestmark = pytest.mark.cluster

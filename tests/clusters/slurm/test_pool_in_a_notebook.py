@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from mlnb.api import pools, runs
-from tests.notebook.kernels import Kernel, kernel
 from tests.clusters.slurm.conftest import Slurm
+from tests.notebook.kernels import Kernel, kernel
 from tests.waiting import until
 
 pytestmark = pytest.mark.cluster

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.notebook.kernels import Kernel, kernel
 from tests.clusters.slurm.conftest import Slurm
+from tests.notebook.kernels import Kernel, kernel
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """A pool's place on its node: a warm parent that forks node programs, and beside it the worker that asks it to.
 
-It is what the pool's job runs (``python -m mlnb.node.process.pool_node FOLDER``), and the job lasts as long as it does:
+It is what the pool's job runs (``python -m mlnb.node.pool_node FOLDER``), and the job lasts as long as it does:
 until its worker has left, because the pool is over or its holder died, and the last run that it started has ended. So
 no run hangs on the pool's scheduler.
 
@@ -21,8 +21,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from mlnb.node import gpus, job_environment
-from mlnb.node.process import fork_server
+from mlnb.node import fork_server
+from mlnb.node.attempt import job_environment
+from mlnb.node.machine import gpus
 from mlnb.node.process import identity as processes
 from mlnb.node.process.local_queue import Slots
 from mlnb.node.process.signal_wait import Wakeup
@@ -152,5 +153,5 @@ def tell(pid: int, identity: str, number: int) -> bool:
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
-        sys.exit("python -m mlnb.node.process.pool_node FOLDER")
+        sys.exit("python -m mlnb.node.pool_node FOLDER")
     sys.exit(Parent(Path(sys.argv[1])).main())

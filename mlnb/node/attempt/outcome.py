@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mlnb.node.events import INTERRUPTED
+from mlnb.node.attempt.events import INTERRUPTED
 from mlnb.node.rank.stop import NO_SPACE, REQUEUE, STOPPED
 from mlnb.rundir import Attempt, look
 from mlnb.units import say_signal, say_size

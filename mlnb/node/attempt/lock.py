@@ -8,7 +8,7 @@ import os
 import time
 from typing import Any
 
-from mlnb.node import job_environment
+from mlnb.node.attempt import job_environment
 from mlnb.node.process import identity
 from mlnb.rundir import Attempt, look
 

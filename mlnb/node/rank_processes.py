@@ -7,7 +7,8 @@ import os
 import signal
 from collections.abc import Callable
 
-from mlnb.node.process import identity, launch
+from mlnb.node import launch
+from mlnb.node.process import identity
 from mlnb.node.process.orphan_guard import Guard
 from mlnb.rundir import RunDir
 from mlnb.task import Task
@@ -42,7 +43,7 @@ class Crew:
         guard: Guard,
         let_go: Callable[[], None],
     ) -> None:
-        """Fork them; see :func:`mlnb.node.process.launch.fork_rank`."""
+        """Fork them; see :func:`mlnb.node.launch.fork_rank`."""
         for local_rank in range(self._count):
             pid = launch.fork_rank(
                 run_dir,

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mlnb.node import machine
+from mlnb.node.machine import hardware
 from mlnb.node.process import identity
 from mlnb.node.process.preload import ANY_RANK, preload
 from mlnb.rundir import RunDir
@@ -60,7 +60,7 @@ def serve(path: Path, idle: float = IDLE) -> int:
 
 def prepare() -> None:
     """Import and read what node programs and ranks need, so that they find it there."""
-    machine.packages()
+    hardware.packages()
     preload(ANY_RANK)
 
 
@@ -144,7 +144,7 @@ def _become_node(request: dict[str, Any]) -> None:
     output = run_dir.attempt(attempt).path
     output.mkdir(mode=0o700, parents=True, exist_ok=True)
     redirect(output / "node-0.log")
-    from mlnb.node import attempt_lock
+    from mlnb.node.attempt import lock as attempt_lock
     from mlnb.node.program import NodeProgram
 
     other = attempt_lock.take(run_dir.attempt(attempt), 0)

@@ -122,7 +122,7 @@ def fork_rank(
             guard.close_in_child()
             let_go()
             os.environ.update(variables)
-            from mlnb.node.rank.main import Place, die
+            from mlnb.node.rank_program import Place, die
 
             die(run_dir, run_id, task, Place(rank, local_rank, node, attempt))
         finally:
