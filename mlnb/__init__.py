@@ -7,13 +7,14 @@ that the node program can say that it needs a newer one (``mlnb.node.requirement
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from mlnb.version import __version__
+
 if TYPE_CHECKING:
     from mlnb.api import runs
     from mlnb.node.checkpoint.epochs import epochs
     from mlnb.node.rank.log import log
     from mlnb.notebook import load_ipython_extension
 
-__version__ = "0.1.0"
 __all__ = ["__version__", "epochs", "load_ipython_extension", "log", "runs"]
 
 _LAZY = {

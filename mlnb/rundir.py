@@ -303,6 +303,11 @@ class RunDir:
         return self.path / "outputs"
 
     @property
+    def has_outputs(self) -> bool:
+        """Whether the run has left results that can be loaded."""
+        return (self.outputs / "session.pickle").exists()
+
+    @property
     def result(self) -> Path:
         """Written last, by node 0: how the run ended."""
         return self.path / "result.json"

@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, Phase, settings
 
 from mlnb.api import Run, runs
 from mlnb.api.submit.submit import submit
-from mlnb.targets import target, warm
+from mlnb.targets import warm
+from mlnb.targets.registry import target
 from mlnb.task import Resources, Task
 
 # a loaded machine is slow, which says nothing about what is tested

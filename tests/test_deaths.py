@@ -48,7 +48,7 @@ for epoch in mlnb.epochs(10**6, model=model):
 _SUBMIT = """
 import sys, time
 from mlnb.api.submit.submit import submit
-from mlnb.targets import target
+from mlnb.targets.registry import target
 from mlnb.task import Resources, Task
 script, stop, side = sys.argv[1:]
 place = target()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ import mlnb
 
 ROOT = Path(mlnb.__file__).parent
 FLOORS = (
-    ("errors", "task", "rundir", "units"),
+    ("errors", "task", "rundir", "units", "version"),
     ("node",),
     ("targets",),
     ("capture",),
@@ -84,6 +86,56 @@ def test_the_node_program_needs_only_the_standard_library_and_torch(path: Path):
         assert allowed, f"{path.name} imports {module}"
 
 
+def file_graph() -> dict[str, set[str]]:
+    """Every module of ours with those of ours that it imports, inside of functions and for types too."""
+    modules = {name_of(path): path for path in FILES}
+    graph: dict[str, set[str]] = {}
+    for name, path in modules.items():
+        found = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                inner = {f"{node.module}.{alias.name}" for alias in node.names}
+                found |= {one if one in modules else str(node.module) for one in inner}
+        graph[name] = (found & set(modules)) - {name}
+    return graph
+
+
+def name_of(path: Path) -> str:
+    return ".".join(["mlnb", *path.relative_to(ROOT).with_suffix("").parts]).removesuffix(".__init__")
+
+
+def circle(graph: dict[str, set[str]]) -> list[str]:
+    """Names each of which leads to the next, and the last to the first; empty where there are none such."""
+    try:
+        tuple(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def test_no_file_imports_itself_by_way_of_others():
+    assert circle(file_graph()) == []
+
+
+def test_no_folder_imports_itself_by_way_of_others():
+    """In each folder, what stands there (files, and folders with all in them) has an order."""
+    graphs: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for name, imported in file_graph().items():
+        for other in imported:
+            mine, its = [*name.split("."), "__init__"], [*other.split("."), "__init__"]
+            depth = next(i for i, (a, b) in enumerate(zip(mine, its, strict=False)) if a != b)
+            graphs[".".join(mine[:depth])][mine[depth]].add(its[depth])
+    assert len(graphs) > 10
+    assert {folder: found for folder, graph in graphs.items() if (found := circle(graph))} == {}
+
+
+@pytest.mark.parametrize("folder", ["node", "targets", "capture", "api"])
+def test_a_folder_holds_a_dozen_files_at_most(folder: str):
+    assert len(list((ROOT / folder).glob("*.py"))) <= 12
+
+
 def test_the_data_need_the_standard_library_only():
     for name in FLOORS[0]:
         for module, _ in imports(ROOT / f"{name}.py"):
@@ -101,6 +153,10 @@ def loaded_by(statement: str) -> set[str]:
 def test_import_is_light():
     heavy = {"torch", "numpy", "pandas", "matplotlib", "IPython", "dask", "distributed", "ipywidgets", "anywidget"}
     assert not loaded_by("import mlnb") & heavy
+
+
+def test_the_command_line_needs_no_ipython():
+    assert "IPython" not in loaded_by("import mlnb.cli, mlnb.cli.run, mlnb.cli.pool, mlnb.render.runs_table")
 
 
 def test_the_data_are_read_without_torch():

@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from mlnb.api.submit.options import OPTIONS, Option, Options, read
-from mlnb.targets import target
 from mlnb.targets.pool import start as starting
 from mlnb.targets.pool.folder import Known, known
+from mlnb.targets.registry import target
 from mlnb.units import parse_time, say_time
 
 _TAKEN = {

@@ -15,7 +15,7 @@ from mlnb.api import Run, runs
 from mlnb.api.submit.options import Options
 from mlnb.api.submit.submit import resume
 from mlnb.errors import UsageError
-from mlnb.targets import Offer, Target
+from mlnb.targets.base import Offer, Target
 from mlnb.task import Task
 from mlnb.units import say_state
 

@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,16 +15,17 @@ from mlnb.api.read.state import Events, Observation, Phase, observe
 from mlnb.api.read.tailing import Whole
 from mlnb.api.submit.job_start import order_end
 from mlnb.api.submit.store import Store
-from mlnb.errors import MlnbError, UsageError
+from mlnb.errors import MlnbError, RunFailed, UsageError
 from mlnb.rundir import FINAL, RunDir, read_json, storage_errors
-from mlnb.targets import target
+from mlnb.targets.registry import target
 from mlnb.task import Task
+from mlnb.units import say_state
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from mlnb.api.results.outputs import Pulled
-    from mlnb.node.data.objects import Labels
+    from mlnb.api.results.session import SessionLink
 
 
 class Run:
@@ -43,12 +44,13 @@ class Run:
         self._events = Events(directory)
         self._history = History(directory)
         self._final: Observation | None = None
-        self.labels: Labels | None = None
-        """Storages of this session that take weights in place, if this process submitted the run."""
         self.cancelled_here = False
         """Whether it was this process that cancelled it."""
-        self.bindings: Mapping[str, Any] = {}
-        """What the script calls by names that the session lacks (functions without a name), if it did."""
+        self._link: SessionLink | None = None
+
+    def attach(self, link: SessionLink) -> None:
+        """Have results written into objects of this session, which has submitted the run."""
+        self._link = link
 
     @property
     def about(self) -> dict[str, Any]:
@@ -301,14 +303,33 @@ class Run:
         NotTrusted
             if someone else could have written them.
         """
+        shell = _shell()
+        if shell is not None and bind is not False:
+            return self.deliver(shell.user_ns)
         from mlnb.api.results.outputs import pull
 
-        shell = _shell()
-        if shell is None or bind is False:
-            return pull(self)
+        if not self.directory.has_outputs:
+            seen = self.observe()
+            ended = f"run {self.name} ({self.id}) is {seen.state} and has left no outputs. {seen.reason}"
+            raise MlnbError(ended.rstrip())
+        return pull(self.directory, self._link and replace(self._link, labels=None))
+
+    def deliver(self, namespace: dict[str, Any], names: set[str] | None = None) -> Pulled:
+        """Bind its outputs in ``namespace``; see :func:`mlnb.api.results.bind.deliver`.
+
+        Raises
+        ------
+        RunFailed
+            if it did not succeed.
+        NotTrusted
+            if someone else could have written its files.
+        """
         from mlnb.api.results.bind import deliver
 
-        return deliver(self, shell.user_ns)
+        seen = self.observe()
+        if seen.state != "succeeded":
+            raise RunFailed(f"{self.name} ({self.id}) {say_state(seen.state)}: {seen.reason or 'it has not ended yet'}")
+        return deliver(self.directory, self.task, namespace, names, self._link)
 
     def to_json(self) -> dict[str, Any]:
         """What ``--json`` shows of a run."""

@@ -5,15 +5,15 @@ Every command has ``--json``. Exit codes: 0 done, 1 the run failed, 2 bad use.
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from mlnb import __version__
+from mlnb.cli.output import as_json, echo_json
 from mlnb.errors import MlnbError, UsageError
+from mlnb.version import __version__
 
 BAD_USE = 2
 
@@ -48,14 +48,6 @@ class _Group(click.Group):
 @click.version_option(__version__, prog_name="mlnb")
 def main() -> None:
     """Run training jobs and look after them."""
-
-
-def echo_json(value: Any) -> None:
-    """Print ``value`` as JSON."""
-    click.echo(json.dumps(value, indent=1))
-
-
-as_json = click.option("--json", "as_json", is_flag=True, help="print JSON")
 
 
 @main.command(
@@ -119,7 +111,7 @@ def show(name: str, as_json: bool) -> None:
 def logs(name: str, follow: bool, rank: int, as_json: bool) -> int:
     """Print what a rank has printed."""
     from mlnb.api import runs as all_runs
-    from mlnb.api.read.log_stream import lines
+    from mlnb.api.log_stream import lines
 
     found = all_runs[name]
     if as_json:

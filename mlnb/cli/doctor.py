@@ -13,8 +13,9 @@ from typing import Any
 from mlnb.api import Run
 from mlnb.api.submit.submit import submit
 from mlnb.errors import MlnbError
-from mlnb.targets import Placement, Target, target
+from mlnb.targets.base import Placement, Target
 from mlnb.targets.config.paths import runs_root, runtime_dir
+from mlnb.targets.registry import target
 from mlnb.task import Resources, Task
 from mlnb.units import say_size, say_time
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from mlnb.cli import as_json, echo_json
+from mlnb.cli.output import as_json, echo_json
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

@@ -12,17 +12,17 @@ from typing import Any
 import click
 
 from mlnb.api import Run, resume, runs
-from mlnb.api.read.log_stream import lines
+from mlnb.api.log_stream import lines
 from mlnb.api.submit.options import OPTIONS, Option, Options, help_text, read
 from mlnb.api.submit.provenance import git_state
 from mlnb.api.submit.script import script_task
 from mlnb.api.submit.store import Content
 from mlnb.api.submit.submit import submit
-from mlnb.cli import echo_json
+from mlnb.cli.output import echo_json
 from mlnb.errors import UsageError
 from mlnb.rundir import RunDir
-from mlnb.targets import target
 from mlnb.targets.config.paths import runs_root
+from mlnb.targets.registry import target
 from mlnb.units import say_state
 
 _NOT_HERE = {

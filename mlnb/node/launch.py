@@ -12,33 +12,14 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 
-from mlnb.node.gang import addresses
+from mlnb.node.gang.addresses import Meeting
 from mlnb.node.process.orphan_guard import Guard
 from mlnb.node.rank import stop
 from mlnb.rundir import RunDir
 from mlnb.task import Task
 
 _ENDING = {signal.SIGTERM, signal.SIGUSR1}
-
-
-@dataclass(frozen=True)
-class Meeting:
-    """Where the ranks of all nodes meet: rank 0's address and port, and the interface by which this node gets there.
-
-    ``interface`` is ``None`` where it isn't known; gloo then looks up this machine's host name, which need not resolve.
-    """
-
-    address: str
-    port: int
-    interface: str | None
-
-
-def free_port() -> int:
-    """A TCP port that is free on all addresses of this machine."""
-    with addresses.listener() as probe:
-        return int(probe.getsockname()[1])
 
 
 def environment(

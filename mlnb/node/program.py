@@ -26,6 +26,7 @@ from mlnb.node.attempt.outcome import Ending
 from mlnb.node.attempt.slurm_end_cause import Cause
 from mlnb.node.checkpoint.progress import Progress
 from mlnb.node.gang import rendezvous
+from mlnb.node.gang.addresses import Meeting
 from mlnb.node.gang.channel import Message
 from mlnb.node.machine import gpus, hardware
 from mlnb.node.machine.telemetry import Telemetry, held
@@ -224,7 +225,7 @@ class NodeProgram:
                 os.kill(guard.pid, signal.SIGKILL)
                 os.waitpid(guard.pid, 0)
 
-    def _gather(self) -> launch.Meeting | None:
+    def _gather(self) -> Meeting | None:
         """Wait for the other nodes; where the ranks meet, or ``None`` if the run is to end before they do."""
         patience = float(self.about.get("gather", GATHER))
         until = time.monotonic() + patience
@@ -246,7 +247,7 @@ class NodeProgram:
         """Whether there is a result of this attempt, before this node took part in it."""
         return self.node > 0 and (look(self.run_dir.result) or {}).get("attempt", 0) >= self.attempt
 
-    def _start(self, meeting: launch.Meeting, guard: Guard) -> None:
+    def _start(self, meeting: Meeting, guard: Guard) -> None:
         self._oom = outcome.oom_kills()
         self._crew.start(
             self.run_dir,

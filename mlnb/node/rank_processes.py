@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable
 
 from mlnb.node import launch
+from mlnb.node.gang.addresses import Meeting
 from mlnb.node.process import identity
 from mlnb.node.process.orphan_guard import Guard
 from mlnb.rundir import RunDir
@@ -38,7 +39,7 @@ class Crew:
         task: Task,
         *,
         attempt: int,
-        meeting: launch.Meeting,
+        meeting: Meeting,
         cpus: int,
         guard: Guard,
         let_go: Callable[[], None],

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 from typing import Any
 
 
 def load_ipython_extension(shell: Any) -> None:
     """Set up a kernel: ``%load_ext mlnb``. Doing it twice does nothing more."""
-    import mlnb
     from mlnb.notebook import complete, pending
     from mlnb.notebook.live_outputs import Views
     from mlnb.notebook.magics import TrainMagics
@@ -25,7 +25,7 @@ def load_ipython_extension(shell: Any) -> None:
     shell.ast_transformers.append(pending.Waiter(pending.current))
     shell.events.register("post_run_cell", pending.current.after_cell)
     complete.install(shell)
-    shell.user_ns.setdefault("mlnb", mlnb)  # mlnb.runs and mlnb.log, as every message of ours writes them
+    shell.user_ns.setdefault("mlnb", sys.modules["mlnb"])  # as every message of ours writes it
     threading.Thread(target=_warm, name="mlnb-warm", daemon=True).start()
 
 
@@ -33,7 +33,7 @@ def _warm() -> None:
     """Have ready what the first ``%%train`` needs; without it that only starts more slowly."""
     from mlnb.errors import MlnbError
     from mlnb.notebook.live_outputs import has_front_end
-    from mlnb.targets import target
+    from mlnb.targets.registry import target
 
     with contextlib.suppress(OSError, MlnbError):
         target().prepare()

@@ -8,7 +8,7 @@ from typing import Any
 
 from mlnb.api import runs
 from mlnb.api.submit.options import OPTIONS
-from mlnb.targets import names
+from mlnb.targets.registry import names
 
 
 def install(shell: Any) -> None:

@@ -17,8 +17,8 @@ from IPython.display import display
 from traitlets import Bool, Int, Unicode
 from traitlets.config import Configurable
 
-import mlnb
 from mlnb.api import Run, resume, runs
+from mlnb.api.results.session import SessionLink
 from mlnb.api.submit.options import Options, help_text, parse_words, read, split
 from mlnb.api.submit.provenance import git_state
 from mlnb.api.submit.submit import submit
@@ -29,9 +29,11 @@ from mlnb.notebook.pending import Pending
 from mlnb.notebook.plan import plan, shown
 from mlnb.notebook.runs import show_runs
 from mlnb.rundir import RunDir
-from mlnb.targets import Offer, Target, target
+from mlnb.targets.base import Offer, Target
 from mlnb.targets.config.paths import runs_root
+from mlnb.targets.registry import target
 from mlnb.task import Task
+from mlnb.version import __version__
 
 
 @magics_class
@@ -145,7 +147,7 @@ Sizes: 24GB, 1.5GiB, 500M. Times: 90s, 30m, 2h, 1h30m, 02:30:00; a bare number i
             environment={
                 "python": sys.version.split()[0],
                 "torch": _version("torch"),
-                "mlnb": mlnb.__version__,
+                "mlnb": __version__,
                 "env": sorted(name for name, _ in options.env),
                 **({"image": options.image} if options.image else {}),
             },
@@ -169,14 +171,15 @@ Sizes: 24GB, 1.5GiB, 500M. Times: 90s, 30m, 2h, 1h30m, 02:30:00; a bare number i
         about: dict[str, Any] = {"cell": self._number, "git": git_state(Path.cwd()), "asked": resume.asked(options)}
         env = dict(options.env)
         contents = captured.finish()
+        link = SessionLink(captured.labels, captured.bindings)
         if earlier is not None:
             if resume.same_work(earlier.task, task, {path: one.digest() for path, one in contents.items()}):
                 resume.go_on(earlier, given, options, place, offer)
-                earlier.labels, earlier.bindings = captured.labels, captured.bindings
+                earlier.attach(link)
                 return earlier
             about["resume"] = str(earlier.directory.checkpoints)
         run = Run(submit(task, contents, place, offer, name=name, env=env, about=about))
-        run.labels, run.bindings = captured.labels, captured.bindings
+        run.attach(link)
         return runs.add(run)
 
 

@@ -15,7 +15,6 @@ from typing import Any
 from IPython.display import DisplayHandle
 
 from mlnb.api import Run
-from mlnb.api.results.bind import deliver
 from mlnb.capture.names.analysis import analyse, inside_magic, reach
 from mlnb.errors import Detached, MlnbError, RunFailed
 from mlnb.notebook.live_outputs import Views
@@ -172,7 +171,7 @@ class Pending:
         self._views.refresh(run)
         if not run.task.outputs and not run.task.inputs:
             return
-        for note in deliver(run, self._shell.user_ns, owed.names | owed.perhaps).notes:
+        for note in run.deliver(self._shell.user_ns, owed.names | owed.perhaps).notes:
             print(f"mlnb: {note}")
 
     def _wait(self, run: Run) -> None:

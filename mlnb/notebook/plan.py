@@ -6,7 +6,7 @@ import html
 import os
 
 from mlnb.capture import Captured
-from mlnb.targets import Offer, Target
+from mlnb.targets.base import Offer, Target
 from mlnb.task import Task
 from mlnb.units import say_size
 

@@ -13,9 +13,7 @@ from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import CodeType
 
-import mlnb
-
-_PARTS = ("__init__.py", "errors.py", "task.py", "rundir.py", "units.py", "node/**/*.py")
+_PARTS = ("__init__.py", "errors.py", "task.py", "rundir.py", "units.py", "version.py", "node/**/*.py")
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _UNCHECKED = (1).to_bytes(4, "little")
 """Flags of a .pyc that is never compared with its source (PEP 552)."""
@@ -37,7 +35,7 @@ def bundle() -> Bundle:
     takes longer than all else that the node program does before the script (``tests/benchmarks/slurm.py``). Another
     Python takes the sources.
     """
-    root = Path(mlnb.__file__).parent
+    root = Path(__file__).parents[1]
     files = {f"mlnb/{path.relative_to(root)}": path for part in _PARTS for path in sorted(root.glob(part))}
     spec = importlib.util.find_spec("pynvml")
     if spec is not None and spec.origin is not None and spec.origin.endswith("pynvml.py"):

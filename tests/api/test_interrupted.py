@@ -13,7 +13,7 @@ from mlnb.api import Run
 from mlnb.api.read import state
 from mlnb.api.submit.submit import submit
 from mlnb.rundir import RunDir
-from mlnb.targets import Offer, Status
+from mlnb.targets.base import Offer, Status
 from mlnb.task import Resources, Task
 from tests.node.allocation import ByHand
 

@@ -16,7 +16,7 @@ from mlnb.api.submit.submit import submit
 from mlnb.errors import UsageError
 from mlnb.node.process import identity
 from mlnb.rundir import RunDir, read_lines
-from mlnb.targets import Offer
+from mlnb.targets.base import Offer
 from mlnb.targets.local import Local, cores
 from mlnb.task import Resources, Task
 from tests.waiting import until

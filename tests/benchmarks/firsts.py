@@ -6,8 +6,8 @@ import time
 
 from mlnb.api import Run
 from mlnb.api.submit.submit import submit
-from mlnb.targets import Placement, target
-from mlnb.targets.base import Target
+from mlnb.targets.base import Placement, Target
+from mlnb.targets.registry import target
 from mlnb.task import Resources, Task
 
 TRAIN = """\

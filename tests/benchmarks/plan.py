@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mlnb.capture import Session, capture
 from mlnb.notebook.plan import plan
-from mlnb.targets import target
+from mlnb.targets.registry import target
 from mlnb.task import Resources, Task
 
 from .timing import Table, times

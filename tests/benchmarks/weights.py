@@ -9,10 +9,10 @@ import torch
 from safetensors.torch import load_file
 
 from mlnb.api import Run
-from mlnb.api.results.bind import deliver
+from mlnb.api.results.session import SessionLink
 from mlnb.api.submit.submit import submit
 from mlnb.capture import Session, capture
-from mlnb.targets import target
+from mlnb.targets.registry import target
 from mlnb.task import Resources, Task
 
 from .timing import Table, times
@@ -39,13 +39,13 @@ def measure(folder: Path) -> Table:
         interactive=True,
     )
     run = Run(submit(task, captured.finish(), place, place.offer(Resources()), name="weights", env={}))
-    run.labels = captured.labels
+    run.attach(SessionLink(captured.labels, {}))
     before = float(model[0].weight[0, 0])
     run.wait(60)
     if run.state != "succeeded":
         raise RuntimeError(run.reason)
     pointer = model[0].weight.data_ptr()
-    table.add("mlnb, in place", times(lambda: deliver(run, namespace), 15))
+    table.add("mlnb, in place", times(lambda: run.deliver(namespace), 15))
     if model[0].weight.data_ptr() != pointer or abs(float(model[0].weight[0, 0]) - before - 1) > 1e-6:
         raise RuntimeError("the live module does not hold the weights")
     file = run.dir / "outputs" / "model.safetensors"

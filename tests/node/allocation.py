@@ -12,7 +12,7 @@ from mlnb.api import Run
 from mlnb.api.submit.submit import submit
 from mlnb.node.process import identity
 from mlnb.rundir import RunDir, read_lines
-from mlnb.targets import Offer
+from mlnb.targets.base import Offer
 from mlnb.targets.environment import passed
 from mlnb.targets.local import Local
 from mlnb.targets.warm import with_bundle

@@ -10,10 +10,11 @@ import dask.config
 import pytest
 
 from mlnb.api import Run, runs
+from mlnb.api.results.session import SessionLink
 from mlnb.api.submit.store import Bytes
 from mlnb.api.submit.submit import submit
 from mlnb.node.data import objects, storages
-from mlnb.targets import target
+from mlnb.targets.registry import target
 from mlnb.task import Resources, Segment, Task
 from tests.node.allocation import Allocate, Allocation
 
@@ -73,7 +74,7 @@ def send() -> Iterator[Send]:
         )
         place = target()
         run = runs.add(Run(submit(task, contents, place, place.offer(Resources()), name="sent", env={})))
-        run.labels = labels
+        run.attach(SessionLink(labels, {}))
         sent.append(run)
         return run
 

@@ -11,7 +11,8 @@ import pytest
 from mlnb.node.attempt import lock as attempt_lock
 from mlnb.node.process import identity
 from mlnb.rundir import read_json
-from mlnb.targets import target, warm
+from mlnb.targets import warm
+from mlnb.targets.registry import target
 from tests.conftest import Start
 from tests.node.allocation import FOREVER, Allocate, Allocation
 from tests.waiting import until

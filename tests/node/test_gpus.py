@@ -11,7 +11,7 @@ import pytest
 from mlnb.api import Run
 from mlnb.api.submit.submit import submit
 from mlnb.rundir import read_json, read_lines
-from mlnb.targets import Offer
+from mlnb.targets.base import Offer
 from mlnb.targets.environment import passed
 from mlnb.targets.warm import with_bundle
 from mlnb.task import Resources, Task

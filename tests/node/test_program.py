@@ -14,7 +14,7 @@ from mlnb.api import Run
 from mlnb.api.submit.submit import submit
 from mlnb.node.process import identity
 from mlnb.rundir import read_lines
-from mlnb.targets import target
+from mlnb.targets.registry import target
 from mlnb.task import Resources, Segment, Task
 from tests.waiting import until
 

@@ -11,7 +11,8 @@ import pytest
 from mlnb.api.submit.options import parse
 from mlnb.errors import UsageError
 from mlnb.rundir import RunDir
-from mlnb.targets import Target, target
+from mlnb.targets.base import Target
+from mlnb.targets.registry import target
 
 CPU = "NodeName=c{} CPUTot=64 ActiveFeatures=(null) Gres=(null) RealMemory=250000 State=IDLE Partitions=cpu"
 GPU = (

@@ -17,7 +17,8 @@ from mlnb.api.read.usage import Sample, Together
 from mlnb.errors import MlnbError
 from mlnb.node.attempt.events import INTERRUPTED
 from mlnb.rundir import FINAL, RunDir, ask_anew, look, read_json
-from mlnb.targets import Status, target
+from mlnb.targets.base import Status
+from mlnb.targets.registry import target
 from mlnb.task import Resources
 
 _PATIENCE = 60.0

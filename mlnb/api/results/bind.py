@@ -8,20 +8,29 @@ from typing import Any
 
 from mlnb.api.results.merge import bind
 from mlnb.api.results.outputs import Pulled, pull
-from mlnb.api.run import Run
-from mlnb.errors import RunFailed
+from mlnb.api.results.session import SessionLink
 from mlnb.node.rank.tracebacks import where
+from mlnb.rundir import RunDir
 from mlnb.task import Task
-from mlnb.units import say_state
 
 
-def deliver(run: Run, namespace: dict[str, Any], names: set[str] | None = None) -> Pulled:
+def deliver(
+    run: RunDir,
+    task: Task,
+    namespace: dict[str, Any],
+    names: set[str] | None = None,
+    link: SessionLink | None = None,
+) -> Pulled:
     """Bind a succeeded run's outputs in ``namespace``.
 
     Parameters
     ----------
+    task
+        what the run was an execution of.
     names
         what is still the run's to give (the rest has got a newer value meanwhile); ``None`` for all.
+    link
+        what this session has of the run, if it submitted it.
 
     Returns
     -------
@@ -30,23 +39,20 @@ def deliver(run: Run, namespace: dict[str, Any], names: set[str] | None = None) 
 
     Raises
     ------
-    RunFailed
-        if the run did not succeed.
+    MlnbError
+        if the run has left no outputs.
     NotTrusted
         if someone else could have written its files.
     """
-    seen = run.observe()
-    if seen.state != "succeeded":
-        raise RunFailed(f"{run.name} ({run.id}) {say_state(seen.state)}: {seen.reason or 'it has not ended yet'}")
-    carried, cells_own = definitions(run.task)
+    carried, cells_own = definitions(task)
     own = [one for one in cells_own if names is None or set(one.names) & names]
     late = [one for one in own if one.define(namespace) is not None]  # perhaps for want of a value that comes below
-    pulled = pull(run, namespace, in_place=run.labels is not None)
+    pulled = pull(run, link, namespace)
     if pulled.missing:  # a session that was restarted: the run has the definitions that it took along
         added = [one for one in carried if not set(one.names) & set(namespace)]
         for one in added:
             one.define(namespace)
-        pulled = pull(run, namespace)
+        pulled = pull(run, namespace=namespace)
         there = sorted({name for one in added for name in one.names if not isinstance(one.node, _IMPORTS)})
         pulled.notes.append(f"{', '.join(there)}: defined here as in the run, since the session lacked them")
     defined = {name for one in own for name in one.names}

@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from mlnb.api.results.session import SessionLink
 from mlnb.errors import MlnbError
 from mlnb.node.data import objects, storages
-from mlnb.rundir import check_trusted
-
-if TYPE_CHECKING:
-    from mlnb.api.run import Run
+from mlnb.rundir import RunDir, check_trusted
 
 
 @dataclass
@@ -47,15 +45,15 @@ class Pulled:
         return "\n".join([f"<pulled: {names}>", *(f"  note: {note}" for note in self.notes)])
 
 
-def pull(run: Run, namespace: dict[str, Any] | None = None, *, in_place: bool = False) -> Pulled:
+def pull(run: RunDir, link: SessionLink | None = None, namespace: dict[str, Any] | None = None) -> Pulled:
     """Load the outputs of ``run``.
 
     Parameters
     ----------
+    link
+        what this session has of the run: storages that it sent take their new content in place.
     namespace
         where the notebook's classes and functions are found; by default ``__main__``.
-    in_place
-        whether storages that this session sent take their new content in place.
 
     Raises
     ------
@@ -64,23 +62,22 @@ def pull(run: Run, namespace: dict[str, Any] | None = None, *, in_place: bool = 
     NotTrusted
         if someone else could have written them.
     """
-    folder = run.directory.outputs
+    folder = run.outputs
     stream_file = folder / "session.pickle"
     if not stream_file.exists():
-        seen = run.observe()
-        raise MlnbError(f"run {run.name} ({run.id}) is {seen.state} and has left no outputs. {seen.reason}".rstrip())
-    for path in (run.directory.path, folder, stream_file):
+        raise MlnbError(f"run {run.path.name} has left no outputs")
+    for path in (run.path, folder, stream_file):
         check_trusted(path)
     table = json.loads((folder / "session.json").read_text())
     stream = objects.Stream(stream_file.read_bytes(), tuple(tuple(location) for location in table["buffers"]))
     missing: set[str] = set()
     values: dict[str, Any] = objects.load(
         stream,
-        storages.Copies(run=run.directory.path),
+        storages.Copies(run=run.path),
         objects.Labels(),
-        {**run.bindings, **(sys.modules["__main__"].__dict__ if namespace is None else namespace)},
+        {**(link.bindings if link else {}), **(sys.modules["__main__"].__dict__ if namespace is None else namespace)},
         device=_device(),
-        live=run.labels if in_place else None,
+        live=link.labels if link else None,
         missing=missing,
     )
     notes = list(table["notes"])
@@ -96,8 +93,8 @@ def _device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _undefined(run: Run, name: str, missing: set[str]) -> str:
-    weights = run.directory.outputs / f"{name}.safetensors"
+def _undefined(run: RunDir, name: str, missing: set[str]) -> str:
+    weights = run.outputs / f"{name}.safetensors"
     where = f" Its weights are in {weights}." if weights.exists() else ""
     needed = ", ".join(sorted(missing))
     return f"{name} needs {needed}, not defined here: run the cell that defines it, then pull.{where}"

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from mlnb.errors import MlnbError
 from mlnb.rundir import RunDir, storage_errors, write_json
-from mlnb.targets import InDoubt, Target
+from mlnb.targets.base import InDoubt, Target
 
 
 class Starting:

@@ -15,7 +15,7 @@ from typing import Any
 
 from mlnb.api.submit.submit import check_name
 from mlnb.errors import UsageError
-from mlnb.targets import Placement
+from mlnb.targets.base import Placement
 from mlnb.task import Resources
 from mlnb.units import parse_size, parse_time
 

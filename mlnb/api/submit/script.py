@@ -6,13 +6,13 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-import mlnb
 from mlnb.api.submit.options import Options
 from mlnb.api.submit.store import Content
 from mlnb.capture.source.modules import LocalModules, imported_roots
 from mlnb.errors import UsageError
-from mlnb.targets import Offer
+from mlnb.targets.base import Offer
 from mlnb.task import Segment, Task
+from mlnb.version import __version__
 
 
 def script_task(path: Path, argv: list[str], options: Options, offer: Offer) -> tuple[Task, dict[str, Content]]:
@@ -41,7 +41,7 @@ def script_task(path: Path, argv: list[str], options: Options, offer: Offer) -> 
         environment={
             "python": sys.version.split()[0],
             "torch": _torch(),
-            "mlnb": mlnb.__version__,
+            "mlnb": __version__,
             "env": sorted(name for name, _ in options.env),
             "file": str(path.resolve()),
         },

@@ -18,7 +18,7 @@ from mlnb.api.submit.job_start import Starting, uninterrupted
 from mlnb.api.submit.store import Bytes, Content, Store
 from mlnb.errors import UsageError
 from mlnb.rundir import RunDir, check_trusted, read_json, storage_errors, write_json
-from mlnb.targets import Offer, Target
+from mlnb.targets.base import Offer, Target
 from mlnb.targets.config.paths import runs_root
 from mlnb.targets.node_zip import bundle
 from mlnb.task import File, Task

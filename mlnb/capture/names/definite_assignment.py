@@ -341,6 +341,9 @@ class ClassFlow(Flow):
         self.outer |= set(node.names)
 
 
+Walker.class_body = ClassFlow
+
+
 def star_names(module: str) -> set[str]:
     """What ``from module import *`` binds, if the module is loaded."""
     loaded = vars(sys.modules[module]) if module in sys.modules else {}

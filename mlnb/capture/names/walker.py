@@ -9,13 +9,32 @@ follows it.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import ClassVar, Protocol
 
 from mlnb.capture.names import effects
 from mlnb.capture.names.uses import Facts, first
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
+
+
+class ClassBody(Protocol):
+    """A walker of a class's body: what it leaves to the scope around it."""
+
+    facts: Facts
+    deferred: Facts
+    outer: set[str]
+    through: dict[str, int]
+    needed: set[str]
+    type_parameters: set[str]
+
+    @property
+    def loads(self) -> Mapping[str, int]:
+        """Names that the body reads from outside, with their first line."""
+
+    def run(self, body: Sequence[ast.stmt]) -> None:
+        """Walk through the body."""
 
 
 class Walker(ast.NodeVisitor):
@@ -26,6 +45,9 @@ class Walker(ast.NodeVisitor):
     annotations
         whether annotations are evaluated (they aren't under ``from __future__ import annotations``).
     """
+
+    class_body: ClassVar[Callable[[bool], ClassBody]]
+    """Makes the walker of a class's body. ``definite_assignment`` sets it: that walker is made from this one."""
 
     def __init__(self, annotations: bool = True) -> None:
         self.facts = Facts()
@@ -194,9 +216,7 @@ class Walker(ast.NodeVisitor):
         enclosing, self.type_parameters = self.type_parameters, self.type_parameters | type_parameters(node)
         for expression in [*node.bases, *node.keywords]:
             self.visit(expression)
-        from mlnb.capture.names.definite_assignment import ClassFlow  # it is a Walker itself
-
-        walker = ClassFlow(self.annotations)
+        walker = Walker.class_body(self.annotations)
         walker.type_parameters, self.type_parameters = self.type_parameters, enclosing
         walker.run(node.body)
         walker.facts.spread()

@@ -8,6 +8,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 _SIOCGIFADDR = 0x8915
@@ -72,3 +73,21 @@ def listener(port: int = 0) -> socket.socket:
         except OSError:  # it has, and may not be used
             pass
     return socket.create_server(("", port), backlog=128)
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """Where the ranks of all nodes meet: rank 0's address and port, and the interface by which this node gets there.
+
+    ``interface`` is ``None`` where it isn't known; gloo then looks up this machine's host name, which need not resolve.
+    """
+
+    address: str
+    port: int
+    interface: str | None
+
+
+def free_port() -> int:
+    """A TCP port that is free on all addresses of this machine."""
+    with listener() as probe:
+        return int(probe.getsockname()[1])

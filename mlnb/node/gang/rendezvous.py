@@ -15,9 +15,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 
 from mlnb.node.gang import addresses
-from mlnb.node.gang.addresses import LOOPBACK, interface, is_loopback
+from mlnb.node.gang.addresses import LOOPBACK, Meeting, free_port, interface, is_loopback
 from mlnb.node.gang.channel import Channel, Message
-from mlnb.node.launch import Meeting, free_port
 from mlnb.node.process.identity import boot
 from mlnb.rundir import Attempt, look, write_json
 

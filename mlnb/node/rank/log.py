@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import sys
 import threading
 from array import array
 from collections.abc import Callable
@@ -17,7 +18,6 @@ from pathlib import Path
 from time import time
 from typing import Any
 
-import mlnb
 from mlnb.node.rank import frames
 
 INTERVAL = 0.24
@@ -243,7 +243,7 @@ def begin(path: Path) -> Metrics:
     current = Metrics(path)
     current.start()
     os.register_at_fork(after_in_child=current.forget)
-    mlnb.__dict__["log"] = current.log  # the script's own `mlnb.log` has no indirection to pay for
+    sys.modules["mlnb"].__dict__["log"] = current.log  # the script's own `mlnb.log` has no indirection to pay for
     return current
 
 

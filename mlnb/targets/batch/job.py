@@ -173,7 +173,7 @@ def job_of(
         wrapped = Wrapped([str(system.settings.get("python") or sys.executable), *program])
     else:
         container.works_with(system.kind)
-        wrapped = container.wrap(program, run, ask, env)
+        wrapped = container.wrap(program, run, ask.resources, env)
     return Job(system, ask, run, attempt, env, body_of(system, ask, run, wrapped))
 
 

@@ -4,7 +4,7 @@
 
     contained = containers.chosen("/images/torch.sif", settings)      # settings of a target, with a container: section
     contained.differences()                                           # lines for the plan
-    wrapped = contained.wrap(["-m", "mlnb.node", RUN], run, ask, env)  # command, launcher, before, after
+    wrapped = contained.wrap(["-m", "mlnb.node", RUN], run, resources, env)  # command, launcher, before, after
 
     engine = containers.engine("podman", "torch:latest", {})          # one floor below: any command, any folders
     wrapped = engine.wrap([*engine.python(), "-V"], binds=[Bind("/data")])

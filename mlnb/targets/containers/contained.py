@@ -6,15 +6,13 @@ import platform
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mlnb.errors import UsageError
 from mlnb.rundir import RunDir, read_json
 from mlnb.targets.containers.base import Bind, Engine, Wrapped
 from mlnb.targets.containers.probe import differences, inspect
-
-if TYPE_CHECKING:
-    from mlnb.targets.batch.system import Ask
+from mlnb.task import Resources
 
 # what stands there is the image's own
 _IMAGES_OWN = frozenset(
@@ -38,7 +36,7 @@ class Contained:
         session = {"python": platform.python_version(), "torch": metadata.version("torch")}
         return differences(self.image, session, inspect(self.engine))
 
-    def wrap(self, program: Sequence[str], run: RunDir, ask: Ask, env: Mapping[str, str]) -> Wrapped:
+    def wrap(self, program: Sequence[str], run: RunDir, resources: Resources, env: Mapping[str, str]) -> Wrapped:
         """``program``, which are the arguments of Python, inside of the image.
 
         Parameters
@@ -59,10 +57,10 @@ class Contained:
             binds=self._binds(run),
             env={name: value for name, value in own.items() if name not in env},
             pass_env=list(env),
-            gpus=ask.resources.gpus or 0,
+            gpus=resources.gpus or 0,
             workdir=str(run.path),
-            name=f"mlnb-{ask.run}",
-            memory=ask.resources.memory,
+            name=f"mlnb-{run.path.name}",
+            memory=resources.memory,
         )
 
     def works_with(self, system: str) -> None:

@@ -21,7 +21,6 @@ from distributed.security import Security
 from mlnb.errors import UsageError
 from mlnb.node.pool_node import WORKER
 from mlnb.rundir import write_atomic, write_json
-from mlnb.targets import target
 from mlnb.targets.batch import queue_listing
 from mlnb.targets.batch.job import Job, body_of
 from mlnb.targets.batch.system import Queued, System
@@ -29,6 +28,7 @@ from mlnb.targets.batch.target import JobQueue
 from mlnb.targets.config import settings
 from mlnb.targets.containers import Wrapped
 from mlnb.targets.pool.folder import Known
+from mlnb.targets.registry import target
 
 _ANSWER = 10.0
 _PATIENCE = "60s"

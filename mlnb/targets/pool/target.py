@@ -35,7 +35,7 @@ class Pool:
         as it is chosen with ``--on``: ``pool``, or ``pool:NAME`` where there are several.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, settings: Mapping[str, Any]) -> None:  # noqa: ARG002 - a pool has its batch system's
         self.name = name
         self._chosen: str | None = None
 

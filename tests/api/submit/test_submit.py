@@ -19,8 +19,9 @@ from mlnb.api.submit.submit import check_name, new_id, submit
 from mlnb.errors import MlnbError, NotTrusted, StorageError, UsageError
 from mlnb.node.process import identity
 from mlnb.rundir import RunDir, read_json
-from mlnb.targets import Offer, target
+from mlnb.targets.base import Offer
 from mlnb.targets.local import Local
+from mlnb.targets.registry import target
 from mlnb.task import Resources, Task
 
 

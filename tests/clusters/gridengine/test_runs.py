@@ -93,7 +93,8 @@ def test_an_ordinary_user_runs_too(ordinary_user: OrdinaryUser):
     code = """
 from mlnb.api import Run
 from mlnb.api.submit.submit import submit
-from mlnb.targets import Placement, target
+from mlnb.targets.base import Placement
+from mlnb.targets.registry import target
 from mlnb.task import Resources, Task
 place = target("sge")
 offer = place.offer(Resources(), Placement("1st"))  # a name that Grid Engine takes from nobody

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from mlnb.api import Run, runs
 from mlnb.api.submit.submit import submit
-from mlnb.targets import Placement, target
+from mlnb.targets.base import Placement
+from mlnb.targets.registry import target
 from mlnb.task import Resources, Task
 from tests.clusters.slurm.conftest import Slurm, configured, job
 from tests.testbeds import machine

@@ -20,7 +20,8 @@ import pytest
 from mlnb.api import Run, runs
 from mlnb.api.submit.submit import submit
 from mlnb.rundir import read_json
-from mlnb.targets import Placement, target
+from mlnb.targets.base import Placement
+from mlnb.targets.registry import target
 from mlnb.task import Resources, Task
 from tests.clusters.slurm.commands import Commands
 from tests.testbeds import slurm_operator

@@ -273,7 +273,8 @@ import json, dask
 from mlnb.api import Run
 from mlnb.api.submit.submit import submit
 from mlnb.rundir import read_json
-from mlnb.targets import Placement, target
+from mlnb.targets.base import Placement
+from mlnb.targets.registry import target
 from mlnb.task import Resources, Task
 
 with dask.config.set({"mlnb": {"targets": {"slurm": {"directives": ["--hold"]}}}}):

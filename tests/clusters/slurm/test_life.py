@@ -8,7 +8,7 @@ import pytest
 
 from mlnb.api.submit.submit import resume
 from mlnb.cli.run import run_script
-from mlnb.targets import target
+from mlnb.targets.registry import target
 from tests.clusters.slurm.conftest import Slurm, Start, configured
 from tests.clusters.slurm.training import STEPS, begin, plain
 from tests.waiting import until

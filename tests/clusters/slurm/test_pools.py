@@ -22,8 +22,9 @@ from mlnb.api.submit.submit import submit
 from mlnb.errors import MlnbError, UsageError
 from mlnb.node.process.identity import identity
 from mlnb.rundir import read_json
-from mlnb.targets import Placement, names, target
+from mlnb.targets.base import Placement
 from mlnb.targets.pool.folder import Known
+from mlnb.targets.registry import names, target
 from mlnb.task import Resources, Task
 from tests.clusters.slurm.conftest import Slurm
 from tests.waiting import until

@@ -13,7 +13,8 @@ import pytest
 from mlnb.api import Run, runs
 from mlnb.api.submit.submit import submit
 from mlnb.errors import UsageError
-from mlnb.targets import Placement, target
+from mlnb.targets.base import Placement
+from mlnb.targets.registry import target
 from mlnb.task import Resources, Task
 from tests.clusters.slurm.conftest import Slurm, job
 from tests.testbeds import image as testbed

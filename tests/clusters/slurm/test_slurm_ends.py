@@ -20,7 +20,8 @@ MIB = 2**20
 SUBMIT = """
 import os, signal
 from mlnb.api.submit.submit import submit
-from mlnb.targets import Placement, target
+from mlnb.targets.base import Placement
+from mlnb.targets.registry import target
 from mlnb.task import Resources, Task
 
 place = target("slurm")

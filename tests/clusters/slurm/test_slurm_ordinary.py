@@ -17,7 +17,8 @@ SNIPPET = """
 import json, time
 from mlnb.api import Run
 from mlnb.api.submit.submit import submit
-from mlnb.targets import Placement, target
+from mlnb.targets.base import Placement
+from mlnb.targets.registry import target
 from mlnb.task import Resources, Task
 
 def start(script, name, **asked):
@@ -53,7 +54,8 @@ HIDDEN = """
 from mlnb.api import Run
 from mlnb.api.submit.submit import submit
 from mlnb.errors import UsageError
-from mlnb.targets import Placement, target
+from mlnb.targets.base import Placement
+from mlnb.targets.registry import target
 from mlnb.task import Resources, Task
 
 def start(partition):

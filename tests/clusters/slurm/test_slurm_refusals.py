@@ -13,7 +13,7 @@ import dask.config
 import pytest
 
 from mlnb.errors import MlnbError, UsageError
-from mlnb.targets import names, target
+from mlnb.targets.registry import names, target
 from tests.clusters.slurm.commands import Commands
 from tests.clusters.slurm.conftest import Slurm, Start, configured
 

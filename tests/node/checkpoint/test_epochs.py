@@ -17,7 +17,7 @@ from mlnb.errors import MlnbError, NotTrusted, UsageError
 from mlnb.node.checkpoint import files as checkpoint_files
 from mlnb.node.process import identity
 from mlnb.rundir import read_lines
-from mlnb.targets import target
+from mlnb.targets.registry import target
 from tests.waiting import until
 
 EPOCHS, STEPS = 6, 8

@@ -13,7 +13,7 @@ from mlnb.api.submit.submit import resume, submit
 from mlnb.node.checkpoint import files as checkpoint_files
 from mlnb.node.process import identity
 from mlnb.rundir import read_lines
-from mlnb.targets import target
+from mlnb.targets.registry import target
 from mlnb.task import Resources, Task
 from tests.waiting import until
 

@@ -9,7 +9,6 @@ import safetensors
 import safetensors.torch
 import torch
 
-from mlnb.api.results.bind import deliver
 from mlnb.node.data import objects
 
 big = objects.INLINE
@@ -128,7 +127,7 @@ def test_what_the_cell_changes_in_place_is_changed_here_in_place(send):
         )
     )
     before = weight.detach().clone()
-    pulled = deliver(run, namespace)
+    pulled = run.deliver(namespace)
     assert pulled.notes == []
     assert pulled.kept == {"model", "optimizer", "array", "items"}
     assert namespace["model"] is model
@@ -159,7 +158,7 @@ def test_an_unchanged_part_of_something_changed_is_not_stored_again(send):
     assert table(run)["names"] == ["holder"]
     assert sum(path.stat().st_size for path in run.directory.outputs.iterdir()) < 10_000
     namespace = dict(values)
-    deliver(run, namespace)
+    run.deliver(namespace)
     assert namespace["holder"]["count"] == 1
     assert (namespace["holder"]["data"] == 0).all()
 
@@ -167,7 +166,7 @@ def test_an_unchanged_part_of_something_changed_is_not_stored_again(send):
 def test_a_name_that_the_cell_deletes_is_deleted_here(send):
     namespace = {"x": 1, "y": [2]}
     run = succeeded(send("del y\nz = x", dict(namespace), ("z",), deletes=("y",)))
-    pulled = deliver(run, namespace)
+    pulled = run.deliver(namespace)
     assert pulled.deleted == ("y",)
     assert namespace == {"x": 1, "z": 1}
 
@@ -176,7 +175,7 @@ def test_a_name_that_the_cell_binds_anew_is_another_object_here(send):
     model = torch.nn.Linear(2, 2)
     namespace = {"model": model, "alias": model}
     run = succeeded(send("model = torch.nn.Linear(3, 3)", dict(namespace), ("model",), definitions="import torch"))
-    deliver(run, namespace)
+    run.deliver(namespace)
     assert namespace["model"].in_features == 3
     assert namespace["alias"] is model
 
@@ -187,7 +186,7 @@ def test_a_generator_goes_on_here_where_it_stopped_there(send):
     torch.rand(10, generator=expected)
     namespace = {"g": generator}
     run = succeeded(send("torch.rand(10, generator=g)", dict(namespace), definitions="import torch"))
-    deliver(run, namespace)
+    run.deliver(namespace)
     assert namespace["g"] is generator
     assert torch.equal(torch.rand(3, generator=generator), torch.rand(3, generator=expected))
 
@@ -197,6 +196,6 @@ def test_what_the_cell_defines_is_found_by_what_comes_back(send):
     net = f"class Net(torch.nn.Module):\n{init}"
     run = succeeded(send(f"import torch\n{net}net = Net()", {"x": 1}, ("net", "Net")))
     namespace: dict = {"__name__": "__main__", "torch": torch}
-    deliver(run, namespace)
+    run.deliver(namespace)
     assert type(namespace["net"]) is namespace["Net"]
     assert namespace["net"].f.in_features == 2

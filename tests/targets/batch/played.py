@@ -13,7 +13,8 @@ import pytest
 from mlnb.api import Run
 from mlnb.api.submit.submit import submit
 from mlnb.rundir import read_json, write_json
-from mlnb.targets import Placement, target
+from mlnb.targets.base import Placement
+from mlnb.targets.registry import target
 from mlnb.task import Resources, Task
 
 _NODE = "NodeName=n1 CPUTot=8 Gres=(null) RealMemory=16000 AllocMem=0 State=IDLE Partitions={partitions}"

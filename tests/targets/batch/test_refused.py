@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mlnb.errors import MlnbError
-from mlnb.targets import Placement
+from mlnb.targets.base import Placement
 from tests.targets.batch.played import Played, go, played
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from mlnb.api.submit.options import parse
 from mlnb.errors import UsageError
 from mlnb.rundir import RunDir
-from mlnb.targets import Placement
+from mlnb.targets.base import Placement
 from mlnb.targets.batch import SYSTEMS
 from mlnb.targets.batch.job import job_of
 from mlnb.targets.batch.system import Ask, clock, plain

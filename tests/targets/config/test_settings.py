@@ -11,8 +11,9 @@ import pytest
 import yaml
 
 from mlnb.errors import UsageError
-from mlnb.targets import Offer, target
+from mlnb.targets.base import Offer
 from mlnb.targets.config.paths import targets
+from mlnb.targets.registry import target
 from mlnb.task import Resources
 from tests.targets.conftest import Site
 

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from mlnb.errors import UsageError
 from mlnb.rundir import RunDir, write_json
 from mlnb.targets import containers
-from mlnb.targets.batch.system import Ask
 from mlnb.targets.containers import ENGINES, Bind, charliecloud, differences
 from mlnb.targets.containers.images import check
 from mlnb.task import Resources
@@ -306,7 +305,7 @@ def test_a_run_sees_its_folder_and_the_cells(tmp_path: Path):
     write_json(run.run, {"cwd": str(tmp_path)})
     settings = {"container": {"binds": ["/data:ro", "/scratch:/fast:rw", "/plain"], "python": "/opt/bin/python"}}
     contained = containers.chosen(SIF, settings)
-    wrapped = contained.wrap(["-m", "x"], run, Ask("1", "n", Resources(gpus=1)), {"KEY": "hidden"})
+    wrapped = contained.wrap(["-m", "x"], run, Resources(gpus=1), {"KEY": "hidden"})
     binds = [wrapped.command[i + 1] for i, word in enumerate(wrapped.command) if word == "--bind"]
     assert binds == [
         *("/data:/data:ro", "/scratch:/fast:rw", "/plain:/plain:rw"),
@@ -316,10 +315,10 @@ def test_a_run_sees_its_folder_and_the_cells(tmp_path: Path):
     assert wrapped.command[-3:] == ["/opt/bin/python", "-m", "x"]
     assert "hidden" not in " ".join(wrapped.command)
     write_json(run.run, {"cwd": "/usr/share"})  # which is the image's
-    again = contained.wrap(["-m", "x"], run, Ask("1", "n", Resources()), {})
+    again = contained.wrap(["-m", "x"], run, Resources(), {})
     assert "/usr/share:/usr/share:rw" not in again.command
     wrong = containers.chosen(SIF, {"container": {"binds": ["relative:ro"]}})
-    assert "container.binds" in refusal(wrong.wrap, ["x"], run, Ask("1", "n", Resources()), {})
+    assert "container.binds" in refusal(wrong.wrap, ["x"], run, Resources(), {})
 
 
 def test_an_image_that_differs_is_told_of_and_one_that_can_not_work_refused():

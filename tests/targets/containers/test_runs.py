@@ -21,8 +21,8 @@ from mlnb.api.submit.submit import submit
 from mlnb.node import requirements
 from mlnb.node.process import identity
 from mlnb.rundir import RunDir, read_json
-from mlnb.targets import Offer, containers
-from mlnb.targets.batch.system import Ask
+from mlnb.targets import containers
+from mlnb.targets.base import Offer
 from mlnb.targets.containers import Wrapped
 from mlnb.task import Resources, Task
 from tests.testbeds import image as testbed
@@ -101,8 +101,7 @@ class Inside:
         return job
 
     def wrapped(self, run: RunDir, env: dict[str, str], torch: bool = True) -> Wrapped:
-        ask = Ask(run.path.name, "test", Resources(memory=2**31))
-        return self.contained(torch).wrap(["-m", "mlnb.node", str(run.path)], run, ask, env)
+        return self.contained(torch).wrap(["-m", "mlnb.node", str(run.path)], run, Resources(memory=2**31), env)
 
     def log(self) -> str:
         return (self.folder / "job.log").read_text()

@@ -14,10 +14,10 @@ from mlnb.api import pools
 from mlnb.errors import MlnbError, UsageError
 from mlnb.node.process import identity
 from mlnb.rundir import write_json
-from mlnb.targets import names, target
 from mlnb.targets.node_zip import bundle
 from mlnb.targets.pool import folder
 from mlnb.targets.pool.folder import PoolDir, known
+from mlnb.targets.registry import names, target
 from mlnb.task import Resources
 from tests.targets.batch.played import Played, played
 from tests.waiting import until

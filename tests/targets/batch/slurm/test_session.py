@@ -11,8 +11,8 @@ import pytest
 from mlnb.api.submit.options import parse
 from mlnb.errors import UsageError
 from mlnb.rundir import RunDir
-from mlnb.targets import target
 from mlnb.targets.batch.slurm.text import limit
+from mlnb.targets.registry import target
 from tests.targets.batch.played import Played, go, played
 
 

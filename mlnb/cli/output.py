@@ -1,0 +1,15 @@
+"""What commands print as JSON, and the option that asks for it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+as_json = click.option("--json", "as_json", is_flag=True, help="print JSON")
+
+
+def echo_json(value: Any) -> None:
+    """Print ``value`` as JSON."""
+    click.echo(json.dumps(value, indent=1))
