@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlnb.api.log_stream import lines
 from mlnb.api import log_stream
+from mlnb.api.log_stream import lines
 from mlnb.rundir import RunDir
 from tests.conftest import Start
 
