@@ -93,7 +93,7 @@ def note(run: Run, offer: Offer) -> Offer:
     if now != before:
         ranks = f"{now} rank{'s' * (now > 1)}"
         words += f", with {ranks} where it had {before}: at the same sample, but not bit for bit as it would have"
-    return replace(offer, words=(*offer.words, words))
+    return replace(offer, summary_lines=(*offer.summary_lines, words))
 
 
 def go_on(run: Run, given: Mapping[str, Any], options: Options, place: Target, offer: Offer) -> Run:

@@ -86,7 +86,7 @@ def run_script(words: Sequence[str]) -> int:
         task, goes_on = earlier.task, True
     if options.dry_run:
         what = " ".join([str(path), *argv]) if rest else "the run as it is"
-        rows = [f"runs on    {place.name}: {'; '.join(offer.words)}", f"runs       {what}"]
+        rows = [f"runs on    {place.name}: {'; '.join(offer.summary_lines)}", f"runs       {what}"]
         rows += [f"takes      {name}" for name in contents]
         submission = place.preview(RunDir(runs_root() / "RUN"), offer)
         click.echo("\n\n".join(part for part in ("\n".join(rows), task.script, submission) if part))
@@ -100,7 +100,7 @@ def run_script(words: Sequence[str]) -> int:
         run = Run(submit(task, contents, place, offer, name=placement.name, env=dict(options.env), about=about))
         runs.add(run)
     if earlier is not None:
-        click.echo(f"mlnb: {offer.words[-1]}", err=True)
+        click.echo(f"mlnb: {offer.summary_lines[-1]}", err=True)
     if detach:
         if as_json:
             echo_json(run.to_json())

@@ -95,7 +95,7 @@ class TrainMagics(Magics):
             print("\n\n".join(part for part in (words, task.script, submission) if part))
             return
         run = self._start(task, captured, options, place, offer, earlier, given, name=placement.name)
-        known = (place.name, offer.words, captured.items, captured.outputs, captured.deletes, captured.notes)
+        known = (place.name, offer.summary_lines, captured.items, captured.outputs, captured.deletes, captured.notes)
         if known != self._planned:  # said once, and again when it has changed
             self._planned = known
             display(shown(words), raw=True)

@@ -16,7 +16,7 @@ _SHOWN = 12
 def plan(captured: Captured, task: Task, target: Target, offer: Offer) -> str:
     """The plan in plain words."""
     total = sum(item.size for item in captured.items)
-    first, *others = offer.words or ("",)
+    first, *others = offer.summary_lines or ("",)
     rows = [f"runs on    {target.name}: {first}", *(f"             {word}" for word in others)]
     count = len(captured.items)
     size = f", {say_size(total)}" if total else ""

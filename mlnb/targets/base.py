@@ -45,14 +45,14 @@ class Offer:
     ----------
     resources
         complete: what was left open is filled in.
-    words
-        the choices in plain words, a line each, for the plan.
+    summary_lines
+        what was chosen, as a person reads it in the plan: one line each, no full stop.
     about
         what the node program needs to know of the target; goes into ``run.json``.
     """
 
     resources: Resources
-    words: tuple[str, ...] = ()
+    summary_lines: tuple[str, ...] = ()
     about: Mapping[str, Any] = field(default_factory=dict)
 
 

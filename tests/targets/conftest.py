@@ -46,7 +46,9 @@ class Site:
         place, options = self._target(settings), parse(f"--on slurm {line}")
         offer = place.offer(options.resources(), options.placement("x"))
         shown = place.preview(RunDir(self._folder / "RUN"), offer).splitlines()
-        return [text.removeprefix("#SBATCH ") for text in shown if text.startswith("#SBATCH ")], "; ".join(offer.words)
+        return [text.removeprefix("#SBATCH ") for text in shown if text.startswith("#SBATCH ")], "; ".join(
+            offer.summary_lines
+        )
 
     def refusal(self, line: str = "", **settings: object) -> str:
         """The line by which it is refused."""

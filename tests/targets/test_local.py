@@ -43,14 +43,14 @@ def refusal(asked: Resources) -> str:
 def test_what_was_left_open_is_chosen_and_said(two_gpus: None):
     offer = Local().offer(Resources(ranks=2, gpus=2))
     assert offer.resources == Resources(1, 2, 2, 4)
-    assert offer.words == ("2 ranks × 4 cores of the 8 here", "2 of 2 GPUs", "no time limit")
+    assert offer.summary_lines == ("2 ranks × 4 cores of the 8 here", "2 of 2 GPUs", "no time limit")
     assert offer.about["slots"]["cpus"] == 8
 
 
 def test_ranks_may_share_cores_and_are_told_so(two_gpus: None):
     offer = Local().offer(Resources(ranks=20))
     assert offer.resources.cpus == 1
-    assert "20 ranks share 8 cores" in offer.words
+    assert "20 ranks share 8 cores" in offer.summary_lines
     assert offer.about["slots"]["cpus"] == 8
 
 

@@ -76,7 +76,7 @@ def start(on: str, asked: Resources, placement: Placement, *, name: str | None, 
             "bundle": bundle().digest,
         },
     )
-    return _await(made, _spawn(made, place.system.site)), "; ".join(offer.words)
+    return _await(made, _spawn(made, place.system.site)), "; ".join(offer.summary_lines)
 
 
 def _spawn(made: PoolDir, site: Mapping[str, str]) -> subprocess.Popen[bytes]:

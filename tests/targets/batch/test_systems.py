@@ -246,7 +246,7 @@ def test_the_time_that_dask_jobqueue_gives_a_job_is_said_in_the_plan(
         place = JobQueue(kind, SYSTEMS[kind]({}))
         offer = place.offer(Resources())
         assert offer.resources.time == hours * 3600
-        assert "time chosen by the target's defaults" in "; ".join(offer.words)
+        assert "time chosen by the target's defaults" in "; ".join(offer.summary_lines)
         wanted = clock(int(hours * 3600))
         assert (wanted.removesuffix(":00") if kind == "lsf" else wanted) in place.preview(run, offer)
         assert place.offer(Resources(time=60)).resources.time == 60
@@ -326,7 +326,7 @@ def test_several_nodes_are_refused_where_nothing_starts_them(kind: str, run: Run
 
 def test_where_jobs_are_not_queued_again_the_plan_says_so():
     place = JobQueue("oar", SYSTEMS["oar"]({"memory": "1GB"}))
-    assert "never queued again" in place.offer(Resources()).words
+    assert "never queued again" in place.offer(Resources()).summary_lines
     with pytest.raises(UsageError, match="--requeue: OAR can't"):
         place.offer(Resources(), Placement(requeue=True))
 

@@ -64,7 +64,7 @@ def test_an_older_pool_that_is_closing_is_in_nobodys_way():
         target("pool").offer(Resources())
     left("new", "running")
     assert [name for name in names() if name.startswith("pool")] == ["pool", "pool:new"]
-    assert any("pool new" in words for words in target("pool").offer(Resources()).words)
+    assert any("pool new" in words for words in target("pool").offer(Resources()).summary_lines)
     assert folder.choose("old").name == "old"  # to stop, say
 
 

@@ -28,7 +28,7 @@ def planned(line: str = "") -> tuple[str, list[str]]:
     place = target(options.on or "slurm")
     offer = place.offer(options.resources(), options.placement("x"))
     shown = place.preview(RunDir(Path("/somewhere/RUN")), offer).splitlines()
-    return "; ".join(offer.words), [one.removeprefix("#SBATCH ") for one in shown if one.startswith("#SBATCH")]
+    return "; ".join(offer.summary_lines), [one.removeprefix("#SBATCH ") for one in shown if one.startswith("#SBATCH")]
 
 
 def said(flag: str, directives: list[str]) -> list[str]:
