@@ -52,7 +52,7 @@ def parse_time(text: str) -> int:
     return seconds
 
 
-def say_size(count: float) -> str:
+def format_size(count: float) -> str:
     """Bytes in words: ``1.5 GB`` (powers of 1000)."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 999.5:
@@ -61,7 +61,7 @@ def say_size(count: float) -> str:
     return f"{count:.1f} TB"
 
 
-def say_time(seconds: float) -> str:
+def format_time(seconds: float) -> str:
     """Seconds in words: ``1 h 30 min``, ``12 s``, ``0.4 s``."""
     if seconds < 9.95:
         return f"{seconds:.1f} s"
@@ -74,7 +74,7 @@ def say_time(seconds: float) -> str:
     return f"{hours} h {minutes} min" if minutes else f"{hours} h"
 
 
-def say_signal(number: int) -> str:
+def signal_name(number: int) -> str:
     """A signal by its name; real-time signals and those of other systems have none."""
     try:
         return signal.Signals(number).name
@@ -82,7 +82,7 @@ def say_signal(number: int) -> str:
         return f"signal {number}"
 
 
-def say_state(state: str) -> str:
+def state_phrase(state: str) -> str:
     """A run's state as the end of a sentence: ``has failed``, ``is running``."""
     return {"succeeded": "has succeeded", "failed": "has failed", "cancelled": "was cancelled"}.get(
         state, f"is {state}"

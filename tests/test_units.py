@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlnb.units import parse_size, parse_time, say_size, say_time
+from mlnb.units import format_size, format_time, parse_size, parse_time
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_what_is_no_time_says_what_is(text: str):
 
 @given(st.integers(1, 9 * 10**14))
 def test_a_size_in_words_is_that_size(size: int):
-    words = say_size(size)
+    words = format_size(size)
     number = re.fullmatch(r"(\d+(?:\.\d)?) (B|kB|MB|GB|TB)", words)
     assert number
     assert float(number[1]) < 1000
@@ -77,7 +77,7 @@ def test_a_size_in_words_is_that_size(size: int):
 
 @given(st.integers(1, 10**7))
 def test_a_time_in_words_is_that_time(seconds: int):
-    words = say_time(seconds)
+    words = format_time(seconds)
     assert not re.search(r"\b60 (s|min)", words)
     if seconds >= 10:
         assert parse_time(words) == pytest.approx(seconds, rel=0.09)
@@ -96,7 +96,7 @@ def test_a_time_in_words_is_that_time(seconds: int):
     ],
 )
 def test_times_in_words(seconds: float, words: str):
-    assert say_time(seconds) == words
+    assert format_time(seconds) == words
 
 
 @pytest.mark.parametrize(
@@ -112,4 +112,4 @@ def test_times_in_words(seconds: float, words: str):
     ],
 )
 def test_sizes_in_words(size: float, words: str):
-    assert say_size(size) == words
+    assert format_size(size) == words

@@ -10,7 +10,7 @@ from mlnb.api.submit.options import OPTIONS, Option, Options, read
 from mlnb.targets.pool import start as starting
 from mlnb.targets.pool.folder import Known, known
 from mlnb.targets.registry import target
-from mlnb.units import parse_time, say_time
+from mlnb.units import format_time, parse_time
 
 _TAKEN = {
     "--on": "the batch system that it is of",
@@ -53,7 +53,7 @@ def start(words: Sequence[str]) -> tuple[Known, str]:
     asked = options.resources()
     placement = options.placement(options.name or "pool")
     pool, chosen = starting.start(place.name, asked, placement, name=options.name, idle=idle)
-    kept = f"ends when nothing has run on it for {say_time(idle or starting.IDLE)}{'' if idle else ' (--idle)'}"
+    kept = f"ends when nothing has run on it for {format_time(idle or starting.IDLE)}{'' if idle else ' (--idle)'}"
     job = ", ".join(pool.written.jobs)
     return pool, f"pool {pool.name} is job {job} of {place.name}: {chosen}; {kept}; --on {_address(pool)} runs there"
 

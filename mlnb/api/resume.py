@@ -17,7 +17,7 @@ from mlnb.api.submit.submit import resume
 from mlnb.errors import UsageError
 from mlnb.targets.base import Offer, Target
 from mlnb.task import Task
-from mlnb.units import say_state
+from mlnb.units import state_phrase
 
 _ASKED = (
     *("nodes", "gpus", "ranks", "cpus", "memory", "time", "gpu_type", "gpu_memory", "gpu_capability"),
@@ -51,7 +51,7 @@ def earlier(name: str | None) -> Run | None:
     except UsageError as error:
         raise UsageError(f"--resume {name}: {error}") from None
     if not run.done:
-        raise UsageError(f"--resume {name}: that run {say_state(run.state)}; wait for it or cancel it first")
+        raise UsageError(f"--resume {name}: that run {state_phrase(run.state)}; wait for it or cancel it first")
     if not run.checkpoints():
         raise UsageError(f"--resume {name}: that run has no checkpoint; mlnb.epochs(...) makes them")
     return run

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from mlnb.api.read.history import History, Series, frame
 from mlnb.api.read.state import Events, Observation, Phase, observe
-from mlnb.api.read.tailing import Whole
+from mlnb.api.read.tailing import JsonFile
 from mlnb.api.submit.job_start import order_end
 from mlnb.api.submit.store import Store
 from mlnb.errors import MlnbError, RunFailed, UsageError
 from mlnb.rundir import FINAL, RunDir, read_json, storage_errors
 from mlnb.targets.registry import target
 from mlnb.task import Task
-from mlnb.units import say_state
+from mlnb.units import state_phrase
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,7 +39,7 @@ class Run:
 
     def __init__(self, directory: RunDir) -> None:
         self.directory = directory
-        self._about, self._task = Whole(directory.run), Whole(directory.task)
+        self._about, self._task = JsonFile(directory.run), JsonFile(directory.task)
         self._parsed: tuple[dict[str, Any], Task] | None = None
         self._events = Events(directory)
         self._history = History(directory)
@@ -144,7 +144,7 @@ class Run:
         """Its metrics as arrays by name."""
         return self._history.read()
 
-    def told(self) -> dict[str, Series]:
+    def all_series(self) -> dict[str, Series]:
         """All that a view draws: metrics, and under names of our own progress and what the run's processes use."""
         return {**self._history.all(), **self._events.usage()}
 
@@ -328,7 +328,9 @@ class Run:
 
         seen = self.observe()
         if seen.state != "succeeded":
-            raise RunFailed(f"{self.name} ({self.id}) {say_state(seen.state)}: {seen.reason or 'it has not ended yet'}")
+            raise RunFailed(
+                f"{self.name} ({self.id}) {state_phrase(seen.state)}: {seen.reason or 'it has not ended yet'}"
+            )
         return deliver(self.directory, self.task, namespace, names, self._link)
 
     def to_json(self) -> dict[str, Any]:

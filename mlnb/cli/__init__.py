@@ -133,14 +133,14 @@ def logs(name: str, follow: bool, rank: int, as_json: bool) -> int:
 def cancel(names: tuple[str, ...], as_json: bool) -> None:
     """End runs: SIGTERM, time for a checkpoint, SIGKILL. Returns when they are gone."""
     from mlnb.api import runs as all_runs
-    from mlnb.units import say_state
+    from mlnb.units import state_phrase
 
     found = [all_runs[name] for name in names]
     for one in found:
         already = "already " if one.done else ""
         one.cancel()
         if not as_json:
-            click.echo(f"{one.name} ({one.id}) {say_state(one.state).replace(' ', f' {already}', 1)}")
+            click.echo(f"{one.name} ({one.id}) {state_phrase(one.state).replace(' ', f' {already}', 1)}")
     if as_json:
         echo_json([one.to_json() for one in found])
 
@@ -151,14 +151,14 @@ def cancel(names: tuple[str, ...], as_json: bool) -> None:
 def rm(names: tuple[str, ...], as_json: bool) -> None:
     """Delete runs that have ended, and data that no other run uses."""
     from mlnb.api import runs as all_runs
-    from mlnb.units import say_size
+    from mlnb.units import format_size
 
     found = [all_runs[name] for name in names]
     removed = [{"id": one.id, "name": one.name, "freed": one.remove()} for one in found]
     if as_json:
         echo_json(removed)
     for one in () if as_json else removed:
-        click.echo(f"{one['name']} ({one['id']}) is deleted, {say_size(int(str(one['freed'])))} are free")
+        click.echo(f"{one['name']} ({one['id']}) is deleted, {format_size(int(str(one['freed'])))} are free")
 
 
 @main.command(

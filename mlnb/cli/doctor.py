@@ -17,7 +17,7 @@ from mlnb.targets.base import Placement, Target
 from mlnb.targets.config.paths import runs_root, runtime_dir
 from mlnb.targets.registry import target
 from mlnb.task import Resources, Task
-from mlnb.units import say_size, say_time
+from mlnb.units import format_size, format_time
 
 _SCRIPT = """\
 import json, os, sys
@@ -94,14 +94,14 @@ def _tiny(place: Target, asked: Resources) -> Generator[Check, None, Run | None]
     began = time.monotonic()
     try:
         run = _submitted(place, _SCRIPT, asked)
-        yield Check("submit", True, f"{run.id} in {say_time(time.monotonic() - began)}")
+        yield Check("submit", True, f"{run.id} in {format_time(time.monotonic() - began)}")
     except MlnbError as error:
         yield Check("a tiny run", False, str(error))
         return None
     if (left := _left(run)) is not None:
         yield Check("a tiny run", *left)
         return None
-    took = say_time(time.monotonic() - began)
+    took = format_time(time.monotonic() - began)
     yield Check("a tiny run", run.state == "succeeded", f"{run.state} {run.reason} in {took}".replace("  ", " "))
     return run
 
@@ -140,7 +140,7 @@ def _meeting(place: Target) -> Iterator[Check]:
         yield Check("two nodes meet", *left)
         return
     met = run.state == "succeeded" and run.logs(stream="out").strip() == "2"
-    found = f"in {say_time(time.monotonic() - began)}" if met else f"{run.state} {run.reason}"
+    found = f"in {format_time(time.monotonic() - began)}" if met else f"{run.state} {run.reason}"
     yield Check("two nodes meet", met, found)
 
 
@@ -154,9 +154,8 @@ def _left(run: Run) -> tuple[bool | None, str] | None:
         if began is None and now - asked > _QUEUE:
             return None, f"waits: {run.reason}; mlnb show {run.id} tells how it goes, mlnb cancel {run.id} ends it"
         if began is not None and now - began > _PATIENCE:
-            found = (
-                f"{run.state} still, {say_time(now - began)} after its start: {run.reason or 'nothing is said of it'}"
-            )
+            why = run.reason or "no reason is known"
+            found = f"still {run.state} {format_time(now - began)} after its start: {why}"
             try:
                 run.cancel()
             except MlnbError as error:
@@ -178,6 +177,6 @@ def _folder(find: Callable[[], str]) -> tuple[bool, str]:
         probe = path / ".doctor"
         probe.write_bytes(b"x")
         probe.unlink()
-        return True, f"{path}, {say_size(shutil.disk_usage(path).free)} free"
+        return True, f"{path}, {format_size(shutil.disk_usage(path).free)} free"
     except (OSError, MlnbError) as error:
         return False, str(error)

@@ -23,7 +23,7 @@ from mlnb.errors import UsageError
 from mlnb.rundir import RunDir
 from mlnb.targets.config.paths import runs_root
 from mlnb.targets.registry import target
-from mlnb.units import say_state
+from mlnb.units import state_phrase
 
 _NOT_HERE = {
     "--in": "a script reads its files where they are",
@@ -149,5 +149,5 @@ def _follow(run: Run, as_json: bool) -> int:
     if as_json:
         echo_json(run.to_json())
     elif run.state != "succeeded":
-        click.echo(f"mlnb: {run.name} ({run.id}) {say_state(run.state)}: {run.reason}", err=True)
+        click.echo(f"mlnb: {run.name} ({run.id}) {state_phrase(run.state)}: {run.reason}", err=True)
     return int(run.state != "succeeded")

@@ -39,7 +39,7 @@ from mlnb.node.rank.stop import STOPPED
 from mlnb.node.rank_processes import Crew
 from mlnb.rundir import RunDir, look, read_json, write_json
 from mlnb.task import Task
-from mlnb.units import say_size
+from mlnb.units import format_size
 
 GRACE = 10.0
 """Seconds a rank has between SIGTERM and SIGKILL."""
@@ -318,10 +318,10 @@ class NodeProgram:
         if bound is not None and memory > bound and self._ending is None:
             exact = held(self._crew.groups)
             if exact > bound:
-                allowed = f"--memory allows {say_size(bound)}"
+                allowed = f"--memory allows {format_size(bound)}"
                 if self._chose_memory:
-                    allowed = f"the target chose {say_size(bound)}; more --memory may help"
-                words = f"out of memory{self._where}: it held {say_size(exact)}, {allowed}"
+                    allowed = f"the target chose {format_size(bound)}; more --memory may help"
+                words = f"out of memory{self._where}: it held {format_size(exact)}, {allowed}"
                 self._end(Ending("failed", words))
                 self._kill_at = now  # the machine's memory can't wait for a grace
 
@@ -341,7 +341,7 @@ class NodeProgram:
             if not end.succeeded and self._ending is None:
                 killed, bound = outcome.oom_kills() - self._oom, self.task.resources.memory
                 whose = "the target chose" if self._chose_memory else "--memory is"
-                said = "" if bound is None else f"{whose} {say_size(bound)}"
+                said = "" if bound is None else f"{whose} {format_size(bound)}"
                 found = outcome.failure(end, self._peak, killed, self._where, said)
                 if found["error"] and self._where:
                     found["error"] |= {"node": self.node, "host": self._host}

@@ -11,18 +11,18 @@ from typing import Any
 def load_ipython_extension(shell: Any) -> None:
     """Set up a kernel: ``%load_ext mlnb``. Doing it twice does nothing more."""
     from mlnb.notebook import complete, pending
-    from mlnb.notebook.live_outputs import Views
+    from mlnb.notebook.live_outputs import LiveOutputs
     from mlnb.notebook.magics import TrainMagics
     from mlnb.notebook.pools import PoolMagics
 
-    if pending.current is not None and any(isinstance(t, pending.Waiter) for t in shell.ast_transformers):
+    if pending.current is not None and any(isinstance(t, pending.WaitTransformer) for t in shell.ast_transformers):
         return
-    views = Views()
-    pending.current = pending.Pending(shell, views)
+    views = LiveOutputs()
+    pending.current = pending.PendingRuns(shell, views)
     magics = TrainMagics(shell, views, pending.current, parent=shell)
     shell.register_magics(magics, PoolMagics(shell))
     shell.configurables.append(magics)  # for %config
-    shell.ast_transformers.append(pending.Waiter(pending.current))
+    shell.ast_transformers.append(pending.WaitTransformer(pending.current))
     shell.events.register("post_run_cell", pending.current.after_cell)
     complete.install(shell)
     shell.user_ns.setdefault("mlnb", sys.modules["mlnb"])  # as every message of ours writes it

@@ -15,7 +15,7 @@ from typing import Any
 
 from mlnb.api import Run
 from mlnb.api.read.state import observe
-from mlnb.api.read.wire import Sent
+from mlnb.api.read.wire import SeriesCursor
 from mlnb.errors import MlnbError
 from mlnb.notebook.output_bundle import MIME, bundle
 from mlnb.render.summary import LINES, head, line
@@ -38,13 +38,13 @@ _FRONT_ENDS = ("JPY_SESSION_NAME", "VSCODE_", "COLAB_")
 
 
 @dataclass
-class _View:
+class _LiveOutput:
     """One output that shows a run."""
 
     run: Run
     handle: Any
     widget: Any = None
-    sent: Sent = field(default_factory=Sent)
+    sent: SeriesCursor = field(default_factory=SeriesCursor)
     words: str = ""
     state: tuple[str, str] = ("", "")
     began: float = field(default_factory=time.monotonic)
@@ -52,14 +52,14 @@ class _View:
     whole: float = field(default_factory=time.monotonic)
 
 
-class Views:
+class LiveOutputs:
     """The views of this kernel's runs."""
 
     INTERVAL = 0.25
 
     def __init__(self) -> None:
-        self._views: dict[str, list[_View]] = {}
-        self._ended: dict[str, list[_View]] = {}
+        self._views: dict[str, list[_LiveOutput]] = {}
+        self._ended: dict[str, list[_LiveOutput]] = {}
         """Outputs of runs that have ended, for those that are resumed."""
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -75,7 +75,7 @@ class Views:
         if ended or handle is None:
             return
         with self._lock:
-            view = _View(run, handle, widget, state=_state(shown))
+            view = _LiveOutput(run, handle, widget, state=_state(shown))
             # one that was resumed is followed again wherever it is shown
             self._views.setdefault(run.id, self._ended.pop(run.id, [])).append(view)
             if self._thread is None:
@@ -118,7 +118,7 @@ class Views:
             _update(view, time.monotonic())
 
 
-def _update(view: _View, now: float) -> None:
+def _update(view: _LiveOutput, now: float) -> None:
     """Bring one view of a run that goes on up to date, as cheaply as its front end allows."""
     run = view.run
     if view.widget is not None and view.widget.seen:
@@ -144,9 +144,9 @@ def _update(view: _View, now: float) -> None:
     view.handle.update({**shown, **_mime(view.widget)}, raw=True)
 
 
-def _feed(view: _View, now: float) -> None:
+def _feed(view: _LiveOutput, now: float) -> None:
     """Send a widget what is new."""
-    told = view.run.told()
+    told = view.run.all_series()
     for part in view.sent.new(told):
         view.widget.put(part.metric, part.offset, part.steps, part.values)
     if now - view.light >= LIGHT:

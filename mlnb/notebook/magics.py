@@ -24,8 +24,8 @@ from mlnb.api.submit.provenance import git_state
 from mlnb.api.submit.submit import submit
 from mlnb.capture import Captured, Session, analyse, capture
 from mlnb.errors import UsageError
-from mlnb.notebook.live_outputs import Views
-from mlnb.notebook.pending import Pending
+from mlnb.notebook.live_outputs import LiveOutputs
+from mlnb.notebook.pending import PendingRuns
 from mlnb.notebook.plan import plan, shown
 from mlnb.notebook.runs import show_runs
 from mlnb.rundir import RunDir
@@ -48,7 +48,9 @@ class TrainMagics(Magics):
     on = Unicode("", help="default of --on").tag(config=True)
     wait = Bool(False, help="whether %%train waits for the run's end").tag(config=True)
 
-    def __init__(self, shell: Any, views: Views, pending: Pending, parent: Configurable | None = None) -> None:
+    def __init__(
+        self, shell: Any, views: LiveOutputs, pending: PendingRuns, parent: Configurable | None = None
+    ) -> None:
         super().__init__(shell, parent=parent)
         self.shell: Any = shell
         self._views, self._pending = views, pending

@@ -40,7 +40,7 @@ def bundle(run: Run, *, whole: bool = True) -> dict[str, Any]:
     """
     seen = run.observe()  # before its metrics: once it has ended, they are whole
     final = seen.state in FINAL
-    told = run.told()
+    told = run.all_series()
     text = line(run, told)
     data = head(run, told, final=final)
     if whole or final:

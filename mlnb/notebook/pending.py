@@ -17,13 +17,13 @@ from IPython.display import DisplayHandle
 from mlnb.api import Run
 from mlnb.capture.names.analysis import analyse, inside_magic, reach
 from mlnb.errors import Detached, MlnbError, RunFailed
-from mlnb.notebook.live_outputs import Views
+from mlnb.notebook.live_outputs import LiveOutputs
 from mlnb.render.summary import line
-from mlnb.units import say_state, say_time
+from mlnb.units import format_time, state_phrase
 
 
 @dataclass
-class Owed:
+class PendingOutputs:
     """What a run still owes the session.
 
     Attributes
@@ -42,7 +42,7 @@ class Owed:
     before: dict[str, Any] = field(default_factory=dict)
 
 
-class Pending:
+class PendingRuns:
     """The runs whose outputs the session has not got yet, oldest first.
 
     Parameters
@@ -53,9 +53,9 @@ class Pending:
         the views to bring up to date while a cell waits.
     """
 
-    def __init__(self, shell: Any, views: Views) -> None:
+    def __init__(self, shell: Any, views: LiveOutputs) -> None:
         self._shell, self._views = shell, views
-        self._owed: list[Owed] = []
+        self._owed: list[PendingOutputs] = []
         self._binds: set[str] = set()
 
     def add(self, run: Run, names: set[str]) -> None:
@@ -64,7 +64,7 @@ class Pending:
         self.forget(names)
         space = self._shell.user_ns
         before = {name: space[name] for name in names | perhaps if name in space}
-        self._owed.append(Owed(run, names, perhaps, before))
+        self._owed.append(PendingOutputs(run, names, perhaps, before))
 
     def forget(self, names: set[str]) -> None:
         """Drop the claim of earlier runs on ``names``: something later has given them a value."""
@@ -135,7 +135,7 @@ class Pending:
                     owed.names.discard(name)
                     owed.perhaps.discard(name)
 
-    def _collect(self, owed: Owed, read: set[str]) -> None:
+    def _collect(self, owed: PendingOutputs, read: set[str]) -> None:
         run = owed.run
         try:
             self._wait(run)
@@ -150,7 +150,7 @@ class Pending:
             if run.cancelled_here:  # the person knows, and goes on on purpose
                 print(f"mlnb: {run.name} was cancelled; {', '.join(sorted(owed.names & read))} as before it")
                 return
-            ended = f"{run.name} ({run.id}) {say_state(run.state)}: {run.reason.rstrip('.')}"
+            ended = f"{run.name} ({run.id}) {state_phrase(run.state)}: {run.reason.rstrip('.')}"
             raise RunFailed(f"{ended}. {self._unchanged(owed.names & read)}")
         self._settle(owed)
 
@@ -165,7 +165,7 @@ class Pending:
             said.append(f"{', '.join(lacking)} {'are' if len(lacking) > 1 else 'is'} still not defined")
         return "; ".join(said) + "."
 
-    def _settle(self, owed: Owed) -> None:
+    def _settle(self, owed: PendingOutputs) -> None:
         self._owed.remove(owed)
         run = owed.run
         self._views.refresh(run)
@@ -189,8 +189,8 @@ class Pending:
                     view.display({"text/plain": text}, raw=True)
         finally:
             if shown:
-                waited = f"waited {say_time(time.monotonic() - began)} for {run.name}"
-                view.update({"text/plain": f"{waited}, which {say_state(run.state)}"}, raw=True)
+                waited = f"waited {format_time(time.monotonic() - began)} for {run.name}"
+                view.update({"text/plain": f"{waited}, which {state_phrase(run.state)}"}, raw=True)
 
 
 _PERHAPS = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.Try, ast.Match)
@@ -199,10 +199,10 @@ _PERHAPS = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.Try, ast.Match)
 _NOTHING = object()
 
 
-class Waiter(ast.NodeTransformer):
+class WaitTransformer(ast.NodeTransformer):
     """Puts the waiting in front of cells that read a pending output."""
 
-    def __init__(self, pending: Pending) -> None:
+    def __init__(self, pending: PendingRuns) -> None:
         self._pending = pending
 
     def visit_Module(self, node: ast.Module) -> ast.Module:
@@ -258,7 +258,7 @@ def _leading(body: list[ast.stmt]) -> int:
     return count
 
 
-current: Pending | None = None
+current: PendingRuns | None = None
 
 
 def before_cell(names: list[str]) -> None:

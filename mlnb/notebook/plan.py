@@ -8,7 +8,7 @@ import os
 from mlnb.capture import Captured
 from mlnb.targets.base import Offer, Target
 from mlnb.task import Task
-from mlnb.units import say_size
+from mlnb.units import format_size
 
 _SHOWN = 12
 
@@ -19,7 +19,7 @@ def plan(captured: Captured, task: Task, target: Target, offer: Offer) -> str:
     first, *others = offer.summary_lines or ("",)
     rows = [f"runs on    {target.name}: {first}", *(f"             {word}" for word in others)]
     count = len(captured.items)
-    size = f", {say_size(total)}" if total else ""
+    size = f", {format_size(total)}" if total else ""
     rows.append(f"takes      {count} name{'s' * (count > 1)}{size}" if count else "takes      nothing of the session")
     items = sorted(captured.items, key=lambda item: -item.size)
     width = max((len(item.name) for item in items[:_SHOWN]), default=0)
@@ -43,7 +43,7 @@ def plan(captured: Captured, task: Task, target: Target, offer: Offer) -> str:
 
 
 def _size(count: int) -> str:
-    return say_size(count) if count else ""
+    return format_size(count) if count else ""
 
 
 def shown(words: str) -> dict[str, str]:

@@ -6,11 +6,11 @@ from IPython.display import display
 
 from mlnb.api import runs
 from mlnb.errors import UsageError
-from mlnb.notebook.live_outputs import Views
+from mlnb.notebook.live_outputs import LiveOutputs
 from mlnb.render.runs_table import html_table, text_table
 
 
-def show_runs(what: str, views: Views) -> None:
+def show_runs(what: str, views: LiveOutputs) -> None:
     """Show the newest runs, or the one that ``what`` names.
 
     Raises

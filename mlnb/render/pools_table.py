@@ -8,7 +8,7 @@ import time
 from mlnb.api import pools
 from mlnb.render.table import as_html, as_text
 from mlnb.targets.pool.folder import Known
-from mlnb.units import say_time
+from mlnb.units import format_time
 
 HEADER = ("name", "state", "why", "on", "has", "runs", "ends", "id")
 _NONE = "no pools: %pool start --on slurm --gpus 1 --time 1h keeps one"
@@ -49,8 +49,8 @@ def _ends(pool: Known) -> str:
         return ""
     now, said = time.time(), []
     if pool.written.ends is not None:
-        said.append(f"in {say_time(max(0.0, pool.written.ends - now))}")
+        said.append(f"in {format_time(max(0.0, pool.written.ends - now))}")
     if pool.written.idle is not None:
         left = pool.written.idle + float(pool.asked["idle"]) - now
-        said.append(f"unless used in {say_time(max(0.0, left))}")
+        said.append(f"unless used in {format_time(max(0.0, left))}")
     return ", ".join(said)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from mlnb.api import Run
 from mlnb.render.table import as_html, as_text
-from mlnb.units import say_time
+from mlnb.units import format_time
 
 HEADER = ("name", "state", "why", "on", "started", "took", "loss", "id")
 
@@ -25,7 +25,7 @@ def row(run: Run) -> tuple[str, ...]:
         seen.reason,
         run.target,
         time.strftime("%d %b %H:%M", time.localtime(submitted)),
-        say_time(seconds) if seconds is not None else "",
+        format_time(seconds) if seconds is not None else "",
         f"{loss.value[-1]:.4g}" if loss is not None else "",
         run.id,
     )

@@ -12,7 +12,7 @@ import numpy as np
 from mlnb.api.read.history import RESERVED, Series
 from mlnb.api.run import Run
 from mlnb.node.rank.log import PROGRESS
-from mlnb.units import say_size, say_time
+from mlnb.units import format_size, format_time
 
 LINES = 30
 """Lines of output that a view shows."""
@@ -32,7 +32,7 @@ def head(run: Run, told: Told, *, final: bool) -> dict[str, Any]:
     Parameters
     ----------
     told
-        what :meth:`mlnb.api.Run.told` gave.
+        what :meth:`mlnb.api.Run.all_series` gave.
     final
         whether the run has ended: then the figures are in it too.
     """
@@ -65,12 +65,12 @@ def line(run: Run, told: Told | None = None) -> str:
 def numbers(run: Run, told: Told | None = None) -> list[str]:
     """Step, newest metrics, pace, usage, time left or taken: each in a few words."""
     seen = run.observe()
-    told = run.told() if told is None else told
+    told = run.all_series() if told is None else told
     parts = [*metrics(told), *_pace(told)]
     if seen.state == "running":
         parts += _usage(run.phase.usage or {})
         ends = expected_end(told)
-        parts += [f"about {say_time(max(1.0, ends - time.time()))} left"] if ends is not None else []
+        parts += [f"about {format_time(max(1.0, ends - time.time()))} left"] if ends is not None else []
     return [*parts, *_took(seen.result or {})]
 
 
@@ -138,10 +138,10 @@ def _usage(usage: Mapping[str, Any]) -> list[str]:
     shown = []
     if usage.get("memory"):
         cores = f"{usage['cpu']:.1f} cores, " if usage.get("cpu") is not None else ""
-        shown.append(f"{cores}{say_size(usage['memory'])}")
+        shown.append(f"{cores}{format_size(usage['memory'])}")
     for gpu in usage.get("gpus") or ():
         parts = [f"{gpu['utilisation']} %"] if gpu.get("utilisation") is not None else []
-        parts += [say_size(gpu["memory"])] if gpu.get("memory") else []
+        parts += [format_size(gpu["memory"])] if gpu.get("memory") else []
         parts += [f"{gpu['power']:.0f} W"] if gpu.get("power") is not None else []
         if parts:
             shown.append(f"GPU {gpu['gpu']} {', '.join(parts)}")
@@ -150,4 +150,4 @@ def _usage(usage: Mapping[str, Any]) -> list[str]:
 
 def _took(result: Mapping[str, Any]) -> list[str]:
     seconds = result.get("seconds")
-    return [] if seconds is None else [f"took {say_time(seconds)}"]
+    return [] if seconds is None else [f"took {format_time(seconds)}"]

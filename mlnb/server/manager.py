@@ -70,7 +70,7 @@ class Manager:
     def shown(self, run_id: str) -> dict[str, Any]:
         """What a view shows of a run beside its curves."""
         run = self.find(run_id)
-        return head(run, run.told(), final=run.state in FINAL)
+        return head(run, run.all_series(), final=run.state in FINAL)
 
     def cancel(self, run_id: str) -> dict[str, Any]:
         """End a run; returns when it is gone, with what became of it."""

@@ -119,7 +119,7 @@ class Poller:
 
 def _read(one: _Watched) -> Snapshot:
     """The run now; the same snapshot if nothing has changed."""
-    told, last, now = one.run.told(), one.last, time.monotonic()
+    told, last, now = one.run.all_series(), one.last, time.monotonic()
     state = one.run.observe()  # as taken just now, before the metrics were read: if it has ended, they are whole
     if last is not None:
         same_points = told.keys() == last.told.keys() and all(told[name] is last.told[name] for name in told)

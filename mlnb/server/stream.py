@@ -18,7 +18,7 @@ from jupyter_server.utils import ensure_async
 from tornado import web
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
-from mlnb.api.read.wire import Sent, message
+from mlnb.api.read.wire import SeriesCursor, message
 from mlnb.errors import UsageError
 from mlnb.server.manager import Manager
 from mlnb.server.poller import Snapshot
@@ -67,7 +67,7 @@ class StreamHandler(WebSocketMixin, WebSocketHandler, JupyterHandler):
         self.manager.poller.watch(self.run, self._tell)
 
     async def _send(self) -> None:
-        sent, number = Sent(), 0
+        sent, number = SeriesCursor(), 0
         try:
             while True:
                 newest = await self._newest.get()

@@ -7,7 +7,7 @@ import time
 
 from mlnb.rundir import RunDir, ask_anew, look, read_json
 from mlnb.targets.base import Status
-from mlnb.units import say_time
+from mlnb.units import format_time
 
 SILENT = 300.0
 """Seconds without a heartbeat, of which there is one every two, after which a process that can't be seen is taken for
@@ -24,8 +24,8 @@ def status(run: RunDir, host: str) -> Status:
     attempts = run.attempts()
     silent = time.time() - heard(run)
     if silent >= SILENT:
-        return Status(False, reason=f"its node program on {host} fell silent {say_time(silent)} ago")
-    late = f"last heard of {say_time(silent)} ago, from {host}" if silent >= _FRESH else ""
+        return Status(False, reason=f"its node program on {host} fell silent {format_time(silent)} ago")
+    late = f"last heard of {format_time(silent)} ago, from {host}" if silent >= _FRESH else ""
     if attempts and attempts[-1].ranks():
         return Status(None, "running", late)
     return Status(None, "pending", late or f"was submitted on {host}, and waits or starts there")

@@ -100,7 +100,7 @@ def test_what_all_nodes_use_is_told_together(place: Says):
             {"event": "sample", "t": 1000.0 + n, "cpu": 1.5, "memory": 10, "gpus": [{"gpu": "0"}]} for n in range(3)
         ]
         tell(run, node, *RUNNING, *told)
-    told = run.told()
+    told = run.all_series()
     assert list(told["mlnb.cpu"].value) == [3.0, 3.0, 3.0]
     assert list(told["mlnb.memory"].step) == [0, 1, 2]
     assert run.phase.usage is not None

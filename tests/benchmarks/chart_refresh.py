@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from mlnb.api import Run
-from mlnb.api.read.wire import Sent, message
+from mlnb.api.read.wire import SeriesCursor, message
 from mlnb.node.rank import frames
 from mlnb.render.summary import head
 from mlnb.rundir import RunDir, write_json
@@ -39,11 +39,11 @@ def measure(folder: Path) -> Table:
             file.write(frames.encode(["loss"], [float(one) for one in new], new, [[0.5] * NEW]))
         step += NEW
 
-    sent, sizes = Sent(), []
-    sent.new(run.told())
+    sent, sizes = SeriesCursor(), []
+    sent.new(run.all_series())
 
     def ours() -> None:
-        sizes.append(len(message(sent.new(run.told()))))
+        sizes.append(len(message(sent.new(run.all_series()))))
 
     table.add("mlnb: new points read, framed", _cpu(ours, logged))
     table.rows[-1].note = f"{max(sizes):,} bytes an update; {NEW} new points each, as all rows"
@@ -55,7 +55,7 @@ def measure(folder: Path) -> Table:
     bytes_sent: list[int] = []
     widget.send = lambda content, buffers: bytes_sent.append(len(json.dumps(content)) + len(buffers[0]))
     widget._handle_custom_msg({"type": "hello"}, [])
-    view = live_outputs._View(run, SimpleNamespace(update=lambda *_, **__: None), widget)
+    view = live_outputs._LiveOutput(run, SimpleNamespace(update=lambda *_, **__: None), widget)
     live_outputs._feed(view, time.monotonic())
     bytes_sent.clear()
     table.add("mlnb: the widget fed", _cpu(lambda: live_outputs._feed(view, time.monotonic()), logged))
@@ -63,7 +63,7 @@ def measure(folder: Path) -> Table:
     widget.close()
 
     def words() -> None:
-        sizes.append(len(json.dumps(head(run, run.told(), final=False))))
+        sizes.append(len(json.dumps(head(run, run.all_series(), final=False))))
 
     sizes.clear()
     table.add("mlnb: the words, twice a second", _cpu(words, logged))
@@ -84,7 +84,7 @@ def _run(path: Path) -> Run:
     values = np.exp(-steps / COUNT) + np.random.default_rng(0).normal(0, 0.02, COUNT)
     attempt.metrics(0).write_bytes(frames.encode(["loss"], steps.tolist(), steps.tolist(), [values.tolist()]))
     made = Run(run)
-    made.told()
+    made.all_series()
     return made
 
 

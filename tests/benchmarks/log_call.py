@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from mlnb.api.read.tailing import Frames
+from mlnb.api.read.tailing import MetricsTail
 from mlnb.node.rank import log
 
 from .timing import Table
@@ -25,7 +25,7 @@ def measure(folder: Path) -> Table:
     count = 200_000
     table.add("mlnb.log(loss=x)", [_mlnb(metrics.log, count) for _ in range(ROUNDS)])
     metrics.flush()
-    kept = len(Frames(path).new()["loss"][2])
+    kept = len(MetricsTail(path).new()["loss"][2])
     table.rows[-1].note = f"{kept:,} of {ROUNDS * count:,} values read back"
     metrics.path = None
     with (folder / "metrics.jsonl").open("a", buffering=1) as file:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mlnb.api import Run
 from mlnb.api.read.state import observe
-from mlnb.notebook.live_outputs import Views
+from mlnb.notebook.live_outputs import LiveOutputs
 from mlnb.task import Resources
 
 from .firsts import PRINTS, first_metric, start
@@ -81,7 +81,7 @@ def _news() -> Table:
         late += [now - float(sent) for sent in (series.value[len(late) :] if series else ())]
         if run.done and series is not None and len(late) == len(series):
             break
-        time.sleep(Views.INTERVAL)
+        time.sleep(LiveOutputs.INTERVAL)
     late.sort()
     table.add("as the view under the cell looks", late, f"19 of 20 within {late[int(0.95 * len(late))]:.3f} s")
     return table

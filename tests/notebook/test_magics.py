@@ -65,7 +65,7 @@ def test_loading_twice_is_harmless(nb: Kernel) -> None:
     nb.ok("%load_ext mlnb")
     nb.ok("%reload_ext mlnb")
     assert nb.complete("%%train --na") == ["%%train --name"]
-    assert nb.look("sum(type(t).__name__ == 'Waiter' for t in get_ipython().ast_transformers)") == "1"
+    assert nb.look("sum(type(t).__name__ == 'WaitTransformer' for t in get_ipython().ast_transformers)") == "1"
     nb.ok("%%train --name twice\nanswer = 42\n")
     assert nb.ok("answer").result == "42"
 

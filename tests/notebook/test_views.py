@@ -10,7 +10,7 @@ import pytest
 
 from mlnb.api.read.history import Series
 from mlnb.notebook import live_outputs as module
-from mlnb.notebook.live_outputs import Views
+from mlnb.notebook.live_outputs import LiveOutputs
 from mlnb.notebook.output_bundle import MIME, bundle
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -51,7 +51,7 @@ def until(true, seconds=30):
 def test_text_changes_at_most_twice_a_second_and_the_curve_is_sent_rarely(handle, start, tmp_path):
     gate = tmp_path / "gate"
     run = start(LOGS.format(gate=str(gate)))
-    Views().show(run)
+    LiveOutputs().show(run)
     began = time.monotonic()
     until(lambda: len(handle.got) >= 7)
     assert len(handle.got) <= 2 * (time.monotonic() - began) + 2
@@ -70,7 +70,7 @@ def test_where_the_server_streams_the_kernel_says_only_states(handle, start, tmp
     gate = tmp_path / "gate"
     run = start(LOGS.format(gate=str(gate)))
     monkeypatch.setenv("MLNB_SERVED", str(run.dir.parent))
-    Views().show(run)
+    LiveOutputs().show(run)
     until(lambda: handle.got[-1][MIME]["state"] == "running")
     count = len(handle.got)
     time.sleep(2)
@@ -94,7 +94,7 @@ def test_a_widget_is_fed_what_is_new_once_somebody_looks(handle, start, tmp_path
     monkeypatch.setattr("mlnb.notebook.widget.RunWidget", Watched)
     gate = tmp_path / "gate"
     run = start(LOGS.format(gate=str(gate)))
-    Views().show(run)
+    LiveOutputs().show(run)
     assert handle.got[0][WIDGET]["model_id"] == made[0].model_id
     made[0]._handle_custom_msg({"type": "hello"}, [])
     until(lambda: sum(c["count"] for c, _ in made[0].frames if c["metric"] == "loss") > 100)
@@ -119,7 +119,7 @@ def test_stop_of_the_widget_ends_the_run(handle, start, monkeypatch):
 
 def test_a_bundle_says_progress_usage_and_what_is_left(start, tmp_path):
     run = start(LOGS.format(gate=str(tmp_path / "gate")))
-    until(lambda: "mlnb.cpu" in run.told())
+    until(lambda: "mlnb.cpu" in run.all_series())
     import numpy as np
 
     now = time.time()

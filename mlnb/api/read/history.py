@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from mlnb.api.read.tailing import Columns, Frames
+from mlnb.api.read.tailing import Columns, MetricsTail
 from mlnb.node.rank.log import RESUMED
 from mlnb.rundir import RunDir
 
@@ -57,8 +57,8 @@ class History:
 
     def __init__(self, run: RunDir) -> None:
         self._run = run
-        self._files: dict[tuple[int, int], Frames] = {}
-        self._ranks: dict[tuple[int, int], dict[str, Grown]] = {}
+        self._files: dict[tuple[int, int], MetricsTail] = {}
+        self._ranks: dict[tuple[int, int], dict[str, GrowableColumns]] = {}
         self._joined: dict[str, Joined] = {}
         self._series: dict[str, Series] = {}
         self._newest = 0
@@ -83,7 +83,7 @@ class History:
         for attempt in self._run.attempts():
             for rank in attempt.ranks():
                 key = (attempt.number, rank)
-                columns = self._files.setdefault(key, Frames(attempt.metrics(rank))).new()
+                columns = self._files.setdefault(key, MetricsTail(attempt.metrics(rank))).new()
                 if columns:
                     found[key] = columns
         return found
@@ -92,7 +92,7 @@ class History:
         for key, columns in new.items():
             kept = self._ranks.setdefault(key, {})
             for name, one in columns.items():
-                kept.setdefault(name, Grown()).append(one)
+                kept.setdefault(name, GrowableColumns()).append(one)
         newest = max(attempt for attempt, _ in self._ranks)
         goes_on = newest == self._newest and all(
             attempt == newest and RESUMED not in columns for (attempt, _), columns in new.items()
@@ -129,7 +129,7 @@ class History:
         return {name: one.columns() for columns in ranks for name, one in columns.items()}
 
 
-class Grown:
+class GrowableColumns:
     """Three columns, times, steps and values, to which appending costs amortised constant time."""
 
     def __init__(self) -> None:
@@ -163,7 +163,7 @@ class Joined:
     """One metric over attempts and ranks: rows that all ranks have reported stay, those behind are made anew."""
 
     def __init__(self) -> None:
-        self._rows = Grown()
+        self._rows = GrowableColumns()
         self._attempt = np.empty(256, dtype=np.int16)
         self._base = 0  # rows of the attempts before the newest
         self._settled = 0  # rows of the newest one that all its ranks have reported
@@ -187,7 +187,7 @@ class Joined:
         """Say that all rows so far are of attempts before the newest."""
         self._base = len(self._rows)
 
-    def bring(self, ranks: list[Grown], attempt: int) -> None:
+    def bring(self, ranks: list[GrowableColumns], attempt: int) -> None:
         """Bring up to date what the newest attempt's ranks have reported, each of them all of it."""
         if len(ranks) != self._ranks:  # a rank more: what was settled without it is not
             self._restarts += bool(self._ranks)

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from mlnb.api.read.history import Grown, Series
-from mlnb.api.read.tailing import Lines
-from mlnb.api.read.usage import Sample, Together
+from mlnb.api.read.history import GrowableColumns, Series
+from mlnb.api.read.tailing import JsonlTail
+from mlnb.api.read.usage import Sample, UsageAggregator
 from mlnb.errors import MlnbError
 from mlnb.node.attempt.events import INTERRUPTED
 from mlnb.rundir import FINAL, RunDir, ask_anew, look, read_json
@@ -72,10 +72,10 @@ class Events:
 
     def __init__(self, run: RunDir) -> None:
         self._run = run
-        self._lines: list[Lines] = []
-        self._together = Together(1)
+        self._lines: list[JsonlTail] = []
+        self._aggregator = UsageAggregator(1)
         self._lock = threading.Lock()
-        self._samples: dict[str, Grown] = {}
+        self._samples: dict[str, GrowableColumns] = {}
         self._usage: dict[str, Series] = {}
         self._first = 0.0
         self.phase = Phase()
@@ -103,8 +103,8 @@ class Events:
         newest = attempts[-1]
         if newest.number != self.phase.number or not self._lines:
             nodes = _nodes(self._run)
-            self._lines = [Lines(newest.events(node)) for node in range(nodes)]
-            self._together = Together(nodes)
+            self._lines = [JsonlTail(newest.events(node)) for node in range(nodes)]
+            self._aggregator = UsageAggregator(nodes)
             self.phase = Phase(newest.number)
             self._samples, self._usage = {}, {}
         for node, lines in enumerate(self._lines):
@@ -118,7 +118,7 @@ class Events:
         kind = event.get("event")
         if kind == "sample":
             told = {key: event.get(key) for key in ("t", "cpu", "memory", "gpus")}
-            for usage in self._together.add(node, {**told, "t": told["t"] or 0.0}):
+            for usage in self._aggregator.add(node, {**told, "t": told["t"] or 0.0}):
                 phase.usage = usage
                 self._sample(usage)
         elif kind == "ending":
@@ -140,7 +140,7 @@ class Events:
         for name, value in values.items():
             if isinstance(value, (int, float)):
                 row = np.array([[when], [when - self._first], [value]])
-                self._samples.setdefault(name, Grown()).append((row[0], row[1], row[2]))
+                self._samples.setdefault(name, GrowableColumns()).append((row[0], row[1], row[2]))
 
 
 def observe(runs: Sequence[tuple[RunDir, Events]]) -> list[Observation]:

@@ -15,7 +15,7 @@ Columns = dict[str, tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.
 """name → (times, steps, values), each of shape (n,)."""
 
 
-class Whole:
+class JsonFile:
     """A JSON file that is only ever replaced as a whole."""
 
     def __init__(self, path: Path) -> None:
@@ -35,7 +35,7 @@ class Whole:
         return self._content
 
 
-class Lines:
+class JsonlTail:
     """A JSON-lines file."""
 
     def __init__(self, path: Path) -> None:
@@ -55,7 +55,7 @@ class Lines:
         return parse_lines(data[:end])
 
 
-class Frames:
+class MetricsTail:
     """A metrics file."""
 
     def __init__(self, path: Path) -> None:

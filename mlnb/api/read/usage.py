@@ -12,7 +12,7 @@ CARRY = 3
 """Seconds for which a node's newest sample stands for it."""
 
 
-class Together:
+class UsageAggregator:
     """Samples of ``nodes`` nodes become samples of all: sums, and GPUs numbered through.
 
     A second is told when all nodes have come to it, or when one is :data:`CARRY` seconds ahead. A node that was silent

@@ -65,7 +65,7 @@ class _Place:
     sent: int = 0
 
 
-class Sent:
+class SeriesCursor:
     """What one view has got."""
 
     def __init__(self) -> None:

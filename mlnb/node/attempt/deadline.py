@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from mlnb.units import say_time
+from mlnb.units import format_time
 
 _LAST_WORDS = 2.0
 """Seconds to write the result in, before the batch system ends the node program."""
@@ -31,7 +31,7 @@ class Clock:
         if deadline is not None:
             ends = self._began + deadline - time.time() - grace - _LAST_WORDS
             if self._ends is None or ends < self._ends:
-                self._ends, self._words = ends, f"after {say_time(max(0.0, ends - self._began))} the job had to end"
+                self._ends, self._words = ends, f"after {format_time(max(0.0, ends - self._began))} the job had to end"
 
     @property
     def left(self) -> float:

@@ -11,7 +11,7 @@ from typing import Any
 from mlnb.node.attempt.events import INTERRUPTED
 from mlnb.node.rank.stop import NO_SPACE, REQUEUE, STOPPED
 from mlnb.rundir import Attempt, look
-from mlnb.units import say_signal, say_size
+from mlnb.units import format_size, signal_name
 
 
 @dataclass(frozen=True)
@@ -150,10 +150,10 @@ def failure(first: Ended, peak_memory: int, oom_kills: int, where: str = "", bou
         return {"reason": reason.split("\n")[0], "exit_code": first.code, "error": {**error, "rank": first.rank}}
     if os.WIFSIGNALED(first.status):
         number = os.WTERMSIG(first.status)
-        reason = f"{who} was killed by {say_signal(number)}"
+        reason = f"{who} was killed by {signal_name(number)}"
         if number == signal.SIGKILL and oom_kills:
             allowed = f"{bound}, " if bound else ""  # which a batch system enforces in its own way
-            reason += f": out of memory ({say_size(peak_memory)} held when last looked at; {allowed}"
+            reason += f": out of memory ({format_size(peak_memory)} held when last looked at; {allowed}"
             reason += f"this machine has {machine_memory()})"
         elif number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE):
             reason += ": native code crashed; the end of its stderr may say where"
@@ -197,4 +197,4 @@ def oom_kills() -> int:
 
 def machine_memory() -> str:
     """The machine's memory in words."""
-    return say_size(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    return format_size(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))

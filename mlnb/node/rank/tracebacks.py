@@ -10,7 +10,7 @@ import traceback
 from typing import Any
 
 from mlnb.task import Segment
-from mlnb.units import say_size
+from mlnb.units import format_size
 
 _OWN = ("mlnb/node/",)
 _CPU_ALLOCATION = re.compile(r"you tried to allocate (\d+) bytes", re.IGNORECASE)
@@ -88,12 +88,13 @@ def memory(error: BaseException) -> str | None:
         free, total = torch.cuda.mem_get_info()
         ours = torch.cuda.memory_allocated()
         return (
-            f"out of GPU memory: this rank holds {say_size(ours)}, {say_size(free)} of {say_size(total)} are free. "
+            f"out of GPU memory: this rank holds {format_size(ours)}, "
+            f"{format_size(free)} of {format_size(total)} are free. "
             "Smaller batches, or a GPU with more memory (--gpu-memory), would help."
         )
     asked = _CPU_ALLOCATION.search(str(error))
     if isinstance(error, MemoryError) or asked:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        wanted = f" and asked for {say_size(int(asked.group(1)))} more" if asked else ""
-        return f"out of memory: this rank held {say_size(peak)} at most{wanted}."
+        wanted = f" and asked for {format_size(int(asked.group(1)))} more" if asked else ""
+        return f"out of memory: this rank held {format_size(peak)} at most{wanted}."
     return None

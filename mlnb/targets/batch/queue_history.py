@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlnb.rundir import RunDir, parse_lines, read_json
-from mlnb.units import say_time
+from mlnb.units import format_time
 
 NEWEST = 50
 """Runs that are looked at, of whatever target: what it costs is bounded."""
@@ -33,8 +33,8 @@ class Waits:
     def words(self, where: str) -> str:
         """One sentence: ``your last 12 runs on gpu waited between 3 s and 41 min (median 2 min)``."""
         if self.count == 1:
-            return f"your last run on {where} waited {say_time(self.median)}"
-        shortest, median, longest = (say_time(each) for each in (self.shortest, self.median, self.longest))
+            return f"your last run on {where} waited {format_time(self.median)}"
+        shortest, median, longest = (format_time(each) for each in (self.shortest, self.median, self.longest))
         if shortest == longest:
             return f"your last {self.count} runs on {where} waited {median}"
         middle = f" (median {median})" if self.count > 2 else ""

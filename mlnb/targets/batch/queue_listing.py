@@ -24,7 +24,7 @@ from mlnb.targets.batch.commands import PATIENCE
 from mlnb.targets.batch.system import Queued, System
 from mlnb.targets.config.paths import runtime_dir
 from mlnb.targets.locks import FLAGS, taken
-from mlnb.units import say_time
+from mlnb.units import format_time
 
 INTERVAL = 5.0
 """Seconds between two looks, unless the target's ``poll`` says otherwise."""
@@ -142,7 +142,7 @@ def _silent(system: System, known: Listing, seconds: float) -> Listing:
     """What was known, and for how long the system has not answered who asks, if it is long."""
     if known.error or seconds < LOOK:
         return known
-    return replace(known, error=f"{system.words} has not answered for {say_time(seconds)}")
+    return replace(known, error=f"{system.words} has not answered for {format_time(seconds)}")
 
 
 def accounts(system: System, jobs: Sequence[str], interval: float = INTERVAL) -> Listing:

@@ -15,7 +15,7 @@ from mlnb.targets.batch import ends as batch_ends
 from mlnb.targets.batch import queue_listing
 from mlnb.targets.batch.system import LOG, Queued, System
 from mlnb.task import Task
-from mlnb.units import say_time
+from mlnb.units import format_time
 
 FRESH = 15.0
 """Seconds for which a heartbeat says that a job runs, so that nobody need be asked."""
@@ -155,9 +155,9 @@ class States:
     def _waiting(self, run: RunDir, handle: Mapping[str, Any], job: Queued, seen: queue_listing.Listing) -> str:
         parts = [self._words(run, handle, job) or f"waits in the queue ({job.code})"]
         if job.start is not None and job.start > time.time():
-            parts.append(f"{self._system.words} expects it to start in {say_time(job.start - time.time())}")
+            parts.append(f"{self._system.words} expects it to start in {format_time(job.start - time.time())}")
         if seen.error:
-            parts.append(f"last heard {say_time(time.time() - seen.heard)} ago, since {seen.error}")
+            parts.append(f"last heard {format_time(time.time() - seen.heard)} ago, since {seen.error}")
         return "; ".join(parts)
 
     def _accounted(

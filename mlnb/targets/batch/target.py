@@ -21,7 +21,7 @@ from mlnb.targets.batch.system import Ask, Submitted, System, plain
 from mlnb.targets.config import limits, settings
 from mlnb.targets.config.paths import runs_root
 from mlnb.task import Resources, Task
-from mlnb.units import say_size, say_time
+from mlnb.units import format_size, format_time
 
 _GRACE = 20.0
 """Seconds that a run has for its checkpoint when it is told to end, unless the target says otherwise."""
@@ -127,7 +127,7 @@ class JobQueue:
         ranks = f"{all_.ranks} rank{'s' * (all_.ranks > 1)} × {all_.cpus} core{'s' * ((all_.cpus or 1) > 1)}"
         nodes = f"{all_.nodes} nodes, on each " if all_.nodes > 1 else ""
         gpus = f", {all_.gpus} GPU{'s' * (all_.gpus > 1)}" if all_.gpus else ""
-        memory = f", {say_size(all_.memory)}" if all_.memory else ""
+        memory = f", {format_size(all_.memory)}" if all_.memory else ""
         chosen = [
             word
             for word, given, now in (
@@ -139,7 +139,7 @@ class JobQueue:
         ]
         said = [f"{nodes}{ranks}{gpus}{memory}"]
         if all_.time is not None:
-            said.append(f"ends after {say_time(all_.time)}")
+            said.append(f"ends after {format_time(all_.time)}")
         if chosen:
             said.append(f"{', '.join(chosen)} chosen by the target's defaults")
         return said

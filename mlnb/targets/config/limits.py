@@ -9,7 +9,7 @@ from typing import Any
 from mlnb.errors import UsageError
 from mlnb.targets.config.settings import count, size, time
 from mlnb.task import Resources
-from mlnb.units import say_size, say_time
+from mlnb.units import format_size, format_time
 
 
 def usual(settings: Mapping[str, Any], asked: Resources) -> Resources:
@@ -49,5 +49,5 @@ def check(target: str, settings: Mapping[str, Any], asked: Resources) -> None:
         ("--time", asked.time, time(settings, "max-time"), settings.get("max-time")),
     ):
         if given is not None and most is not None and given > most:
-            said = say_time(given) if flag == "--time" else say_size(given)
+            said = format_time(given) if flag == "--time" else format_size(given)
             raise UsageError(f"{flag} {said}: target {target} allows {words} a run (max{flag[1:]})")

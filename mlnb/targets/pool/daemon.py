@@ -28,7 +28,7 @@ from mlnb.targets.base import InDoubt
 from mlnb.targets.config.paths import socket_path
 from mlnb.targets.pool import orphan_cleanup
 from mlnb.targets.pool.folder import BEAT, Known, PoolDir, State
-from mlnb.units import say_time
+from mlnb.units import format_time
 
 if TYPE_CHECKING:
     from mlnb.targets.pool.allocation import Allocation, Seen
@@ -185,7 +185,7 @@ class Holder:
             self._guests.taken()
             reason = job.words or f"waits in the queue ({job.code})"
             if job.start is not None and job.start > time.time():
-                reason += f"; {words} expects it to start in {say_time(job.start - time.time())}"
+                reason += f"; {words} expects it to start in {format_time(job.start - time.time())}"
             state = "closing" if self._closing else "pending"
             self._state = replace(self._state, state=state, reason=reason, idle=None, ends=None)
         else:
@@ -204,7 +204,7 @@ class Holder:
     @property
     def _timed_out(self) -> str:
         time_ = self._pool.resources.time
-        return f"its time was over{f' ({say_time(time_)})' if time_ else ''}"
+        return f"its time was over{f' ({format_time(time_)})' if time_ else ''}"
 
     def _check(self) -> None:
         """Whether it is to go on."""
@@ -221,7 +221,7 @@ class Holder:
             raise Over(self._timed_out)
         idle = self._state.idle
         if idle is not None and time.time() - idle >= self._idle:
-            raise Over(f"nothing ran on it for {say_time(self._idle)}")
+            raise Over(f"nothing ran on it for {format_time(self._idle)}")
 
     async def _end(self, over: Over) -> None:
         """Let the job go, and see to it that it is gone."""

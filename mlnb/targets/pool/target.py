@@ -19,7 +19,7 @@ from mlnb.targets.node_zip import bundle
 from mlnb.targets.pool import folder, orphan_cleanup
 from mlnb.targets.pool.folder import Known, PoolDir
 from mlnb.task import Resources
-from mlnb.units import say_size, say_time
+from mlnb.units import format_size, format_time
 
 GRACE = 20.0
 _ANSWER = 10.0
@@ -71,9 +71,9 @@ class Pool:
         gpus = f", {wanted} GPU{'s' * (wanted > 1)}" if wanted else ""
         words = [f"{ranks}{gpus} of pool {pool.name}, which has {_has(pool)}"]
         if pool.written.ends is not None:
-            words.append(f"the pool ends in {say_time(max(0.0, pool.written.ends - time.time()))}")
+            words.append(f"the pool ends in {format_time(max(0.0, pool.written.ends - time.time()))}")
         elif has.time is not None:
-            words.append(f"the pool lasts {say_time(has.time)} from its start")
+            words.append(f"the pool lasts {format_time(has.time)} from its start")
         if pool.state != "running":
             words.append(f"waits for the pool: {pool.reason}")
         about = {
@@ -164,11 +164,11 @@ def _check(pool: Known, asked: Resources, placement: Placement, cpus: int) -> No
         ("--nodes", asked.nodes, 1, "1 node"),
         ("--gpus", asked.gpus or 0, has.gpus or 0, f"{has.gpus} GPU{'s' * (has.gpus != 1)}"),
         ("--cpus", asked.ranks * cpus if asked.cpus else 0, pool.cores, f"{pool.cores} cores"),
-        ("--memory", asked.memory or 0, has.memory, say_size(has.memory or 0)),
-        ("--time", asked.time or 0, left, f"{say_time(left or 0)} left"),
+        ("--memory", asked.memory or 0, has.memory, format_size(has.memory or 0)),
+        ("--time", asked.time or 0, left, f"{format_time(left or 0)} left"),
     ):
         if most is not None and given > most:
-            said = {"--memory": say_size, "--time": say_time}.get(flag, str)(given)
+            said = {"--memory": format_size, "--time": format_time}.get(flag, str)(given)
             raise UsageError(f"{flag} {said}: pool {pool.name} has {words}; --on {pool.asked['on']} takes it as a job")
     for flag, other in (
         ("--partition", placement.partition),

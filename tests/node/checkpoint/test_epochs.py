@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import mlnb
-from mlnb.api.read.tailing import Frames
+from mlnb.api.read.tailing import MetricsTail
 from mlnb.api.submit.submit import resume
 from mlnb.errors import MlnbError, NotTrusted, UsageError
 from mlnb.node.checkpoint import files as checkpoint_files
@@ -66,7 +66,7 @@ def in_the_middle(run) -> None:
 
 
 def _newest_step(run, rank: int) -> float:
-    columns = Frames(run.directory.attempt(1).metrics(rank)).new()
+    columns = MetricsTail(run.directory.attempt(1).metrics(rank)).new()
     return columns["loss"][1].max() if "loss" in columns else 0
 
 

@@ -17,7 +17,7 @@ from mlnb.targets.batch.slurm.text import words
 from mlnb.targets.batch.system import Filled
 from mlnb.targets.gpus import selection as gpu_selection
 from mlnb.task import Resources
-from mlnb.units import say_size, say_time
+from mlnb.units import format_size, format_time
 
 _DAY = 86400
 
@@ -116,13 +116,13 @@ def _time(asked: Resources, part: Partition) -> tuple[int, list[str]]:
     if asked.time is not None:
         if part.max_time is not None and asked.time > part.max_time:
             raise UsageError(
-                f"--time {say_time(asked.time)}: partition {part.name} allows {say_time(part.max_time)} at most"
+                f"--time {format_time(asked.time)}: partition {part.name} allows {format_time(part.max_time)} at most"
             )
         return asked.time, []
     if part.default_time is not None:
-        return part.default_time, [f"{say_time(part.default_time)} is partition {part.name}'s default"]
+        return part.default_time, [f"{format_time(part.default_time)} is partition {part.name}'s default"]
     most = min(part.max_time or _DAY, _DAY)
-    return most, [f"{say_time(most)} is what partition {part.name} allows: a shorter --time may start sooner"]
+    return most, [f"{format_time(most)} is what partition {part.name} allows: a shorter --time may start sooner"]
 
 
 def _share(asked: Resources, nodes: Sequence[Node]) -> Node | None:
@@ -151,7 +151,7 @@ def _memory(asked: Resources, cpus: int, part: Partition, nodes: Sequence[Node])
     if nodes and all(node.memory is None for node in nodes):
         if asked.memory is not None:
             raise UsageError(
-                f"--memory {say_size(asked.memory)}: SLURM counts no memory of the nodes of partition {part.name}; "
+                f"--memory {format_size(asked.memory)}: SLURM counts no memory of the nodes of partition {part.name}; "
                 "leave --memory out"
             )
         return None
@@ -201,8 +201,8 @@ def _misfit(filled: Resources, part: Partition, nodes: Sequence[Node], fit: Sequ
         each = f"{filled.ranks} rank{'s' * (filled.ranks > 1)} × {filled.cpus}"
         return f"--cpus {filled.cpus}: {each} are more cores than the {cpus} of a node of {where}; {nearest}"
     if (filled.memory or 0) > memory:
-        return f"--memory {say_size(filled.memory or 0)}: the nodes of {where} have {say_size(memory)} at most"
+        return f"--memory {format_size(filled.memory or 0)}: the nodes of {where} have {format_size(memory)} at most"
     return (
         f"no node of {where} has {asked} GPUs, {filled.ranks * (filled.cpus or 1)} cores and "
-        f"{say_size(filled.memory or 0)} at once: ask for less of one of them"
+        f"{format_size(filled.memory or 0)} at once: ask for less of one of them"
     )

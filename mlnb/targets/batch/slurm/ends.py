@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from mlnb.targets.batch.slurm.reasons import Said
 from mlnb.targets.batch.system import REQUEUE
 from mlnb.task import Resources
-from mlnb.units import say_signal, say_size, say_time
+from mlnb.units import format_size, format_time, signal_name
 
 OUT_OF_MEMORY_SIGNAL = 125
 """What stands as the signal in the exit code of a job that was out of memory."""
@@ -101,10 +101,10 @@ def ended(
         where it ran.
     """
     if state == "OUT_OF_MEMORY" or signal == OUT_OF_MEMORY_SIGNAL or reason == "OutOfMemory":
-        had = f" ({say_size(resources.memory)} on each node)" if resources and resources.memory else ""
+        had = f" ({format_size(resources.memory)} on each node)" if resources and resources.memory else ""
         return Said("memory", f"took more memory than it may have{had}; more --memory may help")
     if state == "TIMEOUT":
-        had = f" ({say_time(resources.time)})" if resources and resources.time else ""
+        had = f" ({format_time(resources.time)})" if resources and resources.time else ""
         return Said("time", f"reached its time limit{had}; a longer --time, or --resume from its newest checkpoint")
     if state == "CANCELLED":
         return Said("cancelled", f"was cancelled{_who(by)}")
@@ -137,7 +137,7 @@ def _failed(exit_code: int | None, signal: int | None, reason: str, nodes: Seque
     if reason == "SystemFailure":
         return Said("node", "SLURM, a file system or the network failed under it")
     if signal:
-        return Said("failed", f"was ended by {say_signal(signal)}")
+        return Said("failed", f"was ended by {signal_name(signal)}")
     if exit_code == REQUEUE:
         return Said("failed", f"asked to be queued again (exit code {REQUEUE}), and was not")
     if exit_code:

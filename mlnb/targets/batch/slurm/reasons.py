@@ -16,7 +16,7 @@ from mlnb.targets.batch.slurm.limit_reasons import limit
 from mlnb.targets.batch.slurm.nodes import Node, Partition
 from mlnb.targets.batch.slurm.text import words
 from mlnb.task import Resources
-from mlnb.units import say_time
+from mlnb.units import format_time
 
 
 class Said(NamedTuple):
@@ -111,10 +111,9 @@ def _too_much(job: _Job) -> str:
     if asked is None:
         return ""
     if most.max_time is not None and (asked.time or 0) > most.max_time:
-        given = say_time(asked.time or 0)
-        return (
-            f"asks for {given}, {job.queue} allows {say_time(most.max_time)}; --time {_flag(most.max_time)} would fit"
-        )
+        given = format_time(asked.time or 0)
+        allowed = format_time(most.max_time)
+        return f"asks for {given}, {job.queue} allows {allowed}; --time {_flag(most.max_time)} would fit"
     if most.max_nodes is not None and asked.nodes > most.max_nodes:
         return f"asks for {asked.nodes} nodes, {job.queue} allows {most.max_nodes}; --nodes {most.max_nodes} would fit"
     members, wanted = job.members(), asked.gpus or 0
@@ -151,7 +150,7 @@ def _priority(job: _Job) -> Said:
     given = job.resources.time if job.resources else None
     if given is None:
         return Said("priority", f"{words}; with a short --time, like 30m, it may fit into a gap before them")
-    return Said("priority", f"{words}; with a --time under {say_time(given)} it may fit into a gap before them")
+    return Said("priority", f"{words}; with a --time under {format_time(given)} it may fit into a gap before them")
 
 
 def _begin(job: _Job) -> Said:

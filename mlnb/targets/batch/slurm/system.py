@@ -27,7 +27,7 @@ from mlnb.targets.config import settings
 from mlnb.targets.gpus import kinds as gpu_kinds
 from mlnb.targets.gpus import selection as gpu_selection
 from mlnb.task import Resources
-from mlnb.units import say_time
+from mlnb.units import format_time
 
 _LOOKS = 5.0
 """Seconds that SLURM's scheduler may take until it has looked at a new job, which it calls ``Priority`` until then."""
@@ -213,7 +213,7 @@ class Slurm(System):
                 return UsageError(f"{head}{error}; {flag} names {which}, or {setting} of the target does")
         for word, flag, value in (
             ("partition", "--partition", ask.partition),
-            ("time limit", "--time", ask.resources.time and say_time(ask.resources.time)),
+            ("time limit", "--time", ask.resources.time and format_time(ask.resources.time)),
         ):
             if word in said and value:
                 return UsageError(f"{flag} {value}: {error}")
