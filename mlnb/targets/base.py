@@ -63,7 +63,7 @@ def gpus_of(asked: Resources, there: int) -> int:
     return 1 if there or asked.gpu_type or asked.gpu_memory or asked.gpu_capability else 0
 
 
-class InDoubt(MlnbError):
+class SubmissionUnknown(MlnbError):
     """Whether a target took a job isn't known: it was asked to, and did not answer."""
 
 
@@ -106,7 +106,7 @@ class Target(Protocol):
 
         Raises
         ------
-        InDoubt
+        SubmissionUnknown
             if it may have been started all the same. ``poll`` and ``cancel`` then look for it.
         MlnbError
             if it was not started.

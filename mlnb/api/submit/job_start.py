@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from mlnb.errors import MlnbError
 from mlnb.rundir import RunDir, storage_errors, write_json
-from mlnb.targets.base import InDoubt, Target
+from mlnb.targets.base import SubmissionUnknown, Target
 
 
 class Starting:
@@ -47,7 +47,7 @@ class Starting:
             self.job = True
             try:
                 handle = self._target.submit(self._run, env)
-            except InDoubt:
+            except SubmissionUnknown:
                 handle = None
             except BaseException:
                 self.job = False

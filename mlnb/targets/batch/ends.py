@@ -10,7 +10,7 @@ from typing import Any
 from mlnb.errors import MlnbError
 from mlnb.rundir import RunDir, read_json, write_json
 from mlnb.targets.base import Status
-from mlnb.targets.batch.system import LOG, Queued
+from mlnb.targets.batch.system import LOG, QueuedJob
 
 _STATES = {"cancelled": "cancelled", "vanished": "lost", "completed": "lost"}
 """A run's state by the cause of its job's end; every other is a failure."""
@@ -37,7 +37,7 @@ def noted(run: RunDir, handle: Mapping[str, Any]) -> Status | None:
     return Status(False, str(ended["state"]), str(ended["reason"]))
 
 
-def end(run: RunDir, handle: Mapping[str, Any], job: Queued, words: str) -> Status:
+def end(run: RunDir, handle: Mapping[str, Any], job: QueuedJob, words: str) -> Status:
     """Note how ``job`` ended.
 
     Parameters

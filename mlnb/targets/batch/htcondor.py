@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from mlnb.targets.batch.commands import read_json, records
-from mlnb.targets.batch.system import COUNTED, LOG, REQUEUE, Ask, Queued, Submitted, System
-from mlnb.targets.gpus.kinds import Way
+from mlnb.targets.batch.system import COUNTED, LOG, REQUEUE, JobRequest, QueuedJob, Submitted, System
+from mlnb.targets.gpus.kinds import RequestSyntax
 
 # JobStatus (HTCondor manual, Job ClassAd Attributes)
 _IDLE, _REMOVED, _COMPLETED, _HELD, _SUSPENDED = 1, 3, 4, 5, 7
@@ -18,13 +18,13 @@ class HTCondor(System):
     """HTCondor's vanilla universe. Settings: ``universe`` and more through ``directives`` as ``key = value``."""
 
     kind = "htcondor"
-    words = "HTCondor"
+    display_name = "HTCondor"
     job = "htcondor:HTCondorJob"
     accepted = r"[0-9]+ job\(s\) submitted to cluster (?P<job>[0-9]+)\."
     variables = ("CONDOR_*", "_CONDOR_*")
     script = False  # but a description of the job, in one line of which the command stands
     passes_variables = False  # condor_q -l shows everyone what a job was given
-    gpus = Way(counted=False)  # but request_gpus
+    gpus = RequestSyntax(counted=False)  # but request_gpus
     restarts = COUNTED
 
     def submitted(self, said: str) -> Submitted | None:
@@ -32,34 +32,34 @@ class HTCondor(System):
         found = super().submitted(said)
         return found and Submitted(f"{found.job}.0")
 
-    def keywords(self, ask: Ask) -> dict[str, Any]:
+    def keywords(self, request: JobRequest) -> dict[str, Any]:
         """See :class:`System`."""
         ends: list[str] = []
-        usual = {key: value for key, value in _pairs(ask.usual).items() if _bare(key) not in _PLANNED}
+        usual = {key: value for key, value in _pairs(request.usual).items() if _bare(key) not in _PLANNED}
         directives = usual | {
             "getenv": "True",
             "Output": LOG,
             "Error": LOG,
-            "MY.MlnbRun": f'"{ask.run}"',
-            "batch_name": ask.name,
+            "MY.MlnbRun": f'"{request.run}"',
+            "batch_name": request.name,
         }
-        if ask.resources.gpus:
-            directives["request_gpus"] = ask.resources.gpus
-        if ask.resources.time:
-            directives["+MaxRuntime"] = ask.resources.time
-            ends.append(f"(JobStatus == 2 && time() - EnteredCurrentStatus > {ask.resources.time + 60})")
-        if ask.requeue:
+        if request.resources.gpus:
+            directives["request_gpus"] = request.resources.gpus
+        if request.resources.time:
+            directives["+MaxRuntime"] = request.resources.time
+            ends.append(f"(JobStatus == 2 && time() - EnteredCurrentStatus > {request.resources.time + 60})")
+        if request.requeue:
             directives["on_exit_remove"] = f"ExitCode =!= {REQUEUE}"
         else:
             ends.append("(JobStatus == 1 && NumJobStarts > 0)")
         if ends:
             directives["periodic_remove"] = " || ".join(ends)
-        if ask.account:
-            directives["accounting_group"] = ask.account
-        directives |= _pairs((*ask.gpus, *ask.extra))
+        if request.account:
+            directives["accounting_group"] = request.account
+        directives |= _pairs((*request.gpus, *request.extra))
         return {
             "disk": str(self.settings.get("disk", "4 GB")),
-            "job_directives_skip": ["RequestMemory"] if ask.resources.memory is None else [],
+            "job_directives_skip": ["RequestMemory"] if request.resources.memory is None else [],
             "job_extra_directives": directives,
         }
 
@@ -67,12 +67,12 @@ class HTCondor(System):
         """See :class:`System`. ``$(x)`` would be a macro."""
         return line.replace("$", "$(DOLLAR)")
 
-    def jobs(self) -> dict[str, Queued]:
+    def jobs(self) -> dict[str, QueuedJob]:
         """See :class:`System`."""
         names = "ClusterId,ProcId,JobStatus,HoldReason,ExitCode,ExitBySignal,ExitSignal,RemoteHost,QDate,MlnbRun"
         return parse(self.run(["condor_q", "-json", "-attributes", names]))
 
-    def ended(self, ids: Any) -> dict[str, Queued]:
+    def ended(self, ids: Any) -> dict[str, QueuedJob]:
         """See :class:`System`."""
         names = "ClusterId,ProcId,JobStatus,ExitCode,ExitBySignal,ExitSignal,RemoveReason"
         text = self.run(["condor_history", "-json", "-limit", "200", "-attributes", names, *ids])
@@ -92,36 +92,40 @@ def _pairs(lines: Iterable[str]) -> dict[str, Any]:
     return {key.strip(): value.strip() for key, _, value in (line.partition("=") for line in lines)}
 
 
-def parse(text: str) -> dict[str, Queued]:
+def parse(text: str) -> dict[str, QueuedJob]:
     """The jobs of what ``condor_q -json`` or ``condor_history -json`` printed: a list, or nothing."""
     found = {}
     for job in records(read_json(text, "HTCondor")):
         status, about = job.get("JobStatus"), {"comment": f"mlnb:{job.get('MlnbRun')}", "submitted": job.get("QDate")}
         if status == _HELD:
             words = f"is held: {job.get('HoldReason', 'HTCondor does not say why')}"
-            seen = Queued("pending", "hold", words, "HELD", about=about)
+            seen = QueuedJob("pending", "hold", words, "HELD", about=about)
         elif status == _COMPLETED:
             seen = replace(_ended(job), about=about)
         elif status == _REMOVED:
             seen = replace(_removed(str(job.get("RemoveReason") or "condor_rm")), about=about)
         elif status == _IDLE:
-            seen = Queued("pending", "resources", "waits for a machine that can take it", "IDLE", about=about)
+            seen = QueuedJob("pending", "resources", "waits for a machine that can take it", "IDLE", about=about)
         else:
             host = str(job.get("RemoteHost", "")).rpartition("@")[2]
             words = "is suspended" if status == _SUSPENDED else ""
-            seen = Queued("running", words=words, nodes=(host,) if host else (), about=about)
+            seen = QueuedJob("running", words=words, nodes=(host,) if host else (), about=about)
         found[f"{job.get('ClusterId')}.{job.get('ProcId')}"] = seen
     return found
 
 
-def _ended(job: Mapping[str, Any]) -> Queued:
+def _ended(job: Mapping[str, Any]) -> QueuedJob:
     if job.get("ExitBySignal"):
-        return Queued("ended", "failed", f"its job was ended by signal {job.get('ExitSignal')}", "COMPLETED")
+        return QueuedJob("ended", "failed", f"its job was ended by signal {job.get('ExitSignal')}", "COMPLETED")
     code = job.get("ExitCode")
-    return Queued("ended", "completed" if code == 0 else "failed", f"its job ended with exit code {code}", "COMPLETED")
+    return QueuedJob(
+        "ended", "completed" if code == 0 else "failed", f"its job ended with exit code {code}", "COMPLETED"
+    )
 
 
-def _removed(why: str) -> Queued:
+def _removed(why: str) -> QueuedJob:
     if "PeriodicRemove" in why:
-        return Queued("ended", "time", "was removed by its own rule: its time was over, or it was not to start again")
-    return Queued("ended", "cancelled", f"was removed outside of mlnb: {why}", "REMOVED")
+        return QueuedJob(
+            "ended", "time", "was removed by its own rule: its time was over, or it was not to start again"
+        )
+    return QueuedJob("ended", "cancelled", f"was removed outside of mlnb: {why}", "REMOVED")

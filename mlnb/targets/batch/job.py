@@ -16,10 +16,10 @@ from typing import Any
 
 from mlnb.errors import MlnbError, UsageError
 from mlnb.rundir import RunDir, storage_errors
-from mlnb.targets.base import InDoubt
+from mlnb.targets.base import SubmissionUnknown
 from mlnb.targets.batch import states as batch_states
 from mlnb.targets.batch.commands import CommandFailed, NotThere, Unanswered, command
-from mlnb.targets.batch.system import REQUEUE, Ask, Submitted, System, mebibytes
+from mlnb.targets.batch.system import REQUEUE, JobRequest, Submitted, System, mebibytes
 from mlnb.targets.config import settings
 from mlnb.targets.containers import Contained, Wrapped
 from mlnb.targets.environment import passed
@@ -41,7 +41,7 @@ class Job:
     """
 
     system: System
-    ask: Ask
+    request: JobRequest
     run: RunDir
     attempt: int
     env: Mapping[str, str]
@@ -61,7 +61,7 @@ class Job:
 
         Raises
         ------
-        InDoubt
+        SubmissionUnknown
             if the system did not answer, and has no job of this name so far.
         MlnbError
             if it refuses the job, or is not there.
@@ -73,20 +73,20 @@ class Job:
             path.write_text(self._lines(made), encoding="utf-8")
             path.chmod(0o700)
         try:
-            with self.system.handing(_environment(self.env, self.system)) as (words, env):
+            with self.system.submission_environment(_environment(self.env, self.system)) as (words, env):
                 made.submit_command = shlex.join([*shlex.split(made.submit_command), *words])
                 made.environment.update(env)
                 _finish(made.start())
             if found := self.system.submitted(made.job_id):
                 return found
             said = " ".join(made.job_id.split())[:_SAID] or "nothing"
-            return self._taken(MlnbError(f"{self.system.words} gave no job id, but said: {said}"))
+            return self._taken(MlnbError(f"{self.system.display_name} gave no job id, but said: {said}"))
         except Unanswered as error:
-            return self._taken(InDoubt(f"{error}; whether it took the job isn't known yet"))
+            return self._taken(SubmissionUnknown(f"{error}; whether it took the job isn't known yet"))
         except NotThere:
             raise
         except CommandFailed as error:
-            return self._taken(self.system.refusal(error, self.ask))
+            return self._taken(self.system.refusal(error, self.request))
 
     def _taken(self, problem: MlnbError) -> Submitted:
         """The job, if the queue has it in spite of ``problem``, which is raised otherwise."""
@@ -103,25 +103,25 @@ class Job:
 
     def _make(self) -> Any:
         """dask-jobqueue's Job, its commands run as ours: with the run's environment, from the attempt's folder."""
-        system, ask = self.system, self.ask
+        system, request = self.system, self.request
         env: dict[str, str] = {}  # of the command, when it is submitted
         folder = self.run.attempt(self.attempt).path
         odd = next((character for character in system.patterns if character in str(folder)), None)
         if odd is not None:
             raise UsageError(
-                f"{self.run.path}: {system.words} misreads '{odd}' in a path: set MLNB_RUNS to another folder"
+                f"{self.run.path}: {system.display_name} misreads '{odd}' in a path: set MLNB_RUNS to another folder"
             )
 
         async def call(argv: list[str], *, shell: bool = False, given: bytes = b"", **_: Any) -> str:
             words = ["/bin/sh", "-c", *argv] if shell else argv
-            submitting = partial(command, system=system.words, folder=folder, whole=True)
+            submitting = partial(command, system=system.display_name, folder=folder, whole=True)
             return await asyncio.to_thread(submitting, words, env, given=given)
 
         async def feed(made: Any, script: str) -> str:
             # dask-jobqueue has a shell do it that throws away what is said of refusals
             return await call(shlex.split(made.submit_command), given=Path(script).read_bytes())
 
-        section, keywords = system.section, dict(system.keywords(ask))
+        section, keywords = system.section, dict(system.keywords(request))
         skipped = [*keywords.pop("job_directives_skip", ()), *section.skipped]
         own: dict[str, Any] = {"_call": staticmethod(call), "_job_id_from_submit_output": lambda _, said: said}
         if system.submits:
@@ -134,10 +134,10 @@ class Job:
             try:
                 made = kind(
                     scheduler="",
-                    name=ask.name,
-                    job_name=ask.name,
-                    cores=ask.cpus,
-                    memory=f"{mebibytes(ask.resources.memory or 2**30) * 2**20} B",
+                    name=request.name,
+                    job_name=request.name,
+                    cores=request.cpus,
+                    memory=f"{mebibytes(request.resources.memory or 2**30) * 2**20} B",
                     processes=1,
                     config_name=section.name,
                     job_directives_skip=skipped,
@@ -152,7 +152,12 @@ class Job:
 
 
 def job_of(
-    system: System, ask: Ask, run: RunDir, attempt: int, env: Mapping[str, str], container: Contained | None = None
+    system: System,
+    request: JobRequest,
+    run: RunDir,
+    attempt: int,
+    env: Mapping[str, str],
+    container: Contained | None = None,
 ) -> Job:
     """The job that runs attempt ``attempt`` of ``run``.
 
@@ -167,21 +172,23 @@ def job_of(
         if the system can't do what is asked.
     """
     if env and not system.passes_variables:
-        raise UsageError(f"--env {next(iter(env))}: {system.words} gives a job no variables but by writing them down")
+        raise UsageError(
+            f"--env {next(iter(env))}: {system.display_name} gives a job no variables but by writing them down"
+        )
     program = ["-m", "mlnb.node", str(run.path), "--attempt", str(attempt)]
     if container is None:
         wrapped = Wrapped([str(system.settings.get("python") or sys.executable), *program])
     else:
         container.works_with(system.kind)
-        wrapped = container.wrap(program, run, ask.resources, env)
-    return Job(system, ask, run, attempt, env, body_of(system, ask, run, wrapped))
+        wrapped = container.wrap(program, run, request.resources, env)
+    return Job(system, request, run, attempt, env, body_of(system, request, run, wrapped))
 
 
-def body_of(system: System, ask: Ask, run: RunDir, wrapped: Wrapped) -> str:
+def body_of(system: System, request: JobRequest, run: RunDir, wrapped: Wrapped) -> str:
     """The lines of shell: they start the node program, hand it the system's signals, and queue the job again."""
     lines = [
         "#!/bin/sh",
-        f"# What each start of run {ask.run} ({ask.name}) executes; made by mlnb.",
+        f"# What each start of run {request.run} ({request.name}) executes; made by mlnb.",
         f"cd {shlex.quote(str(run.path))} || exit 1",
         f'PYTHONPATH={shlex.quote(str(run.bundle))}"${{PYTHONPATH:+:$PYTHONPATH}}"; export PYTHONPATH',
         f'MLNB_RESTARTS="{system.restarts}"; export MLNB_RESTARTS',
@@ -192,14 +199,14 @@ def body_of(system: System, ask: Ask, run: RunDir, wrapped: Wrapped) -> str:
     if wrapped.after:
         lines += ["leave() {", *wrapped.after, "}", "trap leave EXIT"]
     lines += [
-        f"{shlex.join(system.launch(ask, wrapped.command, wrapped.launcher))} &",
+        f"{shlex.join(system.launch(request, wrapped.command, wrapped.launcher))} &",
         "node=$!",
         # signals that the system sends to this shell alone
         *(f"trap 'kill -{given} $node 2>/dev/null' {name}" for name, given in system.signals.items()),
         "while :; do wait $node; code=$?; kill -0 $node 2>/dev/null || break; done",
     ]
-    if system.again and ask.requeue:
-        lines.append(f"[ $code -ne {REQUEUE} ] || {system.again}")
+    if system.requeue_command and request.requeue:
+        lines.append(f"[ $code -ne {REQUEUE} ] || {system.requeue_command}")
     return "\n".join([*lines, "exit $code"]) + "\n"
 
 

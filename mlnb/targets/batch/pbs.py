@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from mlnb.targets.batch.commands import CommandFailed, named, read_json
-from mlnb.targets.batch.system import COUNTED, LOG, Ask, Queued, System, clock, mebibytes
+from mlnb.targets.batch.system import COUNTED, LOG, JobRequest, QueuedJob, System, clock, mebibytes
 
 _WAITING = {
     "Q": ("resources", "waits for free cores or GPUs"),
@@ -23,59 +23,59 @@ class Pbs(System):
     """OpenPBS and PBS Professional."""
 
     kind = "pbs"
-    words = "PBS"
+    display_name = "PBS"
     job = "pbs:PBSJob"
     accepted = r"(?:Moab\.)?(?P<job>[0-9]+)(?:\.[A-Za-z0-9_.-]+)?"
     variables: ClassVar[tuple[str, ...]] = ("PBS_CONF_FILE", "PBS_DEFAULT", "PBS_SERVER")
     passes_variables = False  # qstat -f shows a job's Variable_List
     restarts = COUNTED
 
-    def keywords(self, ask: Ask) -> dict[str, Any]:
+    def keywords(self, request: JobRequest) -> dict[str, Any]:
         """See :class:`System`."""
-        spec = self.spec(ask)
-        lines = [line for line in ask.gpus if line.startswith("-")]
+        spec = self.spec(request)
+        lines = [line for line in request.gpus if line.startswith("-")]
         own = any(re.search(r"\b(select|nodes)=", line) for line in lines)
         return {
-            "queue": ask.partition,
-            "account": ask.account,
-            "walltime": clock(ask.resources.time) if ask.resources.time else None,
+            "queue": request.partition,
+            "account": request.account,
+            "walltime": clock(request.resources.time) if request.resources.time else None,
             "resource_spec": spec,
             "job_directives_skip": [f"-l {spec}"] if own else [],
             "job_extra_directives": [
-                *ask.usual,
+                *request.usual,
                 "-V",
                 "-j oe",
                 f"-o {LOG}",
-                f"-r {'y' if ask.requeue else 'n'}",
+                f"-r {'y' if request.requeue else 'n'}",
                 *lines,
-                *ask.extra,
+                *request.extra,
             ],
         }
 
-    def spec(self, ask: Ask) -> str:
+    def spec(self, request: JobRequest) -> str:
         """The chunk of resources on a node."""
-        gpus = self.chunk(ask, "ngpus")
-        memory = f":mem={mebibytes(ask.resources.memory)}mb" if ask.resources.memory else ""
-        return f"select={ask.resources.nodes}:ncpus={ask.cpus}{memory}{gpus}"
+        gpus = self.chunk(request, "ngpus")
+        memory = f":mem={mebibytes(request.resources.memory)}mb" if request.resources.memory else ""
+        return f"select={request.resources.nodes}:ncpus={request.cpus}{memory}{gpus}"
 
-    def chunk(self, ask: Ask, resource: str) -> str:
+    def chunk(self, request: JobRequest, resource: str) -> str:
         """What asks for the GPUs in the chunk: what the site says, unless that is a line of its own."""
-        if ask.gpus:
-            return "".join(f":{each}" for each in ask.gpus if not each.startswith("-"))
-        return f":{resource}={ask.resources.gpus}" if ask.resources.gpus else ""
+        if request.gpus:
+            return "".join(f":{each}" for each in request.gpus if not each.startswith("-"))
+        return f":{resource}={request.resources.gpus}" if request.resources.gpus else ""
 
-    def jobs(self) -> dict[str, Queued]:
+    def jobs(self) -> dict[str, QueuedJob]:
         """See :class:`System`. ``-x``: jobs that have ended, as long as the server keeps them."""
         return parse(self.run(["qstat", "-x", "-f", "-F", "json"]), self.environment().get("USER", ""))
 
 
-def parse(text: str, user: str) -> dict[str, Queued]:
+def parse(text: str, user: str) -> dict[str, QueuedJob]:
     """The jobs of ``user`` in what ``qstat -x -f -F json`` printed; ids as qsub prints them."""
     data = read_json(text, "PBS")
     return _jobs(named(data.get("Jobs") if isinstance(data, dict) else None), user)
 
 
-def _jobs(jobs: Mapping[str, Mapping[str, Any]], user: str) -> dict[str, Queued]:
+def _jobs(jobs: Mapping[str, Mapping[str, Any]], user: str) -> dict[str, QueuedJob]:
     found = {}
     for number, job in jobs.items():
         if user and str(job.get("Job_Owner", "")).partition("@")[0] != user:
@@ -84,13 +84,13 @@ def _jobs(jobs: Mapping[str, Mapping[str, Any]], user: str) -> dict[str, Queued]
         if state in ("R", "E", "B", "S", "U"):
             host = str(job.get("exec_host", "")).partition("/")[0]
             words = "is suspended" if state in ("S", "U") else ""
-            seen = Queued("running", words=words, code=state, nodes=(host,) if host else (), ending=state == "E")
+            seen = QueuedJob("running", words=words, code=state, nodes=(host,) if host else (), ending=state == "E")
         elif state in ("F", "X", "C"):
             seen = _ended(job.get("Exit_status", job.get("exit_status")), state)
         else:
             cause, words = _WAITING.get(state, ("other", f"PBS says {state}"))
             said = str(job.get("comment", ""))
-            seen = Queued("pending", cause, f"{words}: {said}" if said else words, state)
+            seen = QueuedJob("pending", cause, f"{words}: {said}" if said else words, state)
         found[number] = seen
         found[number.partition(".")[0]] = seen  # what is kept of it
     return found
@@ -108,42 +108,42 @@ _SIGNALLED = 256
 """What PBS adds to the number of the signal that ended a job."""
 
 
-def _ended(status: Any, state: str) -> Queued:
+def _ended(status: Any, state: str) -> QueuedJob:
     try:
         code = int(status)
     except (TypeError, ValueError, OverflowError):
-        return Queued("ended", "cancelled", "was deleted (qdel) before it started", state)
+        return QueuedJob("ended", "cancelled", "was deleted (qdel) before it started", state)
     if code in _BY_PBS:
-        return Queued("ended", *_BY_PBS[code], state)
+        return QueuedJob("ended", *_BY_PBS[code], state)
     if code in (_SIGNALLED + 15, _SIGNALLED + 9):
-        return Queued("ended", "cancelled", f"was ended by PBS (signal {code - _SIGNALLED}), as qdel does", state)
+        return QueuedJob("ended", "cancelled", f"was ended by PBS (signal {code - _SIGNALLED}), as qdel does", state)
     if code > _SIGNALLED:
-        return Queued("ended", "failed", f"its job was ended by signal {code - _SIGNALLED}", state)
+        return QueuedJob("ended", "failed", f"its job was ended by signal {code - _SIGNALLED}", state)
     if code < 0:
-        return Queued("ended", "launch", f"PBS could not run it (exit status {code})", state)
-    return Queued("ended", "failed" if code else "completed", f"its job ended with exit code {code}", state)
+        return QueuedJob("ended", "launch", f"PBS could not run it (exit status {code})", state)
+    return QueuedJob("ended", "failed" if code else "completed", f"its job ended with exit code {code}", state)
 
 
 class Moab(Pbs):
     """Moab, which takes PBS's directives; its jobs are looked up with Torque's ``qstat``."""
 
     kind = "moab"
-    words = "Moab"
+    display_name = "Moab"
     job = "moab:MoabJob"
     variables = ("MOABHOMEDIR", "PBS_*")
 
-    def spec(self, ask: Ask) -> str:
+    def spec(self, request: JobRequest) -> str:
         """The nodes, as Torque writes them."""
-        gpus = self.chunk(ask, "gpus")
-        memory = f",mem={mebibytes(ask.resources.memory)}mb" if ask.resources.memory else ""
-        return f"nodes={ask.resources.nodes}:ppn={ask.cpus}{gpus}{memory}"
+        gpus = self.chunk(request, "gpus")
+        memory = f",mem={mebibytes(request.resources.memory)}mb" if request.resources.memory else ""
+        return f"nodes={request.resources.nodes}:ppn={request.cpus}{gpus}{memory}"
 
-    def jobs(self) -> dict[str, Queued]:
+    def jobs(self) -> dict[str, QueuedJob]:
         """See :class:`System`. Torque's ``-x`` means XML; jobs that ended stay for some minutes, with state C."""
         return parse_torque(self.run(["qstat", "-x"]), self.environment().get("USER", ""))
 
 
-def parse_torque(text: str, user: str) -> dict[str, Queued]:
+def parse_torque(text: str, user: str) -> dict[str, QueuedJob]:
     """The jobs of ``user`` in what Torque's ``qstat -x`` printed; nothing where there are none."""
     if not text.strip():
         return {}

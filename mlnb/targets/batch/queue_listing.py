@@ -21,7 +21,7 @@ from pathlib import Path
 from mlnb.errors import MlnbError
 from mlnb.rundir import known, read_json, write_json
 from mlnb.targets.batch.commands import PATIENCE
-from mlnb.targets.batch.system import Queued, System
+from mlnb.targets.batch.system import QueuedJob, System
 from mlnb.targets.config.paths import runtime_dir
 from mlnb.targets.locks import FLAGS, taken
 from mlnb.units import format_time
@@ -68,7 +68,7 @@ class Listing:
     """
 
     taken: float = 0.0
-    jobs: dict[str, Queued] = field(default_factory=dict)
+    jobs: dict[str, QueuedJob] = field(default_factory=dict)
     error: str = ""
     heard: float = 0.0
     asked: tuple[str, ...] = ()
@@ -122,7 +122,7 @@ class _Look(threading.Thread):
         an open file, which is held until the look is over.
     """
 
-    def __init__(self, path: Path, lock: int, interval: float, ask: Callable[[], dict[str, Queued]]) -> None:
+    def __init__(self, path: Path, lock: int, interval: float, ask: Callable[[], dict[str, QueuedJob]]) -> None:
         super().__init__(name="mlnb-queue", daemon=True)
         self._path, self._file, self._interval, self._ask = path, lock, interval, ask
         self.found: Listing | None = None
@@ -142,7 +142,7 @@ def _silent(system: System, known: Listing, seconds: float) -> Listing:
     """What was known, and for how long the system has not answered who asks, if it is long."""
     if known.error or seconds < LOOK:
         return known
-    return replace(known, error=f"{system.words} has not answered for {format_time(seconds)}")
+    return replace(known, error=f"{system.display_name} has not answered for {format_time(seconds)}")
 
 
 def accounts(system: System, jobs: Sequence[str], interval: float = INTERVAL) -> Listing:
@@ -159,7 +159,7 @@ def accounts(system: System, jobs: Sequence[str], interval: float = INTERVAL) ->
         return _keep(path, known, lambda: system.ended(all_), all_)
 
 
-def _keep(path: Path, known: Listing, ask: Callable[[], dict[str, Queued]], asked: tuple[str, ...] = ()) -> Listing:
+def _keep(path: Path, known: Listing, ask: Callable[[], dict[str, QueuedJob]], asked: tuple[str, ...] = ()) -> Listing:
     """Ask, and write what was answered down for all others; that it was not, too, lest each of them ask in turn."""
     began = time.time()  # what changes while the answer is under way may not be in it
     try:
@@ -213,7 +213,9 @@ def _read(path: Path) -> Listing:
     data = read_json(path)
     if data is None:
         return Listing()
-    jobs = {name: Queued(**{**known(Queued, job), "nodes": tuple(job["nodes"])}) for name, job in data["jobs"].items()}
+    jobs = {
+        name: QueuedJob(**{**known(QueuedJob, job), "nodes": tuple(job["nodes"])}) for name, job in data["jobs"].items()
+    }
     taken, error, heard = float(data["taken"]), str(data["error"]), float(data["heard"])
     more = data.get("since", {}), data.get("took", 0.0), data.get("failed", 0)
     return Listing(taken, jobs, error, heard, tuple(data["asked"]), *more)

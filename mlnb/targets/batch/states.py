@@ -13,7 +13,7 @@ from mlnb.rundir import RunDir, look, read_json, write_json
 from mlnb.targets.base import Status
 from mlnb.targets.batch import ends as batch_ends
 from mlnb.targets.batch import queue_listing
-from mlnb.targets.batch.system import LOG, Queued, System
+from mlnb.targets.batch.system import LOG, QueuedJob, System
 from mlnb.task import Task
 from mlnb.units import format_time
 
@@ -86,7 +86,7 @@ class States:
             found |= self._accounted(runs, missing, seen)
         return [found[index] for index in range(len(runs))]
 
-    def adopt(self, run: RunDir, jobs: Mapping[str, Queued]) -> dict[str, Any]:
+    def adopt(self, run: RunDir, jobs: Mapping[str, QueuedJob]) -> dict[str, Any]:
         """The handle of a run that has none, found by its comment in the queue and written; empty if there is none.
 
         So it is where the session that submitted it died before it could note the job.
@@ -119,10 +119,10 @@ class States:
                 return Status(None, "pending", seen.error)
             # one that was cancelled is gone as soon as it is not there: not every system keeps it in its list
             if seen.taken < float(handle.get("submitted", 0.0)) + _SKEW and not run.cancel.exists():
-                return Status(True, "pending", f"submitted to {self._system.words} as job {handle['job']}")
+                return Status(True, "pending", f"submitted to {self._system.display_name} as job {handle['job']}")
             return None
         if job.state == "ended":
-            if job.cause == "cancelled" and self._system.late and not run.cancel.exists():
+            if job.cause == "cancelled" and self._system.accounting_lags and not run.cancel.exists():
                 return None
             return batch_ends.end(run, handle, job, self._words(run, handle, job))
         if job.ending and run.cancel.exists():
@@ -145,17 +145,17 @@ class States:
             return Status(None, "pending", seen.error)
         if seen.taken - began < UNSUBMITTED:
             return Status(None, "pending", "being submitted")
-        words = f"its submission was interrupted: {self._system.words} has no job of it"
+        words = f"its submission was interrupted: {self._system.display_name} has no job of it"
         return batch_ends.note(run, {}, "lost", words)
 
-    def _words(self, run: RunDir, handle: Mapping[str, Any], job: Queued) -> str:
+    def _words(self, run: RunDir, handle: Mapping[str, Any], job: QueuedJob) -> str:
         resources = Task.from_json(read_json(run.task) or {"script": ""}).resources
         return self._system.explained(str(handle["job"]), job, resources)
 
-    def _waiting(self, run: RunDir, handle: Mapping[str, Any], job: Queued, seen: queue_listing.Listing) -> str:
+    def _waiting(self, run: RunDir, handle: Mapping[str, Any], job: QueuedJob, seen: queue_listing.Listing) -> str:
         parts = [self._words(run, handle, job) or f"waits in the queue ({job.code})"]
         if job.start is not None and job.start > time.time():
-            parts.append(f"{self._system.words} expects it to start in {format_time(job.start - time.time())}")
+            parts.append(f"{self._system.display_name} expects it to start in {format_time(job.start - time.time())}")
         if seen.error:
             parts.append(f"last heard {format_time(time.time() - seen.heard)} ago, since {seen.error}")
         return "; ".join(parts)
@@ -180,7 +180,7 @@ class States:
     def _unsettled(self, job: str, seen: queue_listing.Listing, told: queue_listing.Listing) -> str:
         if job in seen.jobs:
             return f"job {job}: {seen.jobs[job].words}; accounting has yet to say by whom"
-        gone = f"{self._system.words} no longer has job {job} in its queue"
+        gone = f"{self._system.display_name} no longer has job {job} in its queue"
         if told.error:
             return f"{gone}, and how it ended isn't known: {told.error}"
         if job in told.jobs and told.jobs[job].state != "ended":
@@ -188,8 +188,8 @@ class States:
         return f"{gone}, and accounting has yet to hear how it ended"
 
     def _end(
-        self, run: RunDir, handle: Mapping[str, Any], queued: Queued | None, told: queue_listing.Listing
-    ) -> Queued | None:
+        self, run: RunDir, handle: Mapping[str, Any], queued: QueuedJob | None, told: queue_listing.Listing
+    ) -> QueuedJob | None:
         """How a job ended, of which the queue says ``queued`` if anything; ``None`` if that may yet come to be known.
 
         Accounting may have been away when the job ended, and hear of it minutes later.
@@ -207,14 +207,14 @@ class States:
             return queued if waited >= BY_WHOM or (known and known.cause == "vanished") else None
         if known is not None and known.state == "ended":
             return known
-        if (known is not None or self._system.late) and waited < SETTLES:
+        if (known is not None or self._system.accounting_lags) and waited < SETTLES:
             return None
         if known is not None and not run.cancel.exists() and not _outlived(run, known):
             return None  # as accounting has it, it is there: that is no end
         return self._system.vanished()
 
 
-def job_of(run: RunDir, jobs: Mapping[str, Queued]) -> tuple[str, Queued] | None:
+def job_of(run: RunDir, jobs: Mapping[str, QueuedJob]) -> tuple[str, QueuedJob] | None:
     """The job of a run's newest attempt among ``jobs``, known by its comment; with its id."""
     ours = f"mlnb:{run.path.name}"
     named = [
@@ -258,23 +258,23 @@ def _has_begun(run: RunDir) -> bool:
     return bool(attempts) and attempts[-1].alive(0).exists()
 
 
-def _another(handle: Mapping[str, Any], job: Queued) -> bool:
+def _another(handle: Mapping[str, Any], job: QueuedJob) -> bool:
     """Whether this is an earlier job that had the same number."""
     submitted = _submitted(job)
     return bool(submitted) and submitted + _OTHER < float(handle.get("submitted", 0.0))
 
 
-def _outlived(run: RunDir, job: Queued) -> bool:
+def _outlived(run: RunDir, job: QueuedJob) -> bool:
     """Whether a job that accounting calls running can't be any more: slurmdbd may have missed its end."""
     limit = Task.from_json(read_json(run.task) or {"script": ""}).resources.time
     return job.state == "running" and None not in (job.start, limit) and time.time() > job.start + limit + _OVER  # type: ignore[operator]
 
 
-def _submitted(job: Queued) -> float:
+def _submitted(job: QueuedJob) -> float:
     return float(job.about.get("submitted") or 0.0)
 
 
-def _earlier(run: RunDir, number: str, job: Queued) -> bool:
+def _earlier(run: RunDir, number: str, job: QueuedJob) -> bool:
     """Whether a job of this run is that of an attempt before the one that is being submitted."""
     if (read_json(run.ended) or {}).get("job") == number:
         return True

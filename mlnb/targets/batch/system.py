@@ -35,7 +35,7 @@ _MEMORY = 4 * 2**30
 
 
 @dataclass(frozen=True)
-class Ask:
+class JobRequest:
     """One job: what the directives are made from.
 
     Attributes
@@ -81,7 +81,7 @@ class Ask:
 
 
 @dataclass(frozen=True)
-class Queued:
+class QueuedJob:
     """A job as its system reports it.
 
     Attributes
@@ -143,7 +143,7 @@ class Submitted(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Filled:
+class ResolvedRequest:
     """What a system makes of the resources asked for: complete, the directives for its GPUs, and in plain words."""
 
     resources: Resources
@@ -164,7 +164,7 @@ class System(abc.ABC):
     kind: ClassVar[str]
     """As settings name it, and as dask-jobqueue calls its section."""
 
-    words: ClassVar[str]
+    display_name: ClassVar[str]
     """As people call it."""
 
     job: ClassVar[str]
@@ -188,7 +188,7 @@ class System(abc.ABC):
     passes_variables: ClassVar[bool] = True
     """Whether a job gets the environment of the command that submits it."""
 
-    gpus: ClassVar[gpu_kinds.Way] = gpu_kinds.Way()
+    gpus: ClassVar[gpu_kinds.RequestSyntax] = gpu_kinds.RequestSyntax()
     """How it is asked for GPUs of a kind."""
 
     qualities: ClassVar[bool] = False
@@ -200,7 +200,7 @@ class System(abc.ABC):
     requeues: ClassVar[bool] = True
     """Whether it can queue a job again, as the same job."""
 
-    late: ClassVar[bool] = False
+    accounting_lags: ClassVar[bool] = False
     """Whether its accounting may hear of an end after the queue has forgotten the job; it knows who cancelled one."""
 
     restarts: ClassVar[str] = "0"
@@ -212,7 +212,7 @@ class System(abc.ABC):
     deadline: ClassVar[str] = ""
     """Shell: when the job's time is over, in seconds since the epoch; nothing if that can't be told."""
 
-    again: ClassVar[str] = ""
+    requeue_command: ClassVar[str] = ""
     """Shell command by which a job has itself queued again."""
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
@@ -250,10 +250,10 @@ class System(abc.ABC):
         return self
 
     @abc.abstractmethod
-    def keywords(self, ask: Ask) -> dict[str, Any]:
+    def keywords(self, request: JobRequest) -> dict[str, Any]:
         """What the Job class is to be made with, beyond cores, memory and name."""
 
-    def launch(self, ask: Ask, program: Sequence[str], options: Sequence[str] = ()) -> list[str]:
+    def launch(self, request: JobRequest, program: Sequence[str], options: Sequence[str] = ()) -> list[str]:
         """The command that starts ``program`` once on each node of the job.
 
         Parameters
@@ -266,17 +266,17 @@ class System(abc.ABC):
         UsageError
             for several nodes, where we know no way.
         """
-        if ask.resources.nodes > 1:
-            raise UsageError(f"--nodes {ask.resources.nodes}: on {self.words} a run has one node")
+        if request.resources.nodes > 1:
+            raise UsageError(f"--nodes {request.resources.nodes}: on {self.display_name} a run has one node")
         if options:
-            raise UsageError(f"this container engine works with SLURM's srun only, not with {self.words}")
+            raise UsageError(f"this container engine works with SLURM's srun only, not with {self.display_name}")
         return list(program)
 
     def escaped(self, line: str) -> str:
         """A line of shell as the submission has to hold it, where the system itself puts in values of its own."""
         return line
 
-    def fill(self, asked: Resources, placement: Placement) -> Filled:
+    def fill(self, asked: Resources, placement: Placement) -> ResolvedRequest:
         """Fill in what was left open.
 
         Raises
@@ -289,8 +289,8 @@ class System(abc.ABC):
         filled = replace(asked, gpus=gpus, cpus=asked.cpus or 1, memory=asked.memory or _MEMORY, time=time)
         choice = gpu_selection.choice_for(filled, self.settings, (), self.gpus)
         if choice is None:
-            return Filled(filled, placement.partition)
-        return Filled(filled, placement.partition, (choice.kinds[0].line(gpus),), choice.words)
+            return ResolvedRequest(filled, placement.partition)
+        return ResolvedRequest(filled, placement.partition, (choice.kinds[0].line(gpus),), choice.words)
 
     def _walltime(self) -> int | None:
         """Seconds that dask-jobqueue gives a job for which nobody says any."""
@@ -308,10 +308,10 @@ class System(abc.ABC):
     # asking
 
     @abc.abstractmethod
-    def jobs(self) -> dict[str, Queued]:
+    def jobs(self) -> dict[str, QueuedJob]:
         """All of the user's jobs that the system still knows, by job id: one command."""
 
-    def ended(self, ids: Sequence[str]) -> dict[str, Queued]:  # noqa: ARG002
+    def ended(self, ids: Sequence[str]) -> dict[str, QueuedJob]:  # noqa: ARG002
         """What accounting knows of jobs that the queue has forgotten; nothing where there is none.
 
         Raises
@@ -321,11 +321,11 @@ class System(abc.ABC):
         """
         return {}
 
-    def vanished(self) -> Queued:
+    def vanished(self) -> QueuedJob:
         """A job of which nothing is known any more."""
-        return Queued("ended", "vanished", f"{self.words} no longer knows it")
+        return QueuedJob("ended", "vanished", f"{self.display_name} no longer knows it")
 
-    def explained(self, number: str, job: Queued, resources: Resources) -> str:  # noqa: ARG002
+    def explained(self, number: str, job: QueuedJob, resources: Resources) -> str:  # noqa: ARG002
         """Why job ``number`` waits or how it ended, in the words of what it asked for."""
         return job.words
 
@@ -348,16 +348,16 @@ class System(abc.ABC):
         except CommandFailed:
             return
 
-    def refusal(self, error: CommandFailed, ask: Ask) -> MlnbError:  # noqa: ARG002
+    def refusal(self, error: CommandFailed, request: JobRequest) -> MlnbError:  # noqa: ARG002
         """The error of a submission in words for whoever asked."""
         return error
 
     def run(self, argv: Sequence[str], patience: float = PATIENCE) -> str:
         """What one of the system's commands prints; see :func:`mlnb.targets.batch.commands.command`."""
-        return command(argv, {**self.site, **self.environment()}, system=self.words, patience=patience)
+        return command(argv, {**self.site, **self.environment()}, system=self.display_name, patience=patience)
 
     @contextlib.contextmanager
-    def handing(self, env: Mapping[str, str]) -> Iterator[tuple[list[str], dict[str, str]]]:
+    def submission_environment(self, env: Mapping[str, str]) -> Iterator[tuple[list[str], dict[str, str]]]:
         """How a job is submitted that is to have ``env``: more words for the command, and the command's environment.
 
         That of the command is what most systems give the job.

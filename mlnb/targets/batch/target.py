@@ -17,7 +17,7 @@ from mlnb.targets.base import Offer, Placement, Status
 from mlnb.targets.batch import queue_history, queue_listing
 from mlnb.targets.batch import states as batch_states
 from mlnb.targets.batch.job import Job, job_of
-from mlnb.targets.batch.system import Ask, Submitted, System, plain
+from mlnb.targets.batch.system import JobRequest, Submitted, System, plain
 from mlnb.targets.config import limits, settings
 from mlnb.targets.config.paths import runs_root
 from mlnb.task import Resources, Task
@@ -111,14 +111,16 @@ class JobQueue:
 
     def _qos(self, placement: Placement) -> str | None:
         if placement.qos and not self.system.qualities:
-            raise UsageError(f"--qos {placement.qos}: {self.system.words} has none; directives: of the target may")
+            raise UsageError(
+                f"--qos {placement.qos}: {self.system.display_name} has none; directives: of the target may"
+            )
         given = placement.qos or self.system.session.qos
         return plain(given, "--qos") if given else None
 
     def _requeue(self, placement: Placement) -> bool:
         if placement.requeue and not self.system.requeues:
             raise UsageError(
-                f"--requeue: {self.system.words} can't have a job queued again; --resume goes on with a run"
+                f"--requeue: {self.system.display_name} can't have a job queued again; --resume goes on with a run"
             )
         usual = settings.flag(self._settings, "requeue") is not False
         return self.system.requeues and (usual if placement.requeue is None else placement.requeue)
@@ -173,7 +175,7 @@ class JobQueue:
         self, run: RunDir, resources: Resources, about: Mapping[str, Any], env: Mapping[str, str], *, attempt: int
     ) -> Job:
         """The job of attempt ``attempt``, to be read or submitted; ``about`` is what ``run.json`` holds."""
-        ask = Ask(
+        request = JobRequest(
             run=str(about["id"]),
             name=str(about["name"]),
             resources=resources,
@@ -185,7 +187,7 @@ class JobQueue:
             extra=(*about.get("directives", ()), *settings.words(self._settings, "directives")),
             usual=self.system.section.directives,
         )
-        return job_of(self.system, ask, run, attempt, env, self._container(about.get("image")))
+        return job_of(self.system, request, run, attempt, env, self._container(about.get("image")))
 
     def _container(self, image: str | None) -> containers.Contained | None:
         return containers.chosen(str(image), self._settings) if image else None

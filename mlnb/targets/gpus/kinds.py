@@ -30,7 +30,7 @@ class Machine(Protocol):
 
 
 @dataclass(frozen=True)
-class Way:
+class RequestSyntax:
     """How a batch system is asked for GPUs of a kind.
 
     Attributes
@@ -45,7 +45,7 @@ class Way:
     counted: bool = True
 
 
-SLURM = Way("--gres=gpu:{type}:{count}")
+SLURM = RequestSyntax("--gres=gpu:{type}:{count}")
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def _allows(constraint: str, features: Iterable[str]) -> bool:
     return not constraint or any(there.issuperset(re.split("[&,]", all_of)) for all_of in constraint.split("|"))
 
 
-def configured(settings: Mapping[str, Any], way: Way = SLURM) -> tuple[Kind, ...]:
+def configured(settings: Mapping[str, Any], syntax: RequestSyntax = SLURM) -> tuple[Kind, ...]:
     """The kinds under ``gpus`` of a target's settings; what an entry leaves out is known by its type's name.
 
     Raises
@@ -124,10 +124,10 @@ def configured(settings: Mapping[str, Any], way: Way = SLURM) -> tuple[Kind, ...
     entries = settings.get("gpus") or ()
     if isinstance(entries, (str, Mapping)) or not isinstance(entries, Iterable):
         raise UsageError(f"gpus: {entries!r} of the mlnb: section is not a list of kinds like {{type: a100}}")
-    return tuple(_configured(entry, way) for entry in entries)
+    return tuple(_configured(entry, syntax) for entry in entries)
 
 
-def _configured(entry: object, way: Way) -> Kind:
+def _configured(entry: object, syntax: RequestSyntax) -> Kind:
     def wrong(why: str) -> UsageError:
         return UsageError(f"gpus: the entry {entry!r} of the mlnb: section {why}")
 
@@ -138,10 +138,10 @@ def _configured(entry: object, way: Way) -> Kind:
     if unknown:
         raise wrong(f"has {', '.join(sorted(map(str, unknown)))}; it may have type, memory, capability and directive")
     card = recognise(kind) or Card()
-    directive = str(entry.get("directive") or way.directive).replace("{type}", kind)
+    directive = str(entry.get("directive") or syntax.directive).replace("{type}", kind)
     if not directive:
         raise wrong("needs a directive: what asks this batch system for {count} of them")
-    if (way.counted and "{count}" not in directive) or "\n" in directive:
+    if (syntax.counted and "{count}" not in directive) or "\n" in directive:
         raise wrong("has a directive without {count}, or of several lines")
     try:
         shlex.split(directive)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from mlnb.errors import UsageError
-from mlnb.targets.gpus.kinds import SLURM, Kind, Machine, Way, configured, discover
+from mlnb.targets.gpus.kinds import SLURM, Kind, Machine, RequestSyntax, configured, discover
 from mlnb.targets.gpus.models import Capability, parse_capability, recognise, say_capability, say_memory
 from mlnb.task import Resources
 
@@ -78,7 +78,7 @@ class Choice:
 
 
 def choice_for(
-    asked: Resources, settings: Mapping[str, Any], machines: Sequence[Machine], way: Way = SLURM
+    asked: Resources, settings: Mapping[str, Any], machines: Sequence[Machine], syntax: RequestSyntax = SLURM
 ) -> Choice | None:
     """What to ask for; ``None`` if no GPUs are asked for, or any will do and the site does not say how to ask.
 
@@ -93,7 +93,7 @@ def choice_for(
             capability = parse_capability(asked.gpu_capability)
         except ValueError as error:
             raise UsageError(f"--gpu-capability {asked.gpu_capability}: --gpu-capability takes {error}") from None
-    ask, kinds = GpuAsk(asked.gpus or 0, asked.gpu_type, asked.gpu_memory, capability), configured(settings, way)
+    ask, kinds = GpuAsk(asked.gpus or 0, asked.gpu_type, asked.gpu_memory, capability), configured(settings, syntax)
     if not ask.count or (ask.open and not kinds):
         return None
     return choose(ask, kinds or discover(machines), machines)
@@ -108,9 +108,9 @@ def able(asked: Resources, settings: Mapping[str, Any], machines: Mapping[str, M
     return {name: machine for name, machine in machines.items() if choice is None or name in choice.nodes}
 
 
-def most(settings: Mapping[str, Any], machines: Sequence[Machine], way: Way = SLURM) -> int:
+def most(settings: Mapping[str, Any], machines: Sequence[Machine], syntax: RequestSyntax = SLURM) -> int:
     """How many GPUs one of ``machines`` has at most; where none is known, whether the site has said that it has any."""
-    kinds = configured(settings, way)
+    kinds = configured(settings, syntax)
     if not machines:
         return min(1, len(kinds))
     if kinds:

@@ -23,7 +23,7 @@ from mlnb.node.pool_node import WORKER
 from mlnb.rundir import write_atomic, write_json
 from mlnb.targets.batch import queue_listing
 from mlnb.targets.batch.job import Job, body_of
-from mlnb.targets.batch.system import Queued, System
+from mlnb.targets.batch.system import QueuedJob, System
 from mlnb.targets.batch.target import JobQueue
 from mlnb.targets.config import settings
 from mlnb.targets.containers import Wrapped
@@ -39,7 +39,7 @@ _PATIENCE = "60s"
 class Seen:
     """The job as the queue has it: ``job`` is ``None`` if it has none, ``error`` says why it can't be told."""
 
-    job: Queued | None
+    job: QueuedJob | None
     error: str = ""
 
 
@@ -113,7 +113,7 @@ class Allocation:
         seen = queue_listing.listing(self.system, self._interval, after=self._submitted)
         job = seen.jobs.get(self.job)
         if job is None and seen.taken < self._submitted:
-            return Seen(Queued("pending", "other", f"was submitted to {self.system.words}"))
+            return Seen(QueuedJob("pending", "other", f"was submitted to {self.system.display_name}"))
         return Seen(job, seen.error)
 
     def ends(self) -> float | None:
@@ -177,7 +177,7 @@ def job_of(pool: Known, place: JobQueue) -> Job:
     job = place.job(folder, pool.resources, about, {}, attempt=1)
     python = str(place.system.settings.get("python") or sys.executable)
     command = Wrapped([python, "-m", "mlnb.node.pool_node", str(folder.path)])
-    return replace(job, body=body_of(place.system, job.ask, folder, command))
+    return replace(job, body=body_of(place.system, job.request, folder, command))
 
 
 def system_of(pool: Known) -> System:

@@ -24,7 +24,7 @@ from mlnb.node import pool_node
 from mlnb.node.fork_server import same_user
 from mlnb.node.process import identity
 from mlnb.rundir import write_json
-from mlnb.targets.base import InDoubt
+from mlnb.targets.base import SubmissionUnknown
 from mlnb.targets.config.paths import socket_path
 from mlnb.targets.pool import orphan_cleanup
 from mlnb.targets.pool.folder import BEAT, Known, PoolDir, State
@@ -91,7 +91,7 @@ class Holder:
         try:
             await self._allocation.open()
             job = await asyncio.to_thread(self._allocation.submit)
-        except InDoubt as error:
+        except SubmissionUnknown as error:
             self._become("closing", str(error))
             sys.exit(1)  # its heir looks for the job
         except MlnbError as error:
@@ -170,7 +170,7 @@ class Holder:
 
     def _look(self, seen: Seen) -> None:
         """No worker is there: the queue says why."""
-        job, words = seen.job, self._allocation.system.words
+        job, words = seen.job, self._allocation.system.display_name
         if seen.error:
             self._state = replace(self._state, reason=seen.error)
         elif job is None:

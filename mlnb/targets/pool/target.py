@@ -12,7 +12,7 @@ from typing import Any
 from mlnb.errors import MlnbError, UsageError
 from mlnb.node.process.socket_request import ask
 from mlnb.rundir import RunDir, read_json
-from mlnb.targets.base import InDoubt, Offer, Placement, Status, gpus_of
+from mlnb.targets.base import Offer, Placement, Status, SubmissionUnknown, gpus_of
 from mlnb.targets.batch import queue_listing
 from mlnb.targets.batch.states import beats
 from mlnb.targets.node_zip import bundle
@@ -197,7 +197,7 @@ def _ask(pool: Known, request: Mapping[str, Any], patience: float) -> dict[str, 
 
     Raises
     ------
-    InDoubt
+    SubmissionUnknown
         if it has heard it, and does not.
     MlnbError
         if it is not there.
@@ -205,7 +205,11 @@ def _ask(pool: Known, request: Mapping[str, Any], patience: float) -> dict[str, 
     try:
         return ask(Path(str(pool.written.holder.get("socket", ""))), request, patience)
     except OSError as error:
-        kind = InDoubt if isinstance(error, (TimeoutError, ConnectionAbortedError, ConnectionResetError)) else MlnbError
+        kind = (
+            SubmissionUnknown
+            if isinstance(error, (TimeoutError, ConnectionAbortedError, ConnectionResetError))
+            else MlnbError
+        )
         raise kind(f"pool {pool.name} does not answer ({error}); it is {pool.state}: {pool.reason}") from None
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from mlnb.targets.batch import htcondor, lsf, oar, pbs
 from mlnb.targets.batch.commands import CommandFailed
-from mlnb.targets.batch.system import Queued
+from mlnb.targets.batch.system import QueuedJob
 
 PBS = """{
     "timestamp":1795231651,
@@ -70,11 +70,11 @@ CONDOR = """[
 """
 
 
-def alice(text: str) -> dict[str, Queued]:
+def alice(text: str) -> dict[str, QueuedJob]:
     return pbs.parse(text, "alice")
 
 
-def torque(text: str) -> dict[str, Queued]:
+def torque(text: str) -> dict[str, QueuedJob]:
     return pbs.parse_torque(text, "alice")
 
 
@@ -186,7 +186,7 @@ def test_how_a_job_of_htcondor_ended(ad: dict[str, object], cause: str, words: s
 
 
 PARSERS = [alice, torque, lsf.parse, oar.parse, htcondor.parse]
-Parser = Callable[[str], dict[str, Queued]]
+Parser = Callable[[str], dict[str, QueuedJob]]
 WORDS = st.sampled_from(
     ["Jobs", "RECORDS", "JOBID", "STAT", "EXIT", "state", "Terminated", "events", "exit_code", "JobStatus", "job_state"]
 )

@@ -20,15 +20,15 @@ from mlnb.rundir import RunDir
 from mlnb.targets.base import Placement
 from mlnb.targets.batch import SYSTEMS
 from mlnb.targets.batch.job import job_of
-from mlnb.targets.batch.system import Ask, clock, plain
+from mlnb.targets.batch.system import JobRequest, clock, plain
 from mlnb.targets.batch.target import JobQueue
 from mlnb.task import Resources
 
 RESOURCES = Resources(ranks=2, gpus=2, cpus=3, memory=7 * 2**30, time=5400)
 
 
-def ask(**more: object) -> Ask:
-    return Ask("20261121-000000-abcdef", "digits", RESOURCES, "gpu", "physics", **more)  # type: ignore[arg-type]
+def ask(**more: object) -> JobRequest:
+    return JobRequest("20261121-000000-abcdef", "digits", RESOURCES, "gpu", "physics", **more)  # type: ignore[arg-type]
 
 
 def text(kind: str, run: RunDir, **more: object) -> str:
@@ -134,7 +134,7 @@ def test_the_job_runs_the_node_program_and_no_dask_worker(kind: str, run: RunDir
 
 def rendered(kind: str, run: RunDir, resources: Resources) -> str:
     """The directives of a job with these resources."""
-    return job_of(SYSTEMS[kind]({}), Ask(run.path.name, "x", resources), run, 1, {}).text().split("\n\n# ", 1)[0]
+    return job_of(SYSTEMS[kind]({}), JobRequest(run.path.name, "x", resources), run, 1, {}).text().split("\n\n# ", 1)[0]
 
 
 EXACTLY = {
@@ -319,7 +319,7 @@ def test_the_prologue_of_jobqueue_yaml_runs_before_the_node_program(
 
 @pytest.mark.parametrize("kind", sorted(set(SYSTEMS) - {"slurm"}))
 def test_several_nodes_are_refused_where_nothing_starts_them(kind: str, run: RunDir):
-    wide = Ask("r", "wide", Resources(nodes=2, cpus=1, memory=2**30))
+    wide = JobRequest("r", "wide", Resources(nodes=2, cpus=1, memory=2**30))
     with pytest.raises(UsageError, match="--nodes 2"):
         job_of(SYSTEMS[kind]({}), wide, run, 1, {})
 
@@ -332,7 +332,7 @@ def test_where_jobs_are_not_queued_again_the_plan_says_so():
 
 
 def test_slurm_starts_a_node_program_on_each_node(run: RunDir):
-    wide = Ask("r", "wide", Resources(nodes=2, ranks=2, cpus=2, memory=2**30))
+    wide = JobRequest("r", "wide", Resources(nodes=2, ranks=2, cpus=2, memory=2**30))
     body = job_of(SYSTEMS["slurm"]({}), wide, run, 1, {}).body
     launch = next(line for line in body.splitlines() if line.startswith("srun"))
     assert "--nodes=2 --ntasks=2 --ntasks-per-node=1 --cpus-per-task=4 --kill-on-bad-exit=1" in launch

@@ -12,7 +12,7 @@ from mlnb.errors import MlnbError, UsageError
 from mlnb.targets.base import Placement
 from mlnb.targets.batch.commands import CommandFailed, NotThere
 from mlnb.targets.batch.gridengine import text as gridengine_text
-from mlnb.targets.batch.system import COUNTED, LOG, Ask, Filled, Queued, System, clock
+from mlnb.targets.batch.system import COUNTED, LOG, JobRequest, QueuedJob, ResolvedRequest, System, clock
 from mlnb.task import Resources
 
 
@@ -20,7 +20,7 @@ class GridEngine(System):
     """Grid Engine. Settings: ``parallel-environment`` for several cores on one node, ``gpu-resource`` (``gpu``)."""
 
     kind = "sge"
-    words = "Grid Engine"
+    display_name = "Grid Engine"
     job = "sge:SGEJob"
     accepted = r'(?:Your job )?(?P<job>[0-9]+)(?: \(".*"\) has been submitted)?'  # the number alone: qsub -terse
     variables = ("SGE_*",)
@@ -28,40 +28,40 @@ class GridEngine(System):
     patterns = "$\n"  # $JOB_ID and the like in a folder are put in; "#$" begins a directive on any line
     restarts = COUNTED  # RESTARTED is 1 however often it was
     deadline = "${MLNB_H_RT:+$(($(date +%s) + MLNB_H_RT))}"
-    again = "code=99"
+    requeue_command = "code=99"
     signals = {**System.signals, "USR2": "TERM"}  # noqa: RUF012 - what -notify has sent before SIGKILL
 
-    def keywords(self, ask: Ask) -> dict[str, Any]:
+    def keywords(self, request: JobRequest) -> dict[str, Any]:
         """See :class:`System`. The name ends with the run's id, since no other of our words is in the queue's list."""
-        environment, time = self.settings.get("parallel-environment"), ask.resources.time
-        gpus = f"-l {self.settings.get('gpu-resource', 'gpu')}={ask.resources.gpus}"
+        environment, time = self.settings.get("parallel-environment"), request.resources.time
+        gpus = f"-l {self.settings.get('gpu-resource', 'gpu')}={request.resources.gpus}"
         return {
-            "queue": ask.partition,
-            "project": ask.account,
+            "queue": request.partition,
+            "project": request.account,
             "walltime": clock(time) if time else None,
             "job_directives_skip": ["-N "],
             "job_extra_directives": [
-                *ask.usual,
-                f"-N {'' if ask.name[:1].isalpha() else '_'}{ask.name}.{ask.run}",
+                *request.usual,
+                f"-N {'' if request.name[:1].isalpha() else '_'}{request.name}.{request.run}",
                 "-S /bin/sh",
                 "-V",
                 *([f"-v MLNB_H_RT={-(-time // 60) * 60}"] if time else []),
                 f"-o {LOG}",
-                f"-r {'y' if ask.requeue else 'n'}",
+                f"-r {'y' if request.requeue else 'n'}",
                 "-notify",
                 "-w e",
-                *([f"-pe {environment} {ask.cpus}"] if environment and ask.cpus > 1 else []),
-                *([gpus] if ask.resources.gpus and not ask.gpus else []),
-                *ask.gpus,
-                *ask.extra,
+                *([f"-pe {environment} {request.cpus}"] if environment and request.cpus > 1 else []),
+                *([gpus] if request.resources.gpus and not request.gpus else []),
+                *request.gpus,
+                *request.extra,
             ],
         }
 
-    def launch(self, ask: Ask, program: Sequence[str], options: Sequence[str] = ()) -> list[str]:
+    def launch(self, request: JobRequest, program: Sequence[str], options: Sequence[str] = ()) -> list[str]:
         """See :class:`System`. Signals go to the job's processes, too: those they don't know must not end them."""
-        return ["/bin/sh", "-c", 'trap "" USR1 USR2; exec "$@"', "sh", *super().launch(ask, program, options)]
+        return ["/bin/sh", "-c", 'trap "" USR1 USR2; exec "$@"', "sh", *super().launch(request, program, options)]
 
-    def fill(self, asked: Resources, placement: Placement) -> Filled:
+    def fill(self, asked: Resources, placement: Placement) -> ResolvedRequest:
         """See :class:`System`. Memory is limited only if someone says so: sites name it differently."""
         filled = super().fill(asked, placement)
         cores = filled.resources.ranks * (filled.resources.cpus or 1)
@@ -73,13 +73,13 @@ class GridEngine(System):
             )
         return replace(filled, resources=replace(filled.resources, memory=asked.memory))
 
-    def jobs(self) -> dict[str, Queued]:
+    def jobs(self) -> dict[str, QueuedJob]:
         """See :class:`System`. Jobs that ended are gone from it; what is wrong with one is told by a second command."""
         found = gridengine_text.parse(self.run(["qstat", "-xml", "-u", pwd.getpwuid(os.geteuid()).pw_name]))
         wrong = ",".join(number for number, job in found.items() if "E" in job.code)
         return found | (gridengine_text.errors(self.run(["qstat", "-xml", "-j", wrong]), found) if wrong else {})
 
-    def ended(self, ids: Sequence[str]) -> dict[str, Queued]:
+    def ended(self, ids: Sequence[str]) -> dict[str, QueuedJob]:
         """See :class:`System`. Only jobs that have started are on record."""
         found = {}
         for number in ids:
@@ -90,16 +90,16 @@ class GridEngine(System):
             except CommandFailed as error:
                 if "not found" in error.said:
                     words = "left the queue and is on no record, as one that is deleted (qdel) before it starts"
-                    found[number] = Queued("ended", "cancelled", words)
+                    found[number] = QueuedJob("ended", "cancelled", words)
         return found
 
-    def refusal(self, error: CommandFailed, ask: Ask) -> MlnbError:
+    def refusal(self, error: CommandFailed, request: JobRequest) -> MlnbError:
         """See :class:`System`."""
         said = " ".join(error.said.replace("Exiting.", "").split()).removeprefix("Unable to run job: ")
         if "no suitable queues" in said:
             words = "Grid Engine has no queue that could ever run this: ask for fewer cores or GPUs, or less time"
-            if ask.extra:
+            if request.extra:
                 words += "; if directives: of the target ask for load values, put '-w n' behind them"
             return UsageError(words)
-        flag = f"--partition {ask.partition}: " if ask.partition and "queue" in said else ""
+        flag = f"--partition {request.partition}: " if request.partition and "queue" in said else ""
         return UsageError(f"{flag}Grid Engine says: {said}") if said else error

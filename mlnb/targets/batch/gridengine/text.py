@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from mlnb.targets.batch.commands import CommandFailed
-from mlnb.targets.batch.system import Queued
+from mlnb.targets.batch.system import QueuedJob
 
 _RESCHEDULED, _LIMIT, _AFTER = 25, 37, 100
 """What accounting's ``failed`` says of a job that was queued again, went over a limit, ran and left with a signal."""
@@ -20,7 +20,7 @@ _KILLED, _TOLD = 137, 143
 """Exit codes of a job that was killed, and of a node program that was told to end (128 + signal)."""
 
 
-def parse(text: str) -> dict[str, Queued]:
+def parse(text: str) -> dict[str, QueuedJob]:
     """The jobs of what ``qstat -xml`` printed (qstat(1), OUTPUT FORMATS)."""
     found = {}
     for job in _root(text).iter("job_list"):
@@ -33,9 +33,9 @@ def parse(text: str) -> dict[str, Queued]:
             words = "is suspended: it goes on when Grid Engine, or who suspended it, lets it" * bool(
                 set(code) & set("sST")
             )
-            found[number] = Queued("running", words=words, code=code, nodes=(host,) if host else (), about=about)
+            found[number] = QueuedJob("running", words=words, code=code, nodes=(host,) if host else (), about=about)
         else:
-            found[number] = Queued("pending", *_waits(number, code), code, about=about)
+            found[number] = QueuedJob("pending", *_waits(number, code), code, about=about)
     return found
 
 
@@ -55,7 +55,7 @@ def _error(number: str, said: str) -> str:
     return f"{words}; qmod -cj {number} lets it try again"
 
 
-def errors(text: str, jobs: Mapping[str, Queued]) -> dict[str, Queued]:
+def errors(text: str, jobs: Mapping[str, QueuedJob]) -> dict[str, QueuedJob]:
     """Those of ``jobs`` that ``qstat -xml -j`` printed an error of, with it in their words."""
     found = {}
     for one in _root(text).iterfind("djob_info/element"):
@@ -68,25 +68,25 @@ def errors(text: str, jobs: Mapping[str, Queued]) -> dict[str, Queued]:
     return found
 
 
-def parse_account(text: str) -> Queued:
+def parse_account(text: str) -> QueuedJob:
     """How the job ended of which ``qacct -j`` printed this: a record for each start; the last counts."""
     record = dict(re.findall(r"^(\w+) +(\S.*?) *$", text.rpartition("=====")[2], re.MULTILINE))
     if "failed" not in record:
-        return Queued("ended", "vanished", "is gone, and its record in Grid Engine's accounting can't be read")
+        return QueuedJob("ended", "vanished", "is gone, and its record in Grid Engine's accounting can't be read")
     failed, code = _first(record, "failed"), _first(record, "exit_status")
     said = record.get("failed", "").partition(":")[2].strip()
     if failed == _RESCHEDULED:
-        return Queued("ended", "cancelled", "was deleted (qdel) while it waited to be started again")
+        return QueuedJob("ended", "cancelled", "was deleted (qdel) while it waited to be started again")
     if failed == _LIMIT:
         limit = re.search(r"\bh_rt=(\d+)", record.get("category", ""))
         if limit and _first(record, "ru_wallclock") >= int(limit[1]):
-            return Queued("ended", "time", "reached its time limit; a longer --time may help, or --resume")
-        return Queued("ended", "failed", f"went over a limit of its queue ({said})")
+            return QueuedJob("ended", "time", "reached its time limit; a longer --time may help, or --resume")
+        return QueuedJob("ended", "failed", f"went over a limit of its queue ({said})")
     if failed not in (0, _AFTER):
-        return Queued("ended", "launch", f"Grid Engine could not run it: {said}")
+        return QueuedJob("ended", "launch", f"Grid Engine could not run it: {said}")
     if code == _TOLD or (failed and code == _KILLED):
-        return Queued("ended", "cancelled", "was ended by Grid Engine, as qdel does")
-    return Queued("ended", "failed" if code else "completed", f"its job ended with exit code {code}")
+        return QueuedJob("ended", "cancelled", "was ended by Grid Engine, as qdel does")
+    return QueuedJob("ended", "failed" if code else "completed", f"its job ended with exit code {code}")
 
 
 def _first(record: Mapping[str, str], name: str) -> int:

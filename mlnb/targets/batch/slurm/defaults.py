@@ -14,7 +14,7 @@ from mlnb.errors import UsageError
 from mlnb.targets.base import gpus_of
 from mlnb.targets.batch.slurm.nodes import Node, Partition
 from mlnb.targets.batch.slurm.text import words
-from mlnb.targets.batch.system import Filled
+from mlnb.targets.batch.system import ResolvedRequest
 from mlnb.targets.gpus import selection as gpu_selection
 from mlnb.task import Resources
 from mlnb.units import format_size, format_time
@@ -33,7 +33,7 @@ def fill(
     nodes: Mapping[str, Node],
     partitions: Mapping[str, Partition],
     settings: Mapping[str, Any],
-) -> Filled:
+) -> ResolvedRequest:
     """Complete resources for a job in partition ``name`` (the default one without).
 
     Of several, with commas between, the first that can take it fills in what is open. Those of the others that can take
@@ -82,7 +82,7 @@ def _named(name: str | None, partitions: Mapping[str, Partition]) -> list[Partit
 
 def _fill(
     asked: Resources, part: Partition, nodes: Mapping[str, Node], settings: Mapping[str, Any]
-) -> tuple[Filled, str]:
+) -> tuple[ResolvedRequest, str]:
     """Complete resources for a job in this partition, and how many of its nodes can take it, in words."""
     if part.state != "UP":
         raise UsageError(f"--partition {part.name}: SLURM says that it is {part.state.lower()} and takes no jobs")
@@ -109,7 +109,7 @@ def _fill(
         usable = [node.name for node in fit if node.usable]
         down = f", {len(fit) - len(usable)} of them not available now" if len(usable) < len(fit) else ""
         able = f"{len(fit)} of its {len(part.nodes)} nodes can take it{down}"
-    return Filled(filled, part.name, gpus, (*plan, able, *said)), able
+    return ResolvedRequest(filled, part.name, gpus, (*plan, able, *said)), able
 
 
 def _time(asked: Resources, part: Partition) -> tuple[int, list[str]]:

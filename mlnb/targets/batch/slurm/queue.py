@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from mlnb.targets.batch.slurm.ends import OUT_OF_MEMORY_SIGNAL, ended, exit_of, meanwhile, phase
 from mlnb.targets.batch.slurm.reasons import explain
 from mlnb.targets.batch.slurm.text import duration, expand, moment, number, said
-from mlnb.targets.batch.system import Queued
+from mlnb.targets.batch.system import QueuedJob
 
 _FIELDS = (
     "JobID",
@@ -47,7 +47,7 @@ def ACCOUNT(jobs: Iterable[str]) -> tuple[str, ...]:  # noqa: N802
     return ("sacct", "--duplicates", "--parsable2", "--noheader", f"--format={_ACCOUNT_FIELDS}", "-j", ",".join(jobs))
 
 
-def parse(text: str) -> dict[str, Queued]:
+def parse(text: str) -> dict[str, QueuedJob]:
     """The jobs of what :data:`QUEUE` printed, by job id."""
     found = {}
     for line in text.splitlines():
@@ -75,7 +75,7 @@ def parse(text: str) -> dict[str, Queued]:
     return found
 
 
-def parse_account(text: str) -> dict[str, Queued]:
+def parse_account(text: str) -> dict[str, QueuedJob]:
     """The jobs of what :func:`ACCOUNT` printed, by job id: of several attempts the last.
 
     A step that was out of memory counts for its job: SLURM may call the job itself merely failed.
@@ -132,7 +132,7 @@ class _Attempt(NamedTuple):
 
 def _queued(
     job: str, state_text: str, reason: str, start: str, exit_text: str, hosts: str, **about: Any
-) -> Queued | None:
+) -> QueuedJob | None:
     """A job from the fields that both commands have; ``None`` if it is none."""
     words = state_text.split()
     state = words[0] if words else ""
@@ -153,7 +153,7 @@ def _queued(
     else:
         told = meanwhile(state)
     shown = reason if state == "PENDING" and reason else state
-    return Queued(kind, told.cause, told.words, shown, when, nodes, about, state == "COMPLETING")
+    return QueuedJob(kind, told.cause, told.words, shown, when, nodes, about, state == "COMPLETING")
 
 
 def _canceller(words: Sequence[str]) -> int | None:

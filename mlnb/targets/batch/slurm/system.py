@@ -22,7 +22,17 @@ from mlnb.targets.batch.slurm.nodes import NODES, PARTITIONS, Node, Partition, p
 from mlnb.targets.batch.slurm.reasons import COULD_BE_TOO_MUCH, explain
 from mlnb.targets.batch.slurm.session import option, session
 from mlnb.targets.batch.slurm.text import EPOCH_TIMES
-from mlnb.targets.batch.system import LOG, Ask, Filled, Queued, Session, System, clock, mebibytes, plain
+from mlnb.targets.batch.system import (
+    LOG,
+    JobRequest,
+    QueuedJob,
+    ResolvedRequest,
+    Session,
+    System,
+    clock,
+    mebibytes,
+    plain,
+)
 from mlnb.targets.config import settings
 from mlnb.targets.gpus import kinds as gpu_kinds
 from mlnb.targets.gpus import selection as gpu_selection
@@ -52,7 +62,7 @@ class Slurm(System):
     """SLURM, 20.11 or newer (``squeue --me``)."""
 
     kind = "slurm"
-    words = "SLURM"
+    display_name = "SLURM"
     job = "slurm:SLURMJob"
     gpus = gpu_kinds.SLURM
     submits = "sbatch --parsable"
@@ -60,11 +70,11 @@ class Slurm(System):
     accepted = r"(?:Submitted batch job )?(?P<job>[0-9]+)(?:(?:;| on cluster )(?P<cluster>[A-Za-z0-9_.-]+))?"
     variables = ("SLURM_CONF",)
     qualities = True
-    late = True
+    accounting_lags = True
     patterns = "%\\"  # in the folder of the log, too: sbatch(1), filename pattern
     restarts = "${SLURM_RESTART_COUNT:-0}"
     deadline = f"${{SLURM_JOB_END_TIME:-{_END}}}"
-    again = 'scontrol requeue "$SLURM_JOB_ID"'
+    requeue_command = 'scontrol requeue "$SLURM_JOB_ID"'
 
     @cached_property
     def cluster(self) -> str:  # once: what is asked must not change between two questions
@@ -89,52 +99,52 @@ class Slurm(System):
         """See :class:`System`."""
         return self if cluster == self.cluster else Slurm({**self.settings, "cluster": cluster})
 
-    def keywords(self, ask: Ask) -> dict[str, Any]:
+    def keywords(self, request: JobRequest) -> dict[str, Any]:
         """See :class:`System`. One task on each node: it is the node program, which starts the ranks."""
-        nodes = ask.resources.nodes
-        gpus = ask.gpus or ((f"--gres=gpu:{ask.resources.gpus}",) if ask.resources.gpus else ())
+        nodes = request.resources.nodes
+        gpus = request.gpus or ((f"--gres=gpu:{request.resources.gpus}",) if request.resources.gpus else ())
         own = [
             f"--nodes={nodes}",
             "--ntasks-per-node=1",
-            f"--comment=mlnb:{ask.run}",
+            f"--comment=mlnb:{request.run}",
             f"--output={LOG}",
             f"--error={LOG}",
             "--open-mode=append",
-            f"--signal=B:USR1@{ask.warning}",
-            "--requeue" if ask.requeue else "--no-requeue",
+            f"--signal=B:USR1@{request.warning}",
+            "--requeue" if request.requeue else "--no-requeue",
         ]
-        extra = (*ask.extra, *([f"--qos={ask.qos}"] if ask.qos else []))  # of equal options the last holds
-        memory, time = ask.resources.memory, ask.resources.time
+        extra = (*request.extra, *([f"--qos={request.qos}"] if request.qos else []))  # of equal options the last holds
+        memory, time = request.resources.memory, request.resources.time
         rendered = {
-            "--job-name": f"-J {ask.name}",
-            "--cpus-per-task": f"--cpus-per-task={ask.cpus}",
-            **({"--partition": f"-p {ask.partition}"} if ask.partition else {}),
-            **({"--account": f"-A {ask.account}"} if ask.account else {}),
+            "--job-name": f"-J {request.name}",
+            "--cpus-per-task": f"--cpus-per-task={request.cpus}",
+            **({"--partition": f"-p {request.partition}"} if request.partition else {}),
+            **({"--account": f"-A {request.account}"} if request.account else {}),
             **({"--mem": f"--mem={mebibytes(memory)}M"} if memory is not None else {}),
             **({"--time": f"-t {clock(time)}"} if time else {}),
         }
         skipped = self.section.skipped
         said = [name for name, line in rendered.items() if not any(part in line for part in skipped)]
         return {
-            "queue": ask.partition,
-            "account": ask.account,
+            "queue": request.partition,
+            "account": request.account,
             "walltime": clock(time) if time else None,
-            "job_cpu": ask.cpus,
+            "job_cpu": request.cpus,
             "job_mem": None if memory is None else f"{mebibytes(memory)}M",
             "job_directives_skip": ["-n 1", *(["--mem="] if memory is None else [])],
-            "job_extra_directives": merged(own, gpus, extra, ask.usual, said),
+            "job_extra_directives": merged(own, gpus, extra, request.usual, said),
         }
 
-    def launch(self, ask: Ask, program: Sequence[str], options: Sequence[str] = ()) -> list[str]:
+    def launch(self, request: JobRequest, program: Sequence[str], options: Sequence[str] = ()) -> list[str]:
         """See :class:`System`. One node needs no ``srun``: the job's script stands on it already."""
-        nodes = ask.resources.nodes
+        nodes = request.resources.nodes
         if nodes == 1 and not options:
             return list(program)
         # cores said again: since 22.05 steps don't take them from the job
-        step = [f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", f"--cpus-per-task={ask.cpus}"]
+        step = [f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", f"--cpus-per-task={request.cpus}"]
         return ["srun", *step, "--kill-on-bad-exit=1", "--input=none", "--export=ALL", *options, *program]
 
-    def fill(self, asked: Resources, placement: Placement) -> Filled:
+    def fill(self, asked: Resources, placement: Placement) -> ResolvedRequest:
         """See :class:`System`. What is open comes from the partition's limits and its nodes."""
         filled = defaults.fill(asked, placement.partition, self._nodes, self._with(placement.partition), self.settings)
         if asked.memory is None and any(part in "--mem=" for part in self.section.skipped):
@@ -165,11 +175,11 @@ class Slurm(System):
         gpus = [f"{node.name}:{index}" for node in nodes for index in range(node.gpu_count)]
         return {"nodes": len(nodes), "cpus": sum(node.cpus for node in nodes), "gpus": gpus}
 
-    def jobs(self) -> dict[str, Queued]:
+    def jobs(self) -> dict[str, QueuedJob]:
         """See :class:`System`."""
         return queue.parse(self.run(queue.QUEUE))
 
-    def explained(self, number: str, job: Queued, resources: Resources) -> str:
+    def explained(self, number: str, job: QueuedJob, resources: Resources) -> str:
         """See :class:`System`."""
         about = job.about
         if about.get("state") == "PENDING":
@@ -189,7 +199,7 @@ class Slurm(System):
             return ended(_BY_CAUSE[job.cause], resources=resources).words
         return job.words
 
-    def ended(self, ids: Sequence[str]) -> dict[str, Queued]:
+    def ended(self, ids: Sequence[str]) -> dict[str, QueuedJob]:
         """See :class:`System`. Without a database SLURM forgets a job some minutes after its end."""
         try:
             return queue.parse_account(self.run(queue.ACCOUNT(ids), _ACCOUNTING))
@@ -199,28 +209,28 @@ class Slurm(System):
                 return {number: self.vanished() for number in ids}
             raise
 
-    def refusal(self, error: CommandFailed, ask: Ask) -> MlnbError:
+    def refusal(self, error: CommandFailed, request: JobRequest) -> MlnbError:
         """What sbatch refused, with what the ``%%train`` line can change."""
         said = error.said.lower()
         if "violates" in said:  # a limit of the account or the QOS, which are right
             return error
         for word, flag, given, setting in (
-            (r"\bqos\b", "--qos", ask.qos, "directives:"),
-            (r"\baccount\b", "--account", ask.account, "account:"),
+            (r"\bqos\b", "--qos", request.qos, "directives:"),
+            (r"\baccount\b", "--account", request.account, "account:"),
         ):
             if re.search(word, said):
                 head, which = (f"{flag} {given}: ", "another") if given else ("", "one")
                 return UsageError(f"{head}{error}; {flag} names {which}, or {setting} of the target does")
         for word, flag, value in (
-            ("partition", "--partition", ask.partition),
-            ("time limit", "--time", ask.resources.time and format_time(ask.resources.time)),
+            ("partition", "--partition", request.partition),
+            ("time limit", "--time", request.resources.time and format_time(request.resources.time)),
         ):
             if word in said and value:
                 return UsageError(f"{flag} {value}: {error}")
         return error
 
     @contextlib.contextmanager
-    def handing(self, env: Mapping[str, str]) -> Iterator[tuple[list[str], dict[str, str]]]:
+    def submission_environment(self, env: Mapping[str, str]) -> Iterator[tuple[list[str], dict[str, str]]]:
         """See :class:`System`. What the site's plugins need does not travel: the job gets its variables from a file.
 
         One in memory, which sbatch finds under this process. (``--export=NAMES`` would have a node read the user's
