@@ -120,3 +120,26 @@ class Target(Protocol):
 
     def resources(self) -> Mapping[str, Any]:
         """What the target offers now."""
+
+
+class TargetKind(Protocol):
+    """A kind of target: the class that :class:`Target` is implemented by.
+
+    Attributes
+    ----------
+    kind
+        as ``kind:`` of a target's configuration gives it, and the name of its entry point in ``mlnb.targets``.
+    settings
+        the names that a target of this kind may have in the configuration, beside ``kind``.
+    """
+
+    @property
+    def kind(self) -> str:
+        """See the class."""
+
+    @property
+    def settings(self) -> frozenset[str]:
+        """See the class."""
+
+    def __call__(self, name: str, settings: Mapping[str, Any], /) -> Target:
+        """The target called ``name``, with settings that have been checked to be among :attr:`settings`."""

@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from mlnb.errors import UsageError
 from mlnb.node.machine import gpus as devices
@@ -41,6 +41,9 @@ class Local:
     settings
         of the configuration: ``warm`` (true), ``grace`` in seconds.
     """
+
+    kind: ClassVar[str] = "local"
+    settings: ClassVar[frozenset[str]] = limits.SETTINGS | {"warm", "grace"}
 
     def __init__(self, name: str = "local", settings: Mapping[str, Any] | None = None) -> None:
         self.name = name

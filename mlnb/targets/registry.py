@@ -1,17 +1,29 @@
-"""Targets by name: those that the site configured, and those that this machine has by itself."""
+"""Targets by name: those that the site configured, and those that this machine has without any configuration.
+
+A *kind* of target is a class (:class:`mlnb.targets.base.TargetKind`). mlnb brings some, other distributions add theirs
+by entry points of the group ``mlnb.targets`` (see docs/contributing/add-a-target.md). A *target* is one such class with
+a name and settings. Only the class of the chosen target is imported.
+"""
 
 from __future__ import annotations
 
 import difflib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from typing import Any
 
 from mlnb.errors import UsageError
-from mlnb.targets.base import Target
+from mlnb.targets.base import Target, TargetKind
+from mlnb.targets.config import settings as typed
 from mlnb.targets.config.paths import section, targets
-from mlnb.targets.config.settings import known
+from mlnb.targets.plugins import Plugins
+
+KINDS = Plugins(
+    "target kind",
+    "mlnb.targets",
+    {"local": "mlnb.targets.local:Local", "pool": "mlnb.targets.pool.target:Pool"},
+)
 
 _BATCH = {
     "slurm": "sbatch",
@@ -22,23 +34,81 @@ _BATCH = {
     "oar": "oarsub",
     "htcondor": "condor_submit",
 }
-"""Kinds of batch systems and the command whose presence says that this machine submits to one."""
-
-
-_CLASSES = {"local": "mlnb.targets.local:Local", "pool": "mlnb.targets.pool.target:Pool"}
+"""Kinds of batch systems, each a kind of target, and the command whose presence shows that this machine submits to one.
+``qsub`` shows nothing: several systems have one."""
 
 
 def names() -> list[str]:
-    """The targets there are to choose from: those configured, and what this machine has without a word."""
-    there = {kind for kind, program in _BATCH.items() if program != "qsub" and shutil.which(program)}
-    return sorted({"local", *there, *_pools(), *targets()})
+    """The targets to choose from, sorted: those configured, and those that this machine has without configuration."""
+    systems = {kind for kind, program in _BATCH.items() if program != "qsub" and shutil.which(program)}
+    others = {kind for kind in KINDS.names() if kind != "pool"}
+    return sorted({*others, *systems, *_pools(), *targets()})
 
 
 def _pools() -> list[str]:
-    """Pools that take runs: ``pool`` where there is one, ``pool:NAME`` of each."""
+    """Pools that accept runs: ``pool`` where there is only one, ``pool:NAME`` of each."""
     folder = import_module("mlnb.targets.pool.folder")
-    there = [pool.name for pool in folder.known() if pool.takes]
-    return [*(["pool"] if len(there) == 1 else []), *(f"pool:{name}" for name in there)]
+    accepting = [pool.name for pool in folder.known() if pool.takes]
+    return [*(["pool"] if len(accepting) == 1 else []), *(f"pool:{name}" for name in accepting)]
+
+
+def default_name() -> str:
+    """The target of runs that name none: ``target:`` of the configuration, else ``local``."""
+    return str(section().get("target", "local"))
+
+
+def kind_name(name: str) -> str:
+    """The kind of the target called ``name``. Imports no class.
+
+    Raises
+    ------
+    UsageError
+        if there is no target of that name, or its configuration names an unknown kind.
+    """
+    configured = targets()
+    if name in configured:
+        kind = str(configured[name].get("kind", name))
+        if not _is_kind(kind) or kind == "pool":
+            kinds = sorted({*KINDS.names(), *_BATCH} - {"pool"})
+            raise UsageError(f"targets: {name}: unknown kind {kind}.{_nearest(kind, kinds)} Kinds: {', '.join(kinds)}.")
+        return kind
+    kind = name.partition(":")[0] if name.startswith("pool:") else name
+    if not _is_kind(kind):
+        available = names()
+        raise UsageError(
+            f"Unknown target {name}.{_nearest(name, [*available, *_BATCH])} Available: {', '.join(available)}."
+        )
+    return kind
+
+
+def _is_kind(kind: str) -> bool:
+    return kind in _BATCH or kind in KINDS
+
+
+def _nearest(text: str, allowed: Iterable[str]) -> str:
+    near = difflib.get_close_matches(text, list(allowed), 1)
+    return f" Did you mean {near[0]}?" if near else ""
+
+
+def load_kind(kind: str) -> TargetKind:
+    """The class of the kind called ``kind``, imported now.
+
+    Raises
+    ------
+    UsageError
+        one line that names the distribution it comes from, if it can't be imported or is no class of targets.
+    """
+    if kind in _BATCH:
+        from mlnb.targets.batch import SYSTEMS
+        from mlnb.targets.batch.target import BatchKind
+
+        return BatchKind(SYSTEMS[kind])
+    loaded: TargetKind = KINDS.load(kind)
+    missing = [name for name in ("kind", "settings") if not hasattr(loaded, name)]
+    if missing or not callable(loaded):
+        lacks = f"has no {missing[0]!r}" if missing else "can't be called"
+        raise UsageError(f"{KINDS.where(kind)} is no class of targets: it {lacks}")
+    return loaded
 
 
 def target(name: str | None = None) -> Target:
@@ -47,31 +117,10 @@ def target(name: str | None = None) -> Target:
     Raises
     ------
     UsageError
-        if there is none of that name, or its configuration is wrong.
+        if there is none of that name, its class can't be imported, or its configuration is wrong.
     """
-    chosen = name or str(section().get("target", "local"))
-    configured = targets()
-    if chosen not in configured and chosen.partition(":")[0] == "pool":
-        return _made(chosen, "pool", {})
-    if chosen not in configured and chosen != "local" and chosen not in _BATCH:
-        there = names()
-        near = difflib.get_close_matches(chosen, [*there, *_BATCH], 1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise UsageError(f"--on {chosen}: there is no such target; there are {', '.join(there)}{hint}")
-    settings = configured.get(chosen, {})
-    kind = str(settings.get("kind", chosen))
-    if kind not in ("local", *_BATCH):
-        raise UsageError(f"target {chosen}: kind {kind!r} is not known; known are {', '.join(['local', *_BATCH])}")
-    return _made(chosen, kind, known(chosen, kind, settings))
-
-
-def _made(name: str, kind: str, settings: Mapping[str, Any]) -> Target:
-    """Imported only when chosen: a batch system brings what the others don't need."""
-    if kind in _BATCH:
-        from mlnb.targets.batch import SYSTEMS
-        from mlnb.targets.batch.target import JobQueue
-
-        return JobQueue(name, SYSTEMS[kind](settings))
-    module, _, attribute = _CLASSES[kind].partition(":")
-    made: Target = getattr(import_module(module), attribute)(name, settings)
-    return made
+    chosen = name or default_name()
+    kind = kind_name(chosen)
+    loaded = load_kind(kind)
+    given: Mapping[str, Any] = targets().get(chosen, {})
+    return loaded(chosen, typed.checked(chosen, kind, given, loaded.settings))

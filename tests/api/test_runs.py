@@ -134,7 +134,7 @@ def test_a_run_of_a_target_that_is_no_more_says_so():
     about = json.loads(run.directory.run.read_text())
     run.directory.run.write_text(json.dumps({**about, "target": "gone"}))
     assert run.state == "pending"
-    assert "there is no such target" in run.reason
+    assert "Unknown target gone. Available: " in run.reason
 
 
 def test_states_in_their_order(start, tmp_path: Path):

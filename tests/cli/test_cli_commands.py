@@ -90,7 +90,7 @@ def test_an_unknown_run_is_bad_use_with_the_nearest_name(mlnb: Shell, start: Sta
         (["show"], "Missing argument 'NAME'."),
         (["cancel"], "Missing argument 'NAMES...'."),
         (["runs", "-n", "none"], "Invalid value for '-n'"),
-        (["doctor", "moon"], "--on moon: there is no such target; there are local"),
+        (["doctor", "moon"], "Unknown target moon. Available: local"),
     ],
 )
 def test_bad_use_is_one_line_and_exit_2(mlnb: Shell, words: list[str], message: str) -> None:

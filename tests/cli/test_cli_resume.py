@@ -113,7 +113,7 @@ def test_a_variable_is_asked_for_again_since_its_value_is_nowhere(mlnb: Shell, s
         (["--seed", "2"], "--seed 2: --resume stopped has its random numbers from the checkpoint; leave --seed out"),
         (["--parallel", "none"], "--parallel none: --resume stopped was begun with auto; leave it out"),
         (["--gpus", "7"], "--gpus 7: this machine has "),
-        (["--on", "moon"], "--on moon: there is no such target; "),
+        (["--on", "moon"], "Unknown target moon. Available: "),
         (["--resume", "x"], "--resume is given twice"),
     ],
 )

@@ -192,7 +192,7 @@ BAD_USE = {
     "a switch with a value": (["--detach=1", "ok.py"], "--detach=1: --detach takes no value"),
     "a bad value": (["--memory", "lots", "ok.py"], "--memory lots: --memory takes a size like 24GB"),
     "too much": (["--gpus=7", "ok.py"], "--gpus 7: this machine has "),
-    "an unknown target": (["--on", "moon", "ok.py"], "--on moon: there is no such target; there are local"),
+    "an unknown target": (["--on", "moon", "ok.py"], "Unknown target moon. Available: local"),
     "a bad name": (["--name", "a b", "ok.py"], "--name 'a b': letters, digits"),
 }
 

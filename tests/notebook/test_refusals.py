@@ -38,7 +38,7 @@ OPTIONS = {
     "--cpus 99": "--cpus 99: 1 rank × 99 cores are 99; this machine has ",
     "--memory lots": "--memory lots: --memory takes a size like 24GB, 1.5GiB or 500M",
     "--time soon": "--time soon: --time takes a time like 90s, 30m, 2h, 1h30m or 02:30:00",
-    "--on locla": "; did you mean local?",
+    "--on locla": "Unknown target locla. Did you mean local? Available: local",
     "--name 'my run'": "--name 'my run': letters, digits, '.', '_' and '-' are allowed",
     "--name ../up": "--name '../up': letters, digits",
     "--name 'open": "No closing quotation",

@@ -18,6 +18,7 @@ class HTCondor(System):
     """HTCondor's vanilla universe. Settings: ``universe`` and more through ``directives`` as ``key = value``."""
 
     kind = "htcondor"
+    own_settings = frozenset({"disk"})
     display_name = "HTCondor"
     job = "htcondor:HTCondorJob"
     accepted = r"[0-9]+ job\(s\) submitted to cluster (?P<job>[0-9]+)\."

@@ -167,6 +167,9 @@ class System(abc.ABC):
     display_name: ClassVar[str]
     """As people call it."""
 
+    own_settings: ClassVar[frozenset[str]] = frozenset()
+    """Settings that only targets of this system have; docs/site-setup.md has those of all."""
+
     job: ClassVar[str]
     """Module of dask-jobqueue and class in it that renders its directives, as in ``slurm:SLURMJob``."""
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mlnb.errors import MlnbError, UsageError
@@ -28,6 +28,12 @@ _GRACE = 20.0
 
 _PATIENCE = 30.0
 _STEP = 0.25
+
+SETTINGS = limits.SETTINGS | {
+    *("jobqueue", "partition", "account", "cpus", "memory", "time", "directives", "setup"),
+    *("python", "image", "container", "gpus", "requeue", "grace", "poll", "interface", "command-variables"),
+}
+"""Settings that targets of all batch systems have; a system's own are :attr:`System.own_settings`."""
 
 
 class JobQueue:
@@ -238,6 +244,27 @@ class JobQueue:
             if not young or time.monotonic() > end:
                 return None
             time.sleep(_STEP * 2)
+
+
+@dataclass(frozen=True)
+class BatchKind:
+    """The kind of target that one batch system is."""
+
+    system: type[System]
+
+    @property
+    def kind(self) -> str:
+        """See :class:`mlnb.targets.base.TargetKind`."""
+        return self.system.kind
+
+    @property
+    def settings(self) -> frozenset[str]:
+        """See :class:`mlnb.targets.base.TargetKind`."""
+        return SETTINGS | self.system.own_settings
+
+    def __call__(self, name: str, settings: Mapping[str, Any], /) -> JobQueue:
+        """A target of this kind."""
+        return JobQueue(name, self.system(settings))
 
 
 def _look(system: System) -> queue_listing.Listing:

@@ -11,6 +11,9 @@ from mlnb.targets.config.settings import count, size, time
 from mlnb.task import Resources
 from mlnb.units import format_size, format_time
 
+SETTINGS = frozenset({"max-gpus", "max-nodes", "max-memory", "max-time"})
+"""Settings that every kind of target with limits declares."""
+
 
 def usual(settings: Mapping[str, Any], asked: Resources) -> Resources:
     """``asked``, without GPUs where none are asked for and the target allows none on each node."""

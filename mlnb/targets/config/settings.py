@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
 from mlnb.errors import UsageError
@@ -11,33 +11,26 @@ from mlnb.units import parse_size, parse_time
 
 T = TypeVar("T")
 
-_LIMITS = frozenset({"max-gpus", "max-nodes", "max-memory", "max-time"})
-_BATCH = _LIMITS | {
-    *("jobqueue", "partition", "account", "cpus", "memory", "time", "directives", "setup"),
-    *("python", "image", "container", "gpus", "requeue", "grace", "poll", "interface", "command-variables"),
-}
-_OWN: Mapping[str, frozenset[str]] = {
-    "local": _LIMITS | {"warm", "grace"},
-    "slurm": _BATCH | {"cluster"},
-    "sge": _BATCH | {"parallel-environment", "gpu-resource"},
-    "htcondor": _BATCH | {"disk"},
-}
 
+def checked(target: str, kind: str, given: Mapping[str, Any], allowed: Collection[str]) -> dict[str, Any]:
+    """The settings of a target, by the names that its kind declares: Dask takes ``-`` and ``_`` for the same.
 
-def known(target: str, kind: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a target of this kind, as they are called here: Dask takes ``-`` and ``_`` for the same.
+    Parameters
+    ----------
+    allowed
+        the names that targets of this kind have, with ``-``; ``kind`` itself need not be among them.
 
     Raises
     ------
     UsageError
-        for one that there isn't, with the nearest: a limit that is misspelt would limit nothing.
+        for any other, with the nearest: a limit that is misspelt would limit nothing.
     """
-    there = _OWN.get(kind, _BATCH) | {"kind"}
-    found = {str(key).replace("_", "-"): value for key, value in settings.items()}
+    names = {*allowed, "kind"}
+    found = {str(key).replace("_", "-"): value for key, value in given.items()}
     for key in found:
-        if key not in there:
-            near = difflib.get_close_matches(key, there, 1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(there))}"
+        if key not in names:
+            near = difflib.get_close_matches(key, names, 1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(names))}"
             raise UsageError(f"targets: {target}: {key}: a {kind} target has no such setting; {hint}")
     return found
 

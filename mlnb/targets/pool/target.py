@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from mlnb.errors import MlnbError, UsageError
 from mlnb.node.process.socket_request import ask
@@ -34,6 +34,9 @@ class Pool:
     name
         as it is chosen with ``--on``: ``pool``, or ``pool:NAME`` where there are several.
     """
+
+    kind: ClassVar[str] = "pool"
+    settings: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, name: str, settings: Mapping[str, Any]) -> None:  # noqa: ARG002 - a pool has its batch system's
         self.name = name

@@ -20,6 +20,7 @@ class GridEngine(System):
     """Grid Engine. Settings: ``parallel-environment`` for several cores on one node, ``gpu-resource`` (``gpu``)."""
 
     kind = "sge"
+    own_settings = frozenset({"parallel-environment", "gpu-resource"})
     display_name = "Grid Engine"
     job = "sge:SGEJob"
     accepted = r'(?:Your job )?(?P<job>[0-9]+)(?: \(".*"\) has been submitted)?'  # the number alone: qsub -terse

@@ -62,6 +62,7 @@ class Slurm(System):
     """SLURM, 20.11 or newer (``squeue --me``)."""
 
     kind = "slurm"
+    own_settings = frozenset({"cluster"})
     display_name = "SLURM"
     job = "slurm:SLURMJob"
     gpus = gpu_kinds.SLURM
