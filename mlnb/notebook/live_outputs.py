@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mlnb.api import Run
+from mlnb.api.read.cursor import SeriesCursor
 from mlnb.api.read.state import observe
-from mlnb.api.read.wire import SeriesCursor
+from mlnb.api.read.wire import PIXELS
 from mlnb.errors import MlnbError
 from mlnb.notebook.output_bundle import MIME, bundle
 from mlnb.render.summary import LINES, head, line
@@ -44,7 +45,7 @@ class _LiveOutput:
     run: Run
     handle: Any
     widget: Any = None
-    sent: SeriesCursor = field(default_factory=SeriesCursor)
+    cursor: SeriesCursor = field(default_factory=lambda: SeriesCursor(PIXELS))
     words: str = ""
     state: tuple[str, str] = ("", "")
     began: float = field(default_factory=time.monotonic)
@@ -147,8 +148,8 @@ def _update(view: _LiveOutput, now: float) -> None:
 def _feed(view: _LiveOutput, now: float) -> None:
     """Send a widget what is new."""
     told = view.run.all_series()
-    for part in view.sent.new(told):
-        view.widget.put(part.metric, part.offset, part.steps, part.values)
+    for update in view.cursor.new(told):
+        view.widget.put(update.metric, update.offset, update.steps, update.values)
     if now - view.light >= LIGHT:
         view.light = now
         view.widget.run = {**head(view.run, told, final=False), "updated": 0}

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import anywidget
+import numpy as np
 import traitlets
+from numpy.typing import NDArray
 
+from mlnb.api.read.growable import Array, GrowableColumns
 from mlnb.errors import MlnbError
-from mlnb.notebook.points import Numbers, Points, column
+
+Numbers: TypeAlias = Sequence[float] | Iterable[float] | NDArray[np.generic]
 
 STATIC = Path(__file__).parent.parent / "static"
 
@@ -46,7 +50,7 @@ class RunWidget(anywidget.AnyWidget):  # type: ignore[misc, unused-ignore]  # ty
 
     def __init__(self, run: Mapping[str, str] | None = None, **kwargs: Any) -> None:
         self._lock = threading.Lock()  # held while sending too: what is sent must arrive in order of offset
-        self._metrics: dict[str, Points] = {}
+        self._metrics: dict[str, GrowableColumns] = {}
         self._seen = False
         self._stop_callbacks: list[Callable[[], object]] = []
         super().__init__(
@@ -64,30 +68,33 @@ class RunWidget(anywidget.AnyWidget):  # type: ignore[misc, unused-ignore]  # ty
         metric
             Its name; a new one starts a new curve.
         steps, values
-            One value for each step. Values may be NaN or infinite.
+            One value for each step. Values may be NaN or infinite; ``None`` is taken as NaN.
+
+        Raises
+        ------
+        ValueError
+            if there is not one value for each step; then nothing is added.
         """
-        step_column, value_column = column(steps), column(values)
+        step_column, value_column = _column(steps), _column(values)
         with self._lock:
-            points = self._metrics.get(metric) or Points()
+            points = self._metrics.get(metric) or GrowableColumns(2)
             offset = len(points)
             points.append(step_column, value_column)
             self._metrics[metric] = points
             if len(step_column) or not offset:
                 self._send_points(metric, offset)
 
-    def replace(self, metric: str, steps: Numbers, values: Numbers) -> None:
-        """Put a whole new history in the place of a metric's, as after a resume from a checkpoint."""
-        points = Points()
-        points.append(column(steps), column(values))
-        with self._lock:
-            self._metrics[metric] = points
-            self._send_points(metric, 0)
-
     def put(self, metric: str, offset: int, steps: Numbers, values: Numbers) -> None:
-        """Put points in the place of those that there are of a metric from ``offset`` on, and send them."""
-        step_column, value_column = column(steps), column(values)
+        """Replace the points of a metric from ``offset`` on (``held[offset:] = new``), and send the new ones.
+
+        Raises
+        ------
+        ValueError
+            if fewer than ``offset`` points are held, or there is not one value for each step.
+        """
+        step_column, value_column = _column(steps), _column(values)
         with self._lock:
-            points = self._metrics.setdefault(metric, Points())
+            points = self._metrics.setdefault(metric, GrowableColumns(2))
             points.cut(offset)
             points.append(step_column, value_column)
             self._send_points(metric, offset)
@@ -121,4 +128,14 @@ class RunWidget(anywidget.AnyWidget):  # type: ignore[misc, unused-ignore]  # ty
             return
         points = self._metrics[metric]
         content = {"type": "points", "metric": metric, "offset": offset, "count": len(points) - offset}
-        self.send(content, [points.frame(offset)])
+        self.send(content, [np.concatenate(points.columns(offset)).astype("<f8", copy=False).tobytes()])
+
+
+def _column(numbers: Numbers) -> Array:
+    """Numbers of any kind as one column of float64; ``None`` becomes NaN."""
+    values = numbers if isinstance(numbers, (np.ndarray, Sequence)) else list(numbers)
+    column = np.asarray(values, dtype=np.float64)
+    if column.ndim != 1:
+        msg = f"points of a metric are one-dimensional, these have shape {column.shape}"
+        raise ValueError(msg)
+    return column

@@ -18,7 +18,8 @@ from jupyter_server.utils import ensure_async
 from tornado import web
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
-from mlnb.api.read.wire import SeriesCursor, message
+from mlnb.api.read.cursor import SeriesCursor
+from mlnb.api.read.wire import PIXELS, message
 from mlnb.errors import UsageError
 from mlnb.server.manager import Manager
 from mlnb.server.poller import Snapshot
@@ -67,13 +68,13 @@ class StreamHandler(WebSocketMixin, WebSocketHandler, JupyterHandler):
         self.manager.poller.watch(self.run, self._tell)
 
     async def _send(self) -> None:
-        sent, number = SeriesCursor(), 0
+        cursor, number = SeriesCursor(PIXELS), 0
         try:
             while True:
                 newest = await self._newest.get()
                 while not self._newest.empty():  # a slow view gets what is newest, not what it has missed
                     newest = self._newest.get_nowait()
-                parts = await asyncio.to_thread(sent.new, newest.told)
+                parts = await asyncio.to_thread(cursor.new, newest.told)
                 if newest.number != number:
                     number = newest.number
                     said = {"type": "head", "run": newest.head, "names": list(newest.told)}

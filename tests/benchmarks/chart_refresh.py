@@ -13,7 +13,8 @@ from types import SimpleNamespace
 import numpy as np
 
 from mlnb.api import Run
-from mlnb.api.read.wire import SeriesCursor, message
+from mlnb.api.read.cursor import SeriesCursor
+from mlnb.api.read.wire import PIXELS, message
 from mlnb.node.rank import frames
 from mlnb.render.summary import head
 from mlnb.rundir import RunDir, write_json
@@ -39,11 +40,11 @@ def measure(folder: Path) -> Table:
             file.write(frames.encode(["loss"], [float(one) for one in new], new, [[0.5] * NEW]))
         step += NEW
 
-    sent, sizes = SeriesCursor(), []
-    sent.new(run.all_series())
+    cursor, sizes = SeriesCursor(PIXELS), []
+    cursor.new(run.all_series())
 
     def ours() -> None:
-        sizes.append(len(message(sent.new(run.all_series()))))
+        sizes.append(len(message(cursor.new(run.all_series()))))
 
     table.add("mlnb: new points read, framed", _cpu(ours, logged))
     table.rows[-1].note = f"{max(sizes):,} bytes an update; {NEW} new points each, as all rows"

@@ -71,7 +71,7 @@ def test_without_the_variable_they_are_all_that_a_job_sees_which_asked_for_some(
 
 def test_a_job_that_the_variable_names_gpus_for_draws_their_curves_and_knows_their_names(tmp_path: Path):
     run = ran(tmp_path, "1,MIG-33333333-cccc")
-    told = run.told()
+    told = run.all_series()
     assert told["mlnb.gpu0.utilisation"].value[0] == 50
     assert told["mlnb.gpu1.memory"].value[0] == 1000
     assert "mlnb.gpu1.utilisation" not in told  # which NVML doesn't tell of a part of a GPU

@@ -101,12 +101,16 @@ def test_history_grows_and_is_kept_whole(widget, front):
     assert front.history("loss") == [(i, i / 7) for i in range(10_000)]
 
 
-def test_replace_cuts_back(widget, front):
+def test_put_replaces_from_an_offset_on(widget, front):
     front.say("hello")
     widget.append("loss", [0, 1, 2], [3.0, 2.0, 9.0])
-    widget.replace("loss", [0, 1], [3.0, 2.0])
+    widget.put("loss", 2, [2, 3], [1.0, 0.5])
+    assert front.frames[-1] == ("loss", 2, [2.0, 3.0], [1.0, 0.5])
+    widget.put("loss", 0, [0, 1], [3.0, 2.0])  # as after a resume from a checkpoint
     widget.append("loss", [2], [1.0])
     assert front.history("loss") == [(0, 3.0), (1, 2.0), (2, 1.0)]
+    with pytest.raises(ValueError, match="there are 3 rows, not 4"):
+        widget.put("loss", 4, [4], [0.0])
 
 
 def test_threads_lose_nothing_and_leave_no_gap(widget, front):
@@ -130,7 +134,7 @@ def test_threads_lose_nothing_and_leave_no_gap(widget, front):
 @pytest.mark.parametrize(("steps", "values"), [([0, 1], [1.0]), ([[0]], [[1.0]])])
 def test_points_that_do_not_fit_are_refused_and_change_nothing(widget, front, steps, values):
     front.say("hello")
-    with pytest.raises(ValueError, match=r"each step needs one value|one-dimensional"):
+    with pytest.raises(ValueError, match=r"columns of \[1, 2\] rows: 2 columns of one length|one-dimensional"):
         widget.append("loss", steps, values)
     widget.append("loss", [0], [1.0])
     assert front.history("loss") == [(0, 1.0)]

@@ -1,4 +1,4 @@
-"""Fewer points that look the same: minimum and maximum of each pixel, and what is no number stays."""
+"""Fewer points that make the same picture: of each pixel the lowest, the highest, and what is no number."""
 
 from __future__ import annotations
 
@@ -23,9 +23,15 @@ def decimate(steps: Array, values: Array, pixels: int) -> tuple[Array, Array]:
     tuple of arrays
         at most ``5 * pixels`` of the points, in order; all of them where there are no more than that.
     """
+    keep = selection(values, pixels)
+    return steps[keep], values[keep]
+
+
+def selection(values: Array, pixels: int) -> npt.NDArray[np.bool_] | slice:
+    """The index of the points that :func:`decimate` keeps; a slice (so that nothing is copied) where it keeps all."""
     count = len(values)
     if count <= 5 * pixels:
-        return steps, values
+        return slice(None)
     edges = np.linspace(0, count, pixels + 1).astype(np.int64)[:-1]
     finite = np.isfinite(values)
     keep = np.zeros(count, dtype=bool)
@@ -39,4 +45,4 @@ def decimate(steps: Array, values: Array, pixels: int) -> tuple[Array, Array]:
         keep[hits[np.unique(bucket[hits], return_index=True)[1]]] = True
     odd = np.flatnonzero(~finite)
     keep[odd[np.unique(bucket[odd], return_index=True)[1]]] = True
-    return steps[keep], values[keep]
+    return keep

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from mlnb.api.read.tailing import Columns, MetricsTail
+from mlnb.api.read.growable import Array, GrowableColumns
+from mlnb.api.read.tailing import Columns, MetricsTail, Rows
 from mlnb.node.rank.log import RESUMED
 from mlnb.rundir import RunDir
 
 if TYPE_CHECKING:
     import pandas as pd
-
-Array = npt.NDArray[np.float64]
 
 RESERVED = "mlnb."
 """How names begin that are ours, not the script's."""
@@ -92,7 +91,7 @@ class History:
         for key, columns in new.items():
             kept = self._ranks.setdefault(key, {})
             for name, one in columns.items():
-                kept.setdefault(name, GrowableColumns()).append(one)
+                kept.setdefault(name, GrowableColumns(3)).append(*one)
         newest = max(attempt for attempt, _ in self._ranks)
         goes_on = newest == self._newest and all(
             attempt == newest and RESUMED not in columns for (attempt, _), columns in new.items()
@@ -129,41 +128,11 @@ class History:
         return {name: one.columns() for columns in ranks for name, one in columns.items()}
 
 
-class GrowableColumns:
-    """Three columns, times, steps and values, to which appending costs amortised constant time."""
-
-    def __init__(self) -> None:
-        self._data = np.empty((3, 256))
-        self._size = 0
-
-    def __len__(self) -> int:
-        return self._size
-
-    def append(self, columns: tuple[Array, Array, Array]) -> None:
-        """Add rows at the end."""
-        end = self._size + len(columns[0])
-        if end > self._data.shape[1]:
-            larger = np.empty((3, max(end, 2 * self._data.shape[1])))
-            larger[:, : self._size] = self._data[:, : self._size]
-            self._data = larger
-        self._data[:, self._size : end] = columns
-        self._size = end
-
-    def cut(self, size: int) -> None:
-        """Keep the first ``size`` rows. Views that were given out keep what they show until rows are added."""
-        self._size = size
-
-    def columns(self, start: int = 0) -> tuple[Array, Array, Array]:
-        """The rows from ``start`` on, not copied."""
-        times, steps, values = self._data[:, start : self._size]
-        return times, steps, values
-
-
 class Joined:
     """One metric over attempts and ranks: rows that all ranks have reported stay, those behind are made anew."""
 
     def __init__(self) -> None:
-        self._rows = GrowableColumns()
+        self._rows = GrowableColumns(3)
         self._attempt = np.empty(256, dtype=np.int16)
         self._base = 0  # rows of the attempts before the newest
         self._settled = 0  # rows of the newest one that all its ranks have reported
@@ -173,10 +142,10 @@ class Joined:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def put(self, columns: tuple[Array, Array, Array], attempt: int) -> None:
+    def put(self, columns: Rows, attempt: int) -> None:
         """Add rows of one attempt."""
         start = len(self._rows)
-        self._rows.append(columns)
+        self._rows.append(*columns)
         if len(self._rows) > len(self._attempt):
             larger = np.empty(2 * len(self._rows), dtype=np.int16)
             larger[:start] = self._attempt[:start]
@@ -222,19 +191,22 @@ class Joined:
         """What there is, not copied."""
         size = len(self._rows)
         # one number for both kinds of change: attempts come and ranks join far less than 1000 times
+        times, steps, values = self._rows.columns()
         return Series(
-            *self._rows.columns(),
+            times,
+            steps,
+            values,
             self._attempt[:size],
             generation * 1000 + self._restarts,
             self._base + self._settled,
         )
 
 
-def _from(columns: tuple[Array, Array, Array], start: int) -> tuple[Array, Array, Array]:
-    return columns[0][start:], columns[1][start:], columns[2][start:]
+def _from(columns: Rows, start: int) -> Rows:
+    return tuple(column[start:] for column in columns)
 
 
-def _aligned(ranks: list[tuple[Array, Array, Array]], count: int, last: float) -> bool:
+def _aligned(ranks: list[Rows], count: int, last: float) -> bool:
     """Whether the first ``count`` rows of all ranks are of the same steps, in order, and none behind is earlier."""
     first = ranks[0][1][:count]
     if count and (first[0] < last or np.any(first[1:] < first[:-1])):
@@ -246,7 +218,7 @@ def _aligned(ranks: list[tuple[Array, Array, Array]], count: int, last: float) -
     )
 
 
-def _mean(parts: list[tuple[Array, Array, Array]]) -> tuple[Array, Array, Array]:
+def _mean(parts: list[Rows]) -> Rows:
     """Average over ranks, step by step; the k-th value of a step meets the k-th of the other ranks."""
     if len(parts) == 1:
         return parts[0]
@@ -273,16 +245,20 @@ def _turn(steps: Array) -> Array:
 
 def _joined(name: str, by_attempt: list[tuple[int, Columns]], newest: int) -> Joined:
     """One metric of the attempts before the newest, each cut back to the step at which the next one went on."""
-    parts: list[tuple[Array, Array, Array, int]] = []
+    parts: list[tuple[Rows, int]] = []
     for attempt, columns in by_attempt:
         if columns:  # one that has no checkpoint to go on from starts over
             at, start = (float(columns[RESUMED][i][-1]) if RESUMED in columns else -np.inf for i in (0, 2))
-            parts = [(t[k], s[k], v[k], a) for t, s, v, a in parts for k in [(s <= start) & (t <= at)]]
+            parts = [
+                (tuple(column[keep] for column in rows), number)
+                for rows, number in parts
+                for keep in [(rows[1] <= start) & (rows[0] <= at)]
+            ]
         if name in columns and attempt != newest:
-            parts.append((*columns[name], attempt))
+            parts.append((columns[name], attempt))
     joined = Joined()
-    for times, steps, values, attempt in parts:
-        joined.put((times, steps, values), attempt)
+    for rows, attempt in parts:
+        joined.put(rows, attempt)
     joined.end_base()
     return joined
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from mlnb.api.read.history import GrowableColumns, Series
+from mlnb.api.read.growable import GrowableColumns
+from mlnb.api.read.history import Series
 from mlnb.api.read.tailing import JsonlTail
 from mlnb.api.read.usage import Sample, UsageAggregator
 from mlnb.errors import MlnbError
@@ -93,7 +94,8 @@ class Events:
                 old = self._usage.get(name)
                 if old is None or len(old) < len(grown):
                     attempt = np.full(len(grown), self.phase.number, dtype=np.int16)
-                    self._usage[name] = Series(*grown.columns(), attempt, self.phase.number, len(grown))
+                    times, steps, values = grown.columns()
+                    self._usage[name] = Series(times, steps, values, attempt, self.phase.number, len(grown))
             return dict(self._usage)
 
     def _read(self) -> Phase:
@@ -140,7 +142,7 @@ class Events:
         for name, value in values.items():
             if isinstance(value, (int, float)):
                 row = np.array([[when], [when - self._first], [value]])
-                self._samples.setdefault(name, GrowableColumns()).append((row[0], row[1], row[2]))
+                self._samples.setdefault(name, GrowableColumns(3)).append(*row)
 
 
 def observe(runs: Sequence[tuple[RunDir, Events]]) -> list[Observation]:

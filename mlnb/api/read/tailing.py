@@ -11,8 +11,11 @@ import numpy.typing as npt
 from mlnb.node.rank import frames
 from mlnb.rundir import parse_lines, read_json
 
-Columns = dict[str, tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]]
-"""name → (times, steps, values), each of shape (n,)."""
+Rows = tuple[npt.NDArray[np.float64], ...]
+"""``(times, steps, values)``, each of shape (n,)."""
+
+Columns = dict[str, Rows]
+"""The rows of each metric by its name."""
 
 
 class JsonFile:

@@ -47,7 +47,7 @@ def test_a_cell_on_two_nodes_trains_as_two_ranks_on_one_and_as_one_process(slurm
         ]
         for node in range(2)
     ]
-    together = gang.run.told()["mlnb.memory"].value
+    together = gang.run.all_series()["mlnb.memory"].value
     assert len(together)
     assert max(together) > max(max(own[0]), max(own[1])), "of both nodes, not of one"
 
