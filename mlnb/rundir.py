@@ -67,7 +67,7 @@ def write_atomic(path: Path, data: bytes | str) -> None:
 
     Its mode is 0600, whatever the umask. Of several writers one wins.
     """
-    temporary = beside(path)
+    temporary = temporary_path(path)
     with storage_errors(path):
         try:
             with open(temporary, "wb", opener=_private) as file:
@@ -79,7 +79,7 @@ def write_atomic(path: Path, data: bytes | str) -> None:
             raise
 
 
-def beside(path: Path) -> Path:
+def temporary_path(path: Path) -> Path:
     """A name in the same folder for what is to be renamed to ``path``: no other thread, process or machine has it."""
     return path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
 
@@ -102,22 +102,22 @@ def read_json(path: Path) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def known(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
+def select_fields(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
     """Those of ``values`` that the dataclass ``kind`` has: a file of a newer mlnb may hold more."""
     return {field.name: values[field.name] for field in fields(kind) if field.name in values}
 
 
-def look(path: Path) -> dict[str, Any] | None:
+def read_json_fresh(path: Path) -> dict[str, Any] | None:
     """Like :func:`read_json`, for a file that another machine may have written a moment ago.
 
     A network file system remembers for up to a minute that a file was not there. It asks its server anew for what is
     opened (close-to-open consistency; not for what is only looked at with stat), the directory included, so that is
     opened first.
     """
-    return read_json(path) if ask_anew(path.parent) else None
+    return read_json(path) if revalidate_directory(path.parent) else None
 
 
-def ask_anew(folder: Path) -> bool:
+def revalidate_directory(folder: Path) -> bool:
     """Have a network file system ask what is in ``folder`` (see :func:`look`); whether that is there."""
     try:
         os.close(os.open(folder, os.O_RDONLY | os.O_DIRECTORY))
@@ -186,11 +186,11 @@ class Attempt:
         """Written by node ``node``'s program: JSON lines of what happened and device samples."""
         return self.path / f"node-{node}.jsonl"
 
-    def alive(self, node: int) -> Path:
+    def heartbeat(self, node: int) -> Path:
         """Written by node ``node``'s program: its heartbeat."""
         return self.path / f"node-{node}.alive.json"
 
-    def claim(self, node: int) -> Path:
+    def lock(self, node: int) -> Path:
         """Written by node ``node``'s program before all else, and never twice: which process it is."""
         return self.path / f"node-{node}.claim.json"
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
-from mlnb.rundir import known
+from mlnb.rundir import select_fields
 
 
 @dataclass(frozen=True)
@@ -120,12 +120,12 @@ class Task:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Task:
         """The inverse of :meth:`to_json`; unknown keys are left out, so that newer files still read."""
-        given = known(cls, data)
+        given = select_fields(cls, data)
         for name in ("argv", "outputs", "deletes", "inputs"):
             given[name] = tuple(given.get(name, ()))
-        given["segments"] = tuple(Segment(**known(Segment, one)) for one in given.get("segments", ()))
-        given["files"] = tuple(File(**known(File, one)) for one in given.get("files", ()))
-        given["resources"] = Resources(**known(Resources, given.get("resources", {})))
+        given["segments"] = tuple(Segment(**select_fields(Segment, one)) for one in given.get("segments", ()))
+        given["files"] = tuple(File(**select_fields(File, one)) for one in given.get("files", ()))
+        given["resources"] = Resources(**select_fields(Resources, given.get("resources", {})))
         return cls(**given)
 
     @cached_property

@@ -18,7 +18,7 @@ import pytest
 from mlnb.api import Run, runs
 from mlnb.api.read import state
 from mlnb.node.checkpoint import files as checkpoint_files
-from mlnb.node.process import identity
+from mlnb.node.process.identity import process_identity
 from mlnb.rundir import RunDir, read_lines
 from mlnb.targets import warm
 from mlnb.targets.local import cores
@@ -93,7 +93,7 @@ class Training:
         """Whether no process of the run is left."""
         started, running = self.event("started"), self.event("running")
         pids = [started["pid"]] if started else []
-        return all(identity.identity(pid) is None for pid in [*pids, *(running or {"ranks": {}})["ranks"].values()])
+        return all(process_identity(pid) is None for pid in [*pids, *(running or {"ranks": {}})["ranks"].values()])
 
 
 @pytest.fixture

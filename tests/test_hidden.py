@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mlnb.api import Run
-from mlnb.node.process import identity
+from mlnb.node.process.identity import is_alive
 from mlnb.rundir import RunDir, read_json, read_lines, write_json
 from mlnb.targets.pool import runs
 from mlnb.targets.pool.runs import Guests
@@ -28,7 +28,7 @@ def over(start: Start) -> Run:
     """A run that has succeeded, and of which no process is left."""
     run = start("").wait(60)
     program = read_lines(run.directory.attempt(1).events(0))[0]
-    until(lambda: not identity.alive(program["pid"], program["identity"]))
+    until(lambda: not is_alive(program["pid"], program["identity"]))
     return run
 
 
@@ -62,7 +62,7 @@ def test_the_end_of_a_run_on_another_machine_is_seen_though_its_result_was_hidde
     start: Start, monkeypatch: pytest.MonkeyPatch
 ):
     run = over(start)
-    monkeypatch.setattr(identity, "place", lambda: "another machine")
+    monkeypatch.setattr("mlnb.node.process.identity.pid_namespace", lambda: "another machine")
     hide(monkeypatch, run.directory.result)
     seen = seen_anew(run)
     assert not seen.done
@@ -94,7 +94,7 @@ class Node:
         self.started += 1
         process = {"pid": self.started, "identity": f"place:{self.started}"}
         if self.started == 1:
-            write_json(self.run.attempt(request["attempt"]).claim(0), process)
+            write_json(self.run.attempt(request["attempt"]).lock(0), process)
         if not self.answers:
             raise OSError("the answer was lost")
         return process
@@ -134,7 +134,7 @@ def test_a_run_of_a_pool_whose_beginning_is_hidden_is_not_started_again(run: Run
     held, node = Guests(), Node(run, answers=False)
     held.add(run.path, 1, {})
     turn(held, node, {})
-    hide(monkeypatch, run.attempt(1).claim(0))
+    hide(monkeypatch, run.attempt(1).lock(0))
     turn(held, node, {})
     assert (guest(held)["state"], node.started) == ("sent", 1)
     assert held.processes() == {"a-run": (1, "place:1")}
@@ -145,12 +145,12 @@ def test_a_run_of_a_pool_that_was_started_twice_is_the_first_of_both(run: RunDir
     held, node = Guests(), Node(run, answers=False)
     held.add(run.path, 1, {})
     turn(held, node, {})
-    first = read_json(run.attempt(1).claim(0)) or {}
-    run.attempt(1).claim(0).unlink()  # it is slow to begin
+    first = read_json(run.attempt(1).lock(0)) or {}
+    run.attempt(1).lock(0).unlink()  # it is slow to begin
     node.answers = True
     turn(held, node, {})
     assert held.processes() == {"a-run": (2, "place:2")}
-    write_json(run.attempt(1).claim(0), first)
+    write_json(run.attempt(1).lock(0), first)
     turn(held, node, {})  # the second has found that it is not alone, and has ended
     assert held.processes() == {"a-run": (1, "place:1")}
     assert (guest(held)["state"], guest(held)["attempt"], node.started) == ("sent", 1, 2)

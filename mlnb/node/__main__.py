@@ -28,27 +28,27 @@ def main() -> int:
     from mlnb.errors import UsageError
     from mlnb.node.attempt import job_environment
     from mlnb.node.attempt import lock as attempt_lock
-    from mlnb.rundir import RunDir, look, read_json
+    from mlnb.rundir import RunDir, read_json, read_json_fresh
     from mlnb.task import Resources
 
     run_dir = RunDir(options.run_dir)
     resources = (read_json(run_dir.task) or {}).get("resources", {})
     try:
-        node = job_environment.node(options.node, int(resources.get("nodes", Resources.nodes)))
-        attempt = options.attempt + job_environment.restarts(options.restarts)
+        node = job_environment.node_index(options.node, int(resources.get("nodes", Resources.nodes)))
+        attempt = options.attempt + job_environment.restart_count(options.restarts)
         job_environment.deadline()
     except UsageError as error:
         parser.error(str(error))
     while True:
-        over = (look(run_dir.result) or {}) if attempt > options.attempt else {}
+        over = (read_json_fresh(run_dir.result) or {}) if attempt > options.attempt else {}
         if over.get("attempt", 0) >= options.attempt:
             return int(over["state"] != "succeeded")  # its job was queued again as it ended: nothing is left to do
         files = run_dir.attempt(attempt)
-        other = attempt_lock.take(files, node)
+        other = attempt_lock.acquire(files, node)
         if other is None:
             break
-        if attempt_lock.lives(files, node, other):
-            sys.exit(f"mlnb: {attempt_lock.words(files, other)}")
+        if attempt_lock.owner_is_alive(files, node, other):
+            sys.exit(f"mlnb: {attempt_lock.conflict_message(files, other)}")
         attempt += 1  # its job was started again by a system that doesn't count
 
     from mlnb.node.program import NodeProgram

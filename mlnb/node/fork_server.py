@@ -20,17 +20,17 @@ from pathlib import Path
 from typing import Any
 
 from mlnb.node.machine import hardware
-from mlnb.node.process import identity
-from mlnb.node.process.preload import ANY_RANK, preload
+from mlnb.node.process.identity import process_identity
+from mlnb.node.process.preload import ALL_MODULES, preload
 from mlnb.rundir import RunDir
 
-IDLE = 15 * 60.0
+IDLE_TIMEOUT = 15 * 60.0
 """Seconds without a request and without a run after which the warm parent ends."""
 
 _ENDING = {signal.SIGTERM, signal.SIGUSR1}
 
 
-def serve(path: Path, idle: float = IDLE) -> int:
+def serve(path: Path, idle: float = IDLE_TIMEOUT) -> int:
     """Take requests on the Unix socket ``path`` until nobody has needed it for ``idle`` seconds.
 
     A request is one JSON line: ``run`` (directory), ``attempt``, ``env`` (the whole environment of the run, which
@@ -39,13 +39,13 @@ def serve(path: Path, idle: float = IDLE) -> int:
     listener = listen(path)
     if listener is None:
         return 0  # another one was faster
-    prepare()
+    import_all()
     mine = path.stat().st_ino
     last, children = time.monotonic(), 0
     while children or time.monotonic() - last < idle:
         ready, _, _ = select.select([listener], [], [], 1.0 if children else min(30.0, idle))
         children += _reap()
-        if ready and fork_node(listener):
+        if ready and fork_node_program(listener):
             children += 1
             last = time.monotonic()
         with contextlib.suppress(OSError):
@@ -58,10 +58,10 @@ def serve(path: Path, idle: float = IDLE) -> int:
     return 0
 
 
-def prepare() -> None:
+def import_all() -> None:
     """Import and read what node programs and ranks need, so that they find it there."""
     hardware.packages()
-    preload(ANY_RANK)
+    preload(ALL_MODULES)
 
 
 def listen(path: Path) -> socket.socket | None:
@@ -88,7 +88,7 @@ def _reap() -> int:
     return ended
 
 
-def fork_node(listener: socket.socket, known: Mapping[str, Any] | None = None) -> int | None:
+def fork_node_program(listener: socket.socket, known: Mapping[str, Any] | None = None) -> int | None:
     """Take one request and fork the node program that it asks for; its pid, ``None`` if it was no request.
 
     Parameters
@@ -98,7 +98,7 @@ def fork_node(listener: socket.socket, known: Mapping[str, Any] | None = None) -
     """
     connection, _ = listener.accept()
     with connection:
-        if not same_user(connection):
+        if not is_same_user(connection):
             return None
         connection.settimeout(5.0)
         try:
@@ -121,12 +121,12 @@ def fork_node(listener: socket.socket, known: Mapping[str, Any] | None = None) -
                 os._exit(1)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
         with contextlib.suppress(OSError):
-            answer = {"pid": pid, "identity": identity.identity(pid)}
+            answer = {"pid": pid, "identity": process_identity(pid)}
             connection.sendall(json.dumps(answer).encode() + b"\n")
     return pid
 
 
-def same_user(connection: socket.socket) -> bool:
+def is_same_user(connection: socket.socket) -> bool:
     """Whether whoever is at the other end of a Unix socket is this process's own user."""
     if not hasattr(socket, "SO_PEERCRED"):  # the folder's mode 0700 guards it there
         return True
@@ -147,9 +147,9 @@ def _become_node(request: dict[str, Any]) -> None:
     from mlnb.node.attempt import lock as attempt_lock
     from mlnb.node.program import NodeProgram
 
-    other = attempt_lock.take(run_dir.attempt(attempt), 0)
+    other = attempt_lock.acquire(run_dir.attempt(attempt), 0)
     if other is not None:  # who counts the attempts knows what to do
-        sys.stderr.write(f"mlnb: {attempt_lock.words(run_dir.attempt(attempt), other)}\n")
+        sys.stderr.write(f"mlnb: {attempt_lock.conflict_message(run_dir.attempt(attempt), other)}\n")
         sys.stderr.flush()
         return
 
@@ -178,4 +178,4 @@ def redirect(log: Path) -> None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    sys.exit(serve(Path(sys.argv[1]), float(sys.argv[2]) if len(sys.argv) > 2 else IDLE))
+    sys.exit(serve(Path(sys.argv[1]), float(sys.argv[2]) if len(sys.argv) > 2 else IDLE_TIMEOUT))

@@ -13,8 +13,8 @@ import sys
 import warnings
 from collections.abc import Callable
 
-from mlnb.node.gang.addresses import Meeting
-from mlnb.node.process.orphan_guard import Guard
+from mlnb.node.gang.addresses import MasterAddress
+from mlnb.node.process.orphan_guard import OrphanGuard
 from mlnb.node.rank import stop
 from mlnb.rundir import RunDir
 from mlnb.task import Task
@@ -31,7 +31,7 @@ def environment(
     local_rank: int,
     node: int,
     attempt: int,
-    meeting: Meeting,
+    meeting: MasterAddress,
     cpus: int,
 ) -> dict[str, str]:
     """The variables of one rank that differ from the node program's own.
@@ -77,9 +77,9 @@ def fork_rank(
     local_rank: int,
     node: int,
     attempt: int,
-    meeting: Meeting,
+    meeting: MasterAddress,
     cpus: int,
-    guard: Guard,
+    guard: OrphanGuard,
     let_go: Callable[[], None],
 ) -> int:
     """Start a rank; its pid, which is its process group too.
@@ -103,9 +103,9 @@ def fork_rank(
             guard.close_in_child()
             let_go()
             os.environ.update(variables)
-            from mlnb.node.rank_program import Place, die
+            from mlnb.node.rank_program import RankInfo, run_and_exit
 
-            die(run_dir, run_id, task, Place(rank, local_rank, node, attempt))
+            run_and_exit(run_dir, run_id, task, RankInfo(rank, local_rank, node, attempt))
         finally:
             os._exit(1)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)

@@ -24,13 +24,13 @@ from typing import Any
 from mlnb.node import fork_server
 from mlnb.node.attempt import job_environment
 from mlnb.node.machine import gpus
-from mlnb.node.process import identity as processes
-from mlnb.node.process.local_queue import Slots
-from mlnb.node.process.signal_wait import Wakeup
-from mlnb.node.process.socket_request import ask
+from mlnb.node.process.identity import is_alive, send_signal
+from mlnb.node.process.local_queue import LocalQueue
+from mlnb.node.process.signal_wait import SignalWaiter
+from mlnb.node.process.socket_request import send_request
 from mlnb.rundir import read_json
 
-WORKER = "worker.json"
+WORKER_FILE = "worker.json"
 """In the pool's folder, written by its holder: ``worker`` (command line), ``name``, ``cpus`` and ``gpus``."""
 
 _PLACE = "MLNB_POOL"
@@ -38,7 +38,7 @@ _SOCKET, _READY = "parent.sock", "ready"
 _ANSWER = 10.0
 
 
-class Parent:
+class PoolNode:
     """The job's own process.
 
     Parameters
@@ -48,8 +48,8 @@ class Parent:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._about = read_json(folder / WORKER) or {}
-        self._wakeup = Wakeup()
+        self._about = read_json(folder / WORKER_FILE) or {}
+        self._wakeup = SignalWaiter()
         # on the node's own disk: locks and sockets are safe there
         self._place = Path(tempfile.mkdtemp(prefix="mlnb-pool-"))
         self._nodes: set[int] = set()
@@ -71,13 +71,13 @@ class Parent:
     def _serve(self, listener: socket.socket) -> None:
         known = {"env": dict(os.environ), "slots": self._slots()}
         worker = self._start_worker()  # before torch: both take seconds
-        fork_server.prepare()
+        fork_server.import_all()
         (self._place / _READY).touch()
         while True:
             for number in self._wakeup.sleep(1.0, [listener.fileno()]):
                 self._heed(signal.Signals(number), worker)
             if select.select([listener], [], [], 0)[0]:
-                pid = fork_server.fork_node(listener, known)
+                pid = fork_server.fork_node_program(listener, known)
                 self._nodes |= set() if pid is None else {pid}
             self._reap()
             code = worker.poll()
@@ -88,12 +88,12 @@ class Parent:
 
     def _slots(self) -> dict[str, Any]:
         """What runs share: the allocation's cores, and its GPUs by the names that the system gave them."""
-        names = gpus.visible() or [str(index) for index in range(self._about["gpus"])]
+        names = gpus.visible_gpus() or [str(index) for index in range(self._about["gpus"])]
         return {"folder": str(self._place), "cpus_total": self._about["cpus"], "gpus_total": list(names)}
 
     def _start_worker(self) -> subprocess.Popen[bytes]:
         # a name of its own for each start: a scheduler that has not missed the last one yet refuses its name
-        name = f"{self._about['name']}.{job_environment.restarts(None)}.{self._workers}"
+        name = f"{self._about['name']}.{job_environment.restart_count(None)}.{self._workers}"
         self._workers += 1
         command = [*self._about["worker"], "--name", name, "--local-directory", str(self._place)]
         env = {**os.environ, _PLACE: str(self._place), "DASK_LOGGING__DISTRIBUTED": "warning"}
@@ -122,36 +122,36 @@ def _here() -> Path:
     return Path(os.environ[_PLACE])
 
 
-def start(request: dict[str, Any]) -> dict[str, Any]:
+def start_run(request: dict[str, Any]) -> dict[str, Any]:
     """Start a run (``run``, ``attempt``, ``env``): ``pid`` and ``identity`` of its node program."""
-    return ask(_here() / _SOCKET, request, _ANSWER)
+    return send_request(_here() / _SOCKET, request, _ANSWER)
 
 
-def look(runs: dict[str, tuple[int, str]]) -> dict[str, Any]:
+def pool_status(runs: dict[str, tuple[int, str]]) -> dict[str, Any]:
     """Whether runs can be started, until when the job may last, and how ``runs`` (id → process) are.
 
     ``place`` is another one for each start of the job, and the same whichever worker tells of it.
 
     Of each run that lives: how many wait ahead of it and who holds what it waits for; ``None`` if it does not wait.
     """
-    slots = Slots(_here(), 0)
-    alive = {run: slots.ahead(run) for run, process in runs.items() if processes.alive(*process)}
+    slots = LocalQueue(_here(), 0)
+    alive = {run: slots.waiting_for(run) for run, process in runs.items() if is_alive(*process)}
     ready = (_here() / _READY).exists()
     return {
         "place": str(_here()),
         "ready": ready,
-        "host": job_environment.host(),
+        "host": job_environment.host_name(),
         "ends": job_environment.deadline(),
         "alive": alive,
     }
 
 
-def tell(pid: int, identity: str, number: int) -> bool:
+def signal_run(pid: int, identity: str, number: int) -> bool:
     """Send a signal to a node program; whether it was there."""
-    return processes.send(pid, identity, signal.Signals(number))
+    return send_signal(pid, identity, signal.Signals(number))
 
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
         sys.exit("python -m mlnb.node.pool_node FOLDER")
-    sys.exit(Parent(Path(sys.argv[1])).main())
+    sys.exit(PoolNode(Path(sys.argv[1])).main())

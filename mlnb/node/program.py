@@ -20,24 +20,24 @@ from typing import Any
 from mlnb.errors import StorageError
 from mlnb.node import launch
 from mlnb.node.attempt import job_environment, outcome
-from mlnb.node.attempt.deadline import Clock
+from mlnb.node.attempt.deadline import Deadline
 from mlnb.node.attempt.events import INTERRUPTED, Events
-from mlnb.node.attempt.outcome import Ending
-from mlnb.node.attempt.slurm_end_cause import Cause
+from mlnb.node.attempt.outcome import StopRequest
+from mlnb.node.attempt.slurm_end_cause import SlurmEndCause
 from mlnb.node.checkpoint.progress import Progress
 from mlnb.node.gang import rendezvous
-from mlnb.node.gang.addresses import Meeting
+from mlnb.node.gang.addresses import MasterAddress
 from mlnb.node.gang.channel import Message
 from mlnb.node.machine import gpus, hardware
-from mlnb.node.machine.telemetry import Telemetry, held
-from mlnb.node.process import identity as processes
-from mlnb.node.process.local_queue import Slots
-from mlnb.node.process.orphan_guard import Guard
-from mlnb.node.process.preload import RANK, preload
-from mlnb.node.process.signal_wait import Wakeup
+from mlnb.node.machine.telemetry import Telemetry, proportional_memory
+from mlnb.node.process.identity import process_identity
+from mlnb.node.process.local_queue import LocalQueue
+from mlnb.node.process.orphan_guard import OrphanGuard
+from mlnb.node.process.preload import RANK_MODULES, preload
+from mlnb.node.process.signal_wait import SignalWaiter
 from mlnb.node.rank.stop import STOPPED
-from mlnb.node.rank_processes import Crew
-from mlnb.rundir import RunDir, look, read_json, write_json
+from mlnb.node.rank_processes import RankProcesses
+from mlnb.rundir import RunDir, read_json, read_json_fresh, write_json
 from mlnb.task import Task
 from mlnb.units import format_size
 
@@ -75,15 +75,15 @@ class NodeProgram:
         self.task = Task.from_json(read_json(run_dir.task) or {})
         self.about = read_json(run_dir.run) or {}
         self.files = run_dir.attempt(attempt)
-        resources, self._host = self.task.resources, job_environment.host()
+        resources, self._host = self.task.resources, job_environment.host_name()
         self._where = f" on node {node} ({self._host})" if resources.nodes > 1 else ""
         for earlier in range(1, attempt):  # one that was requeued before it came so far is an attempt all the same
             run_dir.attempt(earlier).path.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.events = Events(self.files, node)
-        self._crew = Crew(node, resources.ranks)
-        self._gang = rendezvous.gang(self.files, node, resources.nodes, self._host)
-        self._ended: list[outcome.Ended] = []
-        self._ending: Ending | None = None
+        self._crew = RankProcesses(node, resources.ranks)
+        self._gang = rendezvous.create_rendezvous(self.files, node, resources.nodes, self._host)
+        self._ended: list[outcome.RankExit] = []
+        self._ending: StopRequest | None = None
         self._doubt: tuple[dict[str, Any], float] | None = None
         self._kill_at = self._abandon_at = float("inf")
         self._why = ""
@@ -91,9 +91,9 @@ class NodeProgram:
         self._oom = 0
         self._peak = 0
         self._code = 1
-        self._slots: Slots | None = None
+        self._slots: LocalQueue | None = None
         self._said_goodbye = False
-        self._cause = Cause(run_dir)
+        self._cause = SlurmEndCause(run_dir)
         self._progress = Progress(run_dir.checkpoints)
         self._hear: dict[str, Callable[[Message], None]] = {
             "end": self._hear_end,
@@ -106,14 +106,14 @@ class NodeProgram:
 
     def main(self) -> int:
         """Run this node to its end; the run's exit code."""
-        self._wakeup = Wakeup()
+        self._wakeup = SignalWaiter()
         self._grace = float(self.about.get("grace", GRACE))
         os.environ["MLNB_GRACE"] = str(self._grace)
-        self._clock = Clock(self.task.resources.time, job_environment.deadline(), self._grace)
+        self._clock = Deadline(self.task.resources.time, job_environment.deadline(), self._grace)
         with contextlib.suppress(OSError):
             os.chdir(self.about.get("cwd") or self.run_dir.path)
         pid = os.getpid()
-        identity, python = processes.identity(pid), platform.python_version()
+        identity, python = process_identity(pid), platform.python_version()
         self.events.add("started", pid=pid, identity=identity, host=self._host, python=python)
         self._cancelled()  # perhaps before there was a process to tell
         self._wait_for_slots()
@@ -139,24 +139,24 @@ class NodeProgram:
             self._warn("it was warned (SIGUSR1) that the end is near")
         elif number == signal.SIGTERM and not self._cancelled():
             told = f"told to end (SIGTERM{self._where}) by the system, not through mlnb"
-            self._end(Ending("failed", self._cause.words() or told, by_system=True))
+            self._end(StopRequest("failed", self._cause.words() or told, by_system=True))
 
     def _cancelled(self) -> bool:
         """End if someone has cancelled the run; whether someone has."""
-        cancel = look(self.run_dir.cancel)
+        cancel = read_json_fresh(self.run_dir.cancel)
         if cancel is not None:
-            self._end(Ending("cancelled", f"cancelled by {cancel.get('by', 'its owner')}"))
+            self._end(StopRequest("cancelled", f"cancelled by {cancel.get('by', 'its owner')}"))
         return cancel is not None
 
     def _hear_end(self, message: Message) -> None:
-        self._end(Ending(**message["ending"]))
+        self._end(StopRequest(**message["ending"]))
 
     def _hear_ended(self, message: Message) -> None:
-        self._ended += [outcome.ended(self.files, rank, status) for rank, status in message["ranks"]]
+        self._ended += [outcome.read_rank_exit(self.files, rank, status) for rank, status in message["ranks"]]
         self._peak = max(self._peak, message["peak"])
 
     def _hear_lost(self, message: Message) -> None:
-        self._end(Ending("failed", f"node {message['node']} was lost ({message['host']})", again=True))
+        self._end(StopRequest("failed", f"node {message['node']} was lost ({message['host']})", again=True))
         if message["node"] == 0:
             self._kill_at = min(self._kill_at, time.monotonic() + _AT_ONCE)
 
@@ -171,7 +171,7 @@ class NodeProgram:
         self._crew.tell(signal.SIGUSR1)
         self._gang.tell("warn", why=why)
 
-    def _end(self, ending: Ending) -> None:
+    def _end(self, ending: StopRequest) -> None:
         """Tell the ranks to end, here and on all nodes; the first reason stands."""
         if self._ending is not None:
             return
@@ -189,9 +189,9 @@ class NodeProgram:
         asked = self.about.get("slots")
         if not asked:
             return
-        self._slots = slots = Slots(Path(asked["folder"]), asked["cpus_total"], tuple(asked["gpus_total"]))
+        self._slots = slots = LocalQueue(Path(asked["folder"]), asked["cpus_total"], tuple(asked["gpus_total"]))
         run = self.about["id"]
-        slots.claim(run, asked["cpus"], asked["gpus"])
+        slots.take_over(run, asked["cpus"], asked["gpus"])
         while self._ending is None:
             devices = slots.acquire(run)
             if devices is not None:
@@ -199,7 +199,7 @@ class NodeProgram:
                 break
             self.events.beat()
             self._cancelled()
-            place = slots.ahead(run)
+            place = slots.waiting_for(run)
             self._pause(0.03 * (1 + min(place[0] if place else 0, 30)))
 
     def _run(self) -> None:
@@ -207,11 +207,11 @@ class NodeProgram:
             self.events.add("starting")
             launch.expect_forks()
             with self.events.beating():
-                broken = preload(RANK)
+                broken = preload(RANK_MODULES)
             self._pause(0)
             if broken is not None:
-                self._end(Ending("failed", f"{broken}{self._where} (Python {sys.executable})"))
-        guard = Guard()  # forked before there is a connection that it would hold open
+                self._end(StopRequest("failed", f"{broken}{self._where} (Python {sys.executable})"))
+        guard = OrphanGuard()  # forked before there is a connection that it would hold open
         try:
             meeting = self._gather()
             if meeting is not None and self._ending is None:
@@ -225,7 +225,7 @@ class NodeProgram:
                 os.kill(guard.pid, signal.SIGKILL)
                 os.waitpid(guard.pid, 0)
 
-    def _gather(self) -> Meeting | None:
+    def _gather(self) -> MasterAddress | None:
         """Wait for the other nodes; where the ranks meet, or ``None`` if the run is to end before they do."""
         patience = float(self.about.get("gather", GATHER))
         until = time.monotonic() + patience
@@ -235,9 +235,9 @@ class NodeProgram:
                 return meeting
             missing = self._gang.missing() if time.monotonic() > until else ""
             if missing:
-                self._end(Ending("failed", f"{missing} within {patience:.0f} s"))
+                self._end(StopRequest("failed", f"{missing} within {patience:.0f} s"))
             elif self._is_settled():
-                self._end(Ending("failed", "node 0 had ended before this node found it"))
+                self._end(StopRequest("failed", "node 0 had ended before this node found it"))
             self.events.beat()
             self._cancelled()
             self._pause(self._gang.patience)
@@ -245,9 +245,9 @@ class NodeProgram:
 
     def _is_settled(self) -> bool:
         """Whether there is a result of this attempt, before this node took part in it."""
-        return self.node > 0 and (look(self.run_dir.result) or {}).get("attempt", 0) >= self.attempt
+        return self.node > 0 and (read_json_fresh(self.run_dir.result) or {}).get("attempt", 0) >= self.attempt
 
-    def _start(self, meeting: Meeting, guard: Guard) -> None:
+    def _start(self, meeting: MasterAddress, guard: OrphanGuard) -> None:
         self._oom = outcome.oom_kills()
         self._crew.start(
             self.run_dir,
@@ -261,8 +261,8 @@ class NodeProgram:
         )
         self._started = time.monotonic()
         if self.about.get("slots"):  # a batch system counts from the job's start, we from when it needn't wait
-            self._clock = Clock(self.task.resources.time, job_environment.deadline(), self._grace)
-        devices = gpus.given(self.task.resources.gpus or 0)  # asks NVML, which is for after the forking
+            self._clock = Deadline(self.task.resources.time, job_environment.deadline(), self._grace)
+        devices = gpus.job_gpus(self.task.resources.gpus or 0)  # asks NVML, which is for after the forking
         self.events.add("running", ranks=self._crew.pids, gpus=devices)
         self._telemetry = Telemetry(devices)
         if self._why:  # warned before there was a rank to tell
@@ -297,11 +297,11 @@ class NodeProgram:
         """What is to be done once a second."""
         self.events.beat()
         if self._slots is not None:
-            self._slots.hold()
+            self._slots.restore()
         self._cancelled()
         if self._ending is None and outcome.is_superseded(self.files):
             self._crew.kill()  # no checkpoint: the other attempt makes them now
-            self._end(Ending("failed", "the run goes on in another attempt"))
+            self._end(StopRequest("failed", "the run goes on in another attempt"))
         if self._crew:
             sample = self._telemetry.sample(self._crew.groups)
             self._peak = self._telemetry.peak_memory
@@ -311,18 +311,18 @@ class NodeProgram:
             if self._clock.is_short and not self._why:
                 self._warn(f"out of time: {max(0.0, self._clock.left):.0f} s of its time were left")
             if self._clock.is_over:
-                self._end(Ending("failed", self._clock.verdict, again=True))
+                self._end(StopRequest("failed", self._clock.verdict, again=True))
 
     def _check_memory(self, now: float, memory: int) -> None:
         bound = self.task.resources.memory
         if bound is not None and memory > bound and self._ending is None:
-            exact = held(self._crew.groups)
+            exact = proportional_memory(self._crew.groups)
             if exact > bound:
                 allowed = f"--memory allows {format_size(bound)}"
                 if self._chose_memory:
                     allowed = f"the target chose {format_size(bound)}; more --memory may help"
                 words = f"out of memory{self._where}: it held {format_size(exact)}, {allowed}"
-                self._end(Ending("failed", words))
+                self._end(StopRequest("failed", words))
                 self._kill_at = now  # the machine's memory can't wait for a grace
 
     @property
@@ -335,18 +335,18 @@ class NodeProgram:
         if ended:
             self._pause(0)  # a batch system tells ranks and node programs: what we were told comes first
         for rank, status in ended:
-            end = outcome.ended(self.files, rank, status)
+            end = outcome.read_rank_exit(self.files, rank, status)
             self._ended.append(end)
             self.events.add("rank-ended", rank=rank, exit_code=end.code)
             if not end.succeeded and self._ending is None:
                 killed, bound = outcome.oom_kills() - self._oom, self.task.resources.memory
                 whose = "the target chose" if self._chose_memory else "--memory is"
                 said = "" if bound is None else f"{whose} {format_size(bound)}"
-                found = outcome.failure(end, self._peak, killed, self._where, said)
+                found = outcome.describe_failure(end, self._peak, killed, self._where, said)
                 if found["error"] and self._where:
                     found["error"] |= {"node": self.node, "host": self._host}
                 found |= {"who": f"rank {rank}{self._where}", "stopped": end.code == STOPPED}
-                found["doubtful"] = outcome.is_doubtful(end) and (
+                found["doubtful"] = outcome.may_be_consequence(end) and (
                     found["stopped"] or self.task.resources.world_size > 1
                 )
                 self._gang.tell("failed", failure=found)
@@ -364,7 +364,7 @@ class NodeProgram:
     def _fail(self, found: dict[str, Any]) -> None:
         warned = found["stopped"] and bool(self._why)
         reason = f"{self._why}; {found['who']} ended behind a checkpoint" if warned else found["reason"]
-        self._end(Ending("failed", reason, again=warned, failure=found))
+        self._end(StopRequest("failed", reason, again=warned, failure=found))
 
     _telemetry: Telemetry
 

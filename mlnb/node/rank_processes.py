@@ -8,14 +8,14 @@ import signal
 from collections.abc import Callable
 
 from mlnb.node import launch
-from mlnb.node.gang.addresses import Meeting
-from mlnb.node.process import identity
-from mlnb.node.process.orphan_guard import Guard
+from mlnb.node.gang.addresses import MasterAddress
+from mlnb.node.process.identity import signal_group
+from mlnb.node.process.orphan_guard import OrphanGuard
 from mlnb.rundir import RunDir
 from mlnb.task import Task
 
 
-class Crew:
+class RankProcesses:
     """The ranks of ``node``. True while any of them lives."""
 
     def __init__(self, node: int, ranks: int) -> None:
@@ -39,9 +39,9 @@ class Crew:
         task: Task,
         *,
         attempt: int,
-        meeting: Meeting,
+        meeting: MasterAddress,
         cpus: int,
-        guard: Guard,
+        guard: OrphanGuard,
         let_go: Callable[[], None],
     ) -> None:
         """Fork them; see :func:`mlnb.node.launch.fork_rank`."""
@@ -70,7 +70,7 @@ class Crew:
     def kill(self) -> None:
         """End them, and whatever they have started."""
         for pid in self._living:
-            identity.kill_group(pid, signal.SIGKILL)
+            signal_group(pid, signal.SIGKILL)
 
     def reap(self) -> list[tuple[int, int]]:
         """Rank and wait status of those that have ended since the last call; what they left behind is ended too."""
@@ -79,6 +79,6 @@ class Crew:
             done, status = os.waitpid(pid, os.WNOHANG)
             if done:
                 del self._living[pid]
-                identity.kill_group(pid, signal.SIGKILL)
+                signal_group(pid, signal.SIGKILL)
                 found.append((rank, status))
         return found

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Place:
+class RankInfo:
     """Which rank this is, as torchrun counts."""
 
     rank: int
@@ -35,7 +35,7 @@ class Place:
     attempt: int
 
 
-def run(run_dir: RunDir, run_id: str, task: Task, place: Place) -> int:
+def run_rank(run_dir: RunDir, run_id: str, task: Task, place: RankInfo) -> int:
     """Run the script in this (fresh, forked) process.
 
     Returns
@@ -73,7 +73,7 @@ def run(run_dir: RunDir, run_id: str, task: Task, place: Place) -> int:
     return code
 
 
-def _train(run_dir: RunDir, run_id: str, task: Task, place: Place) -> tuple[dict[str, Any], int]:
+def _train(run_dir: RunDir, run_id: str, task: Task, place: RankInfo) -> tuple[dict[str, Any], int]:
     notes: list[str] = []
     seen = _watch(task)
     together = seen is not None and _train_together(run_dir, task, place, seen, notes)
@@ -127,7 +127,7 @@ def _watch(task: Task) -> Watch | None:
     return watch
 
 
-def _train_together(run_dir: RunDir, task: Task, place: Place, watch: Watch, notes: list[str]) -> bool:
+def _train_together(run_dir: RunDir, task: Task, place: RankInfo, watch: Watch, notes: list[str]) -> bool:
     """Make the ranks of a plain loop one training; whether that is done. ``notes`` takes what it says."""
     world = task.resources.world_size
     if world == 1 or task.parallel == "none":
@@ -231,7 +231,7 @@ def _cell_start(task: Task) -> int:
     return task.segments[-1].start if task.segments else 1
 
 
-def enter(run_dir: RunDir, attempt: int, rank: int) -> None:
+def set_up_process(run_dir: RunDir, attempt: int, rank: int) -> None:
     """Make this process, just forked, the rank's own: group, standard streams."""
     os.setpgid(0, 0)
     files = run_dir.attempt(attempt)
@@ -247,12 +247,12 @@ def enter(run_dir: RunDir, attempt: int, rank: int) -> None:
     sys.stderr = open(2, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115
 
 
-def die(run_dir: RunDir, run_id: str, task: Task, place: Place) -> None:
+def run_and_exit(run_dir: RunDir, run_id: str, task: Task, place: RankInfo) -> None:
     """Be the rank, then leave without returning to the code that forked it."""
     code = 1
     try:
-        enter(run_dir, place.attempt, place.rank)
-        code = run(run_dir, run_id, task, place)
+        set_up_process(run_dir, place.attempt, place.rank)
+        code = run_rank(run_dir, run_id, task, place)
     except BaseException:  # noqa: BLE001 - a forked child must never run its parent's code
         traceback.print_exc()
     finally:

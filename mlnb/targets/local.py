@@ -15,8 +15,8 @@ from typing import Any, ClassVar
 
 from mlnb.errors import UsageError
 from mlnb.node.machine import gpus as devices
-from mlnb.node.process import identity as processes
-from mlnb.node.process.local_queue import Slots
+from mlnb.node.process.identity import in_other_namespace, is_alive, process_identity, send_signal, wait_for_exit
+from mlnb.node.process.local_queue import LocalQueue
 from mlnb.rundir import RunDir, read_json, read_lines
 from mlnb.targets import other_host, warm
 from mlnb.targets.base import Offer, Placement, Status, gpus_of
@@ -127,9 +127,9 @@ class Local:
         pid = warm.submit(run, attempt, environment) if self._warm else None
         how = "warm" if pid is not None else "cold"
         pid = pid or self._start_cold(run, attempt, environment)
-        identity = processes.identity(pid) or ""
+        identity = process_identity(pid) or ""
         slots = about["slots"]
-        queue = Slots(Path(slots["folder"]), slots["cpus_total"], tuple(slots["gpus_total"]))
+        queue = LocalQueue(Path(slots["folder"]), slots["cpus_total"], tuple(slots["gpus_total"]))
         queue.enqueue(about["id"], slots["cpus"], slots["gpus"], pid, identity)
         return {"target": self.name, "pid": pid, "identity": identity, "start": how, "attempt": attempt}
 
@@ -156,12 +156,12 @@ class Local:
         process = self._process(run)
         if process is None:
             return Status(None, "pending", "being submitted")
-        if processes.elsewhere(process[1]):
+        if in_other_namespace(process[1]):
             return other_host.status(run, _host(run))
-        if not processes.alive(*process):
+        if not is_alive(*process):
             return Status(False, reason="its node program is gone")
         slots = (read_json(run.run) or {}).get("slots")
-        place = Slots(Path(slots["folder"]), 0).ahead(run.path.name) if slots else None
+        place = LocalQueue(Path(slots["folder"]), 0).waiting_for(run.path.name) if slots else None
         if place is None:
             return Status(True, "starting", "")
         count, holders = place
@@ -186,16 +186,16 @@ class Local:
         """See :class:`mlnb.targets.base.Target`. TERM, grace for a checkpoint, KILL; verified."""
         process = self._process(run)
         grace = float((read_json(run.run) or {}).get("grace", 10.0))
-        if process is not None and processes.elsewhere(process[1]):
+        if process is not None and in_other_namespace(process[1]):
             return other_host.ended(run, grace + _PATIENCE * 2)
         if process is None or not self._is_node(run, process):  # being submitted, or torch being imported
             process = self._await_node(run, process)
-        if process is None or not processes.send(*process, signal.SIGTERM):
+        if process is None or not send_signal(*process, signal.SIGTERM):
             return process is not None or not self._starting(run)
-        if processes.wait_gone(*process, grace + _PATIENCE):
+        if wait_for_exit(*process, grace + _PATIENCE):
             return True
-        processes.send(*process, signal.SIGKILL)
-        return processes.wait_gone(*process, _PATIENCE)
+        send_signal(*process, signal.SIGKILL)
+        return wait_for_exit(*process, _PATIENCE)
 
     def _is_node(self, run: RunDir, process: tuple[int, str]) -> bool:
         """Whether ``process`` is the run's own, not the warm parent that has yet to start it."""
@@ -209,7 +209,7 @@ class Local:
         """Wait for the node program, which can be told to end, while ``starter`` lives, who is to start it."""
         end = time.monotonic() + (_PATIENCE if starter is None else _IMPORT)
         while time.monotonic() < end:
-            gone = starter is not None and not processes.alive(*starter)
+            gone = starter is not None and not is_alive(*starter)
             process = self._process(run)
             if process is not None and self._is_node(run, process):
                 return process
@@ -221,7 +221,7 @@ class Local:
     def _starting(self, run: RunDir) -> bool:
         """Whether someone lives who is going to start the node program."""
         process = self._process(run)
-        return process is not None and processes.alive(*process)
+        return process is not None and is_alive(*process)
 
 
 def _host(run: RunDir) -> str:
@@ -241,5 +241,5 @@ def cores() -> int:
 @functools.lru_cache(maxsize=1)
 def gpus() -> tuple[str, ...]:
     """The machine's GPUs as CUDA_VISIBLE_DEVICES names them; asks NVML, so that CUDA stays untouched."""
-    visible = devices.visible()
-    return devices.present() if visible is None else visible
+    visible = devices.visible_gpus()
+    return devices.nvml_gpus() if visible is None else visible

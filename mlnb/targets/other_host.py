@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 
-from mlnb.rundir import RunDir, ask_anew, look, read_json
+from mlnb.rundir import RunDir, read_json, read_json_fresh, revalidate_directory
 from mlnb.targets.base import Status
 from mlnb.units import format_time
 
@@ -20,7 +20,7 @@ _STEP = 0.25
 
 def status(run: RunDir, host: str) -> Status:
     """What its heartbeat says of a run whose node program is on ``host``, or is being started there."""
-    ask_anew(run.path)  # so that its result is seen as soon as it is there
+    revalidate_directory(run.path)  # so that its result is seen as soon as it is there
     attempts = run.attempts()
     silent = time.time() - heard(run)
     if silent >= SILENT:
@@ -35,7 +35,7 @@ def heard(run: RunDir) -> float:
     """The last sign of life, in seconds since the epoch, by the clock of its machine or its file system."""
     signs = [float((read_json(run.run) or {}).get("submitted", 0.0))]
     for attempt in run.attempts()[-1:]:
-        signs.append(float((look(attempt.alive(0)) or {}).get("t", 0.0)))
+        signs.append(float((read_json_fresh(attempt.heartbeat(0)) or {}).get("t", 0.0)))
         with contextlib.suppress(OSError):
             signs.append(attempt.path.stat().st_mtime)  # each heartbeat is a new file in it
     return max(signs)
@@ -45,7 +45,7 @@ def ended(run: RunDir, patience: float) -> bool:
     """Wait for the end of a run that has been cancelled: its node program looks for that once a second."""
     end = time.monotonic() + patience
     while True:
-        result = look(run.result)
+        result = read_json_fresh(run.result)
         if result is not None and result.get("attempt", 1) >= len(run.attempts()):
             return True
         if time.time() - heard(run) >= SILENT:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from mlnb.node.process import identity
+from mlnb.node.process.identity import process_identity, send_signal
 from mlnb.rundir import RunDir, write_atomic
 from mlnb.targets.config import paths
 from mlnb.targets.environment import passed
@@ -63,8 +63,8 @@ def stop() -> bool:
     with client:
         pid = _peer(client)
     socket_path().unlink(missing_ok=True)
-    known = identity.identity(pid) if pid else None
-    return bool(pid and known and identity.send(pid, known, signal.SIGTERM))
+    known = process_identity(pid) if pid else None
+    return bool(pid and known and send_signal(pid, known, signal.SIGTERM))
 
 
 def submit(run: RunDir, attempt: int, env: Mapping[str, str]) -> int | None:
@@ -87,7 +87,7 @@ def submit(run: RunDir, attempt: int, env: Mapping[str, str]) -> int | None:
             return int(json.loads(client.makefile("rb").readline())["pid"])
         except (OSError, ValueError, KeyError):
             parent = _peer(client)
-            return parent if parent is not None and identity.identity(parent) else None
+            return parent if parent is not None and process_identity(parent) else None
 
 
 def _listens(path: Path) -> bool:

@@ -14,7 +14,7 @@ import pytest
 from mlnb.api import Run, Runs, runs
 from mlnb.api.submit.submit import submit
 from mlnb.errors import UsageError
-from mlnb.node.process import identity
+from mlnb.node.process.identity import pid_namespace
 from mlnb.rundir import RunDir, read_lines
 from mlnb.targets.base import Offer
 from mlnb.targets.local import Local, cores
@@ -27,7 +27,7 @@ class Silent(Local):
 
     def __init__(self) -> None:
         super().__init__()
-        self.handle = {"target": "local", "pid": 0, "identity": f"{identity.place()}:none", "attempt": 1}
+        self.handle = {"target": "local", "pid": 0, "identity": f"{pid_namespace()}:none", "attempt": 1}
 
     def submit(self, run: RunDir, env: Mapping[str, str]) -> dict[str, Any]:
         return self.handle

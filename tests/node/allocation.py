@@ -10,7 +10,7 @@ from typing import Any
 
 from mlnb.api import Run
 from mlnb.api.submit.submit import submit
-from mlnb.node.process import identity
+from mlnb.node.process.identity import process_identity
 from mlnb.rundir import RunDir, read_lines
 from mlnb.targets.base import Offer
 from mlnb.targets.environment import passed
@@ -26,7 +26,7 @@ class ByHand(Local):
     """A target that leaves the starting to the test."""
 
     def submit(self, run: RunDir, env: Mapping[str, str]) -> dict[str, Any]:
-        return {"target": "local", "pid": os.getpid(), "identity": identity.identity(os.getpid()), "attempt": 1}
+        return {"target": "local", "pid": os.getpid(), "identity": process_identity(os.getpid()), "attempt": 1}
 
 
 class Allocation:

@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from mlnb.node.attempt import lock as attempt_lock
-from mlnb.node.process import identity
+from mlnb.node.process.identity import is_alive
 from mlnb.rundir import read_json
 from mlnb.targets import warm
 from mlnb.targets.registry import target
@@ -62,12 +62,12 @@ def test_of_one_on_another_machine_the_heartbeat_tells(allocate: Allocate, monke
     allocation.start()
     allocation.says("on", 0)
     files = allocation.run.directory.attempt(1)
-    other = attempt_lock.take(files, 0) or {}
-    monkeypatch.setattr(identity, "place", lambda: "another machine")
+    other = attempt_lock.acquire(files, 0) or {}
+    monkeypatch.setattr("mlnb.node.process.identity.pid_namespace", lambda: "another machine")
     monkeypatch.setattr(attempt_lock, "PATIENCE", 4.0)
-    assert attempt_lock.lives(files, 0, other)
+    assert attempt_lock.owner_is_alive(files, 0, other)
     allocation.end()
-    assert not attempt_lock.lives(files, 0, other)
+    assert not attempt_lock.owner_is_alive(files, 0, other)
 
 
 def test_a_job_that_was_started_again_by_a_system_that_does_not_count_goes_on_in_the_next_attempt(allocate: Allocate):
@@ -104,7 +104,7 @@ def test_a_warm_parent_that_is_asked_twice_starts_once(start: Start):
 def test_a_claim_says_who_has_it(start: Start):
     run = start(FOREVER)
     until(lambda: run.state == "running")
-    said = read_json(run.directory.attempt(1).claim(0)) or {}
-    assert identity.alive(said["pid"], said["identity"])
+    said = read_json(run.directory.attempt(1).lock(0)) or {}
+    assert is_alive(said["pid"], said["identity"])
     assert said["host"] == subprocess.run(["uname", "-n"], capture_output=True, text=True).stdout.strip()
     assert target("local").poll([run.directory])[0].alive

@@ -8,7 +8,7 @@ import pytest
 
 from mlnb.errors import UsageError
 from mlnb.node.attempt import job_environment
-from mlnb.node.attempt.deadline import Clock
+from mlnb.node.attempt.deadline import Deadline
 
 
 @pytest.mark.parametrize(
@@ -23,15 +23,15 @@ from mlnb.node.attempt.deadline import Clock
     ],
 )
 def test_which_node_this_is(environ: dict[str, str], node: int):
-    assert job_environment.node(None, 3, environ) == node
+    assert job_environment.node_index(None, 3, environ) == node
 
 
 def test_the_command_line_counts_before_the_environment():
-    assert job_environment.node(1, 3, {"PMI_RANK": "2"}) == 1
+    assert job_environment.node_index(1, 3, {"PMI_RANK": "2"}) == 1
 
 
 def test_the_only_node_is_the_first_wherever_it_happens_to_run():
-    assert job_environment.node(None, 1, {"SLURM_NODEID": "5", "SLURM_NNODES": "8", "PMI_RANK": "3"}) == 0
+    assert job_environment.node_index(None, 1, {"SLURM_NODEID": "5", "SLURM_NNODES": "8", "PMI_RANK": "3"}) == 0
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_the_only_node_is_the_first_wherever_it_happens_to_run():
 )
 def test_a_node_that_there_is_not_is_refused(asked: int | None, environ: dict[str, str], words: str):
     with pytest.raises(UsageError, match=words):
-        job_environment.node(asked, 3, environ)
+        job_environment.node_index(asked, 3, environ)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_a_node_that_there_is_not_is_refused(asked: int | None, environ: dict[st
     ],
 )
 def test_how_often_the_job_was_started_before(asked: int | None, environ: dict[str, str], restarts: int):
-    assert job_environment.restarts(asked, environ) == restarts
+    assert job_environment.restart_count(asked, environ) == restarts
 
 
 def test_what_is_no_time_is_refused():
@@ -71,12 +71,12 @@ def test_what_is_no_time_is_refused():
 
 def test_the_earlier_of_limit_and_deadline_counts_and_leaves_time_for_the_grace():
     now = time.time()
-    assert Clock(100.0, now + 1000, 10.0).left == pytest.approx(100, abs=1)
-    assert Clock(1000.0, now + 100, 10.0).left == pytest.approx(88, abs=1)
-    assert Clock(None, None, 10.0).left == float("inf")
-    assert not Clock(None, None, 10.0).is_short
-    assert not Clock(100.0, None, 10.0).is_short
-    late = Clock(None, now + 5, 10.0)
+    assert Deadline(100.0, now + 1000, 10.0).left == pytest.approx(100, abs=1)
+    assert Deadline(1000.0, now + 100, 10.0).left == pytest.approx(88, abs=1)
+    assert Deadline(None, None, 10.0).left == float("inf")
+    assert not Deadline(None, None, 10.0).is_short
+    assert not Deadline(100.0, None, 10.0).is_short
+    late = Deadline(None, now + 5, 10.0)
     assert late.is_short
     assert late.is_over
     assert late.verdict.startswith("out of time")

@@ -12,7 +12,7 @@ import pytest
 
 from mlnb.api import Run
 from mlnb.api.submit.submit import submit
-from mlnb.node.process import identity
+from mlnb.node.process.identity import process_identity
 from mlnb.rundir import read_lines
 from mlnb.targets.registry import target
 from mlnb.task import Resources, Segment, Task
@@ -30,7 +30,7 @@ def ranks(run: Run) -> dict[int, int]:
 
 
 def gone(pid: int) -> bool:
-    return identity.identity(pid) is None
+    return process_identity(pid) is None
 
 
 def says(run: Run, text: str, rank: int = 0) -> bool:

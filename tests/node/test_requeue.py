@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mlnb.api import Run
-from mlnb.rundir import RunDir, look
+from mlnb.rundir import RunDir, read_json_fresh
 from tests.conftest import Start
 from tests.node.allocation import FOREVER, Allocate, Allocation
 
@@ -66,7 +66,7 @@ def test_a_preempted_run_goes_on_in_its_next_attempt(allocate: Allocate, start: 
         if first == "ranks" and pid == pids[-1]:
             time.sleep(0.3)  # not for a condition: so much later it hears of it
     assert allocation.codes() == [143, 143]
-    assert look(allocation.run.directory.result) is None
+    assert read_json_fresh(allocation.run.directory.result) is None
     last = allocation.events()[-1]
     assert last["event"] == "interrupted"
     assert "told to end (SIGTERM" in last["reason"]
@@ -87,7 +87,7 @@ def test_a_run_on_one_node_is_preempted_likewise_if_it_may_be_queued_again(
     os.kill(allocation.ranks(0)[0], signal.SIGTERM)
     allocation.programs[0].send_signal(signal.SIGTERM)
     assert allocation.codes() == [code]
-    result = look(allocation.run.directory.result) or {}
+    result = read_json_fresh(allocation.run.directory.result) or {}
     assert (allocation.events()[-1]["event"], result.get("state")) == told
     assert allocation.run.state == "failed"
     assert allocation.run.reason.startswith("told to end (SIGTERM) by the system, not through mlnb")
@@ -104,7 +104,7 @@ def test_a_warned_run_ends_behind_a_checkpoint_and_asks_to_be_queued_again(
     allocation.event("warned", 0)
     (tmp_path / "go").touch()
     assert allocation.codes() == [75, 75]
-    assert look(allocation.run.directory.result) is None
+    assert read_json_fresh(allocation.run.directory.result) is None
     said = allocation.events()[-1]["reason"]
     assert said.startswith("it was warned (SIGUSR1) that the end is near; rank ")
     assert said.endswith(" ended behind a checkpoint")

@@ -15,7 +15,7 @@ import dask.config
 import pytest
 
 from mlnb.errors import StorageError, UsageError
-from mlnb.node.process import identity
+from mlnb.node.process.identity import is_alive, process_identity, send_signal, wait_for_exit
 from mlnb.rundir import read_json, read_lines
 from mlnb.targets import local, warm
 from mlnb.targets.config.paths import runs_root, runtime_dir
@@ -326,18 +326,18 @@ def test_strangers_words_do_no_harm_to_a_warm_parent(start):
 def test_a_process_is_known_by_more_than_its_number():
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     try:
-        known = identity.identity(child.pid)
+        known = process_identity(child.pid)
         assert known
-        assert identity.alive(child.pid, known)
-        assert not identity.alive(child.pid, known + "0")
-        assert not identity.send(child.pid, "another", 15)  # type: ignore[arg-type]
+        assert is_alive(child.pid, known)
+        assert not is_alive(child.pid, known + "0")
+        assert not send_signal(child.pid, "another", 15)  # type: ignore[arg-type]
         assert child.poll() is None
     finally:
         child.kill()
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-    assert identity.identity(child.pid) is None  # a zombie is dead
+    assert process_identity(child.pid) is None  # a zombie is dead
     child.communicate()
-    assert identity.wait_gone(child.pid, known, 0)
+    assert wait_for_exit(child.pid, known, 0)
 
 
 def test_sizes_of_this_machine():

@@ -13,7 +13,7 @@ import pytest
 
 from mlnb.api import Run, runs
 from mlnb.errors import UsageError
-from mlnb.node.process import identity
+from mlnb.node.process.identity import process_identity, wait_for_exit
 from mlnb.rundir import read_json, write_json
 from mlnb.targets import other_host
 from tests.waiting import until
@@ -29,7 +29,7 @@ def away(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
 
 
 def leave(away: pytest.MonkeyPatch) -> None:
-    away.setattr(identity, "place", lambda: "another machine")
+    away.setattr("mlnb.node.process.identity.pid_namespace", lambda: "another machine")
 
 
 def running(start, script: str = FOREVER, **more: object) -> Run:
@@ -42,16 +42,16 @@ def stop_beating(run: Run, seconds: float) -> None:
     """Have a run's last sign of life be so long ago. Nothing writes it any more."""
     attempt = run.directory.attempt(1)
     then = time.time() - seconds
-    write_json(attempt.alive(0), {**(read_json(attempt.alive(0)) or {}), "t": then})
+    write_json(attempt.heartbeat(0), {**(read_json(attempt.heartbeat(0)) or {}), "t": then})
     write_json(run.directory.run, {**run.about, "submitted": then})
     os.utime(attempt.path, (then, then))
 
 
 def kill(run: Run) -> None:
-    node = (read_json(run.directory.attempt(1).alive(0)) or {})["pid"]
-    known = identity.identity(node) or ""
+    node = (read_json(run.directory.attempt(1).heartbeat(0)) or {})["pid"]
+    known = process_identity(node) or ""
     os.kill(node, 9)
-    identity.wait_gone(node, known, 10)
+    wait_for_exit(node, known, 10)
 
 
 def test_a_run_is_the_same_from_there_as_from_here(start, away: pytest.MonkeyPatch):
@@ -81,7 +81,7 @@ def test_a_run_that_waits_elsewhere_is_said_to_and_can_be_cancelled(start, away:
     cores = len(os.sched_getaffinity(0))
     running(start, cpus=cores)
     second = start("print('never')", cpus=cores)
-    until(lambda: second.directory.attempt(1).alive(0).exists())
+    until(lambda: second.directory.attempt(1).heartbeat(0).exists())
     leave(away)
     assert second.state == "pending"
     assert second.reason == f"was submitted on {os.uname().nodename}, and waits or starts there"

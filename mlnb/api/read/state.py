@@ -17,7 +17,7 @@ from mlnb.api.read.tailing import JsonlTail
 from mlnb.api.read.usage import Sample, UsageAggregator
 from mlnb.errors import MlnbError
 from mlnb.node.attempt.events import INTERRUPTED
-from mlnb.rundir import FINAL, RunDir, ask_anew, look, read_json
+from mlnb.rundir import FINAL, RunDir, read_json, read_json_fresh, revalidate_directory
 from mlnb.targets.base import Status
 from mlnb.targets.registry import target
 from mlnb.task import Resources
@@ -189,7 +189,7 @@ def _judge(run: RunDir, events: Events, status: Status) -> Observation:
     if phase.state == "starting":
         return Observation("starting", "the ranks are being started")
     silent = status.alive is None and status.reason in ("", "being submitted")
-    if silent and time.time() - _submitted(run) > _PATIENCE and look(run.handle) is None:
+    if silent and time.time() - _submitted(run) > _PATIENCE and read_json_fresh(run.handle) is None:
         return Observation("lost", "its submission was interrupted: it never reached its target")
     return Observation(status.state, status.reason)
 
@@ -203,19 +203,19 @@ def _submitted(run: RunDir) -> float:
 
 def _vanished(run: RunDir, events: Events, status: Status) -> Observation:
     """The job is gone: its result may have been written a moment before, on another machine."""
-    final = _final(run, look)
+    final = _final(run, read_json_fresh)
     if final is None:
         time.sleep(_SETTLE)
-        final = _final(run, look)
+        final = _final(run, read_json_fresh)
     if final is not None:
         return final
     for attempt in run.attempts()[-1:]:
-        ask_anew(attempt.path)
+        revalidate_directory(attempt.path)
     phase = events.read()
     heard = time.strftime(" (last heard of at %H:%M:%S)", time.localtime(phase.heard)) if phase.heard else ""
     last = f"; it was ending: {phase.ending}" if phase.ending else ""
     told = status.state if status.state in FINAL else None
-    cancel = look(run.cancel)
+    cancel = read_json_fresh(run.cancel)
     if cancel is not None:
         account = f"it left no account{heard}" if phase.heard else "it had not begun"
         return Observation("cancelled", f"cancelled by {cancel.get('by', 'its owner')}; {account}")

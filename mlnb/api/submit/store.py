@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from mlnb.rundir import beside, storage_errors
+from mlnb.rundir import storage_errors, temporary_path
 
 
 class Content(Protocol):
@@ -70,7 +70,7 @@ class Store:
             if not stored.exists():
                 self._folder.mkdir(mode=0o700, exist_ok=True)
                 stored.parent.mkdir(mode=0o700, exist_ok=True)
-                temporary = beside(stored)
+                temporary = temporary_path(stored)
                 try:
                     content.write(temporary)
                     temporary.chmod(0o400)

@@ -10,7 +10,7 @@ _LAST_WORDS = 2.0
 """Seconds to write the result in, before the batch system ends the node program."""
 
 
-class Clock:
+class Deadline:
     """The time of one attempt.
 
     Parameters

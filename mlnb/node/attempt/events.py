@@ -74,7 +74,7 @@ class Events:
     def _write_beat(self, *, ended: bool = False) -> None:
         with contextlib.suppress(OSError, StorageError):
             said = {"t": time.time(), "pid": os.getpid(), **({"ended": True} if ended else {})}
-            write_json(self._attempt.alive(self._node), said)
+            write_json(self._attempt.heartbeat(self._node), said)
 
     def result(self, path: Path, value: dict[str, Any], patience: float = 60.0) -> None:
         """Write the result; on a full disk use the space kept back, and try again for ``patience`` seconds."""

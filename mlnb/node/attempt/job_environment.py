@@ -18,7 +18,7 @@ _NODE = (
 _RESTARTS = ("MLNB_RESTARTS", "SLURM_RESTART_COUNT")
 
 
-def node(asked: int | None, nodes: int, environ: Mapping[str, str] = os.environ) -> int:
+def node_index(asked: int | None, nodes: int, environ: Mapping[str, str] = os.environ) -> int:
     """Which of a run's ``nodes`` this is, from 0.
 
     Parameters
@@ -46,7 +46,7 @@ def node(asked: int | None, nodes: int, environ: Mapping[str, str] = os.environ)
     return found
 
 
-def restarts(asked: int | None, environ: Mapping[str, str] = os.environ) -> int:
+def restart_count(asked: int | None, environ: Mapping[str, str] = os.environ) -> int:
     """How often the system has started this job before.
 
     Raises
@@ -76,7 +76,7 @@ def deadline(environ: Mapping[str, str] = os.environ) -> float | None:
         raise UsageError(f"MLNB_DEADLINE={text!r}: seconds since the epoch are meant") from None
 
 
-def host(environ: Mapping[str, str] = os.environ) -> str:
+def host_name(environ: Mapping[str, str] = os.environ) -> str:
     """What people there call this machine: its name in the system's own lists, else its host name."""
     return environ.get("MLNB_HOST") or environ.get("SLURMD_NODENAME") or socket.gethostname()
 

@@ -10,12 +10,12 @@ from typing import Any
 
 from mlnb.node.attempt.events import INTERRUPTED
 from mlnb.node.rank.stop import NO_SPACE, REQUEUE, STOPPED
-from mlnb.rundir import Attempt, look
+from mlnb.rundir import Attempt, read_json_fresh
 from mlnb.units import format_size, signal_name
 
 
 @dataclass(frozen=True)
-class Ending:
+class StopRequest:
     """Why all ranks are to end.
 
     Attributes
@@ -58,7 +58,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Ended:
+class RankExit:
     """How a rank ended: its wait status, and its own account if it left one."""
 
     rank: int
@@ -76,9 +76,9 @@ class Ended:
         return 128 + os.WTERMSIG(self.status) if os.WIFSIGNALED(self.status) else os.WEXITSTATUS(self.status)
 
 
-def ended(attempt: Attempt, rank: int, status: int) -> Ended:
+def read_rank_exit(attempt: Attempt, rank: int, status: int) -> RankExit:
     """How ``rank`` ended, perhaps on another machine."""
-    return Ended(rank, status, look(attempt.exit(rank)))
+    return RankExit(rank, status, read_json_fresh(attempt.exit(rank)))
 
 
 def is_superseded(attempt: Attempt) -> bool:
@@ -87,7 +87,7 @@ def is_superseded(attempt: Attempt) -> bool:
 
 
 def outcome(
-    ending: Ending | None, ended: list[Ended], world: int, *, requeue: bool, progress: bool, resumable: str = ""
+    ending: StopRequest | None, ended: list[RankExit], world: int, *, requeue: bool, progress: bool, resumable: str = ""
 ) -> Outcome:
     """How the attempt ended.
 
@@ -107,7 +107,7 @@ def outcome(
     if len(ended) == world and all(end.succeeded for end in ended):
         return Outcome("succeeded", "", 0)  # it was through, perhaps before it could be stopped
     if ending is None:
-        ending = Ending("failed", "not every rank left an account of its end")
+        ending = StopRequest("failed", "not every rank left an account of its end")
     if requeue and ending.by_system:
         return Outcome(INTERRUPTED, ending.reason, STOPPED)
     if requeue and ending.again:
@@ -122,7 +122,7 @@ def outcome(
     return Outcome(ending.state, ending.reason, found.get("exit_code") or 1, found.get("error"))
 
 
-def is_doubtful(first: Ended) -> bool:
+def may_be_consequence(first: RankExit) -> bool:
     """Whether this failure may well be the consequence of something that nobody has heard of yet.
 
     Of the system's telling everything to end, ranks and node programs, in whatever order; or of another rank's
@@ -135,7 +135,9 @@ def is_doubtful(first: Ended) -> bool:
 _BROKEN = ("gloo/transport", "DistBackendError", "DistNetworkError", "DistStoreError", "ncclRemoteError")
 
 
-def failure(first: Ended, peak_memory: int, oom_kills: int, where: str = "", bound: str = "") -> dict[str, Any]:
+def describe_failure(
+    first: RankExit, peak_memory: int, oom_kills: int, where: str = "", bound: str = ""
+) -> dict[str, Any]:
     """``reason``, ``exit_code`` and, where there is one, ``error`` of the rank that failed first.
 
     ``where`` is put behind the rank: its node, where there are several. ``bound`` says what memory it was to have.
@@ -173,7 +175,7 @@ def failure(first: Ended, peak_memory: int, oom_kills: int, where: str = "", bou
     }
 
 
-def notes(found: Outcome, ended: list[Ended], script: str) -> list[str]:
+def notes(found: Outcome, ended: list[RankExit], script: str) -> list[str]:
     """What the ranks have to say of their run, and what is odd about it."""
     accounts = [end.account or {} for end in ended]
     said = [str(note) for account in accounts for note in account.get("notes", ())]

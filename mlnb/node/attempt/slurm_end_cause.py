@@ -17,7 +17,7 @@ _WORDS = {
 }
 
 
-class Cause:
+class SlurmEndCause:
     """What is written into a run's job log from now on.
 
     Parameters

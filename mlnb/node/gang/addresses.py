@@ -23,7 +23,7 @@ _NOT_READY = 0x08 | 0x40
 LOOPBACK = "127.0.0.1"
 
 
-def own() -> list[tuple[str, str]]:
+def interface_addresses() -> list[tuple[str, str]]:
     """Names of interfaces and the addresses that they have; those of IPv4 first, the loopback's among them."""
     return [*_ipv4(), *_ipv6()]
 
@@ -50,9 +50,9 @@ def _ipv6() -> Iterator[tuple[str, str]]:
             yield name, str(ipaddress.IPv6Address(int(address, 16)))
 
 
-def interface(address: str) -> str | None:
+def interface_of(address: str) -> str | None:
     """The interface that has ``address``; ``None`` where none says so (a second address of one, say)."""
-    return next((name for name, one in own() if one == address), None)
+    return next((name for name, one in interface_addresses() if one == address), None)
 
 
 def is_loopback(address: str) -> bool:
@@ -60,12 +60,12 @@ def is_loopback(address: str) -> bool:
     return address.startswith("127.") or address == "::1"
 
 
-def plain(address: str) -> str:
+def unmapped(address: str) -> str:
     """An address as such, where a socket for both kinds writes one of IPv4 as ``::ffff:10.0.0.1``."""
     return address.removeprefix("::ffff:")
 
 
-def listener(port: int = 0) -> socket.socket:
+def listen_on_all(port: int = 0) -> socket.socket:
     """A socket that listens on all addresses, of IPv6 too where the kernel has that."""
     if socket.has_dualstack_ipv6():
         try:
@@ -76,7 +76,7 @@ def listener(port: int = 0) -> socket.socket:
 
 
 @dataclass(frozen=True)
-class Meeting:
+class MasterAddress:
     """Where the ranks of all nodes meet: rank 0's address and port, and the interface by which this node gets there.
 
     ``interface`` is ``None`` where it isn't known; gloo then looks up this machine's host name, which need not resolve.
@@ -89,5 +89,5 @@ class Meeting:
 
 def free_port() -> int:
     """A TCP port that is free on all addresses of this machine."""
-    with listener() as probe:
+    with listen_on_all() as probe:
         return int(probe.getsockname()[1])

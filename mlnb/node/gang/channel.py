@@ -6,7 +6,7 @@ import json
 import socket
 from typing import Any
 
-from mlnb.node.gang.addresses import plain
+from mlnb.node.gang.addresses import unmapped
 from mlnb.rundir import parse_lines
 
 Message = dict[str, Any]
@@ -33,7 +33,7 @@ class Channel:
         self._socket = connection
         self._data = b""
         self.closed = False
-        self.own_address = plain(str(connection.getsockname()[0]))
+        self.own_address = unmapped(str(connection.getsockname()[0]))
         """This end's address."""
         connection.setblocking(False)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

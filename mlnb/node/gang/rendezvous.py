@@ -14,11 +14,18 @@ import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
-from mlnb.node.gang import addresses
-from mlnb.node.gang.addresses import LOOPBACK, Meeting, free_port, interface, is_loopback
+from mlnb.node.gang.addresses import (
+    LOOPBACK,
+    MasterAddress,
+    free_port,
+    interface_addresses,
+    interface_of,
+    is_loopback,
+    listen_on_all,
+)
 from mlnb.node.gang.channel import Channel, Message
-from mlnb.node.process.identity import boot
-from mlnb.rundir import Attempt, look, write_json
+from mlnb.node.process.identity import boot_id
+from mlnb.rundir import Attempt, read_json_fresh, write_json
 
 CONNECT = 2.0
 """Seconds that an address has to answer: where a firewall swallows what we say, the next address is tried soon."""
@@ -29,7 +36,7 @@ _STRANGER = 4096
 """Bytes that are taken from whoever has not shown that it belongs to the run."""
 
 
-class Gang:
+class Rendezvous:
     """The other nodes as one of them sees them; this is a node that is alone."""
 
     patience = _LATEST
@@ -44,9 +51,9 @@ class Gang:
         """File descriptors to wait on for news."""
         return ()
 
-    def meet(self) -> Meeting | None:
+    def meet(self) -> MasterAddress | None:
         """Take a step towards the others, without waiting long; where the ranks meet once all are there."""
-        return Meeting(LOOPBACK, free_port(), interface(LOOPBACK))
+        return MasterAddress(LOOPBACK, free_port(), interface_of(LOOPBACK))
 
     def missing(self) -> str:
         """Who is not there yet, in words; empty where another node will say so."""
@@ -67,7 +74,7 @@ class Gang:
         """Let go of all connections: at the end, and in a rank that was forked."""
 
 
-class Lead(Gang):
+class Coordinator(Rendezvous):
     """Node 0: the others come to it.
 
     Parameters
@@ -100,7 +107,7 @@ class Lead(Gang):
         waited = (*listener, *(channel for channel, _, _ in self._strangers), *self._peers.values())
         return [one.fileno() for one in waited if one.fileno() >= 0]  # -1 is one that broke as we sent
 
-    def meet(self) -> Meeting | None:
+    def meet(self) -> MasterAddress | None:
         """See :class:`Gang`."""
         if self._listener is None:
             self._listener = self._listen()
@@ -114,10 +121,11 @@ class Lead(Gang):
         return self._introduce()
 
     def _listen(self) -> socket.socket:
-        listener = addresses.listener()
+        listener = listen_on_all()
         listener.setblocking(False)
-        where = {"port": listener.getsockname()[1], "addresses": [address for _, address in addresses.own()]}
-        write_json(self._path, {**where, "boot": boot(), "token": self._token})
+        own = [address for _, address in interface_addresses()]
+        where = {"port": listener.getsockname()[1], "addresses": own, "boot": boot_id()}
+        write_json(self._path, {**where, "token": self._token})
         return listener
 
     def _admit(self, listener: socket.socket) -> None:
@@ -150,15 +158,15 @@ class Lead(Gang):
             return True
         return False
 
-    def _introduce(self) -> Meeting:
+    def _introduce(self) -> MasterAddress:
         """Tell all where the ranks meet: at the address by which another machine has reached this one."""
         port = self._port or free_port()
         outside = [peer.own_address for peer in self._peers.values() if not is_loopback(peer.own_address)]
         mine = outside[0] if outside else LOOPBACK
-        here = Meeting(mine, port, interface(mine))
+        here = MasterAddress(mine, port, interface_of(mine))
         for peer in self._peers.values():
             # one that came over the loopback must be found by the others all the same, hence uses what we use
-            at = here if is_loopback(peer.own_address) else Meeting(peer.own_address, port, None)
+            at = here if is_loopback(peer.own_address) else MasterAddress(peer.own_address, port, None)
             peer.send({"kind": "go", "address": at.address, "port": at.port, "interface": at.interface})
         return here
 
@@ -202,7 +210,7 @@ class Lead(Gang):
             channel.close()
 
 
-class Member(Gang):
+class Worker(Rendezvous):
     """A node other than 0: it goes to node 0.
 
     Parameters
@@ -220,7 +228,7 @@ class Member(Gang):
         self._hint = environ.get("MASTER_ADDR")
         self._lead: Channel | None = None
         self._address = ""
-        self._meeting: Meeting | None = None
+        self._meeting: MasterAddress | None = None
         self._tried = ""
         self._done = False
         self.patience = _SOONEST
@@ -234,7 +242,7 @@ class Member(Gang):
         """See :class:`Gang`."""
         return () if self._lead is None or self._lead.closed else (self._lead.fileno(),)
 
-    def meet(self) -> Meeting | None:
+    def meet(self) -> MasterAddress | None:
         """See :class:`Gang`."""
         if self._lead is None:
             self._lead = self._join()
@@ -243,12 +251,12 @@ class Member(Gang):
 
     def _join(self) -> Channel | None:
         """Try all addresses once."""
-        there = look(self._path)  # our own heartbeats in that folder tell a network file system to look anew, too
+        there = read_json_fresh(self._path)  # heartbeats revalidate the folder, too
         if there is None:
             return None
         known = [] if self._hint is None else [self._hint]
         for address in sorted(there["addresses"], key=is_loopback, reverse=True):
-            if not is_loopback(address) or there["boot"] == boot():
+            if not is_loopback(address) or there["boot"] == boot_id():
                 known.append(address)
         self._tried = f" (tried {', '.join(known)}, port {there['port']})"
         for address in known:
@@ -293,8 +301,8 @@ class Member(Gang):
         found: list[Message] = []
         for message in lead.receive():
             if message.get("kind") == "go":
-                carrier = message["interface"] or interface(lead.own_address)
-                self._meeting = Meeting(message["address"], message["port"], carrier)
+                carrier = message["interface"] or interface_of(lead.own_address)
+                self._meeting = MasterAddress(message["address"], message["port"], carrier)
             else:
                 self._done = self._done or message.get("kind") == "done"
                 found.append({**message, "node": 0})
@@ -310,11 +318,11 @@ class Member(Gang):
             self._lead.close()
 
 
-def gang(files: Attempt, node: int, nodes: int, host: str) -> Gang:
+def create_rendezvous(files: Attempt, node: int, nodes: int, host: str) -> Rendezvous:
     """The others, as ``node`` of ``nodes`` sees them."""
     if nodes == 1:
-        return Gang()
-    return Lead(files, nodes) if node == 0 else Member(files, node, host)
+        return Rendezvous()
+    return Coordinator(files, nodes) if node == 0 else Worker(files, node, host)
 
 
 def _proof(token: str, node: str, nonce: str) -> str:

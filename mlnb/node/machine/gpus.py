@@ -10,7 +10,7 @@ _NONE = frozenset({"", "-1", "NoDevFiles"})
 """Words in the variable that stand for no GPU; the last is SLURM's."""
 
 
-def visible(environ: Mapping[str, str] = os.environ) -> tuple[str, ...] | None:
+def visible_gpus(environ: Mapping[str, str] = os.environ) -> tuple[str, ...] | None:
     """What CUDA_VISIBLE_DEVICES names: indices, UUIDs, MIG devices; ``None`` where it isn't set."""
     named = environ.get("CUDA_VISIBLE_DEVICES")
     if named is None:
@@ -18,19 +18,19 @@ def visible(environ: Mapping[str, str] = os.environ) -> tuple[str, ...] | None:
     return tuple(one.strip() for one in named.split(",") if one.strip() not in _NONE)
 
 
-def present() -> tuple[str, ...]:
+def nvml_gpus() -> tuple[str, ...]:
     """All that NVML sees: the machine's, or those of a job or container that others are hidden from."""
-    nvml = opened()
+    nvml = open_nvml()
     return () if nvml is None else tuple(str(index) for index in range(nvml.nvmlDeviceGetCount()))
 
 
-def given(asked: int) -> tuple[str, ...]:
+def job_gpus(asked: int) -> tuple[str, ...]:
     """Those of a job that asked for ``asked`` GPUs: its system names them by the variable, or hides all others."""
-    named = visible()
-    return named if named is not None else present() if asked else ()
+    named = visible_gpus()
+    return named if named is not None else nvml_gpus() if asked else ()
 
 
-def opened() -> Any:
+def open_nvml() -> Any:
     """NVML's module, ready to be asked; ``None`` where there is no such library or no driver."""
     try:
         import pynvml
@@ -41,7 +41,7 @@ def opened() -> Any:
     return pynvml
 
 
-def handle(nvml: Any, name: str) -> Any:
+def nvml_handle(nvml: Any, name: str) -> Any:
     """NVML's handle of a GPU; ``None`` where it knows none of that name."""
     try:
         if name.isdecimal():

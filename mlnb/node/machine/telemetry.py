@@ -9,7 +9,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from mlnb.node.machine.gpus import handle, opened
+from mlnb.node.machine.gpus import nvml_handle, open_nvml
 
 _TICK = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -23,7 +23,7 @@ class Usage:
     memory: int
 
 
-def usage(groups: set[int]) -> Usage:
+def group_usage(groups: set[int]) -> Usage:
     """What the processes of these groups use (proc(5): stat and statm; pages shared through files don't count)."""
     cpu, memory = 0.0, 0
     for entry in Path("/proc").iterdir():
@@ -41,7 +41,7 @@ def usage(groups: set[int]) -> Usage:
     return Usage(cpu, memory)
 
 
-def held(groups: set[int]) -> int:
+def proportional_memory(groups: set[int]) -> int:
     """Bytes that these groups hold, shared pages counted once (smaps_rollup's Pss): exact, and slower."""
     total = 0
     for entry in Path("/proc").iterdir():
@@ -70,8 +70,8 @@ class Telemetry:
     def __init__(self, gpus: tuple[str, ...]) -> None:
         self._last: tuple[float, float] | None = None
         self.peak_memory = 0
-        self._nvml: Any = opened() if gpus else None
-        found = [(gpu, handle(self._nvml, gpu)) for gpu in gpus] if self._nvml else []
+        self._nvml: Any = open_nvml() if gpus else None
+        found = [(gpu, nvml_handle(self._nvml, gpu)) for gpu in gpus] if self._nvml else []
         self._gpus = [(gpu, known) for gpu, known in found if known is not None]
 
     def devices(self) -> list[dict[str, Any]]:
@@ -87,7 +87,7 @@ class Telemetry:
 
     def sample(self, groups: set[int]) -> dict[str, Any]:
         """One sample: ``cpu``, ``memory`` and ``gpus``."""
-        used, now = usage(groups), monotonic()
+        used, now = group_usage(groups), monotonic()
         share = None
         if self._last is not None and now > self._last[0]:
             share = round(max(0.0, used.cpu - self._last[1]) / (now - self._last[0]), 3)

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import IO
 
 from mlnb.errors import StorageError
-from mlnb.node.process import identity as processes
-from mlnb.rundir import known, storage_errors
+from mlnb.node.process.identity import is_alive, process_identity
+from mlnb.rundir import select_fields, storage_errors
 
 
 @dataclass
@@ -34,7 +34,7 @@ class Ticket:
     devices: tuple[str, ...] = ()
 
 
-class Slots:
+class LocalQueue:
     """The queue of one user on one machine.
 
     Parameters
@@ -59,7 +59,7 @@ class Slots:
             fcntl.flock(lock, fcntl.LOCK_EX)
             tickets = self._read()
             before = json.dumps([asdict(ticket) for ticket in tickets])
-            tickets[:] = [ticket for ticket in tickets if processes.alive(ticket.pid, ticket.identity)]
+            tickets[:] = [ticket for ticket in tickets if is_alive(ticket.pid, ticket.identity)]
             if self._mine is not None and all(ticket.run != self._mine.run for ticket in tickets):
                 tickets.append(self._mine)
             yield tickets
@@ -79,18 +79,18 @@ class Slots:
             rows = json.loads(self._state.read_bytes())
         except (OSError, ValueError):
             return []
-        return [Ticket(**{**known(Ticket, row), "devices": tuple(row["devices"])}) for row in rows]
+        return [Ticket(**{**select_fields(Ticket, row), "devices": tuple(row["devices"])}) for row in rows]
 
     def enqueue(self, run: str, cpus: int, gpus: int, pid: int, identity: str) -> None:
-        """Take a place at the end, held by the process ``pid`` until :meth:`claim`; once a run."""
+        """Take a place at the end, held by the process ``pid`` until :meth:`take_over`; once a run."""
         with self._tickets() as tickets:
             if all(ticket.run != run for ticket in tickets):  # its node program may have been faster
                 tickets.append(Ticket(run, min(cpus, self.cpus), gpus, pid, identity))
 
-    def claim(self, run: str, cpus: int, gpus: int) -> None:
+    def take_over(self, run: str, cpus: int, gpus: int) -> None:
         """Make this process the holder of ``run``'s place; take one at the end if there is none."""
         pid = os.getpid()
-        identity = processes.identity(pid) or ""
+        identity = process_identity(pid) or ""
         with self._tickets() as tickets:
             for ticket in tickets:
                 if ticket.run == run:
@@ -123,7 +123,7 @@ class Slots:
             self._mine = ticket
         return ticket.devices
 
-    def hold(self) -> None:
+    def restore(self) -> None:
         """Say again what this process has claimed, and what of it was granted, if the file has been lost."""
         mine = self._mine
         if mine is not None and all(ticket.run != mine.run for ticket in self._read()):
@@ -141,9 +141,9 @@ class Slots:
         with contextlib.suppress(OSError, StorageError), self._tickets() as tickets:  # of the dead it is free anyway
             tickets[:] = [ticket for ticket in tickets if ticket.run != run]
 
-    def ahead(self, run: str) -> tuple[int, list[str]] | None:
+    def waiting_for(self, run: str) -> tuple[int, list[str]] | None:
         """How many runs wait before ``run``, and which runs hold something; ``None`` if it doesn't wait."""
-        tickets = [t for t in self._read() if processes.alive(t.pid, t.identity)]
+        tickets = [t for t in self._read() if is_alive(t.pid, t.identity)]
         waiting = [t.run for t in tickets if not t.granted]
         if run not in waiting:
             return None

@@ -10,10 +10,10 @@ import contextlib
 import os
 import signal
 
-from mlnb.node.process.identity import kill_group
+from mlnb.node.process.identity import signal_group
 
 
-class Guard:
+class OrphanGuard:
     """The node program's end of the pipe."""
 
     def __init__(self) -> None:
@@ -48,4 +48,4 @@ def _watch(read: int) -> None:
     while chunk := os.read(read, 4096):
         data += chunk
     for line in data.split():
-        kill_group(int(line), signal.SIGKILL)
+        signal_group(int(line), signal.SIGKILL)

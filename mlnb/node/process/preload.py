@@ -11,10 +11,10 @@ import gc
 import importlib
 from collections.abc import Iterable
 
-RANK = ("torch", "mlnb.node.rank_program", "mlnb.node.rank.training_hooks")
+RANK_MODULES = ("torch", "mlnb.node.rank_program", "mlnb.node.rank.training_hooks")
 """What a rank imports before it comes to the script."""
 
-ANY_RANK = (
+ALL_MODULES = (
     "numpy",
     "torch",
     "torch.distributed",
@@ -22,7 +22,7 @@ ANY_RANK = (
     "torch._dynamo",  # the first optimizer of a process imports it, which takes as long as torch itself
     "mlnb.node.program",
     "mlnb.node.data.outputs",
-    *RANK,
+    *RANK_MODULES,
 )
 """What any rank might import: for a process that forks many, and has the time."""
 

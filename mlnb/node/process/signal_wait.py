@@ -11,7 +11,7 @@ from collections.abc import Iterable
 _SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGCHLD, signal.SIGINT, signal.SIGHUP)
 
 
-class Wakeup:
+class SignalWaiter:
     """Takes the signals of this process from now on; none of them interrupts anything but :meth:`sleep`."""
 
     def __init__(self) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 
-def ask(path: Path, request: Mapping[str, Any], patience: float) -> dict[str, Any]:
+def send_request(path: Path, request: Mapping[str, Any], patience: float) -> dict[str, Any]:
     """What whoever listens on ``path`` answers.
 
     Raises

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from mlnb.errors import MlnbError
-from mlnb.rundir import known, read_json, write_json
+from mlnb.rundir import read_json, select_fields, write_json
 from mlnb.targets.batch.commands import PATIENCE
 from mlnb.targets.batch.system import QueuedJob, System
 from mlnb.targets.config.paths import runtime_dir
@@ -214,7 +214,8 @@ def _read(path: Path) -> Listing:
     if data is None:
         return Listing()
     jobs = {
-        name: QueuedJob(**{**known(QueuedJob, job), "nodes": tuple(job["nodes"])}) for name, job in data["jobs"].items()
+        name: QueuedJob(**{**select_fields(QueuedJob, job), "nodes": tuple(job["nodes"])})
+        for name, job in data["jobs"].items()
     }
     taken, error, heard = float(data["taken"]), str(data["error"]), float(data["heard"])
     more = data.get("since", {}), data.get("took", 0.0), data.get("failed", 0)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from mlnb.errors import MlnbError
-from mlnb.rundir import RunDir, look, read_json, write_json
+from mlnb.rundir import RunDir, read_json, read_json_fresh, write_json
 from mlnb.targets.base import Status
 from mlnb.targets.batch import ends as batch_ends
 from mlnb.targets.batch import queue_listing
@@ -110,7 +110,7 @@ class States:
     def _status(self, run: RunDir, handle: dict[str, Any], seen: queue_listing.Listing) -> Status | None:
         """What the queue says of one run's job; ``None`` if accounting may know of it, or more of it."""
         if not handle:
-            handle |= look(run.handle) or self.adopt(run, seen.jobs)
+            handle |= read_json_fresh(run.handle) or self.adopt(run, seen.jobs)
         if not handle:
             return self._unsubmitted(run, seen)
         job = seen.jobs.get(str(handle["job"]))
@@ -228,7 +228,7 @@ def job_of(run: RunDir, jobs: Mapping[str, QueuedJob]) -> tuple[str, QueuedJob] 
 def beats(run: RunDir) -> bool:
     """Whether the newest attempt's first node has written its heartbeat a moment ago, and hasn't ended since."""
     attempts = run.attempts()
-    beat = read_json(attempts[-1].alive(0)) if attempts else None
+    beat = read_json(attempts[-1].heartbeat(0)) if attempts else None
     if beat is None or beat.get("ended") or abs(time.time() - float(beat["t"])) >= FRESH:
         return False
     result = read_json(run.result)
@@ -255,7 +255,7 @@ def _has_started(run: RunDir, handle: Mapping[str, Any], seen: queue_listing.Lis
 def _has_begun(run: RunDir) -> bool:
     """Whether the newest attempt's node program has been there."""
     attempts = run.attempts()
-    return bool(attempts) and attempts[-1].alive(0).exists()
+    return bool(attempts) and attempts[-1].heartbeat(0).exists()
 
 
 def _another(handle: Mapping[str, Any], job: QueuedJob) -> bool:

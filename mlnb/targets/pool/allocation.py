@@ -19,7 +19,7 @@ from distributed import Client, Scheduler
 from distributed.security import Security
 
 from mlnb.errors import UsageError
-from mlnb.node.pool_node import WORKER
+from mlnb.node.pool_node import WORKER_FILE
 from mlnb.rundir import write_atomic, write_json
 from mlnb.targets.batch import queue_listing
 from mlnb.targets.batch.job import Job, body_of
@@ -88,7 +88,7 @@ class Allocation:
             words += [flag, str(path)]
         words += ["--interface", interface] if interface else []
         about = {"worker": words, "name": self._pool.id, "cpus": self._pool.cores, "gpus": resources.gpus}
-        write_json(folder.path / WORKER, about)
+        write_json(folder.path / WORKER_FILE, about)
 
     @property
     def address(self) -> str:

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 from mlnb.errors import MlnbError
 from mlnb.node import pool_node
-from mlnb.node.fork_server import same_user
-from mlnb.node.process import identity
+from mlnb.node.fork_server import is_same_user
+from mlnb.node.process.identity import process_identity
 from mlnb.rundir import write_json
 from mlnb.targets.base import SubmissionUnknown
 from mlnb.targets.config.paths import socket_path
@@ -69,7 +69,7 @@ class Holder:
         self._pool, self._allocation, self._guests = pool, allocation, guests
         self._socket = socket_path(f"pool-{hashlib.sha256(os.fsencode(pool.folder.path)).hexdigest()[:12]}.sock")
         pid = os.getpid()
-        holder = {"pid": pid, "identity": identity.identity(pid), "host": socket.gethostname()}
+        holder = {"pid": pid, "identity": process_identity(pid), "host": socket.gethostname()}
         self._state = State(
             reason="is being submitted",
             holder={**holder, "socket": str(self._socket)},
@@ -146,7 +146,7 @@ class Holder:
         """The job runs: start what waits, see how the others are."""
         self._missed = None
         asked = self._guests.processes()
-        seen = await self._allocation.call(worker, pool_node.look, asked)
+        seen = await self._allocation.call(worker, pool_node.pool_status, asked)
         self._guests.seen(asked, seen["alive"])
         ends = seen["ends"] or self._state.ends or await asyncio.to_thread(self._allocation.ends)
         state, reason = "running", ""
@@ -247,7 +247,7 @@ class Holder:
         answer: dict[str, Any] = {}
         try:
             peer = writer.get_extra_info("socket")
-            if same_user(peer):
+            if is_same_user(peer):
                 answer = await self._answer(json.loads(await reader.readline()))
         except (OSError, ValueError, KeyError) as error:
             answer = {"error": f"not understood: {error}"}

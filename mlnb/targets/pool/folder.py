@@ -13,7 +13,7 @@ from typing import Any
 
 from mlnb import rundir
 from mlnb.errors import UsageError
-from mlnb.node.process import identity
+from mlnb.node.process.identity import is_alive
 from mlnb.rundir import RunDir, read_json
 from mlnb.targets.config.paths import runs_root
 from mlnb.task import Resources
@@ -117,7 +117,7 @@ class Known:
         self.folder = folder
         self.asked = read_json(folder.asked) or {}
         written = read_json(folder.state) or {}
-        values = rundir.known(State, written)
+        values = rundir.select_fields(State, written)
         self.written = State(**{**values, "jobs": tuple(values.get("jobs", ()))})
 
     @property
@@ -133,7 +133,7 @@ class Known:
     @property
     def resources(self) -> Resources:
         """What it has."""
-        return Resources(**rundir.known(Resources, self.asked["resources"]))
+        return Resources(**rundir.select_fields(Resources, self.asked["resources"]))
 
     @property
     def cores(self) -> int:
@@ -148,7 +148,7 @@ class Known:
             return time.time() - float(self.asked.get("since", 0.0)) < _SILENT
         if holder["host"] != socket.gethostname():
             return time.time() - self.written.written < _SILENT
-        return identity.alive(int(holder["pid"]), str(holder["identity"]))
+        return is_alive(int(holder["pid"]), str(holder["identity"]))
 
     @property
     def state(self) -> str:

@@ -12,7 +12,7 @@ import signal
 import time
 
 from mlnb.errors import MlnbError
-from mlnb.node.process import identity
+from mlnb.node.process.identity import process_identity, wait_for_exit
 from mlnb.targets.batch import queue_listing
 from mlnb.targets.pool.folder import Known, PoolDir
 
@@ -25,7 +25,7 @@ _FORGOTTEN = 3600.0
 
 def fork(folder: PoolDir) -> None:
     """Leave an heir behind. To be called before there are threads, or anything that it should not hold open."""
-    holder = os.getpid(), identity.identity(os.getpid()) or ""
+    holder = os.getpid(), process_identity(os.getpid()) or ""
     read, write = os.pipe()
     os.set_inheritable(write, False)
     if os.fork():
@@ -38,7 +38,7 @@ def fork(folder: PoolDir) -> None:
             signal.signal(number, signal.SIG_IGN)
         while os.read(read, 1):
             pass
-        identity.wait_gone(*holder, _GOING)  # its files are closed a moment before it is gone
+        wait_for_exit(*holder, _GOING)  # its files are closed a moment before it is gone
         tidy(Known(folder), _PATIENCE)
         code = 0
     finally:

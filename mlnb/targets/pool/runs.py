@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mlnb.node import pool_node
-from mlnb.rundir import RunDir, ask_anew, look, read_json, read_lines
+from mlnb.rundir import RunDir, read_json, read_json_fresh, read_lines, revalidate_directory
 
 _DOUBT = 5.0
 """Seconds in which a run that ended without a result may turn out to have been taken along by the pool's job."""
@@ -44,7 +44,7 @@ class Guest:
     @property
     def claimed(self) -> tuple[int, str] | None:
         """The process that this attempt is, as it has written itself."""
-        found = look(RunDir(self.path).attempt(self.attempt).claim(0)) or {}
+        found = read_json_fresh(RunDir(self.path).attempt(self.attempt).lock(0)) or {}
         return (int(found["pid"]), str(found["identity"])) if "identity" in found else None
 
     def become(self, state: str, reason: str = "") -> None:
@@ -54,7 +54,7 @@ class Guest:
     @property
     def result(self) -> dict[str, Any] | None:
         """What this attempt left."""
-        found = look(RunDir(self.path).result)
+        found = read_json_fresh(RunDir(self.path).result)
         return found if found is not None and found.get("attempt", 1) >= self.attempt else None
 
 
@@ -142,7 +142,7 @@ class Guests:
         guest.become("sent")
         try:
             request = {"run": str(guest.path), "attempt": guest.attempt, "env": {**env, **guest.env}}
-            answer = await call(pool_node.start, request)
+            answer = await call(pool_node.start_run, request)
             guest.process = int(answer["pid"]), str(answer["identity"])
         except OSError:  # it may have been started all the same
             guest.become("interrupted", "the pool did not say whether it was started")
@@ -203,10 +203,10 @@ class Guests:
             return False
         try:
             for number, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, _DOUBT)):
-                await call(pool_node.tell, *guest.process, int(number))
+                await call(pool_node.signal_run, *guest.process, int(number))
                 end = time.monotonic() + patience
                 while time.monotonic() < end:
-                    if not (await call(pool_node.look, {run: guest.process}))["alive"]:
+                    if not (await call(pool_node.pool_status, {run: guest.process}))["alive"]:
                         guest.become("over", "" if guest.result else "was cancelled")
                         return True
                     await asyncio.sleep(_LOOK)
@@ -218,7 +218,7 @@ class Guests:
 def _resumes(guest: Guest) -> bool:
     """Whether another attempt may go on, and has something to go on from; if only that is missing it is said."""
     run = RunDir(guest.path)
-    if look(run.cancel) is not None or not (read_json(run.run) or {}).get("requeue"):
+    if read_json_fresh(run.cancel) is not None or not (read_json(run.run) or {}).get("requeue"):
         return False
     if any(run.checkpoints.glob("*")):
         return True
@@ -229,7 +229,7 @@ def _resumes(guest: Guest) -> bool:
 def _interruption(guest: Guest) -> str:
     """Why its node program is gone, as far as it has said."""
     attempt = RunDir(guest.path).attempt(guest.attempt)
-    ask_anew(attempt.path)
+    revalidate_directory(attempt.path)
     events = read_lines(attempt.events(0))
     said = [str(one.get("reason")) for one in events if one.get("event") in ("interrupted", "ending")]
     return said[-1] if said else "its node program was killed"

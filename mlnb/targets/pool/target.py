@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from mlnb.errors import MlnbError, UsageError
-from mlnb.node.process.socket_request import ask
+from mlnb.node.process.socket_request import send_request
 from mlnb.rundir import RunDir, read_json
 from mlnb.targets.base import Offer, Placement, Status, SubmissionUnknown, gpus_of
 from mlnb.targets.batch import queue_listing
@@ -206,7 +206,7 @@ def _ask(pool: Known, request: Mapping[str, Any], patience: float) -> dict[str, 
         if it is not there.
     """
     try:
-        return ask(Path(str(pool.written.holder.get("socket", ""))), request, patience)
+        return send_request(Path(str(pool.written.holder.get("socket", ""))), request, patience)
     except OSError as error:
         kind = (
             SubmissionUnknown

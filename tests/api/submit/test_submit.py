@@ -17,7 +17,7 @@ from mlnb.api.submit import job_start
 from mlnb.api.submit.store import Bytes, Store
 from mlnb.api.submit.submit import check_name, new_id, submit
 from mlnb.errors import MlnbError, NotTrusted, StorageError, UsageError
-from mlnb.node.process import identity
+from mlnb.node.process.identity import process_identity
 from mlnb.rundir import RunDir, read_json
 from mlnb.targets.base import Offer
 from mlnb.targets.local import Local
@@ -240,7 +240,7 @@ def test_a_handle_that_cannot_be_written_ends_the_job(runs_root: Path, monkeypat
     assert len(runs) == 0
     follower = start("x = 1").wait(60)  # the warm parent has served the first by now
     assert follower.state == "succeeded"
-    assert not marker.exists() or identity.identity(int(marker.read_text())) is None
+    assert not marker.exists() or process_identity(int(marker.read_text())) is None
     assert [path.name for path in runs_root.iterdir() if path.name != ".store"] == [follower.id]
 
 

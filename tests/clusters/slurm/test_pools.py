@@ -20,7 +20,7 @@ import pytest
 from mlnb.api import Run, pools, runs
 from mlnb.api.submit.submit import submit
 from mlnb.errors import MlnbError, UsageError
-from mlnb.node.process.identity import identity
+from mlnb.node.process.identity import process_identity
 from mlnb.rundir import read_json
 from mlnb.targets.base import Placement
 from mlnb.targets.pool.folder import Known
@@ -205,7 +205,7 @@ def test_a_cancelled_run_leaves_no_process_and_a_warm_pool(shared: Known, gate: 
     assert waiting.state == "cancelled"
     run.cancel()
     assert run.state == "cancelled"
-    until(lambda: not any(identity(pid) for pid in there))
+    until(lambda: not any(process_identity(pid) for pid in there))
     after = on(shared, SAYS, gpus=1).wait(30)
     assert after.logs(0, "out").split()[0] == shared.written.jobs[0]
 
@@ -359,7 +359,7 @@ def test_a_job_that_is_cancelled_behind_its_back_ends_pool_and_run(kept: Kept, s
     assert over.reason == f"its job {shared.written.jobs[0]} was cancelled"
     assert run.wait(30).state in ("failed", "cancelled", "lost")
     assert "told to end (SIGTERM) by the system" in run.reason or "was cancelled" in run.reason
-    until(lambda: not any(identity(pid) for pid in there))
+    until(lambda: not any(process_identity(pid) for pid in there))
 
 
 def test_when_its_time_is_over_it_is_gone(kept: Kept, short: Known):

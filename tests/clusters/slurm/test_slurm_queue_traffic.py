@@ -78,6 +78,6 @@ def test_forty_runs_and_four_who_look_at_them(start: Start, commands: Commands):
 
     asked = commands.calls()
     for run in waiting:
-        write_json(run.directory.attempt(1).alive(0), {"t": time.time() + 10, "pid": 1})
+        write_json(run.directory.attempt(1).heartbeat(0), {"t": time.time() + 10, "pid": 1})
     assert watched_by_all("1s") == {"running"}
     assert commands.calls() == asked

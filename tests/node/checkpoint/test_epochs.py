@@ -15,7 +15,7 @@ from mlnb.api.read.tailing import MetricsTail
 from mlnb.api.submit.submit import resume
 from mlnb.errors import MlnbError, NotTrusted, UsageError
 from mlnb.node.checkpoint import files as checkpoint_files
-from mlnb.node.process import identity
+from mlnb.node.process.identity import send_signal
 from mlnb.rundir import read_lines
 from mlnb.targets.registry import target
 from tests.waiting import until
@@ -91,7 +91,7 @@ def test_a_resumed_run_is_as_one_that_was_never_interrupted(
     run = start(_TRAIN, env={"GO": str(go)})
     in_the_middle(run)
     started = next(event for event in read_lines(run.directory.attempt(1).events(0)) if event["event"] == "started")
-    assert identity.send(started["pid"], started["identity"], number)
+    assert send_signal(started["pid"], started["identity"], number)
     run.wait(60)
     assert run.state == ("failed" if number == signal.SIGTERM else "lost")
     assert [path.name for path in run.checkpoints()] == ["epoch-000002.pt", "epoch-000003.pt"]
@@ -143,7 +143,7 @@ def test_a_warned_run_ends_behind_its_next_checkpoint(start, go: Path):
     phase = run.phase
     assert phase.state == "running"
     started = next(event for event in read_lines(run.directory.attempt(1).events(0)) if event["event"] == "started")
-    assert identity.send(started["pid"], started["identity"], signal.SIGUSR1)
+    assert send_signal(started["pid"], started["identity"], signal.SIGUSR1)
     until(lambda: any(event["event"] == "warned" for event in read_lines(run.directory.attempt(1).events(0))))
     go.touch()
     run.wait(60)

@@ -11,7 +11,7 @@ import torch
 from mlnb.api import Run
 from mlnb.api.submit.submit import resume, submit
 from mlnb.node.checkpoint import files as checkpoint_files
-from mlnb.node.process import identity
+from mlnb.node.process.identity import send_signal
 from mlnb.rundir import read_lines
 from mlnb.targets.registry import target
 from mlnb.task import Resources, Task
@@ -81,7 +81,7 @@ def send(run: Run, number: signal.Signals) -> None:
         waits.unlink()
     events = read_lines(run.directory.attempts()[-1].events(0))
     started = next(event for event in events if event["event"] == "started")
-    assert identity.send(started["pid"], started["identity"], number)
+    assert send_signal(started["pid"], started["identity"], number)
 
 
 def interrupted(start, text: str, number: signal.Signals = signal.SIGTERM, **more) -> Run:

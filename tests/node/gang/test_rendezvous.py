@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from mlnb.node.process import identity
-from mlnb.rundir import look
+from mlnb.node.process.identity import process_identity
+from mlnb.rundir import read_json_fresh
 from tests.conftest import Start
 from tests.node.allocation import FOREVER, Allocate, Allocation
 from tests.waiting import until
@@ -48,7 +48,7 @@ for step in range(100000):
 def ended(allocation: Allocation) -> bool:
     """Whether no rank of any node is left."""
     pids = [pid for node in allocation.programs for pid in allocation.ranks(node)]
-    return all(identity.identity(pid) is None for pid in pids)
+    return all(process_identity(pid) is None for pid in pids)
 
 
 # together
@@ -78,7 +78,7 @@ def test_every_rank_of_every_node_has_torchruns_contract_and_no_name_to_resolve(
 def test_a_later_node_is_waited_for(allocate: Allocate):
     allocation = allocate("print('on')")
     allocation.start(0)
-    until(lambda: look(allocation.run.directory.attempt(1).rendezvous))
+    until(lambda: read_json_fresh(allocation.run.directory.attempt(1).rendezvous))
     assert allocation.run.state in ("pending", "starting")
     assert not allocation.run.logs(0)
     allocation.start(1)
@@ -89,14 +89,14 @@ def test_where_node_0_is_can_be_read_by_its_owner_only(allocate: Allocate):
     allocation = allocate(FOREVER)
     allocation.start(0)
     path = allocation.run.directory.attempt(1).rendezvous
-    until(lambda: look(path))
+    until(lambda: read_json_fresh(path))
     assert path.stat().st_mode & 0o777 == 0o600
 
 
 def test_who_does_not_know_the_token_is_refused_and_the_run_goes_on(allocate: Allocate):
     allocation = allocate("print('on')")
     allocation.start(0)
-    there = until(lambda: look(allocation.run.directory.attempt(1).rendezvous))
+    there = until(lambda: read_json_fresh(allocation.run.directory.attempt(1).rendezvous))
     for hello in (b'{"node": 1, "host": "x", "nonce": "a", "proof": "b"}\n', b"GET / HTTP/1.1\r\n\r\n", b""):
         with socket.create_connection(("127.0.0.1", there["port"]), 5) as stranger:
             file = stranger.makefile("rb")
@@ -208,7 +208,7 @@ def test_a_cancelled_run_ends_on_all_nodes_without_a_signal(allocate: Allocate):
 def test_a_run_cancelled_while_its_nodes_gather_is_cancelled(allocate: Allocate):
     allocation = allocate(FOREVER, nodes=3)
     allocation.start(0, 1)
-    until(lambda: look(allocation.run.directory.attempt(1).rendezvous))
+    until(lambda: read_json_fresh(allocation.run.directory.attempt(1).rendezvous))
     allocation.run.directory.cancel.write_text('{"by": "me on here"}')
     assert allocation.codes() == [1, 1]
     assert allocation.run.state == "cancelled"
@@ -228,5 +228,5 @@ def test_an_attempt_ends_without_a_word_when_a_later_one_is_under_way(allocate: 
     allocation.says("on", 0)
     allocation.run.directory.attempt(2).path.mkdir()
     assert allocation.codes() == [1]
-    assert look(allocation.run.directory.result) is None
+    assert read_json_fresh(allocation.run.directory.result) is None
     assert ended(allocation)

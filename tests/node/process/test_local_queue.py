@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from mlnb.errors import StorageError
-from mlnb.node.process import identity
-from mlnb.node.process.local_queue import Slots
+from mlnb.node.process import local_queue
+from mlnb.node.process.identity import process_identity
+from mlnb.node.process.local_queue import LocalQueue
 
 CPUS, GPUS = 4, ("0", "1")
 
@@ -43,15 +44,16 @@ class Queue(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.stub = Stub()
-        self.alive, identity.alive = identity.alive, self.stub.alive
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr(local_queue, "is_alive", self.stub.alive)
         self.folder = tempfile.TemporaryDirectory()
-        self.slots = Slots(Path(self.folder.name), CPUS, GPUS)
+        self.slots = LocalQueue(Path(self.folder.name), CPUS, GPUS)
         self.queue: list[tuple[str, int, int, int]] = []  # run, cpus, gpus, pid, in order of arrival
         self.held: dict[str, tuple[str, ...]] = {}
         self.count = 0
 
     def teardown(self) -> None:
-        identity.alive = self.alive
+        self.patch.undo()
         self.folder.cleanup()
 
     @rule(cpus=st.integers(1, 6), gpus=st.integers(0, 2))
@@ -112,7 +114,7 @@ class Queue(RuleBasedStateMachine):
     def everyone_knows_who_is_ahead(self) -> None:
         waiting = [entry[0] for entry in self.queue if entry[0] not in self.held]
         for run, *_ in self.queue:
-            ahead = self.slots.ahead(run)
+            ahead = self.slots.waiting_for(run)
             if run in self.held:
                 assert ahead is None
             else:
@@ -126,8 +128,8 @@ TestQueue.settings = settings(max_examples=60, stateful_step_count=30, deadline=
 
 
 @pytest.fixture
-def slots(tmp_path: Path) -> Slots:
-    return Slots(tmp_path, 2)
+def slots(tmp_path: Path) -> LocalQueue:
+    return LocalQueue(tmp_path, 2)
 
 
 @pytest.fixture
@@ -138,88 +140,88 @@ def sleeper() -> Iterator[subprocess.Popen[bytes]]:
     process.communicate()
 
 
-def test_what_a_killed_process_held_is_free_at_once(slots: Slots, sleeper: subprocess.Popen[bytes]):
-    slots.enqueue("dead", 2, 0, sleeper.pid, identity.identity(sleeper.pid) or "")
+def test_what_a_killed_process_held_is_free_at_once(slots: LocalQueue, sleeper: subprocess.Popen[bytes]):
+    slots.enqueue("dead", 2, 0, sleeper.pid, process_identity(sleeper.pid) or "")
     assert slots.acquire("dead") == ()
-    slots.claim("next", 2, 0)
+    slots.take_over("next", 2, 0)
     assert slots.acquire("next") is None
-    assert slots.ahead("next") == (0, ["dead"])
+    assert slots.waiting_for("next") == (0, ["dead"])
     sleeper.kill()
     sleeper.wait()
     assert slots.acquire("next") == ()
 
 
-def test_a_zombie_holds_nothing(slots: Slots, sleeper: subprocess.Popen[bytes]):
-    slots.enqueue("dead", 2, 0, sleeper.pid, identity.identity(sleeper.pid) or "")
+def test_a_zombie_holds_nothing(slots: LocalQueue, sleeper: subprocess.Popen[bytes]):
+    slots.enqueue("dead", 2, 0, sleeper.pid, process_identity(sleeper.pid) or "")
     sleeper.kill()
     os.waitid(os.P_PID, sleeper.pid, os.WEXITED | os.WNOWAIT)  # dead, and not yet collected
-    slots.claim("next", 2, 0)
+    slots.take_over("next", 2, 0)
     assert slots.acquire("next") == ()
 
 
-def test_a_process_that_got_the_pid_of_a_dead_one_holds_nothing(slots: Slots):
+def test_a_process_that_got_the_pid_of_a_dead_one_holds_nothing(slots: LocalQueue):
     slots.enqueue("dead", 2, 0, os.getpid(), "the identity of another")
-    slots.claim("next", 2, 0)
+    slots.take_over("next", 2, 0)
     assert slots.acquire("next") == ()
 
 
-def test_the_place_taken_at_submission_is_the_node_programs(slots: Slots, sleeper: subprocess.Popen[bytes]):
-    slots.enqueue("first", 2, 0, sleeper.pid, identity.identity(sleeper.pid) or "")
-    slots.claim("second", 2, 0)
-    slots.claim("first", 2, 0)  # by this process, where the submission named another
+def test_the_place_taken_at_submission_is_the_node_programs(slots: LocalQueue, sleeper: subprocess.Popen[bytes]):
+    slots.enqueue("first", 2, 0, sleeper.pid, process_identity(sleeper.pid) or "")
+    slots.take_over("second", 2, 0)
+    slots.take_over("first", 2, 0)  # by this process, where the submission named another
     sleeper.kill()
     sleeper.wait()
     assert slots.acquire("second") is None
     assert slots.acquire("first") == ()
 
 
-def test_a_node_program_faster_than_its_submission_has_one_place(slots: Slots):
-    slots.claim("fast", 1, 0)
+def test_a_node_program_faster_than_its_submission_has_one_place(slots: LocalQueue):
+    slots.take_over("fast", 1, 0)
     assert slots.acquire("fast") == ()
-    slots.enqueue("fast", 1, 0, os.getpid(), identity.identity(os.getpid()) or "")
-    slots.claim("next", 1, 0)
+    slots.enqueue("fast", 1, 0, os.getpid(), process_identity(os.getpid()) or "")
+    slots.take_over("next", 1, 0)
     assert slots.acquire("next") == ()
 
 
-def test_who_asks_for_more_cores_than_there_are_gets_all(slots: Slots):
-    slots.claim("big", 64, 0)
+def test_who_asks_for_more_cores_than_there_are_gets_all(slots: LocalQueue):
+    slots.take_over("big", 64, 0)
     assert slots.acquire("big") == ()
-    slots.claim("next", 1, 0)
+    slots.take_over("next", 1, 0)
     assert slots.acquire("next") is None
 
 
 def test_what_a_run_holds_is_its_own_when_the_file_is_lost(tmp_path: Path):
     """As when /tmp is cleared of what is old, or a folder goes at logout."""
-    first, second = Slots(tmp_path / "rt", 4, ("0",)), Slots(tmp_path / "rt", 4, ("0",))
-    first.claim("first", 1, 1)
+    first, second = LocalQueue(tmp_path / "rt", 4, ("0",)), LocalQueue(tmp_path / "rt", 4, ("0",))
+    first.take_over("first", 1, 1)
     assert first.acquire("first") == ("0",)
     shutil.rmtree(tmp_path / "rt")
-    first.hold()
-    second.claim("second", 1, 1)
+    first.restore()
+    second.take_over("second", 1, 1)
     assert second.acquire("second") is None
     shutil.rmtree(tmp_path / "rt")
     first.release("first")
     assert second.acquire("second") == ("0",)  # who waits has kept its place too
 
 
-def test_tickets_of_a_newer_mlnb_count_too(slots: Slots, tmp_path: Path):
-    slots.claim("newer", 2, 0)
+def test_tickets_of_a_newer_mlnb_count_too(slots: LocalQueue, tmp_path: Path):
+    slots.take_over("newer", 2, 0)
     assert slots.acquire("newer") == ()
     (ticket,) = json.loads((tmp_path / "slots.json").read_bytes())
     (tmp_path / "slots.json").write_text(json.dumps([{**ticket, "from the future": 1}]))
-    other = Slots(tmp_path, 2)
-    other.claim("ours", 1, 0)
+    other = LocalQueue(tmp_path, 2)
+    other.take_over("ours", 1, 0)
     assert other.acquire("ours") is None
 
 
 @pytest.mark.parametrize("content", [b"", b"{torn", b"\xff"])
-def test_a_queue_that_does_not_read_is_empty(slots: Slots, tmp_path: Path, content: bytes):
+def test_a_queue_that_does_not_read_is_empty(slots: LocalQueue, tmp_path: Path, content: bytes):
     (tmp_path / "slots.json").write_bytes(content)
-    slots.claim("run", 1, 0)
+    slots.take_over("run", 1, 0)
     assert slots.acquire("run") == ()
 
 
 def test_a_folder_that_is_gone_is_one_clear_line(tmp_path: Path):
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="not a directory"):
-        Slots(tmp_path / "file", 1).claim("run", 1, 0)
+        LocalQueue(tmp_path / "file", 1).take_over("run", 1, 0)

@@ -40,7 +40,7 @@ def test_a_run_is_known_to_have_started_before_torch_is_imported_which_can_take_
     gang.start(**a_torch(tmp_path, waits))
     gang.event("starting")
     until(lambda: gang.run.state == "starting")
-    alive = gang.run.directory.attempt(1).alive(0)
+    alive = gang.run.directory.attempt(1).heartbeat(0)
     beats = until(lambda: read_json(alive))
     until(lambda: (read_json(alive) or {})["t"] > beats["t"] + 2)
     assert gang.programs[0].poll() is None

@@ -19,7 +19,7 @@ import pytest
 from mlnb.api import Run
 from mlnb.api.submit.submit import submit
 from mlnb.node import requirements
-from mlnb.node.process import identity
+from mlnb.node.process.identity import signal_group
 from mlnb.rundir import RunDir, read_json
 from mlnb.targets import containers
 from mlnb.targets.base import Offer
@@ -120,7 +120,7 @@ class Inside:
     def close(self) -> None:
         for job in self.jobs:
             if job.poll() is None:
-                identity.kill_group(job.pid, signal.SIGKILL)
+                signal_group(job.pid, signal.SIGKILL)
                 job.wait()
         subprocess.run(["/bin/sh", "-c", "\n".join(self.afters)], check=True, timeout=60)
 
@@ -215,7 +215,7 @@ def test_told_to_end_it_ends_and_leaves_nothing(engine: Inside):
 
 def test_killed_it_is_taken_away(engine: Inside):
     directory, job = running(engine)
-    identity.kill_group(job.pid, signal.SIGKILL)  # the script, its shell and the engine, as at the end of KillWait
+    signal_group(job.pid, signal.SIGKILL)  # the script, its shell and the engine, as at the end of KillWait
     job.wait(5)
     until(lambda: not engine.left(directory), 10)
 

@@ -12,7 +12,7 @@ import pytest
 
 from mlnb.api import pools
 from mlnb.errors import MlnbError, UsageError
-from mlnb.node.process import identity
+from mlnb.node.process.identity import process_identity
 from mlnb.rundir import write_json
 from mlnb.targets.node_zip import bundle
 from mlnb.targets.pool import folder
@@ -49,7 +49,7 @@ def left(name: str, state: str, *, age: float = 0.0, alive: bool = True) -> Pool
     resources = {"nodes": 1, "ranks": 1, "gpus": 0, "cpus": 1, "memory": None, "time": None}
     about = {"name": name, "on": "slurm", "resources": resources, "about": {}, "idle": 900, "since": since}
     write_json(made.asked, {**about, "bundle": bundle().digest})
-    own = {"pid": os.getpid(), "identity": identity.identity(os.getpid())}
+    own = {"pid": os.getpid(), "identity": process_identity(os.getpid())}
     process = own if alive else {"pid": 2**22 + 1, "identity": "none"}
     holder = {**process, "host": socket.gethostname(), "socket": ""}
     write_json(
