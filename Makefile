@@ -1,6 +1,8 @@
 # make test   everything a change must pass; installs what it needs
 # make test-cluster   the second tier: SLURM at length and as an ordinary user, pools, containers, Grid Engine (Debian, root)
 # make test-accounting   SLURM with its accounting: slurmdbd, MariaDB (Debian, root)
+# make wheel  dist/mlnb-VERSION-py3-none-any.whl, with the JavaScript built; make test-wheel installs and uses it
+# make docs   the documentation as a site, in site/; fails on a warning or a dead link
 # make lab    JupyterLab with mlnb in notebooks/
 # make slurm  a real SLURM on this machine (Debian, root); make slurm-accounting has sacct too; make slurm-down
 # make gridengine  the same for Grid Engine; make gridengine-down
@@ -25,8 +27,8 @@ IS_ROOT := test "$$(id -u)" = 0
 # npm's scripts call jupyter-builder.
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: all venv js lint test test-cluster test-accounting demo lab bench clean npm chromium slurm slurm-accounting \
-	slurm-down gridengine gridengine-down container-image
+.PHONY: all venv js wheel docs lint test test-wheel test-cluster test-accounting demo lab bench clean npm chromium \
+	slurm slurm-accounting slurm-down gridengine gridengine-down container-image
 .DELETE_ON_ERROR:
 
 all: js
@@ -36,7 +38,7 @@ venv: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt package-lock.json hatch_build.py | npm
 	@test -n "$(PYTHON)" || { echo "mlnb needs Python 3.10 or newer; say where: make PYTHON=/path/to/python" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[test,dev,lab]'
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[test,dev,docs,lab]'
 	@touch $@
 
 npm:
@@ -71,7 +73,18 @@ lint: $(STAMP) $(MODULES)
 
 test: $(STAMP) js lint chromium
 	npm run -s test
-	$(BIN)/python -m pytest -m "not cluster and not accounting" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not wheel and not cluster and not accounting" $(PYTEST_ARGS)
+
+# Built with the tools of the development environment, whose versions are pinned.
+wheel: $(STAMP) $(MODULES)
+	@rm -f dist/*.whl
+	$(BIN)/python -m pip wheel -q --disable-pip-version-check --no-deps --no-build-isolation -w dist .
+
+test-wheel: wheel
+	MLNB_WHEEL="$$(echo dist/*.whl)" $(BIN)/python -m pytest -m wheel $(PYTEST_ARGS)
+
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q --strict
 
 test-cluster: $(STAMP) js
 	$(IS_ROOT) && python3 tests/testbeds/image.py build || echo "no images: tests in containers will be skipped" >&2
@@ -110,5 +123,5 @@ container-image: $(STAMP)
 	@$(BIN)/python tests/testbeds/image.py build
 
 clean:
-	rm -rf $(VENV) node_modules labextension/lib mlnb/labextension mlnb/static dist build demo-out \
+	rm -rf $(VENV) node_modules labextension/lib mlnb/labextension mlnb/static dist build site demo-out \
 		.mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -149,7 +149,7 @@ class Run:
         return {**self._history.all(), **self._events.usage()}
 
     def metrics(self) -> pd.DataFrame:
-        """Its metrics as a long DataFrame: ``name step time value attempt``."""
+        """Its metrics as a long DataFrame: ``name step time value attempt``. Needs pandas (:func:`frame`)."""
         return frame(self.series())
 
     def logs(self, rank: int = 0, stream: str = "both") -> str:

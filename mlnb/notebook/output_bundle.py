@@ -87,13 +87,19 @@ def _html(data: dict[str, Any], text: str, image: str | None) -> str:
 
 
 def picture(series: dict[str, Series]) -> bytes | None:
-    """The loss (else the first metric) over steps as a PNG; ``None`` where nothing was logged."""
+    """The loss (else the first metric) over steps as a PNG.
+
+    ``None`` where nothing was logged, and without matplotlib (the extra ``mlnb[picture]``).
+    """
     name = "loss" if "loss" in series else next(iter(series), None)
     if name is None:
         return None
     import io
 
-    from matplotlib.figure import Figure
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return None
 
     one = series[name]
     steps, values = decimate(one.step, one.value, 1000)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from mlnb.api.read.growable import Array, GrowableColumns
 from mlnb.api.read.tailing import Columns, MetricsTail, Rows
+from mlnb.errors import MlnbError
 from mlnb.node.rank.log import RESUMED
 from mlnb.rundir import RunDir
 
@@ -264,8 +265,17 @@ def _joined(name: str, by_attempt: list[tuple[int, Columns]], newest: int) -> Jo
 
 
 def frame(series: dict[str, Series]) -> pd.DataFrame:
-    """A long DataFrame: ``name step time value attempt``, a row a value."""
-    import pandas as pd
+    """A long DataFrame: ``name step time value attempt``, a row a value.
+
+    Raises
+    ------
+    MlnbError
+        without pandas (the extra ``mlnb[pandas]``).
+    """
+    try:
+        import pandas as pd
+    except ImportError:
+        raise MlnbError("metrics() needs pandas, which is not installed: pip install pandas") from None
 
     names = list(series)
     lengths = [len(one) for one in series.values()]
