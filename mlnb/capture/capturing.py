@@ -65,18 +65,24 @@ def capture(
     sources = Sources(session.history, session.transform)
     found = Slice(session, sources, local, names, _covered(source.names, session))
     for name in sorted(source.names.loads, key=lambda name: (source.names.lines[name], name)):
-        how = "surely" if name in source.names.certain else "perhaps" if name in source.names.optional else "cell"
+        how = (
+            "surely"
+            if name in source.names.required
+            else "perhaps"
+            if name in source.names.possibly_assigned
+            else "cell"
+        )
         if how == "cell":  # read in a function of the cell, or deleted: undefined is an error unless it comes later
             how = "later" if name in source.names.stores else "surely"
         found.need(name, Reason(source.line(name)), how)
-    for name in sorted(source.names.hints | source.names.deletes):
+    for name in sorted(source.names.annotation_names | source.names.deletes):
         # what the cell deletes only perhaps must be there to be deleted, or not
         found.need(name, Reason(None), "perhaps")
     for name in names:
         found.need(name, Reason(None))
     for root in sorted(imported_roots(source.tree)):
         local.need(root)
-    found.chains |= source.names.chains
+    found.chains |= source.names.dotted_names
     found.settle()
     for part in found.found.values():
         for root in sorted(imported_roots(part.found.node)):
@@ -135,7 +141,7 @@ def _covered(names: CellNames, session: Session) -> set[str]:
     for root in names.loads:
         inside = reach([root], session.namespace) - {root}
         reached |= inside
-        open_ |= inside - names.given.get(root, frozenset())
+        open_ |= inside - names.assigned_before.get(root, frozenset())
     return reached - open_
 
 
@@ -256,14 +262,14 @@ def _futures(session: Session) -> list[str]:
 
 
 def _outputs(source: CellSource, found: Slice) -> Iterable[str]:
-    changed, touched = set(source.names.mutates), set(source.names.touches)
+    changed, touched = set(source.names.mutated), set(source.names.maybe_mutated)
     bound = set(source.names.stores | source.names.deletes)
     for definition in found.found.values():
         node = definition.found.node
         if isinstance(node, ast.stmt):
             names = names_of(node)
-            changed |= names.mutates
-            touched |= names.touches
+            changed |= names.mutated
+            touched |= names.maybe_mutated
             bound |= names.stores - set(bound_names(node))  # by its functions' global statements
     captured = {**found.data, **{name: value for name, (_, value) in found.literals.items()}}
     captured = {name: value for name, value in captured.items() if found.session.has(name)}

@@ -196,7 +196,7 @@ def _check_outputs(asked: Sequence[str], captured: Captured, source: str) -> Non
     found = analyse(source)
     there = found.stores | found.deletes | {item.name for item in captured.items}
     for name in asked:
-        if name not in there and not found.stars:
+        if name not in there and not found.star_imports:
             near = difflib.get_close_matches(name, there, 1)
             hint = f"did you mean {near[0]}?" if near else f"it binds {', '.join(sorted(found.stores)) or 'nothing'}"
             raise UsageError(f"--out {name}: the cell has no such name; {hint}")

@@ -1,1 +1,1 @@
-"""Names: what a piece of code reads, binds and changes."""
+"""Names: what code reads, assigns and changes, found out from its syntax."""

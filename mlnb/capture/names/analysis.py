@@ -1,4 +1,4 @@
-"""Names: what a cell reads before binding it, what it binds, what it changes, and what that reaches."""
+"""Analysis: what a cell does to the session's names, and which names its functions lead to."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from types import CodeType, FunctionType, MethodType
 from typing import Any
 
-from mlnb.capture.names.definite_assignment import Flow
+from mlnb.capture.names.scopes import CellBody
 
 PYTHON_MAGICS = frozenset({"time", "timeit", "capture", "prun", "train"})
 """Cell magics whose body is Python that runs in the session."""
@@ -27,57 +27,57 @@ class CellNames:
     Attributes
     ----------
     loads
-        names that it reads (or deletes) where it may not have bound them itself.
-    stores
-        names that it binds at its top level, or in its functions by ``global``.
-    deletes
-        names in its ``del`` statements.
-    mutates
-        names whose value it changes by its syntax, as ``x[0] = 1`` or ``x.add_(y)``.
-    touches
-        names whose value it may change: a method is called on it, it is an argument.
-    optional
-        those of ``loads`` that it has perhaps bound itself before each read.
-    certain
-        those of ``loads`` that nothing in it can have bound before the first read outside of functions.
-    lines
-        the first line that reads a name.
-    given
-        name → names that it has surely bound whenever it reads the name.
-    chains
-        dotted names that it reads.
+        names that it reads (or deletes) where it has not definitely assigned them itself.
+    required
+        those of ``loads`` that it can't have assigned before some read outside of functions.
+    possibly_assigned
+        those of ``loads`` that it has possibly assigned itself before each read.
     deferred
         names that functions it defines read when they are called.
-    hints
+    stores
+        names that it assigns at its top level, or in its functions by ``global``.
+    deletes
+        names in its ``del`` statements.
+    mutated
+        names whose value its syntax changes, as ``x[0] = 1`` or ``x.add_(y)``.
+    maybe_mutated
+        names whose value it may change: a method is called on it, it is an argument.
+    lines
+        the first line that reads a name.
+    assigned_before
+        name → names that it has definitely assigned whenever it reads the name.
+    dotted_names
+        dotted names that it reads.
+    annotation_names
         names in annotations that aren't evaluated.
-    stars
+    star_imports
         modules of ``from module import *``.
     """
 
     loads: frozenset[str]
+    required: frozenset[str]
+    possibly_assigned: frozenset[str]
+    deferred: frozenset[str]
     stores: frozenset[str]
     deletes: frozenset[str]
-    mutates: frozenset[str]
-    touches: frozenset[str]
-    optional: frozenset[str]
-    certain: frozenset[str]
+    mutated: frozenset[str]
+    maybe_mutated: frozenset[str]
     lines: Mapping[str, int]
-    given: Mapping[str, frozenset[str]]
-    chains: frozenset[str]
-    deferred: frozenset[str]
-    hints: frozenset[str]
-    stars: tuple[str, ...]
+    assigned_before: Mapping[str, frozenset[str]]
+    dotted_names: frozenset[str]
+    annotation_names: frozenset[str]
+    star_imports: tuple[str, ...]
 
 
 def analyse(source: str | ast.Module, *, postponed: bool = False) -> CellNames:
-    """Find out what a cell does to names.
+    """Analyse what a cell does to the session's names.
 
     Parameters
     ----------
     source
         Python source (as IPython has transformed it, if it holds magics) or its tree.
     postponed
-        whether annotations aren't evaluated, as after an earlier ``from __future__ import annotations``.
+        whether annotations aren't evaluated, because of an earlier ``from __future__ import annotations``.
 
     Raises
     ------
@@ -87,25 +87,25 @@ def analyse(source: str | ast.Module, *, postponed: bool = False) -> CellNames:
     if isinstance(source, str):
         return _analyse_text(source, postponed)
     tree = inside_magic(source)
-    lazily = postponed or "annotations" in future_features(tree) or sys.version_info >= (3, 14)
-    flow = Flow(annotations=not lazily)
-    flow.run(tree.body)
-    flow.facts.spread()
-    deferred = {name for reads in flow.pending.values() for name in reads} | flow.soft
+    postponed = postponed or "annotations" in future_features(tree) or sys.version_info >= (3, 14)
+    body = CellBody(evaluates_annotations=not postponed)
+    body.run(tree.body)
+    uses = body.uses
+    uses.propagate_aliases()
     return CellNames(
-        loads=frozenset(flow.loads),
-        stores=frozenset(flow.facts.stores),
-        deletes=frozenset(flow.facts.deletes),
-        mutates=frozenset(flow.facts.changes),
-        touches=frozenset(flow.facts.touches | flow.facts.changes),
-        optional=frozenset(flow.loads) - flow.needed,
-        certain=frozenset(flow.certain),
-        lines=flow.loads,
-        given=flow.given,
-        chains=frozenset(flow.facts.chains),
-        deferred=frozenset(deferred),
-        hints=frozenset(flow.facts.hints),
-        stars=tuple(flow.stars),
+        loads=frozenset(body.loads),
+        required=frozenset(body.required),
+        possibly_assigned=frozenset(body.loads) - body.unassigned,
+        deferred=frozenset(body.loads_in_calls.union(*body.call_loads.values())),
+        stores=frozenset(uses.stores),
+        deletes=frozenset(uses.deletes),
+        mutated=frozenset(uses.mutated),
+        maybe_mutated=frozenset(uses.maybe_mutated | uses.mutated),
+        lines=body.loads,
+        assigned_before=body.assigned_before,
+        dotted_names=frozenset(uses.dotted_names),
+        annotation_names=frozenset(uses.annotation_names),
+        star_imports=tuple(body.star_imports),
     )
 
 
@@ -115,7 +115,7 @@ def _analyse_text(source: str, postponed: bool) -> CellNames:
 
 
 def future_features(tree: ast.Module) -> list[str]:
-    """What a cell imports ``from __future__``."""
+    """The features that a cell imports ``from __future__``."""
     imports = [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module == "__future__"]
     return [alias.name for node in imports for alias in node.names]
 
@@ -128,12 +128,12 @@ def magic_body(tree: ast.Module) -> str | None:
     if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and len(call.args) == 3):
         return None
     magic, _, body = (argument.value if isinstance(argument, ast.Constant) else None for argument in call.args)
-    known = call.func.attr == "run_cell_magic" and magic in PYTHON_MAGICS
-    return body if known and isinstance(body, str) else None
+    is_python = call.func.attr == "run_cell_magic" and magic in PYTHON_MAGICS
+    return body if is_python and isinstance(body, str) else None
 
 
 def inside_magic(tree: ast.Module) -> ast.Module:
-    """The tree of what a cell really runs: of the body, if it is a ``%%time`` cell or its like."""
+    """The tree of the code that a cell runs: of its body, if it is a ``%%time`` cell or similar."""
     body = magic_body(tree)
     if body is None:
         return tree
@@ -147,55 +147,55 @@ def inside_magic(tree: ast.Module) -> ast.Module:
 
 
 def reach(names: Iterable[str], namespace: Mapping[str, Any]) -> set[str]:
-    """The names that ``names`` lead to through the session's own functions and classes.
+    """``names``, and the names that they lead to through the session's own functions and classes.
 
     Parameters
     ----------
     names
-        to start from; they are part of the result.
+        where to start.
     namespace
         the session's names. Names that it lacks are part of the result if something reads them.
     """
-    found: set[str] = set()
+    reached: set[str] = set()
     queue = deque(names)
-    seen: set[int] = set()
+    visited: set[int] = set()
     while queue:
         name = queue.popleft()
-        if name in found:
+        if name in reached:
             continue
-        found.add(name)
+        reached.add(name)
         if name in namespace:
-            for code in _codes(namespace[name], namespace, seen):
+            for code in _codes(namespace[name], namespace, visited):
                 queue.extend(global_reads(code))
-    return found
+    return reached
 
 
 @functools.lru_cache(maxsize=4096)
 def global_reads(code: CodeType) -> frozenset[str]:
-    """The global names that a code object and those inside of it read."""
-    found = {
+    """The global names that a code object and the code objects in it read."""
+    names = {
         instruction.argval
         for instruction in dis.get_instructions(code)
         if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME", "DELETE_GLOBAL", "LOAD_FROM_DICT_OR_GLOBALS")
     }
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
-            found |= global_reads(constant)
-    return frozenset(found - vars(builtins).keys() | (found & {"display"}))
+            names |= global_reads(constant)
+    return frozenset(names - vars(builtins).keys() | (names & {"display"}))
 
 
-def _codes(value: Any, namespace: Mapping[str, Any], seen: set[int]) -> Iterable[CodeType]:
-    """The code of the session's own functions that can be reached from ``value``."""
+def _codes(value: Any, namespace: Mapping[str, Any], visited: set[int]) -> Iterable[CodeType]:
+    """The code of the session's own functions that ``value`` leads to; ``visited`` holds the ids of objects done."""
     queue = deque([value])
     while queue:
         item = queue.popleft()
-        if id(item) in seen:
+        if id(item) in visited:
             continue
-        seen.add(id(item))
+        visited.add(id(item))
         if isinstance(item, FunctionType):
             if item.__globals__ is namespace:
                 yield item.__code__
-            queue.extend(_cells(item))
+            queue.extend(_closure_values(item))
             queue.extend([*(item.__defaults__ or ()), *(item.__kwdefaults__ or {}).values()])
         elif isinstance(item, type):
             if item.__module__ == "__main__":
@@ -213,11 +213,11 @@ def _codes(value: Any, namespace: Mapping[str, Any], seen: set[int]) -> Iterable
             queue.append(wrapped)
 
 
-def _cells(function: FunctionType) -> list[Any]:
-    found = []
+def _closure_values(function: FunctionType) -> list[Any]:
+    values = []
     for cell in function.__closure__ or ():
         try:
-            found.append(cell.cell_contents)
-        except ValueError:  # not filled yet
+            values.append(cell.cell_contents)
+        except ValueError:  # the variable isn't assigned yet
             continue
-    return found
+    return values

@@ -1,6 +1,6 @@
-"""Which names an expression changes, may change or shows a part of, judged by its syntax."""
+"""Effects: which names an expression mutates, may mutate or returns a view of, judged by its syntax."""
 
-# ruff: noqa: SIM905 - lists of words read better as words
+# ruff: noqa: SIM905 - long lists of words are easier to read in one string
 from __future__ import annotations
 
 import ast
@@ -9,24 +9,24 @@ VIEWS = frozenset(
     "view reshape detach squeeze unsqueeze transpose permute t flatten ravel numpy expand narrow select "
     "chunk split unbind swapaxes swapdims view_as items values get iterrows itertuples".split()
 )
-"""Methods whose result shares memory with, or is a part of, what they are called on."""
+"""Methods whose result shares memory with the object they are called on, or is a part of it."""
 
 IN_PLACE = frozenset("sort fill put itemset partition setfield resize shuffle setdefault".split())
-"""Methods that change arrays, frames and the like."""
+"""Methods that change their object (arrays, data frames, dictionaries)."""
 
-READERS = frozenset(
+PURE_FUNCTIONS = frozenset(
     "len print range enumerate zip sorted sum min max isinstance issubclass type repr str list tuple set "
     "dict frozenset any all id hash float int bool complex abs round format bytes callable hasattr reversed "
     "divmod pow ord chr vars dir display".split()
 )
 """Built-in functions that change none of their arguments."""
 
-READING = frozenset(
+READ_ONLY_METHODS = frozenset(
     "items keys values get copy index count clone item tolist numpy mean sum std min max size dim shape head "
     "tail describe startswith endswith split strip join format encode decode lower upper state_dict "
     "parameters named_parameters isdisjoint issubset issuperset union intersection difference".split()
 )
-"""Methods that by common use only read."""
+"""Methods that usually only read."""
 
 
 def root(node: ast.expr) -> str | None:
@@ -41,7 +41,7 @@ def root(node: ast.expr) -> str | None:
 
 
 def roots(node: ast.expr) -> set[str]:
-    """The names whose values ``node`` hands on: itself, or in displays such as ``[a, b]``, ``a if c else b``."""
+    """The names whose values ``node`` passes on: its own, or those in ``[a, b]``, ``a if c else b`` and the like."""
     if isinstance(node, (ast.List, ast.Tuple, ast.Set)):
         return {name for element in node.elts for name in roots(element)}
     if isinstance(node, ast.Dict):
@@ -57,7 +57,7 @@ def roots(node: ast.expr) -> set[str]:
 
 
 def views(node: ast.expr) -> set[str]:
-    """The names of which ``node``'s value, or its elements when it is iterated, may be a part."""
+    """The names whose values may contain ``node``'s value, or the elements that iterating over it gives."""
     if (
         isinstance(node, ast.Call)
         and isinstance(node.func, ast.Name)
@@ -67,8 +67,8 @@ def views(node: ast.expr) -> set[str]:
     return roots(node)
 
 
-def chain(node: ast.expr) -> str | None:
-    """``a.b.c`` as text, if ``node`` is nothing but that."""
+def dotted_name(node: ast.expr) -> str | None:
+    """``a.b.c`` as text, if ``node`` is only names and dots."""
     parts: list[str] = []
     while isinstance(node, ast.Attribute):
         parts.append(node.attr)
@@ -79,30 +79,31 @@ def chain(node: ast.expr) -> str | None:
 
 
 def of_call(node: ast.Call) -> tuple[set[str], set[str]]:
-    """The names that a call changes, and those that it may change."""
-    changes: set[str] = set()
-    touches: set[str] = set()
+    """The names whose values a call mutates, and those whose values it may mutate."""
+    mutated: set[str] = set()
+    maybe_mutated: set[str] = set()
     arguments = {name for argument in node.args for name in roots(argument)}
     arguments |= {name for keyword in node.keywords for name in roots(keyword.value)}
-    called = node.func.id if isinstance(node.func, ast.Name) else None
-    if called not in READERS:
-        touches |= arguments
+    function = node.func.id if isinstance(node.func, ast.Name) else None
+    if function not in PURE_FUNCTIONS:
+        maybe_mutated |= arguments
     if isinstance(node.func, ast.Attribute):
-        called = node.func.attr
+        function = node.func.attr
         owner = root(node.func.value)
-        if owner and called not in READING:
-            touches.add(owner)
-        if owner and (_in_place(called) or any(_is_true(k, "inplace") for k in node.keywords)):
-            changes.add(owner)
-    if called and _in_place(called) and called not in ("sort", "fill", "split") and node.args:
-        changes |= roots(node.args[0])  # nn.init.normal_(w), random.shuffle(order)
+        if owner and function not in READ_ONLY_METHODS:
+            maybe_mutated.add(owner)
+        if owner and (_in_place(function) or any(_is_true(k, "inplace") for k in node.keywords)):
+            mutated.add(owner)
+    if function and _in_place(function) and function not in ("sort", "fill", "split") and node.args:
+        mutated |= roots(node.args[0])  # nn.init.normal_(w), random.shuffle(order)
     for keyword in node.keywords:
         if keyword.arg == "out":
-            changes |= roots(keyword.value)
-    return changes, touches | changes
+            mutated |= roots(keyword.value)
+    return mutated, maybe_mutated | mutated
 
 
 def _in_place(method: str) -> bool:
+    """Whether a method changes its object: a known one, or by torch's convention of a trailing underscore."""
     return method in IN_PLACE or (method.endswith("_") and not method.endswith("__"))
 
 

@@ -1,4 +1,4 @@
-"""What code does to names outside of it: the result of looking at a piece of code."""
+"""NameUses: what a piece of code does to names that are defined outside of it."""
 
 from __future__ import annotations
 
@@ -6,74 +6,80 @@ from dataclasses import dataclass, field
 
 
 @dataclass
-class Facts:
-    """What code does to names outside of it.
+class NameUses:
+    """What a piece of code does to names that are defined outside of it.
 
     Attributes
     ----------
     loads
-        names read when the code runs, with the first line that does.
-    later
-        names read by functions that it defines, when these are called.
+        names it reads when it runs, with the first line that does.
+    deferred_loads
+        names that functions defined in it read when they are called, with the first line that does.
     stores, deletes
-        names it binds and unbinds.
-    changes
-        names whose value it changes by its syntax: ``x[0] = …``, ``x.a = …``, ``x += …``, ``x.add_(…)``.
-    touches
+        names it assigns and deletes.
+    mutated
+        names whose value its syntax changes: ``x[0] = …``, ``x.a = …``, ``x += …``, ``x.add_(…)``.
+    maybe_mutated
         names whose value it may change: a method is called on it, it is passed as an argument.
-    chains
-        dotted names that it reads, as ``scipy.signal.firwin``.
+    dotted_names
+        dotted names that it reads, such as ``scipy.signal.firwin``.
     aliases
-        ``(a, b)`` where changing ``a`` changes ``b``.
-    hints
-        names in annotations that are never evaluated, unless someone asks for type hints.
-    past
-        names that a class's body reads and binds: it reads the globals', whatever a function around it binds.
+        pairs ``(a, b)``: a change of ``a``'s value is a change of ``b``'s.
+    annotation_names
+        names in annotations that aren't evaluated, unless something asks for type hints.
+    global_loads
+        names that a class body both reads and assigns, with the first line that reads them. Such a read skips the
+        variables of enclosing functions: it finds the global.
     """
 
     loads: dict[str, int] = field(default_factory=dict)
-    later: dict[str, int] = field(default_factory=dict)
+    deferred_loads: dict[str, int] = field(default_factory=dict)
     stores: set[str] = field(default_factory=set)
     deletes: set[str] = field(default_factory=set)
-    changes: set[str] = field(default_factory=set)
-    touches: set[str] = field(default_factory=set)
-    chains: set[str] = field(default_factory=set)
+    mutated: set[str] = field(default_factory=set)
+    maybe_mutated: set[str] = field(default_factory=set)
+    dotted_names: set[str] = field(default_factory=set)
     aliases: set[tuple[str, str]] = field(default_factory=set)
-    hints: set[str] = field(default_factory=set)
-    past: dict[str, int] = field(default_factory=dict)
+    annotation_names: set[str] = field(default_factory=set)
+    global_loads: dict[str, int] = field(default_factory=dict)
 
-    def spread(self) -> None:
-        """Carry changes over to what is known by another name."""
-        for known in (self.changes, self.touches):
-            while more := {b for a, b in self.aliases if a in known} - known:
-                known |= more
+    @property
+    def all_loads(self) -> list[tuple[str, int]]:
+        """Names read at once or when a function is called, with their lines."""
+        return [*self.loads.items(), *self.deferred_loads.items()]
 
-    def without(self, local: set[str]) -> Facts:
-        """The facts about names other than ``local``."""
-        return Facts(
+    def propagate_aliases(self) -> None:
+        """Count a change of an alias as a change of what it stands for."""
+        for changed in (self.mutated, self.maybe_mutated):
+            while more := {original for alias, original in self.aliases if alias in changed} - changed:
+                changed |= more
+
+    def without(self, local: set[str]) -> NameUses:
+        """The uses of names other than ``local``."""
+        return NameUses(
             {name: line for name, line in self.loads.items() if name not in local},
-            {name: line for name, line in self.later.items() if name not in local},
+            {name: line for name, line in self.deferred_loads.items() if name not in local},
             self.stores - local,
             self.deletes - local,
-            self.changes - local,
-            self.touches - local,
-            {chain for chain in self.chains if chain.split(".")[0] not in local},
-            {(a, b) for a, b in self.aliases if a not in local and b not in local},
-            self.hints - local,
-            dict(self.past),
+            self.mutated - local,
+            self.maybe_mutated - local,
+            {dotted for dotted in self.dotted_names if dotted.split(".")[0] not in local},
+            {(alias, original) for alias, original in self.aliases if alias not in local and original not in local},
+            self.annotation_names - local,
+            dict(self.global_loads),
         )
 
-    def effects(self, other: Facts) -> None:
-        """Add what ``other`` changes."""
-        self.changes |= other.changes
-        self.touches |= other.touches
-        self.chains |= other.chains
+    def add_effects(self, other: NameUses) -> None:
+        """Add what ``other`` does beyond reading, assigning and deleting names."""
+        self.mutated |= other.mutated
+        self.maybe_mutated |= other.maybe_mutated
+        self.dotted_names |= other.dotted_names
         self.aliases |= other.aliases
-        self.hints |= other.hints
-        for name, line in other.past.items():
-            first(self.past, name, line)
+        self.annotation_names |= other.annotation_names
+        for name, line in other.global_loads.items():
+            note_line(self.global_loads, name, line)
 
 
-def first(lines: dict[str, int], name: str, line: int) -> None:
-    """Note ``line`` as one that has ``name``, if it comes before the one known."""
-    lines[name] = min(line, lines.get(name, line))
+def note_line(first_lines: dict[str, int], name: str, line: int) -> None:
+    """Record that ``line`` has ``name``, unless an earlier line is recorded."""
+    first_lines[name] = min(line, first_lines.get(name, line))

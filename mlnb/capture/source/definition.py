@@ -67,10 +67,10 @@ class Source:
         else:
             names = names_of(found.node, postponed)
         own = {getattr(found.node, "name", "")}
-        self.eager |= set(names.certain) - own
+        self.eager |= set(names.required) - own
         self.later |= (set(names.loads) | set(names.deferred)) - self.eager - own
-        self.hints |= set(names.hints) - own
-        self.chains |= set(names.chains)
+        self.hints |= set(names.annotation_names) - own
+        self.chains |= set(names.dotted_names)
 
 
 @functools.lru_cache(maxsize=4096)

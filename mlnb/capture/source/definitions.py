@@ -193,9 +193,9 @@ class Definitions:
         source.lines = [*head, *body, *result, f"{name} = {maker}()"]
         source.lead = len(head)
         local = set(cells)
-        source.eager = set(free.certain) - local - {inner}
+        source.eager = set(free.required) - local - {inner}
         source.later = (set(free.loads) | set(free.deferred)) - source.eager - local - {inner}
-        source.chains = set(free.chains)
+        source.chains = set(free.dotted_names)
         return source
 
     def _note_shared(self, source: Source, name: str, value: types.FunctionType | type, variable: str) -> None:

@@ -84,8 +84,8 @@ def test_type_parameters():
 
 def test_what_only_some_way_has_bound_is_optional():
     names = analyse("for x in xs: last = x\nprint(last, other)")
-    assert names.optional == {"last"}
-    assert {"xs", "print", "other"} <= names.certain
+    assert names.possibly_assigned == {"last"}
+    assert {"xs", "print", "other"} <= names.required
 
 
 def test_time_cells_are_looked_into():
