@@ -1,19 +1,20 @@
 """Targets by name: those that the site configured, and those that this machine has without any configuration.
 
 A *kind* of target is a class (:class:`mlnb.targets.base.TargetKind`). mlnb brings some, other distributions add theirs
-by entry points of the group ``mlnb.targets`` (see docs/contributing/add-a-target.md). A *target* is one such class with
+by entry points of the group ``mlnb.targets`` (see docs/contributing/add-a-target.md). Each batch system is one, too
+(:mod:`mlnb.targets.batch`; docs/contributing/add-a-batch-system.md). A *target* is one such class with
 a name and settings. Only the class of the chosen target is imported.
 """
 
 from __future__ import annotations
 
 import difflib
-import shutil
 from collections.abc import Iterable, Mapping
 from importlib import import_module
 from typing import Any
 
 from mlnb.errors import UsageError
+from mlnb.targets import batch
 from mlnb.targets.base import Target, TargetKind
 from mlnb.targets.config import settings as typed
 from mlnb.targets.config.paths import section, targets
@@ -25,24 +26,11 @@ KINDS = Plugins(
     {"local": "mlnb.targets.local:Local", "pool": "mlnb.targets.pool.target:Pool"},
 )
 
-_BATCH = {
-    "slurm": "sbatch",
-    "sge": "qsub",
-    "pbs": "qsub",
-    "moab": "msub",
-    "lsf": "bsub",
-    "oar": "oarsub",
-    "htcondor": "condor_submit",
-}
-"""Kinds of batch systems, each a kind of target, and the command whose presence shows that this machine submits to one.
-``qsub`` shows nothing: several systems have one."""
-
 
 def names() -> list[str]:
     """The targets to choose from, sorted: those configured, and those that this machine has without configuration."""
-    systems = {kind for kind, program in _BATCH.items() if program != "qsub" and shutil.which(program)}
     others = {kind for kind in KINDS.names() if kind != "pool"}
-    return sorted({*others, *systems, *_pools(), *targets()})
+    return sorted({*others, *batch.detected(), *_pools(), *targets()})
 
 
 def _pools() -> list[str]:
@@ -69,20 +57,19 @@ def kind_name(name: str) -> str:
     if name in configured:
         kind = str(configured[name].get("kind", name))
         if not _is_kind(kind) or kind == "pool":
-            kinds = sorted({*KINDS.names(), *_BATCH} - {"pool"})
+            kinds = sorted({*KINDS.names(), *batch.SYSTEMS.names()} - {"pool"})
             raise UsageError(f"targets: {name}: unknown kind {kind}.{_nearest(kind, kinds)} Kinds: {', '.join(kinds)}.")
         return kind
     kind = name.partition(":")[0] if name.startswith("pool:") else name
     if not _is_kind(kind):
         available = names()
-        raise UsageError(
-            f"Unknown target {name}.{_nearest(name, [*available, *_BATCH])} Available: {', '.join(available)}."
-        )
+        nearest = _nearest(name, [*available, *batch.SYSTEMS.names()])
+        raise UsageError(f"Unknown target {name}.{nearest} Available: {', '.join(available)}.")
     return kind
 
 
 def _is_kind(kind: str) -> bool:
-    return kind in _BATCH or kind in KINDS
+    return kind in batch.SYSTEMS or kind in KINDS
 
 
 def _nearest(text: str, allowed: Iterable[str]) -> str:
@@ -98,11 +85,10 @@ def load_kind(kind: str) -> TargetKind:
     UsageError
         one line that names the distribution it comes from, if it can't be imported or is no class of targets.
     """
-    if kind in _BATCH:
-        from mlnb.targets.batch import SYSTEMS
+    if kind in batch.SYSTEMS:
         from mlnb.targets.batch.target import BatchKind
 
-        return BatchKind(SYSTEMS[kind])
+        return BatchKind(batch.load_system(kind))
     loaded: TargetKind = KINDS.load(kind)
     missing = [name for name in ("kind", "settings") if not hasattr(loaded, name)]
     if missing or not callable(loaded):

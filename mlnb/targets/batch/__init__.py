@@ -1,18 +1,75 @@
-"""Batch systems: what mlnb needs of each beyond dask-jobqueue's Job class, one file a system."""
+"""The batch systems there are: a table of classes, each imported only when its system is used.
+
+A system is a subclass of :class:`mlnb.targets.batch.system.System`. Other distributions add theirs through the entry
+point group ``mlnb.systems``: the name of the entry point is the kind, its value the class.
+"""
 
 from __future__ import annotations
 
-from mlnb.targets.batch.gridengine.system import GridEngine
-from mlnb.targets.batch.htcondor import HTCondor
-from mlnb.targets.batch.lsf import Lsf
-from mlnb.targets.batch.oar import Oar
-from mlnb.targets.batch.pbs import Moab, Pbs
-from mlnb.targets.batch.slurm.system import Slurm
-from mlnb.targets.batch.system import System
+import shutil
+from collections import Counter
+from typing import TYPE_CHECKING
 
-__all__ = ["SYSTEMS", "System"]
+from mlnb.errors import UsageError
+from mlnb.targets.plugins import Plugins
 
-SYSTEMS: dict[str, type[System]] = {
-    system.kind: system for system in (Slurm, GridEngine, Pbs, Moab, Lsf, Oar, HTCondor)
+if TYPE_CHECKING:
+    from mlnb.targets.batch.system import System
+
+_BUILT_IN = {
+    "slurm": "mlnb.targets.batch.slurm.system:Slurm",
+    "sge": "mlnb.targets.batch.gridengine.system:GridEngine",
+    "pbs": "mlnb.targets.batch.pbs:Pbs",
+    "moab": "mlnb.targets.batch.pbs:Moab",
+    "lsf": "mlnb.targets.batch.lsf:Lsf",
+    "oar": "mlnb.targets.batch.oar:Oar",
+    "htcondor": "mlnb.targets.batch.htcondor:HTCondor",
 }
-"""By the name that ``kind:`` of a target gives, which is also what dask-jobqueue calls its section."""
+"""By kind: what ``kind:`` of a target says, and the name of dask-jobqueue's section."""
+
+SYSTEMS = Plugins("batch system", "mlnb.systems", _BUILT_IN)
+
+_REQUIRED = ("kind", "display_name", "submit_command", "cancel_command", "accepted")
+
+
+def load_system(kind: str) -> type[System]:
+    """The class of the batch system ``kind``, which is among the names of :data:`SYSTEMS`.
+
+    Raises
+    ------
+    UsageError
+        if the distribution that offers it can't be imported, or what it offers is no complete :class:`System`.
+    """
+    from mlnb.targets.batch.system import System
+
+    loaded = SYSTEMS.load(kind)
+    if not (isinstance(loaded, type) and issubclass(loaded, System)):
+        raise UsageError(f"{SYSTEMS.where(kind)} is not a subclass of mlnb.targets.batch.system.System")
+    if missing := [name for name in _REQUIRED if not hasattr(loaded, name)]:
+        raise UsageError(f"{SYSTEMS.where(kind)} does not define {', '.join(missing)}")
+    return loaded
+
+
+def submit_commands() -> dict[str, str]:
+    """The program that submits jobs, by kind. A system that can't be imported is left out until it is chosen."""
+    found = {}
+    for kind in SYSTEMS.names():
+        try:
+            found[kind] = load_system(kind).submit_command.split()[0]
+        except UsageError:
+            continue
+    return found
+
+
+def detected() -> list[str]:
+    """The kinds whose submit command is on PATH, where that command is not also another system's, as ``qsub`` is.
+
+    A system of another distribution does not hide a built-in one that has the same command.
+    """
+    commands = submit_commands()
+    built_in, all_ = Counter(commands[kind] for kind in _BUILT_IN), Counter(commands.values())
+    return [
+        kind
+        for kind, command in commands.items()
+        if (built_in if kind in _BUILT_IN else all_)[command] == 1 and shutil.which(command)
+    ]

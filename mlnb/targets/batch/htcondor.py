@@ -21,6 +21,8 @@ class HTCondor(System):
     own_settings = frozenset({"disk"})
     display_name = "HTCondor"
     job = "htcondor:HTCondorJob"
+    submit_command = "condor_submit"
+    cancel_command = "condor_rm"
     accepted = r"[0-9]+ job\(s\) submitted to cluster (?P<job>[0-9]+)\."
     variables = ("CONDOR_*", "_CONDOR_*")
     script = False  # but a description of the job, in one line of which the command stands

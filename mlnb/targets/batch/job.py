@@ -123,9 +123,11 @@ class Job:
 
         section, keywords = system.section, dict(system.keywords(request))
         skipped = [*keywords.pop("job_directives_skip", ()), *section.skipped]
-        own: dict[str, Any] = {"_call": staticmethod(call), "_job_id_from_submit_output": lambda _, said: said}
-        if system.submits:
-            own["submit_command"] = system.submits
+        own: dict[str, Any] = {
+            "_call": staticmethod(call),
+            "_job_id_from_submit_output": lambda _, said: said,
+            "submit_command": system.submit_command,
+        }
         if system.stdin:
             own["_submit_job"] = feed
         kind = type("RunJob", (system.job_class(),), own)

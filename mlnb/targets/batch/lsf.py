@@ -27,6 +27,8 @@ class Lsf(System):
     kind = "lsf"
     display_name = "LSF"
     job = "lsf:LSFJob"
+    submit_command = "bsub"
+    cancel_command = "bkill"
     accepted = r"Job <(?P<job>[0-9]+)> is submitted to .*"
     stdin = True
     variables = ("LSF_*", "LSB_*", "EGO_*")

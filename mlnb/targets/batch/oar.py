@@ -28,6 +28,8 @@ class Oar(System):
     kind = "oar"
     display_name = "OAR"
     job = "oar:OARJob"
+    submit_command = "oarsub"
+    cancel_command = "oardel"
     accepted = r"OAR_JOB_ID=(?P<job>[0-9]+)"
     variables = ("OAR*",)
     passes_variables = False

@@ -25,6 +25,8 @@ class Pbs(System):
     kind = "pbs"
     display_name = "PBS"
     job = "pbs:PBSJob"
+    submit_command = "qsub"
+    cancel_command = "qdel"
     accepted = r"(?:Moab\.)?(?P<job>[0-9]+)(?:\.[A-Za-z0-9_.-]+)?"
     variables: ClassVar[tuple[str, ...]] = ("PBS_CONF_FILE", "PBS_DEFAULT", "PBS_SERVER")
     passes_variables = False  # qstat -f shows a job's Variable_List
@@ -130,6 +132,8 @@ class Moab(Pbs):
     kind = "moab"
     display_name = "Moab"
     job = "moab:MoabJob"
+    submit_command = "msub"
+    cancel_command = "canceljob"
     variables = ("MOABHOMEDIR", "PBS_*")
 
     def spec(self, request: JobRequest) -> str:

@@ -176,8 +176,11 @@ class System(abc.ABC):
     accepted: ClassVar[str]
     """Pattern of the line by which its command says that it took a job, with the id as ``job``: sites print others."""
 
-    submits: ClassVar[str] = ""
-    """The command that submits, where it is not as dask-jobqueue has it."""
+    submit_command: ClassVar[str]
+    """The command that submits a job; its program on PATH shows that this machine submits to this system."""
+
+    cancel_command: ClassVar[str]
+    """The command that ends jobs, without their ids."""
 
     stdin: ClassVar[bool] = False
     """Whether that command reads the submission from its standard input."""
@@ -345,7 +348,7 @@ class System(abc.ABC):
             if the system does not answer.
         """
         try:
-            self.run([*shlex.split(str(self.job_class().cancel_command)), job])
+            self.run([*shlex.split(self.cancel_command), job])
         except NotThere:
             raise
         except CommandFailed:

@@ -96,9 +96,9 @@ def _spawn(made: PoolDir, site: Mapping[str, str]) -> subprocess.Popen[bytes]:
 
 def _system_variables() -> dict[str, str]:
     """What the batch systems' own commands need."""
-    from mlnb.targets.batch import SYSTEMS
+    from mlnb.targets.batch import load_system, submit_commands
 
-    return {name: value for system in SYSTEMS.values() for name, value in system({}).environment().items()}
+    return {n: value for kind in submit_commands() for n, value in load_system(kind)({}).environment().items()}
 
 
 def _await(made: PoolDir, process: subprocess.Popen[bytes]) -> Known:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mlnb.api import Run
-from mlnb.targets.batch import SYSTEMS
+from mlnb.targets.batch import load_system
 from tests.clusters.slurm.commands import Commands
 from tests.clusters.slurm.conftest import Slurm, Start, configured, job
 from tests.waiting import until
@@ -82,19 +82,19 @@ def test_a_run_whose_time_an_administrator_has_cut_ends_before_its_job(slurm: Sl
 
 def test_what_slurm_tells_by_itself_is_not_asked_for(commands: Commands):
     ours = {"PATH": f"{commands.folder}:/usr/bin:/bin", "SLURM_JOB_ID": "1"}
-    assert shell(SYSTEMS["slurm"].deadline, SLURM_JOB_END_TIME="1795000000", **ours) == "1795000000"
+    assert shell(load_system("slurm").deadline, SLURM_JOB_END_TIME="1795000000", **ours) == "1795000000"
     assert commands.calls() == []
 
 
 @pytest.mark.parametrize("said", ["echo 2026-11-21T05:58:57", "echo N/A", "echo slurm_load_jobs error >&2; exit 1"])
 def test_what_is_no_point_in_time_is_none(commands: Commands, said: str):
     commands.say("squeue", said)
-    assert shell(SYSTEMS["slurm"].deadline, PATH=f"{commands.folder}:/usr/bin:/bin", SLURM_JOB_ID="1") == ""
+    assert shell(load_system("slurm").deadline, PATH=f"{commands.folder}:/usr/bin:/bin", SLURM_JOB_ID="1") == ""
     assert commands.calls() == ["squeue"]
 
 
 def test_a_controller_that_does_not_answer_holds_up_no_start(commands: Commands):
     commands.say("squeue", "exec sleep 60")
     began = time.monotonic()
-    assert shell(SYSTEMS["slurm"].deadline, PATH=f"{commands.folder}:/usr/bin:/bin", SLURM_JOB_ID="1") == ""
+    assert shell(load_system("slurm").deadline, PATH=f"{commands.folder}:/usr/bin:/bin", SLURM_JOB_ID="1") == ""
     assert time.monotonic() - began < 10

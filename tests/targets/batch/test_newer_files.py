@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mlnb.rundir import write_json
-from mlnb.targets.batch import SYSTEMS, queue_listing
+from mlnb.targets.batch import load_system, queue_listing
 from mlnb.targets.batch.slurm.queue import QUEUE
 from mlnb.targets.pool import folder
 from mlnb.targets.pool.folder import PoolDir
@@ -38,7 +38,7 @@ def test_a_look_at_the_queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (commands / QUEUE[0]).chmod(0o755)
     monkeypatch.setenv("PATH", f"{commands}:{os.environ['PATH']}")
     monkeypatch.setenv("MLNB_RUNTIME", str(tmp_path / "rt"))
-    system = SYSTEMS["slurm"]({})
+    system = load_system("slurm")({})
     seen = queue_listing.listing(system, 60.0)
     assert list(seen.jobs) == ["7"]
     (kept,) = (tmp_path / "rt").glob("*.json")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mlnb.targets.batch import SYSTEMS, queue_listing
+from mlnb.targets.batch import load_system, queue_listing
 from mlnb.targets.batch.queue_listing import Listing
 from mlnb.targets.batch.slurm.queue import QUEUE
 from tests.waiting import until
@@ -47,7 +47,7 @@ def squeue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Squeue:
 
 
 def look(interval: float = 0.1) -> Listing:
-    return queue_listing.listing(SYSTEMS["slurm"]({}), interval)
+    return queue_listing.listing(load_system("slurm")({}), interval)
 
 
 def timed(action: Callable[[], Listing]) -> tuple[Listing, float]:
@@ -105,7 +105,7 @@ def test_one_that_is_down_is_asked_less_and_less_often(squeue: Squeue):
     assert list(seen.jobs) == ["7"]
     assert 3 <= squeue.calls - asked <= 6, "not thirty times"
     squeue.says(f"echo '{JOB}'")
-    queue_listing.forget(SYSTEMS["slurm"]({}))  # as where something is submitted: then it is asked at once
+    queue_listing.forget(load_system("slurm")({}))  # as where something is submitted: then it is asked at once
     assert look().error == ""
     old()
     asked = squeue.calls
@@ -116,7 +116,7 @@ def test_one_that_is_down_is_asked_less_and_less_often(squeue: Squeue):
 def test_what_is_known_of_other_jobs_is_not_forgotten_with_a_change(squeue: Squeue):
     look()
     squeue.says(DOWN)
-    queue_listing.forget(SYSTEMS["slurm"]({}))
+    queue_listing.forget(load_system("slurm")({}))
     seen = look()
     assert list(seen.jobs) == ["7"]
     assert seen.heard > 0

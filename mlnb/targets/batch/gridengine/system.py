@@ -23,6 +23,8 @@ class GridEngine(System):
     own_settings = frozenset({"parallel-environment", "gpu-resource"})
     display_name = "Grid Engine"
     job = "sge:SGEJob"
+    submit_command = "qsub"
+    cancel_command = "qdel"
     accepted = r'(?:Your job )?(?P<job>[0-9]+)(?: \(".*"\) has been submitted)?'  # the number alone: qsub -terse
     variables = ("SGE_*",)
     passes_variables = False  # qstat -j shows everyone what a job was given

@@ -65,8 +65,9 @@ class Slurm(System):
     own_settings = frozenset({"cluster"})
     display_name = "SLURM"
     job = "slurm:SLURMJob"
+    submit_command = "sbatch --parsable"
+    cancel_command = "scancel"
     gpus = gpu_kinds.SLURM
-    submits = "sbatch --parsable"
     # the second form is that of wrappers that print what sbatch does without it
     accepted = r"(?:Submitted batch job )?(?P<job>[0-9]+)(?:(?:;| on cluster )(?P<cluster>[A-Za-z0-9_.-]+))?"
     variables = ("SLURM_CONF",)
