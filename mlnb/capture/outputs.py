@@ -75,6 +75,8 @@ def storages(value: Any) -> Iterable[int]:
     torch = sys.modules.get("torch")
     if torch is None:
         return
+    from mlnb.node.torch_private import storage_id
+
     if isinstance(value, torch.nn.Module):
         tensors = [*value.parameters(), *value.buffers()]
     elif isinstance(value, torch.optim.Optimizer):
@@ -83,7 +85,7 @@ def storages(value: Any) -> Iterable[int]:
         tensors = [value] if isinstance(value, torch.Tensor) else []
     for tensor in tensors:
         if tensor.layout is torch.strided:
-            yield tensor.untyped_storage()._cdata
+            yield storage_id(tensor.untyped_storage())
 
 
 def _may_change(value: Any, changed: bool, touched: bool) -> bool:

@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from mlnb.node.torch_private import storage_id
+
 Twins = dict[int, tuple[Any, Any]]
 """id of an object that came back → that object (so that its id stays its own) and its live twin."""
 
@@ -74,7 +76,7 @@ def _merge(live: Any, new: Any, twins: Twins) -> Any:
 def _tensor(live: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
     """A tensor keeps its identity; its data are the live storage already, or are swapped as ``.data`` does."""
     same = (
-        new.untyped_storage()._cdata == live.untyped_storage()._cdata
+        storage_id(new.untyped_storage()) == storage_id(live.untyped_storage())
         and new.shape == live.shape
         and new.stride() == live.stride()
         and new.storage_offset() == live.storage_offset()

@@ -9,6 +9,7 @@ from typing import Any
 
 from mlnb.capture.ship.contents import Buffer, Bytes, Content, Storage
 from mlnb.node.data import objects, storages
+from mlnb.node.torch_private import storage_id
 
 PLAIN = frozenset({int, float, complex, bool, type(None), type(...)})
 """Types whose values are never refused."""
@@ -40,7 +41,7 @@ class LiveSink:
 
     def storage(self, storage: Any, label: str | None) -> storages.Location:
         """See :class:`objects.Sink`."""
-        self.storages.setdefault(self.name, set()).add(storage._cdata)
+        self.storages.setdefault(self.name, set()).add(storage_id(storage))
         if label is not None:
             self.known.add(self.name)
         content = Storage(storage)

@@ -13,10 +13,12 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from mlnb.node import torch_private
 from mlnb.node.checkpoint import files as checkpoint_files
 from mlnb.node.checkpoint.loader_positions import Places
 from mlnb.node.rank import log, randomness
 from mlnb.node.rank.stop import asked, expect_checkpoint, held, honour
+from mlnb.node.torch_private import Feature
 from mlnb.rundir import RunDir, read_json
 
 
@@ -74,6 +76,7 @@ def epochs(count: int, *, minutes: float = math.inf, **state: Any) -> Iterator[i
         yield from range(count)
         return
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    torch_private.require(Feature.CHECKPOINTS if world == 1 else Feature.STOP_CONSENSUS)
     save = functools.partial(_save, Path(folder), rank, state)
     start, within = _resume(Path(folder), state, rank)
     took = 0.0

@@ -19,6 +19,7 @@ from typing import Any, cast
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
+from mlnb.node import torch_private
 from mlnb.node.checkpoint.stop_consensus import Agreement
 from mlnb.node.parallel.batch_sharding import ShardedBatches
 from mlnb.node.rank import log, randomness, stop
@@ -313,7 +314,7 @@ def _install() -> None:
         return
     _installed = True
     os.register_at_fork(after_in_child=_forget)  # a process that is forked from a rank is none
-    original_iter, original_index = DataLoader.__iter__, DataLoader._index_sampler
+    original_iter, original_index = DataLoader.__iter__, torch_private.index_sampler_property()
 
     @functools.wraps(original_iter)
     def iterate(loader: Any) -> Iterator[Any]:
@@ -327,4 +328,4 @@ def _install() -> None:
         return batches if _current is None or _current.making is None else _Batches(batches)
 
     DataLoader.__iter__ = iterate  # type: ignore[method-assign, assignment]
-    DataLoader._index_sampler = property(index_sampler)  # type: ignore[method-assign, assignment]
+    setattr(DataLoader, torch_private.INDEX_SAMPLER, property(index_sampler))

@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch.distributed import distributed_c10d
+
+from mlnb.node import torch_private
 
 _END = 2**62
 """Said by a rank behind its last place: nobody can stop in front of it any more."""
@@ -43,8 +44,7 @@ class Agreement:
         """Of the ranks of the process group."""
         if not dist.is_available() or not dist.is_initialized():
             return cls(name)
-        store = distributed_c10d._get_default_store()  # the one way to it that torch has
-        return cls(name, dist.get_rank(), dist.get_world_size(), store)
+        return cls(name, dist.get_rank(), dist.get_world_size(), torch_private.default_store())
 
     def at(self, position: int) -> bool:
         """Whether to stop at this position, which is behind those of all calls before. Waits if others are late."""

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from mlnb.node.data import objects, storages
+from mlnb.node.torch_private import storage_id
 from mlnb.rundir import RunDir, check_trusted
 
 
@@ -55,7 +56,7 @@ class Inputs:
 
     def unchanged_storage(self, storage: torch.UntypedStorage) -> str | None:
         """The input file (its path in the run directory) that ``storage`` came from and still equals."""
-        path = self._storage_files.get(storage._cdata)
+        path = self._storage_files.get(storage_id(storage))
         return self._if_equal(path, storages.as_bytes(storage)) if path else None
 
     def unchanged_buffer(self, view: memoryview) -> str | None:
@@ -83,7 +84,7 @@ class _Recording(storages.Files):
     def storage(self, location: storages.Location, nbytes: int) -> torch.UntypedStorage:
         storage = super().storage(location, nbytes)
         if location[0] == "blob":
-            self._inputs._storage_files[storage._cdata] = self.path(location)
+            self._inputs._storage_files[storage_id(storage)] = self.path(location)
         return storage
 
     def buffer(self, location: storages.Location) -> Any:

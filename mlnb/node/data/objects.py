@@ -17,7 +17,6 @@ import io
 import pickle
 import sys
 import types
-import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -29,6 +28,16 @@ from torch.storage import TypedStorage, UntypedStorage
 from torch.utils.data import DataLoader
 
 from mlnb.node.data.storages import Location, as_bytes
+from mlnb.node.torch_private import (
+    Feature,
+    has_persistent_iterator,
+    mark_steps,
+    require,
+    storage_id,
+    typed_storage,
+    untyped_storage,
+    without_iterator,
+)
 
 INLINE = 4096
 """Bytes up to which data stays inside the stream."""
@@ -67,11 +76,11 @@ class Labels:
     def add(self, label: str, storage: UntypedStorage) -> None:
         """Call ``storage`` ``label`` from now on."""
         self.storages[label] = storage
-        self._names[storage._cdata] = label
+        self._names[storage_id(storage)] = label
 
     def of(self, storage: UntypedStorage) -> str | None:
         """The label of ``storage``, if it has one."""
-        return self._names.get(storage._cdata)
+        return self._names.get(storage_id(storage))
 
 
 @dataclass(frozen=True)
@@ -124,7 +133,7 @@ class _Pickler(pickle.Pickler):
             name = self._reference(obj)
             return None if name is None else ("main", name)
         if isinstance(obj, TypedStorage):
-            return ("typed", obj.dtype, *self._storage(obj._untyped_storage))
+            return ("typed", obj.dtype, *self._storage(untyped_storage(obj)))
         if isinstance(obj, UntypedStorage):
             return ("untyped", None, *self._storage(obj))
         if isinstance(obj, types.ModuleType):
@@ -132,7 +141,7 @@ class _Pickler(pickle.Pickler):
         return None
 
     def _storage(self, storage: UntypedStorage) -> tuple[Any, ...]:
-        key = storage._cdata
+        key = storage_id(storage)
         if key not in self._seen:
             label = self._labels.of(storage)
             location = self._sink.storage(storage, label)
@@ -146,9 +155,9 @@ class _Pickler(pickle.Pickler):
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, torch.Generator):
             return _generator, (obj.device.type, obj.get_state())
-        if isinstance(obj, DataLoader) and obj._iterator is not None:
+        if isinstance(obj, DataLoader) and has_persistent_iterator(obj):
             made = obj.__reduce_ex__(5)  # its persistent workers are processes of here: new ones start there
-            return (*made[:2], {**made[2], "_iterator": None}, *made[3:]) if isinstance(made[2], dict) else made
+            return (*made[:2], without_iterator(made[2]), *made[3:]) if isinstance(made[2], dict) else made
         if isinstance(obj, LRScheduler):
             made = (*obj.__reduce_ex__(5), None, None)[:5]
             return (*made, _set_scheduler) if isinstance(made[2], dict) else NotImplemented
@@ -158,20 +167,7 @@ class _Pickler(pickle.Pickler):
 def _set_scheduler(scheduler: Any, state: dict[str, Any]) -> None:
     """Give a scheduler its state; its optimizer says again when it has stepped, lest the scheduler warn."""
     vars(scheduler).update(state)
-    optimizer = scheduler.optimizer
-    function = getattr(optimizer.step, "__func__", None)
-    if function is None or hasattr(optimizer.step, "_wrapped_by_lr_sched"):
-        return
-    reference = weakref.ref(optimizer)
-
-    @functools.wraps(function)
-    def step(*args: Any, **kwargs: Any) -> Any:
-        stepping: Any = reference()
-        stepping._opt_called = True
-        return function.__get__(stepping, type(stepping))(*args, **kwargs)
-
-    step._wrapped_by_lr_sched = True  # type: ignore[attr-defined]
-    optimizer.step = step
+    mark_steps(scheduler.optimizer)
 
 
 def _generator(device: str, state: torch.Tensor) -> torch.Generator:
@@ -211,6 +207,7 @@ def dump(
     Exception
         whatever pickling an object of the user's raises: ``TypeError``, ``pickle.PicklingError`` and others.
     """
+    require(Feature.DATA)
     file = io.BytesIO()
     pickler = _Pickler(file, sink, labels, prefix, reference, visit, earlier)
     pickler.dump(value)
@@ -264,7 +261,7 @@ class _Unpickler(pickle.Unpickler):
         if label not in self._loaded:
             self._loaded[label] = self._storage(label, location, nbytes, device)
         storage = self._loaded[label]
-        return storage if kind == "untyped" else TypedStorage(wrap_storage=storage, dtype=dtype, _internal=True)
+        return storage if kind == "untyped" else typed_storage(storage, dtype)
 
     def _storage(self, label: str, location: Location, nbytes: int, device: str) -> UntypedStorage:
         live = self._live.storages.get(label) if self._live is not None else None
@@ -325,6 +322,7 @@ def load(
     earlier
         values of earlier streams by name.
     """
+    require(Feature.DATA)
     return _Unpickler(stream, source, labels, main, device, live, missing, earlier).load()
 
 

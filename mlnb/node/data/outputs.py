@@ -19,6 +19,7 @@ import torch
 
 from mlnb.node.data import objects, safetensors, storages
 from mlnb.node.data.inputs import Inputs
+from mlnb.node.torch_private import storage_id
 from mlnb.rundir import RunDir
 from mlnb.task import Task
 
@@ -39,11 +40,11 @@ class _Outputs:
             storage = tensor.untyped_storage()
             if tensor.is_contiguous() and tensor.nbytes == storage.nbytes():
                 place = ("span", f"{self._name}/{file}", offsets[key], tensor.nbytes)
-                self._planned.setdefault(storage._cdata, place)
+                self._planned.setdefault(storage_id(storage), place)
 
     def storage(self, storage: torch.UntypedStorage, label: str | None) -> storages.Location:  # noqa: ARG002 - the protocol's
         """See :class:`objects.Sink`."""
-        planned = self._planned.get(storage._cdata)
+        planned = self._planned.get(storage_id(storage))
         if planned is not None:
             return planned
         same = self._inputs.unchanged_storage(storage)

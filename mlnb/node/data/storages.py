@@ -104,7 +104,7 @@ def view_of(tensor: torch.Tensor) -> memoryview:
     """The bytes of a dense tensor, row-major; no copy where it is contiguous and on the CPU. Needs no numpy."""
     flat = tensor.detach().cpu().contiguous()
     buffer = (ctypes.c_char * flat.nbytes).from_address(flat.data_ptr())
-    buffer._tensor = flat  # type: ignore[attr-defined]  # the memory lives as long as the view
+    buffer.owner = flat  # type: ignore[attr-defined]  # keeps the memory alive as long as the view
     return memoryview(buffer).cast("B")
 
 

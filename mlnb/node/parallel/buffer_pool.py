@@ -8,14 +8,13 @@ again only if nothing refers to its storage any more.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 
 import torch
 
+from mlnb.node.torch_private import storage_id, storage_use_count
+
 _KEPT = 4
 """Exchanges that a tensor is kept for: two models that take turns, accumulated gradients."""
-
-_use_count: Callable[[int], int] | None = getattr(torch._C, "_storage_Use_Count", None)
 
 
 class _Flat:
@@ -24,17 +23,18 @@ class _Flat:
     def __init__(self, size: int, dtype: torch.dtype, device: torch.device) -> None:
         self.tensor = torch.empty(size, dtype=dtype, device=device)
         self.storage = self.tensor.untyped_storage()
+        self._id = storage_id(self.storage)
         self.used = 0
         self._alone = self._looks()
 
     def _looks(self) -> tuple[int, int, int]:
         """What refers to it: tensors and arrays, and Python's names for the storage and the tensor themselves."""
-        count = _use_count(self.storage._cdata) if _use_count else -1
+        count = storage_use_count(self._id) if storage_use_count else -1
         return count, sys.getrefcount(self.storage), sys.getrefcount(self.tensor)
 
     def free(self) -> bool:
         """Whether nobody looks at it, here or in another process."""
-        return _use_count is not None and self._looks() == self._alone and not self.tensor.is_shared()
+        return storage_use_count is not None and self._looks() == self._alone and not self.tensor.is_shared()
 
 
 class Flats:
@@ -57,6 +57,6 @@ class Flats:
                 return one.tensor
         one = _Flat(size, dtype, device)
         one.used = self._turn
-        if device.type == "cpu" and _use_count is not None:
+        if device.type == "cpu" and storage_use_count is not None:
             self._kept.append(one)
         return one.tensor

@@ -17,6 +17,7 @@ import torch.distributed as dist
 from torch.utils.data import DataLoader, IterableDataset, RandomSampler
 from torch.utils.data.distributed import DistributedSampler
 
+from mlnb.node import torch_private
 from mlnb.node.parallel.batch_sharding import ShardedBatches, one_in
 from mlnb.node.parallel.gradient_average import Averager
 from mlnb.node.rank import randomness
@@ -106,6 +107,7 @@ class DataParallel:
 
     def install(self) -> None:
         """Wrap ``Tensor.backward``, optimizers and loaders."""
+        torch_private.require(torch_private.Feature.PARALLEL)
         self._wrap_optimizers()
         self._patches.wrap(torch.Tensor, "backward", self._backward)
         self._wrap_loaders()
@@ -182,7 +184,7 @@ class DataParallel:
     # loaders: who sees what
 
     def _wrap_loaders(self) -> None:
-        original_iter, original_index = DataLoader.__iter__, DataLoader._index_sampler
+        original_iter, original_index = DataLoader.__iter__, torch_private.index_sampler_property()
 
         def iterate(loader: Any) -> Iterator[Any]:
             if not self._shards(loader):
@@ -208,7 +210,7 @@ class DataParallel:
             return self._shard(loader) if trains else own
 
         self._patches.wrap(DataLoader, "__iter__", lambda _: iterate)
-        self._patches.set(DataLoader, "_index_sampler", property(index_sampler))
+        self._patches.set(DataLoader, torch_private.INDEX_SAMPLER, property(index_sampler))
 
     def _shards(self, loader: Any) -> bool:
         return torch.is_grad_enabled() and not isinstance(loader.sampler, DistributedSampler)

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
-from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
 from mlnb.node.parallel.buffer_pool import Flats
+from mlnb.node.torch_private import flatten_dense_tensors, foreach_copy, unflatten_dense_tensors
 
 Key = tuple[int, ...]
 """Indices of the parameters that got a gradient, ascending."""
@@ -193,17 +193,17 @@ class Averager:
         mark = 0.0 if as_expected else 1.0
         if any(part.requires_grad for part in parts):  # create_graph: they stay what their graph makes of them
             last = torch.full((1,), mark, dtype=bucket.dtype, device=bucket.device)
-            flat = torch.cat([_flatten_dense_tensors(parts) * share, last])
-            views = _unflatten_dense_tensors(flat, parameters)
+            flat = torch.cat([flatten_dense_tensors(parts) * share, last])
+            views = unflatten_dense_tensors(flat, parameters)
         else:
             flat = self._flats.take(bucket.size + 1, bucket.dtype, bucket.device)
-            views = _unflatten_dense_tensors(flat, parameters)
+            views = unflatten_dense_tensors(flat, parameters)
             with torch.no_grad():
                 if bucket.large():
                     for view, part in zip(views, parts, strict=True):
                         torch.mul(part, share, out=view)
                 else:
-                    torch._foreach_copy_(views, parts)
+                    foreach_copy(views, parts)
                     flat.mul_(share)
                 flat[-1] = mark
         self._sent.append(_Sent(bucket, flat, views, dist.all_reduce(flat, async_op=True)))

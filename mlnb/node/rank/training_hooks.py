@@ -17,6 +17,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from mlnb.node.rank.log import Metrics
 from mlnb.node.rank.patches import Patches
+from mlnb.node.torch_private import batches_drawn
 
 _UNSCALED = "_mlnb_unscaled"
 _PACE = 1.0
@@ -37,7 +38,7 @@ class _Loop:
 
     def new(self) -> int:
         """Samples since it was asked last."""
-        count = getattr(self.iterator, "_num_yielded", 0)  # of torch's own iterators
+        count = batches_drawn(self.iterator)
         new, self._seen = count - self._seen, count
         return int(new * self._batch_size)
 

@@ -1,0 +1,249 @@
+"""The private APIs of torch that mlnb uses: each one here, and nowhere else in mlnb.
+
+Torch may change or drop any of them in a release. ``tests/node/test_torch_private.py`` holds each against the installed
+torch. A required one that is gone stops the feature that needs it with one line (:func:`require`), before anything is
+trained; without an optional one mlnb does what its docstring here says.
+
+"Since 2.4" means: present in torch 2.4.0, the oldest version that mlnb supports, and perhaps before.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, NoReturn
+
+import torch
+from torch.storage import TypedStorage, UntypedStorage
+from torch.utils.data import DataLoader, TensorDataset
+
+from mlnb.errors import MlnbError
+
+
+class Feature(Enum):
+    """What needs private APIs of torch, as error messages name it."""
+
+    DATA = "sending tensors and data loaders between session and run"
+    PARALLEL = "training on several ranks (--parallel none does without)"
+    CHECKPOINTS = "mlnb.epochs"
+    STOP_CONSENSUS = "mlnb.epochs on several ranks"
+
+
+@dataclass(frozen=True)
+class _Required:
+    """A private API without which ``features`` do not work."""
+
+    name: str
+    features: tuple[Feature, ...]
+    present: Callable[[], bool]
+
+
+def missing(feature: Feature | None = None) -> list[str]:
+    """One line for each required API that the installed torch lacks: which, in what version, and what needs it.
+
+    ``feature`` leaves out what only others need. Optional APIs are never listed.
+    """
+    needed = [api for api in _REQUIRED if feature is None or feature in api.features]
+    return [_line(api.name, feature or api.features[0]) for api in needed if not api.present()]
+
+
+@functools.cache
+def require(feature: Feature) -> None:
+    """Raise :class:`MlnbError`, a line for each API, if the installed torch lacks something that ``feature`` needs."""
+    if lines := missing(feature):
+        raise MlnbError("\n".join(lines))
+
+
+def _line(name: str, feature: Feature) -> str:
+    return f"torch {torch.__version__} has no {name}, which mlnb needs for {feature.value}"
+
+
+def _required(module: str, name: str, feature: Feature) -> Callable[..., Any]:
+    """A function of torch; if it is gone, one that says so when it is called."""
+    function: Callable[..., Any] | None = getattr(importlib.import_module(module), name, None)
+    if function is not None:
+        return function
+
+    def gone(*_: Any, **__: Any) -> NoReturn:
+        raise MlnbError(_line(f"{module}.{name}", feature))
+
+    return gone
+
+
+# Storages
+
+
+def storage_id(storage: UntypedStorage) -> int:
+    """``storage._cdata``: the address of torch's own storage object, the same for all Python objects of one storage.
+
+    Since 2.4. Unlike ``data_ptr()`` it also tells empty storages apart. It may be reused once the storage is freed.
+    """
+    identity: int = storage._cdata
+    return identity
+
+
+storage_use_count: Callable[[int], int] | None = getattr(torch._C, "_storage_Use_Count", None)
+"""``torch._C._storage_Use_Count``: how many tensors and the like refer to the storage of a :func:`storage_id`.
+
+Optional. In 2.4 only CUDA builds have it (pytorch/pytorch#131881). Without it gradient buffers are not reused.
+"""
+
+
+def untyped_storage(storage: TypedStorage) -> UntypedStorage:
+    """``TypedStorage._untyped_storage``: the storage below. Since 2.4. The public ``untyped()`` warns."""
+    return storage._untyped_storage
+
+
+def typed_storage(storage: UntypedStorage, dtype: torch.dtype) -> TypedStorage:
+    """``TypedStorage(_internal=True)``: a typed storage over ``storage``, without a deprecation warning. Since 2.4."""
+    return TypedStorage(wrap_storage=storage, dtype=dtype, _internal=True)
+
+
+# Many tensors as one
+
+flatten_dense_tensors: Callable[[Sequence[torch.Tensor]], torch.Tensor] = _required(
+    "torch._utils", "_flatten_dense_tensors", Feature.PARALLEL
+)
+"""``torch._utils._flatten_dense_tensors``: tensors of one dtype as a new tensor of shape (n,), in order. Since 2.4."""
+
+unflatten_dense_tensors: Callable[[torch.Tensor, Sequence[torch.Tensor]], tuple[torch.Tensor, ...]] = _required(
+    "torch._utils", "_unflatten_dense_tensors", Feature.PARALLEL
+)
+"""``torch._utils._unflatten_dense_tensors``: views of a tensor of shape (n,), shaped like the given tensors. Since 2.4.
+
+The flat tensor may be longer than they need.
+"""
+
+
+def _copy_each(targets: Sequence[torch.Tensor], sources: Sequence[torch.Tensor]) -> None:
+    for target, source in zip(targets, sources, strict=True):
+        target.copy_(source)
+
+
+foreach_copy: Callable[[Sequence[torch.Tensor], Sequence[torch.Tensor]], object] = getattr(
+    torch, "_foreach_copy_", _copy_each
+)
+"""``torch._foreach_copy_``: copy each source into its target, in one call. Optional: without it, one call each."""
+
+
+# Process groups
+
+
+def default_store() -> Any:
+    """``distributed_c10d._get_default_store()``: the key-value store of the default process group. Since 2.4.
+
+    Torch has no public way to the store of a group that somebody else has initialised.
+    """
+    return _required("torch.distributed.distributed_c10d", "_get_default_store", Feature.STOP_CONSENSUS)()
+
+
+# Data loaders
+
+INDEX_SAMPLER = "_index_sampler"
+"""``DataLoader._index_sampler``: the property that gives loaders, their iterators and ``len`` the batches of indices.
+
+(Single indices, without automatic batching.) Since 2.4. Replaced in order to shard batches and to skip those done.
+"""
+
+
+def index_sampler_property() -> property:
+    """The property :data:`INDEX_SAMPLER` of ``DataLoader`` as it is now: torch's own, or what has replaced it."""
+    found: property = vars(DataLoader)[INDEX_SAMPLER]
+    return found
+
+
+def batches_drawn(iterator: Any) -> int:
+    """``_BaseDataLoaderIter._num_yielded``: how many batches an iterator of a ``DataLoader`` has returned.
+
+    Optional: 0 without it (and for other iterators), so that no ``samples_per_s`` is logged.
+    """
+    return int(getattr(iterator, "_num_yielded", 0))
+
+
+_ITERATOR = "_iterator"
+
+
+def has_persistent_iterator(loader: DataLoader[Any]) -> bool:
+    """``DataLoader._iterator``: whether a loader keeps an iterator, with its persistent workers. Since 2.4."""
+    return getattr(loader, _ITERATOR) is not None
+
+
+def without_iterator(state: dict[str, Any]) -> dict[str, Any]:
+    """The attributes of a ``DataLoader`` for one that has not been iterated yet. Since 2.4."""
+    return {**state, _ITERATOR: None}
+
+
+# Optimizers and schedulers
+
+
+def mark_steps(optimizer: torch.optim.Optimizer) -> None:
+    """Wrap ``optimizer.step`` as the constructor of a scheduler does, for a scheduler that was loaded instead.
+
+    ``step._wrapped_by_lr_sched`` and ``Optimizer._opt_called``: schedulers look at them in order to warn of a
+    ``scheduler.step()`` before the first ``optimizer.step()``. Since 2.4. Optional: a torch that looks at neither has
+    nothing to warn of.
+    """
+    function = getattr(optimizer.step, "__func__", None)
+    if function is None or hasattr(optimizer.step, "_wrapped_by_lr_sched"):
+        return
+    reference = weakref.ref(optimizer)
+
+    @functools.wraps(function)
+    def step(*args: Any, **kwargs: Any) -> Any:
+        stepping: Any = reference()
+        stepping._opt_called = True
+        return function.__get__(stepping, type(stepping))(*args, **kwargs)
+
+    step._wrapped_by_lr_sched = True  # type: ignore[attr-defined]
+    optimizer.step = step  # type: ignore[method-assign]
+
+
+def _has(module: str, name: str) -> Callable[[], bool]:
+    def present() -> bool:
+        try:
+            return hasattr(importlib.import_module(module), name)
+        except ImportError:
+            return False
+
+    return present
+
+
+def _typed_storages() -> bool:
+    storage = torch.empty(1).untyped_storage()
+    try:
+        return untyped_storage(typed_storage(storage, torch.float32)) is storage
+    except (TypeError, AttributeError):
+        return False
+
+
+def _loaders_keep_iterators() -> bool:
+    return hasattr(DataLoader(TensorDataset(torch.empty(1))), _ITERATOR)
+
+
+_REQUIRED = (
+    _Required("torch.UntypedStorage._cdata", (Feature.DATA,), lambda: hasattr(UntypedStorage, "_cdata")),
+    _Required("torch.TypedStorage._untyped_storage", (Feature.DATA,), _typed_storages),
+    _Required(
+        "DataLoader._iterator", (Feature.DATA,), lambda: hasattr(DataLoader(TensorDataset(torch.empty(1))), _ITERATOR)
+    ),
+    _Required(
+        "torch._utils._flatten_dense_tensors", (Feature.PARALLEL,), _has("torch._utils", "_flatten_dense_tensors")
+    ),
+    _Required(
+        "torch._utils._unflatten_dense_tensors", (Feature.PARALLEL,), _has("torch._utils", "_unflatten_dense_tensors")
+    ),
+    _Required(
+        "DataLoader._index_sampler",
+        (Feature.CHECKPOINTS, Feature.STOP_CONSENSUS, Feature.PARALLEL),
+        lambda: isinstance(vars(DataLoader).get(INDEX_SAMPLER), property),
+    ),
+    _Required(
+        "torch.distributed.distributed_c10d._get_default_store",
+        (Feature.STOP_CONSENSUS,),
+        _has("torch.distributed.distributed_c10d", "_get_default_store"),
+    ),
+)
