@@ -273,7 +273,7 @@ class RunDir:
         return self.path / "modules"
 
     @property
-    def bundle(self) -> Path:
+    def node_zip(self) -> Path:
         """Written at submission: the node program."""
         return self.path / "mlnb.zip"
 

@@ -13,7 +13,7 @@ from mlnb.api import Run
 from mlnb.node.process.identity import is_alive
 from mlnb.rundir import RunDir, read_json, read_lines, write_json
 from mlnb.targets.pool import runs
-from mlnb.targets.pool.runs import Guests
+from mlnb.targets.pool.runs import PoolRuns
 from tests.conftest import Start
 from tests.testbeds.nfs import hide
 from tests.waiting import until
@@ -100,16 +100,16 @@ class Node:
         return process
 
 
-def turn(held: Guests, node: Node, alive: dict[str, Any]) -> None:
-    """What a pool's holder does once a second."""
-    asked = held.processes()
-    held.seen(asked, alive)
-    held.settle("here", None)
-    asyncio.run(held.start("here", node.call, None))
+def turn(pool_runs: PoolRuns, node: Node, alive: dict[str, Any]) -> None:
+    """What a pool's daemon does once a second."""
+    polled = pool_runs.processes()
+    pool_runs.update(polled, alive)
+    pool_runs.resolve_interrupted("here", None)
+    asyncio.run(pool_runs.start_waiting("here", node.call, None))
 
 
-def guest(held: Guests) -> dict[str, Any]:
-    return held.told()["a-run"]
+def entry(pool_runs: PoolRuns) -> dict[str, Any]:
+    return pool_runs.summary()["a-run"]
 
 
 @pytest.fixture
@@ -120,37 +120,37 @@ def no_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("no_doubt")
 def test_a_run_of_a_pool_whose_result_is_hidden_is_not_started_again(run: RunDir, monkeypatch: pytest.MonkeyPatch):
-    held, node = Guests(), Node(run)
-    held.add(run.path, 1, {})
-    turn(held, node, {})
+    pool_runs, node = PoolRuns(), Node(run)
+    pool_runs.add(run.path, 1, {})
+    turn(pool_runs, node, {})
     write_json(run.result, {"state": "succeeded", "attempt": 1})
     hide(monkeypatch, run.result)
-    turn(held, node, {})
-    assert (guest(held)["state"], guest(held)["attempt"], node.started) == ("over", 1, 1)
+    turn(pool_runs, node, {})
+    assert (entry(pool_runs)["state"], entry(pool_runs)["attempt"], node.started) == ("over", 1, 1)
 
 
 @pytest.mark.usefixtures("no_doubt")
 def test_a_run_of_a_pool_whose_beginning_is_hidden_is_not_started_again(run: RunDir, monkeypatch: pytest.MonkeyPatch):
-    held, node = Guests(), Node(run, answers=False)
-    held.add(run.path, 1, {})
-    turn(held, node, {})
+    pool_runs, node = PoolRuns(), Node(run, answers=False)
+    pool_runs.add(run.path, 1, {})
+    turn(pool_runs, node, {})
     hide(monkeypatch, run.attempt(1).lock(0))
-    turn(held, node, {})
-    assert (guest(held)["state"], node.started) == ("sent", 1)
-    assert held.processes() == {"a-run": (1, "place:1")}
+    turn(pool_runs, node, {})
+    assert (entry(pool_runs)["state"], node.started) == ("sent", 1)
+    assert pool_runs.processes() == {"a-run": (1, "place:1")}
 
 
 @pytest.mark.usefixtures("no_doubt")
 def test_a_run_of_a_pool_that_was_started_twice_is_the_first_of_both(run: RunDir):
-    held, node = Guests(), Node(run, answers=False)
-    held.add(run.path, 1, {})
-    turn(held, node, {})
+    pool_runs, node = PoolRuns(), Node(run, answers=False)
+    pool_runs.add(run.path, 1, {})
+    turn(pool_runs, node, {})
     first = read_json(run.attempt(1).lock(0)) or {}
     run.attempt(1).lock(0).unlink()  # it is slow to begin
     node.answers = True
-    turn(held, node, {})
-    assert held.processes() == {"a-run": (2, "place:2")}
+    turn(pool_runs, node, {})
+    assert pool_runs.processes() == {"a-run": (2, "place:2")}
     write_json(run.attempt(1).lock(0), first)
-    turn(held, node, {})  # the second has found that it is not alone, and has ended
-    assert held.processes() == {"a-run": (1, "place:1")}
-    assert (guest(held)["state"], guest(held)["attempt"], node.started) == ("sent", 1, 2)
+    turn(pool_runs, node, {})  # the second has found that it is not alone, and has ended
+    assert pool_runs.processes() == {"a-run": (1, "place:1")}
+    assert (entry(pool_runs)["state"], entry(pool_runs)["attempt"], node.started) == ("sent", 1, 2)

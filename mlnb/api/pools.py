@@ -1,4 +1,4 @@
-"""Warm pools as people handle them: ``%pool start | stop`` and ``mlnb pool start | list | stop``, and the table."""
+"""Starting, listing and stopping warm pools, for ``%pool`` and ``mlnb pool``."""
 
 from __future__ import annotations
 
@@ -7,100 +7,106 @@ from dataclasses import replace
 from typing import Any
 
 from mlnb.api.submit.options import OPTIONS, Option, Options, read
-from mlnb.targets.pool import start as starting
-from mlnb.targets.pool.folder import Known, known
+from mlnb.targets.pool import start as pool_start
+from mlnb.targets.pool.folder import PoolInfo, all_pools
 from mlnb.targets.registry import target
 from mlnb.units import format_time, parse_time
 
-_TAKEN = {
-    "--on": "the batch system that it is of",
-    "--gpus": "how many GPUs it has. Default: one where the target has any",
-    "--cpus": "cores for each of its GPUs",
-    "--memory": "its memory, as in 16GB",
-    "--time": "how long it may last, as in 30m or 2h",
+_OPTION_HELP = {
+    "--on": "the batch system that runs the pool's job",
+    "--gpus": "GPUs of the pool. Default: one if the target has any",
+    "--cpus": "CPU cores for each GPU",
+    "--memory": "memory of the pool, as in 16GB",
+    "--time": "how long the pool may last, as in 30m or 2h",
     "--gpu-type": "",
     "--gpu-memory": "",
     "--gpu-capability": "",
     "--partition": "",
     "--account": "",
     "--qos": "",
-    "--requeue": "have it queued again after preemption or a node's loss; the default",
+    "--requeue": "queue the pool's job again after preemption or the loss of a node; the default",
     "--no-requeue": "",
-    "--name": "its name, as in --on pool:NAME",
+    "--name": "name of the pool, as in --on pool:NAME",
 }
+"""Options of ``%%train`` that ``start`` has too, and their help; the same as there where it is empty."""
+
 POOL_OPTIONS = (
-    *(replace(one, help=_TAKEN[one.flag] or one.help) for one in OPTIONS if one.flag in _TAKEN),
-    Option("--idle", "how long it is kept without a run, as in 15m, the default", parse_time, "TIME"),
+    *(
+        replace(option, help=_OPTION_HELP[option.flag] or option.help)
+        for option in OPTIONS
+        if option.flag in _OPTION_HELP
+    ),
+    Option("--idle", "end the pool after this long without a run, as in 15m, the default", parse_time, "TIME"),
 )
 
-_ENDED = 5
+_ENDED_SHOWN = 5
+"""How many of the pools that have ended are listed."""
 
 
-def start(words: Sequence[str]) -> tuple[Known, str]:
-    """Start a pool; it, and a sentence that says what was chosen.
+def start(arguments: Sequence[str]) -> tuple[PoolInfo, str]:
+    """Start a pool, with options as on the command line; returns it and a sentence that says what was chosen.
 
     Raises
     ------
     UsageError
-        for bad options, and for what it can't be.
+        for bad options, and for resources that the target doesn't have.
     MlnbError
-        if it can't be started.
+        if the pool's job can't be submitted.
     """
-    given = read(words, POOL_OPTIONS)
+    given = read(arguments, POOL_OPTIONS)
     idle = given.pop("idle", None)
     options = Options(**given)
-    place = target(options.on)
-    asked = options.resources()
+    on = target(options.on).name
     placement = options.placement(options.name or "pool")
-    pool, chosen = starting.start(place.name, asked, placement, name=options.name, idle=idle)
-    kept = f"ends when nothing has run on it for {format_time(idle or starting.IDLE)}{'' if idle else ' (--idle)'}"
+    pool, chosen = pool_start.start(on, options.resources(), placement, name=options.name, idle=idle)
+    ends = f"ends when nothing has run on it for {format_time(idle or pool_start.IDLE)}{'' if idle else ' (--idle)'}"
     job = ", ".join(pool.written.jobs)
-    return pool, f"pool {pool.name} is job {job} of {place.name}: {chosen}; {kept}; --on {_address(pool)} runs there"
+    return pool, f"pool {pool.name} is job {job} of {on}: {chosen}; {ends}; --on {_target_name(pool)} runs there"
 
 
-def _address(pool: Known) -> str:
-    """What to write behind ``--on``."""
-    return "pool" if sum(one.takes for one in known()) == 1 else f"pool:{pool.name}"
+def _target_name(pool: PoolInfo) -> str:
+    """What to write after ``--on``."""
+    return "pool" if sum(other.accepts_runs for other in all_pools()) == 1 else f"pool:{pool.name}"
 
 
-def stop(name: str | None) -> tuple[Known, str]:
-    """End a pool: at once, or with the last run on it; it, and a sentence that says which.
+def stop(name: str | None) -> tuple[PoolInfo, str]:
+    """End a pool: at once, or with the last run on it; returns it and a sentence that says which.
 
     Raises
     ------
     UsageError
         if there is none, or several without a name.
     """
-    pool = starting.stop(name)
+    pool = pool_start.stop(name)
     if not pool.live:
         return pool, f"pool {pool.name} has ended: {pool.reason}"
-    busy = f"{pool.busy} run{'s' * (pool.busy > 1)}"
-    return pool, f"pool {pool.name} takes no more runs, and ends with the {busy} on it"
+    active = f"{pool.active_runs} run{'s' * (pool.active_runs > 1)}"
+    return pool, f"pool {pool.name} accepts no more runs, and ends with the {active} on it"
 
 
-def listed() -> list[Known]:
-    """The pools there are, newest first, and the last that have ended."""
-    found = known()
-    return [pool for pool in found if pool.live] + [pool for pool in found if not pool.live][:_ENDED]
+def listed() -> list[PoolInfo]:
+    """The live pools, newest first, and then the last few that have ended."""
+    pools = all_pools()
+    return [pool for pool in pools if pool.live] + [pool for pool in pools if not pool.live][:_ENDED_SHOWN]
 
 
-def to_json(pool: Known) -> dict[str, Any]:
-    """What ``--json`` shows of a pool."""
+def to_json(pool: PoolInfo) -> dict[str, Any]:
+    """A pool as ``mlnb pool list --json`` prints it."""
     return {
         "id": pool.id,
         "name": pool.name,
         "state": pool.state,
         "reason": pool.reason,
-        "on": pool.asked["on"],
+        "on": pool.request["on"],
         "jobs": list(pool.written.jobs),
         "host": pool.written.host,
         "gpus": pool.resources.gpus,
         "cpus": pool.cores,
         "time": pool.resources.time,
-        "idle": pool.asked["idle"],
-        "idle_since": pool.written.idle,
-        "ends": pool.written.ends,
-        "started_by": f"{pool.asked['user']} on {pool.asked['host']}",
-        "runs": [run for run, told in pool.written.runs.items() if told["state"] != "over"],
+        "idle": pool.request["idle"],
+        "idle_since": pool.written.idle_since,
+        "ends": pool.written.ends_at,
+        "started_by": f"{pool.request['user']} on {pool.request['host']}",
+        "runs": [run_id for run_id, run in pool.written.runs.items() if run["state"] != "over"],
         "dir": str(pool.folder.path),
     }

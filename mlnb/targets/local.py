@@ -138,7 +138,7 @@ class Local:
         with (folder / "node-0.log").open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "mlnb.node", str(run.path), "--attempt", str(attempt)],
-                env=warm.with_bundle(env, run.bundle),
+                env=warm.with_node_zip(env, run.node_zip),
                 cwd=run.path,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -36,7 +36,7 @@ def names() -> list[str]:
 def _pools() -> list[str]:
     """Pools that accept runs: ``pool`` where there is only one, ``pool:NAME`` of each."""
     folder = import_module("mlnb.targets.pool.folder")
-    accepting = [pool.name for pool in folder.known() if pool.takes]
+    accepting = [pool.name for pool in folder.all_pools() if pool.accepts_runs]
     return [*(["pool"] if len(accepting) == 1 else []), *(f"pool:{name}" for name in accepting)]
 
 

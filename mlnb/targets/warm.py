@@ -20,7 +20,7 @@ from mlnb.node.process.identity import process_identity, send_signal
 from mlnb.rundir import RunDir, write_atomic
 from mlnb.targets.config import paths
 from mlnb.targets.environment import passed
-from mlnb.targets.node_zip import bundle
+from mlnb.targets.node_zip import node_zip
 
 ANSWER = 0.3
 """Seconds to wait for the node program's pid: a warm parent answers in a few milliseconds, one that is still
@@ -31,7 +31,7 @@ _START = 10.0
 
 def socket_path() -> Path:
     """The warm parent's socket: another one for another Python, other packages or another mlnb."""
-    key = "\0".join([sys.executable, bundle().digest, os.environ.get("PYTHONPATH", "")])
+    key = "\0".join([sys.executable, node_zip().digest, os.environ.get("PYTHONPATH", "")])
     return paths.socket_path(f"warm-{hashlib.sha256(key.encode()).hexdigest()[:12]}.sock")
 
 
@@ -44,7 +44,7 @@ def start() -> Path:
         path.unlink()  # its process is gone
     process = subprocess.Popen(
         [sys.executable, "-m", "mlnb.node.fork_server", str(path)],
-        env=with_bundle(passed({}), installed()),
+        env=with_node_zip(passed({}), installed()),
         cwd=path.parent,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -122,14 +122,14 @@ def _peer(client: socket.socket) -> int | None:
 
 
 def installed() -> Path:
-    """The bundle as a file of this user's, for processes that belong to no run."""
-    path = paths.runtime_dir() / f"mlnb-{bundle().digest[:12]}.zip"
+    """The node zip as a file in the runtime folder, for processes that belong to no run; written if missing."""
+    path = paths.runtime_dir() / f"mlnb-{node_zip().digest[:12]}.zip"
     if not path.exists():
-        write_atomic(path, bundle().data)
+        write_atomic(path, node_zip().data)
     return path
 
 
-def with_bundle(env: Mapping[str, str], archive: Path) -> dict[str, str]:
+def with_node_zip(env: Mapping[str, str], archive: Path) -> dict[str, str]:
     """``env`` with the node program's zip in front of everything on the import path."""
     others = [part for part in env.get("PYTHONPATH", "").split(os.pathsep) if part]
     return {**env, "PYTHONPATH": os.pathsep.join([str(archive), *others])}

@@ -10,7 +10,7 @@ from pathlib import Path
 import dask
 
 from mlnb.api import pools
-from mlnb.targets.pool.folder import Known
+from mlnb.targets.pool.folder import PoolInfo
 from mlnb.task import Resources
 
 from .firsts import first_metric
@@ -31,7 +31,7 @@ def measure(folder: Path) -> Table:
         began = time.perf_counter()
         pool, _ = pools.start(["--on", "slurm", "--gpus", "1", "--name", "bench"])
         try:
-            while Known(pool.folder).state != "running":
+            while PoolInfo(pool.folder).state != "running":
                 time.sleep(0.02)
             warm = time.perf_counter() - began
             first_metric("pool:bench", Resources(gpus=1))

@@ -15,7 +15,7 @@ from mlnb.rundir import RunDir, read_lines
 from mlnb.targets.base import Offer
 from mlnb.targets.environment import passed
 from mlnb.targets.local import Local
-from mlnb.targets.warm import with_bundle
+from mlnb.targets.warm import with_node_zip
 from mlnb.task import Resources, Task
 from tests.waiting import until
 
@@ -47,7 +47,7 @@ class Allocation:
         for node in nodes or range(self.run.task.resources.nodes):
             program = [sys.executable, "-m", "mlnb.node", str(self.run.dir), "--node", str(node), *options]
             command = [*self.inside.get(node, ()), *program]
-            environment = with_bundle(passed({"MLNB_HOST": f"host{node}", **env}), self.run.directory.bundle)
+            environment = with_node_zip(passed({"MLNB_HOST": f"host{node}", **env}), self.run.directory.node_zip)
             with (self.run.dir / f"node-{node}-{attempt}.log").open("wb") as log:
                 self.programs[node] = subprocess.Popen(
                     command, env=environment, cwd=self.run.dir, stdout=log, stderr=log, start_new_session=True

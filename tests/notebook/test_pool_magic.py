@@ -10,8 +10,8 @@ from tests.notebook.kernels import Kernel
 
 def test_without_a_pool_it_says_how_to_start_one(nb: Kernel) -> None:
     cell = nb.ok("%pool")
-    assert "no pools: %pool start --on slurm --gpus 1 --time 1h keeps one" in cell.text
-    assert cell.displays[0]["text/html"].startswith("<p>no pools")
+    assert "No pools. Start one: %pool start --on slurm --gpus 1 --time 1h" in cell.text
+    assert cell.displays[0]["text/html"].startswith("<p>No pools")
 
 
 def test_the_help_lists_the_options_of_start(nb: Kernel) -> None:
@@ -29,7 +29,7 @@ def test_the_help_lists_the_options_of_start(nb: Kernel) -> None:
         ("%pool start --nodes 2", "--nodes: not an option"),
         ("%pool strat", "%pool strat: did you mean %pool start?"),
         ("%pool stop", "there is no pool; %pool start (mlnb pool start) makes one"),
-        ("%pool stop a b", "%pool stop a b: one name, or none where there is one pool"),
+        ("%pool stop a b", "%pool stop a b: name one pool, or none if there is only one"),
         ("%%train --on pool\npass", "--on pool: pool: there is no pool; %pool start (mlnb pool start) makes one"),
         ("%%train --on pool:x\npass", "--on pool:x: pool x: there is no pool; %pool start (mlnb pool start) makes one"),
     ],

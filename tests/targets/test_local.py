@@ -21,7 +21,7 @@ from mlnb.targets import local, warm
 from mlnb.targets.config.paths import runs_root, runtime_dir
 from mlnb.targets.environment import passed
 from mlnb.targets.local import Local, cores
-from mlnb.targets.node_zip import bundle
+from mlnb.targets.node_zip import node_zip
 from mlnb.targets.registry import names, target
 from mlnb.task import Resources
 from tests.waiting import until
@@ -215,12 +215,12 @@ def test_what_a_program_needs_is_passed_and_nothing_else():
     }
 
 
-# the bundle
+# the node zip
 
 
 def test_the_node_program_runs_from_its_zip_alone(tmp_path: Path):
     archive = tmp_path / "mlnb.zip"
-    archive.write_bytes(bundle().data)
+    archive.write_bytes(node_zip().data)
     code = "import mlnb.node.program, mlnb.node.rank_program, sys; print(mlnb.node.program.__file__)"
     env = {**os.environ, "PYTHONPATH": str(archive)}
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, env=env, cwd=tmp_path)
@@ -230,7 +230,7 @@ def test_the_node_program_runs_from_its_zip_alone(tmp_path: Path):
 
 def test_the_node_program_comes_compiled_for_this_python_and_another_takes_its_sources(tmp_path: Path):
     here, elsewhere = tmp_path / "here.zip", tmp_path / "elsewhere.zip"
-    here.write_bytes(bundle().data)
+    here.write_bytes(node_zip().data)
     with zipfile.ZipFile(here) as ours, zipfile.ZipFile(elsewhere, "w") as theirs:
         for name in ours.namelist():
             data = ours.read(name)
@@ -247,7 +247,7 @@ def test_the_node_program_comes_compiled_for_this_python_and_another_takes_its_s
 
 
 def test_the_zip_holds_the_lower_floors_only_and_is_the_same_every_time():
-    found = {name.removesuffix("c") for name in zipfile.ZipFile(io.BytesIO(bundle().data)).namelist()}
+    found = {name.removesuffix("c") for name in zipfile.ZipFile(io.BytesIO(node_zip().data)).namelist()}
     assert {name for name in found if not name.startswith("mlnb/node/")} <= {
         "mlnb/__init__.py",
         "mlnb/units.py",
@@ -257,7 +257,7 @@ def test_the_zip_holds_the_lower_floors_only_and_is_the_same_every_time():
         "mlnb/version.py",
         "pynvml.py",
     }
-    assert bundle.__wrapped__() == bundle.__wrapped__()
+    assert node_zip.__wrapped__() == node_zip.__wrapped__()
 
 
 # how it starts

@@ -20,7 +20,7 @@ from mlnb.errors import UsageError
 from mlnb.rundir import RunDir, check_trusted, read_json, storage_errors, write_json
 from mlnb.targets.base import Offer, Target
 from mlnb.targets.config.paths import runs_root
-from mlnb.targets.node_zip import bundle
+from mlnb.targets.node_zip import node_zip
 from mlnb.task import File, Task
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -183,7 +183,7 @@ def _write(run: RunDir, store: Store, task: Task, contents: Mapping[str, Content
         store.put(content, run.path / path)
         files.append(File(path, content.digest(), content.size))
     complete = replace(task, files=tuple(sorted(files, key=lambda file: file.path)), resources=offer.resources)
-    store.put(Bytes(bundle().data), run.bundle)
+    store.put(Bytes(node_zip().data), run.node_zip)
     with storage_errors(run.path):
         for folder in (run.inputs, run.modules, run.attempt(1).path.parent, run.attempt(1).path):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)

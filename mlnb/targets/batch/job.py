@@ -192,7 +192,7 @@ def body_of(system: System, request: JobRequest, run: RunDir, wrapped: Wrapped) 
         "#!/bin/sh",
         f"# What each start of run {request.run} ({request.name}) executes; made by mlnb.",
         f"cd {shlex.quote(str(run.path))} || exit 1",
-        f'PYTHONPATH={shlex.quote(str(run.bundle))}"${{PYTHONPATH:+:$PYTHONPATH}}"; export PYTHONPATH',
+        f'PYTHONPATH={shlex.quote(str(run.node_zip))}"${{PYTHONPATH:+:$PYTHONPATH}}"; export PYTHONPATH',
         f'MLNB_RESTARTS="{system.restarts}"; export MLNB_RESTARTS',
     ]
     if system.deadline:

@@ -51,7 +51,7 @@ class Contained:
         UsageError
             for a path that can't be shown, or a batch system that this engine does not work with.
         """
-        own = {"PYTHONPATH": str(run.bundle), "MLNB_IMAGE": self.image}
+        own = {"PYTHONPATH": str(run.node_zip), "MLNB_IMAGE": self.image}
         return self.engine.wrap(
             [*self.engine.python(), *program],
             binds=self._binds(run),

@@ -1,8 +1,7 @@
 """Warm pools: an allocation of a batch system that is kept between runs, so that they start at once.
 
-A detached process (``holder``) has a Dask scheduler and the one job; on the job's node a warm parent
-(``mlnb.node.pool_node``) forks the node programs. What is known of a pool stands in its folder (``folder``),
-which any session reads.
+A detached process, the ``daemon``, has a Dask scheduler and the one job. On the job's node, a warm parent
+(``mlnb.node.pool_node``) forks the node programs. The pool's ``folder`` says what is known of it to any session.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The process that holds a pool: detached, it outlives the session that started it, and the next one finds it.
+"""A pool's daemon: a detached process that keeps the pool's job, and hands runs to it.
 
-``python -m mlnb.targets.pool.daemon FOLDER``. Sessions talk to it over a Unix socket in the user's private runtime
-folder, so that the values of ``--env`` are written nowhere.
+``python -m mlnb.targets.pool.daemon FOLDER``. It outlives the session that started it. Sessions talk to it over a Unix
+socket in the user's private runtime folder, so that the values of ``--env`` are written nowhere.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,140 +27,157 @@ from mlnb.rundir import write_json
 from mlnb.targets.base import SubmissionUnknown
 from mlnb.targets.config.paths import socket_path
 from mlnb.targets.pool import orphan_cleanup
-from mlnb.targets.pool.folder import BEAT, Known, PoolDir, State
+from mlnb.targets.pool.folder import HEARTBEAT, PoolDir, PoolInfo, PoolState
 from mlnb.units import format_time
 
 if TYPE_CHECKING:
-    from mlnb.targets.pool.allocation import Allocation, Seen
-    from mlnb.targets.pool.runs import Guests
+    from mlnb.targets.pool.allocation import Allocation, QueueView
+    from mlnb.targets.pool.runs import PoolRuns
 
 _TICK = 1.0
-_LOST = 120.0
-"""Seconds for which a running job may be without its worker."""
+"""Seconds between two looks at the node or the queue."""
 
-_FORGOTTEN = 20.0
-"""Seconds for which the queue may not list the job: a controller that has just been started may not know it yet."""
+_WORKER_TIMEOUT = 120.0
+"""Seconds for which a running job may have no worker."""
 
-_BY_ITSELF = 5.0
-"""Seconds that the job has to end when its worker was let go, before it is cancelled."""
+_UNLISTED_TIMEOUT = 20.0
+"""Seconds for which the queue may not list the job: a controller that has just started may not know it yet."""
 
-_GOING = 600.0
-"""Seconds for which a system that does not answer is asked to end the job."""
+_EXIT_PATIENCE = 5.0
+"""Seconds that the job has to end by itself after its worker was disconnected, before it is cancelled."""
+
+_CANCEL_PATIENCE = 600.0
+"""Seconds for which a batch system that does not answer is asked to cancel the job."""
 
 
-class Over(Exception):
-    """The pool is over: why, whether its job is gone already, whether it is left to the runs on it."""
+class PoolEnds(Exception):
+    """The pool is to end.
 
-    def __init__(self, reason: str, *, gone: bool = False, left: bool = False) -> None:
+    Parameters
+    ----------
+    reason
+        why, as people read it.
+    job_gone
+        whether its job has left the queue already.
+    left_to_runs
+        whether to leave the job alone, so that it ends with the last run on it.
+    """
+
+    def __init__(self, reason: str, *, job_gone: bool = False, left_to_runs: bool = False) -> None:
         super().__init__(reason)
-        self.reason, self.gone, self.left = reason, gone, left
+        self.reason, self.job_gone, self.left_to_runs = reason, job_gone, left_to_runs
 
 
-class Holder:
-    """The pool's one writer.
+class PoolDaemon:
+    """Keeps one pool until it ends, and is the only writer of its state.
 
     Parameters
     ----------
     pool
-        what was asked for.
+        the pool, as its files describe it when the daemon starts.
+    allocation
+        its job, which is not submitted yet.
+    runs
+        its runs; none yet.
     """
 
-    def __init__(self, pool: Known, allocation: Allocation, guests: Guests) -> None:
-        self._pool, self._allocation, self._guests = pool, allocation, guests
+    def __init__(self, pool: PoolInfo, allocation: Allocation, runs: PoolRuns) -> None:
+        self._pool, self._allocation, self._runs = pool, allocation, runs
         self._socket = socket_path(f"pool-{hashlib.sha256(os.fsencode(pool.folder.path)).hexdigest()[:12]}.sock")
         pid = os.getpid()
-        holder = {"pid": pid, "identity": process_identity(pid), "host": socket.gethostname()}
-        self._state = State(
+        daemon = {"pid": pid, "identity": process_identity(pid), "host": socket.gethostname()}
+        self._state = PoolState(
             reason="is being submitted",
-            holder={**holder, "socket": str(self._socket)},
-            since=float(pool.asked["since"]),
+            daemon={**daemon, "socket": str(self._socket)},
+            since=float(pool.request["since"]),
         )
-        self._idle = float(pool.asked["idle"])
-        self._news = asyncio.Event()
-        self._told = self._closing = False
-        self._missed: float | None = None
-        self._last, self._written = self._state, 0.0
+        self._idle_timeout = float(pool.request["idle"])
+        self._wake = asyncio.Event()
+        self._terminated = self._closing = False
+        self._missing_since: float | None = None
+        self._last_written, self._written_at = self._state, 0.0
 
     async def main(self) -> None:
-        """Hold the pool until it is over."""
+        """Submit the pool's job, hand runs to it, and see to its end."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-            loop.add_signal_handler(number, self._be_told)
+            loop.add_signal_handler(number, self._on_signal)
         self._write()
         self._socket.unlink(missing_ok=True)
         try:
             await self._allocation.open()
             job = await asyncio.to_thread(self._allocation.submit)
         except SubmissionUnknown as error:
-            self._become("closing", str(error))
-            sys.exit(1)  # its heir looks for the job
+            self._set_state("closing", str(error))
+            sys.exit(1)  # the cleanup process (orphan_cleanup) looks for the job
         except MlnbError as error:
-            self._become("ended", str(error))
+            self._set_state("ended", str(error))
             return
-        self._say(jobs=(job,), scheduler=self._allocation.address, reason=f"was submitted as job {job}")
-        async with await asyncio.start_unix_server(self._serve, self._socket):
+        self._update(jobs=(job,), scheduler=self._allocation.address, reason=f"was submitted as job {job}")
+        async with await asyncio.start_unix_server(self._handle_connection, self._socket):
             try:
                 while True:
                     await self._tick()
                     with contextlib.suppress(asyncio.TimeoutError):
-                        await asyncio.wait_for(self._news.wait(), _TICK)
-                    self._news.clear()
-            except Over as over:
-                await self._end(over)
+                        await asyncio.wait_for(self._wake.wait(), _TICK)
+                    self._wake.clear()
+            except PoolEnds as end:
+                await self._end_pool(end)
             finally:
                 self._socket.unlink(missing_ok=True)
 
-    def _be_told(self) -> None:
-        self._told = True
-        self._news.set()
+    def _on_signal(self) -> None:
+        self._terminated = True
+        self._wake.set()
 
-    # what is written
+    # the state file
 
-    def _become(self, state: str, reason: str) -> None:
-        self._say(state=state, reason=reason)
+    def _set_state(self, state: str, reason: str) -> None:
+        self._update(state=state, reason=reason)
 
-    def _say(self, **values: Any) -> None:
+    def _update(self, **values: Any) -> None:
         self._state = replace(self._state, **values)
         self._write()
 
     def _write(self) -> None:
-        """Write the state if it has changed, or a little while ago."""
-        state = replace(self._state, runs=self._guests.told())
-        if state != self._last or time.time() - self._written > BEAT:
-            self._last, self._written = state, time.time()
-            write_json(self._pool.folder.state, asdict(replace(state, written=self._written)))
+        """Write the state if it has changed, or if the last heartbeat is due again."""
+        state = replace(self._state, runs=self._runs.summary())
+        if state != self._last_written or time.time() - self._written_at > HEARTBEAT:
+            self._last_written, self._written_at = state, time.time()
+            write_json(self._pool.folder.state, replace(state, written_at=self._written_at).to_json())
 
-    # what happens
+    # the node and the queue
 
     async def _tick(self) -> None:
+        """Update the state from the node, or from the queue while there is no worker; end the pool if it is time."""
         worker = self._allocation.worker
         if worker is not None:
-            with contextlib.suppress(OSError):  # it left this moment: the next look says more
-                await self._attend(worker)
+            with contextlib.suppress(OSError):  # the worker has just left: the next tick finds out why
+                await self._poll_node(worker)
         else:
-            self._look(await asyncio.to_thread(self._allocation.look))
-        self._check()
+            self._follow_queue(await asyncio.to_thread(self._allocation.queue_view))
+        self._check_end()
         self._write()
 
-    async def _attend(self, worker: str) -> None:
-        """The job runs: start what waits, see how the others are."""
-        self._missed = None
-        asked = self._guests.processes()
-        seen = await self._allocation.call(worker, pool_node.pool_status, asked)
-        self._guests.seen(asked, seen["alive"])
-        ends = seen["ends"] or self._state.ends or await asyncio.to_thread(self._allocation.ends)
+    async def _poll_node(self, worker: str) -> None:
+        """Start the runs that wait, and look at those that run."""
+        self._missing_since = None
+        polled = self._runs.processes()
+        node = await self._allocation.call(worker, pool_node.pool_status, polled)
+        self._runs.update(polled, node["alive"])
+        ends_at = node["ends"] or self._state.ends_at or await asyncio.to_thread(self._allocation.ends_at)
         state, reason = "running", ""
-        if not seen["ready"]:
-            state, reason = "starting", f"torch is being imported on {seen['host']}"
+        if not node["ready"]:
+            state, reason = "starting", f"torch is being imported on {node['host']}"
         elif not self._closing:
-            self._guests.settle(seen["place"], ends)
-            await self._guests.start(seen["place"], self._call, ends)
-        idle = None
-        if state == "running" and not self._guests.present:
-            idle = self._state.idle or time.time()
+            self._runs.resolve_interrupted(node["place"], ends_at)
+            await self._runs.start_waiting(node["place"], self._call, ends_at)
+        idle_since = None
+        if state == "running" and not self._runs.active:
+            idle_since = self._state.idle_since or time.time()
         if not self._closing:
             self._state = replace(self._state, state=state, reason=reason)
-        self._state = replace(self._state, host=seen["host"], ends=ends, idle=idle)
+        self._state = replace(self._state, host=node["host"], ends_at=ends_at, idle_since=idle_since)
 
     async def _call(self, function: Any, *arguments: Any) -> Any:
         worker = self._allocation.worker
@@ -168,82 +185,101 @@ class Holder:
             raise ConnectionAbortedError("the pool has no worker")
         return await self._allocation.call(worker, function, *arguments)
 
-    def _look(self, seen: Seen) -> None:
-        """No worker is there: the queue says why."""
-        job, words = seen.job, self._allocation.system.display_name
-        if seen.error:
-            self._state = replace(self._state, reason=seen.error)
+    def _follow_queue(self, view: QueueView) -> None:
+        """Take the state from the queue, which says why there is no worker.
+
+        Raises
+        ------
+        PoolEnds
+            if the job has ended, is no longer listed, or has been without a worker for too long.
+        """
+        job, system = view.job, self._allocation.system.display_name
+        if view.error:
+            self._state = replace(self._state, reason=view.error)
         elif job is None:
-            self._missed = self._missed or time.monotonic()
-            if time.monotonic() - self._missed > _FORGOTTEN:
-                raise Over(f"{words} no longer knows its job {self._allocation.job}", gone=True)
-            self._state = replace(self._state, reason=f"{words} does not list its job {self._allocation.job}")
+            if self._missing_for() > _UNLISTED_TIMEOUT:
+                raise PoolEnds(f"{system} no longer knows its job {self._allocation.job}", job_gone=True)
+            self._state = replace(self._state, reason=f"{system} does not list its job {self._allocation.job}")
         elif job.state == "ended":
-            raise Over(self._ended(job.cause, job.words), gone=True)
+            raise PoolEnds(self._end_reason(job.cause, job.words), job_gone=True)
         elif job.state == "pending":
-            self._missed = None
-            self._guests.taken()
+            self._missing_since = None
+            self._runs.job_requeued()
             reason = job.words or f"waits in the queue ({job.code})"
             if job.start is not None and job.start > time.time():
-                reason += f"; {words} expects it to start in {format_time(job.start - time.time())}"
+                reason += f"; {system} expects it to start in {format_time(job.start - time.time())}"
             state = "closing" if self._closing else "pending"
-            self._state = replace(self._state, state=state, reason=reason, idle=None, ends=None)
+            self._state = replace(self._state, state=state, reason=reason, idle_since=None, ends_at=None)
         else:
-            self._missed = self._missed or time.monotonic()
-            if time.monotonic() - self._missed > _LOST:
-                raise Over("its job runs, but its worker does not answer", left=self._guests.running)
-            where = f" on {', '.join(job.nodes)}" if job.nodes else ""
+            if self._missing_for() > _WORKER_TIMEOUT:
+                raise PoolEnds("its job runs, but its worker does not answer", left_to_runs=self._runs.any_started)
+            nodes = f" on {', '.join(job.nodes)}" if job.nodes else ""
             state = "closing" if self._closing else "starting"
-            self._state = replace(self._state, state=state, reason=f"its worker is being started{where}", idle=None)
+            reason = f"its worker is being started{nodes}"
+            self._state = replace(self._state, state=state, reason=reason, idle_since=None)
 
-    def _ended(self, cause: str, words: str) -> str:
-        if cause == "completed":
-            words = "ended by itself"
-        return self._timed_out if cause == "time" else f"its job {self._allocation.job} {words}"
+    def _missing_for(self) -> float:
+        """Seconds since the job or its worker was first missing."""
+        self._missing_since = self._missing_since or time.monotonic()
+        return time.monotonic() - self._missing_since
+
+    def _end_reason(self, cause: str, description: str) -> str:
+        """Why the pool ends, after the batch system has ended its job."""
+        if cause == "time":
+            return self._timed_out
+        return f"its job {self._allocation.job} {'ended by itself' if cause == 'completed' else description}"
 
     @property
     def _timed_out(self) -> str:
-        time_ = self._pool.resources.time
-        return f"its time was over{f' ({format_time(time_)})' if time_ else ''}"
+        limit = self._pool.resources.time
+        return f"its time was over{f' ({format_time(limit)})' if limit else ''}"
 
-    def _check(self) -> None:
-        """Whether it is to go on."""
-        if self._told:
-            reason = "its holder was told to end, as when one logs out"
-            raise Over(reason, left=self._guests.running)
+    def _check_end(self) -> None:
+        """Whether the pool goes on.
+
+        Raises
+        ------
+        PoolEnds
+            if it was stopped, is out of time or idle for too long, or this process was told to end.
+        """
+        if self._terminated:
+            reason = "its daemon was told to end, as when one logs out"
+            raise PoolEnds(reason, left_to_runs=self._runs.any_started)
         if self._pool.folder.stop.exists():
             self._closing = True
-            self._guests.dismiss("its pool was stopped before it was started", sent=False)
-            if not self._guests.running:
-                raise Over("was stopped")
+            self._runs.end_all("its pool was stopped before it was started", started=False)
+            if not self._runs.any_started:
+                raise PoolEnds("was stopped")
             self._state = replace(self._state, state="closing", reason="was stopped; ends with the last run on it")
-        if self._state.ends is not None and time.time() > self._state.ends:  # systems look at it now and then
-            raise Over(self._timed_out)
-        idle = self._state.idle
-        if idle is not None and time.time() - idle >= self._idle:
-            raise Over(f"nothing ran on it for {format_time(self._idle)}")
+        # batch systems enforce time limits only now and then
+        if self._state.ends_at is not None and time.time() > self._state.ends_at:
+            raise PoolEnds(self._timed_out)
+        idle_since = self._state.idle_since
+        if idle_since is not None and time.time() - idle_since >= self._idle_timeout:
+            raise PoolEnds(f"nothing ran on it for {format_time(self._idle_timeout)}")
 
-    async def _end(self, over: Over) -> None:
-        """Let the job go, and see to it that it is gone."""
-        self._become("closing", over.reason)
-        gone = over.gone or over.left
-        patient = time.monotonic() + (_BY_ITSELF if self._allocation.worker is not None else 0.0)
-        end = time.monotonic() + _GOING
+    async def _end_pool(self, end: PoolEnds) -> None:
+        """Disconnect the worker, so that the job ends; cancel the job if it does not."""
+        self._set_state("closing", end.reason)
+        job_gone = end.job_gone or end.left_to_runs
+        started = time.monotonic()
+        cancel_after = started + (_EXIT_PATIENCE if self._allocation.worker is not None else 0.0)
         await self._allocation.close()
-        while not gone and time.monotonic() < end:
-            by_force = time.monotonic() > patient
+        while not job_gone and time.monotonic() < started + _CANCEL_PATIENCE:
+            cancel = time.monotonic() > cancel_after
             try:
-                gone = await asyncio.to_thread(self._allocation.gone, cancel=by_force)
+                job_gone = await asyncio.to_thread(self._allocation.gone, cancel=cancel)
             except MlnbError as error:
-                self._become("closing", f"{over.reason}; its job can't be ended yet: {error}")
-            if not gone:
-                await asyncio.sleep(_TICK if by_force else _TICK / 4)
-        self._guests.dismiss(f"its pool has ended: {over.reason}", sent=not over.left)
-        self._say(state="ended", reason=over.reason, idle=None, left=over.left or not gone)
+                self._set_state("closing", f"{end.reason}; its job can't be ended yet: {error}")
+            if not job_gone:
+                await asyncio.sleep(_TICK if cancel else _TICK / 4)
+        self._runs.end_all(f"its pool has ended: {end.reason}", started=not end.left_to_runs)
+        left_to_runs = end.left_to_runs or not job_gone
+        self._update(state="ended", reason=end.reason, idle_since=None, left_to_runs=left_to_runs)
 
-    # what sessions ask
+    # requests of sessions
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _handle_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         answer: dict[str, Any] = {}
         try:
             peer = writer.get_extra_info("socket")
@@ -259,30 +295,30 @@ class Holder:
     async def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
         if request["do"] == "cancel":
             grace = float(request["grace"])
-            gone = await self._guests.cancel(request["run"], self._allocation.worker, self._call, grace)
-            self._write()  # whoever asks next what became of it reads that
-            self._news.set()
+            gone = await self._runs.cancel(request["run"], self._allocation.worker, self._call, grace)
+            self._write()  # now, for whoever reads the run's state next
+            self._wake.set()
             return {"gone": gone}
-        if self._closing or self._told or self._state.state not in ("pending", "starting", "running"):
-            return {"error": f"takes no runs any more: {self._state.reason}"}
-        self._guests.add(Path(request["run"]), int(request["attempt"]), dict(request["env"]))
-        self._say(idle=None)
-        self._news.set()
+        if self._closing or self._terminated or self._state.state not in ("pending", "starting", "running"):
+            return {"error": f"accepts no more runs: {self._state.reason}"}
+        self._runs.add(Path(request["run"]), int(request["attempt"]), dict(request["env"]))
+        self._update(idle_since=None)
+        self._wake.set()
         return {"job": self._allocation.job}
 
 
 def main(folder: PoolDir) -> int:
-    """Hold the pool of ``folder``."""
+    """Run the daemon of the pool in ``folder``; its exit code."""
     orphan_cleanup.fork(folder)
-    from mlnb.targets.pool.allocation import Allocation  # brings distributed, and with it threads
-    from mlnb.targets.pool.runs import Guests
+    from mlnb.targets.pool.allocation import Allocation  # starts threads (distributed): import it after the fork
+    from mlnb.targets.pool.runs import PoolRuns
 
-    pool = Known(folder)
+    pool = PoolInfo(folder)
 
-    async def hold() -> None:
-        await Holder(pool, Allocation(pool), Guests()).main()
+    async def run() -> None:
+        await PoolDaemon(pool, Allocation(pool), PoolRuns()).main()
 
-    asyncio.run(hold())
+    asyncio.run(run())
     return 0
 
 

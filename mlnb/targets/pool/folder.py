@@ -1,4 +1,4 @@
-"""A pool's folder: its files, and what they say of it. Each file has one writer, as in a run directory."""
+"""The files of a warm pool, and what they say about it. Each file has one writer, as in a run directory."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import socket
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,105 +20,125 @@ from mlnb.task import Resources
 
 STATES = ("pending", "starting", "running", "closing", "ended")
 
-BEAT = 10.0
-"""Seconds between two writings of the state at least."""
+HEARTBEAT = 10.0
+"""Seconds after which the daemon writes its state again, even if nothing has changed."""
 
 _SILENT = 60.0
-"""Seconds without one after which a holder on another machine, whose process can't be seen, is taken for dead."""
+"""Seconds without a heartbeat after which a daemon on another machine, whose process can't be seen, counts as dead."""
+
+_FILE_KEYS = {
+    "daemon": "holder",
+    "written_at": "written",
+    "idle_since": "idle",
+    "ends_at": "ends",
+    "left_to_runs": "left",
+}
+"""Attributes of :class:`PoolState` that have another name in ``state.json``."""
 
 
 @dataclass(frozen=True)
-class State:
-    """What the holder wrote last.
+class PoolState:
+    """What the pool's daemon last wrote. All times are in seconds since the epoch.
 
     Attributes
     ----------
     state, reason
-        a word of ``STATES``, and why in words.
-    holder
-        ``pid``, ``identity`` and ``host`` of its process, and its ``socket``.
+        one of ``STATES``, and why.
+    daemon
+        ``pid``, ``identity`` and ``host`` of the daemon, and the path of its ``socket``.
     jobs
-        ids of its jobs.
+        ids of the pool's jobs.
     scheduler
-        where its Dask scheduler listens.
+        address of the daemon's Dask scheduler.
     host
-        the node that it has.
+        the node that the job runs on.
     since
-        when it was asked for, in seconds since the epoch, as all times here.
-    idle
-        since when nothing runs on it; ``None`` while something does, or nothing can.
-    ends
-        when its job's time is over; ``None`` while that isn't known.
-    left
-        whether the job was left to the runs on it: it ends with the last of them.
+        when the pool was requested.
+    written_at
+        when this was written.
+    idle_since
+        since when no run is on the pool; ``None`` while there is one, or while the pool can't run any.
+    ends_at
+        when the job reaches its time limit; ``None`` while that isn't known.
+    left_to_runs
+        whether the daemon left the job to the runs on it, so that it ends with the last of them.
     runs
-        of each run that it was given: ``state`` (``waiting sent interrupted over``), ``reason``, ``attempt``.
+        run id → ``state`` (``waiting``, ``sent``, ``interrupted`` or ``over``), ``reason`` and ``attempt``.
     """
 
     state: str = "pending"
     reason: str = ""
-    holder: Mapping[str, Any] = field(default_factory=dict)
+    daemon: Mapping[str, Any] = field(default_factory=dict)
     jobs: tuple[str, ...] = ()
     scheduler: str = ""
     host: str = ""
     since: float = 0.0
-    written: float = 0.0
-    idle: float | None = None
-    ends: float | None = None
-    left: bool = False
+    written_at: float = 0.0
+    idle_since: float | None = None
+    ends_at: float | None = None
+    left_to_runs: bool = False
     runs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of ``state.json``."""
+        return {_FILE_KEYS.get(name, name): value for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> PoolState:
+        """The state that ``state.json`` holds; keys of a newer mlnb are ignored."""
+        attributes = {key: name for name, key in _FILE_KEYS.items()}
+        values = rundir.select_fields(cls, {attributes.get(key, key): value for key, value in content.items()})
+        return cls(**{**values, "jobs": tuple(values.get("jobs", ()))})
 
 
 class PoolDir:
-    """The files of one pool. Knows names and writers."""
+    """The names of a pool's files, and who writes each."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     @property
     def id(self) -> str:
-        """Its name and something that tells it from earlier ones of that name; needs no quoting."""
+        """The pool's name and a suffix that no earlier pool of that name has; needs no quoting in a shell."""
         return self.path.name
 
     @property
-    def asked(self) -> Path:
-        """Written by whoever starts it: what it is to be."""
+    def request(self) -> Path:
+        """What was asked for; written once by the session that starts the pool."""
         return self.path / "pool.json"
 
     @property
     def state(self) -> Path:
-        """Written by the holder."""
+        """Written by the daemon."""
         return self.path / "state.json"
 
     @property
     def stop(self) -> Path:
-        """Written by whoever stops it, once."""
+        """Written once, by whoever stops the pool."""
         return self.path / "stop.json"
 
     @property
     def log(self) -> Path:
-        """What the holder prints."""
+        """What the daemon prints."""
         return self.path / "holder.log"
 
     @property
     def job(self) -> RunDir:
-        """The same folder as a job of a batch system sees it: ``mlnb.zip``, ``attempts/001/job.sh`` and its log."""
+        """The same folder as a batch job uses it: ``mlnb.zip``, ``attempts/001/job.sh`` and its log."""
         return RunDir(self.path)
 
     def credentials(self) -> list[Path]:
-        """Certificates and keys of the pool's connections, written by the holder, mode 0600."""
+        """Certificates and key of the pool's TLS connections; written by the daemon, mode 0600."""
         return [self.path / f"tls-{kind}.pem" for kind in ("ca", "cert", "key")]
 
 
-class Known:
-    """One pool as its files tell of it at this moment."""
+class PoolInfo:
+    """A pool as its files describe it at this moment."""
 
     def __init__(self, folder: PoolDir) -> None:
         self.folder = folder
-        self.asked = read_json(folder.asked) or {}
-        written = read_json(folder.state) or {}
-        values = rundir.select_fields(State, written)
-        self.written = State(**{**values, "jobs": tuple(values.get("jobs", ()))})
+        self.request = read_json(folder.request) or {}
+        self.written = PoolState.from_json(read_json(folder.state) or {})
 
     @property
     def id(self) -> str:
@@ -127,104 +147,101 @@ class Known:
 
     @property
     def name(self) -> str:
-        """As people call it."""
-        return str(self.asked.get("name", self.id))
+        """What follows ``pool:`` in ``--on pool:NAME``."""
+        return str(self.request.get("name", self.id))
 
     @property
     def resources(self) -> Resources:
-        """What it has."""
-        return Resources(**rundir.select_fields(Resources, self.asked["resources"]))
+        """What the pool's job has."""
+        return Resources(**rundir.select_fields(Resources, self.request["resources"]))
 
     @property
     def cores(self) -> int:
-        """How many cores it has."""
+        """How many cores the pool's job has."""
         return self.resources.ranks * (self.resources.cpus or 1)
 
     @property
-    def held(self) -> bool:
-        """Whether its holder lives."""
-        holder = self.written.holder
-        if not holder:  # being started
-            return time.time() - float(self.asked.get("since", 0.0)) < _SILENT
-        if holder["host"] != socket.gethostname():
-            return time.time() - self.written.written < _SILENT
-        return is_alive(int(holder["pid"]), str(holder["identity"]))
+    def daemon_alive(self) -> bool:
+        """Whether the daemon lives, or is being started."""
+        daemon = self.written.daemon
+        if not daemon:  # being started
+            return time.time() - float(self.request.get("since", 0.0)) < _SILENT
+        if daemon["host"] != socket.gethostname():
+            return time.time() - self.written.written_at < _SILENT
+        return is_alive(int(daemon["pid"]), str(daemon["identity"]))
 
     @property
     def state(self) -> str:
-        """A word of ``STATES``: that of a pool whose holder died is ``ended``."""
-        return self.written.state if self.held else "ended"
+        """One of ``STATES``; ``ended`` if the daemon died, whatever it wrote last."""
+        return self.written.state if self.daemon_alive else "ended"
 
     @property
     def reason(self) -> str:
-        """Why, in words."""
-        if self.written.state == "ended" or self.held:
+        """Why the pool is in this state."""
+        if self.written.state == "ended" or self.daemon_alive:
             return self.written.reason
-        return "its holder was killed: nothing new starts on it, and its job ends with the last run that it has"
+        return "its daemon was killed: it starts no more runs, and its job ends with the last run on it"
 
     @property
     def live(self) -> bool:
-        """Whether it is there, or will be."""
+        """Whether the pool has not ended."""
         return self.state != "ended"
 
     @property
-    def takes(self) -> bool:
-        """Whether it takes runs."""
+    def accepts_runs(self) -> bool:
+        """Whether runs can be submitted to it."""
         return self.state in ("pending", "starting", "running")
 
     @property
-    def busy(self) -> int:
-        """How many runs it has that have not ended."""
+    def active_runs(self) -> int:
+        """How many of its runs have not ended."""
         return sum(run["state"] != "over" for run in self.written.runs.values())
 
 
-def root() -> Path:
-    """Where the folders are: beside the runs, since the nodes must see them."""
+def pools_root() -> Path:
+    """The folder of all pools' folders: beside the runs, since the nodes must see both."""
     return runs_root() / ".pools"
 
 
-def known() -> list[Known]:
-    """All pools of this user that have left a folder, newest first."""
+def all_pools() -> list[PoolInfo]:
+    """All pools of this user whose folder still exists, newest first."""
     try:
-        folders = [Path(entry.path) for entry in os.scandir(root()) if not entry.name.startswith(".")]
+        folders = [Path(entry.path) for entry in os.scandir(pools_root()) if not entry.name.startswith(".")]
     except OSError:
         return []
-    found = [Known(PoolDir(path)) for path in folders]
-    return sorted((pool for pool in found if pool.asked), key=lambda pool: -float(pool.asked["since"]))
+    pools = [PoolInfo(PoolDir(path)) for path in folders]
+    return sorted((pool for pool in pools if pool.request), key=lambda pool: -float(pool.request["since"]))
 
 
-def choose(name: str | None, *, runs: bool = False) -> Known:
-    """The pool called ``name``, or the only one there is.
+def find_pool(name: str | None, *, accepting: bool = False) -> PoolInfo:
+    """The live pool called ``name``; without a name, the only one that lives.
 
     Parameters
     ----------
-    runs
-        whether only those count that take runs: an older one may be closing still.
+    accepting
+        consider only pools that accept runs; an older one of the same name may still be closing.
 
     Raises
     ------
     UsageError
-        if there is none, or several without a name.
+        if there is none, or if there are several and no name is given.
     """
-    there = [pool for pool in known() if (pool.takes if runs else pool.live)]
+    candidates = [pool for pool in all_pools() if (pool.accepts_runs if accepting else pool.live)]
     if name is not None:
-        named = [pool for pool in there if pool.name == name]
+        named = [pool for pool in candidates if pool.name == name]
         if named:
             return named[0]
-    names = [pool.name for pool in there]
-    if not there:
-        was = next((pool for pool in known() if name in (None, pool.name)), None)
-        how = "is closing" if was is not None and was.live else "has ended"
-        ended = f" ({was.name} {how}: {was.reason})" if was is not None else ""
-        raise UsageError(f"{_said(name)}: there is no pool{ended}; %pool start (mlnb pool start) makes one")
+    names = [pool.name for pool in candidates]
+    label = "pool" if name is None else f"pool {name}"
+    if not candidates:
+        last = next((pool for pool in all_pools() if name in (None, pool.name)), None)
+        end = "is closing" if last is not None and last.live else "has ended"
+        ended = f" ({last.name} {end}: {last.reason})" if last is not None else ""
+        raise UsageError(f"{label}: there is no pool{ended}; %pool start (mlnb pool start) makes one")
     if name is None:
-        if len(there) > 1:
+        if len(candidates) > 1:
             raise UsageError(f"pool: there are several, {', '.join(names)}; name one, as in pool:{names[0]}")
-        return there[0]
+        return candidates[0]
     near = difflib.get_close_matches(name, names, 1)
     hint = f"; did you mean {near[0]}?" if near else ""
-    raise UsageError(f"{_said(name)}: there is no such pool; there are {', '.join(names)}{hint}")
-
-
-def _said(name: str | None) -> str:
-    return "pool" if name is None else f"pool {name}"
+    raise UsageError(f"{label}: there is no such pool; there are {', '.join(names)}{hint}")

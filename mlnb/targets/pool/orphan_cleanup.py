@@ -1,7 +1,8 @@
-"""Whoever looks after a pool's job when its holder was killed: a process that waits on a pipe which only that held.
+"""Cancels the waiting job of a pool whose daemon was killed: a process that waits for the end of a pipe.
 
-A job that runs ends by itself, with the last run on it: its worker has lost its scheduler. One that still waits in the
-queue would wait on for nobody.
+Only the daemon holds the pipe's other end, so that the kernel closes it however the daemon dies. A job that runs needs
+no help: its worker has lost its scheduler, so it ends with the last run on it. A job that still waits in the queue
+would wait for nobody.
 """
 
 from __future__ import annotations
@@ -14,18 +15,25 @@ import time
 from mlnb.errors import MlnbError
 from mlnb.node.process.identity import process_identity, wait_for_exit
 from mlnb.targets.batch import queue_listing
-from mlnb.targets.pool.folder import Known, PoolDir
+from mlnb.targets.pool.folder import PoolDir, PoolInfo
 
 _PATIENCE = 600.0
-_GOING = 60.0
-_STEP = 2.0
+"""Seconds for which the batch system is asked for the job."""
+
+_EXIT_PATIENCE = 60.0
+"""Seconds that the daemon has to be gone after its files were closed."""
+
+_INTERVAL = 2.0
 _FORGOTTEN = 3600.0
-"""Seconds after which a job that the queue does not list is none that it has yet to list."""
+"""Seconds after the last sign of a pool after which a job that the queue does not list won't appear any more."""
 
 
 def fork(folder: PoolDir) -> None:
-    """Leave an heir behind. To be called before there are threads, or anything that it should not hold open."""
-    holder = os.getpid(), process_identity(os.getpid()) or ""
+    """Fork the process that cleans up after this one, the daemon.
+
+    Call it before there are threads, or open files that it should not keep open.
+    """
+    daemon = os.getpid(), process_identity(os.getpid()) or ""
     read, write = os.pipe()
     os.set_inheritable(write, False)
     if os.fork():
@@ -38,52 +46,55 @@ def fork(folder: PoolDir) -> None:
             signal.signal(number, signal.SIG_IGN)
         while os.read(read, 1):
             pass
-        wait_for_exit(*holder, _GOING)  # its files are closed a moment before it is gone
-        tidy(Known(folder), _PATIENCE)
+        wait_for_exit(*daemon, _EXIT_PATIENCE)
+        cancel_orphaned_job(PoolInfo(folder), _PATIENCE)
         code = 0
     finally:
         os._exit(code)
 
 
-def tidy(pool: Known, patience: float = 0.0) -> bool:
-    """Take the job of a pool whose holder is dead out of the queue while it waits there; whether none is left waiting.
+def cancel_orphaned_job(pool: PoolInfo, patience: float = 0.0) -> bool:
+    """Cancel the job of a pool whose daemon is dead if it still waits in the queue; whether no job is left waiting.
 
     Parameters
     ----------
+    pool
+        the pool; nothing happens if its daemon lives or has ended the pool itself.
     patience
-        seconds in which it may appear there (a submission outlives who began it), and the system may come back.
+        seconds for which to try again: the job may appear late, since a submission outlives the process that began
+        it, and the batch system may not answer at first.
     """
-    if pool.held or pool.written.state == "ended":
+    if pool.daemon_alive or pool.written.state == "ended":
         return True
     for path in pool.folder.credentials():
         path.unlink(missing_ok=True)
     end = time.monotonic() + patience
     while True:
         with contextlib.suppress(MlnbError):
-            if _take_down(pool):
+            if _cancel_waiting(pool):
                 return True
         if time.monotonic() >= end:
             return False
-        time.sleep(_STEP)
+        time.sleep(_INTERVAL)
 
 
-def _take_down(pool: Known) -> bool:
-    """Whether its job was found, and waits no more; or it is so long ago that the queue has forgotten it."""
+def _cancel_waiting(pool: PoolInfo) -> bool:
+    """Cancel the pool's jobs that wait; whether none waits, nor can appear any more."""
     from mlnb.targets.pool.allocation import system_of
 
     system = system_of(pool)
-    seen = queue_listing.listing(system)
-    if seen.error:
+    listing = queue_listing.listing(system)
+    if listing.error:
         return False
-    ours = f"mlnb:{pool.id}"  # its number may not have come to be written
-    found = {
-        number: job
-        for number, job in seen.jobs.items()
-        if number in pool.written.jobs or job.about.get("comment") == ours
+    comment = f"mlnb:{pool.id}"  # the daemon may have died before it could write the job's id
+    jobs = {
+        job_id: job
+        for job_id, job in listing.jobs.items()
+        if job_id in pool.written.jobs or job.about.get("comment") == comment
     }
-    waiting = [number for number, job in found.items() if job.state == "pending"]
-    for number in waiting:
-        system.cancel(number)
+    waiting = [job_id for job_id, job in jobs.items() if job.state == "pending"]
+    for job_id in waiting:
+        system.cancel(job_id)
         queue_listing.forget(system)
-    forgotten = time.time() - max(pool.written.written, float(pool.asked["since"])) > _FORGOTTEN
-    return not waiting and (bool(found) or forgotten)
+    forgotten = time.time() - max(pool.written.written_at, float(pool.request["since"])) > _FORGOTTEN
+    return not waiting and (bool(jobs) or forgotten)

@@ -1,4 +1,4 @@
-"""The runs that a pool was given: what each waits for, how they are started, and what becomes of them."""
+"""The runs that a pool was given: what each waits for, how it is started on the node, and how it ended."""
 
 from __future__ import annotations
 
@@ -14,222 +14,249 @@ from mlnb.node import pool_node
 from mlnb.rundir import RunDir, read_json, read_json_fresh, read_lines, revalidate_directory
 
 _DOUBT = 5.0
-"""Seconds in which a run that ended without a result may turn out to have been taken along by the pool's job."""
+"""Seconds to wait for an explanation when a node program is gone without a result: its result may become visible late,
+or the pool's job may turn out to have been queued again."""
 
 _KEPT = 50
-"""Runs that have ended that are told of: their own result says more, and is there before."""
+"""How many ended runs the state still lists; the runs' own results say more."""
 
-_LOOK = 0.1
+_POLL = 0.1
 _LAST = 60.0
-"""Seconds of the pool's time in which nothing is started again."""
+"""Seconds before the pool's end in which no interrupted run is started again."""
 
 Call = Callable[..., Awaitable[Any]]
-"""Has a function of ``mlnb.node.pool_node`` called on the node: the function, its arguments; ``OSError`` if it
-can't."""
+"""Calls a function of ``mlnb.node.pool_node`` on the node: ``await call(function, *arguments)``. Raises ``OSError`` if
+it can't."""
+
+Process = tuple[int, str]
+"""A pid, and what tells the process from an earlier one with that pid (``process_identity``)."""
 
 
 @dataclass
-class Guest:
-    """One run. ``env`` holds what was asked for with ``--env``: it is in this process's memory only."""
+class PoolRun:
+    """One run of a pool.
+
+    Attributes
+    ----------
+    path, attempt
+        its run directory, and the attempt that is to be started, from 1.
+    env
+        the variables of ``--env`` with their values, which are in this process's memory only.
+    state, reason
+        ``waiting`` (to be started), ``sent`` (started), ``interrupted`` (its node program is gone without a result, or
+        nobody knows whether it was started) or ``over``; and why.
+    process
+        its node program; ``None`` while that isn't known.
+    job_start
+        the start of the pool's job (:func:`mlnb.node.pool_node.pool_status`) in which it was started.
+    since
+        when ``state`` changed, by ``time.monotonic``.
+    """
 
     path: Path
     attempt: int
     env: dict[str, str] = field(repr=False)
     state: str = "waiting"
     reason: str = ""
-    process: tuple[int, str] | None = None
-    place: str = ""
+    process: Process | None = None
+    job_start: str = ""
     since: float = field(default_factory=time.monotonic)
 
     @property
-    def claimed(self) -> tuple[int, str] | None:
-        """The process that this attempt is, as it has written itself."""
-        found = read_json_fresh(RunDir(self.path).attempt(self.attempt).lock(0)) or {}
-        return (int(found["pid"]), str(found["identity"])) if "identity" in found else None
-
-    def become(self, state: str, reason: str = "") -> None:
-        """Change to ``state``."""
-        self.state, self.reason, self.since = state, reason, time.monotonic()
+    def locked_by(self) -> Process | None:
+        """The process that has written itself into the attempt's lock; ``None`` if none has."""
+        lock = read_json_fresh(RunDir(self.path).attempt(self.attempt).lock(0)) or {}
+        return (int(lock["pid"]), str(lock["identity"])) if "identity" in lock else None
 
     @property
     def result(self) -> dict[str, Any] | None:
-        """What this attempt left."""
-        found = read_json_fresh(RunDir(self.path).result)
-        return found if found is not None and found.get("attempt", 1) >= self.attempt else None
+        """The result of this attempt or a later one; ``None`` if there is none yet."""
+        result = read_json_fresh(RunDir(self.path).result)
+        return result if result is not None and result.get("attempt", 1) >= self.attempt else None
+
+    def set_state(self, state: str, reason: str = "") -> None:
+        """Change to ``state`` now."""
+        self.state, self.reason, self.since = state, reason, time.monotonic()
 
 
-class Guests:
-    """All runs of a pool, in order."""
+class PoolRuns:
+    """All runs of a pool, in order of submission."""
 
     def __init__(self) -> None:
-        self._guests: dict[str, Guest] = {}
+        self._runs: dict[str, PoolRun] = {}
         self._starting = asyncio.Lock()
 
     def add(self, path: Path, attempt: int, env: dict[str, str]) -> None:
-        """Take a run; one that was here before comes anew."""
-        for old in [run for run, guest in self._guests.items() if guest.state == "over"][:-_KEPT]:
-            del self._guests[old]
-        self._guests.pop(path.name, None)
-        self._guests[path.name] = Guest(path, attempt, env)
+        """Accept a run. One that the pool had before is queued again, as the attempt that is given."""
+        for old in [run_id for run_id, run in self._runs.items() if run.state == "over"][:-_KEPT]:
+            del self._runs[old]
+        self._runs.pop(path.name, None)
+        self._runs[path.name] = PoolRun(path, attempt, env)
 
     @property
-    def present(self) -> list[Guest]:
+    def active(self) -> list[PoolRun]:
         """Those that have not ended."""
-        return [guest for guest in self._guests.values() if guest.state != "over"]
+        return [run for run in self._runs.values() if run.state != "over"]
 
     @property
-    def running(self) -> bool:
-        """Whether any was started and hasn't ended."""
-        return any(guest.state == "sent" for guest in self._guests.values())
+    def any_started(self) -> bool:
+        """Whether one was started and has not ended."""
+        return any(run.state == "sent" for run in self._runs.values())
 
-    def told(self) -> dict[str, dict[str, Any]]:
-        """What is written of them."""
+    def summary(self) -> dict[str, dict[str, Any]]:
+        """What the pool's state lists: run id → ``state``, ``reason``, ``attempt``."""
         return {
-            run: {"state": guest.state, "reason": guest.reason, "attempt": guest.attempt}
-            for run, guest in self._guests.items()
+            run_id: {"state": run.state, "reason": run.reason, "attempt": run.attempt}
+            for run_id, run in self._runs.items()
         }
 
-    def dismiss(self, reason: str, *, sent: bool = True) -> None:
-        """None of them comes to its end here any more: those that wait, and unless ``sent`` is off the others too."""
-        for guest in self.present:
-            if sent or guest.state != "sent":
-                guest.become("over", reason)
+    def end_all(self, reason: str, *, started: bool = True) -> None:
+        """Mark all runs as ended; those that are started only if ``started``."""
+        for run in self.active:
+            if started or run.state != "sent":
+                run.set_state("over", reason)
 
     # on the node
 
-    def processes(self) -> dict[str, tuple[int, str]]:
-        """The node programs that are to be asked for."""
+    def processes(self) -> dict[str, Process]:
+        """Run id → node program, of the runs to look at on the node."""
         return {
-            run: guest.process
-            for run, guest in self._guests.items()
-            if guest.state == "sent" and guest.process is not None
+            run_id: run.process for run_id, run in self._runs.items() if run.state == "sent" and run.process is not None
         }
 
-    def seen(self, asked: dict[str, tuple[int, str]], alive: dict[str, Any]) -> None:
-        """Take what the node told of the runs that it was asked for."""
-        for run in asked:
-            guest = self._guests[run]
-            if guest.state != "sent" or guest.process != asked[run]:
-                continue  # it came anew meanwhile
-            if run in alive:
-                guest.reason = self._waits(alive[run])
-            elif guest.result is not None:
-                guest.become("over")
+    def update(self, polled: dict[str, Process], alive: dict[str, Any]) -> None:
+        """Process the node's answer about the runs in ``polled``; ``alive`` is that of ``pool_node.pool_status``."""
+        for run_id, process in polled.items():
+            run = self._runs[run_id]
+            if run.state != "sent" or run.process != process:
+                continue  # it was queued again while the node answered
+            if run_id in alive:
+                run.reason = self._waiting_reason(alive[run_id])
+            elif run.result is not None:
+                run.set_state("over")
             else:
-                guest.become("interrupted", _interruption(guest))
+                run.set_state("interrupted", _interruption(run))
 
-    def _waits(self, place: tuple[int, list[str]] | None) -> str:
-        """What a run waits for on the node; empty if it doesn't."""
-        if place is None:
+    def _waiting_reason(self, position: tuple[int, list[str]] | None) -> str:
+        """What a started run waits for in the node's queue of cores and GPUs; empty if it doesn't wait."""
+        if position is None:
             return ""
-        count, holders = place
-        others = f", behind {count} other{'s' * (count > 1)}" if count else ""
-        paths = [self._guests[one].path if one in self._guests else None for one in holders[:3]]
-        names = [str((read_json(RunDir(path).run) or {}).get("name", path.name)) for path in paths if path is not None]
+        ahead, holders = position
+        others = f", behind {ahead} other{'s' * (ahead > 1)}" if ahead else ""
+        paths = [self._runs[run_id].path for run_id in holders[:3] if run_id in self._runs]
+        names = [str((read_json(RunDir(path).run) or {}).get("name", path.name)) for path in paths]
         busy = f" (held by {', '.join(names)})" if names else ""
         return f"waits for cores or GPUs of the pool{others}{busy}"
 
-    async def start(self, place: str, call: Call, ends: float | None) -> None:
-        """Start all that wait. They are told when the pool's time is over, so that they end before that."""
-        env = {} if ends is None else {"MLNB_DEADLINE": str(ends)}
+    async def start_waiting(self, job_start: str, call: Call, ends_at: float | None) -> None:
+        """Start all runs that wait. Their deadline is that of the pool's job, so that they end before it does."""
+        env = {} if ends_at is None else {"MLNB_DEADLINE": str(ends_at)}
         async with self._starting:
-            for guest in self.present:
-                if guest.state == "waiting":
-                    await self._start(guest, place, call, env)
+            for run in self.active:
+                if run.state == "waiting":
+                    await self._start(run, job_start, call, env)
 
-    async def _start(self, guest: Guest, place: str, call: Call, env: dict[str, str]) -> None:
-        guest.place, guest.process = place, None
-        guest.become("sent")
+    async def _start(self, run: PoolRun, job_start: str, call: Call, env: dict[str, str]) -> None:
+        run.job_start, run.process = job_start, None
+        run.set_state("sent")
         try:
-            request = {"run": str(guest.path), "attempt": guest.attempt, "env": {**env, **guest.env}}
+            request = {"run": str(run.path), "attempt": run.attempt, "env": {**env, **run.env}}
             answer = await call(pool_node.start_run, request)
-            guest.process = int(answer["pid"]), str(answer["identity"])
+            run.process = int(answer["pid"]), str(answer["identity"])
         except OSError:  # it may have been started all the same
-            guest.become("interrupted", "the pool did not say whether it was started")
+            run.set_state("interrupted", "the pool did not say whether it was started")
 
-    def settle(self, place: str, ends: float | None) -> None:
-        """Decide on those whose node program is gone without a result, now that the job is there as ``place``.
+    def resolve_interrupted(self, job_start: str, ends_at: float | None) -> None:
+        """Decide what becomes of interrupted runs: ended, still running, or to be started again.
 
-        What the pool's job took along goes on from its checkpoint, if it may be queued again and has one. What ended
-        by itself has ended.
+        A run that was lost with an earlier start of the pool's job goes on from its checkpoint, if it has one and may
+        be queued again. A run that ended by itself has ended.
+
+        Parameters
+        ----------
+        job_start
+            the present start of the pool's job.
+        ends_at
+            when that job reaches its time limit, in seconds since the epoch; ``None`` if that isn't known.
         """
-        for guest in self.present:
-            if guest.state == "sent" and guest.process is not None and guest.place != place:
-                guest.become("interrupted", "the pool's job was queued again under it")
-            if guest.state != "interrupted":
+        for run in self.active:
+            if run.state == "sent" and run.process is not None and run.job_start != job_start:
+                run.set_state("interrupted", "the pool's job was queued again under it")
+            if run.state != "interrupted":
                 continue
-            if guest.result is not None:
-                guest.become("over")
-            elif guest.process is None or guest.claimed not in (None, guest.process):
-                self._adopt(guest, place)
-            elif guest.place != place or time.monotonic() - guest.since > _DOUBT:
-                self._again(guest, ends)
+            if run.result is not None:
+                run.set_state("over")
+            elif run.process is None or run.locked_by not in (None, run.process):
+                self._find_process(run, job_start)
+            elif run.job_start != job_start or time.monotonic() - run.since > _DOUBT:
+                self._requeue(run, ends_at)
 
-    def _adopt(self, guest: Guest, place: str) -> None:
-        """Whether it was started, and as which process, nobody said: what it wrote first does."""
-        claimed = guest.claimed
-        if claimed is not None:
-            guest.process = claimed
-            guest.become("sent" if guest.place == place else "interrupted", guest.reason)
-        elif guest.place != place or time.monotonic() - guest.since > _DOUBT:
-            guest.become("waiting")
+    def _find_process(self, run: PoolRun, job_start: str) -> None:
+        """Find a node program that nobody has reported by the attempt's lock; without one, start the run again."""
+        process = run.locked_by
+        if process is not None:
+            run.process = process
+            run.set_state("sent" if run.job_start == job_start else "interrupted", run.reason)
+        elif run.job_start != job_start or time.monotonic() - run.since > _DOUBT:
+            run.set_state("waiting")
 
-    def _again(self, guest: Guest, ends: float | None) -> None:
-        short = ends is not None and ends - time.time() < _LAST
-        if not _resumes(guest):
-            guest.become("over", guest.reason)
-        elif not short:  # else it is the pool's end that ended it
-            guest.attempt += 1
-            guest.become("waiting", f"goes on from its newest checkpoint: {guest.reason}")
+    def _requeue(self, run: PoolRun, ends_at: float | None) -> None:
+        """Have a run go on as its next attempt, if it can; near the pool's end it stays interrupted."""
+        near_end = ends_at is not None and ends_at - time.time() < _LAST
+        if not _can_resume(run):
+            run.set_state("over", run.reason)
+        elif not near_end:  # otherwise it is the pool's end that interrupted it
+            run.attempt += 1
+            run.set_state("waiting", f"goes on from its newest checkpoint: {run.reason}")
 
-    def taken(self) -> None:
-        """The pool's job was queued again, and has taken along what ran: that which can't go on has ended."""
-        for guest in self.present:
-            if guest.state == "sent":
-                guest.become("interrupted", "the pool's job was queued again under it")
-            if guest.state == "interrupted" and guest.result is None and not _resumes(guest):
-                guest.become("over", guest.reason)
+    def job_requeued(self) -> None:
+        """The pool's job was queued again, and its processes are gone: mark what can't go on as ended."""
+        for run in self.active:
+            if run.state == "sent":
+                run.set_state("interrupted", "the pool's job was queued again under it")
+            if run.state == "interrupted" and run.result is None and not _can_resume(run):
+                run.set_state("over", run.reason)
 
-    async def cancel(self, run: str, worker: str | None, call: Call, grace: float) -> bool:
-        """End a run: TERM, grace for a checkpoint, KILL; whether its processes are gone."""
+    async def cancel(self, run_id: str, worker: str | None, call: Call, grace: float) -> bool:
+        """End a run: SIGTERM, ``grace`` seconds for a checkpoint, SIGKILL; whether its processes are gone."""
         async with self._starting:
-            guest = self._guests.get(run)
-        if guest is None or guest.state == "over":
+            run = self._runs.get(run_id)
+        if run is None or run.state == "over":
             return True
-        if guest.state != "sent" or guest.process is None:
-            guest.become("over", "was cancelled before it was started")
+        if run.state != "sent" or run.process is None:
+            run.set_state("over", "was cancelled before it was started")
             return True
         if worker is None:
             return False
         try:
             for number, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, _DOUBT)):
-                await call(pool_node.signal_run, *guest.process, int(number))
+                await call(pool_node.signal_run, *run.process, int(number))
                 end = time.monotonic() + patience
                 while time.monotonic() < end:
-                    if not (await call(pool_node.pool_status, {run: guest.process}))["alive"]:
-                        guest.become("over", "" if guest.result else "was cancelled")
+                    if not (await call(pool_node.pool_status, {run_id: run.process}))["alive"]:
+                        run.set_state("over", "" if run.result else "was cancelled")
                         return True
-                    await asyncio.sleep(_LOOK)
+                    await asyncio.sleep(_POLL)
         except OSError:
             return False
         return False
 
 
-def _resumes(guest: Guest) -> bool:
-    """Whether another attempt may go on, and has something to go on from; if only that is missing it is said."""
-    run = RunDir(guest.path)
-    if read_json_fresh(run.cancel) is not None or not (read_json(run.run) or {}).get("requeue"):
+def _can_resume(run: PoolRun) -> bool:
+    """Whether a run may have another attempt and has a checkpoint. If only that is missing, ``reason`` says so."""
+    directory = RunDir(run.path)
+    if read_json_fresh(directory.cancel) is not None or not (read_json(directory.run) or {}).get("requeue"):
         return False
-    if any(run.checkpoints.glob("*")):
+    if any(directory.checkpoints.glob("*")):
         return True
-    guest.reason += "; it had made no checkpoint (mlnb.epochs makes them)"
+    run.reason += "; it had made no checkpoint (mlnb.epochs makes them)"
     return False
 
 
-def _interruption(guest: Guest) -> str:
-    """Why its node program is gone, as far as it has said."""
-    attempt = RunDir(guest.path).attempt(guest.attempt)
+def _interruption(run: PoolRun) -> str:
+    """Why the node program is gone, as far as it has written that."""
+    attempt = RunDir(run.path).attempt(run.attempt)
     revalidate_directory(attempt.path)
     events = read_lines(attempt.events(0))
-    said = [str(one.get("reason")) for one in events if one.get("event") in ("interrupted", "ending")]
-    return said[-1] if said else "its node program was killed"
+    reasons = [str(event.get("reason")) for event in events if event.get("event") in ("interrupted", "ending")]
+    return reasons[-1] if reasons else "its node program was killed"

@@ -19,9 +19,9 @@ from mlnb.rundir import check_trusted, storage_errors, write_atomic, write_json
 from mlnb.targets import warm
 from mlnb.targets.base import Placement
 from mlnb.targets.environment import passed
-from mlnb.targets.node_zip import bundle
+from mlnb.targets.node_zip import node_zip
 from mlnb.targets.pool import folder, orphan_cleanup
-from mlnb.targets.pool.folder import Known, PoolDir
+from mlnb.targets.pool.folder import PoolDir, PoolInfo
 from mlnb.task import Resources
 
 IDLE = 15 * 60
@@ -29,62 +29,80 @@ IDLE = 15 * 60
 
 _QUIET = {"DASK_LOGGING__DISTRIBUTED": "warning"}
 _PATIENCE = 60.0
-_KEPT = 86400.0
+"""Seconds to wait for the daemon to submit its job, or to end the pool."""
+
+_RETENTION = 86400.0
 """Seconds for which the folder of a pool that has ended is kept."""
 
 
-def start(on: str, asked: Resources, placement: Placement, *, name: str | None, idle: int | None) -> tuple[Known, str]:
-    """Start a pool and wait until its job is in the queue; the pool, and in words what it has.
+def start(
+    on: str, asked: Resources, placement: Placement, *, name: str | None, idle: int | None
+) -> tuple[PoolInfo, str]:
+    """Start a pool and wait until its job is in the queue.
+
+    Parameters
+    ----------
+    on
+        name of the target whose job it is to be: a batch system.
+    name
+        of the pool; ``None`` for ``pool``, or ``pool-2`` and so on if there is one.
+    idle
+        seconds without a run after which it ends; ``None`` for :data:`IDLE`.
+
+    Returns
+    -------
+    PoolInfo, str
+        the pool; and what was chosen for its job, as a person reads it.
 
     Raises
     ------
     UsageError
-        for what it can't be.
+        if the request is wrong: resources that the target doesn't have, or a name that is in use.
     MlnbError
-        if it can't be started; then nothing is left behind.
+        if the job can't be submitted; then nothing is left behind.
     """
     from mlnb.targets.pool.allocation import batch_target
 
-    place = batch_target(on)
-    _tidy()
-    there = {pool.name for pool in folder.known() if pool.live}
-    name = name or _free(there)
-    if name in there:
+    target = batch_target(on)
+    _clean_up()
+    names = {pool.name for pool in folder.all_pools() if pool.live}
+    name = name or _free_name(names)
+    if name in names:
         raise UsageError(f"--name {name}: there is a pool of that name; mlnb pool stop {name} ends it")
-    offer = place.offer(asked, replace(placement, name=name))
+    offer = target.offer(asked, replace(placement, name=name))
     if offer.resources.nodes > 1:
         raise UsageError(f"--nodes {offer.resources.nodes}: a pool has one node")
-    made = PoolDir(folder.root() / f"{name}-{secrets.token_hex(3)}")
-    with storage_errors(made.path):
-        folder.root().mkdir(mode=0o700, parents=True, exist_ok=True)
-        check_trusted(folder.root(), "no pool is put there")
-        made.path.mkdir(mode=0o700)
-        made.job.attempt(1).path.mkdir(mode=0o700, parents=True)
-    write_atomic(made.job.bundle, bundle().data)
+    pool_dir = PoolDir(folder.pools_root() / f"{name}-{secrets.token_hex(3)}")
+    with storage_errors(pool_dir.path):
+        folder.pools_root().mkdir(mode=0o700, parents=True, exist_ok=True)
+        check_trusted(folder.pools_root(), "no pool is put there")
+        pool_dir.path.mkdir(mode=0o700)
+        pool_dir.job.attempt(1).path.mkdir(mode=0o700, parents=True)
+    write_atomic(pool_dir.job.node_zip, node_zip().data)
     write_json(
-        made.asked,
+        pool_dir.request,
         {
             "name": name,
             "on": on,
-            "cluster": place.system.cluster,
+            "cluster": target.system.cluster,
             "resources": asdict(offer.resources),
             "about": dict(offer.about),
             "idle": idle or IDLE,
             "since": time.time(),
             "user": getpass.getuser(),
             "host": socket.gethostname(),
-            "bundle": bundle().digest,
+            "bundle": node_zip().digest,
         },
     )
-    return _await(made, _spawn(made, place.system.site)), "; ".join(offer.summary_lines)
+    return _wait_for_job(pool_dir, _spawn_daemon(pool_dir, target.system.site)), "; ".join(offer.summary_lines)
 
 
-def _spawn(made: PoolDir, site: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    with made.log.open("ab") as log:
+def _spawn_daemon(pool_dir: PoolDir, site: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    with pool_dir.log.open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "mlnb.targets.pool.daemon", str(made.path)],
-            env=passed({**_system_variables(), **site, "MLNB_RUNS": str(folder.root().parent), **_QUIET}),
-            cwd=made.path,
+            [sys.executable, "-m", "mlnb.targets.pool.daemon", str(pool_dir.path)],
+            env=passed({**_system_variables(), **site, "MLNB_RUNS": str(folder.pools_root().parent), **_QUIET}),
+            cwd=pool_dir.path,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -95,56 +113,58 @@ def _spawn(made: PoolDir, site: Mapping[str, str]) -> subprocess.Popen[bytes]:
 
 
 def _system_variables() -> dict[str, str]:
-    """What the batch systems' own commands need."""
+    """The environment variables that the batch systems' own commands need."""
     from mlnb.targets.batch import load_system, submit_commands
 
     return {n: value for kind in submit_commands() for n, value in load_system(kind)({}).environment().items()}
 
 
-def _await(made: PoolDir, process: subprocess.Popen[bytes]) -> Known:
-    """The pool when its job is submitted.
+def _wait_for_job(pool_dir: PoolDir, process: subprocess.Popen[bytes]) -> PoolInfo:
+    """Wait until the daemon has submitted the pool's job; returns the pool.
 
     Raises
     ------
     MlnbError
-        if that can't be.
+        if the job was refused, the daemon died, or it takes longer than ``_PATIENCE``.
     """
     end = time.monotonic() + _PATIENCE
     while True:
-        ended, pool = process.poll() is not None, Known(made)
+        ended, pool = process.poll() is not None, PoolInfo(pool_dir)
         if pool.written.state == "ended":
-            shutil.rmtree(made.path, ignore_errors=True)
+            shutil.rmtree(pool_dir.path, ignore_errors=True)
             raise MlnbError(f"the pool could not be started: {pool.written.reason}")
         if pool.written.jobs:
             return pool
         if ended:
             if pool.written.state == "closing":
                 raise MlnbError(f"the pool could not be started: {pool.written.reason}")
-            said = made.log.read_text(errors="replace").strip().rpartition("\n")[2]
-            raise MlnbError(f"the pool's holder ended with exit code {process.returncode} ({made.log}): {said}")
+            last_line = pool_dir.log.read_text(errors="replace").strip().rpartition("\n")[2]
+            raise MlnbError(
+                f"the pool's daemon ended with exit code {process.returncode} ({pool_dir.log}): {last_line}"
+            )
         if time.monotonic() > end:
-            raise MlnbError(f"the pool's job is not submitted yet; mlnb pool list tells of it, {made.log} may say why")
+            raise MlnbError(f"the pool's job is not submitted yet; see mlnb pool list and {pool_dir.log}")
         time.sleep(0.02)
 
 
-def stop(name: str | None) -> Known:
-    """Have a pool end: at once, or with the last run on it.
+def stop(name: str | None) -> PoolInfo:
+    """End a pool: at once, or with the last run on it. Waits until the daemon has done so.
 
     Raises
     ------
     UsageError
         if there is none, or several without a name.
     """
-    pool = folder.choose(name)
+    pool = folder.find_pool(name)
     try:
         with storage_errors(pool.folder.stop), open(pool.folder.stop, "x", opener=_private) as file:
             json.dump({"by": getpass.getuser(), "host": socket.gethostname(), "t": time.time()}, file)
     except FileExistsError:
-        pass  # somebody was faster
+        pass  # it was stopped before
     end = time.monotonic() + _PATIENCE
-    while pool.live and not (pool.state == "closing" and pool.busy) and time.monotonic() < end:
+    while pool.live and not (pool.state == "closing" and pool.active_runs) and time.monotonic() < end:
         time.sleep(0.05)
-        pool = Known(pool.folder)
+        pool = PoolInfo(pool.folder)
     return pool
 
 
@@ -152,14 +172,14 @@ def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-def _free(there: set[str]) -> str:
-    return next(name for name in ("pool", *(f"pool-{number}" for number in range(2, 10**6))) if name not in there)
+def _free_name(used: set[str]) -> str:
+    return next(name for name in ("pool", *(f"pool-{number}" for number in range(2, 10**6))) if name not in used)
 
 
-def _tidy() -> None:
-    """Look after what dead holders have left, and clear away what is long over."""
-    for pool in folder.known():
-        if not pool.live and orphan_cleanup.tidy(pool):
-            ended = max(pool.written.written, float(pool.asked["since"]))
-            if time.time() - ended > _KEPT:
+def _clean_up() -> None:
+    """Cancel the waiting jobs of pools whose daemon died, and remove the folders of pools that ended long ago."""
+    for pool in folder.all_pools():
+        if not pool.live and orphan_cleanup.cancel_orphaned_job(pool):
+            ended = max(pool.written.written_at, float(pool.request["since"]))
+            if time.time() - ended > _RETENTION:
                 shutil.rmtree(pool.folder.path, ignore_errors=True)

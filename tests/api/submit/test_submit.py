@@ -171,7 +171,7 @@ def test_data_are_stored_once_and_shared_by_all_runs(runs_root: Path):
     assert data.written == 1
     places = [one.inputs / "0", other.inputs / "0", other.inputs / "1"]
     assert len({path.stat().st_ino for path in places}) == 1
-    assert len({run.bundle.stat().st_ino for run in (one, other)}) == 1
+    assert len({run.node_zip.stat().st_ino for run in (one, other)}) == 1
 
 
 def test_stored_data_cannot_be_changed_by_mistake(tmp_path: Path):

@@ -23,7 +23,7 @@ from mlnb.errors import MlnbError, UsageError
 from mlnb.node.process.identity import process_identity
 from mlnb.rundir import read_json
 from mlnb.targets.base import Placement
-from mlnb.targets.pool.folder import Known
+from mlnb.targets.pool.folder import PoolInfo
 from mlnb.targets.registry import names, target
 from mlnb.task import Resources, Task
 from tests.clusters.slurm.conftest import Slurm
@@ -91,21 +91,21 @@ class Kept:
     def __init__(self, slurm: Slurm, root: Path) -> None:
         self.slurm, self.root = slurm, root
 
-    def start(self, name: str, *words: str, on: str = "slurm") -> Known:
+    def start(self, name: str, *words: str, on: str = "slurm") -> PoolInfo:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("MLNB_RUNS", str(self.root))
             pool, _ = pools.start(["--on", on, "--name", name, *words])
         self.slurm.submitted.extend(pool.written.jobs)
         return pool
 
-    def running(self, pool: Known) -> Known:
-        return until(lambda: now if (now := Known(pool.folder)).state == "running" else None)
+    def running(self, pool: PoolInfo) -> PoolInfo:
+        return until(lambda: now if (now := PoolInfo(pool.folder)).state == "running" else None)
 
-    def ended(self, pool: Known) -> Known:
+    def ended(self, pool: PoolInfo) -> PoolInfo:
         """The pool when it has ended, and its job and its processes with it."""
-        now = until(lambda: now if not (now := Known(pool.folder)).live else None)
+        now = until(lambda: now if not (now := PoolInfo(pool.folder)).live else None)
         until(lambda: self.slurm.squeue(pool.written.jobs[0]) is None)
-        until(lambda: not now.held)
+        until(lambda: not now.daemon_alive)
         return now
 
 
@@ -124,13 +124,13 @@ def kept(slurm: Slurm, root: Path) -> Iterator[Kept]:
 
 
 @pytest.fixture(scope="module")
-def short(kept: Kept) -> Known:
+def short(kept: Kept) -> PoolInfo:
     """A pool that has a minute."""
     return kept.start("short", "--gpus", "0", "--time", "1m")
 
 
 @pytest.fixture(scope="module")
-def shared(kept: Kept, short: Known) -> Known:
+def shared(kept: Kept, short: PoolInfo) -> PoolInfo:
     """A pool with one GPU that most tests here use, none of them alone."""
     return kept.running(kept.start("shared", "--gpus", "1", "--cpus", "2"))
 
@@ -143,7 +143,7 @@ def gate(tmp_path: Path) -> Iterator[Path]:
     made.touch()
 
 
-def on(pool: Known, script: str, *, name: str = "test", env: dict[str, str] | None = None, **asked: int) -> Run:
+def on(pool: PoolInfo, script: str, *, name: str = "test", env: dict[str, str] | None = None, **asked: int) -> Run:
     place = target(f"pool:{pool.name}")
     offer = place.offer(Resources(**asked), Placement(name))
     return runs.add(Run(submit(Task(script=script, seed=0), {}, place, offer, name=name, env=env or {})))
@@ -165,7 +165,7 @@ def answer(context: ssl.SSLContext, plain: socket.socket) -> bytes:
 
 
 def test_a_run_has_processes_of_its_own_in_the_pools_job(
-    shared: Known, short: Known, monkeypatch: pytest.MonkeyPatch, root: Path
+    shared: PoolInfo, short: PoolInfo, monkeypatch: pytest.MonkeyPatch, root: Path
 ):
     monkeypatch.setenv("TOKEN", "of-the-session")
     run = on(shared, SAYS, gpus=1, env={"ASKED": "a-value-of-env"}).wait(30)
@@ -178,7 +178,7 @@ def test_a_run_has_processes_of_its_own_in_the_pools_job(
     on(short, WAITS.format(gate="never"), name="overlong")  # for the last test
 
 
-def test_two_runs_on_one_gpu_queue_up(shared: Known, gate: Path):
+def test_two_runs_on_one_gpu_queue_up(shared: PoolInfo, gate: Path):
     first = on(shared, WAITS.format(gate=str(gate)), name="first", gpus=1, cpus=1)
     pids(first)
     second = on(shared, SAYS, name="second", gpus=1, cpus=1)
@@ -188,7 +188,7 @@ def test_two_runs_on_one_gpu_queue_up(shared: Known, gate: Path):
     assert second.logs(0, "out").split()[1] == "0"
 
 
-def test_a_crash_hurts_nothing_else(shared: Known, gate: Path):
+def test_a_crash_hurts_nothing_else(shared: PoolInfo, gate: Path):
     other = on(shared, WAITS.format(gate=str(gate)), name="other", cpus=1)
     pids(other)
     crashed = on(shared, "import os; os.kill(os.getpid(), 11)", cpus=1).wait(30)
@@ -197,7 +197,7 @@ def test_a_crash_hurts_nothing_else(shared: Known, gate: Path):
     assert other.wait(30).state == "succeeded"
 
 
-def test_a_cancelled_run_leaves_no_process_and_a_warm_pool(shared: Known, gate: Path):
+def test_a_cancelled_run_leaves_no_process_and_a_warm_pool(shared: PoolInfo, gate: Path):
     run = on(shared, WAITS.format(gate=str(gate)), gpus=1)
     there = pids(run)
     waiting = on(shared, SAYS, gpus=1)
@@ -218,17 +218,17 @@ def test_a_cancelled_run_leaves_no_process_and_a_warm_pool(shared: Known, gate: 
         ({"nodes": 2}, {}, "--nodes 2: pool shared has 1 node"),
         ({"memory": 2 * 10**9}, {}, "--memory 2.0 GB: pool shared has 1.0 GB"),
         ({"time": 3600}, {}, "--time 1 h: pool shared has"),
-        ({}, {"image": "x.sif"}, "--image x.sif: pool shared is what it is"),
-        ({}, {"partition": "high"}, "--partition high: pool shared is what it is"),
+        ({}, {"image": "x.sif"}, "--image x.sif: not possible on pool shared, whose job runs already"),
+        ({}, {"partition": "high"}, "--partition high: not possible on pool shared, whose job runs already"),
     ],
 )
-def test_more_than_the_pool_has_is_refused(shared: Known, asked: dict, where: dict, words: str):
+def test_more_than_the_pool_has_is_refused(shared: PoolInfo, asked: dict, where: dict, words: str):
     with pytest.raises(UsageError) as refused:
         target("pool:shared").offer(Resources(**asked), Placement(**where))
     assert words in str(refused.value)
 
 
-def test_a_pool_is_named_where_there_are_several(shared: Known, short: Known):
+def test_a_pool_is_named_where_there_are_several(shared: PoolInfo, short: PoolInfo):
     assert {"pool:shared", "pool:short"} <= set(names())
     with pytest.raises(UsageError, match=r"there are several, .*; name one, as in pool:"):
         target("pool").offer(Resources())
@@ -238,7 +238,7 @@ def test_a_pool_is_named_where_there_are_several(shared: Known, short: Known):
         pools.start(["--on", "slurm", "--name", "shared"])
 
 
-def test_another_session_finds_the_pool(shared: Known, tmp_path: Path):
+def test_another_session_finds_the_pool(shared: PoolInfo, tmp_path: Path):
     script = tmp_path / "script.py"
     script.write_text(SAYS)
     done = subprocess.run(
@@ -250,21 +250,21 @@ def test_another_session_finds_the_pool(shared: Known, tmp_path: Path):
     assert done.stdout.split()[:2] == [shared.written.jobs[0], "0"]
 
 
-def test_only_its_owner_reaches_a_pool(shared: Known):
+def test_only_its_owner_reaches_a_pool(shared: PoolInfo):
     assert stat.S_IMODE(shared.folder.path.stat().st_mode) == 0o700
-    for path in (*shared.folder.credentials(), shared.folder.state, Path(shared.written.holder["socket"]).parent):
+    for path in (*shared.folder.credentials(), shared.folder.state, Path(shared.written.daemon["socket"]).parent):
         assert not stat.S_IMODE(path.stat().st_mode) & 0o077, path
-    holder = psutil.Process(shared.written.holder["pid"])
-    assert {one.laddr.ip for one in holder.net_connections("inet")} == {"127.0.0.1"}
+    daemon = psutil.Process(shared.written.daemon["pid"])
+    assert {one.laddr.ip for one in daemon.net_connections("inet")} == {"127.0.0.1"}
     host, port = shared.written.scheduler.removeprefix("tls://").split(":")
     stranger = ssl.create_default_context()
     stranger.check_hostname, stranger.verify_mode = False, ssl.CERT_NONE
     with socket.create_connection((host, int(port))) as plain, pytest.raises((ssl.SSLError, ConnectionError)):
         answer(stranger, plain)
-    assert "-----BEGIN" not in " ".join(holder.cmdline())
+    assert "-----BEGIN" not in " ".join(daemon.cmdline())
 
 
-def test_a_worker_that_is_killed_is_replaced(shared: Known, gate: Path):
+def test_a_worker_that_is_killed_is_replaced(shared: PoolInfo, gate: Path):
     run = on(shared, WAITS.format(gate=str(gate)), cpus=1)
     pids(run)
     ours = [one for one in psutil.process_iter(["cmdline"]) if f"{shared.id}.0.0" in (one.info["cmdline"] or ())]
@@ -286,17 +286,17 @@ def test_unused_it_ends(kept: Kept):
 
 
 @pytest.fixture(scope="module")
-def again(kept: Kept) -> Known:
+def again(kept: Kept) -> PoolInfo:
     """A pool that has the name of one that has ended a moment ago."""
     return kept.running(kept.start("again", "--gpus", "0"))
 
 
-def test_a_pool_that_is_queued_again_goes_on_with_the_run_it_had(again: Known, slurm: Slurm, gate: Path):
+def test_a_pool_that_is_queued_again_goes_on_with_the_run_it_had(again: PoolInfo, slurm: Slurm, gate: Path):
     job = again.written.jobs[0]
     run = on(again, EPOCHS.format(gate=str(gate)))
     until(lambda: run.checkpoints() and run.series()["epoch"].value[-1] == 2)
     slurm.command("scontrol", "requeue", job)
-    until(lambda: Known(again.folder).state == "pending")
+    until(lambda: PoolInfo(again.folder).state == "pending")
     until(lambda: run.state == "pending")
     assert "when the pool is back" in run.reason
     slurm.start_now(job)
@@ -306,11 +306,11 @@ def test_a_pool_that_is_queued_again_goes_on_with_the_run_it_had(again: Known, s
     assert list(run.series()["epoch"].value) == [0, 1, 2, 3]
 
 
-def test_when_its_holder_is_killed_a_run_goes_on_to_its_end(kept: Kept, again: Known, slurm: Slurm, gate: Path):
+def test_when_its_daemon_is_killed_a_run_goes_on_to_its_end(kept: Kept, again: PoolInfo, slurm: Slurm, gate: Path):
     run = on(again, WAITS.format(gate=str(gate)))
     pids(run)
-    os.kill(again.written.holder["pid"], signal.SIGKILL)
-    until(lambda: not Known(again.folder).live)
+    os.kill(again.written.daemon["pid"], signal.SIGKILL)
+    until(lambda: not PoolInfo(again.folder).live)
     with pytest.raises(MlnbError, match="there is no"):
         on(again, SAYS)
     assert slurm.squeue(again.written.jobs[0]) == "RUNNING"
@@ -323,7 +323,7 @@ def test_when_its_holder_is_killed_a_run_goes_on_to_its_end(kept: Kept, again: K
 def test_runs_wait_with_a_pool_that_waits(kept: Kept, slurm: Slurm):
     pool = kept.start("waiting", on="held")
     run = on(pool, SAYS)
-    until(lambda: Known(pool.folder).reason.startswith("is held"))
+    until(lambda: PoolInfo(pool.folder).reason.startswith("is held"))
     assert run.state == "pending"
     assert "waits for pool waiting, which is held" in run.reason
     other = on(pool, SAYS)
@@ -336,22 +336,22 @@ def test_runs_wait_with_a_pool_that_waits(kept: Kept, slurm: Slurm):
     assert "its pool was stopped before it was started" in run.reason
 
 
-def test_a_holder_that_is_killed_leaves_nothing_in_the_queue(kept: Kept, slurm: Slurm):
+def test_a_daemon_that_is_killed_leaves_nothing_in_the_queue(kept: Kept, slurm: Slurm):
     pool = kept.start("orphan", on="held")
-    os.kill(pool.written.holder["pid"], signal.SIGKILL)
+    os.kill(pool.written.daemon["pid"], signal.SIGKILL)
     kept.ended(pool)
     assert slurm.state(pool.written.jobs[0]) == "CANCELLED"
 
 
-def test_when_its_holder_is_told_to_end_as_at_a_logout_the_job_goes_with_it(kept: Kept, slurm: Slurm):
+def test_when_its_daemon_is_told_to_end_as_at_a_logout_the_job_goes_with_it(kept: Kept, slurm: Slurm):
     pool = kept.start("logout", on="held")
-    os.kill(pool.written.holder["pid"], signal.SIGTERM)
+    os.kill(pool.written.daemon["pid"], signal.SIGTERM)
     over = kept.ended(pool)
-    assert over.reason == "its holder was told to end, as when one logs out"
+    assert over.reason == "its daemon was told to end, as when one logs out"
     assert slurm.state(pool.written.jobs[0]) == "CANCELLED"
 
 
-def test_a_job_that_is_cancelled_behind_its_back_ends_pool_and_run(kept: Kept, shared: Known, gate: Path):
+def test_a_job_that_is_cancelled_behind_its_back_ends_pool_and_run(kept: Kept, shared: PoolInfo, gate: Path):
     run = on(shared, WAITS.format(gate=str(gate)))
     there = pids(run)
     kept.slurm.cancel(*shared.written.jobs)
@@ -362,7 +362,7 @@ def test_a_job_that_is_cancelled_behind_its_back_ends_pool_and_run(kept: Kept, s
     until(lambda: not any(process_identity(pid) for pid in there))
 
 
-def test_when_its_time_is_over_it_is_gone(kept: Kept, short: Known):
+def test_when_its_time_is_over_it_is_gone(kept: Kept, short: PoolInfo):
     """The last, so that its minute has gone on meanwhile."""
     over = kept.ended(short)
     assert over.reason == "its time was over (1 min)"

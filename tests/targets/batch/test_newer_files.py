@@ -20,12 +20,12 @@ MORE = {"from the future": 1}
 
 
 def test_a_pool(tmp_path: Path):
-    made = PoolDir(folder.root() / "warm-1")
+    made = PoolDir(folder.pools_root() / "warm-1")
     made.path.mkdir(parents=True)
     asked: dict[str, Any] = {"name": "warm", "on": "slurm", "since": 1.0, "resources": {"gpus": 2, **MORE}}
-    write_json(made.asked, {**asked, **MORE})
+    write_json(made.request, {**asked, **MORE})
     write_json(made.state, {"state": "ended", "reason": "was stopped", "jobs": ["7"], **MORE})
-    (pool,) = folder.known()
+    (pool,) = folder.all_pools()
     assert pool.resources == Resources(gpus=2)
     assert (pool.state, pool.reason, pool.written.jobs) == ("ended", "was stopped", ("7",))
 

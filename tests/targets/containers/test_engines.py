@@ -311,7 +311,7 @@ def test_a_run_sees_its_folder_and_the_cells(tmp_path: Path):
         *("/data:/data:ro", "/scratch:/fast:rw", "/plain:/plain:rw"),
         *(f"{path}:{path}:rw" for path in (tmp_path, run.path)),
     ]
-    assert {f"PYTHONPATH={run.bundle}", f"MLNB_IMAGE={SIF}"} <= set(wrapped.command)
+    assert {f"PYTHONPATH={run.node_zip}", f"MLNB_IMAGE={SIF}"} <= set(wrapped.command)
     assert wrapped.command[-3:] == ["/opt/bin/python", "-m", "x"]
     assert "hidden" not in " ".join(wrapped.command)
     write_json(run.run, {"cwd": "/usr/share"})  # which is the image's

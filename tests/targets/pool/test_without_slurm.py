@@ -14,9 +14,9 @@ from mlnb.api import pools
 from mlnb.errors import MlnbError, UsageError
 from mlnb.node.process.identity import process_identity
 from mlnb.rundir import write_json
-from mlnb.targets.node_zip import bundle
+from mlnb.targets.node_zip import node_zip
 from mlnb.targets.pool import folder
-from mlnb.targets.pool.folder import PoolDir, known
+from mlnb.targets.pool.folder import PoolDir, all_pools
 from mlnb.targets.registry import names, target
 from mlnb.task import Resources
 from tests.targets.batch.played import Played, played
@@ -31,29 +31,29 @@ def slurm(tmp_path: Path) -> Iterator[Played]:
         yield commands
 
 
-def test_a_pools_job_that_appears_when_its_holder_has_given_up_is_taken_out_of_the_queue(slurm: Played):
+def test_a_pools_job_that_appears_when_its_daemon_has_given_up_is_taken_out_of_the_queue(slurm: Played):
     slurm.say("sbatch", LOST)
     slurm.say("scancel", f"echo >{slurm.folder}/listed")
     with pytest.raises(MlnbError, match="Socket timed out on send/recv operation; whether it took the job"):
         pools.start(["--on", "slurm", "--name", "warm"])
-    (pool,) = known()
+    (pool,) = all_pools()
     slurm.queue(f"12345 PENDING {pool.id}")
     until(lambda: slurm.calls("scancel") == [": 12345"])
 
 
 def left(name: str, state: str, *, age: float = 0.0, alive: bool = True) -> PoolDir:
-    """A pool's folder, as a holder has left it ``age`` seconds ago."""
-    made = PoolDir(folder.root() / f"{name}-{state}")
+    """A pool's folder, as a daemon has left it ``age`` seconds ago."""
+    made = PoolDir(folder.pools_root() / f"{name}-{state}")
     made.path.mkdir(parents=True)
     since = time.time() - age
     resources = {"nodes": 1, "ranks": 1, "gpus": 0, "cpus": 1, "memory": None, "time": None}
     about = {"name": name, "on": "slurm", "resources": resources, "about": {}, "idle": 900, "since": since}
-    write_json(made.asked, {**about, "bundle": bundle().digest})
+    write_json(made.request, {**about, "bundle": node_zip().digest})
     own = {"pid": os.getpid(), "identity": process_identity(os.getpid())}
     process = own if alive else {"pid": 2**22 + 1, "identity": "none"}
-    holder = {**process, "host": socket.gethostname(), "socket": ""}
+    daemon = {**process, "host": socket.gethostname(), "socket": ""}
     write_json(
-        made.state, {"state": state, "reason": "so it is", "holder": holder, "jobs": ["12345"], "written": since}
+        made.state, {"state": state, "reason": "so it is", "holder": daemon, "jobs": ["12345"], "written": since}
     )
     return made
 
@@ -65,7 +65,7 @@ def test_an_older_pool_that_is_closing_is_in_nobodys_way():
     left("new", "running")
     assert [name for name in names() if name.startswith("pool")] == ["pool", "pool:new"]
     assert any("pool new" in words for words in target("pool").offer(Resources()).summary_lines)
-    assert folder.choose("old").name == "old"  # to stop, say
+    assert folder.find_pool("old").name == "old"  # to stop, say
 
 
 def test_what_a_dead_pool_left_is_cleared_away_when_slurm_has_forgotten_its_job(slurm: Played):
@@ -75,7 +75,7 @@ def test_what_a_dead_pool_left_is_cleared_away_when_slurm_has_forgotten_its_job(
     for _ in range(2):
         with pytest.raises(MlnbError):
             pools.start(["--on", "slurm", "--name", "next"])
-    assert sorted(pool.name for pool in known()) == ["day", "young"]
+    assert sorted(pool.name for pool in all_pools()) == ["day", "young"]
     assert len(slurm.calls("squeue")) <= 4  # of which one a submission that failed
 
 
@@ -85,4 +85,4 @@ def test_a_dead_pools_folder_stays_while_slurm_does_not_answer(slurm: Played):
     slurm.say("sbatch", "exit 1")
     with pytest.raises(MlnbError):
         pools.start(["--on", "slurm", "--name", "next"])
-    assert [pool.name for pool in known()] == ["old"]
+    assert [pool.name for pool in all_pools()] == ["old"]
