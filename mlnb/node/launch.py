@@ -98,7 +98,7 @@ def fork_rank(
         try:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            stop.install()
+            stop.install_handlers()
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
             guard.close_in_child()
             let_go()

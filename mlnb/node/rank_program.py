@@ -22,7 +22,7 @@ from mlnb.rundir import RunDir, write_json
 from mlnb.task import Task
 
 if TYPE_CHECKING:
-    from mlnb.node.rank.training_hooks import Watch
+    from mlnb.node.rank.training_hooks import TrainingHooks
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,13 @@ def run_rank(run_dir: RunDir, run_id: str, task: Task, place: RankInfo) -> int:
     account: dict[str, Any]
     code = 1
     try:
-        stop.install()
+        stop.install_handlers()
         metrics = log.begin(attempt.metrics(place.rank))
         display.begin(attempt.figures if place.rank == 0 else None)
         account, code = _train(run_dir, run_id, task, place)
     except BaseException as error:  # noqa: BLE001 - nothing may leave a rank without an account
         account = _failed(error, run_dir, task)
-    stop.ignore()
+    stop.ignore_signals()
     metrics.flush()
     if metrics.error:
         account.setdefault("notes", []).append(metrics.error)
@@ -75,8 +75,8 @@ def run_rank(run_dir: RunDir, run_id: str, task: Task, place: RankInfo) -> int:
 
 def _train(run_dir: RunDir, run_id: str, task: Task, place: RankInfo) -> tuple[dict[str, Any], int]:
     notes: list[str] = []
-    seen = _watch(task)
-    together = seen is not None and _train_together(run_dir, task, place, seen, notes)
+    hooks = _install_hooks(task)
+    together = hooks is not None and _train_together(run_dir, task, place, hooks, notes)
     device = f"cuda:{place.local_rank}" if task.resources.gpus else "cpu"
     data = inputs.begin(run_dir, device)
     _prepare(run_dir, task, 0 if together else place.rank)
@@ -86,7 +86,7 @@ def _train(run_dir: RunDir, run_id: str, task: Task, place: RankInfo) -> tuple[d
     namespace = main.__dict__
     try:
         before = _execute(run_dir, task, namespace)
-        display.finish()
+        display.show_open_figures()
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else int(error.code is not None)
         if isinstance(error, stop.Stopped):
@@ -104,7 +104,7 @@ def _train(run_dir: RunDir, run_id: str, task: Task, place: RankInfo) -> tuple[d
         changed = [name for name in task.inputs if name not in namespace or after.get(name) != before.get(name)]
         changed = [name for name in changed if name not in task.outputs]
         notes += outputs.write(run_dir, run_id, task, namespace, data, changed)
-    trained = {"backwards": seen.backwards, "steps": seen.steps} if seen else {}
+    trained = {"backwards": hooks.backwards, "steps": hooks.steps} if hooks else {}
     return {"state": "succeeded", "notes": notes, "trained": trained}, 0
 
 
@@ -114,20 +114,20 @@ def _failed(error: BaseException, run_dir: RunDir, task: Task) -> dict[str, Any]
     return {"state": "failed", "error": report}
 
 
-def _watch(task: Task) -> Watch | None:
-    """Watch the training, where there is torch to train with."""
+def _install_hooks(task: Task) -> TrainingHooks | None:
+    """Hook into torch, if there is torch, to log the training."""
     if "torch" not in sys.modules:
         return None
     from mlnb.node.checkpoint import loader_positions
-    from mlnb.node.rank.training_hooks import Watch
+    from mlnb.node.rank.training_hooks import TrainingHooks
 
-    watch = Watch(log.current, task.resources.world_size if task.parallel == "auto" else 1)
-    watch.install()
-    loader_positions.backwards = lambda: watch.backwards
-    return watch
+    hooks = TrainingHooks(log.current, task.resources.world_size if task.parallel == "auto" else 1)
+    hooks.install()
+    loader_positions.backwards = lambda: hooks.backwards
+    return hooks
 
 
-def _train_together(run_dir: RunDir, task: Task, place: RankInfo, watch: Watch, notes: list[str]) -> bool:
+def _train_together(run_dir: RunDir, task: Task, place: RankInfo, hooks: TrainingHooks, notes: list[str]) -> bool:
     """Make the ranks of a plain loop one training; whether that is done. ``notes`` takes what it says."""
     world = task.resources.world_size
     if world == 1 or task.parallel == "none":
@@ -139,17 +139,17 @@ def _train_together(run_dir: RunDir, task: Task, place: RankInfo, watch: Watch, 
             notes.append(line)
 
     for path in (run_dir.script, *sorted(run_dir.modules.rglob("*.py"))):
-        word = distributes_itself(path.read_text(encoding="utf-8"))
-        if word is not None:
-            say(f"{path.name} uses {word}: how its ranks work together is left to it")
+        name = distributes_itself(path.read_text(encoding="utf-8"))
+        if name is not None:
+            say(f"{path.name} uses {name}: mlnb shards no data and averages no gradients")
             return False
-    watch.lonely_ranks = 1
+    hooks.ungrouped_ranks = 1
     torch = sys.modules["torch"]
 
     def modules() -> list[Any]:
         return [value for value in vars(sys.modules["__main__"]).values() if isinstance(value, torch.nn.Module)]
 
-    DataParallel(place.rank, world, modules, watch, say).install()
+    DataParallel(place.rank, world, modules, hooks, say).install()
     return True
 
 

@@ -17,19 +17,19 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from mlnb.node.rank import log
 from mlnb.node.parallel.data_parallel import DataParallel
-from mlnb.node.rank.training_hooks import Watch
+from mlnb.node.rank.training_hooks import TrainingHooks
 by_hand = getattr(nn.parallel, "Distributed" + "DataParallel")
 sampler_by_hand = getattr(torch.utils.data.distributed, "Distributed" + "Sampler")
 rank = int(os.environ["RANK"])
 turns = random.Random(0)  # the same on both ranks
 def found(kind):
     return next(one for one in gc.get_objects() if type(one) is kind)
-parallel, watch, metrics, flush = found(DataParallel), found(Watch), log.current, log.current.flush
+parallel, hooks, metrics, flush = found(DataParallel), found(TrainingHooks), log.current, log.current.flush
 def off():
-    parallel.uninstall(), watch.uninstall()
+    parallel.uninstall(), hooks.uninstall()
     metrics.flush = lambda: None
 def on():
-    watch.install(), parallel.install()
+    hooks.install(), parallel.install()
     metrics.flush = flush
 class Block(nn.Module):
     def __init__(self, width):

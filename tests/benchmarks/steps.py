@@ -17,7 +17,7 @@ WATCHED = """\
 import gc, json, random, time
 import torch
 from mlnb.node.rank import log
-from mlnb.node.rank.training_hooks import Watch
+from mlnb.node.rank.training_hooks import TrainingHooks
 STEPS, FIRST, PAIRS = {steps}, 5, {pairs}
 torch.set_num_threads(1)
 model = torch.nn.Sequential(torch.nn.Linear(384, 384), torch.nn.ReLU(), torch.nn.Linear(384, 1))
@@ -25,7 +25,7 @@ optimizer = torch.optim.SGD(model.parameters(), lr=1e-4)
 count = (FIRST + STEPS) * 64
 data = torch.utils.data.TensorDataset(torch.randn(count, 384), torch.randn(count, 1))
 loader = torch.utils.data.DataLoader(data, batch_size=64, shuffle=True)
-watch = next(one for one in gc.get_objects() if type(one) is Watch)
+hooks = next(one for one in gc.get_objects() if type(one) is TrainingHooks)
 metrics, flush = log.current, log.current.flush
 def block():
     for turn, (x, y) in enumerate(loader):
@@ -37,13 +37,13 @@ def block():
         optimizer.step()
     return (time.perf_counter() - began[0]) / STEPS, (time.process_time() - began[1]) / STEPS
 def bare():
-    watch.uninstall()
+    hooks.uninstall()
     metrics.flush = lambda: None  # the thread wakes and finds nothing to do
     try:
         return block()
     finally:
         metrics.flush = flush
-        watch.install()
+        hooks.install()
 def in_turn(one, other):
     turns = [(0, one), (1, other)]
     random.shuffle(turns)

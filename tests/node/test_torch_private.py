@@ -195,10 +195,10 @@ from mlnb.errors import MlnbError
 from mlnb.node.parallel.buffer_pool import storage_use_count
 from mlnb.node.parallel.data_parallel import DataParallel
 from mlnb.node.rank import log
-from mlnb.node.rank.training_hooks import {hooks}
+from mlnb.node.rank.training_hooks import TrainingHooks
 from mlnb.node.torch_private import flatten_dense_tensors
 assert storage_use_count is None
-for call in (DataParallel(0, 2, list, {hooks}(log.Metrics()), print).install, lambda: flatten_dense_tensors([])):
+for call in (DataParallel(0, 2, list, TrainingHooks(log.Metrics()), print).install, lambda: flatten_dense_tensors([])):
     try:
         call()
     except MlnbError as error:
@@ -208,9 +208,7 @@ for call in (DataParallel(0, 2, list, {hooks}(log.Metrics()), print).install, la
 
 def test_several_ranks_are_refused_before_they_train():
     """And not by an ``AttributeError`` as modules are imported or batches are trained on."""
-    done = subprocess.run(
-        [sys.executable, "-c", WITHOUT.format(hooks="Watch")], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", WITHOUT], capture_output=True, text=True, check=True)
     line = f"torch {torch.__version__} has no torch._utils._flatten_dense_tensors, which mlnb needs for training on"
     first, second = done.stdout.splitlines()
     assert first.startswith(line)

@@ -9,7 +9,7 @@ from typing import Any
 from mlnb.api.results.merge import bind
 from mlnb.api.results.outputs import Pulled, pull
 from mlnb.api.results.session import SessionLink
-from mlnb.node.rank.tracebacks import where
+from mlnb.node.rank.tracebacks import source_location
 from mlnb.rundir import RunDir
 from mlnb.task import Task
 
@@ -104,7 +104,7 @@ def definitions(task: Task) -> tuple[list[Definition], list[Definition]]:
         names = _defines(node)
         if not names or (isinstance(node, ast.ImportFrom) and (node.module or "").startswith("mlnb.node")):
             continue
-        place = where(task.segments, node.lineno) or ("mlnb", node.lineno)
+        place = source_location(task.segments, node.lineno) or ("mlnb", node.lineno)
         chosen = own if node.lineno >= task.segments[-1].start else carried
         ast.increment_lineno(node, place[1] - node.lineno)
         chosen.append(Definition(names, node, f"<{place[0]}>"))

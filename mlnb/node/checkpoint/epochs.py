@@ -17,7 +17,7 @@ from mlnb.node import torch_private
 from mlnb.node.checkpoint import files as checkpoint_files
 from mlnb.node.checkpoint.loader_positions import Places
 from mlnb.node.rank import log, randomness
-from mlnb.node.rank.stop import asked, expect_checkpoint, held, honour
+from mlnb.node.rank.stop import exit_now, expect_checkpoint, stop_requested, writing_checkpoint
 from mlnb.node.torch_private import Feature
 from mlnb.rundir import RunDir, read_json
 
@@ -80,28 +80,28 @@ def epochs(count: int, *, minutes: float = math.inf, **state: Any) -> Iterator[i
     save = functools.partial(_save, Path(folder), rank, state)
     start, within = _resume(Path(folder), state, rank)
     took = 0.0
-    log.current.progress(start / count if count else 1.0)
+    log.current.log_progress(start / count if count else 1.0)
     for epoch in range(start, count):
         began = monotonic()
         expect_checkpoint(began + took if took else 0.0)
         with Places(str(epoch), world, functools.partial(save, epoch), within, 60 * minutes).followed():
             yield epoch
         took, within = monotonic() - began, None
-        log.current.progress((epoch + 1) / count)
-        save(epoch + 1, 0, {"randomness": randomness.take()})
+        log.current.log_progress((epoch + 1) / count)
+        save(epoch + 1, 0, {"randomness": randomness.get_state()})
     expect_checkpoint(0.0)
 
 
 def _save(folder: Path, rank: int, state: dict[str, Any], epoch: int, batch: int, own: dict[str, Any]) -> None:
     """Make a checkpoint after ``epoch`` epochs and ``batch`` batches, and end behind it if a rank was asked to."""
     log.current.flush()  # a checkpoint whose curve ends in front of it would leave a gap
-    with held():
+    with writing_checkpoint():
         if rank == 0:
             checkpoint_files.save(folder, epoch, {**_gather(epoch, state), **own}, batch)
         else:
             checkpoint_files.save_rank(folder, epoch, rank, own, batch)
-    if _any_asked():
-        honour()
+    if _any_stop_requested():
+        exit_now()
 
 
 def _gather(epoch: int, state: dict[str, Any]) -> dict[str, Any]:
@@ -146,15 +146,15 @@ def _resume(folder: Path, state: dict[str, Any], rank: int) -> tuple[int, dict[s
     restore(saved, state)
     path = checkpoint_files.rank_file(found[-1], rank)
     own = checkpoint_files.load(path) if path.exists() else saved
-    randomness.give(own["randomness"])
+    randomness.set_state(own["randomness"])
     log.current.resume(saved["step"], saved["time"])
     return int(saved["epoch"]), own if "within" in own else None
 
 
-def _any_asked() -> bool:
+def _any_stop_requested() -> bool:
     """Whether any rank was told to end: then all leave behind the same checkpoint."""
     if not dist.is_available() or not dist.is_initialized():
-        return asked()
-    flag = torch.tensor([float(asked())], device="cuda" if dist.get_backend() == "nccl" else "cpu")
+        return stop_requested()
+    flag = torch.tensor([float(stop_requested())], device="cuda" if dist.get_backend() == "nccl" else "cpu")
     dist.all_reduce(flag, dist.ReduceOp.MAX)
     return bool(flag.item())

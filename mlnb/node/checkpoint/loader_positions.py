@@ -39,7 +39,7 @@ class Place:
 
     def __init__(self, loader: Any, inside: bool, world: int, saved: dict[str, Any] | None) -> None:
         saved = {} if saved is None or saved["whole"] else saved
-        self._generators = randomness.of_loader(loader)
+        self._generators = randomness.loader_generators(loader)
         self._draws_ahead = loader.num_workers > 0
         self.inside = inside
         """Whether it was begun in another's loop."""
@@ -74,21 +74,21 @@ class Place:
         if not self.resumes or self.first is None:
             self.first = self._states()
             return
-        before = at if self.led else randomness.take(devices=False)
+        before = at if self.led else randomness.get_state(devices=False)
         self.put(self.first)
         skip()
-        randomness.give(before)
+        randomness.set_state(before)
         if not self._draws_ahead:
             self._put_own(self._now)
         self.resumes = False
 
     def _states(self) -> States:
         """How the generators are now."""
-        return randomness.take(devices=False), [one.get_state() for one in self._generators]
+        return randomness.get_state(devices=False), [one.get_state() for one in self._generators]
 
     def put(self, states: States) -> None:
         """Set the generators."""
-        randomness.give(states[0])
+        randomness.set_state(states[0])
         self._put_own(states[1])
 
     def _put_own(self, states: list[torch.Tensor]) -> None:
@@ -138,9 +138,9 @@ class Places:
         self._name, self._world, self._save, self._seconds = name, world, save, seconds
         self._saved: deque[dict[str, Any]] = deque()
         if resumed is not None:
-            randomness.give(resumed["within"]["begun"])
+            randomness.set_state(resumed["within"]["begun"])
             self._saved.extend(resumed["within"]["places"])
-        self._begun = randomness.take()
+        self._begun = randomness.get_state()
         self._at = self._begun if resumed is None else resumed["randomness"]
         self._metrics = log.current
         self._places: list[Place] = []
@@ -161,11 +161,11 @@ class Places:
         global _current
         _install()
         _current, pid = self, os.getpid()
-        stop.expect_batch(lambda: self._trains() and os.getpid() == pid)
+        stop.allow_checkpoint_after_batch(lambda: self._trains() and os.getpid() == pid)
         try:
             yield
         finally:
-            stop.expect_batch(None)
+            stop.allow_checkpoint_after_batch(None)
             _current = None
             self._end_of_lead()
 
@@ -217,7 +217,7 @@ class Places:
                 place.begin_to_draw(lambda: self._drop(iterator, place.behind), self._at)
             while True:
                 within = None
-                if (stop.asked() or monotonic() >= self._due) and self._may_stop(place, step):
+                if (stop.stop_requested() or monotonic() >= self._due) and self._may_stop(place, step):
                     within = self._to_save()
                 self._loading = True
                 try:
@@ -267,7 +267,7 @@ class Places:
     def _to_save(self) -> dict[str, Any]:
         places = [place for place in self._places if place.first is not None or not place.inside]
         return {
-            "randomness": randomness.take(),
+            "randomness": randomness.get_state(),
             "within": {
                 "begun": self._begun,
                 "places": [place.to_save(place is self._lead) for place in places],

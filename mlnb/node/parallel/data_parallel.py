@@ -22,7 +22,7 @@ from mlnb.node.parallel.batch_sharding import ShardedBatches, one_in
 from mlnb.node.parallel.gradient_average import Averager
 from mlnb.node.rank import randomness
 from mlnb.node.rank.patches import Patches
-from mlnb.node.rank.training_hooks import Watch
+from mlnb.node.rank.training_hooks import TrainingHooks
 
 _PACKAGES = frozenset(
     [
@@ -82,8 +82,8 @@ class DataParallel:
         as torchrun counts them.
     modules
         finds the modules whose buffers shall start alike.
-    watch
-        what watches this rank's training; gets the weight of each loss.
+    hooks
+        log this rank's training; get the weight of each loss.
     say
         takes a line for the person, once each.
     """
@@ -93,10 +93,10 @@ class DataParallel:
         rank: int,
         world: int,
         modules: Callable[[], Iterable[torch.nn.Module]],
-        watch: Watch,
+        hooks: TrainingHooks,
         say: Callable[[str], None],
     ) -> None:
-        self._rank, self._world, self._modules, self._watch, self._say = rank, world, modules, watch, say
+        self._rank, self._world, self._modules, self._hooks, self._say = rank, world, modules, hooks, say
         self._averager = Averager()
         self._fresh: list[torch.Tensor] = []
         self._begun = False
@@ -153,8 +153,8 @@ class DataParallel:
 
     def _backward(self, original: Callable[..., None]) -> Callable[..., None]:
         def backward(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> None:
-            if self._watch.weight != 1.0:
-                args, kwargs = _weighted(self._watch.weight, tensor, *args, **kwargs)
+            if self._hooks.weight != 1.0:
+                args, kwargs = _weighted(self._hooks.weight, tensor, *args, **kwargs)
             self._ready()
             original(tensor, *args, **kwargs)
             self._average()
@@ -228,7 +228,7 @@ class DataParallel:
         before = self._backwards
         try:
             for batch in iterator:
-                self._watch.weight = shard.weights.popleft()
+                self._hooks.weight = shard.weights.popleft()
                 yield batch
         finally:
             self._end_of_loop(before)
@@ -237,13 +237,13 @@ class DataParallel:
         before = self._backwards
         try:
             for batch, weight in one_in(iterator, self._rank, self._world, _samples):
-                self._watch.weight = weight
+                self._hooks.weight = weight
                 yield batch
         finally:
             self._end_of_loop(before)
 
     def _end_of_loop(self, backwards_before: int) -> None:
-        self._watch.weight = 1.0
+        self._hooks.weight = 1.0
         if self._backwards == backwards_before:
             self._say(
                 "a loader was iterated with gradients on, but nothing was trained: each rank saw one part in "
@@ -252,13 +252,13 @@ class DataParallel:
 
     def _share_randomness(self, loader: Any) -> None:
         """Have all ranks shuffle as rank 0 would."""
-        own = randomness.of_loader(loader)
-        box = [pickle.dumps((randomness.take(), [one.get_state() for one in own])) if self._rank == 0 else None]
+        own = randomness.loader_generators(loader)
+        box = [pickle.dumps((randomness.get_state(), [one.get_state() for one in own])) if self._rank == 0 else None]
         dist.broadcast_object_list(box, 0)
         if self._rank == 0 or box[0] is None:
             return
         state, states = pickle.loads(box[0])
-        randomness.give({**state, "cuda": None})  # what a loader draws, it draws on the CPU
+        randomness.set_state({**state, "cuda": None})  # what a loader draws, it draws on the CPU
         for generator, one in zip(own, states, strict=True):
             generator.set_state(one)
 

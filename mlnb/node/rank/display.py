@@ -1,4 +1,4 @@
-"""What the script shows: figures and displayed values, kept as files of the attempt."""
+"""IPython's ``display`` for a rank: saves figures and images as files of the attempt, prints other values."""
 
 from __future__ import annotations
 
@@ -7,53 +7,53 @@ import sys
 from pathlib import Path
 from typing import Any
 
-folder: Path | None = None
-"""Where pictures go; ``None`` where this process shows nothing (ranks other than 0)."""
+figures_dir: Path | None = None
+"""Where images are saved; ``None`` in processes that save none (ranks other than 0)."""
 
 _count = 0
 
 
-def begin(figures: Path | None) -> None:
-    """Keep what is shown under ``figures``; ``None`` shows nothing."""
-    global folder
-    folder = figures
+def begin(folder: Path | None) -> None:
+    """Save figures and images to ``folder`` from now on; ``None`` saves none."""
+    global figures_dir
+    figures_dir = folder
     os.environ["MPLBACKEND"] = "module://mlnb.node.rank.mpl_backend"
 
 
-def picture(png: bytes) -> None:
-    """Keep a PNG."""
+def save_png(png: bytes) -> None:
+    """Save a PNG image under the next number."""
     global _count
-    if folder is None:
+    if figures_dir is None:
         return
-    folder.mkdir(mode=0o700, exist_ok=True)
+    figures_dir.mkdir(mode=0o700, exist_ok=True)
     _count += 1
-    temporary = folder / f".{_count:04d}.tmp"
+    temporary = figures_dir / f".{_count:04d}.tmp"
     temporary.write_bytes(png)
-    temporary.rename(folder / f"{_count:04d}.png")
+    temporary.rename(figures_dir / f"{_count:04d}.png")
 
 
 def display(*values: Any, **_: Any) -> None:
-    """Stand in for IPython's ``display``: figures and pictures are kept, other values printed."""
+    """Save figures and images, print the ``repr`` of other values."""
     for value in values:
         if hasattr(value, "savefig"):
-            figure(value)
+            save_figure(value)
         elif callable(getattr(value, "_repr_png_", None)) and (png := value._repr_png_()):
-            picture(png)
+            save_png(png)
         else:
             print(repr(value))
 
 
-def figure(value: Any) -> None:
-    """Keep a matplotlib figure."""
+def save_figure(figure: Any) -> None:
+    """Save a matplotlib figure as a PNG image."""
     import io
 
     file = io.BytesIO()
-    value.savefig(file, format="png", bbox_inches="tight")
-    picture(file.getvalue())
+    figure.savefig(file, format="png", bbox_inches="tight")
+    save_png(file.getvalue())
 
 
-def finish() -> None:
-    """Show figures that are still open, as a notebook does at the end of a cell."""
+def show_open_figures() -> None:
+    """Save the figures that are still open, as a notebook shows them at the end of a cell."""
     pyplot = sys.modules.get("matplotlib.pyplot")
     if pyplot is not None:
         pyplot.show()

@@ -1,11 +1,11 @@
-r"""Metrics on disk: a file of frames, each a batch of rows with the same names.
+r"""The format of metrics files: a sequence of frames, each a batch of rows with the same metric names.
 
 A frame is one JSON line, then its rows as little-endian doubles, then a newline::
 
     {"n": 2, "names": ["loss"]}\n  time step loss time step loss \n
 
-So a batch costs one write, a million points read in milliseconds, NaN and infinity stay what they are, and a torn
-last frame (its writer was killed) is recognised and left out.
+So a batch costs one write, a million points are read in milliseconds, NaN and infinity are preserved, and an
+incomplete last frame (its writer was killed) is recognised and skipped.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _NATIVE = sys.byteorder == "little"
 
 
 def encode_rows(names: Sequence[str], rows: array[float]) -> bytes:
-    """One frame.
+    """Encode one frame.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def encode_rows(names: Sequence[str], rows: array[float]) -> bytes:
 def encode(
     names: Sequence[str], times: Sequence[float], steps: Sequence[float], columns: Sequence[Sequence[float]]
 ) -> bytes:
-    """One frame from columns; see :func:`encode_rows`. Each of them is of length n."""
+    """Encode one frame from columns of equal length; see :func:`encode_rows`."""
     width = 2 + len(names)
     rows = array("d", bytes(8 * width * len(times)))
     for index, column in enumerate((times, steps, *columns)):
@@ -50,7 +50,7 @@ def encode(
 
 @dataclass(frozen=True)
 class Frame:
-    """A decoded frame: ``rows`` rows, and one memoryview of doubles a column: time, step, then the metrics."""
+    """A decoded frame: the number of rows, and doubles for each column (time, step, then the metrics)."""
 
     names: tuple[str, ...]
     rows: int
@@ -58,7 +58,7 @@ class Frame:
 
 
 def decode(data: bytes | memoryview, start: int = 0) -> Iterator[tuple[Frame, int]]:
-    """Yield whole frames from ``start`` on, each with the offset behind it; stop at a torn one."""
+    """Yield complete frames from offset ``start`` on, each with the offset after it; stop at an incomplete one."""
     view = memoryview(data)
     raw = bytes(data) if not isinstance(data, bytes) else data
     while True:

@@ -1,8 +1,8 @@
-"""``mlnb.log``: metrics from the training loop to the run directory, without slowing the loop.
+"""``mlnb.log``: writes metrics of the training loop to the run directory, without slowing the loop.
 
-The call appends to memory and returns. A thread takes what is there five times a second and appends it to the
-rank's metrics file as frames. It never blocks the loop and never raises into it: what can't be kept is counted and
-said in the rank's own account.
+The call appends to a list in memory and returns. A thread appends the rows to the rank's metrics file, as frames, about
+four times a second. Logging never blocks the loop and never raises: errors are kept in ``Metrics.error`` and become a
+note of the run.
 """
 
 from __future__ import annotations
@@ -24,26 +24,28 @@ INTERVAL = 0.24
 """Seconds between flushes: with the write itself, what a kill -9 can lose stays under 250 ms."""
 
 RESUMED = "mlnb.resumed"
-"""Logged once by an attempt that goes on from a checkpoint: the step it goes on from, at the time of the checkpoint.
-Readers cut the attempts before it back to that step and time."""
+"""Logged once by an attempt that resumes: the step of its checkpoint, at the time of the checkpoint.
+
+Readers drop what earlier attempts logged after that step and time.
+"""
 
 PROGRESS = "mlnb.progress"
-"""Logged by ``mlnb.epochs``: which share of all there is to do is done. Readers tell from it when a run may end."""
+"""Logged by ``mlnb.epochs``: the fraction of the epochs that is done. Readers estimate from it when the run ends."""
 
-_BATCH = 65536
-_PATIENCE = 64 * 1024 * 1024
-"""Bytes that wait for a disk that is full; more are dropped, and said."""
+_ROWS_PER_FRAME = 65536
+_MAX_UNWRITTEN = 64 * 1024 * 1024
+"""Bytes that are kept while the disk is full; beyond that they are dropped, with an error."""
 
-_plain = frozenset({float, int, bool})
+_NUMBER_TYPES = frozenset({float, int, bool})
 
 
 class Metrics:
-    """The metrics of one process: rows wait in memory until they are flushed.
+    """The metrics of one process, in memory until they are flushed to a file.
 
     Parameters
     ----------
     path
-        the file frames go to; ``None`` keeps nothing (a process that isn't a rank).
+        the metrics file; ``None`` discards everything (in a process that isn't a rank).
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -51,8 +53,8 @@ class Metrics:
         self.step = 0
         self.error: str | None = None
         self._rows: dict[tuple[str, ...], list[Any]] = {}  # names → time, step, values…, time, step, values…
-        self._extends: dict[tuple[str, ...], Callable[[tuple[Any, ...]], None]] = {}
-        self._opening = threading.Lock()
+        self._appenders: dict[tuple[str, ...], Callable[[tuple[Any, ...]], None]] = {}
+        self._series_lock = threading.Lock()
         self._unwritten = b""
         self._file: int | None = None
         self._lock = threading.Lock()
@@ -64,95 +66,95 @@ class Metrics:
         self.log = self._make_log()
 
     def _make_log(self) -> Callable[..., None]:
-        """The call itself: one atomic ``extend`` of a flat list, which is all that a training loop pays."""
-        extends = self._extends
+        """Make the function that scripts call as ``mlnb.log``. All it costs them is one atomic ``extend`` of a list."""
+        appenders = self._appenders
 
         def log(step: int | None = None, **values: Any) -> None:
             row = values.values()
             for value in row:
-                if type(value) not in _plain:
-                    values = {name: _keep(value) for name, value in values.items()}
+                if type(value) not in _NUMBER_TYPES:
+                    values = {name: _snapshot(value) for name, value in values.items()}
                     row = values.values()
                     break
             names = tuple(values)
-            extend = extends.get(names) or self._open(names)
+            extend = appenders.get(names) or self._add_series(names)
             if type(step) is not int:
-                step = (self.step or self._count()) if step is None else self._given(step)
+                step = (self.step or self._next_call()) if step is None else self._valid_step(step)
             extend((time(), step, *row))
 
         return log
 
-    def _open(self, names: tuple[str, ...]) -> Callable[[tuple[Any, ...]], None]:
-        with self._opening:
-            if names not in self._extends:
+    def _add_series(self, names: tuple[str, ...]) -> Callable[[tuple[Any, ...]], None]:
+        with self._series_lock:
+            if names not in self._appenders:
                 rows: list[Any] = []
                 self._rows[names] = rows
-                self._extends[names] = rows.extend
-            return self._extends[names]
+                self._appenders[names] = rows.extend
+            return self._appenders[names]
 
-    def _given(self, step: Any) -> Any:
-        """A step that isn't an ``int``: as a number if it is one, else counted."""
+    def _valid_step(self, step: Any) -> Any:
+        """Convert a step that isn't an ``int``; what isn't a finite number is replaced by the next count."""
         number = _number(step)
-        return number if math.isfinite(number) else self._count()
+        return number if math.isfinite(number) else self._next_call()
 
-    def _count(self) -> int:
-        """The step where no optimizer was seen: the number of calls."""
+    def _next_call(self) -> int:
+        """Return the step to use while no optimizer has stepped: the number of calls so far."""
         self._calls += 1
         return self._calls
 
-    def put(self, when: float, step: int | None, name: str, value: Any) -> None:
-        """Add one value with its own time; without a step, calls are counted."""
+    def add(self, when: float, step: int | None, name: str, value: Any) -> None:
+        """Add one value at a given time (seconds since the epoch); without a step, calls are counted."""
         self.adder(name)(when, step, value)
 
     def adder(self, name: str) -> Callable[[float, int | None, Any], None]:
-        """:meth:`put` for one name, for those who call it in each step."""
-        extends, names = self._extends, (name,)
+        """Return :meth:`add` for one name, to be called in each step."""
+        appenders, names = self._appenders, (name,)
 
         def add(when: float, step: int | None, value: Any) -> None:
-            extend = extends.get(names) or self._open(names)
-            extend((when, self._count() if step is None else step, value))
+            extend = appenders.get(names) or self._add_series(names)
+            extend((when, self._next_call() if step is None else step, value))
 
         return add
 
     def before_flush(self, call: Callable[[], None]) -> None:
-        """Have ``call`` bring what it holds just before each flush."""
+        """Call ``call`` before each flush, so that it can add values."""
         self._before_flush.append(call)
 
     def resume(self, step: int, when: float) -> None:
-        """Count steps on from those of an earlier attempt, whose checkpoint was made at ``when``."""
+        """Continue to count at ``step``, from a checkpoint made at ``when`` (seconds since the epoch)."""
         self.step = step
-        self.put(when, step, RESUMED, step)
+        self.add(when, step, RESUMED, step)
 
-    def progress(self, share: float) -> None:
-        """Say how much of all there is to do is done."""
-        self.put(time(), self.step, PROGRESS, share)
+    def log_progress(self, fraction: float) -> None:
+        """Log that ``fraction`` (0 to 1) of the epochs is done."""
+        self.add(time(), self.step, PROGRESS, fraction)
 
-    def forget(self) -> None:
-        """Keep nothing from now on: a process forked from this one, a loader's worker say, owns no file."""
+    def discard(self) -> None:
+        """Discard everything from now on: in a process forked from this one, as a loader's worker."""
         self.path = None
         self._rows.clear()
-        self._extends.clear()
-        self._open = lambda names: _nowhere  # type: ignore[method-assign]  # noqa: ARG005
+        self._appenders.clear()
+        self._add_series = lambda names: _discard_row  # type: ignore[method-assign]  # noqa: ARG005
 
     def start(self) -> None:
-        """Flush from a thread from now on."""
+        """Start the thread that flushes."""
         threading.Thread(target=self._run, name="mlnb-metrics", daemon=True).start()
 
     def _run(self) -> None:
         parent = os.getppid()
         wait = threading.Event().wait
-        pause = 0.01  # a person waits for the first values; later ones come five times a second
+        pause = 0.01  # short at first: somebody waits for the first values
         while True:
             wait(pause)
             pause = min(INTERVAL, pause * 1.3)
             self.flush()
-            if os.getppid() != parent:  # the node program died, and with it whoever would report this rank
+            if os.getppid() != parent:  # the node program died, so that nobody reports on this rank
                 self.flush()
                 os.killpg(os.getpgrp(), 9)
 
     def flush(self) -> None:
-        """Append all that waits to the file; errors are kept in ``error``, not raised."""
-        if self.path is None or os.getpid() != self._pid:  # a forked child (a loader's worker) owns no file
+        """Append all rows to the file; errors are kept in ``error``, not raised."""
+        if self.path is None or os.getpid() != self._pid:  # a forked child (a loader's worker) must not write
             for rows in self._rows.values():
                 rows.clear()
             return
@@ -160,14 +162,14 @@ class Metrics:
             for call in self._before_flush:
                 try:
                     call()
-                except Exception as error:  # noqa: BLE001 - what is logged by itself must not cost what was logged
-                    self._dropped = self.error = f"what is measured beside the metrics is missing: {error!r}"
-            self._unwritten += self._take()
+                except Exception as error:  # noqa: BLE001 - automatic metrics must not cost those that the script logs
+                    self._dropped = self.error = f"step times and rates are incomplete: {error!r}"
+            self._unwritten += self._encode_pending()
             if self._unwritten:
                 self._write(self.path)
 
     def _write(self, path: Path) -> None:
-        """Append what waits, whole or not at all (a torn frame would hide those behind it)."""
+        """Append the encoded frames completely or not at all: an incomplete frame would hide those after it."""
         try:
             if self._file is None:
                 self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -182,23 +184,23 @@ class Metrics:
             self._unwritten, self.error = b"", self._dropped
         except OSError as error:
             self.error = f"metrics could not be written to {path}: {error.strerror}"
-            if len(self._unwritten) > _PATIENCE:
+            if len(self._unwritten) > _MAX_UNWRITTEN:
                 self._unwritten, self._dropped = b"", f"{self.error}; some are missing"
 
-    def _take(self) -> bytes:
-        """All rows that wait, as frames; they wait no more."""
+    def _encode_pending(self) -> bytes:
+        """Remove all rows from memory and return them as frames."""
         parts = []
         for names, rows in list(self._rows.items()):
             width = 2 + len(names)
             while rows:
-                chunk = rows[: width * _BATCH]  # each of these two is atomic, and extend adds whole rows
-                del rows[: width * _BATCH]
+                chunk = rows[: width * _ROWS_PER_FRAME]  # each of these two is atomic, and extend adds whole rows
+                del rows[: width * _ROWS_PER_FRAME]
                 parts.append(frames.encode_rows(names, _doubles(chunk)))
         return b"".join(parts)
 
 
-def _nowhere(_: tuple[Any, ...]) -> None:
-    """Where rows go that nobody keeps."""
+def _discard_row(_: tuple[Any, ...]) -> None:
+    """Discard a row."""
 
 
 def _doubles(values: list[Any]) -> array[float]:
@@ -208,10 +210,10 @@ def _doubles(values: list[Any]) -> array[float]:
         return array("d", [_number(value) for value in values])
 
 
-def _keep(value: Any) -> Any:
-    """A value as of now: the loop may change it in place before the thread reads it.
+def _snapshot(value: Any) -> Any:
+    """Return a copy of a value: the loop may change it in place before the thread reads it.
 
-    On a GPU that is a copy on the device; reading it here would make the loop wait for the device.
+    On a GPU the copy stays on the device; reading it here would make the loop wait for the device.
     """
     try:
         return value.detach().clone() if getattr(value, "is_cuda", False) else _number(value.item())
@@ -220,7 +222,7 @@ def _keep(value: Any) -> Any:
 
 
 def _number(value: Any) -> float:
-    """``value`` as a double; what is no number becomes NaN (the loop must not pay for a typo)."""
+    """Convert to a double; what is no number becomes NaN, since a typo must not end a training."""
     try:
         return float(value)
     except Exception:  # noqa: BLE001 - ``__float__`` of whatever was logged
@@ -234,7 +236,7 @@ def _write_all(file: int, data: bytes) -> None:
 
 
 current = Metrics()
-"""The metrics of this process. A rank replaces it at its start (:func:`begin`)."""
+"""The metrics of this process; discards everything until :func:`begin` replaces it in a rank."""
 
 
 def begin(path: Path) -> Metrics:
@@ -242,8 +244,8 @@ def begin(path: Path) -> Metrics:
     global current
     current = Metrics(path)
     current.start()
-    os.register_at_fork(after_in_child=current.forget)
-    sys.modules["mlnb"].__dict__["log"] = current.log  # the script's own `mlnb.log` has no indirection to pay for
+    os.register_at_fork(after_in_child=current.discard)
+    sys.modules["mlnb"].__dict__["log"] = current.log  # so that the script's `mlnb.log` has no indirection
     return current
 
 
@@ -255,7 +257,7 @@ def log(step: int | None = None, **values: Any) -> None:
     step
         the training step; by default the number of optimizer steps so far.
     values
-        numbers or tensors of one element. NaN and infinity are kept as such.
+        numbers or tensors of one element, by metric name. NaN and infinity are preserved.
 
     Notes
     -----

@@ -1,4 +1,4 @@
-"""A matplotlib backend that draws with Agg and keeps what ``show()`` shows. Set through MPLBACKEND in ranks."""
+"""A matplotlib backend that draws with Agg and saves what ``show()`` shows. Ranks select it through MPLBACKEND."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from typing import Any
 from matplotlib.backend_bases import FigureManagerBase
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from mlnb.node.rank import display as kept
+from mlnb.node.rank import display
 
 
 class FigureManager(FigureManagerBase):
-    """Keeps each open figure on ``show()``, then closes it, as notebooks do."""
+    """Saves each open figure on ``show()``, then closes it, as notebooks do."""
 
     @classmethod
     def pyplot_show(cls, *args: Any, **kwargs: Any) -> None:  # noqa: ARG003 - matplotlib's signature
-        """Keep all open figures."""
+        """Save and close all open figures."""
         from matplotlib import pyplot
 
         for number in pyplot.get_fignums():
-            kept.figure(pyplot.figure(number))
+            display.save_figure(pyplot.figure(number))
         pyplot.close("all")
 
 

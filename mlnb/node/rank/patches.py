@@ -1,4 +1,4 @@
-"""Attributes of other people's classes, replaced, and put back as they were."""
+"""Replaces attributes of classes, and restores them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 class Patches:
-    """What was replaced, so that it can be put back."""
+    """Replaced attributes, with what restores them."""
 
     def __init__(self) -> None:
         self._undo: list[Callable[[], object]] = []
@@ -19,15 +19,15 @@ class Patches:
         setattr(owner, name, value)
 
     def wrap(self, owner: type, name: str, wrapper: Callable[[Any], Any]) -> None:
-        """Replace a method by what ``wrapper`` makes of it, with its name and words."""
+        """Replace a method by ``wrapper(method)``, which gets the method's name and docstring."""
         original = vars(owner)[name]
         self.set(owner, name, functools.wraps(original)(wrapper(original)))
 
-    def later(self, undo: Callable[[], object]) -> None:
-        """Have ``undo`` called as well."""
-        self._undo.append(undo)
+    def on_undo(self, call: Callable[[], object]) -> None:
+        """Call ``call`` in :meth:`undo`."""
+        self._undo.append(call)
 
     def undo(self) -> None:
-        """Put everything back, the last first. Whoever wrapped the same on top of it must have done so before."""
+        """Restore everything, the last first. Whoever wrapped the same attribute later must restore it before."""
         while self._undo:
             self._undo.pop()()

@@ -1,4 +1,4 @@
-"""The random number generators of a process as one value: Python's, numpy's and torch's."""
+"""The state of a process's random number generators (Python's, numpy's, torch's) as one value."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from typing import Any
 import torch
 
 
-def take(*, devices: bool = True) -> dict[str, Any]:
-    """The generators' states; numpy's and the GPUs' only where they are in use, the GPUs' only with ``devices``."""
+def get_state(*, devices: bool = True) -> dict[str, Any]:
+    """Return the state of all generators that are in use.
+
+    Numpy's is ``None`` if numpy is not imported; the GPUs' are ``None`` if CUDA is not in use, or without ``devices``.
+    """
     numpy = sys.modules.get("numpy")
     return {
         "random": random.getstate(),
@@ -20,8 +23,8 @@ def take(*, devices: bool = True) -> dict[str, Any]:
     }
 
 
-def give(state: dict[str, Any]) -> None:
-    """Set the generators to what :func:`take` returned; those that it left out stay as they are."""
+def set_state(state: dict[str, Any]) -> None:
+    """Set the generators to a state from :func:`get_state`; those that are ``None`` there stay as they are."""
     random.setstate(state["random"])
     if state["numpy"] is not None:
         import numpy as np
@@ -32,7 +35,7 @@ def give(state: dict[str, Any]) -> None:
         torch.cuda.set_rng_state_all(state["cuda"][: torch.cuda.device_count()])
 
 
-def of_loader(loader: Any) -> list[torch.Generator]:
-    """The generators that a loader and its sampler have of their own."""
-    found = [loader.generator, getattr(loader.sampler, "generator", None)]
-    return [generator for generator in found if generator is not None]
+def loader_generators(loader: Any) -> list[torch.Generator]:
+    """Return the generators that a loader and its sampler own."""
+    candidates = [loader.generator, getattr(loader.sampler, "generator", None)]
+    return [generator for generator in candidates if generator is not None]

@@ -1,4 +1,4 @@
-"""Signals in a rank: told to end, it ends between two lines of Python, or behind a checkpoint that is near."""
+"""Signal handlers of a rank: on SIGTERM the script ends at once, or after a checkpoint if one is due soon."""
 
 from __future__ import annotations
 
@@ -17,91 +17,91 @@ REQUEUE = 75
 """Exit code by which the node program asks to be queued again (EX_TEMPFAIL of sysexits.h)."""
 
 NO_SPACE = 74
-"""Exit code of a rank that could not write its own account (EX_IOERR of sysexits.h)."""
+"""Exit code of a rank that could not write its exit file (EX_IOERR of sysexits.h)."""
 
-_asked = False
-_told = False
-_epoch_ends = 0.0
-_batch_ends: Callable[[], bool] | None = None
-_held = False
+_stop_requested = False
+_terminating = False  # SIGTERM was received, or the script is ending
+_checkpoint_due = 0.0  # time.monotonic(); 0 if none is expected
+_can_checkpoint_after_batch: Callable[[], bool] | None = None
+_writing_checkpoint = False
 
 
 class Stopped(SystemExit):
-    """Raised in the script where it is when the run is told to end, so that its ``finally`` blocks run."""
+    """Raised in the script, wherever it is, to end it: its ``finally`` blocks run."""
 
 
-def install() -> None:
-    """Take SIGTERM and SIGUSR1 from now on; SIGINT is the node program's."""
+def install_handlers() -> None:
+    """Handle SIGTERM and SIGUSR1 from now on. SIGINT is ignored: the node program handles it."""
     signal.signal(signal.SIGTERM, _handle)
     signal.signal(signal.SIGUSR1, _handle)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def ignore() -> None:
-    """Take no more signals: the script has ended, and what is left to do is short."""
+def ignore_signals() -> None:
+    """Ignore signals from now on: the script has ended, and little is left to do."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def asked() -> bool:
-    """Whether this rank was told to end, or warned that it will be."""
-    return _asked
+def stop_requested() -> bool:
+    """Whether this rank was told to end (SIGTERM), or warned that it will be (SIGUSR1)."""
+    return _stop_requested
 
 
-def honour() -> NoReturn:
-    """End now, as asked: signals that follow say nothing new."""
-    global _told
-    _told = True
+def exit_now() -> NoReturn:
+    """Raise :class:`Stopped`. Signals that come after this change nothing."""
+    global _terminating
+    _terminating = True
     signal.setitimer(signal.ITIMER_REAL, 0)
     raise Stopped(STOPPED)
 
 
 def expect_checkpoint(at: float) -> None:
-    """Say when (``time.monotonic``) the next checkpoint is expected; 0 if none is."""
-    global _epoch_ends
-    _epoch_ends = at
+    """Announce when (``time.monotonic``) the next checkpoint is due; 0 if none is."""
+    global _checkpoint_due
+    _checkpoint_due = at
 
 
-def expect_batch(ends: Callable[[], bool] | None) -> None:
-    """Say what tells whether a checkpoint can be made behind the batch that is being trained on; ``None`` for never."""
-    global _batch_ends
-    _batch_ends = ends
+def allow_checkpoint_after_batch(possible: Callable[[], bool] | None) -> None:
+    """Register ``possible()``: can a checkpoint be made after the batch in training? ``None``: never."""
+    global _can_checkpoint_after_batch
+    _can_checkpoint_after_batch = possible
 
 
 @contextmanager
-def held() -> Iterator[None]:
-    """A signal meanwhile is for whoever looks at :func:`asked` behind it: a checkpoint is being written."""
-    global _held
-    _held = True
+def writing_checkpoint() -> Iterator[None]:
+    """Do not end inside of this block: a checkpoint is being written. Look at :func:`stop_requested` after it."""
+    global _writing_checkpoint
+    _writing_checkpoint = True
     try:
         yield
     finally:
-        _held = False
+        _writing_checkpoint = False
 
 
 def _handle(number: int, _: FrameType | None) -> None:
-    """SIGUSR1 is a warning, which ``mlnb.epochs`` heeds at its next checkpoint.
+    """Handle SIGUSR1, a warning that ``mlnb.epochs`` looks for at its next checkpoint, and SIGTERM.
 
-    SIGTERM ends the script at once, unless that checkpoint is so near that it fits in half the grace, or one can be
-    made behind the batch that is being trained on: then the script has half the grace to come there. A second one, as
-    where both the batch system and the node program say it, must not end what the first has begun: a ``finally``
-    block, or a checkpoint. That is what the grace is for.
+    SIGTERM ends the script at once, with two exceptions: if a checkpoint is due within half the grace period, and if
+    one can be made after the batch in training. Then the script has half the grace period to get there. Later SIGTERMs
+    are ignored (the batch system and the node program may both send one): they must not interrupt the ``finally`` block
+    or the checkpoint that the first one led to. That is what the grace period is for.
     """
-    global _asked, _told
-    _asked = True
-    if number == signal.SIGTERM and _told:
+    global _stop_requested, _terminating
+    _stop_requested = True
+    if number == signal.SIGTERM and _terminating:
         return
-    _told = _told or number == signal.SIGTERM
+    _terminating = _terminating or number == signal.SIGTERM
     grace = float(os.environ.get("MLNB_GRACE", "0"))
-    if number != signal.SIGTERM or _held or 0 <= _epoch_ends - monotonic() <= grace / 2:
+    if number != signal.SIGTERM or _writing_checkpoint or 0 <= _checkpoint_due - monotonic() <= grace / 2:
         return
-    if not grace or _batch_ends is None or not _batch_ends():
-        honour()
-    signal.signal(signal.SIGALRM, _give_up)
+    if not grace or _can_checkpoint_after_batch is None or not _can_checkpoint_after_batch():
+        exit_now()
+    signal.signal(signal.SIGALRM, _no_checkpoint_in_time)
     signal.setitimer(signal.ITIMER_REAL, grace / 2)
 
 
-def _give_up(_: int, __: FrameType | None) -> None:
-    if not _held:
-        honour()
+def _no_checkpoint_in_time(_: int, __: FrameType | None) -> None:
+    if not _writing_checkpoint:
+        exit_now()

@@ -1,7 +1,7 @@
-"""Sees the training without a change to its code: losses at ``backward()``, steps at ``optimizer.step()``.
+"""Hooks into torch that log a training without changes to its code: losses at ``backward()``, steps of optimizers.
 
-Nothing here waits for a GPU: a loss on the CPU is read at once (that is cheaper than keeping it), one on a device
-is kept as a detached tensor and read by the metrics' thread.
+Nothing here waits for a GPU: a loss on the CPU is read at once (cheaper than keeping it), a loss on a device is kept as
+a detached tensor and read by the metrics thread.
 """
 
 from __future__ import annotations
@@ -20,107 +20,106 @@ from mlnb.node.rank.patches import Patches
 from mlnb.node.torch_private import batches_drawn
 
 _UNSCALED = "_mlnb_unscaled"
-_PACE = 1.0
-"""Seconds between two values of time per step and samples per second."""
+_RATE_INTERVAL = 1.0
+"""Seconds between two values of step time and samples per second."""
 
 
 class _Loop:
-    """One loop over a loader: how many samples its batches held, asked for now and then."""
+    """One loop over a loader, with the number of samples that it has drawn."""
 
     def __init__(self, iterator: Any, batch_size: int) -> None:
         self.iterator, self._batch_size = iterator, batch_size
-        self._seen = 0
+        self._counted = 0
 
     @property
     def over(self) -> bool:
-        """Whether nobody else has the iterator: the loop has ended, or was left."""
+        """Whether nobody else refers to the iterator: the loop has ended, or was left."""
         return sys.getrefcount(self.iterator) <= 2  # ours, and the argument
 
-    def new(self) -> int:
-        """Samples since it was asked last."""
-        count = batches_drawn(self.iterator)
-        new, self._seen = count - self._seen, count
+    def new_samples(self) -> int:
+        """Return the number of samples since the last call."""
+        batches = batches_drawn(self.iterator)
+        new, self._counted = batches - self._counted, batches
         return int(new * self._batch_size)
 
 
-class Watch:
-    """What was seen of the training in this process.
+class TrainingHooks:
+    """Logs losses, steps and rates of the training in this process.
 
     Parameters
     ----------
     metrics
-        where what is seen goes.
-    lonely_ranks
-        how many ranks there are, if they must not train without a process group: N independent copies that look
-        like one training are never what was meant.
+        gets what is logged.
+    ungrouped_ranks
+        the number of ranks, if ``backward()`` shall raise ``RuntimeError`` where there is no process group (N
+        independent copies that look like one training are never what was meant); 1 if it shall not.
 
     Attributes
     ----------
     weight
         weight of this rank's loss in the mean over all ranks.
     backwards, steps
-        how often ``backward()`` and the busiest optimizer's ``step()`` were called.
+        number of calls of ``backward()``, and of ``step()`` of the optimizer that made the most.
     """
 
-    def __init__(self, metrics: Metrics, lonely_ranks: int = 1) -> None:
+    def __init__(self, metrics: Metrics, ungrouped_ranks: int = 1) -> None:
         self._metrics = metrics
         self._patches = Patches()
-        self._put = metrics.put
-        self.lonely_ranks = lonely_ranks
+        self.ungrouped_ranks = ungrouped_ranks
         self.weight = 1.0
         self.backwards = 0
         self.samples = 0
-        self._counts: dict[int, int] = {}
-        self._stepping: set[int] = set()
-        self._only = 0  # the one in ``_stepping``, if it is only one
-        self._row_began = 0  # the step before its steps that aren't in ``_counts`` yet
-        self._optimizers = False
-        self._scales = False
+        self._step_counts: dict[int, int] = {}  # by id of the optimizer
+        self._stepped_this_step: set[int] = set()
+        self._single = 0  # id of the optimizer in ``_stepped_this_step``, if it is the only one
+        self._single_since = 0  # the step after which its steps are not in ``_step_counts`` yet
+        self._has_optimizers = False
+        self._has_scaled_losses = False
         self._loops: list[_Loop] = []
-        self._counting = threading.Lock()
-        self._last: tuple[float, int, int] | None = None
-        metrics.before_flush(self._pace)
+        self._loops_lock = threading.Lock()
+        self._last_rates: tuple[float, int, int] | None = None  # time, step, samples
+        metrics.before_flush(self._log_rates)
 
     @property
     def steps(self) -> int:
-        """Steps of the optimizer that made the most."""
-        counts = {0: 0, **self._counts}
-        counts[self._only] = counts.get(self._only, 0) + self._in_a_row
+        """Number of steps of the optimizer that made the most."""
+        counts = {0: 0, **self._step_counts}
+        counts[self._single] = counts.get(self._single, 0) + self._uncounted_steps
         return max(counts.values())
 
     @property
-    def _in_a_row(self) -> int:
-        return self._metrics.step - self._row_began if self._only else 0
+    def _uncounted_steps(self) -> int:
+        return self._metrics.step - self._single_since if self._single else 0
 
     def install(self) -> None:
-        """Start watching: wraps ``Tensor.backward`` and ``GradScaler.scale``, hooks optimizers and loaders."""
+        """Wrap ``Tensor.backward``, ``GradScaler.scale`` and ``DataLoader.__iter__``, and hook optimizers."""
         patches = self._patches
-        patches.wrap(torch.Tensor, "backward", self._backward)
-        patches.wrap(torch.amp.GradScaler, "scale", self._scale)
+        patches.wrap(torch.Tensor, "backward", self._wrap_backward)
+        patches.wrap(torch.amp.GradScaler, "scale", self._wrap_scale)
         self._wrap_loader(patches)
-        patches.wrap(torch.optim.Optimizer, "__init__", self._noted)
-        patches.wrap(torch.optim.Optimizer, "__setstate__", self._noted)  # one that came from the session
-        patches.later(register_optimizer_step_post_hook(self._stepped()).remove)
+        patches.wrap(torch.optim.Optimizer, "__init__", self._wrap_init)
+        patches.wrap(torch.optim.Optimizer, "__setstate__", self._wrap_init)  # an optimizer from the session
+        patches.on_undo(register_optimizer_step_post_hook(self._make_step_hook()).remove)
 
     def uninstall(self) -> None:
-        """Stop watching: torch is as it was, and nothing is left to pay for."""
+        """Restore torch: nothing is logged, and nothing costs anything, from now on."""
         self._patches.undo()
 
-    def _backward(self, original: Callable[..., None]) -> Callable[..., None]:
-        # Called in each step. What it touches costs more than what it computes, and most where the caches hold nothing
-        # of it: so it reads the loss before backward, and asks for nothing that can be known earlier.
+    def _wrap_backward(self, original: Callable[..., None]) -> Callable[..., None]:
+        # Called in each step. Memory accesses dominate its cost, above all right after backward, when the caches hold
+        # other data. So it reads the loss before backward, and looks up in advance what it can.
         metrics, add = self._metrics, self._metrics.adder("loss")
-        devices = torch.backends.cuda.is_built()
+        cuda = torch.backends.cuda.is_built()
 
         def backward(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> None:
             value: Any
-            loss = getattr(tensor, _UNSCALED, tensor) if self._scales else tensor
-            if devices and loss.is_cuda:
+            loss = getattr(tensor, _UNSCALED, tensor) if self._has_scaled_losses else tensor
+            if cuda and loss.is_cuda:
                 value = loss.detach() if loss.numel() == 1 else None
             else:
                 try:
                     value = loss.item()
-                except RuntimeError:  # more than one number: no loss
+                except RuntimeError:  # more than one element: not a loss
                     value = None
             now = time()
             if args or kwargs:
@@ -128,30 +127,30 @@ class Watch:
             else:
                 original(tensor)
             self.backwards += 1
-            if self.lonely_ranks > 1:
+            if self.ungrouped_ranks > 1:
                 self._require_group()
             if value is not None:
                 step = metrics.step
-                add(now, step + 1 if step or self._optimizers else None, value * self.weight)
+                add(now, step + 1 if step or self._has_optimizers else None, value * self.weight)
 
         return backward
 
     def _require_group(self) -> None:
         if not torch.distributed.is_initialized():
-            ranks = self.lonely_ranks
+            ranks = self.ungrouped_ranks
             raise RuntimeError(
                 f"{ranks} ranks would train {ranks} independent copies. "
                 "Use torch.nn.parallel.DistributedDataParallel (the environment is torchrun's), "
-                "or say --parallel none if copies are what you want."
+                "or pass --parallel none if copies are what you want."
             )
-        self.lonely_ranks = 1
+        self.ungrouped_ranks = 1
 
-    def _scale(self, original: Callable[..., Any]) -> Callable[..., Any]:
+    def _wrap_scale(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def scale(scaler: Any, outputs: Any) -> Any:
             scaled = original(scaler, outputs)
             if isinstance(scaled, torch.Tensor) and scaled is not outputs:
-                self._scales = True
-                setattr(scaled, _UNSCALED, outputs.detach())  # the loss to show is the one before scaling
+                self._has_scaled_losses = True
+                setattr(scaled, _UNSCALED, outputs.detach())  # the loss to log is the one before scaling
             return scaled
 
         return scale
@@ -159,75 +158,76 @@ class Watch:
     def _wrap_loader(self, patches: Patches) -> None:
         from torch.utils.data import DataLoader
 
-        def noted(iterate: Callable[[Any], Any]) -> Callable[[Any], Any]:
-            def __iter__(loader: Any) -> Any:  # noqa: N807 - takes its place
-                self._count_samples()  # before workers that persist begin anew
+        def counted(iterate: Callable[[Any], Any]) -> Callable[[Any], Any]:
+            def __iter__(loader: Any) -> Any:  # noqa: N807 - replaces the method
+                self._count_samples()  # before an iterator with persistent workers is reset
                 iterator = iterate(loader)
                 size = loader.batch_size or getattr(loader.batch_sampler, "batch_size", None)
                 if torch.is_grad_enabled() and isinstance(size, int):
-                    with self._counting:  # workers that persist have one iterator for all their loops
+                    with self._loops_lock:  # with persistent workers, all loops have the same iterator
                         others = [loop for loop in self._loops if loop.iterator is not iterator]
                         self._loops = [*others, _Loop(iterator, size)]
                 return iterator
 
             return __iter__
 
-        patches.wrap(DataLoader, "__iter__", noted)
+        patches.wrap(DataLoader, "__iter__", counted)
 
     def _count_samples(self) -> None:
-        """Ask loops how many batches they had, so that nothing need be done for a batch itself; from any thread."""
-        with self._counting:
-            over = [loop for loop in self._loops if loop.over]  # before it is asked, so that nothing is missed
-            self.samples += sum(loop.new() for loop in self._loops)
+        """Add up the batches of all loops, from any thread. So no code has to run for each batch."""
+        with self._loops_lock:
+            over = [loop for loop in self._loops if loop.over]  # before they are counted, so that none is missed
+            self.samples += sum(loop.new_samples() for loop in self._loops)
             self._loops = [loop for loop in self._loops if loop not in over]
 
-    def _noted(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        def noted(optimizer: Any, *args: Any, **kwargs: Any) -> Any:
-            self._optimizers = True
+    def _wrap_init(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def init(optimizer: Any, *args: Any, **kwargs: Any) -> Any:
+            self._has_optimizers = True
             return original(optimizer, *args, **kwargs)
 
-        return noted
+        return init
 
-    def _stepped(self) -> Callable[[Any, Any, Any], None]:
+    def _make_step_hook(self) -> Callable[[Any, Any, Any], None]:
         metrics = self._metrics
 
         def stepped(optimizer: Any, _: Any, __: Any) -> None:
-            if id(optimizer) == self._only:  # the one there is: a step a step
+            if id(optimizer) == self._single:  # no other steps: each of its steps is a training step
                 metrics.step += 1
             else:
-                self._stepped_in_turn(id(optimizer))
+                self._count_step(id(optimizer))
 
         return stepped
 
-    def _stepped_in_turn(self, key: int) -> None:
-        """Count: a step begins when an optimizer steps that has done so in the step before.
+    def _count_step(self, key: int) -> None:
+        """Count a step of one of several optimizers.
 
-        So of several that take turns the busiest counts, and one that follows another counts on.
+        A training step begins when an optimizer steps that has already stepped in the current one. So where several
+        take turns, the one with the most steps counts; where one replaces another, counting continues.
         """
-        counts = self._counts
-        counts[self._only] = counts.get(self._only, 0) + self._in_a_row
+        counts = self._step_counts
+        counts[self._single] = counts.get(self._single, 0) + self._uncounted_steps
         counts[key] = counts.get(key, 0) + 1
-        if self._stepping and key not in self._stepping:
-            self._stepping.add(key)
-            self._only = 0
+        if self._stepped_this_step and key not in self._stepped_this_step:
+            self._stepped_this_step.add(key)
+            self._single = 0
         else:
-            self._stepping = {key}
-            self._only = key
+            self._stepped_this_step = {key}
+            self._single = key
             self._metrics.step += 1
-            self._row_began = self._metrics.step
+            self._single_since = self._metrics.step
 
-    def _pace(self) -> None:
-        """Put time per step and samples per second, at most once a second, from the metrics' thread."""
+    def _log_rates(self) -> None:
+        """Log step time and samples per second, at most once a second, from the metrics thread."""
         self._count_samples()
         now, step, samples = time(), self._metrics.step, self.samples
-        if self._last is None:
-            self._last = (now, step, samples)
+        if self._last_rates is None:
+            self._last_rates = (now, step, samples)
             return
-        seconds = now - self._last[0]
-        steps = step - self._last[1]
-        if seconds < _PACE or not steps:
+        seconds = now - self._last_rates[0]
+        steps = step - self._last_rates[1]
+        if seconds < _RATE_INTERVAL or not steps:
             return
-        self._put(now, step, "step_time", seconds / steps)
-        if samples > self._last[2]:
-            self._put(now, step, "samples_per_s", (samples - self._last[2]) / seconds)
-        self._last = (now, step, samples)
+        self._metrics.add(now, step, "step_time", seconds / steps)
+        if samples > self._last_rates[2]:
+            self._metrics.add(now, step, "samples_per_s", (samples - self._last_rates[2]) / seconds)
+        self._last_rates = (now, step, samples)

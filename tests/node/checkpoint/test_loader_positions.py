@@ -31,7 +31,7 @@ def pause(epoch, number):
     # the first attempt of a run that is to be interrupted waits for that in the middle of an epoch
     if epoch == 2 and str(number) == os.environ.get("INTERRUPT"):
         open(os.environ["MLNB_RUN"] + "/waits-" + os.environ["RANK"], "w").close()
-        while not stop.asked():
+        while not stop.stop_requested():
             time.sleep(0.002)
 
 x = torch.arange(96 * 5, dtype=torch.float64).reshape(96, 5) / 1000

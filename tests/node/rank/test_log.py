@@ -240,7 +240,7 @@ def values_on_disk(metrics: Metrics) -> list[float]:
 
 
 def test_what_a_disk_that_stays_full_costs_is_bounded_and_said(metrics: Metrics, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(log, "_PATIENCE", 1000)
+    monkeypatch.setattr(log, "_MAX_UNWRITTEN", 1000)
     metrics.path = Path("/dev/full")
     for value in range(200):
         metrics.log(x=value)

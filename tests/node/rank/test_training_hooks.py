@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from mlnb.node.rank import frames, training_hooks
 from mlnb.node.rank.log import Metrics
-from mlnb.node.rank.training_hooks import Watch
+from mlnb.node.rank.training_hooks import TrainingHooks
 
 
 @pytest.fixture
@@ -22,9 +22,9 @@ def metrics(tmp_path: Path) -> Metrics:
 
 
 @pytest.fixture
-def seen(metrics: Metrics) -> Iterator[Watch]:
+def hooks(metrics: Metrics) -> Iterator[TrainingHooks]:
     """A watch over this process, taken off at the end."""
-    one = Watch(metrics)
+    one = TrainingHooks(metrics)
     one.install()
     yield one
     one.uninstall()
@@ -45,7 +45,7 @@ def parameter(value: float = 1.0) -> torch.Tensor:
     return torch.tensor(value, requires_grad=True)
 
 
-def test_losses_are_seen_at_backward_and_steps_at_the_optimizer(seen: Watch, metrics: Metrics):
+def test_losses_are_seen_at_backward_and_steps_at_the_optimizer(hooks: TrainingHooks, metrics: Metrics):
     weight = parameter(8.0)
     optimizer = torch.optim.SGD([weight], lr=0.25)
     for _ in range(3):
@@ -54,10 +54,10 @@ def test_losses_are_seen_at_backward_and_steps_at_the_optimizer(seen: Watch, met
         loss.backward()
         optimizer.step()
     assert logged(metrics) == [(1, 64.0), (2, 16.0), (3, 4.0)]
-    assert (seen.backwards, seen.steps, metrics.step) == (3, 3, 3)
+    assert (hooks.backwards, hooks.steps, metrics.step) == (3, 3, 3)
 
 
-def test_losses_before_the_first_step_belong_to_it(seen: Watch, metrics: Metrics):
+def test_losses_before_the_first_step_belong_to_it(hooks: TrainingHooks, metrics: Metrics):
     weight = parameter()
     optimizer = torch.optim.SGD([weight], lr=0.0)
     for _ in range(2):
@@ -67,24 +67,26 @@ def test_losses_before_the_first_step_belong_to_it(seen: Watch, metrics: Metrics
     assert logged(metrics) == [(1, 1.0), (1, 2.0), (2, 1.0), (2, 2.0)]
 
 
-def test_without_an_optimizer_every_backward_is_a_step(seen: Watch, metrics: Metrics):
+def test_without_an_optimizer_every_backward_is_a_step(hooks: TrainingHooks, metrics: Metrics):
     for value in (1.0, 2.0):
         (parameter() * value).backward()
     assert logged(metrics) == [(1, 1.0), (2, 2.0)]
-    assert seen.steps == 0
+    assert hooks.steps == 0
 
 
 @pytest.mark.parametrize(("pattern", "steps"), [("DG", 1), ("DDG", 2), ("DGG", 2), ("DDDDDG", 5)])
-def test_of_two_optimizers_that_take_turns_the_busiest_counts(seen: Watch, metrics: Metrics, pattern: str, steps: int):
+def test_of_two_optimizers_that_take_turns_the_busiest_counts(
+    hooks: TrainingHooks, metrics: Metrics, pattern: str, steps: int
+):
     both = {name: torch.optim.SGD([parameter()], lr=0.1) for name in "DG"}
     for _ in range(10):
         for name in pattern:
             both[name].step()
     assert metrics.step == 10 * steps
-    assert seen.steps == 10 * steps
+    assert hooks.steps == 10 * steps
 
 
-def test_an_optimizer_that_follows_another_counts_on(seen: Watch, metrics: Metrics):
+def test_an_optimizer_that_follows_another_counts_on(hooks: TrainingHooks, metrics: Metrics):
     steps = []
     for _ in range(2):
         weight = parameter()
@@ -97,7 +99,7 @@ def test_an_optimizer_that_follows_another_counts_on(seen: Watch, metrics: Metri
     assert steps[-1] >= 99
 
 
-def test_a_resumed_run_goes_on_behind_its_step(seen: Watch, metrics: Metrics):
+def test_a_resumed_run_goes_on_behind_its_step(hooks: TrainingHooks, metrics: Metrics):
     metrics.resume(30, 5.0)
     weight = parameter()
     weight.square().backward()
@@ -106,7 +108,7 @@ def test_a_resumed_run_goes_on_behind_its_step(seen: Watch, metrics: Metrics):
     assert metrics.step == 31
 
 
-def test_a_scaled_loss_is_shown_unscaled(seen: Watch, metrics: Metrics):
+def test_a_scaled_loss_is_shown_unscaled(hooks: TrainingHooks, metrics: Metrics):
     scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
     first, second = parameter(2.0), parameter(3.0)
     optimizer = torch.optim.SGD([first, second], lr=0.0)
@@ -120,7 +122,7 @@ def test_a_scaled_loss_is_shown_unscaled(seen: Watch, metrics: Metrics):
     assert metrics.step == 1
 
 
-def test_a_scaler_that_is_switched_off_changes_nothing(seen: Watch, metrics: Metrics):
+def test_a_scaler_that_is_switched_off_changes_nothing(hooks: TrainingHooks, metrics: Metrics):
     loss = parameter(2.0) * 1
     scaled = torch.amp.GradScaler("cpu", enabled=False).scale(loss)
     assert scaled is loss
@@ -128,7 +130,7 @@ def test_a_scaler_that_is_switched_off_changes_nothing(seen: Watch, metrics: Met
     assert logged(metrics) == [(1, 2.0)]
 
 
-def test_a_loss_is_that_of_its_backward_though_changed_in_place(seen: Watch, metrics: Metrics):
+def test_a_loss_is_that_of_its_backward_though_changed_in_place(hooks: TrainingHooks, metrics: Metrics):
     loss = parameter(2.0) * 1
     loss.backward()
     with torch.no_grad():
@@ -136,13 +138,13 @@ def test_a_loss_is_that_of_its_backward_though_changed_in_place(seen: Watch, met
     assert logged(metrics) == [(1, 2.0)]
 
 
-def test_what_is_no_single_number_is_no_loss(seen: Watch, metrics: Metrics):
+def test_what_is_no_single_number_is_no_loss(hooks: TrainingHooks, metrics: Metrics):
     (torch.ones(3, requires_grad=True) * 2).backward(torch.ones(3))
     assert logged(metrics) == []
-    assert seen.backwards == 1
+    assert hooks.backwards == 1
 
 
-def test_backward_means_what_it_meant(seen: Watch):
+def test_backward_means_what_it_meant(hooks: TrainingHooks):
     a, b = parameter(2.0), parameter(3.0)
     loss = a * b
     assert loss.backward(retain_graph=True) is None
@@ -166,15 +168,17 @@ def test_backward_means_what_it_meant(seen: Watch):
         (torch.ones(2, requires_grad=True) * 2).backward()
 
 
-def test_an_error_in_backward_is_the_scripts_own(seen: Watch, metrics: Metrics):
+def test_an_error_in_backward_is_the_scripts_own(hooks: TrainingHooks, metrics: Metrics):
     with pytest.raises(RuntimeError, match="does not require grad"):
         torch.tensor(1.0).backward()
     assert logged(metrics) == []
-    assert seen.backwards == 0
+    assert hooks.backwards == 0
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_samples_a_second_of_a_loader(seen: Watch, metrics: Metrics, monkeypatch: pytest.MonkeyPatch, workers: int):
+def test_samples_a_second_of_a_loader(
+    hooks: TrainingHooks, metrics: Metrics, monkeypatch: pytest.MonkeyPatch, workers: int
+):
     now = [100.0]
     monkeypatch.setattr(training_hooks, "time", lambda: now[0])
     optimizer = torch.optim.SGD([parameter()], lr=0.1)
@@ -189,7 +193,7 @@ def test_samples_a_second_of_a_loader(seen: Watch, metrics: Metrics, monkeypatch
     assert logged(metrics, "step_time") == [(5, 0.4)]
 
 
-def test_samples_of_loops_that_end_in_every_way_are_counted(seen: Watch, metrics: Metrics):
+def test_samples_of_loops_that_end_in_every_way_are_counted(hooks: TrainingHooks, metrics: Metrics):
     data = TensorDataset(torch.zeros(40))
     for _ in DataLoader(data, batch_size=8):
         metrics.flush()  # while it goes on
@@ -203,7 +207,7 @@ def test_samples_of_loops_that_end_in_every_way_are_counted(seen: Watch, metrics
         list(kept)
     metrics.flush()
     metrics.flush()
-    assert seen.samples == 40 + 3 * 40 + 2 * 8 + 2 * 40
+    assert hooks.samples == 40 + 3 * 40 + 2 * 8 + 2 * 40
 
 
 def test_what_no_longer_watches_leaves_torch_as_it_was(metrics: Metrics):
@@ -216,7 +220,7 @@ def test_what_no_longer_watches_leaves_torch_as_it_was(metrics: Metrics):
     ]
     before = [vars(owner)[name] for owner, name in places]
     hooks = dict(optimizer_module._global_optimizer_post_hooks)
-    one = Watch(metrics)
+    one = TrainingHooks(metrics)
     for _ in range(2):
         one.install()
         assert all(vars(owner)[name] is not was for (owner, name), was in zip(places, before, strict=True))
@@ -227,7 +231,7 @@ def test_what_no_longer_watches_leaves_torch_as_it_was(metrics: Metrics):
     assert logged(metrics) == []
 
 
-def test_batches_come_as_they_would(seen: Watch):
+def test_batches_come_as_they_would(hooks: TrainingHooks):
     data = torch.arange(10)
     batches = [batch.tolist() for (batch,) in DataLoader(TensorDataset(data), batch_size=4)]
     assert batches == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
