@@ -303,6 +303,25 @@ class RunDir:
         return self.path / "outputs"
 
     @property
+    def key(self) -> Path:
+        """Written by the submission, where the run directory is mirrored: the run's key (``mlnb.manifest``)."""
+        return self.path / "key"
+
+    def read_key(self) -> str:
+        """The run's key.
+
+        Raises
+        ------
+        NotTrusted
+            if there is none, or another could have written it.
+        """
+        try:
+            check_trusted(self.key)
+            return self.key.read_text().strip()
+        except FileNotFoundError:
+            raise NotTrusted(f"{self.key} is missing: what the run wrote can't be told from another's.") from None
+
+    @property
     def has_outputs(self) -> bool:
         """Whether the run has left results that can be loaded."""
         return (self.outputs / "session.pickle").exists()

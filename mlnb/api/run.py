@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlnb.api.read.history import History, Series, frame
+from mlnb.api.read.mirrored import catch_up, fetch
 from mlnb.api.read.state import Events, Observation, Phase, observe
 from mlnb.api.read.tailing import JsonFile
 from mlnb.api.submit.job_start import order_end
@@ -133,6 +134,7 @@ class Run:
     @property
     def phase(self) -> Phase:
         """How far the newest attempt has come."""
+        self._catch_up()
         return self._events.read()
 
     @property
@@ -140,12 +142,19 @@ class Run:
         """Whether it has ended, however."""
         return self.state in FINAL
 
+    def _catch_up(self) -> None:
+        """Bring what is new, where the run is elsewhere; how often its target is asked is the mirror's business."""
+        if self.about.get("mirrored"):
+            catch_up(self.directory, self.target)
+
     def series(self) -> dict[str, Series]:
         """Its metrics as arrays by name."""
+        self._catch_up()
         return self._history.read()
 
     def all_series(self) -> dict[str, Series]:
         """All that a view draws: metrics, and under names of our own progress and what the run's processes use."""
+        self._catch_up()
         return {**self._history.all(), **self._events.usage()}
 
     def metrics(self) -> pd.DataFrame:
@@ -167,6 +176,7 @@ class Run:
         UsageError
             if there is no such rank or stream.
         """
+        self._catch_up()
         if stream not in ("out", "err", "both"):
             raise UsageError(f"stream {stream!r}: out, err or both")
         world = self.task.resources.world_size
@@ -184,6 +194,7 @@ class Run:
 
         Standard output, and standard error unless that is the traceback of the run's own error.
         """
+        self._catch_up()
         attempts = self.directory.attempts()
         if not attempts:
             return ""
@@ -195,6 +206,7 @@ class Run:
 
     def figures(self) -> list[Path]:
         """Pictures that the newest attempt showed, in order."""
+        fetch(self.directory, "figures")
         attempts = self.directory.attempts()
         return sorted(attempts[-1].figures.glob("*.png")) if attempts else []
 
@@ -226,8 +238,9 @@ class Run:
         if self.done:
             return self
         self.cancelled_here = True
-        order_end(self.directory)
-        if not target(self.target).cancel(self.directory):
+        place = target(self.target)
+        order_end(self.directory, place)
+        if not place.cancel(self.directory):
             raise MlnbError(f"run {self.name} ({self.id}) did not end when told to: {self.reason or self.state}")
         return self
 
@@ -242,6 +255,8 @@ class Run:
         if not self.done:
             raise UsageError(f"run {self.name} ({self.id}) is {self.state}: cancel it first, or wait for its end")
         files = [path.stat() for path in self.dir.rglob("*") if path.is_file()]
+        if self.about.get("mirrored") and (mirror := target(self.target).mirror) is not None:
+            mirror.remove(self.directory)
         with storage_errors(self.dir):
             shutil.rmtree(self.dir)
         own = sum(info.st_size for info in files if info.st_nlink == 1)
@@ -251,6 +266,7 @@ class Run:
         """Its whole checkpoints, oldest first."""
         from mlnb.node.checkpoint.files import checkpoints
 
+        fetch(self.directory, "checkpoints")
         return checkpoints(self.directory.checkpoints)
 
     def restore(self, **objects: Any) -> int:
@@ -308,6 +324,7 @@ class Run:
             return self.deliver(shell.user_ns)
         from mlnb.api.results.outputs import pull
 
+        fetch(self.directory, "outputs")
         if not self.directory.has_outputs:
             seen = self.observe()
             ended = f"run {self.name} ({self.id}) is {seen.state} and has left no outputs. {seen.reason}"
@@ -331,6 +348,7 @@ class Run:
             raise RunFailed(
                 f"{self.name} ({self.id}) {state_phrase(seen.state)}: {seen.reason or 'it has not ended yet'}"
             )
+        fetch(self.directory, "outputs")
         return deliver(self.directory, self.task, namespace, names, self._link)
 
     def to_json(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from mlnb.errors import MlnbError
 from mlnb.rundir import RunDir
+from mlnb.targets.mirror.base import Mirror
 from mlnb.task import Resources
 
 
@@ -80,9 +81,18 @@ class Status:
 
 
 class Target(Protocol):
-    """Where runs go."""
+    """Where runs go.
+
+    Attributes
+    ----------
+    name
+        as it is chosen with ``--on``.
+    mirror
+        brings here what runs write, where the target has no file system with the session in common; else ``None``.
+    """
 
     name: str
+    mirror: Mirror | None
 
     def prepare(self) -> None:
         """Have ready what a session's first run takes longest for; called from a thread, and nothing relies on it."""

@@ -24,6 +24,7 @@ from mlnb.targets.config import limits
 from mlnb.targets.config import settings as typed
 from mlnb.targets.config.paths import runtime_dir
 from mlnb.targets.environment import passed
+from mlnb.targets.mirror.base import Mirror
 from mlnb.task import Resources
 
 _PATIENCE = 5.0
@@ -44,6 +45,7 @@ class Local:
 
     kind: ClassVar[str] = "local"
     settings: ClassVar[frozenset[str]] = limits.SETTINGS | {"warm", "grace"}
+    mirror: Mirror | None = None
 
     def __init__(self, name: str = "local", settings: Mapping[str, Any] | None = None) -> None:
         self.name = name
@@ -137,7 +139,7 @@ class Local:
         folder = run.attempt(attempt).path
         with (folder / "node-0.log").open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "mlnb.node", str(run.path), "--attempt", str(attempt)],
+                self._command(run, attempt),
                 env=warm.with_node_zip(env, run.node_zip),
                 cwd=run.path,
                 stdin=subprocess.DEVNULL,
@@ -147,6 +149,10 @@ class Local:
             )
         warm.reap(process)
         return process.pid
+
+    def _command(self, run: RunDir, attempt: int) -> list[str]:
+        """What starts a node program where no warm parent forks it."""
+        return [sys.executable, "-m", "mlnb.node", str(run.path), "--attempt", str(attempt)]
 
     def poll(self, runs: Sequence[RunDir]) -> list[Status]:
         """See :class:`mlnb.targets.base.Target`."""

@@ -17,7 +17,7 @@ import pytest
 from mlnb.errors import StorageError, UsageError
 from mlnb.node.process.identity import is_alive, process_identity, send_signal, wait_for_exit
 from mlnb.rundir import read_json, read_lines
-from mlnb.targets import local, warm
+from mlnb.targets import local, registry, warm
 from mlnb.targets.config.paths import runs_root, runtime_dir
 from mlnb.targets.environment import passed
 from mlnb.targets.local import Local, cores
@@ -25,6 +25,14 @@ from mlnb.targets.node_zip import node_zip
 from mlnb.targets.registry import names, target
 from mlnb.task import Resources
 from tests.waiting import until
+
+
+@pytest.fixture(params=["local", "mirrored-local"], autouse=True)
+def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The target itself, and one that shares no file system with the session."""
+    if request.param == "mirrored-local":
+        monkeypatch.setitem(registry.KINDS._built_in, "local", "tests.targets.mirrored_local:MirroredLocal")
+    return str(request.param)
 
 
 @pytest.fixture
@@ -254,6 +262,7 @@ def test_the_zip_holds_the_lower_floors_only_and_is_the_same_every_time():
         "mlnb/errors.py",
         "mlnb/task.py",
         "mlnb/rundir.py",
+        "mlnb/manifest.py",
         "mlnb/version.py",
         "pynvml.py",
     }

@@ -13,6 +13,7 @@ import numpy as np
 
 from mlnb.api.read.growable import GrowableColumns
 from mlnb.api.read.history import Series
+from mlnb.api.read.mirrored import refresh
 from mlnb.api.read.tailing import JsonlTail
 from mlnb.api.read.usage import Sample, UsageAggregator
 from mlnb.errors import MlnbError
@@ -157,13 +158,21 @@ def observe(runs: Sequence[tuple[RunDir, Events]]) -> list[Observation]:
             about = read_json(run.run) or {}
             asked.setdefault(str(about.get("target", "local")), []).append(index)
     for name, indices in asked.items():
-        try:
-            statuses = target(name).poll([runs[index][0] for index in indices])
-        except MlnbError as error:
-            statuses = [Status(None, "pending", str(error))] * len(indices)
-        for index, status in zip(indices, statuses, strict=True):
-            found[index] = _judge(*runs[index], status)
+        found |= zip(indices, _of_one_target(name, [runs[index] for index in indices]), strict=True)
     return [found[index] for index in range(len(runs))]
+
+
+def _of_one_target(name: str, runs: Sequence[tuple[RunDir, Events]]) -> list[Observation]:
+    directories = [run for run, _ in runs]
+    try:
+        place = target(name)
+        statuses = place.poll(directories)
+        gone = [run for run, status in zip(directories, statuses, strict=True) if status.alive is False]
+        refresh(place, gone, at_once=True)
+        refresh(place, directories)
+    except MlnbError as error:  # what was read before holds
+        statuses = [Status(None, "pending", str(error))] * len(runs)
+    return [_final(run) or _judge(run, events, status) for (run, events), status in zip(runs, statuses, strict=True)]
 
 
 def _final(run: RunDir, read: Callable[[Path], dict[str, Any] | None] = read_json) -> Observation | None:

@@ -65,7 +65,7 @@ class Starting:
     def _take_back(self) -> None:
         """Have the job ended that may be there."""
         with contextlib.suppress(MlnbError):
-            order_end(self._run)
+            order_end(self._run, self._target)
             self.job = not self._target.cancel(self._run)
 
 
@@ -84,10 +84,18 @@ def uninterrupted() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGINT, usual)
 
 
-def order_end(run: RunDir) -> None:
-    """Write down, once, that the run is to end, and who wants it."""
+def order_end(run: RunDir, target: Target) -> None:
+    """Write down, once, that the run is to end, and who wants it; where the job doesn't see that, have it sent there.
+
+    Raises
+    ------
+    MlnbError
+        if it can't be written or sent.
+    """
     by = f"{getpass.getuser()} on {socket.gethostname()}"
     with contextlib.suppress(FileExistsError), storage_errors(run.cancel):
         file = os.open(run.cancel, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(file, "w") as opened:
             json.dump({"by": by, "t": time.time()}, opened)
+    if target.mirror is not None:
+        target.mirror.signal(run, "cancel")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import re
@@ -14,9 +15,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mlnb.api.read.mirrored import fetch
+from mlnb.api.submit import sending
 from mlnb.api.submit.job_start import Starting, uninterrupted
 from mlnb.api.submit.store import Bytes, Content, Store
-from mlnb.errors import UsageError
+from mlnb.errors import MlnbError, UsageError
 from mlnb.rundir import RunDir, check_trusted, read_json, storage_errors, write_json
 from mlnb.targets.base import Offer, Target
 from mlnb.targets.config.paths import runs_root
@@ -85,8 +88,13 @@ def submit(
         building.mkdir(mode=0o700)
     store = Store(root)
     starting = Starting(RunDir(final), target)
+    about = {"mirrored": target.mirror is not None, **(about or {})}
     try:
         complete = _write(RunDir(building), store, task, contents, offer)
+        if target.mirror is not None:
+            other = about.pop("resume", None)
+            sending.seal(RunDir(building), None if other is None else Path(other))
+            about |= {} if other is None else {"resume": sending.RESUME}
         write_json(
             RunDir(building).run,
             {
@@ -101,16 +109,17 @@ def submit(
                 "cwd": str(Path.cwd()),
                 **offer.about,
                 "placed": sorted(offer.about),
-                **(about or {}),
+                **about,
             },
         )
         with storage_errors(final):
             building.rename(final)
-        starting.start(env)
+        starting.start({**env, **sending.send(RunDir(final), target)})
     except BaseException:
         with uninterrupted():
             if not starting.job:
                 shutil.rmtree(building, ignore_errors=True)
+                _remove_there(RunDir(final), target)
                 shutil.rmtree(final, ignore_errors=True)
                 store.undo()
         raise
@@ -139,6 +148,8 @@ def resume(
         if the target refuses the job, or the run directory can't be written. Then the run is as it was.
     """
     number = len(run.attempts()) + 1
+    moved = (read_json(run.run) or {}).get("target") != target.name
+    fetch(run, "checkpoints")
     before = {path: read_json(path) for path in (run.task, run.run, run.handle, run.cancel)}
     starting = Starting(run, target)
     try:
@@ -148,7 +159,7 @@ def resume(
             run.handle.unlink(missing_ok=True)  # the job it leads to has ended
             run.attempt(number).path.mkdir(mode=0o700, parents=True)
             run.cancel.unlink(missing_ok=True)
-        starting.start(env)
+        starting.start({**env, **sending.send_again(run, target, moved=moved)})
     except BaseException:
         with uninterrupted():
             if not starting.job:
@@ -162,9 +173,17 @@ def _place_anew(run: RunDir, target: Target, env: Mapping[str, str], offer: Offe
     task, known = Task.from_json(read_json(run.task) or {}), read_json(run.run) or {}
     changed = replace(task, resources=offer.resources, environment={**task.environment, "env": sorted(env)})
     kept = {key: value for key, value in known.items() if key not in known.get("placed", ())}
+    about = {"mirrored": target.mirror is not None, **about}
     told = {"target": target.name, "task": changed.digest, **offer.about, "placed": sorted(offer.about), **about}
     write_json(run.task, changed.to_json())
     write_json(run.run, {**kept, **told})
+
+
+def _remove_there(run: RunDir, target: Target) -> None:
+    """Take back what was sent to a target without a file system in common."""
+    if target.mirror is not None:
+        with contextlib.suppress(MlnbError):
+            target.mirror.remove(run)
 
 
 def _as_it_was(run: RunDir, attempt: int, before: Mapping[Path, dict[str, Any] | None]) -> None:

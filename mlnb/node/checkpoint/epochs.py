@@ -139,7 +139,7 @@ def _resume(folder: Path, state: dict[str, Any], rank: int) -> tuple[int, dict[s
     found = checkpoint_files.checkpoints(folder)
     other = (read_json(RunDir(os.environ["MLNB_RUN"]).run) or {}).get("resume")
     if not found and other:
-        found = checkpoint_files.checkpoints(Path(other))
+        found = checkpoint_files.checkpoints(Path(os.environ["MLNB_RUN"]) / other)
     if not found:
         return 0, None
     saved = checkpoint_files.load(found[-1])

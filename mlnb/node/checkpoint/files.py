@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from mlnb.rundir import check_trusted
+from mlnb import manifest
+from mlnb.manifest import check_loadable
 
 _NAME = re.compile(r"epoch-(\d{6})(?:-batch-(\d{6,}))?(?:\.rank-\d+)?\.pt$")
 KEEP = 2
@@ -26,8 +27,7 @@ def save(folder: Path, epoch: int, state: dict[str, Any], batch: int = 0) -> Pat
         if it can't be written; the checkpoints before it stay as they are.
     """
     path = _write(folder / _name(epoch, batch), folder / "checkpoint.tmp", state)
-    for old in checkpoints(folder)[:-KEEP]:
-        old.unlink(missing_ok=True)
+    _keep(checkpoints(folder), KEEP, manifest.NAME)
     return path
 
 
@@ -40,9 +40,16 @@ def save_rank(folder: Path, epoch: int, rank: int, state: dict[str, Any], batch:
         if it can't be written.
     """
     path = _write(rank_file(folder / _name(epoch, batch), rank), folder / f"checkpoint.rank-{rank}.tmp", state)
-    for old in _in_order(folder.glob(f"epoch-*.rank-{rank}.pt"))[: -KEEP - 1]:  # rank 0 may be an epoch behind
-        old.unlink(missing_ok=True)
+    own = _in_order(folder.glob(f"epoch-*.rank-{rank}.pt"))
+    _keep(own, KEEP + 1, f"manifest.rank-{rank}.json")  # rank 0 may be an epoch behind
     return path
+
+
+def _keep(paths: list[Path], number: int, manifest_name: str) -> None:
+    """Delete all but the newest files; those that stay are listed first, so that a list names none that is gone."""
+    manifest.sign(paths[-1].parent, [path.name for path in paths[-number:]], manifest_name)
+    for old in paths[:-number]:
+        old.unlink(missing_ok=True)
 
 
 def rank_file(path: Path, rank: int) -> Path:
@@ -88,7 +95,6 @@ def load(path: Path, device: str = "cpu") -> dict[str, Any]:
     NotTrusted
         if someone else could have written it.
     """
-    check_trusted(path.parent)
-    check_trusted(path)
+    check_loadable(path)
     state: dict[str, Any] = torch.load(path, map_location=device, weights_only=False)
     return state

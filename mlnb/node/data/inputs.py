@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 
+from mlnb.manifest import check_loadable
 from mlnb.node.data import objects, storages
 from mlnb.node.torch_private import storage_id
-from mlnb.rundir import RunDir, check_trusted
+from mlnb.rundir import RunDir
 
 
 class Inputs:
@@ -43,8 +44,7 @@ class Inputs:
             if the run directory or the stream could have been written by someone else.
         """
         pickled = self.run.inputs / f"{number}.pickle"
-        for path in (self.run.path, self.run.inputs, pickled):
-            check_trusted(path)
+        check_loadable(pickled)
         table = json.loads((self.run.inputs / f"{number}.json").read_text())
         source = _Recording([self.run.path / blob for blob in table["blobs"]], self)
         stream = objects.Stream(pickled.read_bytes(), tuple(tuple(location) for location in table["buffers"]))

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from mlnb import manifest
 from mlnb.node.data import objects, safetensors, storages
 from mlnb.node.data.inputs import Inputs
 from mlnb.node.torch_private import storage_id
@@ -106,6 +107,7 @@ def write(
     deleted = [name for name in task.deletes if name not in namespace]
     table = {"names": list(values), "kept": kept, "deleted": deleted, "buffers": stream.buffers, "notes": notes}
     (folder / "session.json").write_text(json.dumps(table))
+    manifest.sign(folder, [path.name for path in folder.iterdir()], part=run.outputs.name)
     shutil.rmtree(run.outputs, ignore_errors=True)
     folder.rename(run.outputs)
     return notes

@@ -20,6 +20,7 @@ from mlnb.targets.batch.job import Job, job_of
 from mlnb.targets.batch.system import JobRequest, Submitted, System, plain
 from mlnb.targets.config import limits, settings
 from mlnb.targets.config.paths import runs_root
+from mlnb.targets.mirror.base import Mirror
 from mlnb.task import Resources, Task
 from mlnb.units import format_size, format_time
 
@@ -46,6 +47,8 @@ class JobQueue:
     system
         which batch system.
     """
+
+    mirror: Mirror | None = None
 
     def __init__(self, name: str, system: System) -> None:
         self.name = name

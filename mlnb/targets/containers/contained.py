@@ -79,7 +79,7 @@ class Contained:
         if len(parts) > 1 and parts[1] not in _IMAGES_OWN:
             binds.append(Bind(cwd, writable=True))
         binds.append(Bind(str(run.path), writable=True))
-        if about.get("resume"):  # checkpoints of another run
+        if Path(str(about.get("resume") or "")).is_absolute():  # checkpoints of another run
             binds.append(Bind(str(about["resume"])))
         seen = {bind.inside: bind for bind in binds}  # the later wins; what holds others comes before them
         return sorted(seen.values(), key=lambda bind: PurePath(bind.inside).parts)

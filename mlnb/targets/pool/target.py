@@ -15,6 +15,7 @@ from mlnb.rundir import RunDir, read_json
 from mlnb.targets.base import Offer, Placement, Status, SubmissionUnknown, gpus_of
 from mlnb.targets.batch import queue_listing
 from mlnb.targets.batch.states import beats
+from mlnb.targets.mirror.base import Mirror
 from mlnb.targets.node_zip import node_zip
 from mlnb.targets.pool import folder, orphan_cleanup
 from mlnb.targets.pool.folder import PoolDir, PoolInfo
@@ -39,6 +40,8 @@ class Pool:
 
     kind: ClassVar[str] = "pool"
     settings: ClassVar[frozenset[str]] = frozenset()
+
+    mirror: Mirror | None = None
 
     def __init__(self, name: str, settings: Mapping[str, Any]) -> None:  # noqa: ARG002 - those of its batch system hold
         self.name = name
