@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import signal
 
@@ -53,25 +54,30 @@ def parse_time(text: str) -> int:
 
 
 def format_size(count: float) -> str:
-    """Bytes in words: ``1.5 GB`` (powers of 1000)."""
+    """Bytes as text: ``1.5 GB`` (powers of 1000)."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 999.5:
-            return f"{count:.0f} {unit}" if unit == "B" or count >= 99.95 else f"{count:.1f} {unit}"
+            return f"{fixed(count, 0 if unit == 'B' or count >= 99.95 else 1)} {unit}"
         count /= 1000
-    return f"{count:.1f} TB"
+    return f"{fixed(count, 1)} TB"
 
 
 def format_time(seconds: float) -> str:
-    """Seconds in words: ``1 h 30 min``, ``12 s``, ``0.4 s``."""
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
+    """Seconds as text: ``1 h 30 min``, ``12 s``, ``0.4 s``."""
     if seconds < 59.5:
-        return f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
+        return f"{fixed(seconds, 1 if seconds < 9.95 else 0)} s"
+    minutes, rest = divmod(math.floor(seconds + 0.5), 60)
     if minutes < 60:
         return f"{minutes} min {rest} s" if minutes < 10 and rest else f"{minutes} min"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+
+
+def fixed(value: float, digits: int) -> str:
+    """A number with so many decimals, halves rounded up: as JavaScript's ``toFixed``, so that both write the same."""
+    from decimal import ROUND_HALF_UP, Decimal  # late: a job that starts has nothing to format
+
+    return f"{Decimal(value).quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP):f}"
 
 
 def signal_name(number: int) -> str:

@@ -2,7 +2,7 @@ import { add } from './dom';
 import { formatStep, formatValue } from './format';
 import { readings } from './gauges';
 import type { Series } from './series';
-import { oddText, summarise } from './summary';
+import { nonFiniteText, summarise } from './summary';
 
 const COLUMNS = ['metric', 'points', 'steps', 'last', 'lowest', 'highest', 'not finite'];
 
@@ -11,7 +11,7 @@ export class AccessibleTable {
   private readonly rows: HTMLElement;
 
   constructor(parent: HTMLElement) {
-    const table = add(parent, 'table', 'mlnb-unseen');
+    const table = add(parent, 'table', 'mlnb-visually-hidden');
     add(table, 'caption', '', 'The metrics of this run');
     const head = add(add(table, 'thead', ''), 'tr', '');
     for (const column of COLUMNS) {
@@ -30,12 +30,12 @@ export class AccessibleTable {
         formatValue(summary.last),
         formatValue(summary.lowest),
         formatValue(summary.highest),
-        oddText(summary) || 'none'
+        nonFiniteText(summary) || 'none'
       ];
       this.add(name, cells);
     }
-    for (const { label, word, count, value, lowest, highest } of readings(resourceMetrics, active).values()) {
-      this.add(label, [String(count), '', word === '' ? value : `${word} ${value}`, lowest, highest, '']);
+    for (const { label, statistic, count, value, lowest, highest } of readings(resourceMetrics, active).values()) {
+      this.add(label, [String(count), '', statistic === '' ? value : `${statistic} ${value}`, lowest, highest, '']);
     }
   }
 

@@ -11,7 +11,7 @@ export interface CaptionEvents {
 export class Caption {
   private readonly choice: HTMLSelectElement;
   private readonly label: HTMLElement;
-  private readonly odd: HTMLElement;
+  private readonly nonFinite: HTMLElement;
   private readonly readout: HTMLElement;
   private readonly reset: HTMLButtonElement;
 
@@ -23,7 +23,7 @@ export class Caption {
     this.choice.addEventListener('change', () => {
       events.choose(this.choice.value);
     });
-    this.odd = add(element, 'span', 'mlnb-odd');
+    this.nonFinite = add(element, 'span', 'mlnb-non-finite');
     this.readout = add(element, 'span', 'mlnb-readout');
     this.reset = add(element, 'button', 'mlnb-button', 'Show all steps');
     this.reset.type = 'button';
@@ -47,8 +47,8 @@ export class Caption {
       point === undefined ? '' : `step ${formatStep(point.step)} · ${formatValue(point.value)}`;
   }
 
-  showOdd(text: string): void {
-    this.odd.textContent = text;
+  showNonFinite(text: string): void {
+    this.nonFinite.textContent = text;
   }
 
   showZoomed(zoomed: boolean): void {

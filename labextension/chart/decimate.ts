@@ -1,20 +1,20 @@
-/** What cannot be drawn on a linear axis is marked at its edge instead. */
-export type OddKind = 'nan' | 'inf' | '-inf';
+/** Values that a linear axis cannot show; they are marked at its edge. */
+export type NonFiniteKind = 'nan' | 'inf' | '-inf';
 
-export interface Odd {
+export interface NonFinitePoint {
   x: number;
-  kind: OddKind;
+  kind: NonFiniteKind;
 }
 
 export interface Drawing {
   x: number[];
-  /** null interrupts the line: nothing finite was there. */
+  /** null interrupts the line: there was no finite value. */
   y: (number | null)[];
-  odd: Odd[];
+  nonFinite: NonFinitePoint[];
 }
 
 /** The kind of a value that is not finite, or undefined for one that is. */
-export function oddKind(value: number): OddKind | undefined {
+export function nonFiniteKind(value: number): NonFiniteKind | undefined {
   if (Number.isFinite(value)) {
     return undefined;
   }
@@ -38,11 +38,11 @@ export function lowerBound(column: Float64Array, target: number): number {
 
 /**
  * The points to draw between `from` and `to` on `pixels` columns: of each pixel column the first, lowest,
- * highest and last value and every kind of odd value, so that no spike and no NaN can fall between samples.
+ * highest and last value and the first of each kind that is not finite, so that no spike and no NaN can fall between samples.
  * One point is kept on either side of the range, so that the line runs to the edges of a zoomed view.
  */
 export function decimate(x: Float64Array, y: Float64Array, from: number, to: number, pixels: number): Drawing {
-  const drawing: Drawing = { x: [], y: [], odd: [] };
+  const drawing: Drawing = { x: [], y: [], nonFinite: [] };
   const start = Math.max(0, lowerBound(x, from) - 1);
   const end = Math.min(x.length, upperBound(x, to) + 1);
   const columns = Math.max(1, Math.floor(pixels));
@@ -74,14 +74,14 @@ function drawColumn(drawing: Drawing, x: Float64Array, y: Float64Array, start: n
   let last = -1;
   let lowest = -1;
   let highest = -1;
-  const seen = new Set<OddKind>();
+  const marked = new Set<NonFiniteKind>();
   for (let i = start; i < end; i++) {
     const value = y[i] ?? NaN;
-    const kind = oddKind(value);
+    const kind = nonFiniteKind(value);
     if (kind !== undefined) {
-      if (!seen.has(kind)) {
-        seen.add(kind);
-        drawing.odd.push({ x: x[i] ?? NaN, kind });
+      if (!marked.has(kind)) {
+        marked.add(kind);
+        drawing.nonFinite.push({ x: x[i] ?? NaN, kind });
       }
       continue;
     }
@@ -101,8 +101,8 @@ function drawColumn(drawing: Drawing, x: Float64Array, y: Float64Array, start: n
     drawing.y.push(null);
     return;
   }
-  const kept = new Set([first, Math.min(lowest, highest), Math.max(lowest, highest), last]);
-  for (const i of kept) {
+  const indices = new Set([first, Math.min(lowest, highest), Math.max(lowest, highest), last]);
+  for (const i of indices) {
     drawing.x.push(x[i] ?? NaN);
     drawing.y.push(y[i] ?? null);
   }

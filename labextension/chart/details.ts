@@ -27,7 +27,7 @@ export class Details {
   constructor(parent: HTMLElement) {
     this.notes = add(parent, 'ul', 'mlnb-notes');
     this.figures = add(parent, 'div', 'mlnb-figures');
-    this.output = add(parent, 'pre', 'mlnb-printed');
+    this.output = add(parent, 'pre', 'mlnb-log');
     this.output.tabIndex = 0; // so that the keyboard can scroll it
     this.output.setAttribute('aria-label', 'the end of what the run printed');
     for (const part of [this.notes, this.figures, this.output]) {

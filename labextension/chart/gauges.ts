@@ -1,12 +1,12 @@
 import { add } from './dom';
-import { formatSize, formatValue } from './format';
+import { formatCores, formatPercent, formatPower, formatRate, formatSize, formatStepTime } from './format';
 import type { Series } from './series';
 
 const SVG = 'http://www.w3.org/2000/svg';
 const WIDTH = 72;
 const HEIGHT = 18;
 
-/** As many of the newest points as a small curve shows. */
+/** How many of the newest points a small curve shows. */
 const NEWEST = 120;
 
 interface Kind {
@@ -14,12 +14,8 @@ interface Kind {
   /** The gauge that it is a part of; the first part is its curve. */
   gauge: string;
   format: (value: number) => string;
-  /** What stands for all of it once the run has ended. */
+  /** Which statistic of all values is shown once the run has ended. */
   end: 'mean' | 'peak';
-}
-
-function formatDuration(seconds: number): string {
-  return seconds < 1 ? `${formatValue(Number((seconds * 1000).toPrecision(3)))} ms` : `${seconds.toPrecision(3)} s`;
 }
 
 function alone(gauge: string, format: Kind['format'], end: Kind['end']): Kind {
@@ -27,15 +23,15 @@ function alone(gauge: string, format: Kind['format'], end: Kind['end']): Kind {
 }
 
 const KINDS = new Map<string, Kind>([
-  ['step_time', alone('time a step', formatDuration, 'mean')],
-  ['samples_per_s', alone('samples/s', value => formatValue(Math.round(value)), 'mean')],
-  ['mlnb.cpu', alone('CPU', value => `${value.toFixed(1)} cores`, 'mean')],
+  ['step_time', alone('step time', formatStepTime, 'mean')],
+  ['samples_per_s', alone('samples/s', formatRate, 'mean')],
+  ['mlnb.cpu', alone('CPU', formatCores, 'mean')],
   ['mlnb.memory', alone('memory', formatSize, 'peak')]
 ]);
 
 const GPU = new Map<string, Omit<Kind, 'gauge'>>([
-  ['utilisation', { label: '', format: value => `${value.toFixed(0)} %`, end: 'mean' }],
-  ['power', { label: ' power', format: value => `${value.toFixed(0)} W`, end: 'mean' }],
+  ['utilisation', { label: '', format: formatPercent, end: 'mean' }],
+  ['power', { label: ' power', format: formatPower, end: 'mean' }],
   ['memory', { label: ' memory', format: formatSize, end: 'peak' }]
 ]);
 
@@ -46,7 +42,7 @@ function kindOf(name: string): Kind | undefined {
   return kind === undefined ? KINDS.get(name) : { ...kind, gauge, label: gauge + kind.label };
 }
 
-/** Names as they are shown: how fast, with what, then GPU by GPU. */
+/** Names in the order shown: speed, CPU and memory, then GPU by GPU. */
 function inOrder(names: Iterable<string>): string[] {
   const order = [...KINDS.keys()];
   const parts = [...GPU.keys()];
@@ -57,34 +53,34 @@ function inOrder(names: Iterable<string>): string[] {
   return [...names].filter(name => kindOf(name) !== undefined).sort((one, other) => key(one) - key(other));
 }
 
-/** Whether a name is of what is shown beside the curves (how fast, with what), not of a curve of its own. */
+/** Whether a metric is shown as a gauge (speed and resources) and not as a curve. */
 export function isResourceMetric(name: string): boolean {
   return name.startsWith('mlnb.') || KINDS.has(name);
 }
 
-/** What a gauge says, for the table too. */
+/** What a gauge shows; the table shows it too. */
 export interface Reading {
   label: string;
   gauge: string;
-  /** `mean` or `peak` once the run has ended; the value is the newest before. */
-  word: string;
+  /** `mean` or `peak` once the run has ended; empty before, when the value is the newest. */
+  statistic: '' | Kind['end'];
   value: string;
   lowest: string;
   highest: string;
   count: number;
 }
 
-/** The newest values while a run goes on, and what stands for all of them once it has ended, in order, by name. */
+/** By name, in the order shown: the newest values while a run goes on, their mean or peak once it has ended. */
 export function readings(resourceMetrics: ReadonlyMap<string, Series>, active: boolean): Map<string, Reading> {
-  const found = new Map<string, Reading>();
+  const all = new Map<string, Reading>();
   for (const name of inOrder(resourceMetrics.keys())) {
     const series = resourceMetrics.get(name);
     const reading = series && read(name, series, active);
     if (reading !== undefined) {
-      found.set(name, reading);
+      all.set(name, reading);
     }
   }
-  return found;
+  return all;
 }
 
 function read(name: string, series: Series, active: boolean): Reading | undefined {
@@ -99,7 +95,7 @@ function read(name: string, series: Series, active: boolean): Reading | undefine
   return {
     label: kind.label,
     gauge: kind.gauge,
-    word: active ? '' : kind.end,
+    statistic: active ? '' : kind.end,
     value: kind.format(active ? (y[y.length - 1] ?? NaN) : kind.end === 'mean' ? mean : highest),
     lowest: kind.format(lowest),
     highest: kind.format(highest),
@@ -107,7 +103,7 @@ function read(name: string, series: Series, active: boolean): Reading | undefine
   };
 }
 
-/** Below the curve: time per step, samples per second, cores, memory and GPUs, each with a small curve. */
+/** Below the curve: step time, samples per second, cores, memory and GPUs, each with a small curve. */
 export class Gauges {
   private readonly element: HTMLElement;
   private readonly cells = new Map<string, Cell>();
@@ -115,15 +111,15 @@ export class Gauges {
   constructor(parent: HTMLElement) {
     this.element = add(parent, 'div', 'mlnb-gauges');
     this.element.hidden = true;
-    this.element.setAttribute('aria-hidden', 'true'); // the table says it
+    this.element.setAttribute('aria-hidden', 'true'); // the table holds the same
   }
 
   show(resourceMetrics: ReadonlyMap<string, Series>, active: boolean): void {
-    const gauges = new Map<string, { said: Reading[]; values: Float64Array }>();
+    const gauges = new Map<string, { shown: Reading[]; values: Float64Array }>();
     for (const [name, reading] of readings(resourceMetrics, active)) {
       const values = resourceMetrics.get(name)?.columns().y.subarray(-NEWEST) ?? new Float64Array();
-      const gauge = gauges.get(reading.gauge) ?? { said: [], values };
-      gauge.said.push(reading);
+      const gauge = gauges.get(reading.gauge) ?? { shown: [], values };
+      gauge.shown.push(reading);
       gauges.set(reading.gauge, gauge);
     }
     for (const [name, cell] of this.cells) {
@@ -133,15 +129,15 @@ export class Gauges {
       }
     }
     let before: Element | null = null;
-    for (const [name, { said, values }] of gauges) {
+    for (const [name, { shown, values }] of gauges) {
       const cell = this.cells.get(name) ?? new Cell();
       this.cells.set(name, cell);
-      const place: Element | null = before === null ? this.element.firstElementChild : before.nextElementSibling;
-      if (place !== cell.element) {
-        this.element.insertBefore(cell.element, place);
+      const position: Element | null = before === null ? this.element.firstElementChild : before.nextElementSibling;
+      if (position !== cell.element) {
+        this.element.insertBefore(cell.element, position);
       }
       before = cell.element;
-      cell.show(name, said, values);
+      cell.show(name, shown, values);
     }
     this.element.hidden = gauges.size === 0;
   }
@@ -161,12 +157,14 @@ class Cell {
     this.element.append(this.svg);
   }
 
-  show(name: string, said: readonly Reading[], values: Float64Array): void {
+  show(name: string, shown: readonly Reading[], values: Float64Array): void {
     this.label.textContent = name;
-    this.value.textContent = said
-      .map(({ word, value }, i) => (word === '' || word === said[i - 1]?.word ? value : `${word} ${value}`))
+    this.value.textContent = shown
+      .map(({ statistic, value }, i) =>
+        statistic === '' || statistic === shown[i - 1]?.statistic ? value : `${statistic} ${value}`
+      )
       .join(' · ');
-    this.element.title = said
+    this.element.title = shown
       .map(({ label, lowest, highest }) => `${label}: lowest ${lowest}, highest ${highest}`)
       .join('\n');
     const highest = values.reduce((most, value) => (Number.isFinite(value) ? Math.max(most, value) : most), 0);

@@ -1,11 +1,11 @@
 import { add } from './dom';
-import { formatTime } from './format';
+import { formatTimeLeft } from './format';
 import { isActive, isFresh, type Run } from './run';
 
-/** Asks for the run's end; a promise is fulfilled when it has ended, and rejected with why it has not. */
+/** Stops the run. A promise is fulfilled when it has ended, and rejected with the reason if it could not be stopped. */
 export type Stop = () => Promise<void> | undefined;
 
-// A request that nobody answers may be lost with its kernel, so the button may be tried again after this long.
+// A request without an answer may be lost with its kernel, so the button can be pressed again after this time.
 const RETRY_MS = 15_000;
 
 /** The line above the curve: name, state, why, and Stop where something can be stopped. */
@@ -69,11 +69,11 @@ export class Header {
       this.state.dataset['state'] = run.state;
       this.state.textContent = run.state;
     }
-    // A saved view can't know what became of the run since; it must not look as if it did.
+    // A saved view can't know how the run went on since; it must not look as if it did.
     const isLive = this.isLive || (this.note === '' && isFresh(run));
     const saved = !isLive && isActive(run.state) ? this.note || 'when this was saved' : isLive ? this.note : '';
     const left = (run.ends ?? 0) - Date.now() / 1000;
-    const ends = isLive && isActive(run.state) && left > 0 ? `about ${formatTime(left)} left` : '';
+    const ends = isLive && isActive(run.state) && left > 0 ? `about ${formatTimeLeft(left)} left` : '';
     this.state.classList.toggle('mlnb-live', isLive);
     const text = [saved, run.reason, run.line, ends].filter(part => part !== '').join(' · ');
     if (this.text.textContent !== text) {
@@ -85,14 +85,14 @@ export class Header {
 
   private onStop(): void {
     this.setStopping(true);
-    const asked = this.stop?.();
-    if (asked === undefined) {
+    const request = this.stop?.();
+    if (request === undefined) {
       this.retry = setTimeout(() => {
         this.setStopping(false);
       }, RETRY_MS);
       return;
     }
-    asked.catch((error: unknown) => {
+    request.catch((error: unknown) => {
       this.setStopping(false);
       this.setLive(this.isLive, `could not be stopped: ${error instanceof Error ? error.message : String(error)}`);
     });

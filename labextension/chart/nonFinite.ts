@@ -1,10 +1,10 @@
 import type uPlot from 'uplot';
-import type { Odd } from './decimate';
+import type { NonFinitePoint } from './decimate';
 
 const SIZE = 4;
 
 /** Draws a mark at the chart's edge for each value that has no place on its axis: × NaN, ▲ ∞, ▼ −∞. */
-export function drawOdd(plot: uPlot, marks: readonly Odd[], colour: string): void {
+export function drawNonFinite(plot: uPlot, marks: readonly NonFinitePoint[], colour: string): void {
   const { ctx, bbox } = plot;
   const size = SIZE * devicePixelRatio;
   ctx.save();

@@ -2,7 +2,7 @@ import uPlot from 'uplot';
 import { drawAttempts } from './attempts';
 import { decimate, type Drawing } from './decimate';
 import { formatStep, formatTicks } from './format';
-import { drawOdd } from './nonFinite';
+import { drawNonFinite } from './nonFinite';
 import type { Attempt } from './run';
 import { stepRange, valueRange, type Range } from './scale';
 import type { Series } from './series';
@@ -19,7 +19,7 @@ export interface PlotEvents {
   zoom: (zoomed: boolean) => void;
 }
 
-const NOTHING: Drawing = { x: [], y: [], odd: [] };
+const NOTHING: Drawing = { x: [], y: [], nonFinite: [] };
 
 // Steps are counted, so no tick lies between two of them.
 const STEP_INCREMENTS = Array.from({ length: 16 }, (_, power) => [1, 2, 5].map(digit => digit * 10 ** power)).flat();
@@ -170,7 +170,7 @@ export class Plot {
         draw: [
           chart => {
             drawAttempts(chart, this.attempts, this.theme.muted, this.theme.font);
-            drawOdd(chart, this.drawing.odd, this.theme.alarm);
+            drawNonFinite(chart, this.drawing.nonFinite, this.theme.alarm);
           }
         ],
         setCursor: [

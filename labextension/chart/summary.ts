@@ -1,38 +1,46 @@
-import { oddKind, type OddKind } from './decimate';
+import { nonFiniteKind, type NonFiniteKind } from './decimate';
 import { formatStep, formatValue } from './format';
 import type { Columns } from './series';
 
+interface NonFinite {
+  count: number;
+  firstStep: number;
+}
+
 export interface Summary {
   count: number;
-  /** Whether all points are here to be counted. */
-  whole: boolean;
+  /** False where points were left out by decimation: then there may be more that are not finite. */
+  isComplete: boolean;
   firstStep: number;
   lastStep: number;
   last: number;
   lowest: number;
   lowestStep: number;
   highest: number;
-  odd: Record<OddKind, number>;
+  nonFinite: Record<NonFiniteKind, NonFinite>;
 }
 
 /** What a person would read off the curve. */
 export function summarise({ x, y }: Columns, total = 0): Summary {
+  const none = (): NonFinite => ({ count: 0, firstStep: NaN });
   const summary: Summary = {
     count: Math.max(total, y.length),
-    whole: total <= y.length,
+    isComplete: total <= y.length,
     firstStep: x[0] ?? NaN,
     lastStep: x[x.length - 1] ?? NaN,
     last: y[y.length - 1] ?? NaN,
     lowest: Infinity,
     lowestStep: NaN,
     highest: -Infinity,
-    odd: { nan: 0, inf: 0, '-inf': 0 }
+    nonFinite: { nan: none(), inf: none(), '-inf': none() }
   };
   for (let i = 0; i < y.length; i++) {
     const value = y[i] ?? NaN;
-    const kind = oddKind(value);
+    const kind = nonFiniteKind(value);
     if (kind !== undefined) {
-      summary.odd[kind]++;
+      const same = summary.nonFinite[kind];
+      same.firstStep = same.count === 0 ? (x[i] ?? NaN) : same.firstStep;
+      same.count++;
       continue;
     }
     if (value < summary.lowest) {
@@ -49,7 +57,7 @@ export function sentence(metric: string, summary: Summary): string {
   if (summary.count === 0) {
     return `${metric}: no points yet.`;
   }
-  const odd = oddText(summary);
+  const nonFinite = nonFiniteText(summary);
   return (
     `${metric} over ${summary.count} point${summary.count === 1 ? '' : 's'}, ` +
     `step ${formatStep(summary.firstStep)} to ${formatStep(summary.lastStep)}: last ${formatValue(summary.last)}` +
@@ -57,19 +65,27 @@ export function sentence(metric: string, summary: Summary): string {
       ? `, lowest ${formatValue(summary.lowest)} at step ${formatStep(summary.lowestStep)}, ` +
         `highest ${formatValue(summary.highest)}`
       : '') +
-    (odd === '' ? '.' : `; not finite: ${odd}.`)
+    (nonFinite === '' ? '.' : `; ${nonFinite}.`)
   );
 }
 
-/** How many values could not be drawn, by the marks that stand for them; empty when all could. */
-export function oddText({ odd, whole }: Summary): string {
-  const marks: [OddKind, string][] = [
-    ['nan', '× NaN'],
-    ['inf', '▲ ∞'],
-    ['-inf', '▼ −∞']
+/** Which values could not be drawn, and where they began: `NaN at 29 steps, first at step 32`; empty when all could. */
+export function nonFiniteText({ nonFinite, isComplete }: Summary): string {
+  const names: [NonFiniteKind, string][] = [
+    ['nan', 'NaN'],
+    ['inf', '∞'],
+    ['-inf', '−∞']
   ];
-  return marks
-    .filter(([kind]) => odd[kind] > 0)
-    .map(([kind, mark]) => `${whole ? '' : 'at least '}${odd[kind]} ${mark}`)
-    .join(', ');
+  return names
+    .map(([kind, name]) => ({ name, ...nonFinite[kind] }))
+    .filter(({ count }) => count > 0)
+    .map(({ name, count, firstStep }) => {
+      const first = formatStep(firstStep);
+      if (count === 1 && isComplete) {
+        return `${name} at step ${first}`;
+      }
+      const steps = `${formatStep(count)} step${count === 1 ? '' : 's'}`;
+      return `${name} at ${steps}${isComplete ? '' : ' or more'}, first at step ${first}`;
+    })
+    .join('; ');
 }

@@ -8,7 +8,7 @@ import type { Points } from './frame';
 import { Plot, type Hover } from './plot';
 import { isActive, type Attempt, type Run } from './run';
 import { Series } from './series';
-import { oddText, sentence, summarise } from './summary';
+import { nonFiniteText, sentence, summarise } from './summary';
 import { AccessibleTable } from './accessibleTable';
 
 const FIRST_CHOICE = 'loss';
@@ -175,6 +175,6 @@ export class RunView {
     const summary = summarise(series.columns(), series.total);
     const attempts = attemptsText(this.attempts);
     this.figure.setAttribute('aria-label', sentence(this.shown, summary) + (attempts && ` It has ${attempts}.`));
-    this.caption.showOdd(oddText(summary));
+    this.caption.showNonFinite(nonFiniteText(summary));
   }
 }

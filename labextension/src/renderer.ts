@@ -4,21 +4,23 @@ import { MIME_TYPE, parseBundle, type Bundle } from '../chart/bundle';
 import { isActive } from '../chart/run';
 import { RunView } from '../chart/view';
 import { RunStream } from './runStream';
-import { isServed, known, stop } from './server';
+import { fetchRun, isServed, stopRun } from './server';
 
+/** The server is asked for the run of an output at most this often. */
 const ASK_AGAIN_MS = 10_000;
 
 /**
  * A run in an output area. What the output holds is drawn at once; where the server knows more, its stream takes
- * over, with or without a kernel. Where it doesn't, newer versions of the output update the same view.
+ * over, with or without a kernel. Where it has no more, newer versions of the output update the same view.
  */
 export class RunRenderer extends Widget implements IRenderMime.IRenderer {
   private view: RunView | undefined;
-  private live: RunStream | undefined;
-  /** Whether what is drawn came from the server; then it is all there is. */
-  private streamed = false;
-  /** The state with which the stream ended. */
+  private stream: RunStream | undefined;
+  /** Whether what is drawn came from the server: then the output has nothing to add. */
+  private isStreamed = false;
+  /** The run's state when the stream ended. */
   private ended: string | undefined;
+  /** When the server was last asked for the run, by performance.now(). */
   private asked = -Infinity;
   private bundle: Bundle | undefined;
 
@@ -37,7 +39,7 @@ export class RunRenderer extends Widget implements IRenderMime.IRenderer {
       if (this.ended !== undefined && this.ended !== bundle.run.state) {
         this.endStream(); // the run was resumed
       }
-      if (!this.streamed) {
+      if (!this.isStreamed) {
         this.draw(bundle);
         void this.follow(bundle);
       }
@@ -69,23 +71,23 @@ export class RunRenderer extends Widget implements IRenderMime.IRenderer {
 
   /** Let the server's stream take over, if there is one that has more than this. */
   private async follow({ run }: Bundle): Promise<void> {
-    if (!isServed || this.live !== undefined || performance.now() - this.asked < ASK_AGAIN_MS) {
+    if (!isServed || this.stream !== undefined || performance.now() - this.asked < ASK_AGAIN_MS) {
       return;
     }
     this.asked = performance.now();
     const { view } = this;
-    const found = await known(run.id).catch(() => undefined);
-    const hasMore = found !== undefined && (isActive(run.state) || found.state !== run.state);
-    if (!hasMore || view === undefined || view !== this.view || this.isLive()) {
+    const listed = await fetchRun(run.id).catch(() => undefined);
+    const hasMore = listed !== undefined && (isActive(run.state) || listed.state !== run.state);
+    if (!hasMore || view === undefined || view !== this.view || this.hasStream()) {
       return;
     }
     let state = run.state;
-    this.live = new RunStream(run.id, {
-      head: (now, names) => {
-        this.streamed = true;
+    this.stream = new RunStream(run.id, {
+      summary: (now, names) => {
+        this.isStreamed = true;
         state = now.state;
         view.setLive(true);
-        view.setStop(() => stop(run.id));
+        view.setStop(() => stopRun(run.id));
         view.showRun(now);
         view.keepOnly(names);
       },
@@ -99,8 +101,8 @@ export class RunRenderer extends Widget implements IRenderMime.IRenderer {
         view.setStop(undefined);
       },
       gone: () => {
-        this.live = undefined;
-        this.streamed = false;
+        this.stream = undefined;
+        this.isStreamed = false;
         view.setLive(false);
         if (this.bundle !== undefined) {
           this.draw(this.bundle);
@@ -109,15 +111,15 @@ export class RunRenderer extends Widget implements IRenderMime.IRenderer {
     });
   }
 
-  /** Asked again after waiting, since another call may have connected meanwhile. */
-  private isLive(): boolean {
-    return this.live !== undefined;
+  /** A call, so that TypeScript does not assume what held before waiting: another call may have connected meanwhile. */
+  private hasStream(): boolean {
+    return this.stream !== undefined;
   }
 
   private endStream(): void {
-    this.live?.dispose();
-    this.live = undefined;
-    this.streamed = false;
+    this.stream?.dispose();
+    this.stream = undefined;
+    this.isStreamed = false;
     this.ended = undefined;
     this.asked = -Infinity;
   }

@@ -1,19 +1,20 @@
 import { decodeFrames, type Points } from '../chart/frame';
 import { parseRun, type Run } from '../chart/run';
-import { connect, known } from './server';
+import { connect, fetchRun } from './server';
 
 const FIRST_PAUSE_MS = 1_000;
 const LONGEST_PAUSE_MS = 30_000;
 
 export interface RunStreamEvents {
-  head: (run: Run, names: ReadonlySet<string>) => void;
+  /** What is shown beside the curves, and the names of the metrics that the run has. */
+  summary: (run: Run, names: ReadonlySet<string>) => void;
   /** False when points before these are missing. */
   points: (points: Points) => boolean;
-  /** The run has ended, and all of it was told. */
+  /** The run has ended, and all of it was sent. */
   end: () => void;
   /** The connection was lost; it will be tried again. */
   lost: () => void;
-  /** The server doesn't know the run any more. */
+  /** The server no longer has the run. */
   gone: () => void;
 }
 
@@ -22,7 +23,7 @@ export class RunStream {
   private socket: WebSocket | undefined;
   private timer: ReturnType<typeof setTimeout> | undefined;
   private pause = FIRST_PAUSE_MS;
-  private over = false;
+  private closed = false;
 
   constructor(
     readonly id: string,
@@ -32,7 +33,7 @@ export class RunStream {
   }
 
   dispose(): void {
-    this.over = true;
+    this.closed = true;
     clearTimeout(this.timer);
     this.socket?.close();
   }
@@ -41,24 +42,24 @@ export class RunStream {
     const socket = connect(this.id);
     this.socket = socket;
     socket.addEventListener('message', ({ data }: MessageEvent<string | ArrayBuffer>) => {
-      if (this.over || socket !== this.socket) {
+      if (this.closed || socket !== this.socket) {
         return;
       }
       try {
-        this.take(data);
+        this.receive(data);
       } catch {
-        socket.close(); // and so get all of it anew
+        socket.close(); // connecting again sends all of it again
       }
     });
     socket.addEventListener('close', () => {
-      if (!this.over && socket === this.socket) {
+      if (!this.closed && socket === this.socket) {
         this.events.lost();
-        this.tryLater();
+        this.retryLater();
       }
     });
   }
 
-  private take(data: string | ArrayBuffer): void {
+  private receive(data: string | ArrayBuffer): void {
     this.pause = FIRST_PAUSE_MS;
     if (typeof data !== 'string') {
       if (!decodeFrames(data).every(this.events.points)) {
@@ -66,38 +67,38 @@ export class RunStream {
       }
       return;
     }
-    const said = JSON.parse(data) as { type?: unknown; run?: unknown; names?: unknown };
-    if (said.type === 'head') {
-      const names = Array.isArray(said.names) ? said.names.filter(name => typeof name === 'string') : [];
-      this.events.head(parseRun(said.run), new Set(names));
-    } else if (said.type === 'end') {
-      this.over = true;
+    const message = JSON.parse(data) as { type?: unknown; run?: unknown; names?: unknown };
+    if (message.type === 'summary') {
+      const names = Array.isArray(message.names) ? message.names.filter(name => typeof name === 'string') : [];
+      this.events.summary(parseRun(message.run), new Set(names));
+    } else if (message.type === 'end') {
+      this.closed = true;
       this.events.end();
     }
   }
 
-  private tryLater(): void {
+  private retryLater(): void {
     this.timer = setTimeout(() => {
-      void this.again();
+      void this.reconnect();
     }, this.pause);
     this.pause = Math.min(LONGEST_PAUSE_MS, 2 * this.pause);
   }
 
-  private async again(): Promise<void> {
+  private async reconnect(): Promise<void> {
     try {
-      const found = await known(this.id);
-      if (this.over) {
+      const listed = await fetchRun(this.id);
+      if (this.closed) {
         return;
       }
-      if (found === undefined) {
-        this.over = true;
+      if (listed === undefined) {
+        this.closed = true;
         this.events.gone();
       } else {
         this.open();
       }
     } catch {
-      if (!this.over) {
-        this.tryLater();
+      if (!this.closed) {
+        this.retryLater();
       }
     }
   }

@@ -1,13 +1,12 @@
-/** What the Jupyter server says of a run: enough to know whether there is more than was saved. */
-export interface Known {
+/** A run as the Jupyter server lists it: enough to tell whether it has more than was saved. */
+export interface ListedRun {
   id: string;
   state: string;
 }
 
-type Ask = (known: Known | undefined) => void;
-
+/** Requests of one page within this time become one. */
 const GATHER_MS = 30;
-const AT_ONCE = 50;
+const MAX_IDS = 50;
 
 /** The page's configuration, as the server wrote it into the page. */
 const config = ((): Record<string, unknown> => {
@@ -24,10 +23,10 @@ function setting(key: string): string {
   return typeof value === 'string' ? value : '';
 }
 
-/** Whether this page's server has our extension. It is in the page, since asking a server without it is an error. */
+/** Whether this page's server has our extension. The page says so: asking a server without it would be an error. */
 export const isServed = setting('mlnbServer') !== '';
 
-function address(path: string): URL {
+function runsUrl(path: string): URL {
   return new URL(`${setting('baseUrl').replace(/\/?$/, '/')}mlnb/runs${path}`, location.origin);
 }
 
@@ -42,62 +41,68 @@ async function request(path: string, method: 'GET' | 'POST'): Promise<unknown> {
   if (xsrf !== undefined) {
     headers.set('X-XSRFToken', xsrf);
   }
-  const answer = await fetch(address(path), {
+  const response = await fetch(runsUrl(path), {
     method,
     headers,
     credentials: 'same-origin',
     cache: 'no-store',
     ...(method === 'POST' ? { body: '{}' } : {})
   });
-  const said: unknown = await answer.json().catch(() => undefined);
-  if (!answer.ok) {
-    const message = (said as { message?: unknown } | undefined)?.message;
-    throw new Error(typeof message === 'string' ? message : `the server answered ${answer.status}`);
+  const content: unknown = await response.json().catch(() => undefined);
+  if (!response.ok) {
+    const message = (content as { message?: unknown } | undefined)?.message;
+    throw new Error(typeof message === 'string' ? message : `the server answered ${response.status}`);
   }
-  return said;
+  return content;
 }
 
-let waiting: { id: string; ask: Ask; fail: (error: unknown) => void }[] = [];
+interface Query {
+  id: string;
+  resolve: (run: ListedRun | undefined) => void;
+  reject: (error: unknown) => void;
+}
 
-/** What the server knows of a run; undefined if nothing. All views of a page ask together. */
-export function known(id: string): Promise<Known | undefined> {
-  return new Promise((ask, fail) => {
-    waiting.push({ id, ask, fail });
-    if (waiting.length === 1) {
+let queries: Query[] = [];
+
+/** A run as the server lists it; undefined if it has none of this id. All views of a page ask in one request. */
+export function fetchRun(id: string): Promise<ListedRun | undefined> {
+  return new Promise((resolve, reject) => {
+    queries.push({ id, resolve, reject });
+    if (queries.length === 1) {
       setTimeout(() => {
-        const all = waiting;
-        waiting = [];
-        for (let i = 0; i < all.length; i += AT_ONCE) {
-          void answer(all.slice(i, i + AT_ONCE));
+        const all = queries;
+        queries = [];
+        for (let i = 0; i < all.length; i += MAX_IDS) {
+          void fetchRuns(all.slice(i, i + MAX_IDS));
         }
       }, GATHER_MS);
     }
   });
 }
 
-async function answer(asked: typeof waiting): Promise<void> {
+async function fetchRuns(asked: readonly Query[]): Promise<void> {
   try {
-    const ids = new Set(asked.map(one => one.id));
-    const query = [...ids].map(id => `id=${encodeURIComponent(id)}`).join('&');
-    const runs = (await request(`?${query}`, 'GET')) as Known[];
-    for (const { id, ask } of asked) {
-      ask(runs.find(run => run.id === id));
+    const ids = new Set(asked.map(({ id }) => id));
+    const parameters = [...ids].map(id => `id=${encodeURIComponent(id)}`).join('&');
+    const runs = (await request(`?${parameters}`, 'GET')) as ListedRun[];
+    for (const { id, resolve } of asked) {
+      resolve(runs.find(run => run.id === id));
     }
   } catch (error) {
-    for (const { fail } of asked) {
-      fail(error);
+    for (const { reject } of asked) {
+      reject(error);
     }
   }
 }
 
-/** Ends a run; fulfilled when it is gone. Needs no kernel. */
-export async function stop(id: string): Promise<void> {
+/** Stops a run; fulfilled when it has ended. Needs no kernel. */
+export async function stopRun(id: string): Promise<void> {
   await request(`/${encodeURIComponent(id)}/cancel`, 'POST');
 }
 
 /** Opens the stream of a run. */
 export function connect(id: string): WebSocket {
-  const url = address(`/${encodeURIComponent(id)}/stream`);
+  const url = runsUrl(`/${encodeURIComponent(id)}/stream`);
   url.protocol = url.protocol.replace('http', 'ws');
   const token = setting('token');
   if (token !== '') {

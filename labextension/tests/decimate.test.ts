@@ -6,7 +6,7 @@ const steps = (count: number): Float64Array => Float64Array.from({ length: count
 describe('decimate', () => {
   it('keeps every point when there are fewer than pixels', () => {
     const y = Float64Array.from([3, 1, 2]);
-    expect(decimate(steps(3), y, 0, 2, 100)).toEqual({ x: [0, 1, 2], y: [3, 1, 2], odd: [] });
+    expect(decimate(steps(3), y, 0, 2, 100)).toEqual({ x: [0, 1, 2], y: [3, 1, 2], nonFinite: [] });
   });
 
   it('keeps a spike of one point among a million, and stays small', () => {
@@ -17,18 +17,18 @@ describe('decimate', () => {
     expect(drawing.x.length).toBeLessThanOrEqual(4 * 501);
   });
 
-  it('marks every kind of odd value once a pixel, and draws the finite ones beside it', () => {
+  it('marks every kind of non-finite value once a pixel, and draws the finite ones beside it', () => {
     const y = new Float64Array(10_000).fill(1);
     y.set([NaN, NaN, Infinity, -Infinity], 5_000);
     const drawing = decimate(steps(y.length), y, 0, y.length - 1, 100);
-    expect(drawing.odd.map(({ kind }) => kind)).toEqual(['nan', 'inf', '-inf']);
+    expect(drawing.nonFinite.map(({ kind }) => kind)).toEqual(['nan', 'inf', '-inf']);
     expect(drawing.y).not.toContain(null);
   });
 
   it('interrupts the line where nothing was finite', () => {
     const drawing = decimate(steps(3), Float64Array.from([1, NaN, 2]), 0, 2, 100);
     expect(drawing.y).toEqual([1, null, 2]);
-    expect(drawing.odd).toEqual([{ x: 1, kind: 'nan' }]);
+    expect(drawing.nonFinite).toEqual([{ x: 1, kind: 'nan' }]);
   });
 
   it('keeps x in order, whichever of lowest and highest comes first', () => {
@@ -44,7 +44,7 @@ describe('decimate', () => {
 
   it('keeps points that share one step, and single points', () => {
     expect(decimate(new Float64Array(3), Float64Array.from([1, 5, 2]), -0.5, 0.5, 10).y).toEqual([1, 5, 2]);
-    expect(decimate(new Float64Array(0), new Float64Array(0), 0, 1, 10)).toEqual({ x: [], y: [], odd: [] });
+    expect(decimate(new Float64Array(0), new Float64Array(0), 0, 1, 10)).toEqual({ x: [], y: [], nonFinite: [] });
   });
 });
 

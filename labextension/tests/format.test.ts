@@ -1,30 +1,25 @@
 import { describe, expect, it } from 'vitest';
-import { formatStep, formatTicks, formatValue } from '../chart/format';
+import table from '../../tests/render/formats.json';
+import * as format from '../chart/format';
 import { stepRange, valueRange } from '../chart/scale';
 
-describe('formatValue', () => {
-  it.each([
-    [0, '0'],
-    [0.123456, '0.1235'],
-    [-12.5, '−12.5'],
-    [0.00001234, '1.23e-5'],
-    [12345678, '1.23e7'],
-    [NaN, 'NaN'],
-    [Infinity, '∞'],
-    [-Infinity, '−∞']
-  ])('%d', (value, text) => {
-    expect(formatValue(value)).toBe(text);
-  });
-});
+const FORMATTERS: Record<keyof typeof table, (value: number) => string> = {
+  value: format.formatValue,
+  step: format.formatStep,
+  step_time: format.formatStepTime,
+  rate: format.formatRate,
+  size: format.formatSize,
+  time: format.formatTime,
+  time_left: format.formatTimeLeft,
+  cores: format.formatCores,
+  percent: format.formatPercent,
+  power: format.formatPower
+};
 
-describe('formatStep', () => {
-  it.each([
-    [7, '7'],
-    [1234567, '1\u202f234\u202f567'],
-    [-1000, '−1\u202f000'],
-    [1.5, '1.5']
-  ])('%d', (step, text) => {
-    expect(formatStep(step)).toBe(text);
+// The same table holds Python to the same text: tests/render/test_format.py.
+describe.each(Object.entries(table))('%s', (kind, rows) => {
+  it.each(rows as [number | string, string][])('%s is written %s', (value, text) => {
+    expect(FORMATTERS[kind as keyof typeof table](Number(value))).toBe(text);
   });
 });
 
@@ -37,7 +32,7 @@ describe('formatTicks', () => {
     [[1e6, 2e6], ['1e6', '2e6']],
     [[-1, 0], ['−1', '0']]
   ])('%j', (ticks, labels) => {
-    expect(formatTicks(ticks)).toEqual(labels);
+    expect(format.formatTicks(ticks)).toEqual(labels);
   });
 });
 

@@ -10,10 +10,10 @@ class Socket extends EventTarget {
   }
 }
 
-const server = vi.hoisted(() => ({ connect: vi.fn(), known: vi.fn() }));
+const server = vi.hoisted(() => ({ connect: vi.fn(), fetchRun: vi.fn() }));
 vi.mock('../src/server', () => server);
 
-const head = JSON.stringify({ type: 'head', run: { id: 'r1', state: 'running' }, names: ['loss'] });
+const summary = JSON.stringify({ type: 'summary', run: { id: 'r1', state: 'running' }, names: ['loss'] });
 const frame = (offset: number): ArrayBuffer => {
   const header = `${JSON.stringify({ type: 'points', metric: 'loss', offset, count: 0 })}\n`;
   return new Uint8Array(new TextEncoder().encode(header)).buffer;
@@ -32,9 +32,9 @@ describe('RunStream', () => {
       sockets.push(socket);
       return socket;
     });
-    server.known.mockReset();
-    server.known.mockResolvedValue({ id: 'r1', state: 'running' });
-    events = { head: vi.fn(), points: vi.fn(() => true), end: vi.fn(), lost: vi.fn(), gone: vi.fn() };
+    server.fetchRun.mockReset();
+    server.fetchRun.mockResolvedValue({ id: 'r1', state: 'running' });
+    events = { summary: vi.fn(), points: vi.fn(() => true), end: vi.fn(), lost: vi.fn(), gone: vi.fn() };
     live = new RunStream('r1', events);
   });
 
@@ -43,10 +43,10 @@ describe('RunStream', () => {
     vi.useRealTimers();
   });
 
-  it('tells what comes, and does not connect again after the end', async () => {
-    sockets[0]?.say(head);
+  it('hands on what comes, and does not connect again after the end', async () => {
+    sockets[0]?.say(summary);
     sockets[0]?.say(frame(0));
-    expect(events.head.mock.calls[0]?.[1]).toEqual(new Set(['loss']));
+    expect(events.summary.mock.calls[0]?.[1]).toEqual(new Set(['loss']));
     expect(events.points).toHaveBeenCalledTimes(1);
     sockets[0]?.say(JSON.stringify({ type: 'end' }));
     sockets[0]?.close();
@@ -55,15 +55,15 @@ describe('RunStream', () => {
   });
 
   it('connects again, waiting longer each time, and soon once it was connected', async () => {
-    server.known.mockRejectedValue(new Error('no server'));
+    server.fetchRun.mockRejectedValue(new Error('no server'));
     sockets[0]?.close();
     expect(events.lost).toHaveBeenCalledTimes(1);
     await vi.advanceTimersByTimeAsync(7_500);
-    expect(server.known).toHaveBeenCalledTimes(3); // after 1, 2 and 4 seconds
-    server.known.mockResolvedValue({ id: 'r1', state: 'running' });
+    expect(server.fetchRun).toHaveBeenCalledTimes(3); // after 1, 2 and 4 seconds
+    server.fetchRun.mockResolvedValue({ id: 'r1', state: 'running' });
     await vi.advanceTimersByTimeAsync(8_000);
     expect(sockets).toHaveLength(2);
-    sockets[1]?.say(head);
+    sockets[1]?.say(summary);
     sockets[1]?.close();
     await vi.advanceTimersByTimeAsync(1_100);
     expect(sockets).toHaveLength(3);
@@ -76,8 +76,8 @@ describe('RunStream', () => {
     expect(sockets).toHaveLength(2);
   });
 
-  it('gives up when the server does not know the run any more, and when it is disposed of', async () => {
-    server.known.mockResolvedValue(undefined);
+  it('gives up when the server no longer has the run, and when it is disposed of', async () => {
+    server.fetchRun.mockResolvedValue(undefined);
     sockets[0]?.close();
     await vi.advanceTimersByTimeAsync(60_000);
     expect([events.gone.mock.calls.length, sockets.length]).toEqual([1, 1]);

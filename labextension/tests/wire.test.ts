@@ -4,7 +4,7 @@ import { decodeFrames, decodePoints, isPointsMessage, type PointsMessage } from 
 import { isResourceMetric, readings } from '../chart/gauges';
 import { parseRun } from '../chart/run';
 import { Series } from '../chart/series';
-import { sentence, summarise } from '../chart/summary';
+import { nonFiniteText, sentence, summarise } from '../chart/summary';
 import { Resync } from '../widget/resync';
 
 describe('frames', () => {
@@ -107,8 +107,20 @@ describe('summary', () => {
   it('tells the curve in a sentence', () => {
     const columns = { x: Float64Array.from([0, 1, 2]), y: Float64Array.from([2, 0.5, NaN]) };
     expect(sentence('loss', summarise(columns))).toBe(
-      'loss over 3 points, step 0 to 2: last NaN, lowest 0.5 at step 1, highest 2; not finite: 1 × NaN.'
+      'loss over 3 points, step 0 to 2: last NaN, lowest 0.5 at step 1, highest 2; NaN at step 2.'
     );
+  });
+});
+
+describe('what is not finite', () => {
+  const text = (values: number[], total?: number): string =>
+    nonFiniteText(summarise({ x: Float64Array.from(values.keys()), y: Float64Array.from(values) }, total));
+
+  it('is counted, and told from where on', () => {
+    expect(text([1, 2])).toBe('');
+    expect(text([1, NaN, NaN])).toBe('NaN at 2 steps, first at step 1');
+    expect(text([Infinity, -Infinity, 1, -Infinity])).toBe('∞ at step 0; −∞ at 2 steps, first at step 1');
+    expect(text([1, NaN], 5000)).toBe('NaN at 1 step or more, first at step 1');
   });
 });
 
@@ -119,7 +131,7 @@ describe('resourceMetrics', () => {
     return made;
   };
 
-  it('say the newest while a run goes on, then mean or peak', () => {
+  it('show the newest while a run goes on, then mean or peak', () => {
     const resourceMetrics = new Map([
       ['mlnb.gpu1.power', series(310)],
       ['mlnb.gpu0.memory', series(8e10)],
@@ -127,13 +139,13 @@ describe('resourceMetrics', () => {
       ['mlnb.progress', series(0.5)],
       ['step_time', series(0.001, NaN, 0.003)]
     ]);
-    const said = (active: boolean): string[] =>
-      [...readings(resourceMetrics, active).values()].map(({ label, word, value }) => `${label}: ${word} ${value}`);
-    expect(said(true)).toEqual(['time a step:  3 ms', 'memory:  2.0 GB', 'GPU 0 memory:  80.0 GB', 'GPU 1 power:  310 W']);
-    expect(said(false).slice(0, 2)).toEqual(['time a step: mean 2 ms', 'memory: peak 3.0 GB']);
+    const shown = (active: boolean): string[] =>
+      [...readings(resourceMetrics, active).values()].map(({ label, statistic, value }) => `${label}: ${statistic} ${value}`);
+    expect(shown(true)).toEqual(['step time:  3.00 ms', 'memory:  2.0 GB', 'GPU 0 memory:  80.0 GB', 'GPU 1 power:  310 W']);
+    expect(shown(false).slice(0, 2)).toEqual(['step time: mean 2.00 ms', 'memory: peak 3.0 GB']);
   });
 
-  it('are told from metrics by their names', () => {
+  it('are recognised by their names', () => {
     expect(['loss', 'mlnb.cpu', 'step_time', 'mlnb.anything'].map(isResourceMetric)).toEqual([false, true, true, true]);
   });
 });

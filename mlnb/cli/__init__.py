@@ -85,14 +85,14 @@ def runs(number: int, as_json: bool) -> None:
 def show(name: str, as_json: bool) -> None:
     """Show one run, by name (the newest) or id."""
     from mlnb.api import runs as all_runs
-    from mlnb.render.summary import line
+    from mlnb.render.summary import status_line
 
     found = all_runs[name]
     if as_json:
         echo_json(found.to_json())
         return
     data = found.to_json()
-    click.echo(line(found))
+    click.echo(status_line(found))
     for word in ("id", "dir", "target", "attempts"):
         click.echo(f"  {word:<9} {data[word]}")
     for note in data["notes"]:

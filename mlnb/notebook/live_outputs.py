@@ -1,4 +1,4 @@
-"""The views of this kernel's runs, brought up to date by one thread that costs next to nothing.
+"""The outputs that show this kernel's runs, kept up to date by one thread that costs next to nothing.
 
 Where the Jupyter server streams the run to the page, the kernel has nothing to do until the end. For front ends that
 know only widgets it feeds one with what is new; for the rest it changes the text now and then.
@@ -19,72 +19,81 @@ from mlnb.api.read.state import observe
 from mlnb.api.read.wire import PIXELS
 from mlnb.errors import MlnbError
 from mlnb.notebook.output_bundle import MIME, bundle
-from mlnb.render.summary import LINES, head, line
+from mlnb.render.summary import OUTPUT_LINES, status_line, summary
 from mlnb.rundir import FINAL
 
-LIGHT = 0.5
+TEXT_INTERVAL = 0.5
 """Seconds between two changes of the text, at least."""
 
-WHOLE = 5.0
+CURVES_INTERVAL = 5.0
 """Seconds between two outputs with all curves: what a notebook keeps that is saved before the end."""
 
-SERVED_WHOLE = 30.0
+SERVED_CURVES_INTERVAL = 30.0
 """The same where the page gets them from the server."""
 
 SERVED = "MLNB_SERVED"
 """Set by our server extension: the folder whose runs it streams."""
 
 _FRONT_ENDS = ("JPY_SESSION_NAME", "VSCODE_", "COLAB_")
-"""How names in the environment begin of a kernel that someone looks at; one run for its results alone has none."""
+"""Prefixes of environment variables of a kernel that someone looks at; one run for its results alone has none."""
 
 
 @dataclass
 class _LiveOutput:
-    """One output that shows a run."""
+    """One output that shows a run.
+
+    Attributes
+    ----------
+    shown_text, shown_state
+        what it shows now: text, and state with reason.
+    text_changed, curves_changed
+        when either was sent last, by ``time.monotonic``.
+    """
 
     run: Run
     handle: Any
     widget: Any = None
     cursor: SeriesCursor = field(default_factory=lambda: SeriesCursor(PIXELS))
-    words: str = ""
-    state: tuple[str, str] = ("", "")
+    shown_text: str = ""
+    shown_state: tuple[str, str] = ("", "")
     began: float = field(default_factory=time.monotonic)
-    light: float = field(default_factory=time.monotonic)
-    whole: float = field(default_factory=time.monotonic)
+    text_changed: float = field(default_factory=time.monotonic)
+    curves_changed: float = field(default_factory=time.monotonic)
 
 
 class LiveOutputs:
-    """The views of this kernel's runs."""
+    """The outputs that show this kernel's runs."""
 
     INTERVAL = 0.25
+    """Seconds between two looks at the runs."""
 
     def __init__(self) -> None:
-        self._views: dict[str, list[_LiveOutput]] = {}
+        self._active: dict[str, list[_LiveOutput]] = {}
         self._ended: dict[str, list[_LiveOutput]] = {}
         """Outputs of runs that have ended, for those that are resumed."""
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
     def show(self, run: Run) -> None:
-        """Show ``run`` under the running cell, and follow it if it goes on."""
+        """Show ``run`` under the running cell, and follow it unless it has ended."""
         from IPython.display import display
 
         shown = bundle(run)
         ended = shown[MIME]["state"] in FINAL
         widget = None if ended else _widget(run, shown[MIME])
-        handle = display({**shown, **_mime(widget)}, raw=True, display_id=True)
+        handle = display({**shown, **_widget_view(widget)}, raw=True, display_id=True)
         if ended or handle is None:
             return
         with self._lock:
-            view = _LiveOutput(run, handle, widget, state=_state(shown))
+            output = _LiveOutput(run, handle, widget, shown_state=_state(shown))
             # one that was resumed is followed again wherever it is shown
-            self._views.setdefault(run.id, self._ended.pop(run.id, [])).append(view)
+            self._active.setdefault(run.id, self._ended.pop(run.id, [])).append(output)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._follow, name="mlnb-views", daemon=True)
+                self._thread = threading.Thread(target=self._follow, name="mlnb-outputs", daemon=True)
                 self._thread.start()
 
     def refresh(self, run: Run) -> None:
-        """Bring the views of ``run`` up to date now."""
+        """Bring the outputs that show ``run`` up to date now."""
         with self._lock:
             self._refresh(run.id)
 
@@ -92,67 +101,68 @@ class LiveOutputs:
         while True:
             time.sleep(self.INTERVAL)
             with self._lock, contextlib.suppress(OSError, MlnbError):
-                if not self._views:
+                if not self._active:
                     self._thread = None
                     return
-                active = [views[0].run for views in self._views.values()]
-                for run, seen in zip(active, observe([run.watched for run in active]), strict=True):
-                    run.take(seen)
+                runs = [outputs[0].run for outputs in self._active.values()]
+                for run, observation in zip(runs, observe([run.watched for run in runs]), strict=True):
+                    run.take(observation)
                     self._refresh(run.id)
 
     def _refresh(self, run_id: str) -> None:
-        views = self._views.get(run_id, [])
-        if not views:
+        outputs = self._active.get(run_id, [])
+        if not outputs:
             return
-        if views[0].run.observe().state in FINAL:
-            shown = bundle(views[0].run)
+        if outputs[0].run.observe().state in FINAL:
+            shown = bundle(outputs[0].run)
             if shown[MIME]["state"] not in FINAL:
                 return  # it was resumed meanwhile
-            self._ended[run_id] = self._views.pop(run_id)
-            for view in views:
-                view.handle.update(shown, raw=True)  # without the widget, which a saved notebook couldn't bring back
-                if view.widget is not None:
-                    view.widget.close()
-                    view.widget = None
+            self._ended[run_id] = self._active.pop(run_id)
+            for output in outputs:
+                output.handle.update(shown, raw=True)  # without the widget, which a saved notebook could not restore
+                if output.widget is not None:
+                    output.widget.close()
+                    output.widget = None
             return
-        for view in views:
-            _update(view, time.monotonic())
+        for output in outputs:
+            _update(output, time.monotonic())
 
 
-def _update(view: _LiveOutput, now: float) -> None:
-    """Bring one view of a run that goes on up to date, as cheaply as its front end allows."""
-    run = view.run
-    if view.widget is not None and view.widget.seen:
-        _feed(view, now)
+def _update(output: _LiveOutput, now: float) -> None:
+    """Bring one output of a run that goes on up to date, as cheaply as its front end allows."""
+    run = output.run
+    if output.widget is not None and output.widget.seen:
+        _feed(output, now)
         return
-    seen = run.observe()
-    changed = (seen.state, seen.reason) != view.state
+    observation = run.observe()
+    changed = (observation.state, observation.reason) != output.shown_state
     # curves that have just begun are shown soon
-    every = SERVED_WHOLE if served(run) else min(WHOLE, max(LIGHT, 0.5 * (view.whole - view.began)))
-    whole = now - view.whole >= every
-    if now - view.light < LIGHT or (served(run) and not changed and not whole):
+    soon = max(TEXT_INTERVAL, 0.5 * (output.curves_changed - output.began))
+    interval = SERVED_CURVES_INTERVAL if served(run) else min(CURVES_INTERVAL, soon)
+    with_curves = now - output.curves_changed >= interval
+    if now - output.text_changed < TEXT_INTERVAL or (served(run) and not changed and not with_curves):
         return
-    view.light = now
-    words = line(run) + run.tail(LINES)
-    if words == view.words and not whole:
+    output.text_changed = now
+    text = status_line(run) + run.tail(OUTPUT_LINES)
+    if text == output.shown_text and not with_curves:
         return
-    view.words = words
-    shown = bundle(run, whole=whole)
+    output.shown_text = text
+    shown = bundle(run, with_curves=with_curves)
     if shown[MIME]["state"] in FINAL:
-        return  # the next look finds it too, and shows the end
-    view.state = _state(shown)
-    view.whole = now if whole else view.whole
-    view.handle.update({**shown, **_mime(view.widget)}, raw=True)
+        return  # the next look finds that too, and shows the end
+    output.shown_state = _state(shown)
+    output.curves_changed = now if with_curves else output.curves_changed
+    output.handle.update({**shown, **_widget_view(output.widget)}, raw=True)
 
 
-def _feed(view: _LiveOutput, now: float) -> None:
+def _feed(output: _LiveOutput, now: float) -> None:
     """Send a widget what is new."""
-    told = view.run.all_series()
-    for update in view.cursor.new(told):
-        view.widget.put(update.metric, update.offset, update.steps, update.values)
-    if now - view.light >= LIGHT:
-        view.light = now
-        view.widget.run = {**head(view.run, told, final=False), "updated": 0}
+    series = output.run.all_series()
+    for update in output.cursor.new(series):
+        output.widget.put(update.metric, update.offset, update.steps, update.values)
+    if now - output.text_changed >= TEXT_INTERVAL:
+        output.text_changed = now
+        output.widget.run = {**summary(output.run, series, final=False), "updated": 0}
 
 
 def _state(shown: dict[str, Any]) -> tuple[str, str]:
@@ -170,27 +180,28 @@ def has_front_end() -> bool:
     return any(name.startswith(_FRONT_ENDS) for name in os.environ)
 
 
-def _widget(run: Run, said: dict[str, Any]) -> Any:
-    """A widget for front ends that have no renderer of ours; ``None`` where nobody could draw it."""
+def _widget(run: Run, data: dict[str, Any]) -> Any:
+    """A widget for front ends that do not have our renderer; ``None`` where nobody could draw it."""
     if not has_front_end():
         return None
     try:
         from mlnb.notebook.widget import RunWidget
 
-        widget = RunWidget({name: value for name, value in said.items() if name != "metrics"})
+        widget = RunWidget({name: value for name, value in data.items() if name != "metrics"})
     except (ImportError, MlnbError):  # the text does without
         return None
-    # in a thread: ending takes as long as the run takes to end
+    # in a thread: cancelling returns when the run has ended
     widget.on_stop(lambda: threading.Thread(target=_cancel, args=(run,), daemon=True).start())
     return widget
 
 
 def _cancel(run: Run) -> None:
-    with contextlib.suppress(MlnbError):  # the view goes on to say that it runs
+    with contextlib.suppress(MlnbError):  # the output still says that it runs
         run.cancel()
 
 
-def _mime(widget: Any) -> dict[str, Any]:
+def _widget_view(widget: Any) -> dict[str, Any]:
+    """The part of a MIME bundle that shows a widget; empty without one."""
     if widget is None:
         return {}
     view = {"version_major": 2, "version_minor": 0, "model_id": widget.model_id}

@@ -18,7 +18,7 @@ from mlnb.api import Run
 from mlnb.capture.names.analysis import analyse, inside_magic, reach
 from mlnb.errors import Detached, MlnbError, RunFailed
 from mlnb.notebook.live_outputs import LiveOutputs
-from mlnb.render.summary import line
+from mlnb.render.summary import status_line
 from mlnb.units import format_time, state_phrase
 
 
@@ -181,7 +181,7 @@ class PendingRuns:
             while not run.done:
                 time.sleep(pause)
                 pause = min(0.2, pause * 1.3)
-                text, before = f"waiting for {line(run)}", text
+                text, before = f"waiting for {status_line(run)}", text
                 if shown and text != before:
                     view.update({"text/plain": text}, raw=True)
                 elif not shown and time.monotonic() - began > 0.3:

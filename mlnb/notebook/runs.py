@@ -1,4 +1,4 @@
-"""``%runs``: the newest runs as a table, or one run's view."""
+"""``%runs``: the newest runs as a table, or one run with its curves."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from mlnb.notebook.live_outputs import LiveOutputs
 from mlnb.render.runs_table import html_table, text_table
 
 
-def show_runs(what: str, views: LiveOutputs) -> None:
-    """Show the newest runs, or the one that ``what`` names.
+def show_runs(which: str, outputs: LiveOutputs) -> None:
+    """Show the newest runs, or the one that ``which`` names.
 
     Raises
     ------
     UsageError
-        if ``what`` is neither a number nor a run.
+        if ``which`` is neither a number nor a run.
     """
-    if what and not what.isdigit():
-        views.show(runs[what])
+    if which and not which.isdigit():
+        outputs.show(runs[which])
         return
-    if what == "0":
+    if which == "0":
         raise UsageError("%runs 0: a number from 1, or a run's name")
-    found = runs.observed(int(what) if what else 20)
-    display({"text/plain": text_table(found), "text/html": html_table(found)}, raw=True)
+    newest = runs.observed(int(which) if which else 20)
+    display({"text/plain": text_table(newest), "text/html": html_table(newest)}, raw=True)

@@ -1,4 +1,4 @@
-"""What is said of a run beside its curves: the same for notebook, command line and server."""
+"""What is told of a run beside its curves: the same for notebook, command line and server."""
 
 from __future__ import annotations
 
@@ -12,142 +12,158 @@ import numpy as np
 from mlnb.api.read.history import RESERVED, Series
 from mlnb.api.run import Run
 from mlnb.node.rank.log import PROGRESS
-from mlnb.units import format_size, format_time
+from mlnb.render.format import (
+    format_cores,
+    format_percent,
+    format_power,
+    format_rate,
+    format_size,
+    format_step,
+    format_step_time,
+    format_time,
+    format_time_left,
+    format_value,
+)
 
-LINES = 30
+OUTPUT_LINES = 30
 """Lines of output that a view shows."""
 
-FIGURES = 10
+MAX_FIGURES = 10
 """Figures that a saved notebook keeps; run.figures() has them all."""
 
-PACE = ("step_time", "samples_per_s")
+SPEED_METRICS = ("step_time", "samples_per_s")
 """Metrics that tell how fast a run is, not how well it learns: shown beside the curves."""
 
-Told = Mapping[str, Series]
+_NEWEST = 25
+"""Measurements of the speed that count as now; five come a second."""
+
+SeriesByName = Mapping[str, Series]
 
 
-def head(run: Run, told: Told, *, final: bool) -> dict[str, Any]:
+def summary(run: Run, series: SeriesByName, *, final: bool) -> dict[str, Any]:
     """What a view shows of ``run`` beside its curves, as JSON.
 
     Parameters
     ----------
-    told
-        what :meth:`mlnb.api.Run.all_series` gave.
+    series
+        what :meth:`mlnb.api.Run.all_series` returned.
     final
         whether the run has ended: then the figures are in it too.
     """
-    seen = run.observe()
-    result = seen.result or {}
-    ends = expected_end(told) if seen.state == "running" else None
+    observed = run.observe()
+    result = observed.result or {}
+    ends = expected_end(series) if observed.state == "running" else None
     return {
         "version": 1,
         "id": run.id,
         "name": run.name,
-        "state": seen.state,
-        "reason": seen.reason,
-        "line": " · ".join([*metrics(told), *_took(result)]),
+        "state": observed.state,
+        "reason": observed.reason,
+        "line": " · ".join([*latest_values(series), *_duration(result)]),
         "ends": None if ends is None else round(ends),
-        "attempts": starts(told),
+        "attempts": attempt_starts(series),
         "notes": list(result.get("notes", ())),
         "error": (result.get("error") or {}).get("text", "").rstrip(),
-        "output": run.tail(LINES),
-        "figures": [base64.b64encode(path.read_bytes()).decode() for path in run.figures()[:FIGURES]] if final else [],
+        "output": run.tail(OUTPUT_LINES),
+        "figures": _figures(run) if final else [],
         "updated": time.time(),
     }
 
 
-def line(run: Run, told: Told | None = None) -> str:
-    """One sentence: name, state, why, and the numbers."""
-    seen = run.observe()
-    return " · ".join([f"{run.name}: {seen.state}", *([seen.reason] if seen.reason else []), *numbers(run, told)])
+def status_line(run: Run, series: SeriesByName | None = None) -> str:
+    """One line: name, state, why, and the numbers."""
+    observed = run.observe()
+    reason = [observed.reason] if observed.reason else []
+    return " · ".join([f"{run.name}: {observed.state}", *reason, *numbers(run, series)])
 
 
-def numbers(run: Run, told: Told | None = None) -> list[str]:
-    """Step, newest metrics, pace, usage, time left or taken: each in a few words."""
-    seen = run.observe()
-    told = run.all_series() if told is None else told
-    parts = [*metrics(told), *_pace(told)]
-    if seen.state == "running":
-        parts += _usage(run.phase.usage or {})
-        ends = expected_end(told)
-        parts += [f"about {format_time(max(1.0, ends - time.time()))} left"] if ends is not None else []
-    return [*parts, *_took(seen.result or {})]
+def numbers(run: Run, series: SeriesByName | None = None) -> list[str]:
+    """Step, newest metrics, speed, resources in use, time left or taken: each as a short text."""
+    observed = run.observe()
+    series = run.all_series() if series is None else series
+    parts = [*latest_values(series), *_speed(series)]
+    if observed.state == "running":
+        parts += _resources(run.phase.usage or {})
+        ends = expected_end(series)
+        parts += [f"about {format_time_left(ends - time.time())} left"] if ends is not None else []
+    return [*parts, *_duration(observed.result or {})]
 
 
-def metrics(told: Told) -> list[str]:
-    """The step and the newest metrics."""
+def latest_values(series: SeriesByName) -> list[str]:
+    """The newest step, the newest loss, and the newest value of up to three other metrics."""
     shown = []
-    own = curves(told)
-    longest = max(own.values(), key=len, default=None)
+    curves = training_curves(series)
+    longest = max(curves.values(), key=len, default=None)
     if longest is not None:
-        shown.append(f"step {int(longest.step[-1])}")
-    names = [name for name in own if name != "loss"][:3]
-    return shown + [f"{name} {own[name].value[-1]:.4g}" for name in (*(["loss"] if "loss" in own else []), *names)]
+        shown.append(f"step {format_step(float(longest.step[-1]))}")
+    names = [name for name in curves if name != "loss"][:3]
+    names[:0] = ["loss"] if "loss" in curves else []
+    return shown + [f"{name} {format_value(float(curves[name].value[-1]))}" for name in names]
 
 
-def curves(told: Told) -> dict[str, Series]:
-    """What the script's training is about: without pace, usage and progress."""
-    return {name: one for name, one in told.items() if name not in PACE and not name.startswith(RESERVED)}
+def training_curves(series: SeriesByName) -> dict[str, Series]:
+    """The metrics that the training is about: without speed, resources and progress."""
+    return {name: one for name, one in series.items() if name not in SPEED_METRICS and not name.startswith(RESERVED)}
 
 
-def expected_end(told: Told) -> float | None:
-    """When the run will have done all of its epochs if it goes on as in this attempt, in seconds since the epoch."""
-    progress = told.get(PROGRESS)
+def expected_end(series: SeriesByName) -> float | None:
+    """When the run will have done all its epochs at the speed of this attempt, in seconds since the epoch."""
+    progress = series.get(PROGRESS)
     if progress is None:
         return None
-    mine = progress.attempt == progress.attempt[-1]
-    when, done = progress.time[mine], progress.value[mine]
+    newest = progress.attempt == progress.attempt[-1]
+    times, done = progress.time[newest], progress.value[newest]
     if len(done) < 2 or not done[0] < done[-1] < 1:
         return None
-    return float(when[-1] + (when[-1] - when[0]) * (1 - done[-1]) / (done[-1] - done[0]))
+    return float(times[-1] + (times[-1] - times[0]) * (1 - done[-1]) / (done[-1] - done[0]))
 
 
-def starts(told: Told) -> list[dict[str, float]]:
-    """Where on the curves attempts begin that went on with another's work."""
-    longest = max(curves(told).values(), key=len, default=None)
+def attempt_starts(series: SeriesByName) -> list[dict[str, float]]:
+    """The first step of each attempt that continued from a checkpoint of the one before, with its number."""
+    longest = max(training_curves(series).values(), key=len, default=None)
     if longest is None or longest.attempt[0] == longest.attempt[-1]:
         return []
-    begins = range(int(longest.attempt[0]) + 1, int(longest.attempt[-1]) + 1)
-    places = np.searchsorted(longest.attempt, begins)
+    attempts = range(int(longest.attempt[0]) + 1, int(longest.attempt[-1]) + 1)
+    indices = np.searchsorted(longest.attempt, attempts)
     return [
-        {"number": number, "step": float(longest.step[place])}
-        for number, place in zip(begins, places, strict=True)
-        if longest.attempt[place] == number
+        {"number": number, "step": float(longest.step[index])}
+        for number, index in zip(attempts, indices, strict=True)
+        if longest.attempt[index] == number
     ]
 
 
-_PACES = 25
-"""Measurements of the pace that count: five a second."""
+def _figures(run: Run) -> list[str]:
+    return [base64.b64encode(path.read_bytes()).decode() for path in run.figures()[:MAX_FIGURES]]
 
 
-def _pace(told: Told) -> list[str]:
+def _speed(series: SeriesByName) -> list[str]:
     shown = []
-    if "step_time" in told:
-        shown.append(f"{_lately(told['step_time']) * 1000:.3g} ms a step")
-    if "samples_per_s" in told:
-        shown.append(f"{_lately(told['samples_per_s']):.0f} samples/s")
+    if "step_time" in series:
+        shown.append(f"{format_step_time(_recent(series['step_time']))}/step")
+    if "samples_per_s" in series:
+        shown.append(f"{format_rate(_recent(series['samples_per_s']))} samples/s")
     return shown
 
 
-def _lately(series: Series) -> float:
-    """What holds of the last seconds: one slow step, as that behind which an epoch ends, is not the pace."""
-    return float(np.median(series.value[-_PACES:]))
+def _recent(series: Series) -> float:
+    """The median of the last seconds: one slow step, such as the first after an epoch, is not the speed."""
+    return float(np.median(series.value[-_NEWEST:]))
 
 
-def _usage(usage: Mapping[str, Any]) -> list[str]:
+def _resources(usage: Mapping[str, Any]) -> list[str]:
     shown = []
     if usage.get("memory"):
-        cores = f"{usage['cpu']:.1f} cores, " if usage.get("cpu") is not None else ""
+        cores = f"{format_cores(usage['cpu'])}, " if usage.get("cpu") is not None else ""
         shown.append(f"{cores}{format_size(usage['memory'])}")
     for gpu in usage.get("gpus") or ():
-        parts = [f"{gpu['utilisation']} %"] if gpu.get("utilisation") is not None else []
+        parts = [format_percent(gpu["utilisation"])] if gpu.get("utilisation") is not None else []
         parts += [format_size(gpu["memory"])] if gpu.get("memory") else []
-        parts += [f"{gpu['power']:.0f} W"] if gpu.get("power") is not None else []
+        parts += [format_power(gpu["power"])] if gpu.get("power") is not None else []
         if parts:
             shown.append(f"GPU {gpu['gpu']} {', '.join(parts)}")
     return shown
 
 
-def _took(result: Mapping[str, Any]) -> list[str]:
+def _duration(result: Mapping[str, Any]) -> list[str]:
     seconds = result.get("seconds")
     return [] if seconds is None else [f"took {format_time(seconds)}"]

@@ -1,4 +1,4 @@
-"""The Jupyter server's part: runs over HTTP and their points over WebSockets, whether a kernel lives or not."""
+"""The Jupyter server extension: runs over HTTP, their points over WebSockets. It needs no kernel."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 SERVED = "MLNB_SERVED"
-"""Set in the server's environment, so that kernels it starts know: the runs in this folder are served."""
+"""Environment variable that tells the kernels of this server which folder's runs it serves."""
 
 
 def _load_jupyter_server_extension(app: Any) -> None:
@@ -17,7 +17,7 @@ def _load_jupyter_server_extension(app: Any) -> None:
 
     manager = Manager()
     app.web_app.add_handlers(".*$", routes(app.web_app.settings["base_url"], manager))
-    # What the page knows from its first byte on need not be asked for, which a server without us would answer
-    # with an error in the browser's console.
+    # In the page, so that the front end need not ask: a server without this extension would answer with an error in
+    # the browser's console.
     app.web_app.settings.setdefault("page_config_data", {})["mlnbServer"] = "1"
     os.environ[SERVED] = str(runs_root())

@@ -1,4 +1,4 @@
-"""The routes: one handler file a resource."""
+"""The routes of the server extension and their handlers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The runs as a server knows them: ids in, JSON out. Knows no tornado; blocks, and may be called from any thread."""
+"""The runs of this user for the HTTP handlers: ids in, JSON out. Blocks; may be called from any thread."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 from mlnb.api import Run
 from mlnb.api.read.state import observe
 from mlnb.errors import UsageError
-from mlnb.render.summary import head
+from mlnb.render.summary import summary
 from mlnb.rundir import FINAL, RunDir
 from mlnb.server.poller import Poller
 from mlnb.targets.config.paths import runs_root
 
 ID = r"[0-9][\w.+-]{0,200}"
-"""What ids look like; no path leads out of the runs' root by one."""
+"""What an id looks like; none can name a path outside the runs' root."""
 
 
 class Manager:
@@ -28,7 +28,7 @@ class Manager:
         self._lock = threading.Lock()
 
     def find(self, run_id: str) -> Run:
-        """A run of this id, as nobody else reads it.
+        """A new object for the run of this id.
 
         Raises
         ------
@@ -37,43 +37,57 @@ class Manager:
         """
         path = runs_root() / run_id
         if not re.fullmatch(ID, run_id, re.ASCII) or not (path / "run.json").is_file():
-            raise UsageError(f"run {run_id[:200]!r}: there is none of that id in {runs_root()}")
+            raise UsageError(f"No run with id {run_id[:200]!r}.")
         return Run(RunDir(path))
 
     def listed(self, ids: Iterable[str] | None = None, limit: int = 100) -> list[dict[str, Any]]:
-        """The newest runs, or those of ``ids`` that there are, observed together."""
+        """The newest runs, or those of ``ids`` that exist, with their states read together."""
         if ids is None:
             names = sorted((path.parent.name for path in runs_root().glob("[0-9]*/run.json")), reverse=True)[:limit]
         else:
             names = list(dict.fromkeys(ids))[:limit]
         with self._lock:
-            found = []
+            runs = []
             for name in names:
                 try:
-                    found.append(self._runs.setdefault(name, self.find(name)))
+                    runs.append(self._runs.setdefault(name, self.find(name)))
                 except UsageError:  # never was, or was removed
                     self._runs.pop(name, None)
-            seen = observe([run.watched for run in found])
+            observations = observe([run.watched for run in runs])
         return [
             {
                 "id": run.id,
                 "name": run.name,
-                "state": one.state,
-                "reason": one.reason,
+                "state": observation.state,
+                "reason": observation.reason,
                 "target": run.target,
                 "attempts": run.attempts,
                 "submitted": run.about.get("submitted"),
             }
-            for run, one in zip(found, seen, strict=True)
+            for run, observation in zip(runs, observations, strict=True)
         ]
 
     def shown(self, run_id: str) -> dict[str, Any]:
-        """What a view shows of a run beside its curves."""
+        """What a view shows of a run beside its curves.
+
+        Raises
+        ------
+        UsageError
+            if there is none of this id.
+        """
         run = self.find(run_id)
-        return head(run, run.all_series(), final=run.state in FINAL)
+        return summary(run, run.all_series(), final=run.state in FINAL)
 
     def cancel(self, run_id: str) -> dict[str, Any]:
-        """End a run; returns when it is gone, with what became of it."""
+        """End a run; returns its summary when it has ended.
+
+        Raises
+        ------
+        UsageError
+            if there is none of this id.
+        MlnbError
+            if its target could not end it.
+        """
         run = self.find(run_id)
         run.cancel()
         return self.shown(run_id)

@@ -1,4 +1,4 @@
-"""One thread reads what changes in the runs that somebody looks at, once for all who look."""
+"""One thread that reads what changes in the runs on display, once for all views of them."""
 
 from __future__ import annotations
 
@@ -13,123 +13,133 @@ from typing import Any
 from mlnb.api import Run
 from mlnb.api.read.history import Series
 from mlnb.api.read.state import observe
-from mlnb.render.summary import head
+from mlnb.render.summary import summary
 from mlnb.rundir import FINAL
 
 FAST, SLOW = 0.1, 1.0
-"""Seconds between two looks: while there is news, and when there has been none for a while."""
+"""Seconds between two readings: while something changes, and when nothing has for a while."""
 
-HEAD_EVERY = 0.25
-"""Seconds between two heads, unless the state has changed: their words change with every step."""
+SUMMARY_INTERVAL = 0.25
+"""Seconds between two summaries, unless the state has changed: their numbers change with every step."""
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What was read of a run at one moment. Views that have got the head of this ``number`` need not get it again."""
+    """What was read of a run at one moment.
 
-    head: dict[str, Any]
+    Attributes
+    ----------
+    number
+        of the summary: a view that has got the one of this number need not get it again.
+    """
+
+    summary: dict[str, Any]
     number: int
-    told: dict[str, Series]
+    series: dict[str, Series]
 
     @property
     def ended(self) -> bool:
         """Whether nothing will follow."""
-        return self.head["state"] in FINAL
+        return self.summary["state"] in FINAL
 
 
-Tell = Callable[[Snapshot], None]
+Subscriber = Callable[[Snapshot], None]
 
 
 @dataclass
-class _Watched:
+class _Followed:
     run: Run
-    views: list[Tell] = field(default_factory=list)
+    subscribers: list[Subscriber] = field(default_factory=list)
     last: Snapshot | None = None
-    at: float = 0.0
+    summarised: float = 0.0
+    """When the last summary was made, by ``time.monotonic``."""
 
 
 class Poller:
-    """Follows runs while somebody looks at them.
+    """Follows runs while there are subscribers.
 
-    ``tell`` is called from the poller's thread, with a snapshot whenever there is something new; it must not block.
+    These are called from the poller's thread, with a snapshot whenever there is something new; they must not block.
     """
 
     def __init__(self) -> None:
-        self._watched: dict[str, _Watched] = {}
+        self._followed: dict[str, _Followed] = {}
         self._lock = threading.Lock()
-        self._new = threading.Event()
+        self._added = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def watch(self, run: Run, tell: Tell) -> None:
-        """Tell ``tell`` of ``run`` from now on; first what there is."""
+    def subscribe(self, run: Run, subscriber: Subscriber) -> None:
+        """Call ``subscriber`` for ``run`` from now on; first with what there is."""
         with self._lock:
-            watched = self._watched.setdefault(run.id, _Watched(run))
-            watched.views.append(tell)
-            if watched.last is not None:
-                tell(watched.last)
+            followed = self._followed.setdefault(run.id, _Followed(run))
+            followed.subscribers.append(subscriber)
+            if followed.last is not None:
+                subscriber(followed.last)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._follow, name="mlnb-poller", daemon=True)
                 self._thread.start()
-        self._new.set()
+        self._added.set()
 
-    def leave(self, run_id: str, tell: Tell) -> None:
-        """Tell ``tell`` no more; a run that nobody looks at is read no more."""
+    def unsubscribe(self, run_id: str, subscriber: Subscriber) -> None:
+        """Call ``subscriber`` no more; a run without subscribers is not read."""
         with self._lock:
-            watched = self._watched.get(run_id)
-            if watched is None:
+            followed = self._followed.get(run_id)
+            if followed is None:
                 return
             with contextlib.suppress(ValueError):
-                watched.views.remove(tell)
-            if not watched.views:
-                del self._watched[run_id]
+                followed.subscribers.remove(subscriber)
+            if not followed.subscribers:
+                del self._followed[run_id]
 
     def _follow(self) -> None:
         pause = FAST
         while True:
             with self._lock:
-                watched = list(self._watched.values())
-                if not watched:
+                runs = list(self._followed.values())
+                if not runs:
                     self._thread = None
                     return
             try:
-                news = self._look(watched)
+                changed = self._poll(runs)
             except Exception:  # whatever one run's files hold, the others go on
                 logging.getLogger("mlnb").exception("runs could not be read; trying again")
-                news = False
-            pause = FAST if news else min(SLOW, pause * 1.2)
-            if self._new.wait(pause):
-                self._new.clear()
+                changed = False
+            pause = FAST if changed else min(SLOW, pause * 1.2)
+            if self._added.wait(pause):
+                self._added.clear()
                 pause = FAST
 
-    def _look(self, watched: list[_Watched]) -> bool:
-        """Read all of these and tell whoever looks; whether there was anything new."""
-        news = False
-        for one, seen in zip(watched, observe([one.run.watched for one in watched]), strict=True):
-            one.run.take(seen)
-            snapshot = _read(one)
-            if snapshot is one.last:
+    def _poll(self, runs: list[_Followed]) -> bool:
+        """Read these and call their subscribers; whether there was anything new."""
+        changed = False
+        for followed, observation in zip(runs, observe([one.run.watched for one in runs]), strict=True):
+            followed.run.take(observation)
+            snapshot = _read(followed)
+            if snapshot is followed.last:
                 continue
-            news = True
+            changed = True
             with self._lock:
-                one.last = snapshot
-                for tell in one.views:
-                    tell(snapshot)
-        return news
+                followed.last = snapshot
+                for subscriber in followed.subscribers:
+                    subscriber(snapshot)
+        return changed
 
 
-def _read(one: _Watched) -> Snapshot:
+def _read(followed: _Followed) -> Snapshot:
     """The run now; the same snapshot if nothing has changed."""
-    told, last, now = one.run.all_series(), one.last, time.monotonic()
-    state = one.run.observe()  # as taken just now, before the metrics were read: if it has ended, they are whole
-    if last is not None:
-        same_points = told.keys() == last.told.keys() and all(told[name] is last.told[name] for name in told)
-        same_state = (state.state, state.reason) == (last.head["state"], last.head["reason"])
-        if same_state and now - one.at < HEAD_EVERY:
-            return last if same_points else Snapshot(last.head, last.number, told)
-        said = head(one.run, told, final=state.state in FINAL)
-        one.at = now
-        if {**said, "updated": 0} != {**last.head, "updated": 0}:
-            return Snapshot(said, last.number + 1, told)
-        return last if same_points else Snapshot(last.head, last.number, told)
-    one.at = now
-    return Snapshot(head(one.run, told, final=state.state in FINAL), 1, told)
+    run, last, now = followed.run, followed.last, time.monotonic()
+    series = run.all_series()
+    state = run.observe()  # as taken just now, before the metrics were read: those of a run that has ended are complete
+    final = state.state in FINAL
+    if last is None:
+        followed.summarised = now
+        return Snapshot(summary(run, series, final=final), 1, series)
+    same_points = series.keys() == last.series.keys() and all(series[name] is last.series[name] for name in series)
+    unchanged = last if same_points else Snapshot(last.summary, last.number, series)
+    same_state = (state.state, state.reason) == (last.summary["state"], last.summary["reason"])
+    if same_state and now - followed.summarised < SUMMARY_INTERVAL:
+        return unchanged
+    followed.summarised = now
+    new = summary(run, series, final=final)
+    if {**new, "updated": 0} == {**last.summary, "updated": 0}:
+        return unchanged
+    return Snapshot(new, last.number + 1, series)

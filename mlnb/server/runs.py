@@ -1,4 +1,4 @@
-"""``GET /mlnb/runs``, ``GET /mlnb/runs/ID``, ``POST /mlnb/runs/ID/cancel``."""
+"""The HTTP handlers: ``GET /mlnb/runs``, ``GET /mlnb/runs/ID``, ``POST /mlnb/runs/ID/cancel``."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ class _Handler(APIHandler):
         self.manager = manager
 
     async def answer(self, call: Callable[..., Any], *arguments: Any) -> None:
-        """Answer with what ``call`` returns, or with one line that says why not; it runs in a thread of its own."""
+        """Answer with what ``call``, run in a thread, returns; or with the error's text and 404 or 409."""
         try:
-            said = await asyncio.to_thread(call, *arguments)
+            content = await asyncio.to_thread(call, *arguments)
         except UsageError as error:
             self.set_status(404)
-            said = {"message": str(error)}
+            content = {"message": str(error)}
         except MlnbError as error:
             self.set_status(409)
-            said = {"message": str(error)}
-        self.finish(json.dumps(said))
+            content = {"message": str(error)}
+        self.finish(json.dumps(content))
 
 
 class RunsHandler(_Handler):
-    """All runs, newest first; with ``?id=A&id=B`` those of them that there are."""
+    """All runs, newest first; with ``?id=A&id=B`` those of them that exist."""
 
     @web.authenticated
     @authorized
@@ -56,7 +56,7 @@ class RunHandler(_Handler):
 
 
 class CancelHandler(_Handler):
-    """Ends a run; answers when it is gone."""
+    """Ends a run; answers when it has ended."""
 
     @web.authenticated
     @authorized("execute")  # type: ignore[untyped-decorator]

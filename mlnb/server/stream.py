@@ -1,7 +1,7 @@
-"""WebSocket ``/mlnb/runs/ID/stream``: a run as it goes on.
+"""WebSocket ``/mlnb/runs/ID/stream``: a run while it goes on.
 
-Text messages are JSON: ``{"type": "head", "run": …, "names": […]}`` and at the end ``{"type": "end"}``; binary ones are
-frames of points (:mod:`mlnb.api.read.wire`), the first with all there is. Nothing is sent while nothing is new.
+Text messages are JSON: ``{"type": "summary", "run": …, "names": […]}``, and at the end ``{"type": "end"}``. Binary ones
+are frames of points (:mod:`mlnb.api.read.wire`), the first with all there is. Nothing is sent while nothing is new.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from mlnb.errors import UsageError
 from mlnb.server.manager import Manager
 from mlnb.server.poller import Snapshot
 
-EVERY = 0.1
-"""Seconds between two sendings to one view, at least."""
+INTERVAL = 0.1
+"""Seconds between two messages to one view, at least."""
 
 
 class StreamHandler(WebSocketMixin, WebSocketHandler, JupyterHandler):
@@ -45,7 +45,7 @@ class StreamHandler(WebSocketMixin, WebSocketHandler, JupyterHandler):
 
     @ws_authenticated
     async def get(self, run_id: str) -> None:
-        """Let a view in that may read, if there is such a run."""
+        """Accept a view that may read, if there is such a run."""
         if not await ensure_async(self.authorizer.is_authorized(self, self.current_user, "read", "mlnb")):
             raise web.HTTPError(403)
         try:
@@ -59,42 +59,42 @@ class StreamHandler(WebSocketMixin, WebSocketHandler, JupyterHandler):
         super().open(run_id)
         loop, queue = asyncio.get_running_loop(), self._newest
 
-        def tell(snapshot: Snapshot) -> None:
+        def receive(snapshot: Snapshot) -> None:
             with contextlib.suppress(RuntimeError):  # the server is ending
                 loop.call_soon_threadsafe(queue.put_nowait, snapshot)
 
-        self._tell = tell
+        self._subscriber = receive
         self._sender = asyncio.create_task(self._send())
-        self.manager.poller.watch(self.run, self._tell)
+        self.manager.poller.subscribe(self.run, self._subscriber)
 
     async def _send(self) -> None:
         cursor, number = SeriesCursor(PIXELS), 0
         try:
             while True:
                 newest = await self._newest.get()
-                while not self._newest.empty():  # a slow view gets what is newest, not what it has missed
+                while not self._newest.empty():  # a slow view gets the newest, not each that it has missed
                     newest = self._newest.get_nowait()
-                parts = await asyncio.to_thread(cursor.new, newest.told)
+                updates = await asyncio.to_thread(cursor.new, newest.series)
                 if newest.number != number:
                     number = newest.number
-                    said = {"type": "head", "run": newest.head, "names": list(newest.told)}
-                    await self.write_message(json.dumps(said))
-                if parts:
-                    await self.write_message(message(parts), binary=True)
+                    content = {"type": "summary", "run": newest.summary, "names": list(newest.series)}
+                    await self.write_message(json.dumps(content))
+                if updates:
+                    await self.write_message(message(updates), binary=True)
                 if newest.ended:
                     await self.write_message(json.dumps({"type": "end"}))
                     self.close(1000, "the run has ended")
                     return
-                await asyncio.sleep(EVERY)
+                await asyncio.sleep(INTERVAL)
         except WebSocketClosedError:
             return
 
     def on_message(self, message: str | bytes) -> None:
-        """Nothing is said to a stream."""
+        """Views send nothing."""
 
     def on_close(self) -> None:
         """Follow the run no more."""
         super().on_close()
         if self._sender is not None:
             self._sender.cancel()
-            self.manager.poller.leave(self.run.id, self._tell)
+            self.manager.poller.unsubscribe(self.run.id, self._subscriber)

@@ -16,7 +16,7 @@ from mlnb.api import Run
 from mlnb.api.read.cursor import SeriesCursor
 from mlnb.api.read.wire import PIXELS, message
 from mlnb.node.rank import frames
-from mlnb.render.summary import head
+from mlnb.render.summary import summary
 from mlnb.rundir import RunDir, write_json
 
 from .timing import Table
@@ -64,7 +64,7 @@ def measure(folder: Path) -> Table:
     widget.close()
 
     def words() -> None:
-        sizes.append(len(json.dumps(head(run, run.all_series(), final=False))))
+        sizes.append(len(json.dumps(summary(run, run.all_series(), final=False))))
 
     sizes.clear()
     table.add("mlnb: the words, twice a second", _cpu(words, logged))

@@ -145,7 +145,7 @@ def test_doctor_counts_from_the_start_and_a_run_that_can_not_be_cancelled_ends_n
         slurm.say("sbatch", f'echo "{row}" >{slurm.folder}/listed; echo 12345')
         *_, last = doctor.checks("slurm", None)
         assert (last.name, last.ok) == ("a tiny run", False)
-        assert last.found.startswith("starting still, ")
+        assert last.found.startswith("still starting ")
         assert "did not end when told to" in last.found
 
 

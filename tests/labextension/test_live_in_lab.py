@@ -127,7 +127,7 @@ def test_reload_and_restart_re_attach_with_the_whole_history_and_no_cell_execute
     moves(page)
     gate.touch()
     expect(page.locator(".mlnb-state")).to_have_text("succeeded")
-    expect(page.locator(".mlnb-printed")).to_have_text("gate open")
+    expect(page.locator(".mlnb-log")).to_have_text("gate open")
     loss = runs["attached"].series()["loss"]
     assert points(page) == len(loss)  # the history is whole
     last = f"{len(loss):,}".replace(",", "\u202f")

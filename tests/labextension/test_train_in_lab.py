@@ -56,7 +56,7 @@ def test_a_cell_trains_while_others_run_and_its_curve_is_there_after_a_reload(ta
     gate.touch()
     expect(page.locator(".mlnb-state")).to_have_text("succeeded")
     expect(page.get_by_text("norm True")).to_be_visible()
-    expect(page.locator(".mlnb-printed")).to_contain_text("trained to the end")
+    expect(page.locator(".mlnb-log")).to_contain_text("trained to the end")
     tab.command("docmanager:save")
     page.wait_for_function("() => !window.jupyterapp.shell.currentWidget.context.model.dirty")
 

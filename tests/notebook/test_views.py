@@ -1,4 +1,4 @@
-"""The kernel's part of a view: light while the run goes on, whole at the end."""
+"""The kernel's part of a view: light while the run goes on, with curves at the end."""
 
 from __future__ import annotations
 
@@ -124,9 +124,9 @@ def test_a_bundle_says_progress_usage_and_what_is_left(start, tmp_path):
 
     now = time.time()
     progress = Series(np.array([now - 60, now]), np.arange(2.0), np.array([0.0, 0.5]), np.array([1, 1]), 1, 2)
-    run.told = lambda told=run.told: {**told(), "mlnb.progress": progress}
+    run.all_series = lambda read=run.all_series: {**read(), "mlnb.progress": progress}
     shown = bundle(run)
-    assert "about 60 s left" in shown["text/plain"] or "about 1 min" in shown["text/plain"]
+    assert "about 1 min left" in shown["text/plain"] or "about 59 s left" in shown["text/plain"]
     assert shown[MIME]["ends"] == pytest.approx(now + 60, abs=1)
     assert set(shown[MIME]["metrics"]) >= {"loss", "mlnb.cpu", "mlnb.memory"}
     assert "cores" not in shown[MIME]["line"]

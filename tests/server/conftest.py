@@ -56,7 +56,7 @@ class Stream:
 
     def __init__(self, socket: Any) -> None:
         self.socket = socket
-        self.head: dict[str, Any] = {}
+        self.summary: dict[str, Any] = {}
         self.points: dict[str, list[tuple[float, float]]] = {}
         self.totals: dict[str, int] = {}
         self.sizes: list[tuple[str, int]] = []
@@ -70,7 +70,7 @@ class Stream:
         if kind == websocket.ABNF.OPCODE_TEXT:
             said = json.loads(data)
             self.ended |= said["type"] == "end"
-            self.head = said.get("run", self.head)
+            self.summary = said.get("run", self.summary)
             return
         while data:
             line, _, data = data.partition(b"\n")
@@ -86,7 +86,7 @@ class Stream:
     def until(self, true: Any, seconds: float = 30) -> None:
         end = time.monotonic() + seconds
         while not true(self):
-            assert time.monotonic() < end, (self.head, {name: len(one) for name, one in self.points.items()})
+            assert time.monotonic() < end, (self.summary, {name: len(one) for name, one in self.points.items()})
             self.take()
 
     def close(self) -> None:

@@ -56,7 +56,7 @@ def test_what_there_is_not_is_one_line(server, path):
         status, said = server.ask(f"mlnb/runs/{quote(path, safe='%')}{end}", method=method)
         assert status == 404
         assert said is None or "\n" not in said["message"]
-    assert "there is none of that id" in server.ask("mlnb/runs/20000101-nothing")[1]["message"]
+    assert "No run with id" in server.ask("mlnb/runs/20000101-nothing")[1]["message"]
 
 
 def test_without_a_token_nothing_is_told_and_nothing_is_ended(server, start):

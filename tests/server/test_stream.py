@@ -24,7 +24,7 @@ def test_whole_history_then_deltas_then_the_end(server, start, tmp_path: Path):
     run = start(GATED.format(gate=gate))
     view = server.stream(run.id)
     view.until(lambda view: len(view.points.get("loss", ())) == 100)
-    assert view.head["state"] == "running"
+    assert view.summary["state"] == "running"
     late = server.stream(run.id)  # another view of it
     late.until(lambda view: len(view.points.get("loss", ())) == 100)
     view.sizes.clear()
@@ -35,8 +35,8 @@ def test_whole_history_then_deltas_then_the_end(server, start, tmp_path: Path):
     Path(f"{gate}499").touch()
     for one in (view, late):
         one.until(lambda view: view.ended)
-        assert one.head["state"] == "succeeded"
-        assert one.head["output"] == "said"
+        assert one.summary["state"] == "succeeded"
+        assert one.summary["output"] == "said"
         assert one.points["loss"] == [(i, 1 / (i + 1)) for i in range(1000)]
         assert one.points["mlnb.memory"]
         with pytest.raises(EOFError):
@@ -64,7 +64,7 @@ def test_nothing_new_nothing_sent_and_at_most_ten_a_second(server, start, tmp_pa
             view.take()
         except websocket.WebSocketTimeoutException:
             continue
-    assert len(view.sizes) <= 8  # samples of CPU and memory, one a second, and the head that says them
+    assert len(view.sizes) <= 8  # samples of CPU and memory, one a second, and the summary with them
     assert sum(size for kind, size in view.sizes if kind == "points") < 2000
     view.close()
 
@@ -100,10 +100,10 @@ def test_a_resumed_run_cuts_the_curve_back_and_says_where(server, start, tmp_pat
     second.stdout(0).touch()
     rows = frames.encode([RESUMED], [1.0], [5], [[5.0]]) + frames.encode(["loss"], [1.0], [6], [[2.0]])
     second.metrics(0).write_bytes(rows)
-    view.until(lambda view: view.head.get("attempts"))
+    view.until(lambda view: view.summary.get("attempts"))
     view.until(lambda view: len(view.points["loss"]) == 7)
     assert view.points["loss"][-2:] == [(5.0, 1.0), (6.0, 2.0)]
-    assert view.head["attempts"] == [{"number": 2, "step": 6.0}]
+    assert view.summary["attempts"] == [{"number": 2, "step": 6.0}]
     view.close()
 
 
@@ -124,13 +124,13 @@ def test_forty_views_read_the_files_once(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(module, "_read", lambda one: (reads.append(1), read(one))[1])
     poller, told = module.Poller(), [[] for _ in range(40)]
     for one in told:
-        poller.watch(run, one.append)
+        poller.subscribe(run, one.append)
     time.sleep(1.0)
     looks = len(reads)
     assert 2 <= looks <= 20
     assert all(one for one in told)
     for one in told:
-        poller.leave(run.id, one.append)
+        poller.unsubscribe(run.id, one.append)
     time.sleep(1.5)
     looks = len(reads)
     time.sleep(0.5)

@@ -54,16 +54,16 @@ def served() -> set[str]:
     all_ = threading.Event()
 
     def tell(snapshot: Snapshot) -> None:
-        states[snapshot.head["id"]] = snapshot.head["state"]
+        states[snapshot.summary["id"]] = snapshot.summary["state"]
         if len(states) == MANY:
             all_.set()
 
     poller, there = Poller(), list(runs)
     for run in there:
-        poller.watch(run, tell)
+        poller.subscribe(run, tell)
     assert all_.wait(30)
     for run in there:
-        poller.leave(run.id, tell)
+        poller.unsubscribe(run.id, tell)
     return set(states.values())
 
 
