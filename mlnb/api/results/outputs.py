@@ -73,7 +73,7 @@ def pull(run: RunDir, link: SessionLink | None = None, namespace: dict[str, Any]
     missing: set[str] = set()
     values: dict[str, Any] = objects.load(
         stream,
-        storages.Copies(run=run.path),
+        storages.CopiedFiles(run=run.path),
         objects.Labels(),
         {**(link.bindings if link else {}), **(sys.modules["__main__"].__dict__ if namespace is None else namespace)},
         device=_device(),

@@ -1,4 +1,4 @@
-"""The session's data in a rank: what ``script.py`` gets from ``session_data``."""
+"""Loads the session's data in a rank: ``script.py`` calls ``session_data``."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from mlnb.rundir import RunDir
 
 
 class Inputs:
-    """What this process has loaded from one run directory.
+    """The data that this process has loaded from one run directory.
 
     Attributes
     ----------
     labels
-        the storages that were loaded, by label.
+        the loaded storages, by label.
     values
         the session's values by name.
     """
@@ -36,7 +36,7 @@ class Inputs:
         self._buffer_files: dict[tuple[int, int], Path] = {}
 
     def load(self, number: int, main: dict[str, Any]) -> dict[str, Any]:
-        """The values of stream ``number`` by name.
+        """Load stream ``number``; return its values by name.
 
         Raises
         ------
@@ -46,7 +46,7 @@ class Inputs:
         pickled = self.run.inputs / f"{number}.pickle"
         check_loadable(pickled)
         table = json.loads((self.run.inputs / f"{number}.json").read_text())
-        source = _Recording([self.run.path / blob for blob in table["blobs"]], self)
+        source = _RecordingFiles([self.run.path / blob for blob in table["blobs"]], self)
         stream = objects.Stream(pickled.read_bytes(), tuple(tuple(location) for location in table["buffers"]))
         values: dict[str, Any] = objects.load(
             stream, source, self.labels, main, device=self.device, earlier=self.values
@@ -55,12 +55,12 @@ class Inputs:
         return values
 
     def unchanged_storage(self, storage: torch.UntypedStorage) -> str | None:
-        """The input file (its path in the run directory) that ``storage`` came from and still equals."""
+        """Return the input file (a path in the run directory) that ``storage`` was loaded from, if it is unchanged."""
         path = self._storage_files.get(storage_id(storage))
         return self._if_equal(path, storages.as_bytes(storage)) if path else None
 
     def unchanged_buffer(self, view: memoryview) -> str | None:
-        """The input file that ``view`` came from and still equals."""
+        """Return the input file that ``view`` was loaded from, if it is unchanged."""
         if view.readonly or not view.nbytes:
             return None
         tensor = torch.frombuffer(view, dtype=torch.uint8)
@@ -74,8 +74,8 @@ class Inputs:
         return str(path.relative_to(self.run.path)) if torch.equal(before, now.cpu()) else None
 
 
-class _Recording(storages.Files):
-    """Remembers which file bytes came from, so that the outputs can tell what has changed."""
+class _RecordingFiles(storages.MappedFiles):
+    """Records which file storages and buffers are loaded from, so that changes can be detected later."""
 
     def __init__(self, blobs: list[Path], inputs: Inputs) -> None:
         super().__init__(blobs)
@@ -89,25 +89,26 @@ class _Recording(storages.Files):
 
     def buffer(self, location: storages.Location) -> Any:
         mapped = super().buffer(location)
-        where = torch.frombuffer(mapped, dtype=torch.uint8).data_ptr()
-        self._inputs._buffer_files[where, len(mapped)] = self.path(location)
+        address = torch.frombuffer(mapped, dtype=torch.uint8).data_ptr()
+        self._inputs._buffer_files[address, len(mapped)] = self.path(location)
         return mapped
 
 
 current: Inputs | None = None
+"""The data of this process's run; ``None`` before :func:`begin`."""
 
 
 def begin(run: RunDir, device: str = "cpu") -> Inputs:
-    """Make ``run`` the one whose data this process reads; ``device`` takes what was on a GPU in the session."""
+    """Read data from ``run`` from now on; what was on a GPU in the session is loaded to ``device``."""
     global current
     current = Inputs(run, device)
     return current
 
 
 def session_data(number: int) -> tuple[Any, ...]:
-    """The values of the session's data stream ``number``, in the order in which ``script.py`` names them.
+    """Load data stream ``number`` of the session; return its values in the order in which ``script.py`` names them.
 
-    The run directory is the one of this rank, or, for a script run by hand, the one the script is in.
+    A script that is run by hand reads from the run directory that it is in.
     """
     main = sys.modules["__main__"].__dict__
     inputs = current or begin(RunDir(os.environ.get("MLNB_RUN") or Path(main["__file__"]).resolve().parent))

@@ -1,13 +1,13 @@
-"""Object streams: values out of one process and into another, identity kept, big data beside the stream.
+"""Object streams: pickles of the session's values that keep identity, with large data stored outside of the pickle.
 
-A stream is a pickle whose bulky parts stand outside of it, so that they can be stored by content:
+So that large data can be stored by content, these are outside:
 
 * tensors' storages, each once, however many tensors, parameters or optimizers share it;
 * buffers of arrays and frames (pickle protocol 5, PEP 574).
 
-What was defined in the notebook (``__main__``) is referred to by name and travels as source. Storages carry a
-*label* that both sides know, so that what comes back can be written into the storages it came from: every
-tensor that shares them sees it.
+Functions and classes of the notebook (``__main__``) are referred to by name; their source is sent separately. Storages
+have a *label* that both sides know. So results can be written into the storages that were sent, and all tensors of the
+session that share them are updated.
 """
 
 from __future__ import annotations
@@ -40,59 +40,59 @@ from mlnb.node.torch_private import (
 )
 
 INLINE = 4096
-"""Bytes up to which data stays inside the stream."""
+"""Bytes up to which data stays inside the pickle."""
 
 
 class Sink(Protocol):
-    """Takes the bulky parts while a stream is written and says where they will be."""
+    """Stores large data while a stream is written, and returns where."""
 
     def storage(self, storage: UntypedStorage, label: str | None) -> Location:
-        """Place a storage (on any device)."""
+        """Store a storage (on any device)."""
 
     def buffer(self, view: memoryview) -> Location:
-        """Place a contiguous buffer."""
+        """Store a contiguous buffer."""
 
 
 class Source(Protocol):
-    """Finds the bulky parts while a stream is read."""
+    """Loads large data while a stream is read."""
 
     def storage(self, location: Location, nbytes: int) -> UntypedStorage:
-        """The storage at ``location``, on the CPU; writing to it changes no file."""
+        """Load a storage, on the CPU; writing to it changes no file."""
 
     def buffer(self, location: Location) -> Any:
-        """The writable buffer at ``location``; writing to it changes no file."""
+        """Load a writable buffer; writing to it changes no file."""
 
     def read_into(self, location: Location, storage: UntypedStorage) -> None:
-        """Fill ``storage`` with what is at ``location``."""
+        """Copy the data at ``location`` into ``storage``."""
 
 
 @dataclass
 class Labels:
-    """Which storage goes by which label. Holds the storages, so that their addresses stay theirs."""
+    """Storages by label. Keeps the storages alive, so that their addresses are not reused."""
 
     storages: dict[str, UntypedStorage] = field(default_factory=dict)
-    _names: dict[int, str] = field(default_factory=dict)
+    _label_of: dict[int, str] = field(default_factory=dict)
 
     def add(self, label: str, storage: UntypedStorage) -> None:
-        """Call ``storage`` ``label`` from now on."""
+        """Give ``storage`` a label."""
         self.storages[label] = storage
-        self._names[storage_id(storage)] = label
+        self._label_of[storage_id(storage)] = label
 
     def of(self, storage: UntypedStorage) -> str | None:
-        """The label of ``storage``, if it has one."""
-        return self._names.get(storage_id(storage))
+        """Return the label of ``storage``, or ``None``."""
+        return self._label_of.get(storage_id(storage))
 
 
 @dataclass(frozen=True)
 class Stream:
-    """A written stream: the pickle and where its out-of-band buffers are."""
+    """A stream: the pickle, and the locations of its out-of-band buffers."""
 
     data: bytes
     buffers: tuple[Location, ...]
 
 
 Reference = Callable[[Any], "str | None"]
-"""Says by which ``__main__`` name a function or class is known over there (``None``: it is no such thing)."""
+"""Returns the dotted ``__main__`` name by which to refer to a function or class; ``None``: pickle it as usual."""
 
 
 def _no_reference(_: Any) -> str | None:
@@ -113,14 +113,14 @@ class _Pickler(pickle.Pickler):
         super().__init__(file, protocol=5, buffer_callback=self._buffer)
         self._sink, self._labels, self._prefix, self._reference = sink, labels, prefix, reference
         self._visit, self._earlier = visit, earlier
-        self._seen: dict[int, tuple[Any, ...]] = {}
-        self._kept: list[UntypedStorage] = []
+        self._written: dict[int, tuple[Any, ...]] = {}  # by id of the storage
+        self._alive: list[UntypedStorage] = []  # so that no id is reused
         self.buffers: list[Location] = []
 
     def _buffer(self, buffer: pickle.PickleBuffer) -> bool:
         view = buffer.raw()
         if view.nbytes < INLINE:
-            return True  # in band
+            return True  # inside the pickle
         self.buffers.append(self._sink.buffer(view))
         return False
 
@@ -142,30 +142,35 @@ class _Pickler(pickle.Pickler):
 
     def _storage(self, storage: UntypedStorage) -> tuple[Any, ...]:
         key = storage_id(storage)
-        if key not in self._seen:
+        if key not in self._written:
             label = self._labels.of(storage)
             location = self._sink.storage(storage, label)
             if label is None:
-                label = f"{self._prefix}{len(self._seen)}"
+                label = f"{self._prefix}{len(self._written)}"
                 self._labels.add(label, storage)
-            self._seen[key] = (label, location, storage.nbytes(), storage.device.type)
-            self._kept.append(storage)
-        return self._seen[key]
+            self._written[key] = (label, location, storage.nbytes(), storage.device.type)
+            self._alive.append(storage)
+        return self._written[key]
 
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, torch.Generator):
             return _generator, (obj.device.type, obj.get_state())
         if isinstance(obj, DataLoader) and has_persistent_iterator(obj):
-            made = obj.__reduce_ex__(5)  # its persistent workers are processes of here: new ones start there
-            return (*made[:2], without_iterator(made[2]), *made[3:]) if isinstance(made[2], dict) else made
+            reduced = obj.__reduce_ex__(5)  # persistent workers can't be sent: the run starts new ones
+            if not isinstance(reduced[2], dict):
+                return reduced
+            return (*reduced[:2], without_iterator(reduced[2]), *reduced[3:])
         if isinstance(obj, LRScheduler):
-            made = (*obj.__reduce_ex__(5), None, None)[:5]
-            return (*made, _set_scheduler) if isinstance(made[2], dict) else NotImplemented
+            reduced = (*obj.__reduce_ex__(5), None, None)[:5]
+            return (*reduced, _set_scheduler) if isinstance(reduced[2], dict) else NotImplemented
         return NotImplemented
 
 
 def _set_scheduler(scheduler: Any, state: dict[str, Any]) -> None:
-    """Give a scheduler its state; its optimizer says again when it has stepped, lest the scheduler warn."""
+    """Set a scheduler's state. Without :func:`mark_steps` it would warn at its first step.
+
+    Streams refer to this function, and to :func:`_generator`, by name: older ones must still load.
+    """
     vars(scheduler).update(state)
     mark_steps(scheduler.optimizer)
 
@@ -192,15 +197,15 @@ def dump(
     Parameters
     ----------
     sink
-        takes storages and buffers.
+        stores large data.
     labels
-        storages already known by a label; new ones are added as ``prefix`` + number.
+        labels of storages; storages without one are added, as ``prefix`` + number.
     reference
         see :data:`Reference`.
     visit
-        called with every object on the way; may raise to refuse it.
+        called with every object that is pickled; may raise to refuse it.
     earlier
-        id → name of values that an earlier stream holds: they are referred to, so that identity is kept.
+        id → name of values in an earlier stream; they are referred to by name, so that identity is kept.
 
     Raises
     ------
@@ -215,7 +220,7 @@ def dump(
 
 
 class MissingDefinition:
-    """Stands for an object whose class or function isn't defined in this session."""
+    """Replaces an object whose class or function isn't defined in this session."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         pass
@@ -240,11 +245,14 @@ class _Unpickler(pickle.Unpickler):
         self._source, self._labels, self._main, self._device = source, labels, main, device
         self._live, self._missing, self._earlier = live, missing, earlier
         self._loaded: dict[str, UntypedStorage] = {}
-        self._later: list[tuple[Location, UntypedStorage]] = []
+        self._deferred_reads: list[tuple[Location, UntypedStorage]] = []
 
     def load(self) -> Any:
         value = super().load()
-        for location, storage in self._later:  # only now: a stream that doesn't load changes nothing
+        for (
+            location,
+            storage,
+        ) in self._deferred_reads:  # last: a stream that can't be loaded changes nothing
             self._source.read_into(location, storage)
         return value
 
@@ -253,7 +261,7 @@ class _Unpickler(pickle.Unpickler):
         if kind == "name":
             return self._earlier[rest[0]]
         if kind == "main":
-            return self._defined(rest[0])
+            return self._definition(rest[0])
         if kind == "module":
             __import__(rest[0])
             return sys.modules[rest[0]]
@@ -267,7 +275,7 @@ class _Unpickler(pickle.Unpickler):
         live = self._live.storages.get(label) if self._live is not None else None
         if live is not None and live.nbytes() == nbytes:
             if location[0] != "same":
-                self._later.append((location, live))
+                self._deferred_reads.append((location, live))
             storage = live
         else:
             storage = self._source.storage(location, nbytes)
@@ -276,7 +284,7 @@ class _Unpickler(pickle.Unpickler):
         self._labels.add(label, storage)
         return storage
 
-    def _defined(self, name: str) -> Any:
+    def _definition(self, name: str) -> Any:
         found: Any = self._main.get(name.split(".")[0], MissingDefinition)
         try:
             for part in name.split(".")[1:]:
@@ -307,18 +315,18 @@ def load(
     Parameters
     ----------
     source
-        finds storages and buffers.
+        loads large data.
     labels
-        filled with the storages that were loaded.
+        the storages that are loaded are added.
     main
-        the namespace in which what the notebook defines is found.
+        the namespace in which the notebook's functions and classes are looked up.
     device
-        where storages go that were on a GPU: ``cpu`` or ``cuda:N``.
+        the device for storages that were on a GPU: ``cpu`` or ``cuda:N``.
     live
-        storages of this process that take the data in place.
+        storages of this process that are overwritten with the data.
     missing
-        filled with the names that ``main`` lacks (their objects become :class:`MissingDefinition`);
-        ``None`` makes a missing name an ``AttributeError``.
+        the names that ``main`` lacks are added, and their objects become :class:`MissingDefinition`; with
+        ``None``, a missing name raises ``AttributeError``.
     earlier
         values of earlier streams by name.
     """
@@ -327,7 +335,7 @@ def load(
 
 
 def main_name(obj: Any, namespaces: Iterable[dict[str, Any]]) -> str | None:
-    """The dotted name by which a function or class of ``__main__`` is found in one of ``namespaces``."""
+    """Return the dotted name of a function or class of ``__main__``, if one of ``namespaces`` has it."""
     if getattr(obj, "__module__", None) != "__main__":
         return None
     qualname: str = obj.__qualname__

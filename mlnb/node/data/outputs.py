@@ -1,8 +1,8 @@
-"""What comes back: weights as safetensors, everything else as an object stream beside them.
+"""Writes a run's outputs: weights as safetensors, everything else as an object stream.
 
-``RUN/outputs`` holds ``NAME.safetensors`` for every module (and large tensor) that comes back, with the run's id
-and the task's digest in its metadata, and ``session.pickle`` with the objects themselves, whose storages are spans
-of those files. It is written beside and renamed, so it is there whole or not at all.
+``RUN/outputs`` has a ``NAME.safetensors`` for every returned module (and large tensor), with the run's id and the
+task's digest in its metadata, and ``session.pickle`` with the objects themselves, whose storages are spans of those
+files. It is written under another name and renamed, so it is complete or absent.
 """
 
 from __future__ import annotations
@@ -25,43 +25,43 @@ from mlnb.rundir import RunDir
 from mlnb.task import Task
 
 
-class _Outputs:
-    """A :class:`objects.Sink` that sorts storages into files and leaves out what is as the session sent it."""
+class _OutputFiles:
+    """An ``objects.Sink`` that writes storages to files, except those that the run has not changed."""
 
     def __init__(self, folder: Path, name: str, inputs: Inputs) -> None:
         self._folder, self._name, self._inputs = folder, name, inputs
-        self._planned: dict[int, storages.Location] = {}
-        self._files = 0
+        self._locations: dict[int, storages.Location] = {}
+        self._file_count = 0
 
-    def plan(self, name: str, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
-        """Write ``tensors`` to ``NAME.safetensors``; storages that one of them fills are found there."""
+    def write_safetensors(self, name: str, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
+        """Write ``tensors`` to ``NAME.safetensors``; a storage that one of them fills completely is located there."""
         file = f"{name}.safetensors"
         offsets = safetensors.write(self._folder / file, tensors, metadata)
         for key, tensor in tensors.items():
             storage = tensor.untyped_storage()
             if tensor.is_contiguous() and tensor.nbytes == storage.nbytes():
-                place = ("span", f"{self._name}/{file}", offsets[key], tensor.nbytes)
-                self._planned.setdefault(storage_id(storage), place)
+                location = ("span", f"{self._name}/{file}", offsets[key], tensor.nbytes)
+                self._locations.setdefault(storage_id(storage), location)
 
-    def storage(self, storage: torch.UntypedStorage, label: str | None) -> storages.Location:  # noqa: ARG002 - the protocol's
+    def storage(self, storage: torch.UntypedStorage, label: str | None) -> storages.Location:  # noqa: ARG002 - as in the protocol
         """See :class:`objects.Sink`."""
-        planned = self._planned.get(storage_id(storage))
-        if planned is not None:
-            return planned
+        location = self._locations.get(storage_id(storage))
+        if location is not None:
+            return location
         same = self._inputs.unchanged_storage(storage)
         if same is not None:
             return ("same", same)
         return self.buffer(storages.view_of(storages.as_bytes(storage)), inline=True)
 
     def buffer(self, view: memoryview, *, inline: bool = False) -> storages.Location:
-        """See :class:`objects.Sink`; ``inline`` keeps small ones in the stream."""
+        """See :class:`objects.Sink`; with ``inline``, small buffers stay in the pickle."""
         if inline and view.nbytes <= objects.INLINE:
             return ("bytes", bytes(view))
         same = self._inputs.unchanged_buffer(view)
         if same is not None:
             return ("same", same)
-        file = f"{self._files}.bin"
-        self._files += 1
+        file = f"{self._file_count}.bin"
+        self._file_count += 1
         (self._folder / file).write_bytes(view)
         return ("span", f"{self._name}/{file}", 0, view.nbytes)
 
@@ -69,19 +69,19 @@ class _Outputs:
 def write(
     run: RunDir, run_id: str, task: Task, namespace: dict[str, Any], inputs: Inputs, changed: Iterable[str]
 ) -> list[str]:
-    """Write the outputs of a script that has run to its end.
+    """Write the outputs of a script that has succeeded.
 
     Parameters
     ----------
     namespace
         the script's globals.
     changed
-        names among ``task.inputs`` that came to hold something else, beside ``task.outputs``.
+        names in ``task.inputs`` whose values were changed, in addition to ``task.outputs``.
 
     Returns
     -------
     list of str
-        what could not come back and why, a line each.
+        a line for each value that could not be returned, with the reason.
 
     Raises
     ------
@@ -95,11 +95,11 @@ def write(
     wanted = dict.fromkeys([*task.outputs, *task.deletes, *changed])
     values = {name: namespace[name] for name in wanted if name in namespace}
     values, notes = _shippable(values, namespace)
-    sink = _Outputs(folder, run.outputs.name, inputs)
+    sink = _OutputFiles(folder, run.outputs.name, inputs)
     for name, value in values.items():
         tensors = weights(value)
         if tensors:
-            sink.plan(name, tensors, metadata)
+            sink.write_safetensors(name, tensors, metadata)
     stream = objects.dump(values, sink, inputs.labels, prefix="out:", reference=_reference(namespace))
     (folder / "session.pickle").write_bytes(stream.data)
     (folder / "session.pickle").chmod(0o600)  # whatever the script's umask: it will be unpickled
@@ -114,7 +114,7 @@ def write(
 
 
 def weights(value: Any) -> dict[str, torch.Tensor]:
-    """The tensors of ``value`` that get a safetensors file: a module's state, or a large lone tensor."""
+    """Return the tensors of ``value`` to write as safetensors: a module's state, or a large single tensor."""
     if isinstance(value, torch.nn.Module):
         state = value.state_dict()
         return {key: tensor for key, tensor in state.items() if isinstance(tensor, torch.Tensor) and _dense(tensor)}
@@ -139,50 +139,50 @@ def _reference(namespace: dict[str, Any]) -> objects.Reference:
 
 
 def _shippable(values: dict[str, Any], namespace: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Leave out what can't be pickled; what was left out and why."""
+    """Leave out values that can't be pickled; return the others, and a note on each that is left out."""
     reference = _reference(namespace)
 
-    def fault(value: Any) -> str | None:
+    def pickling_error(value: Any) -> str | None:
         try:
-            objects.dump(value, Nowhere(), objects.Labels(), prefix="", reference=reference)
+            objects.dump(value, NullSink(), objects.Labels(), prefix="", reference=reference)
         except Exception as error:  # noqa: BLE001 - pickling runs the objects' own code
-            return _said(error)
+            return _one_line(error)
         return None
 
-    if fault(values) is None:
+    if pickling_error(values) is None:
         return values, []
-    kept, notes = {}, []
+    shippable, notes = {}, []
     for name, value in values.items():
-        why = fault(value)
-        if why is None:
-            kept[name] = value
+        reason = pickling_error(value)
+        if reason is None:
+            shippable[name] = value
         else:
-            notes.append(f"{name} ({type(value).__name__}) can't come back: {why}")
-    return kept, notes
+            notes.append(f"{name} ({type(value).__name__}) can't come back: {reason}")
+    return shippable, notes
 
 
-def _said(error: Exception) -> str:
-    """An exception in one line; some are raised with a pattern and what belongs into it."""
+def _one_line(error: Exception) -> str:
+    """Return an exception's message as one line; the arguments of some are a format string and its values."""
     first, *rest = error.args or (type(error).__name__,)
     text = str(first).format(*rest) if rest and "{}" in str(first) else str(error)
     return text.split("\n")[0]
 
 
-class Nowhere:
-    """A sink that takes nothing: to see whether, and as what, an object pickles apart from its bulk."""
+class NullSink:
+    """A sink that stores nothing: to test whether an object can be pickled, or compare pickles without large data."""
 
-    def storage(self, storage: torch.UntypedStorage, label: str | None) -> storages.Location:  # noqa: ARG002 - the protocol's
+    def storage(self, storage: torch.UntypedStorage, label: str | None) -> storages.Location:  # noqa: ARG002 - as in the protocol
         """See :class:`objects.Sink`."""
         small = storage.nbytes() <= objects.INLINE
         return ("bytes", bytes(storages.view_of(storages.as_bytes(storage)))) if small else ("same",)
 
-    def buffer(self, view: memoryview) -> storages.Location:  # noqa: ARG002 - the protocol's
+    def buffer(self, view: memoryview) -> storages.Location:  # noqa: ARG002 - as in the protocol
         """See :class:`objects.Sink`."""
         return ("same",)
 
 
-class _Compared(Nowhere):
-    """The same, but bulk that no longer equals its input file counts as another object."""
+class _ChangeSink(NullSink):
+    """A sink that stores nothing, but marks large data that no longer equals its input file."""
 
     def __init__(self, inputs: Inputs) -> None:
         self._inputs = inputs
@@ -200,11 +200,11 @@ class _Compared(Nowhere):
 def fingerprints(
     names: Iterable[str], namespace: dict[str, Any], inputs: Inputs | None = None
 ) -> dict[str, tuple[bytes, tuple[storages.Location, ...]]]:
-    """What tells whether a value was changed: taken once before the cell, and after it with ``inputs``.
+    """Return fingerprints of values by name: compare those before the cell with those after it (with ``inputs``).
 
-    A value that doesn't pickle has none, so that it counts as unchanged.
+    Values that can't be pickled have none, so that they count as unchanged.
     """
-    sink = _Compared(inputs) if inputs is not None else Nowhere()
+    sink = _ChangeSink(inputs) if inputs is not None else NullSink()
     found = {}
     for name in names:
         if name not in namespace:

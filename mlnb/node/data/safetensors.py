@@ -1,7 +1,7 @@
-"""The safetensors format, written with nothing but torch (its specification: the safetensors README, "Format").
+"""Writes the safetensors format with nothing but torch (specification: the safetensors README, "Format").
 
-Eight bytes little-endian length, a JSON header with dtype, shape and offsets by name, then the tensors' bytes. The
-images that ranks run in have torch, but need not have the safetensors package.
+A file is the length of the header (8 bytes, little-endian), a JSON header with dtype, shape and offsets by name, then
+the tensors' bytes. The images that ranks run in have torch, but need not have the safetensors package.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Which part of a loader's batches a rank gets.
+"""Selects a rank's part of a loader's batches.
 
-N ranks see together what one process with N times the batch sees, step by step.
+In each step, N ranks together get what one process with N times the batch size gets.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ Batch = Sequence[Any]
 
 
 def split(batches: Sequence[Batch], rank: int, world: int) -> tuple[list[Any], float]:
-    """One rank's part of a global batch that is made of up to ``world`` batches.
+    """Return one rank's part of a global batch that consists of up to ``world`` batches.
 
     Returns
     -------
     tuple
-        the indices, and the weight of their mean in the mean over all: their share of the samples times
-        ``world``. A rank that has none left takes part with another's sample, at weight 0, since all ranks must
-        step together.
+        the indices, and the weight of their mean in the mean over all ranks: their share of the samples times
+        ``world``. A rank for which none are left gets a sample of another rank at weight 0, since all ranks must step
+        together.
     """
     indices = [index for batch in batches for index in batch]
     total = len(indices)
@@ -41,13 +41,13 @@ class ShardedBatches:
     batches
         the loader's own batch sampler. Every rank iterates it in the same order.
     drop_last
-        whether a global batch that is not full is left out, as one process with so large a batch would.
+        whether an incomplete global batch is left out, as one process with that batch size would.
     """
 
     def __init__(self, batches: Iterable[Batch], rank: int, world: int, *, drop_last: bool) -> None:
         self._batches, self._rank, self._world, self._drop_last = batches, rank, world, drop_last
         self.weights: deque[float] = deque()
-        """Weights of the batches that were drawn and have not been used, oldest first."""
+        """Weights of the batches that were drawn and have not been used yet, oldest first."""
 
     def __len__(self) -> int:
         count = len(self._batches)  # type: ignore[arg-type]
@@ -59,25 +59,28 @@ class ShardedBatches:
         for batch in self._batches:
             group.append(batch)
             if len(group) == self._world:
-                yield self._mine(group)
+                yield self._own_part(group)
                 group = []
         if group and not self._drop_last:
-            yield self._mine(group)
+            yield self._own_part(group)
 
-    def _mine(self, group: list[Batch]) -> list[Any]:
+    def _own_part(self, group: list[Batch]) -> list[Any]:
         indices, weight = split(group, self._rank, self._world)
         self.weights.append(weight)
         return indices
 
 
-def one_in(items: Iterable[Any], rank: int, world: int, size: Callable[[Any], int]) -> Iterator[tuple[Any, float]]:
-    """One rank's share of a stream of batches that has no indices: every ``world``-th, with its weight.
+def shard_stream(
+    batches: Iterable[Any], rank: int, world: int, size: Callable[[Any], int]
+) -> Iterator[tuple[Any, float]]:
+    """Yield every ``world``-th batch of a stream without indices, each with its weight; see :func:`split`.
 
-    In the last, incomplete round the ranks that come off empty take part with the first batch, at weight 0.
+    In the last round, if it is incomplete, ranks that get no batch get the first one at weight 0. ``size`` returns the
+    number of samples in a batch.
     """
     group: list[Any] = []
-    for item in items:
-        group.append(item)
+    for batch in batches:
+        group.append(batch)
         if len(group) == world:
             yield group[rank], size(group[rank]) * world / max(1, sum(map(size, group)))
             group = []

@@ -1,8 +1,8 @@
-"""Flat tensors that gradients travel in, used again as soon as nobody looks at them.
+"""A pool of flat tensors for gradient averaging: a buffer is reused as soon as nothing else refers to its memory.
 
-On the CPU, memory that is fresh in each step has to be mapped and cleared by the kernel in each step, which takes as
-long as filling it. But what was averaged stays visible as gradients, and a script may keep those: so a tensor is used
-again only if nothing refers to its storage any more.
+On the CPU, freshly allocated memory has to be mapped and cleared by the kernel in each step, which takes as long as
+filling it. But averaged gradients are views of these buffers, and a script may keep them: so a buffer is reused only if
+nothing but the pool refers to its storage.
 """
 
 from __future__ import annotations
@@ -13,50 +13,54 @@ import torch
 
 from mlnb.node.torch_private import storage_id, storage_use_count
 
-_KEPT = 4
-"""Exchanges that a tensor is kept for: two models that take turns, accumulated gradients."""
+_MAX_UNUSED = 4
+"""Exchanges for which an unused buffer is kept: enough for two models that take turns, or accumulated gradients."""
 
 
-class _Flat:
-    """One of them, made here so that at first nobody else looks at it."""
+class _Buffer:
+    """A tensor of the pool, with the number of references that it has when only the pool refers to it."""
 
     def __init__(self, size: int, dtype: torch.dtype, device: torch.device) -> None:
         self.tensor = torch.empty(size, dtype=dtype, device=device)
         self.storage = self.tensor.untyped_storage()
-        self._id = storage_id(self.storage)
-        self.used = 0
-        self._alone = self._looks()
+        self.last_used = 0
+        self._storage_id = storage_id(self.storage)
+        self._unused_references = self._references()
 
-    def _looks(self) -> tuple[int, int, int]:
-        """What refers to it: tensors and arrays, and Python's names for the storage and the tensor themselves."""
-        count = storage_use_count(self._id) if storage_use_count else -1
+    def _references(self) -> tuple[int, int, int]:
+        """Count references to the memory (tensors, arrays), and to the Python objects of storage and tensor."""
+        count = storage_use_count(self._storage_id) if storage_use_count else -1
         return count, sys.getrefcount(self.storage), sys.getrefcount(self.tensor)
 
-    def free(self) -> bool:
-        """Whether nobody looks at it, here or in another process."""
-        return storage_use_count is not None and self._looks() == self._alone and not self.tensor.is_shared()
+    def reusable(self) -> bool:
+        """Whether nothing else refers to it, here or in another process."""
+        return (
+            storage_use_count is not None
+            and self._references() == self._unused_references
+            and not self.tensor.is_shared()
+        )
 
 
-class Flats:
-    """Where flat tensors come from."""
+class BufferPool:
+    """Allocates flat tensors, and reuses them where torch can count references to a storage."""
 
     def __init__(self) -> None:
-        self._kept: list[_Flat] = []
-        self._turn = 0
+        self._buffers: list[_Buffer] = []
+        self._exchange = 0
 
-    def turn(self) -> None:
-        """Another exchange begins; what was not used for some of them is given back."""
-        self._turn += 1
-        self._kept = [one for one in self._kept if one.used > self._turn - _KEPT]
+    def begin_exchange(self) -> None:
+        """Begin another exchange of gradients; free the buffers that the last few have not used."""
+        self._exchange += 1
+        self._buffers = [buffer for buffer in self._buffers if buffer.last_used > self._exchange - _MAX_UNUSED]
 
-    def take(self, size: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-        """A tensor of that size, with anything in it."""
-        for one in self._kept:
-            if one.tensor.numel() == size and one.tensor.dtype == dtype and one.free():
-                one.used = self._turn
-                return one.tensor
-        one = _Flat(size, dtype, device)
-        one.used = self._turn
+    def get(self, size: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+        """Return an uninitialised tensor of shape (size,)."""
+        for buffer in self._buffers:
+            if buffer.tensor.numel() == size and buffer.tensor.dtype == dtype and buffer.reusable():
+                buffer.last_used = self._exchange
+                return buffer.tensor
+        buffer = _Buffer(size, dtype, device)
+        buffer.last_used = self._exchange
         if device.type == "cpu" and storage_use_count is not None:
-            self._kept.append(one)
-        return one.tensor
+            self._buffers.append(buffer)
+        return buffer.tensor

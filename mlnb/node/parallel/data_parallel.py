@@ -1,7 +1,8 @@
-"""Data parallel for a plain loop: N ranks give the curve of one process with N times the batch.
+"""Data parallel training of a plain loop: N ranks give the curve of one process with N times the batch size.
 
-Nothing in the code changes. The loader that is iterated with gradients on is sharded, gradients are averaged when
-``backward()`` returns, and all ranks start alike. Code that distributes itself is left alone.
+The code of the loop does not change. The loader that is iterated with gradients enabled is sharded, gradients are
+averaged before ``backward()`` returns, and all ranks start with rank 0's weights. Code that distributes its training
+itself is not touched.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from torch.utils.data import DataLoader, IterableDataset, RandomSampler
 from torch.utils.data.distributed import DistributedSampler
 
 from mlnb.node import torch_private
-from mlnb.node.parallel.batch_sharding import ShardedBatches, one_in
-from mlnb.node.parallel.gradient_average import Averager
+from mlnb.node.parallel.batch_sharding import ShardedBatches, shard_stream
+from mlnb.node.parallel.gradient_average import GradientAverager
 from mlnb.node.rank import randomness
 from mlnb.node.rank.patches import Patches
 from mlnb.node.rank.training_hooks import TrainingHooks
@@ -51,41 +52,41 @@ _NAMES = frozenset(
     ]
 )
 _TIMEOUT = timedelta(minutes=10)
-_SHARD, _SHARDED = "_mlnb_shard", "_mlnb_sharded"
+_SHARD, _SHARDED = "_mlnb_shard", "_mlnb_sharded"  # attributes of a loader: its ShardedBatches; whether it trains
 
 
 def distributes_itself(source: str) -> str | None:
-    """The word by which a script shows that it distributes its training itself, if it does."""
+    """Return the name in ``source`` that shows that it distributes its training itself; ``None`` if there is none."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            found = [alias.name for alias in node.names]
+            names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            found = [node.module or "", *(alias.name for alias in node.names)]
+            names = [node.module or "", *(alias.name for alias in node.names)]
         elif isinstance(node, ast.Attribute):
-            found = [node.attr]
+            names = [node.attr]
         elif isinstance(node, ast.Name):
-            found = [node.id]
+            names = [node.id]
         else:
             continue
-        for name in found:
+        for name in names:
             if name.split(".")[0] in _PACKAGES or name in _NAMES:
                 return name
     return None
 
 
 class DataParallel:
-    """What makes a plain loop of this rank a part of one training.
+    """Makes a plain loop of this rank a part of one distributed training.
 
     Parameters
     ----------
     rank, world
-        as torchrun counts them.
+        as torchrun counts them (``RANK``, ``WORLD_SIZE``).
     modules
-        finds the modules whose buffers shall start alike.
+        returns the modules whose buffers start with rank 0's values.
     hooks
         log this rank's training; get the weight of each loss.
-    say
-        takes a line for the person, once each.
+    add_note
+        adds a note to the run's result.
     """
 
     def __init__(
@@ -94,14 +95,14 @@ class DataParallel:
         world: int,
         modules: Callable[[], Iterable[torch.nn.Module]],
         hooks: TrainingHooks,
-        say: Callable[[str], None],
+        add_note: Callable[[str], None],
     ) -> None:
-        self._rank, self._world, self._modules, self._hooks, self._say = rank, world, modules, hooks, say
-        self._averager = Averager()
-        self._fresh: list[torch.Tensor] = []
-        self._begun = False
+        self._rank, self._world, self._modules, self._hooks, self._add_note = rank, world, modules, hooks, add_note
+        self._averager = GradientAverager()
+        self._unsynchronized: list[torch.Tensor] = []  # parameters that do not have rank 0's values yet
+        self._joined = False
         self._backwards = 0
-        self._sharded = 0
+        self._shards_data = False
         self._batch_size: int | None = None
         self._patches = Patches()
 
@@ -109,110 +110,110 @@ class DataParallel:
         """Wrap ``Tensor.backward``, optimizers and loaders."""
         torch_private.require(torch_private.Feature.PARALLEL)
         self._wrap_optimizers()
-        self._patches.wrap(torch.Tensor, "backward", self._backward)
+        self._patches.wrap(torch.Tensor, "backward", self._wrap_backward)
         self._wrap_loaders()
 
     def uninstall(self) -> None:
-        """Leave what trains from now on alone."""
+        """Restore torch: what is trained from now on is not distributed."""
         self._patches.undo()
 
-    # optimizers: whose gradients are averaged
+    # Optimizers: their parameters' gradients are averaged
 
     def _wrap_optimizers(self) -> None:
-        def registers(original: Callable[..., Any]) -> Callable[..., Any]:
-            def registered(optimizer: Any, *args: Any, **kwargs: Any) -> Any:
+        def register_after(original: Callable[..., Any]) -> Callable[..., Any]:
+            def call(optimizer: Any, *args: Any, **kwargs: Any) -> Any:
                 result = original(optimizer, *args, **kwargs)
                 self._register(optimizer)
                 return result
 
-            return registered
+            return call
 
         for name in ("__init__", "__setstate__", "add_param_group"):
-            self._patches.wrap(torch.optim.Optimizer, name, registers)
+            self._patches.wrap(torch.optim.Optimizer, name, register_after)
 
     def _register(self, optimizer: torch.optim.Optimizer) -> None:
         for group in getattr(optimizer, "param_groups", ()):
-            self._fresh += [parameter for parameter in group["params"] if self._averager.add(parameter)]
+            self._unsynchronized += [parameter for parameter in group["params"] if self._averager.add(parameter)]
 
-    def _begin(self) -> None:
-        """Join the ranks, once, and give what is new rank 0's values."""
-        if self._begun and not self._fresh:
+    def _synchronize(self) -> None:
+        """Create the process group, once, and broadcast rank 0's values of new parameters and, once, of buffers."""
+        if self._joined and not self._unsynchronized:
             return
         if not dist.is_initialized():
             dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=_TIMEOUT)
-        fresh: list[torch.Tensor] = [*self._fresh]
-        self._fresh.clear()
-        if not self._begun:
-            self._begun = True
-            fresh += [buffer for module in self._modules() for buffer in module.buffers()]
+        tensors: list[torch.Tensor] = [*self._unsynchronized]
+        self._unsynchronized.clear()
+        if not self._joined:
+            self._joined = True
+            tensors += [buffer for module in self._modules() for buffer in module.buffers()]
         with torch.no_grad():
-            for tensor in fresh:
+            for tensor in tensors:
                 dist.broadcast(tensor, 0)
 
-    # backward: where they are averaged
+    # Backward: averages the gradients
 
-    def _backward(self, original: Callable[..., None]) -> Callable[..., None]:
+    def _wrap_backward(self, original: Callable[..., None]) -> Callable[..., None]:
         def backward(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> None:
             if self._hooks.weight != 1.0:
                 args, kwargs = _weighted(self._hooks.weight, tensor, *args, **kwargs)
-            self._ready()
+            self._before_backward()
             original(tensor, *args, **kwargs)
-            self._average()
+            self._after_backward()
 
         return backward
 
-    def _ready(self) -> None:
+    def _before_backward(self) -> None:
         if not len(self._averager):
             raise RuntimeError(
-                f"{self._world} ranks, and no optimizer whose gradients could be averaged: they would train "
-                f"{self._world} independent copies. Use an optimizer of torch.optim, or say --parallel none."
+                f"{self._world} ranks would train {self._world} independent copies: there is no torch.optim "
+                "optimizer to average gradients for. Use one, or pass --parallel none if copies are what you want."
             )
-        self._begin()
+        self._synchronize()
         self._averager.begin()
 
-    def _average(self) -> None:
+    def _after_backward(self) -> None:
         self._averager.finish()
         if not self._backwards:
-            shards = (
+            data = (
                 f"train loader sharded, global batch {self._world} × {self._batch_size}"
-                if self._sharded
-                else "no loader was iterated with gradients on: every rank trains on the same data"
+                if self._shards_data
+                else "every rank trains on the same data (no DataLoader was iterated with gradients enabled)"
             )
-            self._say(f"{self._world} ranks: gradients averaged, {shards}")
+            self._add_note(f"{self._world} ranks: gradients averaged, {data}")
         self._backwards += 1
 
-    # loaders: who sees what
+    # Loaders: training loaders are sharded
 
     def _wrap_loaders(self) -> None:
         original_iter, original_index = DataLoader.__iter__, torch_private.index_sampler_property()
 
         def iterate(loader: Any) -> Iterator[Any]:
-            if not self._shards(loader):
+            if not self._is_for_training(loader):
                 loader.__dict__[_SHARDED] = False
                 return original_iter(loader)
-            self._begin()
+            self._synchronize()
             self._share_randomness(loader)
-            self._sharded += 1
+            self._shards_data = True
             self._batch_size = loader.batch_size or getattr(loader.batch_sampler, "batch_size", None)
             if isinstance(loader.dataset, IterableDataset) or loader.batch_sampler is None:
-                return self._follow_stream(original_iter(loader))
+                return self._iterate_stream(original_iter(loader))
             loader.__dict__[_SHARDED] = True
-            return self._follow(original_iter(loader), self._shard(loader))
+            return self._iterate_sharded(original_iter(loader), self._shard(loader))
 
         def index_sampler(loader: Any) -> Any:
-            """The loader's batches: this rank's part where it trains, all of them where it doesn't."""
+            """The loader's batches: this rank's part if it is for training, otherwise all of them."""
             own = original_index.__get__(loader)
             if loader.batch_sampler is None or isinstance(loader.dataset, IterableDataset):
                 return own
             trains = loader.__dict__.get(_SHARDED)
-            if trains is None:  # asked for its length before it was iterated: those that shuffle are for training
+            if trains is None:  # len() before it is iterated: loaders that shuffle are taken to be for training
                 trains = isinstance(loader.sampler, RandomSampler)
             return self._shard(loader) if trains else own
 
         self._patches.wrap(DataLoader, "__iter__", lambda _: iterate)
         self._patches.set(DataLoader, torch_private.INDEX_SAMPLER, property(index_sampler))
 
-    def _shards(self, loader: Any) -> bool:
+    def _is_for_training(self, loader: Any) -> bool:
         return torch.is_grad_enabled() and not isinstance(loader.sampler, DistributedSampler)
 
     def _shard(self, loader: Any) -> ShardedBatches:
@@ -221,10 +222,10 @@ class DataParallel:
             loader.__dict__[_SHARD] = ShardedBatches(
                 batches, self._rank, self._world, drop_last=bool(getattr(batches, "drop_last", False))
             )
-        found: ShardedBatches = loader.__dict__[_SHARD]
-        return found
+        shard: ShardedBatches = loader.__dict__[_SHARD]
+        return shard
 
-    def _follow(self, iterator: Iterator[Any], shard: ShardedBatches) -> Iterator[Any]:
+    def _iterate_sharded(self, iterator: Iterator[Any], shard: ShardedBatches) -> Iterator[Any]:
         before = self._backwards
         try:
             for batch in iterator:
@@ -233,10 +234,10 @@ class DataParallel:
         finally:
             self._end_of_loop(before)
 
-    def _follow_stream(self, iterator: Iterator[Any]) -> Iterator[Any]:
+    def _iterate_stream(self, iterator: Iterator[Any]) -> Iterator[Any]:
         before = self._backwards
         try:
-            for batch, weight in one_in(iterator, self._rank, self._world, _samples):
+            for batch, weight in shard_stream(iterator, self._rank, self._world, _samples):
                 self._hooks.weight = weight
                 yield batch
         finally:
@@ -245,34 +246,35 @@ class DataParallel:
     def _end_of_loop(self, backwards_before: int) -> None:
         self._hooks.weight = 1.0
         if self._backwards == backwards_before:
-            self._say(
-                "a loader was iterated with gradients on, but nothing was trained: each rank saw one part in "
-                f"{self._world} of it, and so did its metrics. Under torch.no_grad() every rank sees all of it."
+            self._add_note(
+                "a DataLoader was iterated with gradients enabled, but nothing was trained: each rank got "
+                f"1/{self._world} of its batches. Under torch.no_grad() every rank gets all of them."
             )
 
     def _share_randomness(self, loader: Any) -> None:
-        """Have all ranks shuffle as rank 0 would."""
-        own = randomness.loader_generators(loader)
-        box = [pickle.dumps((randomness.get_state(), [one.get_state() for one in own])) if self._rank == 0 else None]
+        """Set all ranks' generators to rank 0's state, so that all shuffle alike."""
+        generators = randomness.loader_generators(loader)
+        own_states = [generator.get_state() for generator in generators]
+        box = [pickle.dumps((randomness.get_state(), own_states)) if self._rank == 0 else None]
         dist.broadcast_object_list(box, 0)
         if self._rank == 0 or box[0] is None:
             return
         state, states = pickle.loads(box[0])
-        randomness.set_state({**state, "cuda": None})  # what a loader draws, it draws on the CPU
-        for generator, one in zip(own, states, strict=True):
-            generator.set_state(one)
+        randomness.set_state({**state, "cuda": None})  # loaders use CPU generators only
+        for generator, generator_state in zip(generators, states, strict=True):
+            generator.set_state(generator_state)
 
 
 def _weighted(
     weight: float, tensor: torch.Tensor, gradient: torch.Tensor | None = None, *args: Any, **kwargs: Any
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments of ``backward`` for a loss that counts ``weight`` times."""
+    """Return the arguments of ``backward`` that multiply the gradients of a loss by ``weight``."""
     gradient = torch.ones_like(tensor) if gradient is None else gradient
     return (gradient * weight, *args), kwargs
 
 
 def _samples(batch: Any) -> int:
-    """How many samples a collated batch holds."""
+    """Return the number of samples in a collated batch."""
     while isinstance(batch, (list, tuple, dict)) and batch:
         batch = next(iter(batch.values())) if isinstance(batch, dict) else batch[0]
     return len(batch) if hasattr(batch, "__len__") else 1

@@ -1,12 +1,13 @@
-"""Gradients averaged over the ranks by the time ``backward()`` returns.
+"""Averages gradients over the ranks before ``backward()`` returns.
 
-As a part of backward, not of the optimizer's step: so clipping, loss scaling, accumulation over several backwards
-and line searches see the gradients that one process with the whole batch would have.
+This is a part of backward, not of the optimizer's step. So clipping, loss scaling, accumulation over several backwards
+and line searches see the gradients that one process with the complete batch would have.
 
-Which parameters get a gradient in a backward may differ between ranks, and from one backward to the next (two
-models in turn, say). All ranks must send the same, so they send what they expect from the backwards before, in
-buckets that leave as soon as they are full; the last one leaves at the end and carries a mark if anything turned out
-otherwise. Only then do the ranks first agree on what there is, and send again.
+Which parameters get a gradient in a backward may differ between ranks, and from one backward to the next (if two models
+take turns, for example). But all ranks must reduce the same tensors. So each rank predicts the parameters from earlier
+backwards and sends their gradients in buckets, each as soon as it is full. The last bucket is sent at the end of the
+backward and carries a flag, which is set if the prediction was wrong on any rank. Only then do the ranks exchange which
+parameters have gradients, and send again.
 """
 
 from __future__ import annotations
@@ -16,38 +17,37 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 
-from mlnb.node.parallel.buffer_pool import Flats
+from mlnb.node.parallel.buffer_pool import BufferPool
 from mlnb.node.torch_private import flatten_dense_tensors, foreach_copy, unflatten_dense_tensors
 
 Key = tuple[int, ...]
 """Indices of the parameters that got a gradient, ascending."""
 
 _BUCKET = 8 * 1024 * 1024
-"""Bytes after which a bucket is full: large enough for the network, small enough to leave before backward ends."""
-
+"""Bytes after which a bucket is full: large enough for the network, small enough to be sent before backward ends."""
 
 _LARGE = 64 * 1024
-"""Bytes of a gradient from which on another pass over it costs more than another call."""
+"""Bytes of a gradient above which another pass over it costs more than another call."""
 
 
 @dataclass
 class _Bucket:
-    """Parameters of one type on one device, whose gradients travel as one tensor, and behind them a mark."""
+    """Parameters of one dtype on one device, whose gradients are reduced as one flat tensor that ends with the flag."""
 
     indices: list[int]
     dtype: torch.dtype
     device: torch.device
-    missing: int = 0
-    size: int = 0
+    missing: int = 0  # gradients that backward has not computed yet
+    size: int = 0  # elements
 
     def large(self) -> bool:
-        """Whether its gradients are rather large than many."""
+        """Whether its gradients are few and large, rather than many and small."""
         return self.device.type == "cpu" and self.size * self.dtype.itemsize > _LARGE * len(self.indices)
 
 
 @dataclass
 class _Plan:
-    """How the gradients of some parameters travel."""
+    """The buckets for one set of parameters."""
 
     indices: set[int]
     buckets: list[_Bucket]
@@ -55,68 +55,68 @@ class _Plan:
 
 
 @dataclass
-class _Sent:
-    """A bucket on its way."""
+class _Reduction:
+    """A bucket that is being reduced."""
 
     bucket: _Bucket
     flat: torch.Tensor
     gradients: tuple[torch.Tensor, ...]
-    """The averages to be, as views of ``flat``."""
+    """Views of ``flat``, which will hold the averages."""
 
     work: dist.Work | None
 
 
-class Averager:
+class GradientAverager:
     """Averages the gradients of the parameters it was given.
 
-    :meth:`begin` comes before each backward, :meth:`finish` behind it.
+    Call :meth:`begin` before each backward and :meth:`finish` after it.
     """
 
     def __init__(self) -> None:
         self._parameters: list[torch.Tensor] = []
-        self._known: set[int] = set()
-        self._fired: set[int] = set()
-        self._again = False
+        self._parameter_ids: set[int] = set()
+        self._with_gradient: set[int] = set()  # indices, in this backward
+        self._repeated = False  # a parameter got its gradient twice in this backward
         self._last: Key | None = None
-        self._next: dict[Key | None, Key] = {}
+        self._predictions: dict[Key | None, Key] = {}  # what followed on each key, last time
         self._plans: dict[Key, _Plan] = {}
         self._plan = _Plan(set(), [], {})
-        self._waiting: list[_Bucket] = []
-        self._sent: list[_Sent] = []
-        self._flats = Flats()
+        self._unsent: list[_Bucket] = []
+        self._reductions: list[_Reduction] = []
+        self._pool = BufferPool()
 
     def __len__(self) -> int:
         return len(self._parameters)
 
     def add(self, parameter: torch.Tensor) -> bool:
-        """Watch over ``parameter``; whether it was new."""
-        if id(parameter) in self._known or not parameter.requires_grad:
+        """Average the gradients of ``parameter`` from now on; return whether it is new and requires gradients."""
+        if id(parameter) in self._parameter_ids or not parameter.requires_grad:
             return False
-        self._known.add(id(parameter))
+        self._parameter_ids.add(id(parameter))
         index = len(self._parameters)
         self._parameters.append(parameter)
-        parameter.register_post_accumulate_grad_hook(lambda _: self._fire(index))
+        parameter.register_post_accumulate_grad_hook(lambda _: self._on_gradient(index))
         return True
 
     def begin(self) -> None:
-        """Expect what came after the last backward before."""
-        self._fired.clear()
-        self._again = False
-        self._sent = []
-        self._flats.turn()
-        self._expect(self._next.get(self._last, ()))
+        """Predict the gradients of the next backward: those that followed on the last one before."""
+        self._with_gradient.clear()
+        self._repeated = False
+        self._reductions = []
+        self._pool.begin_exchange()
+        self._use_plan(self._predictions.get(self._last, ()))
 
-    def _expect(self, key: Key) -> None:
+    def _use_plan(self, key: Key) -> None:
         plan = self._plans.get(key)
         if plan is None:
             plan = self._plans[key] = self._make_plan(key)
         self._plan = plan
-        self._waiting = list(plan.buckets)
+        self._unsent = list(plan.buckets)
         for bucket in plan.buckets:
             bucket.missing = len(bucket.indices)
 
     def _make_plan(self, key: Key) -> _Plan:
-        """Buckets in the order in which backward fills them: the parameters that were made last come first."""
+        """Make buckets in the order in which backward fills them: the parameters that were created last come first."""
         buckets: list[_Bucket] = []
         for index in reversed(key):
             parameter = self._parameters[index]
@@ -133,70 +133,70 @@ class Averager:
         buckets = buckets or [_Bucket([], torch.float32, torch.device("cpu"))]
         return _Plan(set(key), buckets, {index: bucket for bucket in buckets for index in bucket.indices})
 
-    def _fire(self, index: int) -> None:
-        """A parameter has its gradient: send what has become full, except the last bucket, which has the last word."""
-        if index in self._fired:
-            self._again = True
-        self._fired.add(index)
+    def _on_gradient(self, index: int) -> None:
+        """Note that a parameter got its gradient; send full buckets, except the last one, which has the flag."""
+        if index in self._with_gradient:
+            self._repeated = True
+        self._with_gradient.add(index)
         bucket = self._plan.bucket_of.get(index)
         if bucket is None:
             return
         bucket.missing -= 1
         if not bucket.missing:
-            while len(self._waiting) > 1 and self._waiting[0].missing <= 0:
-                self._send(self._waiting.pop(0), True)
+            while len(self._unsent) > 1 and self._unsent[0].missing <= 0:
+                self._send(self._unsent.pop(0), True)
 
     def finish(self) -> None:
-        """Average what the backward that has just returned left on the ranks.
+        """Average the gradients of the backward that has just returned.
 
         Raises
         ------
         RuntimeError
             for sparse gradients.
         """
-        expected = self._next.get(self._last)
-        if expected is None or not self._exchange(self._fired == self._plan.indices and not self._again):
-            expected = self._agree(tuple(sorted(self._fired)))
-            self._expect(expected)
+        key = self._predictions.get(self._last)
+        if key is None or not self._exchange(self._with_gradient == self._plan.indices and not self._repeated):
+            key = self._agree(tuple(sorted(self._with_gradient)))
+            self._use_plan(key)
             self._exchange(True)
-            self._next[self._last] = expected
-        self._last = expected
+            self._predictions[self._last] = key
+        self._last = key
 
-    def _agree(self, fired: Key) -> Key:
-        """The parameters that got a gradient on any rank."""
+    def _agree(self, own: Key) -> Key:
+        """Return the parameters that got a gradient on any rank."""
         device = self._parameters[0].device if self._parameters else torch.device("cpu")
         flags = torch.zeros(len(self._parameters), dtype=torch.int32, device=device)
-        flags[list(fired)] = 1
+        flags[list(own)] = 1
         dist.all_reduce(flags)
         return tuple(flags.nonzero().flatten().tolist())
 
-    def _exchange(self, as_expected: bool) -> bool:
-        """Send the rest, take the averages; whether all ranks had expected it (else nothing is changed)."""
-        for bucket in self._waiting:
-            self._send(bucket, as_expected)
-        sent, self._sent = self._sent, []
-        for one in sent:
-            if one.work is not None:
-                one.work.wait()
-        if sent[-1].flat[-1].item():
+    def _exchange(self, predicted: bool) -> bool:
+        """Send the other buckets. If the prediction was right on all ranks, set the averages; return whether it was."""
+        for bucket in self._unsent:
+            self._send(bucket, predicted)
+        reductions, self._reductions = self._reductions, []
+        for reduction in reductions:
+            if reduction.work is not None:
+                reduction.work.wait()
+        if reductions[-1].flat[-1].item():
             return False
         parameters = self._parameters
-        for one in sent:
-            for index, gradient in zip(one.bucket.indices, one.gradients, strict=True):
-                parameters[index].grad = gradient  # a view of what came: nothing is copied
+        for reduction in reductions:
+            for index, gradient in zip(reduction.bucket.indices, reduction.gradients, strict=True):
+                parameters[index].grad = gradient  # a view of the reduced tensor: nothing is copied
         return True
 
-    def _send(self, bucket: _Bucket, as_expected: bool) -> None:
+    def _send(self, bucket: _Bucket, predicted: bool) -> None:
         parts = [self._gradient(index) for index in bucket.indices]
         parameters = [self._parameters[index] for index in bucket.indices]
         share = 1 / dist.get_world_size()
-        mark = 0.0 if as_expected else 1.0
-        if any(part.requires_grad for part in parts):  # create_graph: they stay what their graph makes of them
-            last = torch.full((1,), mark, dtype=bucket.dtype, device=bucket.device)
-            flat = torch.cat([flatten_dense_tensors(parts) * share, last])
+        flag = 0.0 if predicted else 1.0
+        if any(part.requires_grad for part in parts):  # create_graph: the averages must stay in the graph
+            last_element = torch.full((1,), flag, dtype=bucket.dtype, device=bucket.device)
+            flat = torch.cat([flatten_dense_tensors(parts) * share, last_element])
             views = unflatten_dense_tensors(flat, parameters)
         else:
-            flat = self._flats.take(bucket.size + 1, bucket.dtype, bucket.device)
+            flat = self._pool.get(bucket.size + 1, bucket.dtype, bucket.device)
             views = unflatten_dense_tensors(flat, parameters)
             with torch.no_grad():
                 if bucket.large():
@@ -205,8 +205,8 @@ class Averager:
                 else:
                     foreach_copy(views, parts)
                     flat.mul_(share)
-                flat[-1] = mark
-        self._sent.append(_Sent(bucket, flat, views, dist.all_reduce(flat, async_op=True)))
+                flat[-1] = flag
+        self._reductions.append(_Reduction(bucket, flat, views, dist.all_reduce(flat, async_op=True)))
 
     def _gradient(self, index: int) -> torch.Tensor:
         parameter = self._parameters[index]
@@ -214,5 +214,5 @@ class Averager:
         if gradient is None:
             return torch.zeros_like(parameter)
         if gradient.is_sparse:
-            raise RuntimeError("sparse gradients can't be averaged here: use DistributedDataParallel or sparse=False")
+            raise RuntimeError("sparse gradients can't be averaged: use DistributedDataParallel, or sparse=False")
         return gradient

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from mlnb.node.data import objects, storages
 from mlnb.node.data.objects import INLINE, Labels, MissingDefinition, Stream
-from mlnb.node.data.storages import Copies, Files
+from mlnb.node.data.storages import CopiedFiles, MappedFiles
 
 big = INLINE // 4 + 1
 """Floats that don't stay in the stream."""
@@ -40,7 +40,7 @@ class Sink:
         return ("blob", len(self.files) - 1)
 
 
-@pytest.fixture(params=[Files, Copies])
+@pytest.fixture(params=[MappedFiles, CopiedFiles])
 def travel(request: pytest.FixtureRequest, tmp_path: Path):
     """Send a value through a stream."""
 
@@ -172,7 +172,7 @@ def test_arrays_and_frames_stand_beside_the_stream(tmp_path: Path):
     stream = objects.dump({"array": array, "same": array, "table": table}, sink, Labels(), prefix="")
     assert len(stream.data) < 20_000
     assert bulk(tmp_path) >= array.nbytes + 2 * 50_000 * 8
-    got = objects.load(stream, Files(sink.files), Labels(), {})
+    got = objects.load(stream, MappedFiles(sink.files), Labels(), {})
     assert got["same"] is got["array"]
     np.testing.assert_array_equal(got["array"], array)
     pd.testing.assert_frame_equal(got["table"], table)
@@ -252,7 +252,7 @@ def test_any_web_of_plain_containers_is_the_same_web_there(web: list[Any]):
     with tempfile.TemporaryDirectory() as folder:
         sink = Sink(Path(folder))
         stream = objects.dump(web, sink, Labels(), prefix="")
-        got = objects.load(stream, Copies(sink.files), Labels(), {})
+        got = objects.load(stream, CopiedFiles(sink.files), Labels(), {})
     empty = {id(()): -1}  # the empty tuple is one object everywhere
     assert shape(got, dict(empty)) == shape(web, dict(empty))
 
@@ -358,7 +358,7 @@ def test_a_stream_that_does_not_load_changes_nothing(tmp_path: Path):
     live = torch.zeros(big)
     here, away = Labels(), Labels()
     sink = Sink(tmp_path)
-    got = objects.load(objects.dump([live], sink, here, prefix=""), Copies(sink.files), away, {})
+    got = objects.load(objects.dump([live], sink, here, prefix=""), CopiedFiles(sink.files), away, {})
     got[0] += 7
     away_cell = cell(_NET)
     sink = Sink(tmp_path)
@@ -370,7 +370,7 @@ def test_a_stream_that_does_not_load_changes_nothing(tmp_path: Path):
         reference=lambda obj: objects.main_name(obj, [away_cell]),
     )
     with pytest.raises(AttributeError):
-        objects.load(stream, Copies(sink.files), Labels(), {}, live=here)
+        objects.load(stream, CopiedFiles(sink.files), Labels(), {}, live=here)
     assert (live == 0).all()
 
 
@@ -384,7 +384,7 @@ def test_bulk_that_is_as_it_was_sent_is_not_read(tmp_path: Path):
             return ("same", "no such file")
 
     stream = objects.dump([live], Unchanged(tmp_path), here, prefix="out:")
-    got = objects.load(stream, Copies(run=tmp_path), Labels(), {}, live=here)
+    got = objects.load(stream, CopiedFiles(run=tmp_path), Labels(), {}, live=here)
     assert got[0].data_ptr() == live.data_ptr()
     assert (live == 2).all()
 
@@ -402,8 +402,8 @@ def test_values_of_earlier_streams_are_referred_to(travel):
 # damage
 
 
-@pytest.mark.parametrize("source", [Files, Copies])
-def test_a_file_that_is_too_short_is_an_error_and_no_garbage(tmp_path: Path, source: type[Files]):
+@pytest.mark.parametrize("source", [MappedFiles, CopiedFiles])
+def test_a_file_that_is_too_short_is_an_error_and_no_garbage(tmp_path: Path, source: type[MappedFiles]):
     sink = Sink(tmp_path)
     stream = objects.dump(torch.ones(big), sink, Labels(), prefix="")
     sink.files[0].write_bytes(b"\1" * 100)
@@ -416,7 +416,7 @@ def test_a_torn_stream_is_an_error(tmp_path: Path):
     stream = objects.dump({"a": [1, 2, 3]}, sink, Labels(), prefix="")
     for cut in range(len(stream.data)):
         with pytest.raises(Exception):  # noqa: B017 - pickle's own, of many kinds
-            objects.load(Stream(stream.data[:cut], stream.buffers), Files(sink.files), Labels(), {})
+            objects.load(Stream(stream.data[:cut], stream.buffers), MappedFiles(sink.files), Labels(), {})
 
 
 def test_views_of_tensors_are_their_bytes_row_by_row():

@@ -1,4 +1,4 @@
-"""Memory of gradients is used again, but never while someone looks at it."""
+"""Buffers of gradients are reused, but never while something refers to their memory."""
 
 from __future__ import annotations
 
@@ -7,26 +7,27 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from mlnb.node.parallel.buffer_pool import Flats
+from mlnb.node import torch_private
+from mlnb.node.parallel.buffer_pool import BufferPool
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def flats() -> Flats:
-    if not hasattr(torch._C, "_storage_Use_Count"):
-        pytest.skip("this torch does not tell what refers to a storage: nothing is used again")
-    return Flats()
+def pool() -> BufferPool:
+    if not torch_private.storage_use_count:
+        pytest.skip("this torch can not count references to a storage: nothing is reused")
+    return BufferPool()
 
 
-def taken(flats: Flats) -> torch.Tensor:
-    flats.turn()
-    return flats.take(8, torch.float32, CPU)
+def allocated(pool: BufferPool) -> torch.Tensor:
+    pool.begin_exchange()
+    return pool.get(8, torch.float32, CPU)
 
 
-def test_what_nobody_looks_at_is_used_again(flats: Flats):
-    address = taken(flats).data_ptr()
-    assert taken(flats).data_ptr() == address
+def test_a_buffer_without_references_is_reused(pool: BufferPool):
+    address = allocated(pool).data_ptr()
+    assert allocated(pool).data_ptr() == address
 
 
 @pytest.mark.parametrize(
@@ -40,35 +41,35 @@ def test_what_nobody_looks_at_is_used_again(flats: Flats):
     ],
     ids=["view", "array", "storage", "base", "detached"],
 )
-def test_what_someone_looks_at_is_not(flats: Flats, look: Callable[[torch.Tensor], object]):
-    flat = taken(flats)
+def test_a_buffer_with_references_is_not(pool: BufferPool, look: Callable[[torch.Tensor], object]):
+    flat = allocated(pool)
     address = flat.data_ptr()
     looked = look(flat)
     del flat
-    other = taken(flats)
+    other = allocated(pool)
     assert other.data_ptr() != address
     del looked, other
-    assert taken(flats).data_ptr() == address
+    assert allocated(pool).data_ptr() == address
 
 
-def test_what_another_process_may_look_at_is_not(flats: Flats):
-    flat = taken(flats)
+def test_a_buffer_shared_with_another_process_is_not(pool: BufferPool):
+    flat = allocated(pool)
     flat.share_memory_()
     address = flat.data_ptr()
     del flat
-    assert taken(flats).data_ptr() != address
+    assert allocated(pool).data_ptr() != address
 
 
-def test_size_and_type_count(flats: Flats):
-    address = taken(flats).data_ptr()
-    flats.turn()
-    assert flats.take(8, torch.float64, CPU).dtype == torch.float64
-    assert flats.take(9, torch.float32, CPU).numel() == 9
-    assert flats.take(8, torch.float32, CPU).data_ptr() == address
+def test_size_and_type_count(pool: BufferPool):
+    address = allocated(pool).data_ptr()
+    pool.begin_exchange()
+    assert pool.get(8, torch.float64, CPU).dtype == torch.float64
+    assert pool.get(9, torch.float32, CPU).numel() == 9
+    assert pool.get(8, torch.float32, CPU).data_ptr() == address
 
 
-def test_what_is_not_used_for_some_turns_is_given_back(flats: Flats):
-    taken(flats)
+def test_a_buffer_that_some_exchanges_did_not_use_is_freed(pool: BufferPool):
+    allocated(pool)
     for _ in range(4):
-        flats.turn()
-    assert not flats._kept
+        pool.begin_exchange()
+    assert not pool._buffers

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from mlnb.api import Run
-from mlnb.node.parallel.batch_sharding import ShardedBatches, one_in, split
+from mlnb.node.parallel.batch_sharding import ShardedBatches, shard_stream, split
 from mlnb.node.parallel.data_parallel import distributes_itself
 from tests.conftest import Start
 
@@ -325,7 +325,7 @@ def test_every_sample_counts_once(world: int, total: int) -> None:
 
 
 def test_a_stream_is_dealt_out_in_turn() -> None:
-    dealt = [list(one_in(["a", "b", "c"], rank, 2, lambda _: 1)) for rank in range(2)]
+    dealt = [list(shard_stream(["a", "b", "c"], rank, 2, lambda _: 1)) for rank in range(2)]
     assert dealt == [[("a", 1.0), ("c", 2.0)], [("b", 1.0), ("c", 0.0)]]
 
 
