@@ -1,11 +1,11 @@
-"""Capture: from a cell and the session it stands in to a program that can run anywhere.
+"""Capture: turns a cell and what it needs of its session into a program that other processes can run.
 
 >>> captured = capture(cell, Session(shell.user_ns, shell.user_ns_hidden, shell.user_ns["In"]))
 >>> print(captured.script)
 
-Nothing is written, and no bulk is copied or hashed, before :meth:`Captured.finish`.
+Nothing is written, and no data is copied or hashed, before :meth:`Captured.hashed_contents`.
 
-Loaded on first use: ``mlnb run`` needs the local modules of a script, and no torch.
+The names here are loaded on first use: ``mlnb run`` needs only the local modules of a script, and so no torch.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mlnb.capture.capturing import capture
     from mlnb.capture.names.analysis import CellNames, analyse, reach
-    from mlnb.capture.session import Captured, Definition, Item, Session
+    from mlnb.capture.session import Captured, PlanItem, Session
     from mlnb.capture.ship.contents import Content
 
-__all__ = ["Captured", "CellNames", "Content", "Definition", "Item", "Session", "analyse", "capture", "reach"]
+__all__ = ["Captured", "CellNames", "Content", "PlanItem", "Session", "analyse", "capture", "reach"]
 
 _LAZY = {
     "capture": "capturing",
     "Content": "ship.contents",
     **dict.fromkeys(("CellNames", "analyse", "reach"), "names.analysis"),
-    **dict.fromkeys(("Captured", "Definition", "Item", "Session"), "session"),
+    **dict.fromkeys(("Captured", "PlanItem", "Session"), "session"),
 }
 
 

@@ -1,4 +1,4 @@
-"""Which names the session wants back."""
+"""Outputs: which names' values a run returns to the session."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from typing import Any
 IMMUTABLE = (int, float, complex, str, bytes, bool, type(None), tuple, frozenset, range, slice, type(...))
 
 
-def wanted(
-    bound: Iterable[str],
+def default_outputs(
+    assigned: Iterable[str],
     captured: Mapping[str, Any],
-    changed: Collection[str],
-    touched: Collection[str],
+    mutated: Collection[str],
+    maybe_mutated: Collection[str],
 ) -> list[str]:
-    """The default outputs of a cell.
+    """The names whose values a cell returns unless the user lists others.
 
     Parameters
     ----------
-    bound
-        names that the cell binds or deletes.
+    assigned
+        names that the cell assigns or deletes.
     captured
-        what goes along, by name.
-    changed
-        names whose value the cell's code changes by its syntax.
-    touched
+        the values that are sent, by name.
+    mutated
+        names whose value the syntax of the cell's code changes.
+    maybe_mutated
         names whose value it may change.
 
     Returns
@@ -35,43 +35,46 @@ def wanted(
     list of str
         in the order of ``captured``, then by name.
     """
-    found = [name for name, value in captured.items() if _may_change(value, name in changed, name in touched)]
-    same = {id(captured[name]) for name in found}
-    found = [name for name, value in captured.items() if name in found or id(value) in same]
-    found += sorted(set(bound) - set(found))
-    return [name for name in found if not name.startswith("_")]
+    changing = {
+        id(value) for name, value in captured.items() if _may_change(value, name in mutated, name in maybe_mutated)
+    }
+    outputs = [name for name, value in captured.items() if id(value) in changing]
+    outputs += sorted(set(assigned) - set(outputs))
+    return [name for name in outputs if not name.startswith("_")]
 
 
-def sharing(names: Collection[str], changing: Collection[int], namespace: Mapping[str, Any]) -> list[str]:
-    """The names of ``namespace`` beside ``names`` whose tensors are in the storages ``changing``.
+def names_sharing_storages(
+    names: Collection[str], storages: Collection[int], namespace: Mapping[str, Any]
+) -> list[str]:
+    """The names of ``namespace``, other than ``names``, with tensors in ``storages`` (addresses).
 
-    Objects are looked into one level deep: a trainer that holds the model, a list of models.
+    Objects are searched one level deep: a trainer that holds the model, a list of models.
     """
-    if not changing:
+    if not storages:
         return []
-    found = []
+    sharing = []
     for name, value in namespace.items():
         if name not in names and not name.startswith("_"):
-            places = {place for part in (value, *_parts(value)) for place in storages(part)}
-            if not places.isdisjoint(changing):
-                found.append(name)
-    return sorted(found)
+            own = {address for part in (value, *_parts(value)) for address in storage_addresses(part)}
+            if not own.isdisjoint(storages):
+                sharing.append(name)
+    return sorted(sharing)
 
 
 def _parts(value: Any) -> Iterator[Any]:
-    """The first things that a value holds."""
-    held: Iterable[Any] = ()
+    """The first 100 objects in a value."""
+    parts: Iterable[Any] = ()
     if isinstance(value, dict):
-        held = value.values()
+        parts = value.values()
     elif isinstance(value, (list, tuple)):
-        held = value
+        parts = value
     elif not isinstance(value, (type, ModuleType)):
-        held = getattr(value, "__dict__", {}).values()
-    return islice(held, 100)
+        parts = getattr(value, "__dict__", {}).values()
+    return islice(parts, 100)
 
 
-def storages(value: Any) -> Iterable[int]:
-    """What tells the tensor storages of a tensor, a module or an optimizer from others."""
+def storage_addresses(value: Any) -> Iterable[int]:
+    """The addresses of the storages of a tensor, or of a module's or an optimizer's tensors."""
     torch = sys.modules.get("torch")
     if torch is None:
         return
@@ -88,20 +91,20 @@ def storages(value: Any) -> Iterable[int]:
             yield storage_id(tensor.untyped_storage())
 
 
-def _may_change(value: Any, changed: bool, touched: bool) -> bool:
+def _may_change(value: Any, mutated: bool, maybe_mutated: bool) -> bool:
     if isinstance(value, IMMUTABLE):
         return False
-    if trains(value):
+    if is_trained(value):
         return True
     if is_loader(value):
         return False
     if is_array(value):
-        return changed
-    return touched or changed
+        return mutated
+    return maybe_mutated or mutated
 
 
-def trains(value: Any) -> bool:
-    """Whether ``value`` is something that a training changes: a module, an optimizer, a scheduler, a scaler."""
+def is_trained(value: Any) -> bool:
+    """Whether ``value`` is something that training changes: a module, optimizer, scheduler, scaler or generator."""
     torch = sys.modules.get("torch")
     if torch is None:
         return False
@@ -111,13 +114,13 @@ def trains(value: Any) -> bool:
 
 
 def is_loader(value: Any) -> bool:
-    """Whether ``value`` is a dataset or a loader."""
+    """Whether ``value`` is a dataset, a data loader or a sampler."""
     data = sys.modules.get("torch.utils.data")
     return data is not None and isinstance(value, (data.Dataset, data.DataLoader, data.Sampler))
 
 
 def is_array(value: Any) -> bool:
-    """Whether ``value`` is a tensor, an array or a frame."""
+    """Whether ``value`` is a tensor, an array or a data frame."""
     kinds: list[type] = []
     if "torch" in sys.modules:
         kinds.append(sys.modules["torch"].Tensor)

@@ -1,18 +1,38 @@
-"""Why a name is needed, in the words of a refusal."""
+"""Reasons: why the script needs a name, and whether it can do without."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum, auto
+
+
+class Need(Enum):
+    """Whether the script can do without a name."""
+
+    REQUIRED = auto()
+    """It is read: if the session doesn't define it, the cell is refused."""
+    DEFERRED = auto()
+    """A function that may never be called reads it: if the session doesn't define it, the user is told."""
+    OPTIONAL = auto()
+    """The cell may have assigned it before it reads it: if the session doesn't define it, that is fine."""
 
 
 @dataclass(frozen=True)
 class Reason:
-    """Why a name is needed: the cell's line that reads it, and through which of the session's names."""
+    """Why the script needs a name, as a refusal says it.
+
+    Attributes
+    ----------
+    line
+        the cell's line that leads to the name.
+    through
+        the session's name that reads it, if the cell doesn't do so itself.
+    """
 
     line: int | None
     through: str | None = None
 
     def __str__(self) -> str:
-        words = [f"line {self.line}"] if self.line else []
-        words += [f"through {self.through}"] if self.through else []
-        return f" ({', '.join(words)})" if words else ""
+        parts = [f"line {self.line}"] if self.line else []
+        parts += [f"through {self.through}"] if self.through else []
+        return f" ({', '.join(parts)})" if parts else ""

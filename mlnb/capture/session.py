@@ -1,4 +1,4 @@
-"""What capture is given and what it gives."""
+"""Session and Captured: what capture works on, and its result."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mlnb.capture.ship.contents import Bytes, Content
+from mlnb.capture.ship.contents import Content
 from mlnb.capture.ship.streams import DataStream
 from mlnb.node.data import objects
 from mlnb.task import Segment
 
 
 def identity(text: str) -> str:
-    """Leave a cell as it is."""
+    """The cell, unchanged."""
     return text
 
 
@@ -27,17 +27,17 @@ class Session:
     namespace
         its names, live (``shell.user_ns``).
     hidden
-        names that IPython itself put there. A mapping (``shell.user_ns_hidden``) also tells whether a name still
-        has IPython's value, or was bound by the person.
+        names that IPython defines. A mapping (``shell.user_ns_hidden``) also tells whether a name still has IPython's
+        value or was assigned by the user.
     history
         the cells that ran (``In``), as they were written or as IPython transformed them; ``history[n]`` is
         cell [n].
     cwd
         its working directory.
     transform
-        makes Python of a cell with magics (``shell.transform_cell``).
-    extra
-        names that are built in there beyond Python's own.
+        turns a cell with magics into Python (``shell.transform_cell``).
+    extra_builtins
+        names that IPython adds to Python's built-in ones.
     """
 
     namespace: dict[str, Any]
@@ -45,10 +45,10 @@ class Session:
     history: Sequence[str] = ()
     cwd: Path = field(default_factory=Path.cwd)
     transform: Callable[[str], str] = identity
-    extra: Collection[str] = frozenset({"display"})
+    extra_builtins: Collection[str] = frozenset({"display"})
 
     def has(self, name: str) -> bool:
-        """Whether the person, not IPython, has bound ``name``."""
+        """Whether the user, not IPython, has assigned ``name``."""
         if name not in self.namespace:
             return False
         if name not in self.hidden:
@@ -59,27 +59,8 @@ class Session:
 
 
 @dataclass(frozen=True)
-class Definition:
-    """An import, ``def``, ``class`` or ``name = lambda`` at a cell's top level.
-
-    Attributes
-    ----------
-    names
-        what it binds.
-    source
-        the statement.
-    line
-        the cell's line where it starts.
-    """
-
-    names: tuple[str, ...]
-    source: str
-    line: int
-
-
-@dataclass(frozen=True)
-class Item:
-    """A line of the plan: something that goes along.
+class PlanItem:
+    """A line of the plan: something that is sent with the script.
 
     Attributes
     ----------
@@ -88,9 +69,9 @@ class Item:
     kind
         ``import``, ``definition``, ``value``, ``data``, ``module`` or ``file``.
     size
-        bytes beside the script.
+        bytes, without the script.
     detail
-        what it is, in a few words.
+        a short description.
     """
 
     name: str
@@ -101,35 +82,33 @@ class Item:
 
 @dataclass(frozen=True)
 class Captured:
-    """A cell and what it needs, ready to be submitted. Nothing is written and no bulk is copied or hashed yet.
+    """A cell and what it needs, ready to be submitted. No data is written, copied or hashed yet.
 
     Attributes
     ----------
     script
         the program.
     segments
-        where its lines were written; the last one is the cell itself.
+        which cells its lines come from; the last segment is the cell itself.
     streams
         the session's data.
     files
         path in the run directory → local modules and other files.
     inputs
-        the session's names whose values went along and can be changed there.
+        the session's names whose values are sent and can be changed by the run.
     outputs
-        names that the session wants back.
+        names whose values the run returns.
     shared
-        other names of the session that share memory with outputs, and so change when these come back.
+        other names of the session that share memory with outputs, and so change when these are returned.
     deletes
         names that the cell deletes.
     labels
-        the session's storages by the label that both sides know.
-    definitions
-        what the session itself runs afterwards.
+        the session's tensor storages by the label that session and run both use.
     items, notes
-        for the plan: what goes along, and what the person should know.
+        for the plan: what is sent, and what to tell the user.
     bindings
-        names that only the script has, for functions and classes that the session knows by no name of its own:
-        needed beside the session's names to load what comes back.
+        functions and classes that have no name in the session, by the name that the script gives them. Loading what
+        the run returns needs them, besides the session's names.
     """
 
     script: str
@@ -141,31 +120,21 @@ class Captured:
     shared: tuple[str, ...]
     deletes: tuple[str, ...]
     labels: objects.Labels
-    definitions: tuple[Definition, ...]
-    items: tuple[Item, ...]
+    items: tuple[PlanItem, ...]
     notes: tuple[str, ...]
     bindings: Mapping[str, Any]
 
     @property
     def size(self) -> int:
-        """Bytes that go along beside the script; known without hashing anything."""
+        """Bytes that are sent, without the script."""
         return sum(stream.size for stream in self.streams) + sum(file.size for file in self.files.values())
 
-    @property
-    def contents(self) -> dict[str, Content]:
-        """Everything that goes along beside the script, nothing hashed: bulk data under provisional paths."""
-        found = dict(self.files)
-        for stream in self.streams:
-            found[f"inputs/{stream.number}.pickle"] = Bytes(stream.stream.data)
-            found.update({f"inputs/{stream.number}.blob-{i}": blob for i, blob in enumerate(stream.blobs)})
-        return found
+    def hashed_contents(self) -> dict[str, Content]:
+        """Path in the run directory → content, of everything that is sent besides the script.
 
-    def finish(self) -> dict[str, Content]:
-        """Path in the run directory → content, of everything that goes along beside the script.
-
-        Hashes the bulk, since data is stored by content: ask for it when the run is submitted.
+        Hashes all data, since data is stored by its hash: call it only when the run is submitted.
         """
-        found = dict(self.files)
+        contents = dict(self.files)
         for stream in self.streams:
-            found.update(stream.files())
-        return found
+            contents.update(stream.files())
+        return contents

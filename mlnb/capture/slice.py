@@ -1,4 +1,4 @@
-"""The slice of a session that a cell needs: name by name, through definitions and data."""
+"""Slice: the part of a session that a cell needs, followed from name to name through definitions and data."""
 
 from __future__ import annotations
 
@@ -7,313 +7,319 @@ import difflib
 import types
 import typing
 from collections import deque
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from typing import Any
 
-from mlnb.capture.reasons import Reason
+from mlnb.capture.reasons import Need, Reason
 from mlnb.capture.references import References
-from mlnb.capture.script import Part
+from mlnb.capture.script import Statement
 from mlnb.capture.session import Session
-from mlnb.capture.ship import refusals, secrets, streams
-from mlnb.capture.ship.checks import Guard
-from mlnb.capture.source import imports
-from mlnb.capture.source.definition import LIVE, Source
-from mlnb.capture.source.definitions import Definitions
-from mlnb.capture.source.history import Sources
-from mlnb.capture.source.imports import Import
+from mlnb.capture.ship import secrets, streams
+from mlnb.capture.ship.checks import ShippingChecks
+from mlnb.capture.ship.refusals import unshippable_reason
+from mlnb.capture.source.definition import PLACEHOLDER, DefinitionSource
+from mlnb.capture.source.definitions import DefinitionFinder
+from mlnb.capture.source.history import SourceHistory
+from mlnb.capture.source.imports import Import, find_import, import_location
 from mlnb.capture.source.literals import Literal, literal
 from mlnb.capture.source.modules import LocalModules
 from mlnb.errors import CannotShip
 from mlnb.node.data import objects
 
-SHOW = "from mlnb.node.rank.display import display"
+DISPLAY_IMPORT = "from mlnb.node.rank.display import display"
+_MODULE_NAMES = frozenset({"__name__", "__file__", "__doc__", "__builtins__", "__spec__", "__package__", "__loader__"})
 
 
 class Slice:
-    """Collects what a cell needs.
+    """Collects what a cell needs: each needed name becomes an import, a statement or data.
 
     Parameters
     ----------
     session
-        where it is found.
-    sources
-        what ran there.
+        the session.
+    history
+        the source that ran in it.
     modules
-        takes local modules along.
+        collects local modules.
     allowed
-        names whose values may hold credentials, since the person has named them.
-    covered
-        names that the cell itself has surely bound before any function reads them.
+        names whose values may hold credentials, since the user has listed them (``--in``).
+    assigned_first
+        names that the cell has definitely assigned before any function reads them.
 
     Attributes
     ----------
-    imports, lines
-        import lines by the name they bind, and other import statements.
-    parts
+    imports, extra_imports
+        imports by the name they assign, and other import statements.
+    statements
         definitions and plain values by name.
+    definitions
+        the source of the definitions among them.
+    literals
+        the plain values among them: how they are written, and the live value.
     data
-        values that go as data by name.
+        values that are sent as data, by name.
+    single_stream
+        all data as one stream, and the labels of its storages.
+    deferred_assignments
+        statements to run when every name is defined.
+    dotted_names
+        dotted names that the cell and the definitions read.
     reasons
         why each name is needed.
+    notes
+        what to tell the user.
     references
-        by which names the script knows functions and classes.
-    guard
-        refuses what can't go along.
-    whole
-        all data as one stream, and the labels of its storages.
-    late
-        statements to run when every name is bound.
+        names for functions and classes.
+    checks
+        refuses what can't be sent.
     """
 
     def __init__(
         self,
         session: Session,
-        sources: Sources,
+        history: SourceHistory,
         modules: LocalModules,
         allowed: Collection[str] = (),
-        covered: Collection[str] = (),
+        assigned_first: Collection[str] = (),
     ) -> None:
         self.session = session
-        self.modules = modules
-        self.definitions = Definitions(sources, session.namespace)
-        self.sources = sources
         self.imports: dict[str, Import] = {}
-        self.lines: set[str] = set()
-        self.parts: dict[str, Part] = {}
-        self.data: dict[str, Any] = {}
-        self.reasons: dict[str, Reason] = {}
-        self.late: list[str] = []
-        self.notes: list[str] = []
-        self.chains: set[str] = set()
-        self.found: dict[str, Source] = {}
+        self.extra_imports: set[str] = set()
+        self.statements: dict[str, Statement] = {}
+        self.definitions: dict[str, DefinitionSource] = {}
         self.literals: dict[str, tuple[Literal, Any]] = {}
-        self._covered = set(covered)
-        self._queue: deque[tuple[str, Reason, str]] = deque()
-        self.references = References(self, session, self.definitions, modules)
-        self.whole: tuple[streams.DataStream, objects.Labels] | None = None
-        self.guard = Guard(allowed, self.references.known)
+        self.data: dict[str, Any] = {}
+        self.single_stream: tuple[streams.DataStream, objects.Labels] | None = None
+        self.deferred_assignments: list[str] = []
+        self.dotted_names: set[str] = set()
+        self.reasons: dict[str, Reason] = {}
+        self.notes: list[str] = []
+        self._history = history
+        self._modules = modules
+        self._assigned_first = set(assigned_first)
+        self._queue: deque[tuple[str, Reason, Need]] = deque()
+        self._finder = DefinitionFinder(history, session.namespace)
+        self.references = References(self, session, self._finder, modules)
+        self.checks = ShippingChecks(allowed, self.references.is_defined_in_script)
 
     # ---- names
 
-    def need(self, name: str, reason: Reason, how: str = "surely") -> None:
-        """The script needs ``name``.
-
-        Parameters
-        ----------
-        how
-            ``surely``; ``later``, by a function that may never be called; ``perhaps``, unless the cell binds it.
-        """
+    def need(self, name: str, reason: Reason, how: Need = Need.REQUIRED) -> None:
+        """The script needs ``name``; :meth:`resolve` will find it."""
         if name not in self.reasons:
             self.reasons[name] = reason
             self._queue.append((name, reason, how))
 
-    def settle(self) -> None:
-        """Follow everything that is needed, until nothing new is found.
+    def resolve(self) -> None:
+        """Find every name that is needed, and the names that these need, until there is nothing new.
 
         Raises
         ------
         CannotShip
-            if something can't go along.
+            if something can't be sent.
         """
         while True:
             while self._queue:
-                self._take(*self._queue.popleft())
-            known = len(self.reasons) + len(self.data) + len(self.parts)
+                self._resolve_name(*self._queue.popleft())
+            before = self._count()
             labels = objects.Labels()
-            if self.data:
-                self.whole = self.stream(0, self.data, labels, {}), labels
-            moved = self._shared(self.whole[0].containers if self.whole else set())
-            if not moved and not self._queue and known == len(self.reasons) + len(self.data) + len(self.parts):
+            if self.data:  # pickling the data finds the functions and classes that they refer to
+                self.single_stream = self.pickle(0, self.data, labels, {}), labels
+            moved = self._move_shared_literals(self.single_stream[0].containers if self.single_stream else set())
+            if not moved and not self._queue and before == self._count():
                 return
 
-    def _take(self, name: str, reason: Reason, how: str) -> None:
-        if name in self.references.bindings:
+    def _count(self) -> int:
+        return len(self.reasons) + len(self.data) + len(self.statements)
+
+    def _resolve_name(self, name: str, reason: Reason, how: Need) -> None:
+        if name in self.references.generated:
             return
         if not self.session.has(name):
-            self._missing(name, reason, how)
+            self._resolve_missing(name, reason, how)
             return
-        value = self.session.namespace[name]
         try:
-            self._classify(name, value, reason, how)
+            self._add(name, self.session.namespace[name], reason, how)
         except CannotShip as error:
-            if how != "perhaps":
+            if how is not Need.OPTIONAL:
                 raise
-            self.notes.append(f"{error} The cell binds {name} itself, so it goes without it.")
+            self.notes.append(f"{error} The cell assigns {name} itself, so the old value is not sent.")
 
-    def _missing(self, name: str, reason: Reason, how: str) -> None:
-        if name == "display" and name in self.session.extra:
-            self.lines.add(SHOW)
+    def _resolve_missing(self, name: str, reason: Reason, how: Need) -> None:
+        """Deal with a name that the session doesn't define."""
+        if name == "display" and name in self.session.extra_builtins:
+            self.extra_imports.add(DISPLAY_IMPORT)
         elif name in vars(builtins) or name in _MODULE_NAMES:
             return
-        elif name in self.session.namespace and name in self.session.hidden and how != "perhaps":
-            raise CannotShip(f"{name}{reason} is IPython's own: keep what you need of it in a variable.")
-        elif how == "surely":
-            near = difflib.get_close_matches(name, [n for n in self.session.namespace if self.session.has(n)], n=1)
-            meant = f" Did you mean {near[0]}?" if near else " Run the cell that defines it first."
-            raise CannotShip(f"{name}{reason} is not defined in this session.{meant}")
-        elif how == "later":
-            self.notes.append(f"{name}{reason} is not defined in this session: it fails if it comes to that")
+        elif name in self.session.namespace and name in self.session.hidden and how is not Need.OPTIONAL:
+            raise CannotShip(
+                f"{name}{reason} is defined by IPython and can't be sent: assign what you need from it to a variable."
+            )
+        elif how is Need.REQUIRED:
+            names = [other for other in self.session.namespace if self.session.has(other)]
+            similar = difflib.get_close_matches(name, names, n=1)
+            advice = f"Did you mean {similar[0]}?" if similar else "Run the cell that defines it first."
+            raise CannotShip(f"{name}{reason} is not defined in this session. {advice}")
+        elif how is Need.DEFERRED:
+            self.notes.append(f"{name}{reason} is not defined in this session: the run fails if it gets there")
 
     # ---- kinds of values
 
-    def _classify(self, name: str, value: Any, reason: Reason, how: str) -> None:
-        refused = refusals.why_not(value)
-        if refused:
-            raise CannotShip(f"{name}{reason} is {refused[0]}, which can't go to another machine: {refused[1]}.")
+    def _add(self, name: str, value: Any, reason: Reason, how: Need) -> None:
+        """Add ``name`` as an import, a definition, a literal or data."""
+        unshippable = unshippable_reason(value)
+        if unshippable:
+            raise CannotShip(f"{name}{reason} is {unshippable}")
         if isinstance(value, types.ModuleType):
-            self._import(name, value, reason)
+            if not self._add_import(name, value):
+                raise CannotShip(f"{name}{reason} is a module created at run time, which a run can't import.")
         elif isinstance(value, (types.FunctionType, type)):
-            self._code(name, value, reason)
-        elif self._value(name, value, reason) or self._imported_thing(name, value):
+            self._add_function_or_class(name, value, reason)
+        elif self._add_literal(name, value, reason) or self._add_library_object(name, value):
             return
-        elif callable(value) and (source := self.definitions.statement(name, value)) is not None:
-            self.add(name, source, reason)
+        elif callable(value) and (source := self._finder.by_name(name, value)) is not None:
+            self.add_definition(name, source, reason)
         else:
-            if how == "perhaps" and (fault := self.guard.fault(value)):
+            if how is Need.OPTIONAL and (fault := self.checks.pickling_error(value)):
                 raise CannotShip(f"{name}{reason} can't be pickled ({fault}).")
-            self.guard.check_name(name, value, reason)
+            self.checks.check_name(name, value, reason)
             self.data[name] = value
 
-    def _import(self, name: str, value: types.ModuleType, reason: Reason) -> None:
-        found = imports.find(name, value, self.sources)
-        if found is None:
-            raise CannotShip(f"{name}{reason} is a module made by hand, which can't be imported on another machine.")
-        self.imports[name] = found
-        self.modules.need(found.module)
-
-    def _imported_thing(self, name: str, value: Any) -> bool:
-        """Import what a library defines and what has no state of the session's."""
-        stateless = callable(value) and not hasattr(value, "__dict__")
-        if not (stateless or type(value).__module__ in ("typing", "builtins", "numpy") or imports.where(value)):
-            return False
-        found = imports.find(name, value, self.sources) if callable(value) or _typing(value) else None
+    def _add_import(self, name: str, value: Any) -> bool:
+        """Add an import of ``value`` as ``name``; whether it can be imported."""
+        found = find_import(name, value, self._history)
         if found is None:
             return False
         self.imports[name] = found
-        self.modules.need(found.module)
+        self._modules.add(found.module)
         return True
 
-    def _code(self, name: str, value: types.FunctionType | type, reason: Reason) -> None:
-        if name == "display" and getattr(value, "__module__", "").startswith("IPython."):
-            self.lines.add(SHOW)
-            return
-        if imports.where(value) is not None:
-            found = imports.find(name, value, self.sources)
-            if found is not None:
-                self.imports[name] = found
-                self.modules.need(found.module)
-                return
-        source = self.definitions.statement(name, value)
-        own = value.__name__
-        if source is None and own != name and self.session.namespace.get(own) is value:
-            self.parts[name] = Part(name, [f"{name} = {own}"], {own})
-            self.need(own, Reason(reason.line, name))
-            return
-        source = source or self.references.source(name, value)
-        if source is None:
-            found = imports.find(name, value, self.sources)
-            if found is None:
-                raise CannotShip(
-                    f"{name}{reason} has no source that can be found: define it in a cell of the notebook."
-                )
-            self.imports[name] = found
-            self.modules.need(found.module)
-            return
-        self.add(name, source, reason)
+    def _add_library_object(self, name: str, value: Any) -> bool:
+        """Add an import of what a library defines, if it holds no state of the session; whether it does so."""
+        is_stateless = callable(value) and not hasattr(value, "__dict__")
+        from_library = type(value).__module__ in ("typing", "builtins", "numpy") or import_location(value) is not None
+        if not (is_stateless or from_library):
+            return False
+        return (callable(value) or _is_type_hint(value)) and self._add_import(name, value)
 
-    def _value(self, name: str, value: Any, reason: Reason) -> bool:
-        """Write a plain value as source; a credential that may go along goes as data, since scripts are read."""
-        if name in self.guard.allowed and self.guard.is_credential(name, value):
+    def _add_function_or_class(self, name: str, value: types.FunctionType | type, reason: Reason) -> None:
+        if name == "display" and getattr(value, "__module__", "").startswith("IPython."):
+            self.extra_imports.add(DISPLAY_IMPORT)
+            return
+        if import_location(value) is not None and self._add_import(name, value):
+            return
+        source = self._finder.by_name(name, value)
+        own_name = value.__name__
+        if source is None and own_name != name and self.session.namespace.get(own_name) is value:
+            self.statements[name] = Statement(name, [f"{name} = {own_name}"], {own_name})
+            self.need(own_name, Reason(reason.line, name))
+            return
+        source = source or self.references.source_of(name, value)
+        if source is not None:
+            self.add_definition(name, source, reason)
+        elif not self._add_import(name, value):
+            raise CannotShip(f"The source of {name}{reason} was not found: define it in a cell of the notebook.")
+
+    def _add_literal(self, name: str, value: Any, reason: Reason) -> bool:
+        """Add a plain value as source; whether it is one. A credential that may be sent becomes data instead."""
+        if name in self.checks.allowed and self.checks.is_credential(name, value):
             return False
-        written = literal(value, lambda kind: self.references.name_for(kind, Reason(reason.line, name)))
-        if written is None or any(builtin in self.session.namespace for builtin in _plain_names(written)):
+        written = literal(value, lambda kind: self.references.name_of(kind, Reason(reason.line, name)))
+        if written is None or any(used in self.session.namespace for used in written.names & vars(builtins).keys()):
             return False
-        self.guard.check(name, value, reason)
+        self.checks.check(name, value, reason)
         self.literals[name] = written, value
-        self.lines |= written.imports
-        needed = {n for n in written.names if n in self.reasons or n in self.references.bindings}
-        self.parts[name] = Part(name, [f"{name} = {written.text}"], needed, (-1, len(self.parts)))
+        self.extra_imports |= written.imports
+        required = {used for used in written.names if used in self.reasons or used in self.references.generated}
+        self.statements[name] = Statement(name, [f"{name} = {written.text}"], required, (-1, len(self.statements)))
         return True
 
     # ---- definitions
 
-    def add(self, name: str, source: Source, reason: Reason) -> None:
-        """Take a definition along, with what it reads."""
-        self.found[name] = source
+    def add_definition(self, name: str, source: DefinitionSource, reason: Reason) -> None:
+        """Add a definition, and the names that it reads.
+
+        Raises
+        ------
+        CannotShip
+            if there is a credential in it.
+        """
+        self.definitions[name] = source
         for note in source.notes:
             self.note(note)
-        for what, line in secrets.in_source(source.found.node):
+        origin = source.origin
+        for what, line in secrets.find_in_source(origin.node):
             raise CannotShip(
-                f"line {line + source.found.cell.skipped} of {source.found.cell.label} ({what}), which {name} "
-                "needs, looks like a credential. Put it in a variable and name that with --in, or read it from the "
-                "environment (--env NAME and os.environ['NAME'])."
+                f"line {line + origin.cell.skipped_lines} of {origin.cell.label} ({what}), which {name} needs, looks "
+                "like a credential. Put it in a variable and add --in with its name, or read it from the environment "
+                "(--env NAME and os.environ['NAME'])."
             )
-        through = Reason(reason.line, name)
-        for wanted in sorted(source.eager):
-            self.need(wanted, through)
-        for wanted in sorted(source.later - self._covered):
-            self.need(wanted, through, "later")
-        for wanted in sorted(source.hints):
-            self.need(wanted, through, "perhaps")
-        self.chains |= source.chains
+        inner_reason = Reason(reason.line, name)
+        for read in sorted(source.required):
+            self.need(read, inner_reason)
+        for read in sorted(source.deferred - self._assigned_first):
+            self.need(read, inner_reason, Need.DEFERRED)
+        for read in sorted(source.annotation_names):
+            self.need(read, inner_reason, Need.OPTIONAL)
+        self.dotted_names |= source.dotted_names
         lines = source.lines
-        for generated, value in source.live.items():
-            text = self._text(generated, value, through)
+        for generated, value in source.live_values.items():
+            text = self._live_expression(generated, value, inner_reason)
             if text == generated:
-                source.eager.add(generated)
-            lines = [line.replace(LIVE.format(generated), text) for line in lines]
-        cell = source.found.cell
-        self.parts[name] = Part(
-            name, lines, set(source.eager), source.found.position, cell.label, source.found.line, source.lead
+                source.required.add(generated)
+            lines = [line.replace(PLACEHOLDER.format(generated), text) for line in lines]
+        self.statements[name] = Statement(
+            name, lines, set(source.required), origin.position, origin.cell.label, origin.line, source.header_lines
         )
-        for index, (target, value) in enumerate(source.late):
-            self.late.append(f"{target} = {self._late(f'_{name}_{index}', value, through)}")
+        for index, (target, value) in enumerate(source.deferred_assignments):
+            text = self._attribute_expression(f"_{name}_{index}", value, inner_reason)
+            self.deferred_assignments.append(f"{target} = {text}")
 
-    def _late(self, generated: str, value: Any, reason: Reason) -> str:
+    def _attribute_expression(self, generated: str, value: Any, reason: Reason) -> str:
+        """An expression for a value that is assigned to an attribute, maybe a method or property of a class."""
         for wrapper in (staticmethod, classmethod):
             if isinstance(value, wrapper):
-                return f"{wrapper.__name__}({self._late(generated, value.__func__, reason)})"
+                return f"{wrapper.__name__}({self._attribute_expression(generated, value.__func__, reason)})"
         if isinstance(value, property):
-            parts = [
-                self._late(f"{generated}{i}", f, reason) for i, f in enumerate((value.fget, value.fset, value.fdel))
-            ]
-            return f"property({', '.join(parts)})"
-        return self._text(generated, value, reason, anew=True)
+            accessors = enumerate((value.fget, value.fset, value.fdel))
+            texts = [self._attribute_expression(f"{generated}{i}", accessor, reason) for i, accessor in accessors]
+            return f"property({', '.join(texts)})"
+        # not through the class: the attribute that holds the function there is what is being assigned
+        return self._live_expression(generated, value, reason, through_class=False)
 
-    def _text(self, generated: str, value: Any, reason: Reason, *, anew: bool = False) -> str:
-        """An expression for a live value that has no name of its own; ``generated`` if it becomes data.
+    def _live_expression(self, generated: str, value: Any, reason: Reason, *, through_class: bool = True) -> str:
+        """An expression for a live value that has no name of its own; ``generated``, its name, if it becomes data.
 
         Parameters
         ----------
-        anew
-            whether a function must not be found where a class holds it, since that is what is to be set.
+        through_class
+            whether ``Class.attribute`` will do for a function.
         """
         if isinstance(value, (types.FunctionType, type)):
-            name = self.references.name_for(value, reason, anew=anew)
+            name = self.references.name_of(value, reason, through_class=through_class)
             if name is not None:
                 return name
-        for name in self.references.named().get(id(value), []):
-            if type(value) not in (*streams.PLAIN, str, bytes):
-                self.need(name, reason)
-                return name
-        self.guard.check_name(generated, value, reason)
-        if (written := literal(value)) is not None and not written.parts:
-            self.guard.check(generated, value, reason)
-            self.lines |= written.imports
+        names = self.references.session_names(value)
+        if names and type(value) not in (*streams.PLAIN, str, bytes):
+            self.need(names[0], reason)
+            return names[0]
+        self.checks.check_name(generated, value, reason)
+        if (written := literal(value)) is not None and not written.containers:
+            self.checks.check(generated, value, reason)
+            self.extra_imports |= written.imports
             return written.text
-        refused = refusals.why_not(value)
-        if refused:
-            holder = f"{reason.through}{Reason(reason.line)}"
-            raise CannotShip(f"{holder} holds {refused[0]}, which can't go to another machine: {refused[1]}.")
+        unshippable = unshippable_reason(value)
+        if unshippable:
+            raise CannotShip(f"{reason.through}{Reason(reason.line)} holds {unshippable}")
         self.data[generated] = value
         return generated
 
     # ---- data
 
-    def stream(
+    def pickle(
         self, number: int, values: dict[str, Any], labels: objects.Labels, earlier: dict[int, str]
     ) -> streams.DataStream:
-        """Write values as stream ``number``.
+        """Pickle values as stream ``number``; see :func:`streams.write` for ``labels`` and ``earlier``.
 
         Raises
         ------
@@ -322,53 +328,53 @@ class Slice:
         """
         current = next(iter(values))
 
-        def look(name: str, obj: Any) -> None:
+        def check(name: str, obj: Any) -> None:
             nonlocal current
             current = name
-            self.guard.look(name, obj)
+            self.checks.check_object(name, obj)
 
         def reference(obj: Any) -> str | None:
             line = self.reasons[current].line if current in self.reasons else None
             return self.references.reference(obj, Reason(line, current))
 
         try:
-            return streams.write(number, values, labels, reference, look, earlier)
+            return streams.write(number, values, labels, reference, check, earlier)
         except CannotShip:
             raise
         except Exception as error:  # pickling runs the objects' own code
-            raise self.guard.explain(values, current, error, self.reasons, self._shown) from error
+            raise self.checks.explain(values, current, error, self.reasons, self._display_name) from error
 
-    def _shown(self, name: str) -> str:
-        """How a person knows ``name``: what is generated goes by what holds it."""
+    def _display_name(self, name: str) -> str:
+        """What to call ``name`` in a message: a generated name goes by the definition that holds the value."""
         reason = self.reasons.get(name, Reason(None))
         return name if self.session.has(name) or reason.through is None else reason.through
 
-    def _shared(self, seen: set[int]) -> bool:
-        """Make data of containers written as source that other values hold too; whether there were any."""
+    def _move_shared_literals(self, in_data: set[int]) -> bool:
+        """Make literals whose containers other values hold too into data, so that they stay shared; whether any were.
+
+        Parameters
+        ----------
+        in_data
+            ``id`` of the containers in the data.
+        """
         owners: dict[int, list[str]] = {}
         for name, (written, _) in self.literals.items():
-            for part in written.parts:
-                owners.setdefault(part, []).append(name)
-        moved = {name for part, names in owners.items() if len(names) > 1 or part in seen for name in names}
-        for name in sorted(moved):
+            for container in written.containers:
+                owners.setdefault(container, []).append(name)
+        shared = {
+            name for container, names in owners.items() if len(names) > 1 or container in in_data for name in names
+        }
+        for name in sorted(shared):
             _, value = self.literals.pop(name)
-            del self.parts[name]
+            del self.statements[name]
             self.data[name] = value
-        return bool(moved)
+        return bool(shared)
 
     def note(self, note: str) -> None:
-        """Tell the person something, once."""
+        """Tell the user something, once."""
         if note not in self.notes:
             self.notes.append(note)
 
 
-_MODULE_NAMES = frozenset({"__name__", "__file__", "__doc__", "__builtins__", "__spec__", "__package__", "__loader__"})
-
-
-def _typing(value: Any) -> bool:
+def _is_type_hint(value: Any) -> bool:
     return type(value).__module__ == "typing" or isinstance(value, (typing.TypeVar, types.GenericAlias))
-
-
-def _plain_names(written: Literal) -> Iterable[str]:
-    """Built-in names that a literal relies on."""
-    return written.names & vars(builtins).keys()

@@ -172,7 +172,7 @@ Sizes: 24GB, 1.5GiB, 500M. Times: 90s, 30m, 2h, 1h30m, 02:30:00; a bare number i
     ) -> Run:
         about: dict[str, Any] = {"cell": self._number, "git": git_state(Path.cwd()), "asked": resume.asked(options)}
         env = dict(options.env)
-        contents = captured.finish()
+        contents = captured.hashed_contents()
         link = SessionLink(captured.labels, captured.bindings)
         if earlier is not None:
             if resume.same_work(earlier.task, task, {path: one.digest() for path, one in contents.items()}):

@@ -69,7 +69,7 @@ class Notebook:
         """Write a run directory, as submitting does."""
         self._runs += 1
         run = self.folder / f"run-{self._runs}"
-        for path, content in captured.finish().items():
+        for path, content in captured.hashed_contents().items():
             target = run / path
             target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             if not target.exists():

@@ -64,15 +64,15 @@ def test_a_bad_option_is_one_line_that_names_it(nb: Kernel, nothing_written: Non
 
 CELLS = {
     "an undefined name": ("x = 1\nprint(undefind)", "undefind (line 3) is not defined in this session."),
-    "a shell line": ("x = 1\n!ls", "line 3: `!ls` needs IPython, which a run has not."),
+    "a shell line": ("x = 1\n!ls", "line 3: `!ls` needs IPython, which a run doesn't have."),
     "a magic line": ("x = 1\n%matplotlib inline", "line 3: `%matplotlib inline` needs IPython"),
-    "the keyboard": ("\nname = input('who?')", "line 3: input() would wait for a keyboard that a run has not."),
+    "the keyboard": ("\nname = input('who?')", "line 3: input() needs a keyboard, which a run doesn't have."),
     "top-level await": ("import asyncio\nawait asyncio.sleep(0)", "line 3: await needs an event loop"),
     "nothing but a comment": ("# to do", "the cell has nothing to run"),
     "an open file": ("print(opened.name)", "opened"),
     "a lock": ("with lock: pass", "lock"),
     "a generator": ("print(next(numbers))", "numbers"),
-    "a written credential": (f"key = '{SECRET}'", "line 2 (a text) looks like a credential"),
+    "a written credential": (f"key = '{SECRET}'", "line 2 (a string) looks like a credential"),
     "a kept credential": ("print(key)", "key"),
 }
 

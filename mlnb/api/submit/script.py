@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mlnb.api.submit.options import Options
 from mlnb.api.submit.store import Content
-from mlnb.capture.source.modules import LocalModules, imported_roots
+from mlnb.capture.source.modules import LocalModules, imported_by
 from mlnb.errors import UsageError
 from mlnb.targets.base import Offer
 from mlnb.task import Segment, Task
@@ -57,8 +57,8 @@ def _modules(path: Path) -> dict[str, Content]:
     sys.path.insert(0, folder)
     try:
         local = LocalModules(path.parent.resolve())
-        for root in sorted(imported_roots(path, path.stat().st_mtime_ns)):
-            local.need(root)
+        for root in sorted(imported_by(path)):
+            local.add(root)
     finally:
         sys.path.remove(folder)
     return dict(local.contents)

@@ -1,1 +1,1 @@
-"""Shipping: which values can travel to a run, and how."""
+"""Shipping: which of the session's values can be sent to a run, and how they are pickled."""

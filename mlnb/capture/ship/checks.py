@@ -1,4 +1,4 @@
-"""What may go along: nothing that is bound to this process, and no credentials unless they are named."""
+"""Checks of what is sent to a run: nothing that only works in this process, and no credentials unless allowed."""
 
 from __future__ import annotations
 
@@ -10,43 +10,44 @@ from typing import Any
 
 from mlnb.capture.reasons import Reason
 from mlnb.capture.ship import refusals, secrets, streams
+from mlnb.capture.ship.refusals import unshippable_reason
 from mlnb.errors import CannotShip
 from mlnb.node.data import objects
 
 
-class Guard:
-    """Refuses values.
+class ShippingChecks:
+    """Refuses values that must not or can't be sent.
 
     Parameters
     ----------
     allowed
-        names whose values may hold credentials, since the person has named them.
-    known
-        whether the script knows a function or class by a name.
+        names whose values may hold credentials, since the user has listed them (``--in``).
+    is_defined_in_script
+        whether the script defines a function or class, so that data refer to it by name.
     """
 
-    def __init__(self, allowed: Collection[str], known: Callable[[Any], bool]) -> None:
+    def __init__(self, allowed: Collection[str], is_defined_in_script: Callable[[Any], bool]) -> None:
         self.allowed = frozenset(allowed)
-        self._known = known
-        self._harmless: dict[type, bool] = {}
+        self._is_defined_in_script = is_defined_in_script
+        self._shippable_types: dict[type, bool] = {}
 
-    def look(self, name: str, obj: Any) -> None:
-        """Look at an object on its way into a stream, as a part of ``name``.
+    def check_object(self, name: str, obj: Any) -> None:
+        """Check an object that is about to be pickled as a part of ``name``.
 
         Raises
         ------
         Exception
-            if it can't go along; :meth:`explain` says why.
+            if it can't be sent; :meth:`explain` turns that into a message.
         """
         kind = type(obj)
-        if kind not in self._harmless:
-            self._harmless[kind] = refusals.why_not(obj) is None
-        if not self._harmless[kind]:
-            raise TypeError(f"{kind.__name__} can't go to another machine")
+        if kind not in self._shippable_types:
+            self._shippable_types[kind] = unshippable_reason(obj) is None
+        if not self._shippable_types[kind]:
+            raise TypeError(f"{kind.__name__} can't be sent to another process")
         if name in self.allowed:
             return
-        if (isinstance(obj, (str, bytes)) and secrets.looks_secret(obj)) or secrets.in_mapping(obj) is not None:
-            raise _Credential(name)
+        if (isinstance(obj, (str, bytes)) and secrets.looks_secret(obj)) or secrets.secret_key(obj) is not None:
+            raise _CredentialFound(name)
 
     def explain(
         self,
@@ -54,101 +55,103 @@ class Guard:
         name: str,
         error: Exception,
         reasons: Mapping[str, Reason],
-        shown: Callable[[str], str],
+        display_name: Callable[[str], str],
     ) -> CannotShip:
-        """Say what kept values from being pickled, and where in them it is.
+        """A refusal that says which part of which value can't be sent, and why.
 
         Parameters
         ----------
+        values
+            what was to be pickled, by name.
         name
-            the value that was being pickled.
-        shown
-            how a person knows a name.
+            the value that was being pickled when ``error`` was raised.
+        reasons
+            why each name is needed.
+        display_name
+            what to call a name in a message.
         """
-        if not isinstance(error, _Credential):
-            faulty = [name, *(other for other in values if other != name)]
-            name = next((other for other in faulty if self.fault(values[other])), name)
+        if not isinstance(error, _CredentialFound):
+            candidates = [name, *(other for other in values if other != name)]
+            name = next((other for other in candidates if self.pickling_error(values[other])), name)
         value = values[name]
         reason = reasons.get(name, Reason(None))
-        if isinstance(error, _Credential):
-            return self._credential(self._path(value, shown(name)), name, reason)
-        path, inner = refusals.locate(value, shown(name), lambda part: self.fault(part) is None)
-        refused = refusals.why_not(inner)
-        if refused:
-            return CannotShip(f"{path}{reason} is {refused[0]}, which can't go to another machine: {refused[1]}.")
-        why = str(error).split("\n")[0] or type(error).__name__
-        return CannotShip(
-            f"{path}{reason} ({type(inner).__name__}) can't go to another machine: {why}. Make it inside the cell."
-        )
+        if isinstance(error, _CredentialFound):
+            return self._credential_refusal(self._credential_path(value, display_name(name)), name, reason)
+        path, part = refusals.locate(value, display_name(name), lambda part: self.pickling_error(part) is None)
+        unshippable = unshippable_reason(part)
+        if unshippable:
+            return CannotShip(f"{path}{reason} is {unshippable}")
+        problem = f"({type(part).__name__}) can't be sent to another process: {_first_line(error)}"
+        return CannotShip(f"{path}{reason} {problem}. Create it inside the cell.")
 
-    def fault(self, value: Any) -> str | None:
+    def pickling_error(self, value: Any) -> str | None:
         """Why ``value``, taken alone, can't be pickled."""
         try:
-            self._probe(value)
+            self._try_pickle(value)
         except Exception as error:  # noqa: BLE001 - pickling runs the objects' own code
-            return str(error).split("\n")[0] or type(error).__name__
+            return _first_line(error)
         return None
 
-    def _probe(self, value: Any) -> None:
+    def _try_pickle(self, value: Any) -> None:
         def visit(obj: Any) -> None:
-            if refusals.why_not(obj):
-                raise TypeError(f"{type(obj).__name__} can't go to another machine")
+            if unshippable_reason(obj):
+                raise TypeError(f"{type(obj).__name__} can't be sent to another process")
 
         def reference(obj: Any) -> str | None:
-            return "known" if self._known(obj) else None
+            return "defined" if self._is_defined_in_script(obj) else None
 
         objects.dump(value, streams.LiveSink(), objects.Labels(), prefix="", reference=reference, visit=visit)
 
     def check_name(self, name: str, value: Any, reason: Reason) -> None:
-        """Refuse a value that is a credential itself; what is in it is looked at when it is pickled.
+        """Refuse a value that is itself a credential; its parts are checked when it is pickled.
 
         Raises
         ------
         CannotShip
-            naming it, but never showing it.
+            with the name of the credential, never with the credential.
         """
         if name not in self.allowed and (secrets.named_secret(name, value) or secrets.looks_secret(value)):
-            raise self._credential(name, name, reason)
+            raise self._credential_refusal(name, name, reason)
 
     def check(self, name: str, value: Any, reason: Reason) -> None:
-        """Refuse a value that is a credential, or holds one.
+        """Refuse a value that is a credential or holds one.
 
         Raises
         ------
         CannotShip
-            naming it, but never showing it.
+            with the name of the credential, never with the credential.
         """
         if name in self.allowed:
             return
         if self.is_credential(name, value):
-            raise self._credential(self._path(value, name), name, reason)
+            raise self._credential_refusal(self._credential_path(value, name), name, reason)
 
     def is_credential(self, name: str, value: Any) -> bool:
-        """Whether a value is a credential by its name or look, or holds one."""
+        """Whether a value is a credential, judged by its name and format, or holds one."""
         return secrets.named_secret(name, value) or self._holds_credential(value)
 
-    def _path(self, value: Any, shown: str) -> str:
-        """How a person writes the credential that is somewhere in ``value``, known as ``shown``."""
-        path, inner = refusals.locate(value, shown, lambda part: not self._holds_credential(part))
-        if (key := secrets.in_mapping(inner)) is not None:
+    def _credential_path(self, value: Any, path: str) -> str:
+        """The expression for the credential somewhere in ``value``; ``path`` is the expression for ``value``."""
+        path, inner = refusals.locate(value, path, lambda part: not self._holds_credential(part))
+        if (key := secrets.secret_key(inner)) is not None:
             return f"{path}[{key!r}]"
-        if (key := secrets.in_mapping(getattr(inner, "__dict__", None))) is not None:
+        if (key := secrets.secret_key(getattr(inner, "__dict__", None))) is not None:
             return f"{path}.{key}"
         return path
 
     def _holds_credential(self, value: Any) -> bool:
         queue = deque([value])
-        seen: set[int] = set()
+        visited: set[int] = set()
         while queue:
             item = queue.popleft()
-            if id(item) in seen:
+            if id(item) in visited:
                 continue
-            seen.add(id(item))
+            visited.add(id(item))
             if isinstance(item, (str, bytes)):
                 if secrets.looks_secret(item):
                     return True
             elif isinstance(item, dict):
-                if secrets.in_mapping(item) is not None:
+                if secrets.secret_key(item) is not None:
                     return True
                 queue.extend(item.values())
             elif isinstance(item, (list, tuple, set, frozenset)):
@@ -158,13 +161,17 @@ class Guard:
         return False
 
     @staticmethod
-    def _credential(path: str, name: str, reason: Reason) -> CannotShip:
+    def _credential_refusal(path: str, name: str, reason: Reason) -> CannotShip:
         variable = re.findall(r"[A-Za-z]\w*", path)[-1].upper()
         return CannotShip(
-            f"{path}{reason} looks like a credential, and runs are kept on disk. Say --in {name} if it may go, or "
-            f"set it as an environment variable and use --env {variable} and os.environ['{variable}']."
+            f"{path}{reason} looks like a credential, and runs are stored on disk. Add --in {name} to send it anyway, "
+            f"or set it as an environment variable and use --env {variable} and os.environ['{variable}']."
         )
 
 
-class _Credential(Exception):
-    """A credential was met inside of a value."""
+class _CredentialFound(Exception):
+    """A value that is being pickled holds a credential."""
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).split("\n")[0] or type(error).__name__

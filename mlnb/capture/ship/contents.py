@@ -1,4 +1,4 @@
-"""What travels with a run: bytes, files and live buffers, neither copied nor hashed before they are written."""
+"""Contents of a run's files: bytes, files and live memory, neither copied nor hashed before they are written."""
 
 from __future__ import annotations
 
@@ -9,38 +9,38 @@ from pathlib import Path
 from typing import Any, Protocol
 
 CHUNK = 16 * 1024 * 1024
-"""Bytes handled at a time."""
+"""Bytes read or copied at a time."""
 
 
 class Content(Protocol):
-    """Something that becomes a file of the run directory."""
+    """The content of a file in the run directory."""
 
     @property
     def size(self) -> int:
         """Bytes."""
 
     def digest(self) -> str:
-        """SHA-256, as hexadecimal digits; computed when first asked for."""
+        """SHA-256 in hexadecimal digits; computed by the first call."""
 
     def chunks(self) -> Iterator[bytes | memoryview]:
-        """The bytes, in pieces."""
+        """The bytes, in chunks."""
 
     def write(self, path: Path) -> None:
         """Write the bytes to a new file ``path``."""
 
 
-class _Content:
-    """What kinds of content share."""
+class _ContentBase:
+    """Hashing and writing, by way of :meth:`chunks`."""
 
     def chunks(self) -> Iterator[bytes | memoryview]:
         raise NotImplementedError
 
     @cached_property
     def _digest(self) -> str:
-        found = hashlib.sha256()
+        sha256 = hashlib.sha256()
         for chunk in self.chunks():
-            found.update(chunk)
-        return found.hexdigest()
+            sha256.update(chunk)
+        return sha256.hexdigest()
 
     def digest(self) -> str:
         """See :class:`Content`."""
@@ -53,8 +53,8 @@ class _Content:
                 file.write(chunk)
 
 
-class Bytes(_Content):
-    """Bytes at hand."""
+class Bytes(_ContentBase):
+    """Bytes in memory, or a string in UTF-8."""
 
     def __init__(self, data: bytes | str) -> None:
         self._data = data.encode() if isinstance(data, str) else data
@@ -69,8 +69,8 @@ class Bytes(_Content):
         yield self._data
 
 
-class FileContent(_Content):
-    """A file of the session's machine."""
+class FileContent(_ContentBase):
+    """A file on the session's machine."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -87,8 +87,8 @@ class FileContent(_Content):
                 yield chunk
 
 
-class Buffer(_Content):
-    """Live memory of an array or a frame."""
+class Buffer(_ContentBase):
+    """Live memory of an array or a data frame."""
 
     def __init__(self, view: memoryview) -> None:
         self._view = view.cast("B") if view.nbytes else memoryview(b"")
@@ -104,8 +104,8 @@ class Buffer(_Content):
             yield self._view[start : start + CHUNK]
 
 
-class Storage(_Content):
-    """A live tensor storage, on any device; one on a GPU is copied to the CPU piece by piece."""
+class Storage(_ContentBase):
+    """A live tensor storage on any device; one on a GPU is copied to the CPU chunk by chunk."""
 
     def __init__(self, storage: Any) -> None:
         self._storage = storage
@@ -119,7 +119,7 @@ class Storage(_Content):
         """See :class:`Content`."""
         from mlnb.node.data.storages import as_bytes
 
-        whole = as_bytes(self._storage)
+        data = as_bytes(self._storage)
         for start in range(0, self.size, CHUNK):
-            piece: Any = whole[start : start + CHUNK].cpu().numpy()
-            yield memoryview(piece)
+            chunk: Any = data[start : start + CHUNK].cpu().numpy()
+            yield memoryview(chunk)

@@ -1,4 +1,4 @@
-"""What can't go to another machine, and what to do instead."""
+"""Refusals: which values can't be sent to another process, and what to do instead."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import threading
 import types
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 _BUILTIN_ITERATORS: tuple[type, ...] = (
     type(iter([])), type(iter(())), type(iter({})), type(iter(set())), type(iter("")), type(iter(b"")),
@@ -24,85 +24,111 @@ _BUILTIN_ITERATORS: tuple[type, ...] = (
     map, filter, zip, enumerate,
 )  # fmt: skip
 
-_OPEN_ANEW = "open it inside the cell"
-_MAKE_ANEW = "make it inside the cell"
+_OPEN_IN_CELL = "open it inside the cell"
+_CREATE_IN_CELL = "create it inside the cell"
+_ITERATOR_ADVICE = "create it inside the cell, or keep a list"
+_FUTURE_ADVICE = "wait for it first and keep its result"
+_AWAIT_ADVICE = "await it first and keep its result"
 
-_KINDS: tuple[tuple[Callable[[Any], bool], str, str], ...] = (
-    (
-        lambda v: isinstance(v, io.IOBase) and not isinstance(v, (io.BytesIO, io.StringIO)),
-        "an open file",
-        _OPEN_ANEW,
-    ),
-    (lambda v: isinstance(v, mmap.mmap), "a mapped file", _OPEN_ANEW),
-    (lambda v: isinstance(v, (types.GeneratorType, types.AsyncGeneratorType)), "a generator", _MAKE_ANEW),
-    (lambda v: isinstance(v, _BUILTIN_ITERATORS), "an iterator", "make it inside the cell, or keep a list"),
-    (lambda v: type(v).__module__ == "itertools", "an iterator", "make it inside the cell, or keep a list"),
-    (lambda v: isinstance(v, (_thread.LockType, type(threading.RLock()))), "a lock", _MAKE_ANEW),
-    (
-        lambda v: isinstance(v, (threading.Condition, threading.Event, threading.Semaphore, threading.Barrier)),
-        "a lock",
-        _MAKE_ANEW,
-    ),
-    (lambda v: isinstance(v, threading.Thread), "a thread", "start it inside the cell"),
-    (lambda v: isinstance(v, concurrent.futures.Executor), "a pool of workers", _MAKE_ANEW),
-    (
-        lambda v: isinstance(v, concurrent.futures.Future),
-        "a result to come",
-        "wait for it first and keep its result",
-    ),
-    (lambda v: isinstance(v, asyncio.AbstractEventLoop), "an event loop", _MAKE_ANEW),
-    (lambda v: isinstance(v, asyncio.Future), "an asyncio task", "await it first and keep its result"),
-    (lambda v: isinstance(v, types.CoroutineType), "a coroutine", "await it first and keep its result"),
-    (lambda v: isinstance(v, socket.socket), "a socket", _OPEN_ANEW),
-    (lambda v: isinstance(v, (sqlite3.Connection, sqlite3.Cursor)), "a database connection", _OPEN_ANEW),
-    (lambda v: isinstance(v, subprocess.Popen), "a running process", "start it inside the cell"),
-    (lambda v: isinstance(v, (types.FrameType, types.TracebackType)), "a stack frame", "leave it out"),
-    (lambda v: isinstance(v, weakref.ref), "a weak reference", "keep the object itself"),
-    (lambda v: type(v).__name__ in ("Connection", "Engine", "MongoClient", "Redis"), "a connection", _OPEN_ANEW),
+
+class Unshippable(NamedTuple):
+    """Why a value can't be sent.
+
+    Attributes
+    ----------
+    kind
+        what the value is, as ``a lock``.
+    advice
+        what to do instead.
+    """
+
+    kind: str
+    advice: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}, which can't be sent to another process: {self.advice}."
+
+
+def _instance_of(*types_: type) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, types_)
+
+
+def _is_open_file(value: Any) -> bool:
+    return isinstance(value, io.IOBase) and not isinstance(value, (io.BytesIO, io.StringIO))
+
+
+def _is_connection(value: Any) -> bool:
+    return type(value).__name__ in ("Connection", "Engine", "MongoClient", "Redis")
+
+
+_LOCKS = (
+    _thread.LockType, type(threading.RLock()), threading.Condition, threading.Event, threading.Semaphore,
+    threading.Barrier,
+)  # fmt: skip
+
+_UNSHIPPABLE: tuple[tuple[Callable[[Any], bool], Unshippable], ...] = (
+    (_is_open_file, Unshippable("an open file", _OPEN_IN_CELL)),
+    (_instance_of(mmap.mmap), Unshippable("a mapped file", _OPEN_IN_CELL)),
+    (_instance_of(types.GeneratorType, types.AsyncGeneratorType), Unshippable("a generator", _CREATE_IN_CELL)),
+    (_instance_of(*_BUILTIN_ITERATORS), Unshippable("an iterator", _ITERATOR_ADVICE)),
+    (lambda value: type(value).__module__ == "itertools", Unshippable("an iterator", _ITERATOR_ADVICE)),
+    (_instance_of(*_LOCKS), Unshippable("a lock", _CREATE_IN_CELL)),
+    (_instance_of(threading.Thread), Unshippable("a thread", "start it inside the cell")),
+    (_instance_of(concurrent.futures.Executor), Unshippable("a pool of workers", _CREATE_IN_CELL)),
+    (_instance_of(concurrent.futures.Future), Unshippable("a future", _FUTURE_ADVICE)),
+    (_instance_of(asyncio.AbstractEventLoop), Unshippable("an event loop", _CREATE_IN_CELL)),
+    (_instance_of(asyncio.Future), Unshippable("an asyncio task", _AWAIT_ADVICE)),
+    (_instance_of(types.CoroutineType), Unshippable("a coroutine", _AWAIT_ADVICE)),
+    (_instance_of(socket.socket), Unshippable("a socket", _OPEN_IN_CELL)),
+    (_instance_of(sqlite3.Connection, sqlite3.Cursor), Unshippable("a database connection", _OPEN_IN_CELL)),
+    (_instance_of(subprocess.Popen), Unshippable("a running process", "start it inside the cell")),
+    (_instance_of(types.FrameType, types.TracebackType), Unshippable("a stack frame", "leave it out")),
+    (_instance_of(weakref.ref), Unshippable("a weak reference", "keep the object itself")),
+    (_is_connection, Unshippable("a connection", _OPEN_IN_CELL)),
 )
 
 
-def why_not(value: Any) -> tuple[str, str] | None:
-    """What kind of thing ``value`` is that can't be shipped, and the way out; ``None`` if it may be."""
-    for test, kind, way in _KINDS:
+def unshippable_reason(value: Any) -> Unshippable | None:
+    """Why ``value`` can't be sent to another process; ``None`` if it may be possible."""
+    for test, reason in _UNSHIPPABLE:
         if test(value):
-            return kind, way
-    return _torch(value)
+            return reason
+    return _torch_reason(value)
 
 
-def _torch(value: Any) -> tuple[str, str] | None:
+def _torch_reason(value: Any) -> Unshippable | None:
     torch = sys.modules.get("torch")
     if torch is None:
         return None
     if isinstance(value, (torch.cuda.Stream, torch.cuda.Event)) or type(value).__name__ == "CUDAGraph":
-        return "a CUDA stream, event or graph", _MAKE_ANEW
-    iterators = sys.modules.get("torch.utils.data.dataloader")
-    if iterators is not None and isinstance(value, iterators._BaseDataLoaderIter):
-        return "a loader's iterator", "call iter(loader) inside the cell"
+        return Unshippable("a CUDA stream, event or graph", _CREATE_IN_CELL)
+    dataloader = sys.modules.get("torch.utils.data.dataloader")
+    if dataloader is not None and isinstance(value, dataloader._BaseDataLoaderIter):
+        return Unshippable("a loader's iterator", "call iter(loader) inside the cell")
     return None
 
 
 def locate(value: Any, path: str, ships: Callable[[Any], bool]) -> tuple[str, Any]:
-    """Find the innermost thing in ``value`` that keeps it from being shipped.
+    """Find the innermost object in ``value`` that can't be sent.
 
     Parameters
     ----------
     path
-        how a person writes ``value``.
+        the expression for ``value``.
     ships
-        whether an object can be shipped, taken alone.
+        whether an object, taken alone, can be sent.
 
     Returns
     -------
     str, object
-        how a person writes the thing, as ``cfg['lock']``, and the thing.
+        the expression for the innermost object, as ``cfg['lock']``, and the object.
     """
-    seen: set[int] = set()
-    while id(value) not in seen and why_not(value) is None:
-        seen.add(id(value))
-        for part, inner in _parts(value):
-            if id(inner) not in seen and not ships(inner):
-                path, value = path + part, inner
+    visited: set[int] = set()
+    while id(value) not in visited and unshippable_reason(value) is None:
+        visited.add(id(value))
+        for suffix, part in _parts(value):
+            if id(part) not in visited and not ships(part):
+                path, value = path + suffix, part
                 break
         else:
             break
@@ -110,7 +136,7 @@ def locate(value: Any, path: str, ships: Callable[[Any], bool]) -> tuple[str, An
 
 
 def _parts(value: Any) -> Iterator[tuple[str, Any]]:
-    """What ``value`` holds, and how a person writes that after the name of ``value``."""
+    """The parts of ``value``, each after the suffix that leads from the expression for ``value`` to it."""
     yield from _elements(value)
     if isinstance(value, types.MethodType):
         yield ".__self__", value.__self__
@@ -126,25 +152,25 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
 
 def _elements(value: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(value, dict):
-        yield from ((f"[{key!r}]", inner) for key, inner in value.items())
+        yield from ((f"[{key!r}]", part) for key, part in value.items())
     elif isinstance(value, (list, tuple)):
-        yield from ((f"[{index}]", inner) for index, inner in enumerate(value))
+        yield from ((f"[{index}]", part) for index, part in enumerate(value))
     elif isinstance(value, (set, frozenset)):
-        yield from (("{…}", inner) for inner in value)
+        yield from (("{…}", part) for part in value)
 
 
 def _variables(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
         try:
             yield f" (its variable {name})", cell.cell_contents
-        except ValueError:  # not filled yet
+        except ValueError:  # the variable isn't assigned yet
             continue
 
 
 def _attributes(value: Any) -> Iterator[tuple[str, Any]]:
     attributes = getattr(value, "__dict__", None)
     if isinstance(attributes, dict):
-        yield from ((f".{name}", inner) for name, inner in attributes.items())
+        yield from ((f".{name}", part) for name, part in attributes.items())
     for kind in type(value).__mro__:
         slots = vars(kind).get("__slots__", ())
         for name in [slots] if isinstance(slots, str) else slots:

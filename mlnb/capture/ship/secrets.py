@@ -1,7 +1,7 @@
-"""Credentials: what looks like one stays in the session, unless a person says otherwise.
+"""Secrets: recognises credentials, so that they aren't written to disk unless the user allows it.
 
-A value is judged by its own look (a token of a known kind), or by a name that says what it is together with a look
-that doesn't contradict it: ``tokens = 512``, ``pad_token = "<pad>"`` and ``auth = False`` are none.
+A value counts as a credential by its format (a token of a known kind), or by its name together with a format that fits:
+``tokens = 512``, ``pad_token = "<pad>"`` and ``auth = False`` are none.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-LONGEST = 16384
-"""Longer texts are data, not credentials."""
+MAX_LENGTH = 16384
+"""Characters; longer strings are data, not credentials."""
 
-_LOOKS = re.compile(
+_TOKEN = re.compile(
     r"""
       gh[pousr]_[A-Za-z0-9]{20,} | github_pat_[A-Za-z0-9_]{20,}       # GitHub
     | glpat-[A-Za-z0-9_-]{16,}                                        # GitLab
@@ -31,8 +31,8 @@ _BEARER = re.compile(r"(?:Bearer|Basic|token)\s+(?=\S*[0-9=])[A-Za-z0-9._~+/=-]{
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/:@]*:[^\s/@]+@[^\s]+", re.IGNORECASE)
 _KEY_BLOCK = re.compile(r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY(?: BLOCK)?-----")
 
-_SURE = frozenset({"secret", "password", "passwd", "passphrase", "pwd", "apikey", "credential", "credentials"})
-_PAIRS = frozenset(
+_CERTAIN_WORDS = frozenset({"secret", "password", "passwd", "passphrase", "pwd", "apikey", "credential", "credentials"})
+_CERTAIN_PAIRS = frozenset(
     {
         ("api", "key"),
         ("access", "key"),
@@ -45,54 +45,56 @@ _PAIRS = frozenset(
         ("subscription", "key"),
     }
 )
-_LIKELY = frozenset({"token", "auth", "authorization", "accesskey", "privatekey", "authtoken", "accesstoken", "pat"})
+_LIKELY_WORDS = frozenset(
+    {"token", "auth", "authorization", "accesskey", "privatekey", "authtoken", "accesstoken", "pat"}
+)
 _PLACEHOLDERS = frozenset({"none", "null", "true", "false", "secret", "password", "token", "changeme", "disabled"})
 
 
 def looks_secret(value: object) -> bool:
-    """Whether ``value`` is a credential by its own look."""
-    text = _text(value)
+    """Whether ``value`` has the format of a credential."""
+    text = _as_text(value)
     if text is None or len(text) < 12:
         return False
     if _KEY_BLOCK.search(text):
         return True
     stripped = text.strip()
-    return bool(_LOOKS.fullmatch(stripped) or _BEARER.fullmatch(stripped) or _URL.fullmatch(stripped))
+    return bool(_TOKEN.fullmatch(stripped) or _BEARER.fullmatch(stripped) or _URL.fullmatch(stripped))
 
 
 def named_secret(name: object, value: object) -> bool:
-    """Whether ``value`` looks like a credential given that it is called ``name``."""
+    """Whether ``value`` may be a credential, given that it is called ``name``."""
     if not isinstance(name, str):
         return False
-    text = _text(value)
-    certainty = _name_says(name)
+    text = _as_text(value)
+    certainty = _name_certainty(name)
     if text is None or not certainty or not _plausible(text):
         return False
-    return len(text) >= 4 if certainty > 1 else len(text) >= 8 and _mixed(text)
+    return len(text) >= 4 if certainty > 1 else len(text) >= 8 and _looks_random(text)
 
 
-def _text(value: object) -> str | None:
+def _as_text(value: object) -> str | None:
     if isinstance(value, (bytes, bytearray)):
-        if len(value) > LONGEST:
+        if len(value) > MAX_LENGTH:
             return None
         return bytes(value).decode("latin-1")
-    return value if isinstance(value, str) and len(value) <= LONGEST else None
+    return value if isinstance(value, str) and len(value) <= MAX_LENGTH else None
 
 
-def _name_says(name: str) -> int:
-    """2 if the name says that it's a credential, 1 if it may, 0 if not."""
+def _name_certainty(name: str) -> int:
+    """2 if a name is one of a credential, 1 if it may be, 0 if not."""
     spaced = re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", name)
-    words = [word for word in re.split(r"[^A-Za-z]+", spaced.lower()) if word]
-    if not words:
+    parts = [part for part in re.split(r"[^A-Za-z]+", spaced.lower()) if part]
+    if not parts:
         return 0
-    tail = words[-1]
-    if tail in _SURE or tuple(words[-2:]) in _PAIRS:
+    last = parts[-1]
+    if last in _CERTAIN_WORDS or tuple(parts[-2:]) in _CERTAIN_PAIRS:
         return 2
-    return 1 if tail in _LIKELY else 0
+    return 1 if last in _LIKELY_WORDS else 0
 
 
 def _plausible(text: str) -> bool:
-    """Whether a text can be a credential at all: no word in brackets, no name of an environment variable."""
+    """Whether a string can be a credential: not a placeholder in brackets, not the name of an environment variable."""
     stripped = text.strip()
     if not stripped or "\n" in stripped or re.search(r"\s", stripped):
         return False
@@ -101,13 +103,13 @@ def _plausible(text: str) -> bool:
     return stripped.lower() not in _PLACEHOLDERS
 
 
-def _mixed(text: str) -> bool:
-    """Whether a text isn't a word: it has digits, or is long and of mixed case."""
+def _looks_random(text: str) -> bool:
+    """Whether a string isn't a word: it has digits, or is long and not all lower case."""
     return bool(re.search(r"\d", text)) or (len(text) >= 20 and text != text.lower())
 
 
-def in_mapping(value: object) -> Any:
-    """The key of an entry that is a credential by its name; ``None`` if there is none."""
+def secret_key(value: object) -> Any:
+    """The key of a dictionary's first entry that is a credential, judged by its key; ``None`` without one."""
     if isinstance(value, dict):
         for key, entry in value.items():
             if isinstance(entry, (str, bytes)) and named_secret(key, entry):
@@ -115,18 +117,18 @@ def in_mapping(value: object) -> Any:
     return None
 
 
-def in_source(tree: ast.AST) -> Iterator[tuple[str, int]]:
-    """Credentials written into source: what they are called (or what they look like) and their line."""
+def find_in_source(tree: ast.AST) -> Iterator[tuple[str, int]]:
+    """Credentials written into source code: the name of each (or ``a string``) and its line."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and looks_secret(node.value):
-            yield "a text", node.lineno
+            yield "a string", node.lineno
         for name, value in _named_constants(node):
             if named_secret(name, value.value):
                 yield name, value.lineno
 
 
 def _named_constants(node: ast.AST) -> Iterator[tuple[str, ast.Constant]]:
-    """Constants that source gives a name to, by the node that does."""
+    """The constants to which a node of source code gives a name."""
     for name, value in _named_values(node):
         if name and isinstance(value, ast.Constant):
             yield name, value
@@ -135,9 +137,9 @@ def _named_constants(node: ast.AST) -> Iterator[tuple[str, ast.Constant]]:
 def _named_values(node: ast.AST) -> Iterator[tuple[str | None, ast.expr | None]]:
     if isinstance(node, ast.Assign):
         for target in node.targets:
-            yield _target(target), node.value
+            yield _target_name(target), node.value
     elif isinstance(node, (ast.AnnAssign, ast.NamedExpr)):
-        yield _target(node.target), node.value
+        yield _target_name(node.target), node.value
     elif isinstance(node, ast.keyword):
         yield node.arg, node.value
     elif isinstance(node, ast.Dict):
@@ -151,7 +153,7 @@ def _named_values(node: ast.AST) -> Iterator[tuple[str | None, ast.expr | None]]
             yield arg.arg, default_
 
 
-def _target(node: ast.expr) -> str | None:
+def _target_name(node: ast.expr) -> str | None:
     if isinstance(node, ast.Name):
         return node.id
     if isinstance(node, ast.Attribute):

@@ -1,4 +1,4 @@
-"""The session's data as object streams (``mlnb.node.data.objects``), its bulk left where it is until it is written."""
+"""Streams: the session's data, pickled (``mlnb.node.data.objects``); arrays and tensors aren't copied until written."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from mlnb.node.data import objects, storages
 from mlnb.node.torch_private import storage_id
 
 PLAIN = frozenset({int, float, complex, bool, type(None), type(...)})
-"""Types whose values are never refused."""
+"""Types whose values need no check."""
 
 
 class LiveSink:
-    """An :class:`objects.Sink` that keeps storages and buffers as they are, live.
+    """An :class:`objects.Sink` that refers to live storages and buffers, without a copy.
 
     Attributes
     ----------
     name
-        on whose behalf what comes next is kept.
+        the value that is being pickled.
     blobs
-        what was kept, in order: the stream's blob ``n`` is ``blobs[n]``.
+        storages and buffers in order: the stream's blob ``n`` is ``blobs[n]``.
     sizes
-        bytes of bulk by name.
+        name → bytes in storages and buffers.
     storages
-        what tells the storages apart that were met, by name.
-    known
-        names whose data an earlier stream holds in part.
+        name → addresses of its tensor storages.
+    shared_names
+        names whose storages are in part in an earlier stream.
     """
 
     def __init__(self) -> None:
@@ -37,48 +37,48 @@ class LiveSink:
         self.blobs: list[Content] = []
         self.sizes: dict[str, int] = {}
         self.storages: dict[str, set[int]] = {}
-        self.known: set[str] = set()
+        self.shared_names: set[str] = set()
 
     def storage(self, storage: Any, label: str | None) -> storages.Location:
         """See :class:`objects.Sink`."""
         self.storages.setdefault(self.name, set()).add(storage_id(storage))
         if label is not None:
-            self.known.add(self.name)
+            self.shared_names.add(self.name)
         content = Storage(storage)
         if content.size <= objects.INLINE:
-            self._count(content)
+            self._add_size(content)
             return ("bytes", b"".join(bytes(chunk) for chunk in content.chunks()))
-        return self._keep(content)
+        return self._add_blob(content)
 
     def buffer(self, view: memoryview) -> storages.Location:
         """See :class:`objects.Sink`."""
-        return self._keep(Buffer(view))
+        return self._add_blob(Buffer(view))
 
-    def _keep(self, content: Content) -> storages.Location:
+    def _add_blob(self, content: Content) -> storages.Location:
         self.blobs.append(content)
-        self._count(content)
+        self._add_size(content)
         return ("blob", len(self.blobs) - 1)
 
-    def _count(self, content: Content) -> None:
+    def _add_size(self, content: Content) -> None:
         self.sizes[self.name] = self.sizes.get(self.name, 0) + content.size
 
 
 @dataclass
 class DataStream:
-    """One stream of the session's data: what ``session_data(number)`` gives.
+    """One stream of the session's data: what ``session_data(number)`` returns in the script.
 
     Attributes
     ----------
     number
-        which stream.
+        its number, from 0.
     values
         its values by name, in order.
     stream
         the pickle.
     sink
-        the bulk beside it, and whose it is.
+        the storages and buffers that the pickle refers to.
     containers
-        ``id`` of every container in it.
+        ``id`` of every mutable container in it.
     """
 
     number: int
@@ -89,16 +89,16 @@ class DataStream:
 
     @property
     def blobs(self) -> list[Content]:
-        """The bulk, in order."""
+        """The storages and buffers, in order."""
         return self.sink.blobs
 
     @property
     def size(self) -> int:
-        """Bytes, the bulk included."""
+        """Bytes, storages and buffers included."""
         return len(self.stream.data) + sum(blob.size for blob in self.blobs)
 
     def files(self) -> dict[str, Content]:
-        """The stream's files by path in the run directory; hashes the bulk, since it is stored by content."""
+        """Path in the run directory → content; hashes storages and buffers, since they are stored by their hash."""
         paths = [f"inputs/{blob.digest()}" for blob in self.blobs]
         table = {"names": list(self.values), "blobs": paths, "buffers": self.stream.buffers}
         return {
@@ -116,27 +116,36 @@ def write(
     values: Mapping[str, Any],
     labels: objects.Labels,
     reference: objects.Reference,
-    look: Callable[[str, Any], None],
+    check: Callable[[str, Any], None],
     earlier: Mapping[int, str],
 ) -> DataStream:
-    """Write a stream of the session's data.
+    """Pickle values of the session as a stream.
 
     Parameters
     ----------
-    look
-        called with the name whose value is being written, and every object in it but numbers and the like.
+    number
+        the stream's number.
+    values
+        what to pickle, by name.
+    labels
+        labels for tensor storages, shared by all streams.
+    reference
+        the name in the script of a function or class.
+    check
+        called with the name whose value is being pickled and with every object in it (but numbers and the like);
+        raises to refuse it.
     earlier
-        ``id`` → name of values that earlier streams hold.
+        ``id`` → name of values in earlier streams.
 
     Raises
     ------
     Exception
-        whatever pickling an object of the user's raises.
+        whatever pickling one of the user's objects raises.
     """
-    # fresh strings as keys, so that the key of an entry isn't mistaken for an equal text in a value
-    fresh = {"".join(list(name)): value for name, value in values.items()}
-    ahead = iter(fresh.items())
-    key, value = next(ahead, (None, None))
+    # new string objects as keys, so that a key isn't mistaken for an equal string in a value
+    entries = {"".join(list(name)): value for name, value in values.items()}
+    upcoming = iter(entries.items())
+    key, value = next(upcoming, (None, None))
     at_key = False
     sink = LiveSink()
     containers: set[int] = set()
@@ -150,13 +159,13 @@ def write(
             at_key = False
             if obj is value:
                 sink.name = str(key)
-                key, value = next(ahead, (None, None))
+                key, value = next(upcoming, (None, None))
         kind = type(obj)
         if kind in PLAIN:
             return
         if kind in _CONTAINERS:
             containers.add(id(obj))
-        look(sink.name, obj)
+        check(sink.name, obj)
 
-    stream = objects.dump(fresh, sink, labels, prefix=f"{number}:", reference=reference, visit=visit, earlier=earlier)
+    stream = objects.dump(entries, sink, labels, prefix=f"{number}:", reference=reference, visit=visit, earlier=earlier)
     return DataStream(number, dict(values), stream, sink, containers)

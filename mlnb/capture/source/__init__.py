@@ -1,1 +1,1 @@
-"""Source: where definitions of the session are written, and how they are written into a script."""
+"""Source: finds the source of the session's definitions, and writes definitions, imports and values as source."""

@@ -1,4 +1,4 @@
-"""Source that defines one name, as capture finds or makes it."""
+"""DefinitionSource: source code that defines one name, with what it needs."""
 
 from __future__ import annotations
 
@@ -9,51 +9,53 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mlnb.capture.names.analysis import CellNames, analyse
-from mlnb.capture.source.history import Found
+from mlnb.capture.source.nodes import SourceNode
 
-LIVE = "\0{}\0"
-"""Stands in a text for a live value whose name isn't known yet."""
+PLACEHOLDER = "\0{}\0"
+"""Stands in source for a live value whose name in the script isn't decided yet."""
 
 
 @dataclass
-class Source:
-    """Source that defines one name.
+class DefinitionSource:
+    """Source code that defines one name.
 
     Attributes
     ----------
     lines
-        the text.
-    found
-        where most of it was written.
-    lead
-        lines of ``lines`` before those that were.
-    eager, later
-        names read when the text runs, and names read when what it defines is called.
-    hints
+        the source.
+    origin
+        the statement that most of it comes from.
+    header_lines
+        how many of ``lines`` stand before those of ``origin``.
+    required
+        names that it reads when it runs.
+    deferred
+        names that what it defines reads when called.
+    annotation_names
         names in annotations that aren't evaluated.
-    chains
+    dotted_names
         dotted names in it.
-    live
-        generated name → live value that the text reads when it runs.
-    late
-        ``(expression to assign to, live value)``: to be done when all names are bound.
+    live_values
+        generated name → live value that it reads when it runs, by a :data:`PLACEHOLDER`.
+    deferred_assignments
+        pairs of an expression to assign to and a live value, to assign when all names are defined.
     notes
-        what the person should know.
+        what to tell the user.
     """
 
     lines: list[str]
-    found: Found
-    lead: int = 0
-    eager: set[str] = field(default_factory=set)
-    later: set[str] = field(default_factory=set)
-    hints: set[str] = field(default_factory=set)
-    chains: set[str] = field(default_factory=set)
-    live: dict[str, Any] = field(default_factory=dict)
-    late: list[tuple[str, Any]] = field(default_factory=list)
+    origin: SourceNode
+    header_lines: int = 0
+    required: set[str] = field(default_factory=set)
+    deferred: set[str] = field(default_factory=set)
+    annotation_names: set[str] = field(default_factory=set)
+    dotted_names: set[str] = field(default_factory=set)
+    live_values: dict[str, Any] = field(default_factory=dict)
+    deferred_assignments: list[tuple[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
-    def read(self, found: Found, replaced: set[ast.expr], *, postponed: bool = False) -> None:
-        """Note which names the statement ``found`` reads, now and later.
+    def add_names(self, source: SourceNode, replaced: set[ast.expr], *, postponed: bool = False) -> None:
+        """Add the names that a statement reads.
 
         Parameters
         ----------
@@ -63,24 +65,24 @@ class Source:
             whether its annotations aren't evaluated.
         """
         if replaced:
-            names = analyse(without(as_statement(found.node), replaced), postponed=postponed)
+            names = analyse(_without(as_statement(source.node), replaced), postponed=postponed)
         else:
-            names = names_of(found.node, postponed)
-        own = {getattr(found.node, "name", "")}
-        self.eager |= set(names.required) - own
-        self.later |= (set(names.loads) | set(names.deferred)) - self.eager - own
-        self.hints |= set(names.annotation_names) - own
-        self.chains |= set(names.dotted_names)
+            names = names_of(source.node, postponed)
+        own = {getattr(source.node, "name", "")}
+        self.required |= names.required - own
+        self.deferred |= (names.loads | names.deferred) - self.required - own
+        self.annotation_names |= names.annotation_names - own
+        self.dotted_names |= names.dotted_names
 
 
 @functools.lru_cache(maxsize=4096)
 def names_of(node: ast.AST, postponed: bool = False) -> CellNames:
-    """What a statement (or a lambda's making) does to names; remembered, since trees are shared by text."""
+    """What a statement (or the creation of a lambda) does to names; cached, since equal cells share their trees."""
     return analyse(ast.Module([as_statement(node)], []), postponed=postponed)
 
 
 def as_statement(node: ast.AST) -> ast.stmt:
-    """A node as a statement of its own: a lambda is bound to a name, so that its body counts as run later."""
+    """A node as a statement: a lambda is assigned to a name, so that its body counts as deferred code."""
     if isinstance(node, ast.Lambda):
         target = ast.copy_location(ast.Name("_", ast.Store()), node)
         return ast.copy_location(ast.Assign([target], node), node)
@@ -88,24 +90,24 @@ def as_statement(node: ast.AST) -> ast.stmt:
     return node
 
 
-class _Replaced(ast.NodeTransformer):
+class _ReplaceByNone(ast.NodeTransformer):
     def __init__(self, nodes: set[ast.expr]) -> None:
         self._nodes = nodes
 
     def visit(self, node: ast.AST) -> ast.AST:
         if node in self._nodes:
             return ast.copy_location(ast.Constant(None), node)
-        replaced: ast.AST = super().visit(node)
-        return replaced
+        visited: ast.AST = super().visit(node)
+        return visited
 
 
-def without(node: ast.stmt, replaced: set[ast.expr]) -> ast.Module:
-    """The statement without some expressions, as a tree of its own."""
-    marks = {(e.lineno, e.col_offset, type(e)) for e in replaced}
+def _without(node: ast.stmt, replaced: set[ast.expr]) -> ast.Module:
+    """A copy of a statement, some of its expressions replaced by ``None``."""
+    positions = {(e.lineno, e.col_offset, type(e)) for e in replaced}
     tree = copy.deepcopy(node)
-    same = {
+    copies = {
         inner
         for inner in ast.walk(tree)
-        if isinstance(inner, ast.expr) and (inner.lineno, inner.col_offset, type(inner)) in marks
+        if isinstance(inner, ast.expr) and (inner.lineno, inner.col_offset, type(inner)) in positions
     }
-    return ast.Module([_Replaced(same).visit(tree)], [])  # type: ignore[list-item]
+    return ast.Module([_ReplaceByNone(copies).visit(tree)], [])  # type: ignore[list-item]

@@ -1,7 +1,7 @@
-"""Functions and classes of the session as source that makes them again, as they are now.
+"""DefinitionFinder: source that defines the session's functions and classes as they are now.
 
-Their source says how they were made; since then the names they were made with may have been bound again. So what
-their source evaluates at once (default values, a class's attributes) is compared with what they hold.
+Their source tells how they were created. Since then the names they were created with may have been assigned again, so
+whatever the source evaluates at once (default values, class attributes) is compared with the live values.
 """
 
 from __future__ import annotations
@@ -12,230 +12,239 @@ from collections.abc import Mapping
 from typing import Any
 
 from mlnb.capture.names.analysis import analyse
-from mlnb.capture.ship.refusals import why_not
-from mlnb.capture.source.classes import patches, score
-from mlnb.capture.source.definition import LIVE, Source, as_statement
+from mlnb.capture.ship.refusals import unshippable_reason
+from mlnb.capture.source.bytecode import defines, flags_of
+from mlnb.capture.source.classes import changed_attributes, match_score
+from mlnb.capture.source.definition import PLACEHOLDER, DefinitionSource, as_statement
 from mlnb.capture.source.edits import Edit, cut, expression
-from mlnb.capture.source.evaluate import assigned, constant, default_pairs, equal, evaluate, unchanged
-from mlnb.capture.source.history import Found, Sources, defines, flags_of
-from mlnb.capture.source.introspection import cell_of, cells, class_flags, classes, closure, made_by, methods
+from mlnb.capture.source.evaluate import UNKNOWN, class_attributes, constant, default_pairs, equal, evaluate, unchanged
+from mlnb.capture.source.history import SourceHistory
+from mlnb.capture.source.introspection import (
+    class_flags,
+    closure_cell_expression,
+    closure_cells,
+    closure_variables,
+    function_created_by,
+    methods,
+    wrapped_classes,
+)
+from mlnb.capture.source.nodes import SourceNode
 
 
-class Definitions:
-    """Finds the source of the session's functions and classes.
+class DefinitionFinder:
+    """Finds source that defines the session's functions and classes.
 
     Parameters
     ----------
-    sources
-        what ran in the session.
+    history
+        the source that ran in the session.
     namespace
         the session's names.
     """
 
-    def __init__(self, sources: Sources, namespace: Mapping[str, Any]) -> None:
-        self._sources = sources
+    def __init__(self, history: SourceHistory, namespace: Mapping[str, Any]) -> None:
+        self._history = history
         self._namespace = namespace
-        self._cells: dict[int, str] = {}
+        self._cell_owners: dict[int, str] = {}
 
     # ---- by name
 
-    def statement(self, name: str, value: Any, called: str | None = None) -> Source | None:
-        """The newest ``def``, ``class`` or ``name = lambda`` that binds ``name`` and made ``value``.
+    def by_name(self, name: str, value: Any, define_as: str | None = None) -> DefinitionSource | None:
+        """The newest ``def``, ``class`` or ``name = lambda`` that assigns ``name`` and created ``value``.
 
         Parameters
         ----------
-        called
-            the name to define it as, if it isn't ``name``.
+        define_as
+            the name to define it as, if not ``name``.
         """
-        called = called or name
-        for found in self._sources.bindings(name):
-            if isinstance(found.node, (ast.Import, ast.ImportFrom)):
+        define_as = define_as or name
+        for statement in self._history.definitions(name):
+            if isinstance(statement.node, (ast.Import, ast.ImportFrom)):
                 continue
-            if isinstance(found.node, ast.ClassDef):
-                cls = next((item for item in classes(value) if score(found, item) > 0), None)
+            if isinstance(statement.node, ast.ClassDef):
+                cls = next((item for item in wrapped_classes(value) if match_score(statement, item) > 0), None)
                 if cls is not None:
-                    return self._class_source(found, cls, called)
-            elif isinstance(found.node, (ast.Assign, ast.AnnAssign)):
-                source = self._assignment(found, value, called)
+                    return self._class_source(statement, cls, define_as)
+            elif isinstance(statement.node, (ast.Assign, ast.AnnAssign)):
+                source = self._assignment_source(statement, value, define_as)
                 if source is not None:
                     return source
-            elif (function := made_by(found, value)) is not None:
-                return self._function_source(found, function, called)
+            elif (function := function_created_by(statement, value)) is not None:
+                return self._function_source(statement, function, define_as)
         return None
 
     # ---- by object
 
-    def function(self, name: str, function: types.FunctionType) -> Source | None:
+    def for_function(self, name: str, function: types.FunctionType) -> DefinitionSource | None:
         """Source that defines ``function`` as ``name``, without decorators; ``None`` if there is none."""
-        found = self._sources.function(function.__code__)
-        if found is None:
+        statement = self._history.function(function.__code__)
+        if statement is None:
             return None
-        if found.outer and (function.__closure__ or not isinstance(found.outer[-1], ast.ClassDef)):
-            return self._factory(found, function, name)
-        if isinstance(found.node, ast.Lambda):
-            return self._lambda(found, function, name)
-        return self._function_source(found, function, name)
+        if statement.enclosing and (function.__closure__ or not isinstance(statement.enclosing[-1], ast.ClassDef)):
+            return self._factory_source(statement, function, name)
+        if isinstance(statement.node, ast.Lambda):
+            return self._lambda_source(statement, function, name)
+        return self._function_source(statement, function, name)
 
-    def cls(self, name: str, cls: type) -> Source | None:
+    def for_class(self, name: str, cls: type) -> DefinitionSource | None:
         """Source that defines the class ``cls`` as ``name``; ``None`` if there is none."""
-        filename = next(
-            (f.__code__.co_filename for f in methods(cls) if "<string>" not in f.__code__.co_filename), None
-        )
-        best: tuple[float, Found] | None = None
-        for found in self._sources.classes(cls.__qualname__, filename):
-            fit = score(found, cls)
-            if best is None or fit > best[0]:
-                best = fit, found
+        filenames = (method.__code__.co_filename for method in methods(cls))
+        filename = next((filename for filename in filenames if "<string>" not in filename), None)
+        candidates = self._history.classes(cls.__qualname__, filename)
+        best = max(candidates, key=lambda candidate: match_score(candidate, cls), default=None)
         if best is None:
             return None
-        if any(not isinstance(node, ast.ClassDef) for node in best[1].outer):
-            return self._factory(best[1], cls, name)
-        return self._class_source(best[1], cls, name)
+        if any(not isinstance(node, ast.ClassDef) for node in best.enclosing):
+            return self._factory_source(best, cls, name)
+        return self._class_source(best, cls, name)
 
     # ---- functions
 
-    def _function_source(self, found: Found, function: types.FunctionType, name: str) -> Source:
-        node = found.node
+    def _function_source(self, statement: SourceNode, function: types.FunctionType, name: str) -> DefinitionSource:
+        node = statement.node
         assert isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
-        source = Source([], found)
-        edits = self._defaults(source, node.args, function, name)
-        source.lines = cut(found, edits, name).nested("if True:")
-        source.lead = len(source.lines) - (node.end_lineno or 0) + found.first_line - 1
-        source.read(found, {edit.node for edit in edits}, postponed=bool(flags_of(function.__code__)))
-        self._attributes(source, function, name)
+        source = DefinitionSource([], statement)
+        edits = self._default_edits(source, node.args, function, name)
+        source.lines = cut(statement, edits, name).nested("if True:")
+        source.header_lines = len(source.lines) - (node.end_lineno or 0) + statement.first_line - 1
+        postponed = bool(flags_of(function.__code__))
+        source.add_names(statement, {edit.node for edit in edits}, postponed=postponed)
+        for attribute, value in vars(function).items():
+            if not attribute.startswith("_") and isinstance(value, (int, float, str, bytes, list, dict, set, tuple)):
+                source.deferred_assignments.append((f"{name}.{attribute}", value))
         return source
 
-    def _assignment(self, found: Found, value: Any, name: str) -> Source | None:
-        """Source from ``name = lambda …`` or ``name = namedtuple(…)`` and the like."""
-        node = found.node
+    def _assignment_source(self, statement: SourceNode, value: Any, name: str) -> DefinitionSource | None:
+        """Source from ``name = lambda …``, ``name = namedtuple(…)`` and the like."""
+        node = statement.node
         assert isinstance(node, (ast.Assign, ast.AnnAssign))
         if isinstance(node.value, ast.Lambda):
-            return self._lambda(found, value, name) if isinstance(value, types.FunctionType) else None
+            return self._lambda_source(statement, value, name) if isinstance(value, types.FunctionType) else None
         assert isinstance(node.value, ast.Call)
-        known, called = constant(node.value.args[0])
-        if not known or called != getattr(value, "__name__", None):
+        if constant(node.value.args[0]) != getattr(value, "__name__", None):
             return None
-        source = Source(f"{name} = {expression(Found(found.cell, node.value))}".split("\n"), found)
-        source.read(found, set())
+        lines = f"{name} = {expression(SourceNode(statement.cell, node.value))}".split("\n")
+        source = DefinitionSource(lines, statement)
+        source.add_names(statement, set())
         return source
 
-    def _lambda(self, found: Found, function: types.FunctionType, name: str) -> Source | None:
-        node = next(
-            (
-                inner
-                for inner in ast.walk(found.node)
-                if isinstance(inner, ast.Lambda) and defines(Found(found.cell, inner), function.__code__)
-            ),
-            None,
-        )
-        if node is None:
+    def _lambda_source(self, statement: SourceNode, function: types.FunctionType, name: str) -> DefinitionSource | None:
+        lambdas = (SourceNode(statement.cell, n) for n in ast.walk(statement.node) if isinstance(n, ast.Lambda))
+        origin = next((candidate for candidate in lambdas if defines(candidate, function.__code__)), None)
+        if origin is None:
             return None
-        inside = Found(found.cell, node)
-        source = Source([], inside)
-        source.lines = f"{name} = {expression(inside)}".split("\n")
-        for default, live in default_pairs(node.args, function):
-            if not unchanged(default, live, self._namespace):
-                source.late.append((f"{name}.__defaults__", function.__defaults__))
-                break
-        source.read(inside, set())
+        assert isinstance(origin.node, ast.Lambda)
+        source = DefinitionSource(f"{name} = {expression(origin)}".split("\n"), origin)
+        pairs = default_pairs(origin.node.args, function)
+        if not all(unchanged(default, live, self._namespace) for default, live in pairs):
+            source.deferred_assignments.append((f"{name}.__defaults__", function.__defaults__))
+        source.add_names(origin, set())
         return source
 
-    def _defaults(self, source: Source, args: ast.arguments, function: types.FunctionType, name: str) -> list[Edit]:
-        """Replace default values that would come out differently now."""
+    def _default_edits(
+        self, source: DefinitionSource, args: ast.arguments, function: types.FunctionType, name: str
+    ) -> list[Edit]:
+        """Edits that replace default values whose expressions have another value by now."""
         edits = []
         for index, (default, live) in enumerate(default_pairs(args, function)):
-            if not unchanged(default, live, self._namespace) and why_not(live) is None:
+            if not unchanged(default, live, self._namespace) and unshippable_reason(live) is None:
                 generated = f"_{name}_default_{index}"
-                source.live[generated] = live
-                edits.append(Edit(default, LIVE.format(generated)))
+                source.live_values[generated] = live
+                edits.append(Edit(default, PLACEHOLDER.format(generated)))
         if len(function.__defaults__ or ()) != len(args.defaults):
-            source.late.append((f"{name}.__defaults__", function.__defaults__))
+            source.deferred_assignments.append((f"{name}.__defaults__", function.__defaults__))
         return edits
 
-    def _attributes(self, source: Source, function: types.FunctionType, name: str) -> None:
-        for key, value in vars(function).items():
-            if not key.startswith("_") and isinstance(value, (int, float, str, bytes, list, dict, set, tuple)):
-                source.late.append((f"{name}.{key}", value))
+    # ---- functions and classes that were created in a function
 
-    # ---- made inside of other functions
-
-    def _factory(self, found: Found, value: types.FunctionType | type, name: str) -> Source | None:
-        """Source for what a function of the session made: a function around it holds its variables."""
-        node = found.node
-        cells = closure(value)
-        source = Source([], found)
-        maker = f"_make_{name.lstrip('_')}"
-        free = analyse(ast.Module([as_statement(node)], []))
+    def _factory_source(
+        self, statement: SourceNode, value: types.FunctionType | type, name: str
+    ) -> DefinitionSource | None:
+        """Source for what a function of the session created: a new function around it has its closure variables."""
+        node = statement.node
+        closure = closure_variables(value)
+        source = DefinitionSource([], statement)
         if isinstance(node, ast.Lambda):
-            body, indent, inner = f"    return {expression(found)}".split("\n"), "    ", ""
-            result = []
+            body, indent, own_name = f"    return {expression(statement)}".split("\n"), "    ", ""
         else:
             edits = []
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and isinstance(value, types.FunctionType):
-                edits = self._defaults(source, node.args, value, name)
-            piece = cut(found, edits)
-            body, indent = piece.lines, piece.indent
-            inner = node.name  # type: ignore[attr-defined]
-            result = [f"{indent}return {inner}"]
-        variables = []
-        for variable, content in cells.items():
-            if variable in (inner, "__class__"):  # it is in its own scope there too
+                edits = self._default_edits(source, node.args, value, name)
+            excerpt = cut(statement, edits)
+            indent = excerpt.indent
+            own_name = node.name  # type: ignore[attr-defined]
+            body = [*excerpt.lines, f"{indent}return {own_name}"]
+        factory = f"_make_{name.lstrip('_')}"
+        header = [f"def {factory}():"]
+        for variable, content in closure.items():
+            if variable in (own_name, "__class__"):  # the factory or the class statement assigns it
                 continue
-            variables.append(f"{indent}{variable} = None")
-            source.late.append((cell_of(name, value, variable), content))
-            self._note_shared(source, name, value, variable)
-        for variable, content in self._bases(found, value).items():
-            if variable not in cells:
+            header.append(f"{indent}{variable} = None")
+            source.deferred_assignments.append((closure_cell_expression(name, value, variable), content))
+            self._note_shared_variable(source, name, value, variable)
+        for variable, base in self._local_bases(statement, value).items():
+            if variable not in closure:
                 generated = f"_{name}_{variable}"
-                source.live[generated] = content
-                variables.append(f"{indent}{variable} = {LIVE.format(generated)}")
-        head = [f"def {maker}():", *variables]
-        source.lines = [*head, *body, *result, f"{name} = {maker}()"]
-        source.lead = len(head)
-        local = set(cells)
-        source.eager = set(free.required) - local - {inner}
-        source.later = (set(free.loads) | set(free.deferred)) - source.eager - local - {inner}
-        source.chains = set(free.dotted_names)
+                source.live_values[generated] = base
+                header.append(f"{indent}{variable} = {PLACEHOLDER.format(generated)}")
+        source.lines = [*header, *body, f"{name} = {factory}()"]
+        source.header_lines = len(header)
+        names = analyse(ast.Module([as_statement(node)], []))
+        local = {*closure, own_name}
+        source.required = set(names.required - local)
+        source.deferred = set((names.loads | names.deferred) - source.required - local)
+        source.dotted_names = set(names.dotted_names)
         return source
 
-    def _note_shared(self, source: Source, name: str, value: types.FunctionType | type, variable: str) -> None:
-        """Functions made by one call share its variables; made anew, each has its own."""
-        for cell in cells(value, variable):
-            owner = self._cells.setdefault(id(cell), name)
+    def _note_shared_variable(
+        self, source: DefinitionSource, name: str, value: types.FunctionType | type, variable: str
+    ) -> None:
+        """Functions created by one call share its variables; in the script each has its own."""
+        for cell in closure_cells(value, variable):
+            owner = self._cell_owners.setdefault(id(cell), name)
             if owner != name:
-                source.notes.append(f"{owner} and {name} share their variable {variable} here, but not in the run")
+                note = f"{owner} and {name} share the variable {variable} in the session, but not in the run"
+                source.notes.append(note)
 
     @staticmethod
-    def _bases(found: Found, value: Any) -> dict[str, type]:
-        """The bases that a class made inside of a function has from there."""
-        if not isinstance(found.node, ast.ClassDef):
+    def _local_bases(statement: SourceNode, value: Any) -> dict[str, type]:
+        """The bases of a class created in a function that were created there too."""
+        if not isinstance(statement.node, ast.ClassDef):
             return {}
-        pairs = zip(found.node.bases, value.__bases__, strict=False)
+        pairs = zip(statement.node.bases, value.__bases__, strict=False)
         return {b.id: base for b, base in pairs if isinstance(b, ast.Name) and "<locals>" in base.__qualname__}
 
     # ---- classes
 
-    def _class_source(self, found: Found, cls: type, name: str) -> Source:
-        node = found.node
+    def _class_source(self, statement: SourceNode, cls: type, name: str) -> DefinitionSource:
+        node = statement.node
         assert isinstance(node, ast.ClassDef)
-        source = Source([], found)
-        edits = []
-        for attribute, value in assigned(node):
-            if attribute in vars(cls) and not constant(value)[0]:
-                live = vars(cls)[attribute]
-                known, now = evaluate(value, self._namespace)
-                if known and not equal(now, live) and isinstance(live, (int, float, str, bytes, tuple, type(None))):
-                    generated = f"_{name}_{attribute}"
-                    source.live[generated] = live
-                    edits.append(Edit(value, LIVE.format(generated)))
-        source.lines = cut(found, edits, name).nested("if True:")
-        source.lead = len(source.lines) - (node.end_lineno or 0) + found.first_line - 1
-        source.read(found, {edit.node for edit in edits}, postponed=bool(class_flags(cls)))
-        source.late += [(f"{name}.{attribute}", value) for attribute, value in patches(found, cls)]
+        source = DefinitionSource([], statement)
+        edits = self._attribute_edits(source, node, cls, name)
+        source.lines = cut(statement, edits, name).nested("if True:")
+        source.header_lines = len(source.lines) - (node.end_lineno or 0) + statement.first_line - 1
+        source.add_names(statement, {edit.node for edit in edits}, postponed=bool(class_flags(cls)))
+        changed = changed_attributes(statement, cls)
+        source.deferred_assignments += [(f"{name}.{attribute}", value) for attribute, value in changed]
         for expression_, base in zip(node.bases, cls.__bases__, strict=False):
-            known, now = evaluate(expression_, self._namespace)
-            if known and isinstance(now, type) and now is not base and now.__name__ == base.__name__:
-                source.notes.append(f"{name} was defined with an earlier {base.__name__}: it goes with the present one")
+            current = evaluate(expression_, self._namespace)
+            if isinstance(current, type) and current is not base and current.__name__ == base.__name__:
+                base_name = base.__name__
+                source.notes.append(
+                    f"{name} was defined with an earlier {base_name}: the run uses the current {base_name}"
+                )
         return source
 
-    # ---- evaluation
+    def _attribute_edits(self, source: DefinitionSource, node: ast.ClassDef, cls: type, name: str) -> list[Edit]:
+        """Edits that replace class attributes whose expressions have another value by now."""
+        edits = []
+        for attribute, expression_ in class_attributes(node):
+            if attribute not in vars(cls) or constant(expression_) is not UNKNOWN:
+                continue
+            live, current = vars(cls)[attribute], evaluate(expression_, self._namespace)
+            is_plain = isinstance(live, (int, float, str, bytes, tuple, type(None)))
+            if current is not UNKNOWN and not equal(current, live) and is_plain:
+                generated = f"_{name}_{attribute}"
+                source.live_values[generated] = live
+                edits.append(Edit(expression_, PLACEHOLDER.format(generated)))
+        return edits

@@ -1,4 +1,4 @@
-"""Evaluating simple expressions without running anything of the person's, and comparing with live values."""
+"""Evaluation of simple expressions without running the user's code, to compare source with live values."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ import types
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+UNKNOWN: Any = type("Unknown", (), {"__doc__": "Stands for a value that can't be determined."})()
 
-def evaluate(node: ast.expr, namespace: Mapping[str, Any]) -> tuple[bool, Any]:
-    """Whether the value that ``node`` has now can be told without calling anything, and that value."""
+
+def evaluate(node: ast.expr, namespace: Mapping[str, Any]) -> Any:
+    """The value that ``node`` has now; :data:`UNKNOWN` if that would take a call of anything."""
     try:
-        return True, _Evaluator(namespace).value(node)
+        return _Evaluator(namespace).value(node)
     except (ValueError, TypeError, ArithmeticError, AttributeError, LookupError):
-        return False, None
+        return UNKNOWN
 
 
 def unchanged(node: ast.expr, live: Any, namespace: Mapping[str, Any]) -> bool:
-    """Whether evaluating ``node`` now gives ``live``."""
+    """Whether ``node``, evaluated now, has the value ``live``."""
     if isinstance(node, ast.Lambda):
         return isinstance(live, types.FunctionType)
-    known, now = evaluate(node, namespace)
-    return known and equal(now, live)
+    return equal(evaluate(node, namespace), live)
 
 
 class _Evaluator:
@@ -55,24 +56,24 @@ class _Evaluator:
         return ast.literal_eval(node)
 
 
-def equal(one: Any, other: Any) -> bool:
-    """Whether two values can stand for each other: the same object, or equal plain values."""
-    if one is other:
+def equal(left: Any, right: Any) -> bool:
+    """Whether two values are interchangeable: the same object, or equal plain values."""
+    if left is right:
         return True
     plain = (int, float, complex, str, bytes, bool, tuple, list, dict, set, frozenset)
-    return type(one) is type(other) and isinstance(one, plain) and repr(one) == repr(other)
+    return type(left) is type(right) and isinstance(left, plain) and repr(left) == repr(right)
 
 
-def constant(node: ast.expr) -> tuple[bool, Any]:
-    """Whether an expression is a literal, and its value."""
+def constant(node: ast.expr) -> Any:
+    """The value of a literal; :data:`UNKNOWN` for any other expression."""
     try:
-        return True, ast.literal_eval(node)
+        return ast.literal_eval(node)
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-        return False, None
+        return UNKNOWN
 
 
 def default_pairs(args: ast.arguments, function: types.FunctionType) -> Iterator[tuple[ast.expr, Any]]:
-    """Default values' expressions and what they are now."""
+    """The expressions of a function's default values, each with the live value."""
     live = function.__defaults__ or ()
     if len(live) == len(args.defaults):
         yield from zip(args.defaults, live, strict=True)
@@ -82,8 +83,8 @@ def default_pairs(args: ast.arguments, function: types.FunctionType) -> Iterator
             yield default, keywords[arg.arg]
 
 
-def assigned(node: ast.ClassDef) -> Iterator[tuple[str, ast.expr]]:
-    """The names that a class's body assigns to, and the expressions."""
+def class_attributes(node: ast.ClassDef) -> Iterator[tuple[str, ast.expr]]:
+    """The names that a class body assigns, each with the expression."""
     for statement in node.body:
         if isinstance(statement, ast.Assign):
             for target in statement.targets:
@@ -93,8 +94,8 @@ def assigned(node: ast.ClassDef) -> Iterator[tuple[str, ast.expr]]:
             yield statement.target.id, statement.value
 
 
-def binds(statement: ast.stmt) -> list[str]:
-    """The names that a statement of a class's body binds."""
+def names_in_body(statement: ast.stmt) -> list[str]:
+    """The names that a statement of a class body assigns."""
     if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
         return [statement.name]
     if isinstance(statement, ast.Assign):

@@ -1,4 +1,4 @@
-"""Import lines: the person's own where they still give the same object, else made from where the object is."""
+"""Imports: the user's own import of an object if it still gives that object, else one from where the object is."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mlnb.capture.source.history import Sources
+from mlnb.capture.source.history import SourceHistory
 
 
 @dataclass(frozen=True)
 class Import:
-    """One name's import.
+    """The import of one name.
 
     Attributes
     ----------
     module
         the module that is imported (from).
     attribute
-        what is taken from it; ``None`` for ``import module``.
+        what is imported from it; ``None`` for ``import module``.
     name
-        the name it is bound to.
+        the name that is assigned.
     position
-        when the person's own statement ran; ``(-1, 0)`` if there is none.
+        sort key: when the user's own import ran; ``(-1, 0)`` if there is none.
     """
 
     module: str
@@ -46,14 +46,15 @@ class Import:
         return f"{self.attribute}" if self.attribute == self.name else f"{self.attribute} as {self.name}"
 
 
-def find(name: str, value: Any, sources: Sources) -> Import | None:
+def find_import(name: str, value: Any, history: SourceHistory) -> Import | None:
     """How to import ``value`` as ``name``; ``None`` if it can't be imported."""
-    return _own(name, value, sources) or _made(name, value)
+    return _from_history(name, value, history) or _from_object(name, value)
 
 
-def _own(name: str, value: Any, sources: Sources) -> Import | None:
-    for found in sources.bindings(name):
-        node = found.node
+def _from_history(name: str, value: Any, history: SourceHistory) -> Import | None:
+    """The newest import in the session that still gives ``value``."""
+    for statement in history.definitions(name):
+        node = statement.node
         if not isinstance(node, (ast.Import, ast.ImportFrom)):
             continue
         for alias in node.names:
@@ -62,38 +63,36 @@ def _own(name: str, value: Any, sources: Sources) -> Import | None:
             if isinstance(node, ast.Import):
                 module = alias.name if alias.asname else alias.name.split(".")[0]
                 if sys.modules.get(module) is value:
-                    return Import(module, None, name, found.position)
+                    return Import(module, None, name, statement.position)
             elif node.module and not node.level and resolve(node.module, alias.name) is value:
-                return Import(node.module, alias.name, name, found.position)
-    for cell, module in sources.star_imports():
+                return Import(node.module, alias.name, name, statement.position)
+    for cell, module in history.star_imports():
         if resolve(module, name) is value:
             return Import(module, name, name, (cell.order, 1))
     return None
 
 
-def _made(name: str, value: Any) -> Import | None:
+def _from_object(name: str, value: Any) -> Import | None:
     if isinstance(value, types.ModuleType):
-        known = sys.modules.get(value.__name__) is value and value.__name__ != "__main__"
-        return Import(value.__name__, None, name) if known else None
-    home = where(value)
-    if home is None or "." in home[1]:
+        is_importable = sys.modules.get(value.__name__) is value and value.__name__ != "__main__"
+        return Import(value.__name__, None, name) if is_importable else None
+    location = import_location(value)
+    if location is None or "." in location[1]:
         return None
-    return Import(home[0], home[1], name)
+    return Import(location[0], location[1], name)
 
 
-def where(value: Any) -> tuple[str, str] | None:
-    """The module and the qualified name by which ``value`` can be had on another machine."""
-    module, qualname = (
-        _attribute(value, "__module__"),
-        _attribute(value, "__qualname__") or _attribute(value, "__name__"),
-    )
+def import_location(value: Any) -> tuple[str, str] | None:
+    """The module and qualified name by which another process can import ``value``; ``None`` without one."""
+    module = _attribute(value, "__module__")
+    qualname = _attribute(value, "__qualname__") or _attribute(value, "__name__")
     if not isinstance(module, str) or not isinstance(qualname, str) or module == "__main__":
         return None
     return (module, qualname) if resolve(module, qualname) is value else None
 
 
 def _attribute(value: Any, name: str) -> Any:
-    """An attribute, ``None`` where the object has none or its own code fails over the question."""
+    """An attribute; ``None`` if the object has none, or if its own code raises."""
     try:
         return getattr(value, name, None)
     except Exception:  # noqa: BLE001 - code of the session's objects
@@ -101,56 +100,53 @@ def _attribute(value: Any, name: str) -> Any:
 
 
 def resolve(module: str, qualname: str) -> Any:
-    """What ``qualname`` is in the loaded ``module``; a submodule if it is that; :data:`MISSING` if nothing."""
-    found: Any = sys.modules.get(module, MISSING)
+    """The attribute or submodule ``qualname`` of the loaded ``module``; :data:`MISSING` if it has none."""
+    value: Any = sys.modules.get(module, MISSING)
     for part in qualname.split("."):
-        if found is MISSING or part == "<locals>":
+        if value is MISSING or part == "<locals>":
             return MISSING
-        found = vars(found).get(part, MISSING) if isinstance(found, types.ModuleType) else getattr(found, part, MISSING)
-    if found is MISSING:
-        found = sys.modules.get(f"{module}.{qualname}", MISSING)
-    if found is MISSING and module in sys.modules and "." not in qualname:
-        found = getattr(sys.modules[module], qualname, MISSING)  # a module's own __getattr__
-    return found
+        value = vars(value).get(part, MISSING) if isinstance(value, types.ModuleType) else getattr(value, part, MISSING)
+    if value is MISSING:
+        value = sys.modules.get(f"{module}.{qualname}", MISSING)
+    if value is MISSING and module in sys.modules and "." not in qualname:
+        value = getattr(sys.modules[module], qualname, MISSING)  # a module's own __getattr__
+    return value
 
 
-MISSING = type("Missing", (), {"__doc__": "Stands for nothing found."})()
+MISSING = type("Missing", (), {"__doc__": "Stands for an attribute that does not exist."})()
 
 
-def submodules(chains: Iterable[str], namespace: Mapping[str, Any]) -> dict[str, str]:
-    """Loaded submodules that dotted names reach through a module: their name → the name at the chain's start."""
-    found: dict[str, str] = {}
-    for chain in chains:
-        root, *parts = chain.split(".")
-        module = namespace.get(root)
-        last = None
+def submodules(dotted_names: Iterable[str], namespace: Mapping[str, Any]) -> set[str]:
+    """The loaded submodules that dotted names reach through their packages, the innermost ones only."""
+    found: set[str] = set()
+    for dotted in dotted_names:
+        root, *parts = dotted.split(".")
+        package = module = namespace.get(root)
+        innermost = None
         for part in parts:
             if not isinstance(module, types.ModuleType):
                 break
             module = vars(module).get(part)
             if isinstance(module, types.ModuleType) and sys.modules.get(module.__name__) is module:
-                last = module.__name__
-        start = namespace.get(root)
-        if last and isinstance(start, types.ModuleType) and last.startswith(start.__name__ + "."):
-            found[last] = root
-    return {name: root for name, root in found.items() if not any(n.startswith(name + ".") for n in found)}
+                innermost = module.__name__
+        if innermost and isinstance(package, types.ModuleType) and innermost.startswith(package.__name__ + "."):
+            found.add(innermost)
+    return {name for name in found if not any(other.startswith(name + ".") for other in found)}
 
 
-def lines(imports: Iterable[Import]) -> list[str]:
-    """Import statements in the person's order, those from one module together."""
+def import_lines(imports: Iterable[Import]) -> list[str]:
+    """Import statements in the user's order; imports from the same module become one statement."""
     plain: list[str] = []
     grouped: dict[str, dict[str, None]] = {}
-    ordered = sorted(imports, key=lambda found: (found.position, found.attribute is not None, found.text))
-    for found in ordered:
-        if found.attribute is None:
-            plain.append(found.text)
+    for item in sorted(imports, key=lambda item: (item.position, item.attribute is not None, item.text)):
+        if item.attribute is None:
+            plain.append(item.text)
         else:
-            grouped.setdefault(found.module, {})[found._item] = None
-    froms = [_wrapped(module, list(items)) for module, items in grouped.items()]
-    return [*dict.fromkeys(plain), *froms]
+            grouped.setdefault(item.module, {})[item._item] = None
+    return [*dict.fromkeys(plain), *(_from_statement(module, list(items)) for module, items in grouped.items())]
 
 
-def _wrapped(module: str, items: list[str]) -> str:
+def _from_statement(module: str, items: list[str]) -> str:
     line = f"from {module} import {', '.join(items)}"
     if len(line) <= 100:
         return line

@@ -1,4 +1,4 @@
-"""Looking into live functions and classes: what they wrap, close over and consist of."""
+"""Introspection of live functions and classes: what they wrap, close over and consist of."""
 
 from __future__ import annotations
 
@@ -8,24 +8,25 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
-from mlnb.capture.source.history import Found, defines, flags_of
+from mlnb.capture.source.bytecode import defines, flags_of
+from mlnb.capture.source.nodes import SourceNode
 
 
-def is_ours(function: types.FunctionType) -> bool:
-    """Whether a function was defined in the session, or in a file that ``%run`` ran there (and left nameless)."""
+def is_from_session(function: types.FunctionType) -> bool:
+    """Whether a function was defined in the session, or in a file that ``%run`` ran (whose globals lose their name)."""
     return bool(function.__globals__.get("__name__", "__main__") == "__main__")
 
 
 def methods(cls: type) -> Iterator[types.FunctionType]:
-    """The functions in a class's own dictionary, out of their wrappings."""
+    """The functions in a class's own attributes, unwrapped."""
     for value in vars(cls).values():
-        function = underlying(value)
+        function = unwrap(value)
         if function is not None:
-            yield from functions(function)
+            yield from wrapped_functions(function)
 
 
-def underlying(value: Any) -> types.FunctionType | None:
-    """The function in a class's attribute: in a static or class method, a property."""
+def unwrap(value: Any) -> types.FunctionType | None:
+    """The function in a class attribute, such as a static method or a property; ``None`` without one."""
     if isinstance(value, (staticmethod, classmethod)):
         value = value.__func__
     elif isinstance(value, property):
@@ -35,21 +36,21 @@ def underlying(value: Any) -> types.FunctionType | None:
     return value if isinstance(value, types.FunctionType) else None
 
 
-def functions(value: Any) -> Iterator[types.FunctionType]:
-    """The Python functions in a decorated function: itself, what it wraps, what it has closed over."""
+def wrapped_functions(value: Any) -> Iterator[types.FunctionType]:
+    """The Python functions in a decorated function: itself, what it wraps and what its closure holds."""
     queue: deque[tuple[Any, int]] = deque([(value, 0)])
-    seen = set()
+    visited = set()
     while queue:
         item, depth = queue.popleft()
-        if id(item) in seen or depth > 5:
+        if id(item) in visited or depth > 5:
             continue
-        seen.add(id(item))
+        visited.add(id(item))
         if isinstance(item, types.FunctionType):
             yield item
             for cell in item.__closure__ or ():
                 try:
                     queue.append((cell.cell_contents, depth + 1))
-                except ValueError:  # not filled yet
+                except ValueError:  # the variable isn't assigned yet
                     continue
         if isinstance(item, (type, types.ModuleType)):
             continue
@@ -59,8 +60,8 @@ def functions(value: Any) -> Iterator[types.FunctionType]:
                 queue.append((inner, depth + 1))
 
 
-def classes(value: Any) -> Iterator[type]:
-    """The classes that a decorated class may be, or hold."""
+def wrapped_classes(value: Any) -> Iterator[type]:
+    """A class, and the class that its decorator wrapped."""
     if isinstance(value, type):
         yield value
         inner = getattr(value, "__wrapped__", None)
@@ -68,11 +69,11 @@ def classes(value: Any) -> Iterator[type]:
             yield inner
 
 
-def made_by(found: Found, value: Any) -> types.FunctionType | None:
-    """The function in ``value`` that the ``def`` statement ``found`` made."""
-    name = getattr(found.node, "name", None)
-    for function in functions(value):
-        if function.__code__.co_name == name and defines(found, function.__code__):
+def function_created_by(source: SourceNode, value: Any) -> types.FunctionType | None:
+    """The function in ``value`` that a ``def`` statement created; ``None`` without one."""
+    name = getattr(source.node, "name", None)
+    for function in wrapped_functions(value):
+        if function.__code__.co_name == name and defines(source, function.__code__):
             return function
     return None
 
@@ -82,35 +83,35 @@ def class_flags(cls: type) -> int:
     return next((flags_of(method.__code__) for method in methods(cls)), 0)
 
 
-def closure(value: types.FunctionType | type) -> dict[str, Any]:
-    """The variables that a function, or a class's methods, have from around them."""
-    found = {}
+def closure_variables(value: types.FunctionType | type) -> dict[str, Any]:
+    """The variables of enclosing functions that a function, or a class's methods, use, with their values."""
+    variables = {}
     functions = list(methods(value)) if isinstance(value, type) else [value]
     for function in functions:
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
             try:
-                found[name] = cell.cell_contents
-            except ValueError:  # not filled yet
+                variables[name] = cell.cell_contents
+            except ValueError:  # the variable isn't assigned yet
                 continue
-    return found
+    return variables
 
 
-def cells(value: types.FunctionType | type, variable: str) -> Iterator[types.CellType]:
-    """The cells in which a function, or a class's methods, have ``variable``."""
+def closure_cells(value: types.FunctionType | type, variable: str) -> Iterator[types.CellType]:
+    """The closure cells that hold ``variable`` for a function, or for a class's methods."""
     for function in methods(value) if isinstance(value, type) else [value]:
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
             if name == variable:
                 yield cell
 
 
-def cell_of(name: str, value: types.FunctionType | type, variable: str) -> str:
-    """How a program reaches the cell of ``variable``."""
+def closure_cell_expression(name: str, value: types.FunctionType | type, variable: str) -> str:
+    """An expression for the closure cell's contents that hold ``variable`` of the function or class called ``name``."""
     if isinstance(value, type):
         for method in methods(value):
             if variable in method.__code__.co_freevars:
                 index = method.__code__.co_freevars.index(variable)
-                raw = vars(value).get(method.__name__)
-                inner = ".fget" if isinstance(raw, property) else ""
+                attribute = vars(value).get(method.__name__)
+                inner = ".fget" if isinstance(attribute, property) else ""
                 return f"{name}.{method.__name__}{inner}.__closure__[{index}].cell_contents"
         raise LookupError(variable)
     return f"{name}.__closure__[{value.__code__.co_freevars.index(variable)}].cell_contents"

@@ -1,4 +1,4 @@
-"""Values as source: what a person would write for them."""
+"""Literals: plain values written as source code, as a person would write them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import PosixPath, PurePosixPath, PureWindowsPath, WindowsPath
 from typing import Any
 
 LIMIT = 2048
-"""Characters up to which a value is written as source; longer ones are data."""
+"""Characters: longer values are sent as data."""
 
 MUTABLE = (list, dict, set, bytearray)
 """Mutable types that can be written as source."""
@@ -21,24 +21,24 @@ _PATHS = (PosixPath, WindowsPath, PurePosixPath, PureWindowsPath)
 
 @dataclass
 class Literal:
-    """A value as source.
+    """A value written as source code.
 
     Attributes
     ----------
     text
         an expression.
     names
-        names it uses, built-in ones too.
+        names it uses, built-in ones included.
     imports
         import statements it needs.
-    parts
-        ``id`` of the mutable containers in it.
+    containers
+        ``id`` of the mutable containers in the value.
     """
 
     text: str
     names: set[str] = field(default_factory=set)
     imports: set[str] = field(default_factory=set)
-    parts: set[int] = field(default_factory=set)
+    containers: set[int] = field(default_factory=set)
 
 
 class _TooLong(Exception):
@@ -50,24 +50,24 @@ class _NotLiteral(Exception):
 
 
 def literal(value: Any, name_of: Callable[[Any], str | None] = lambda _: None) -> Literal | None:
-    """Write ``value`` as an expression that makes an equal one.
+    """Write ``value`` as an expression whose value is equal to it.
 
     Parameters
     ----------
     name_of
-        by which name the program knows a class, for members of enumerations; ``None`` for no such name.
+        the name of a class in the script, for members of enumerations; ``None`` if it has none.
 
     Returns
     -------
     Literal or None
-        ``None`` if it can't be written, is longer than :data:`LIMIT`, or holds one container twice.
+        ``None`` if the value can't be written, is longer than :data:`LIMIT`, or holds one container twice.
     """
     writer = _Writer(name_of)
     try:
         text = writer.write(value)
     except (_NotLiteral, _TooLong):
         return None
-    return Literal(text, writer.names, writer.imports, writer.parts)
+    return Literal(text, writer.names, writer.imports, writer.containers)
 
 
 class _Writer:
@@ -76,7 +76,7 @@ class _Writer:
         self._length = 0
         self.names: set[str] = set()
         self.imports: set[str] = set()
-        self.parts: set[int] = set()
+        self.containers: set[int] = set()
 
     def write(self, value: Any) -> str:
         text = self._write(value)
@@ -104,22 +104,19 @@ class _Writer:
 
     def _range(self, value: range | slice) -> str:
         name = type(value).__name__
-        self._uses(name)
-        return f"{name}({self.write(value.start)}, {self.write(value.stop)}, {self.write(value.step)})"
-
-    def _uses(self, name: str) -> None:
         self.names.add(name)
+        return f"{name}({self.write(value.start)}, {self.write(value.stop)}, {self.write(value.step)})"
 
     def _float(self, value: float) -> str:
         if math.isfinite(value):
             return repr(value)
         if math.isnan(value) and math.copysign(1, value) < 0:
             raise _NotLiteral
-        self._uses("float")
+        self.names.add("float")
         return f'float("{value}")'
 
     def _complex(self, value: complex) -> str:
-        self._uses("complex")
+        self.names.add("complex")
         return f"complex({self._float(value.real)}, {self._float(value.imag)})"
 
     def _container(self, value: Any) -> str:
@@ -127,11 +124,11 @@ class _Writer:
             raise _TooLong
         kind = type(value)
         if kind in MUTABLE:
-            if id(value) in self.parts:
-                raise _NotLiteral  # one container twice: writing it twice would make two of it
-            self.parts.add(id(value))
+            if id(value) in self.containers:
+                raise _NotLiteral  # one container twice: the source would create two
+            self.containers.add(id(value))
         if kind is bytearray:
-            self._uses("bytearray")
+            self.names.add("bytearray")
             return f"bytearray({bytes(value)!r})"
         if kind is dict:
             return "{" + ", ".join(f"{self.write(k)}: {self.write(v)}" for k, v in value.items()) + "}"
@@ -143,13 +140,13 @@ class _Writer:
         items.sort()
         if kind is set and items:
             return f"{{{', '.join(items)}}}"
-        self._uses(kind.__name__)
+        self.names.add(kind.__name__)
         return f"{kind.__name__}({{{', '.join(items)}}})" if items else f"{kind.__name__}()"
 
     def _path(self, value: Any) -> str:
         name = "Path" if type(value) in (PosixPath, WindowsPath) else type(value).__name__
         self.imports.add(f"from pathlib import {name}")
-        self._uses(name)
+        self.names.add(name)
         return f"{name}({str(value)!r})"
 
     def _member(self, value: enum.Enum) -> str:

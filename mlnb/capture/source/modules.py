@@ -1,4 +1,4 @@
-"""Local modules: what lies beside the notebook or on the path, isn't installed, and therefore goes along."""
+"""Local modules: modules beside the notebook or on the path that aren't installed, and so are sent with the run."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from pathlib import Path
 
 from mlnb.capture.ship import secrets
 from mlnb.capture.ship.contents import Content, FileContent
-from mlnb.capture.source.history import all_codes, code_key
+from mlnb.capture.source.bytecode import all_codes, code_key
 from mlnb.errors import CannotShip
 
 DATA_LIMIT = 1024 * 1024
-"""Bytes up to which a file of a package that isn't Python goes along."""
+"""Bytes: larger files of a package that aren't Python are not sent."""
 
 _SKIPPED_FOLDERS = frozenset({"__pycache__", "node_modules", "site-packages", "dist-packages"})
 _SKIPPED_NAMES = frozenset({"credentials.json", "id_rsa", "id_ed25519", "secrets.json", "secrets.yaml", "secrets.toml"})
@@ -29,35 +29,35 @@ _SKIPPED_ENDINGS = (".pyc", ".pyo", ".pem", ".key", ".ipynb")
 
 
 class LocalModules:
-    """Collects the files of local modules, with those that they import themselves.
+    """Collects the files of local modules, and of the local modules that they import.
 
     Parameters
     ----------
     cwd
         the session's working directory.
     allowed
-        modules whose source may hold credentials, since a person has named them.
+        modules whose source may hold credentials, since the user has listed them (``--in``).
 
     Attributes
     ----------
     contents
         path in the run directory → file.
-    found
-        names of the modules that go along, in the order in which they were found.
+    sizes
+        name of each module → bytes.
     notes
-        what the person should know.
+        what to tell the user.
     """
 
     def __init__(self, cwd: Path, allowed: Collection[str] = ()) -> None:
         self._cwd = cwd
         self._allowed = set(allowed)
-        self._seen: set[str] = set()
+        self._visited: set[str] = set()
         self.contents: dict[str, Content] = {}
-        self.found: dict[str, int] = {}
+        self.sizes: dict[str, int] = {}
         self.notes: list[str] = []
 
-    def need(self, module: str) -> None:
-        """Take ``module`` along, if it is local, and the local modules that it leads to.
+    def add(self, module: str) -> None:
+        """Add ``module``, if it is local, and the local modules that it imports.
 
         Raises
         ------
@@ -67,19 +67,19 @@ class LocalModules:
         queue = deque([module.split(".")[0]])
         while queue:
             root = queue.popleft()
-            if root in self._seen:
+            if root in self._visited:
                 continue
-            self._seen.add(root)
+            self._visited.add(root)
             if not root or root in ("__main__", "mlnb", "builtins") or root in sys.stdlib_module_names:
                 continue
             files = list(self._files(root))
-            for path, inside in files:
-                self.contents[f"modules/{inside}"] = FileContent(path)
+            for path, relative in files:
+                self.contents[f"modules/{relative}"] = FileContent(path)
                 if path.suffix == ".py":
-                    self._check(path, root)
-                    queue.extend(sorted(imported_roots(path, path.stat().st_mtime_ns)))
+                    self._check_secrets(path, root)
+                    queue.extend(sorted(imported_by(path)))
             if files:
-                self.found[root] = sum(path.stat().st_size for path, _ in files)
+                self.sizes[root] = sum(path.stat().st_size for path, _ in files)
                 self._note_edits(root)
 
     def _files(self, root: str) -> Iterator[tuple[Path, str]]:
@@ -96,16 +96,18 @@ class LocalModules:
             yield Path(file), Path(file).name
 
     def _package(self, folder: Path, root: str) -> Iterator[tuple[Path, str]]:
-        for where, folders, names in os.walk(folder):
+        for parent, folders, names in os.walk(folder):
             folders[:] = sorted(name for name in folders if name not in _SKIPPED_FOLDERS and not name.startswith("."))
             for name in sorted(names):
-                path = Path(where) / name
+                path = Path(parent) / name
                 if name.startswith(".") or name in _SKIPPED_NAMES or name.endswith(_SKIPPED_ENDINGS):
                     continue
                 if not path.is_file():
                     continue
                 if path.suffix != ".py" and path.stat().st_size > DATA_LIMIT:
-                    self.notes.append(f"{path} is larger than 1 MB and stays here: name it with --in if it is needed")
+                    self.notes.append(
+                        f"{path} is larger than 1 MB and was not sent: add --in {path} if the run needs it"
+                    )
                     continue
                 yield path, str(Path(root) / path.relative_to(folder))
 
@@ -117,22 +119,23 @@ class LocalModules:
             return True
         return path.is_relative_to(Path(sys.prefix).resolve()) and not path.is_relative_to(self._cwd.resolve())
 
-    def _check(self, path: Path, root: str) -> None:
+    def _check_secrets(self, path: Path, root: str) -> None:
         if root in self._allowed or str(path) in self._allowed:
             return
-        tree = _tree(path, path.stat().st_mtime_ns)
-        for what, line in secrets.in_source(tree) if tree else ():
+        tree = _tree(path)
+        for what, line in secrets.find_in_source(tree) if tree else ():
             raise CannotShip(
                 f"line {line} of {path} ({what}) looks like a credential, and the cell needs the module {root}. "
-                f"Read it from the environment there (--env NAME, os.environ['NAME']), or say --in {root}."
+                f"Read it from the environment (--env NAME and os.environ['NAME']), or add --in {root}."
             )
 
     def _note_edits(self, root: str) -> None:
+        """Tell the user which files of ``root`` were edited after they were imported."""
         for name in sorted(name for name in sys.modules if name == root or name.startswith(root + ".")):
             module = sys.modules[name]
             file = getattr(module, "__file__", None)
             if file and Path(file).is_file() and file.endswith(".py") and _edited(module, Path(file)):
-                self.notes.append(f"{Path(file).name} was edited since it was imported: it goes as it is now")
+                self.notes.append(f"{Path(file).name} was edited since it was imported: the run uses the edited file")
 
 
 @functools.lru_cache(maxsize=1)
@@ -149,34 +152,48 @@ def _spec(root: str) -> ModuleSpec | None:
         return None
 
 
+def imported_by(path: Path) -> frozenset[str]:
+    """The top-level modules that a Python file imports anywhere; cached while the file isn't modified."""
+    return _imported_by(path, path.stat().st_mtime_ns)
+
+
 @functools.lru_cache(maxsize=512)
-def _tree(path: Path, _: int) -> ast.Module | None:
+def _imported_by(path: Path, _modified: int) -> frozenset[str]:
+    tree = _tree(path)
+    return frozenset(imported_roots(tree) if tree else ())
+
+
+def imported_roots(tree: ast.AST) -> set[str]:
+    """The top-level modules that code imports anywhere, in functions and by ``import_module("name")`` too."""
+    roots = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            roots |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            roots.add(node.module.split(".")[0])
+        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            function = getattr(node.func, "attr", getattr(node.func, "id", None))
+            if function in ("import_module", "__import__") and isinstance(node.args[0].value, str):
+                roots.add(node.args[0].value.split(".")[0])
+    return roots
+
+
+def _tree(path: Path) -> ast.Module | None:
+    """The parsed file, cached while the file isn't modified; ``None`` if it isn't Python."""
+    return _parsed(path, path.stat().st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=512)
+def _parsed(path: Path, _modified: int) -> ast.Module | None:
     try:
         return ast.parse(path.read_bytes())
     except (SyntaxError, ValueError):
         return None
 
 
-@functools.lru_cache(maxsize=512)
-def imported_roots(path: Path, modified: int) -> frozenset[str]:
-    """The top-level modules that a file imports anywhere, in functions too."""
-    found = set()
-    tree = _tree(path, modified)
-    for node in ast.walk(tree) if tree else ():
-        if isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found.add(node.module.split(".")[0])
-        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
-            name = getattr(node.func, "attr", getattr(node.func, "id", None))
-            if name in ("import_module", "__import__") and isinstance(node.args[0].value, str):
-                found.add(node.args[0].value.split(".")[0])
-    return frozenset(found)
-
-
 def _edited(module: types.ModuleType, path: Path) -> bool:
     """Whether a loaded module's functions or constants differ from its file."""
-    tree = _tree(path, path.stat().st_mtime_ns)
+    tree = _tree(path)
     if tree is None:
         return True
     keys = {code_key(code) for code in all_codes(compile(tree, str(path), "exec", dont_inherit=True))}

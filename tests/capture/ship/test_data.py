@@ -126,10 +126,12 @@ def test_a_gigabyte_is_neither_copied_nor_hashed(nb):
 
 def test_equal_data_is_stored_once_and_by_content(nb):
     nb.cell("a = torch.ones(5000)\nb = torch.ones(5000)")
-    first = nb.capture("a + b").finish()
+    first = nb.capture("a + b").hashed_contents()
     assert len([path for path in first if len(path) == len("inputs/") + 64]) == 1
     nb.cell("model = None")
-    assert {p: c.digest() for p, c in nb.capture("a + b").finish().items()} == {p: c.digest() for p, c in first.items()}
+    assert {p: c.digest() for p, c in nb.capture("a + b").hashed_contents().items()} == {
+        p: c.digest() for p, c in first.items()
+    }
 
 
 def test_labels_are_the_session_s_storages(nb):

@@ -29,7 +29,7 @@ import pytest
 def test_things_bound_to_this_process(nb, make, kind):
     nb.cell(make)
     message = nb.refusal("x = 1\nprint(thing)")
-    assert message.startswith(f"thing (line 3) is {kind}, which can't go to another machine: ")
+    assert message.startswith(f"thing (line 3) is {kind}, which can't be sent to another process: ")
     assert "\n" not in message
 
 
@@ -58,7 +58,7 @@ def test_where_inside_of_a_variable(nb, make, where):
 
 def test_what_pickle_itself_refuses(nb):
     nb.cell("class Odd:\n    def __reduce__(self): raise TypeError('not me')\nbox = {'odd': [Odd()]}")
-    assert "box['odd'][0] (line 2) (Odd) can't go to another machine: not me" in nb.refusal("box")
+    assert "box['odd'][0] (line 2) (Odd) can't be sent to another process: not me" in nb.refusal("box")
 
 
 def test_through_which_function_it_is_needed(nb):
@@ -119,7 +119,7 @@ def test_a_name_missing_in_a_helper_is_noted(nb):
         ("files = !ls", "line 2: `files = !ls` needs IPython"),
         ("print?", "line 2: `print?` needs IPython"),
         ("get_ipython().run_line_magic('x', '')", "line 2: get_ipython() needs IPython"),
-        ("x = 1\ny = input('?')", "line 3: input() would wait"),
+        ("x = 1\ny = input('?')", "line 3: input() needs a keyboard"),
         ("import asyncio\nawait asyncio.sleep(1)", "line 3: await needs"),
         ("async with x: pass", "line 2: await needs"),
         ("x = 1\nfor x in\n", "line 3: invalid syntax\n    for x in\n            ^"),
@@ -127,7 +127,7 @@ def test_a_name_missing_in_a_helper_is_noted(nb):
         ("x = (1,\n", "line 2: '(' was never closed"),
         ("", "nothing to run"),
         ("# only words", "nothing to run"),
-        ("print(In)", "In (line 2) is IPython's own"),
+        ("print(In)", "In (line 2) is defined by IPython"),
     ],
 )
 def test_cells_that_are_no_programs(nb, cell, words):

@@ -93,7 +93,7 @@ def test_inside_of_containers_and_objects(nb, make, path):
 
 def test_written_into_the_cell_or_a_definition(nb):
     message = nb.refusal(f"x = 1\nlogin('{TOKEN}')\ndef login(x): pass")
-    assert message.startswith("line 3 (a text) looks like a credential")
+    assert message.startswith("line 3 (a string) looks like a credential")
     assert TOKEN not in message
     assert "line 2 (password)" in nb.refusal("connect(password='hunter2')\ndef connect(**k): pass")
     nb.cell("x = 1\ndef fetch(api_key='q8Zt3kPw91xx'):\n    return 1")

@@ -129,6 +129,13 @@ def test_modules_that_only_the_cell_imports(nb, local):
     assert nb.execute(captured)["result"] == 5
 
 
+def test_modules_that_the_cell_imports_by_import_module(nb, local):
+    (local / "dynamic_x.py").write_text("V = 6\n")
+    captured = nb.capture("import importlib\nresult = importlib.import_module('dynamic_x').V")
+    assert list(captured.files) == ["modules/dynamic_x.py"]
+    assert nb.execute(captured)["result"] == 6
+
+
 def test_installed_modules_and_mlnb_stay(nb):
     nb.cell("import torch, numpy, mlnb, json")
     assert not nb.capture("torch, numpy, mlnb, json").files
