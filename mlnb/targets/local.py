@@ -1,9 +1,11 @@
-"""The local target: detached processes on this machine, one after the other on its cores and GPUs."""
+"""The local target: detached processes on this machine, which get its cores and GPUs in order of submission."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,22 +15,24 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, ClassVar
 
-from mlnb.errors import UsageError
+from mlnb.errors import MlnbError, UsageError
 from mlnb.node.machine import gpus as devices
 from mlnb.node.process.identity import in_other_namespace, is_alive, process_identity, send_signal, wait_for_exit
 from mlnb.node.process.local_queue import LocalQueue
 from mlnb.rundir import RunDir, read_json, read_lines
-from mlnb.targets import other_host, warm
+from mlnb.targets import local_container, other_host, registry, warm
 from mlnb.targets.base import Offer, Placement, Status, gpus_of
 from mlnb.targets.config import limits
 from mlnb.targets.config import settings as typed
 from mlnb.targets.config.paths import runtime_dir
 from mlnb.targets.environment import passed
 from mlnb.targets.mirror.base import Mirror
-from mlnb.task import Resources
+from mlnb.task import Resources, Task
 
 _PATIENCE = 5.0
-_IMPORT = 60.0
+"""Seconds to wait for a process to start, or to be gone after SIGKILL."""
+
+_IMPORT_PATIENCE = 60.0
 """Seconds that a warm parent has to import torch."""
 
 
@@ -40,11 +44,12 @@ class Local:
     name
         as it is chosen with ``--on``.
     settings
-        of the configuration: ``warm`` (true), ``grace`` in seconds.
+        of the configuration: ``warm`` (whether to fork node programs from a process that has torch imported; true),
+        ``grace`` (seconds between SIGTERM and SIGKILL), ``image`` and ``container`` (as those of a batch system).
     """
 
     kind: ClassVar[str] = "local"
-    settings: ClassVar[frozenset[str]] = limits.SETTINGS | {"warm", "grace"}
+    settings: ClassVar[frozenset[str]] = limits.SETTINGS | {"warm", "grace", "image", "container"}
     mirror: Mirror | None = None
 
     def __init__(self, name: str = "local", settings: Mapping[str, Any] | None = None) -> None:
@@ -54,10 +59,10 @@ class Local:
 
     def prepare(self) -> None:
         """Start the warm parent."""
-        if self._warm:
+        if self._warm and not self._settings.get("image"):
             warm.start()
 
-    # what there is
+    # resources
 
     def resources(self) -> Mapping[str, Any]:
         """Cores and GPUs of this machine."""
@@ -69,55 +74,58 @@ class Local:
         asked = limits.usual(self._settings, asked)
         if asked.nodes != 1:
             raise UsageError(f"--nodes {asked.nodes}: the local target is one machine; --nodes 1 is all it has")
-        there = gpus()
-        wanted = gpus_of(asked, len(there))
-        if wanted > len(there):
-            have = f"this machine has {len(there)} ({', '.join(there)})" if there else "this machine has none"
-            raise UsageError(f"--gpus {wanted}: {have}. --gpus {len(there)} would run here; --on names another target")
-        ranks = asked.ranks
-        cpus = asked.cpus or max(1, min(cores() // ranks, 8))
-        if asked.cpus and asked.cpus * ranks > cores():
-            nearest = max(1, cores() // ranks)
+        all_gpus, all_cores, ranks = gpus(), cores(), asked.ranks
+        gpu_count = gpus_of(asked, len(all_gpus))
+        if gpu_count > len(all_gpus):
+            raise UsageError(_too_few_gpus(gpu_count, all_gpus, self.name))
+        cpus = asked.cpus or max(1, min(all_cores // ranks, 8))
+        if asked.cpus and asked.cpus * ranks > all_cores:
+            nearest = max(1, all_cores // ranks)
             raise UsageError(
                 f"--cpus {asked.cpus}: {ranks} rank{'s' * (ranks > 1)} × {asked.cpus} cores are "
-                f"{ranks * asked.cpus}; this machine has {cores()}. --cpus {nearest} is the most"
+                f"{ranks * asked.cpus}; this machine has {all_cores}. --cpus {nearest} is the most"
             )
-        words = [f"{ranks} rank{'s' * (ranks > 1)} × {cpus} core{'s' * (cpus > 1)} of the {cores()} here"]
-        if ranks > cores():
-            words.append(f"{ranks} ranks share {cores()} cores")
-        if wanted:
-            words.append(f"{wanted} of {len(there)} GPUs")
-        words.append("no time limit" if asked.time is None else f"ends after {timedelta(seconds=asked.time)}")
-        resources = Resources(1, ranks, wanted, cpus, asked.memory, asked.time)
-        need = min(ranks * cpus, cores())
-        folder = str(runtime_dir())
+        container = local_container.container_for(placement.image, self._settings)
+        lines = [f"{ranks} rank{'s' * (ranks > 1)} × {cpus} core{'s' * (cpus > 1)} of the {all_cores} here"]
+        if ranks > all_cores:
+            lines.append(f"{ranks} ranks share {all_cores} cores")
+        if gpu_count:
+            lines.append(f"{gpu_count} of {len(all_gpus)} GPUs")
+        lines.append("no time limit" if asked.time is None else f"ends after {timedelta(seconds=asked.time)}")
         slots = {
-            "folder": folder,
-            "cpus": need,
-            "gpus": wanted,
-            "cpus_total": cores(),
-            "gpus_total": list(there),
+            "folder": str(runtime_dir()),
+            "cpus": min(ranks * cpus, all_cores),
+            "gpus": gpu_count,
+            "cpus_total": all_cores,
+            "gpus_total": list(all_gpus),
         }
-        about = {"slots": slots, "threads": cpus, "grace": typed.seconds(self._settings, "grace") or 10.0}
-        return Offer(resources, tuple(words), about)
+        about: dict[str, Any] = {"threads": cpus, "grace": typed.seconds(self._settings, "grace") or 10.0}
+        if container is None:
+            about["slots"] = slots
+        else:  # mlnb.node.container_start waits for the slots, the node program needn't
+            lines += local_container.summary_lines(container, warm_start=self._warm)
+            about |= {"container_slots": slots, "image": container.image}
+        return Offer(Resources(1, ranks, gpu_count, cpus, asked.memory, asked.time), tuple(lines), about)
 
     def _check_placement(self, asked: Resources, placement: Placement) -> None:
-        for flag, given, why in (
-            ("--partition", placement.partition, "this machine has no partitions; --on names a batch system"),
-            ("--account", placement.account, "this machine asks nobody to pay; --on names a batch system"),
-            ("--qos", placement.qos, "this machine knows no such thing; --on names a batch system"),
-            ("--image", placement.image, "runs on this machine use this session's Python; --on names another target"),
-            ("--gpu-type", asked.gpu_type, "this machine's GPUs are what they are; --on names another target"),
-            ("--gpu-memory", asked.gpu_memory, "this machine's GPUs are what they are; --on names another target"),
-            ("--gpu-capability", asked.gpu_capability, "this machine's GPUs are what they are; --on names another"),
+        for flag, given, reason in (
+            ("--partition", placement.partition, "only batch systems have partitions"),
+            ("--account", placement.account, "only batch systems have accounts"),
+            ("--qos", placement.qos, "only batch systems have it"),
+            ("--gpu-type", asked.gpu_type, "GPUs can be chosen on batch systems only"),
+            ("--gpu-memory", asked.gpu_memory, "GPUs can be chosen on batch systems only"),
+            ("--gpu-capability", asked.gpu_capability, "GPUs can be chosen on batch systems only"),
         ):
             if given is not None:
-                raise UsageError(f"{flag} {given}: {why}")
+                raise UsageError(f"{flag} {given}: not possible on this machine: {reason}. --on names another target")
         limits.check(self.name, self._settings, asked)
 
-    def preview(self, run: RunDir, offer: Offer) -> str:  # noqa: ARG002
-        """Nothing: the script is all there is."""
-        return ""
+    def preview(self, run: RunDir, offer: Offer) -> str:
+        """The command that starts the container; empty without an image, where the script says everything."""
+        container = local_container.container_for(offer.about.get("image"), self._settings)
+        if container is None:
+            return ""
+        return shlex.join(container.wrap(["-m", "mlnb.node", str(run.path)], run, offer.resources, {}).command)
 
     # the job
 
@@ -125,15 +133,20 @@ class Local:
         """See :class:`mlnb.targets.base.Target`."""
         about = read_json(run.run) or {}
         attempt = max(1, len(run.attempts()))
+        pid, how = self._start(run, attempt, about.get("image"), env)
+        identity = process_identity(pid) or ""
+        slots = _slots(about) or {}
+        _queue(slots).enqueue(about["id"], slots["cpus"], slots["gpus"], pid, identity)
+        return {"target": self.name, "pid": pid, "identity": identity, "start": how, "attempt": attempt}
+
+    def _start(self, run: RunDir, attempt: int, image: str | None, env: Mapping[str, str]) -> tuple[int, str]:
+        """Start a run; a pid, and whether it is that of a ``warm``, ``cold`` or ``container`` start."""
+        container = local_container.container_for(image, self._settings) if image else None
+        if container is not None:
+            return local_container.start(run, container, attempt, env), "container"
         environment = passed(env)
         pid = warm.submit(run, attempt, environment) if self._warm else None
-        how = "warm" if pid is not None else "cold"
-        pid = pid or self._start_cold(run, attempt, environment)
-        identity = process_identity(pid) or ""
-        slots = about["slots"]
-        queue = LocalQueue(Path(slots["folder"]), slots["cpus_total"], tuple(slots["gpus_total"]))
-        queue.enqueue(about["id"], slots["cpus"], slots["gpus"], pid, identity)
-        return {"target": self.name, "pid": pid, "identity": identity, "start": how, "attempt": attempt}
+        return (pid, "warm") if pid is not None else (self._start_cold(run, attempt, environment), "cold")
 
     def _start_cold(self, run: RunDir, attempt: int, env: Mapping[str, str]) -> int:
         folder = run.attempt(attempt).path
@@ -166,21 +179,19 @@ class Local:
             return other_host.status(run, _host(run))
         if not is_alive(*process):
             return Status(False, reason="its node program is gone")
-        slots = (read_json(run.run) or {}).get("slots")
-        place = LocalQueue(Path(slots["folder"]), 0).waiting_for(run.path.name) if slots else None
-        if place is None:
+        slots = _slots(read_json(run.run) or {})
+        waiting = _queue(slots).waiting_for(run.path.name) if slots else None
+        if slots is None or waiting is None:
             return Status(True, "starting", "")
-        count, holders = place
-        if not count and not holders:
+        ahead, holders = waiting
+        if not ahead and not holders:
             return Status(True, "starting", "the node program is being started")
-        others = f", behind {count} other{'s' * (count > 1)}" if count else ""
-        names = [str((read_json(RunDir(run.path.with_name(one)).run) or {}).get("name", one)) for one in holders[:3]]
-        busy = f" (held by {', '.join(names)})" if holders else ""
-        return Status(True, "pending", f"waits for cores or GPUs of this machine{others}{busy}")
+        return Status(True, "pending", _waiting_reason(run, slots, ahead, holders))
 
     def _process(self, run: RunDir) -> tuple[int, str] | None:
-        """The node program, or whoever is going to start it."""
-        for attempt in reversed(run.attempts()):
+        """The node program; else the process that is going to start it. In an image, the container engine."""
+        attempts = [] if _in_image(run) else run.attempts()
+        for attempt in reversed(attempts):
             for event in reversed(read_lines(attempt.events(0))):
                 if event["event"] == "started":
                     return event["pid"], event["identity"]
@@ -189,7 +200,7 @@ class Local:
         return (handle["pid"], handle["identity"]) if handle else None
 
     def cancel(self, run: RunDir) -> bool:
-        """See :class:`mlnb.targets.base.Target`. TERM, grace for a checkpoint, KILL; verified."""
+        """See :class:`mlnb.targets.base.Target`. SIGTERM, grace for a checkpoint, SIGKILL."""
         process = self._process(run)
         grace = float((read_json(run.run) or {}).get("grace", 10.0))
         if process is not None and in_other_namespace(process[1]):
@@ -205,15 +216,15 @@ class Local:
 
     def _is_node(self, run: RunDir, process: tuple[int, str]) -> bool:
         """Whether ``process`` is the run's own, not the warm parent that has yet to start it."""
-        return any(
+        return _in_image(run) or any(
             (event.get("pid"), event.get("identity")) == process
             for attempt in run.attempts()
             for event in read_lines(attempt.events(0))
         )
 
     def _await_node(self, run: RunDir, starter: tuple[int, str] | None) -> tuple[int, str] | None:
-        """Wait for the node program, which can be told to end, while ``starter`` lives, who is to start it."""
-        end = time.monotonic() + (_PATIENCE if starter is None else _IMPORT)
+        """Wait for the node program, which handles signals, while ``starter`` lives, which is to start it."""
+        end = time.monotonic() + (_PATIENCE if starter is None else _IMPORT_PATIENCE)
         while time.monotonic() < end:
             gone = starter is not None and not is_alive(*starter)
             process = self._process(run)
@@ -225,13 +236,68 @@ class Local:
         return None
 
     def _starting(self, run: RunDir) -> bool:
-        """Whether someone lives who is going to start the node program."""
+        """Whether a process lives that is going to start the node program."""
         process = self._process(run)
         return process is not None and is_alive(*process)
 
 
+def _in_image(run: RunDir) -> bool:
+    """Whether a run's node program is in a container image, where its pid may be another one."""
+    return "container_slots" in (read_json(run.run) or {})
+
+
+def _slots(about: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What a run needs of the local queue, from ``run.json``."""
+    return about.get("slots") or about.get("container_slots")
+
+
+def _queue(slots: Mapping[str, Any]) -> LocalQueue:
+    return LocalQueue(Path(slots["folder"]), slots["cpus_total"], tuple(slots["gpus_total"]))
+
+
+def _waiting_reason(run: RunDir, slots: Mapping[str, Any], ahead: int, holders: Sequence[str]) -> str:
+    """What a run waits for, which runs use it, and with how few cores it could start now."""
+    cpus, free_gpus = _queue(slots).available()
+    missing = [
+        *(["CPU cores"] if slots["cpus"] > cpus else []),
+        *(["a GPU" if slots["gpus"] == 1 else "GPUs"] if slots["gpus"] > len(free_gpus) else []),
+    ]
+    names = [_name(run.path.with_name(run_id)) for run_id in holders[:3]]
+    using = f"; {' and '.join(names)} {'is' if len(names) == 1 else 'are'} using them" if names else ""
+    if ahead or not missing:
+        return f"Waiting for its turn: {ahead} run{'s' * (ahead != 1)} ahead{using.replace('using them', 'running')}"
+    task = Task.from_json(read_json(run.task) or {})
+    fewer = cpus // task.resources.ranks
+    hint = f". It could start now with --cpus {fewer}" if missing == ["CPU cores"] and fewer else ""
+    return f"Waiting for {' and '.join(missing)}{using}{hint}"
+
+
+def _name(path: Path) -> str:
+    return str((read_json(RunDir(path).run) or {}).get("name", path.name))
+
+
+def _too_few_gpus(count: int, available: Sequence[str], own: str) -> str:
+    """One line: how many GPUs this machine has, and which targets have enough."""
+    others = [f"--on {name} ({number} GPU{'s' * (number > 1)})" for name, number in _gpus_elsewhere(own, count)]
+    use = f"Use {' or '.join(others)}, or" if others else "Use --on with a target that has, or"
+    if not available:
+        return f"--gpus {count}: this machine has no GPU. {use} drop --gpus."
+    number = f"{len(available)} GPU{'s' * (len(available) > 1)} ({', '.join(available)})"
+    return f"--gpus {count}: this machine has {number}. {use} --gpus {len(available)}."
+
+
+def _gpus_elsewhere(own: str, count: int) -> list[tuple[str, int]]:
+    """Other targets with at least ``count`` GPUs, and how many they have, as far as they answer."""
+    targets = []
+    for name in registry.names():
+        with contextlib.suppress(MlnbError):
+            number = len(registry.target(name).resources().get("gpus", ())) if name != own else 0
+            targets += [(name, number)] if number >= count else []
+    return targets
+
+
 def _host(run: RunDir) -> str:
-    """The machine that a run's newest attempt is on."""
+    """The name of the machine that a run's newest attempt is on."""
     for attempt in run.attempts()[-1:]:
         for event in read_lines(attempt.events(0)):
             if "host" in event:
@@ -246,6 +312,6 @@ def cores() -> int:
 
 @functools.lru_cache(maxsize=1)
 def gpus() -> tuple[str, ...]:
-    """The machine's GPUs as CUDA_VISIBLE_DEVICES names them; asks NVML, so that CUDA stays untouched."""
+    """The machine's GPUs by the names of CUDA_VISIBLE_DEVICES; from NVML, since CUDA must not be initialised here."""
     visible = devices.visible_gpus()
     return devices.nvml_gpus() if visible is None else visible

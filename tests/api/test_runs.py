@@ -158,9 +158,9 @@ def test_a_waiting_run_says_who_holds_what_it_waits_for_and_how_many_are_ahead(s
     first = start(forever, name="holder", cpus=cores())
     until(lambda: first.state == "running")
     second, third = start("", cpus=cores()), start("", cpus=cores())
-    until(lambda: second.state == "pending" and "held by" in second.reason)
-    assert second.reason == "waits for cores or GPUs of this machine (held by holder)"
-    until(lambda: third.reason == "waits for cores or GPUs of this machine, behind 1 other (held by holder)")
+    until(lambda: second.state == "pending" and "using" in second.reason)
+    assert second.reason == "Waiting for CPU cores; holder is using them"
+    until(lambda: third.reason == "Waiting for its turn: 1 run ahead; holder is running")
     first.cancel()
     assert second.wait(60).state == third.wait(60).state == "succeeded"
 

@@ -65,7 +65,7 @@ def test_ranks_may_share_cores_and_are_told_so(two_gpus: None):
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
-        (Resources(gpus=3), ["--gpus 3", "this machine has 2", "--gpus 2 would run here"]),
+        (Resources(gpus=3), ["--gpus 3", "this machine has 2 GPUs (0, 1)", "or --gpus 2."]),
         (Resources(nodes=2), ["--nodes 2", "--nodes 1"]),
         (Resources(ranks=2, cpus=5), ["--cpus 5", "this machine has 8", "--cpus 4 is the most"]),
         (Resources(cpus=9), ["--cpus 9", "--cpus 8 is the most"]),
@@ -178,7 +178,7 @@ def test_a_runs_gpus_and_cores_are_its_own_though_the_runtime_folder_is_cleared(
         shutil.rmtree(tmp_path / "rt")
         until((tmp_path / "rt" / "slots.json").exists)
         second = start(script, cpus=local.cores())
-        until(lambda: "held by test" in second.reason)
+        until(lambda: "test is using them" in second.reason)
         first.cancel()
         until(lambda: second.state == "running")
 

@@ -130,6 +130,10 @@ class LocalQueue:
             with contextlib.suppress(OSError, StorageError), self._tickets():
                 pass
 
+    def available(self) -> tuple[int, list[str]]:
+        """How many cores no run holds, and which GPUs."""
+        return self._free([ticket for ticket in self._read() if is_alive(ticket.pid, ticket.identity)])
+
     def _free(self, tickets: list[Ticket]) -> tuple[int, list[str]]:
         held = [ticket for ticket in tickets if ticket.granted]
         taken = {device for ticket in held for device in ticket.devices}

@@ -181,7 +181,7 @@ def job_of(
     if container is None:
         wrapped = Wrapped([str(system.settings.get("python") or sys.executable), *program])
     else:
-        container.works_with(system.kind)
+        container.check_kind(system.kind)
         wrapped = container.wrap(program, run, request.resources, env)
     return Job(system, request, run, attempt, env, body_of(system, request, run, wrapped))
 

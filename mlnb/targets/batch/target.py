@@ -199,7 +199,7 @@ class JobQueue:
         return job_of(self.system, request, run, attempt, env, self._container(about.get("image")))
 
     def _container(self, image: str | None) -> containers.Contained | None:
-        return containers.chosen(str(image), self._settings) if image else None
+        return containers.for_target(str(image), self._settings) if image else None
 
     def poll(self, runs: Sequence[RunDir]) -> list[Status]:
         """See :class:`mlnb.targets.base.Target`."""

@@ -1,13 +1,16 @@
-"""Container engines: how a batch job's command gets into an image. One small file an engine.
+"""Container engines: how the command of a run is started inside an image. One small file per engine.
 
 ::
 
-    contained = containers.chosen("/images/torch.sif", settings)      # settings of a target, with a container: section
+    contained = containers.for_target("/images/torch.sif", settings)  # settings of a target, with a container: section
     contained.differences()                                           # lines for the plan
     wrapped = contained.wrap(["-m", "mlnb.node", RUN], run, resources, env)  # command, launcher, before, after
 
-    engine = containers.engine("podman", "torch:latest", {})          # one floor below: any command, any folders
+    engine = containers.engine("podman", "torch:latest", {})          # one level below: any command, any folders
     wrapped = engine.wrap([*engine.python(), "-V"], binds=[Bind("/data")])
+
+Other distributions add engines by entry points of the group ``mlnb.container_engines`` (see
+docs/contributing/add-a-container-engine.md).
 """
 
 from __future__ import annotations
@@ -15,18 +18,14 @@ from __future__ import annotations
 import difflib
 import shutil
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from mlnb.errors import UsageError
-from mlnb.targets.containers.apptainer import Apptainer, Singularity
 from mlnb.targets.containers.base import Bind, Engine, Settings, Wrapped
-from mlnb.targets.containers.charliecloud import Charliecloud
 from mlnb.targets.containers.contained import Contained
-from mlnb.targets.containers.enroot import Enroot, Pyxis
 from mlnb.targets.containers.images import check
-from mlnb.targets.containers.oci import Docker, Podman
 from mlnb.targets.containers.probe import differences, inspect
+from mlnb.targets.plugins import Plugins
 
 __all__ = [
     "ENGINES",
@@ -35,19 +34,33 @@ __all__ = [
     "Engine",
     "Settings",
     "Wrapped",
-    "chosen",
     "differences",
     "engine",
+    "for_target",
     "inspect",
+    "load_engine",
 ]
 
-ENGINES: Mapping[str, type[Engine]] = {
-    kind.name: kind for kind in (Apptainer, Charliecloud, Docker, Enroot, Podman, Pyxis, Singularity)
-}
+_PREFERENCE = ("charliecloud", "apptainer", "singularity", "enroot", "podman", "docker", "pyxis")
+"""The engines that mlnb brings, in the order in which they are tried where no setting names one."""
+
+ENGINES = Plugins(
+    "container engine",
+    "mlnb.container_engines",
+    {
+        "apptainer": "mlnb.targets.containers.apptainer:Apptainer",
+        "charliecloud": "mlnb.targets.containers.charliecloud:Charliecloud",
+        "docker": "mlnb.targets.containers.oci:Docker",
+        "enroot": "mlnb.targets.containers.enroot:Enroot",
+        "podman": "mlnb.targets.containers.oci:Podman",
+        "pyxis": "mlnb.targets.containers.enroot:Pyxis",
+        "singularity": "mlnb.targets.containers.apptainer:Singularity",
+    },
+)
 
 
-def chosen(image: str, settings: Mapping[str, Any]) -> Contained:
-    """The image with the engine that a target's settings (their ``container:`` section) say.
+def for_target(image: str, settings: Mapping[str, Any]) -> Contained:
+    """The image, with the engine that the ``container:`` section of a target's settings names.
 
     Raises
     ------
@@ -61,41 +74,52 @@ def chosen(image: str, settings: Mapping[str, Any]) -> Contained:
 
 
 def engine(name: str | None, image: str, settings: Mapping[str, Any] | None = None) -> Engine:
-    """The engine called ``name``, else the configured one, else one that can take the image, with that image.
+    """An engine with an image: the one called ``name``, else the configured one, else the first that fits.
 
     Raises
     ------
     UsageError
-        if there is no such engine, the image may not be used, or nothing says which engine takes it.
+        if there is no such engine, the image may not be used, or no installed engine accepts it.
     """
     read = Settings.of(settings or {})
     check(image, read.images)
-    chosen = name or read.engine or _guess(image)
+    chosen = name or read.engine or _first_fit(image)
     if chosen not in ENGINES:
-        near = difflib.get_close_matches(chosen, ENGINES, 1)
+        names = ENGINES.names()
+        near = difflib.get_close_matches(chosen, names, 1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        raise UsageError(f"container.engine {chosen!r}: there is no such engine; there are {', '.join(ENGINES)}{hint}")
-    return ENGINES[chosen](image, read)
+        raise UsageError(f"container.engine {chosen!r}: there is no such engine; there are {', '.join(names)}{hint}")
+    return load_engine(chosen)(image, read)
 
 
-def _guess(image: str) -> str:
-    """The engine that takes an image of this form: the first that is on this machine's PATH."""
-    if image.endswith((".sif", ".img")):
-        able = ["apptainer", "singularity"]
-    elif image.endswith(".sqsh"):
-        able = ["enroot"]
-    elif image.endswith((".sqfs", ".squashfs")):
-        able = ["charliecloud"]
-    elif image.startswith("/"):
-        able = ["charliecloud", "apptainer", "singularity"] if Path(image).is_dir() else ["charliecloud"]
-    elif "://" in image:
-        able = ["apptainer", "singularity"]
-    else:
-        able = ["podman", "docker"]
-    here = [one for one in able if shutil.which(ENGINES[one].program)]
-    if here or len(able) == 1 or able[0] == "apptainer":
-        return (here or able)[0]
+def load_engine(name: str) -> type[Engine]:
+    """The class of the engine called ``name``, imported now.
+
+    Raises
+    ------
+    UsageError
+        one line that names the distribution it comes from, if it can't be imported or is no engine.
+    """
+    loaded = ENGINES.load(name)
+    if not (isinstance(loaded, type) and issubclass(loaded, Engine)):
+        raise UsageError(f"{ENGINES.where(name)} is no subclass of mlnb.targets.containers.Engine")
+    return loaded
+
+
+def _first_fit(image: str) -> str:
+    """The first engine that accepts the image and is installed here; if only one accepts it, that one.
+
+    Raises
+    ------
+    UsageError
+        if several accept it and none is installed: the nodes may have another one than the first.
+    """
+    others = [name for name in ENGINES.names() if name not in _PREFERENCE]
+    fitting = [name for name in (*_PREFERENCE, *others) if load_engine(name).accepts(image)]
+    installed = [name for name in fitting if shutil.which(load_engine(name).program)]
+    if installed or len(fitting) == 1 or fitting[:1] == ["apptainer"]:  # singularity is apptainer's former name
+        return (installed or fitting)[0]
     raise UsageError(
-        f"--image {image}: {' or '.join(able)} could run it, and this machine has neither; "
-        "the target's container.engine says which the nodes have"
+        f"--image {image}: needs {' or '.join(fitting)}, and this machine has none of them; "
+        "if the nodes have one, name it in the target's container.engine"
     )

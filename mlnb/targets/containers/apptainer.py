@@ -1,15 +1,16 @@
-"""Apptainer, and Singularity from which it comes: images are ``.sif`` files, sandbox folders or ``docker://`` names.
+"""Apptainer, and its predecessor Singularity: images are ``.sif`` files, folders, or names such as ``docker://NAME``.
 
-They run the command as a child of their own in the job's cgroup, pass signals on and end with it; the job's environment
-goes along. Sources: the pages "Bind Paths and Mounts", "GPU Support" and "Environment and Metadata" of the Apptainer
-user guide, and ``apptainer-exec(1)``. ``--pwd`` is the name of the option that both programs know.
+The command is a child of theirs in the job's cgroup; they pass signals on to it and end with it, and pass the
+environment on. Sources: the pages "Bind Paths and Mounts", "GPU Support" and "Environment and Metadata" of the
+Apptainer user guide, and ``apptainer-exec(1)``. ``--pwd`` is an option that both programs have.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-from mlnb.targets.containers.base import Bind, Engine, Wrapped, inside
+from mlnb.targets.containers.base import Bind, Engine, Wrapped, with_environment
 
 _GPU = {"nvidia": ["--nv"], "amd": ["--rocm"], "none": []}
 
@@ -19,6 +20,12 @@ class Apptainer(Engine):
 
     name = program = "apptainer"
     forbidden = ":,\\"
+    variables = ("APPTAINER_CACHEDIR", "APPTAINER_TMPDIR", "SINGULARITY_CACHEDIR", "SINGULARITY_TMPDIR")
+
+    @classmethod
+    def accepts(cls, image: str) -> bool:
+        """Image files of its own, folders, and names with a transport (``docker://``)."""
+        return image.endswith((".sif", ".img")) or "://" in image or (image.startswith("/") and Path(image).is_dir())
 
     def wrap(
         self,
@@ -29,16 +36,16 @@ class Apptainer(Engine):
         pass_env: Sequence[str] = (),
         gpus: int = 0,
         workdir: str = "",
-        name: str = "mlnb",  # noqa: ARG002 - it ends with its command, nobody needs to find it
+        name: str = "mlnb",  # noqa: ARG002 - it ends with its command: nothing is to be found again
         memory: int | None = None,  # noqa: ARG002 - the job's limit holds
     ) -> Wrapped:
-        """See :meth:`Engine.wrap`. Variables that the image's definition sets for good win over ``pass_env``."""
-        self.checked(binds, pass_env, workdir)
-        words = [self.command, "exec", *(_GPU[self.settings.gpu] if gpus else [])]
+        """See :meth:`Engine.wrap`. Variables that the image's definition sets unconditionally override ``pass_env``."""
+        self.check_arguments(binds, pass_env, workdir)
+        arguments = [self.command, "exec", *(_GPU[self.settings.gpu] if gpus else [])]
         for bind in binds:
-            words += ["--bind", f"{bind.source}:{bind.inside}:{'rw' if bind.writable else 'ro'}"]
-        words += ["--pwd", workdir] if workdir else []
-        return Wrapped([*words, *self.settings.options, self.image, *inside(command, env)])
+            arguments += ["--bind", f"{bind.source}:{bind.inside}:{'rw' if bind.writable else 'ro'}"]
+        arguments += ["--pwd", workdir] if workdir else []
+        return Wrapped([*arguments, *self.settings.options, self.image, *with_environment(command, env)])
 
 
 class Singularity(Apptainer):

@@ -1,8 +1,8 @@
-"""What a container engine is: it turns a command into one that runs inside of an image, and quotes nothing.
+"""The base class of container engines: an engine turns a command into one that runs inside an image.
 
-Everything is a list of words until the job script is written, where one ``shlex.join`` makes shell of it. What has to
-be decided on the node (which GPUs the job got, which of the scheduler's variables there are) is decided by scripts that
-are constants here and get what they need as positional parameters.
+It quotes nothing. Commands are lists of arguments until the job script is written, where one ``shlex.join`` makes shell
+of them. What can be decided only on the node (which GPUs the job got, which variables the scheduler has set) is decided
+by constant shell scripts, which get what they need as positional parameters.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from typing import Any, ClassVar
 from mlnb.errors import UsageError
 
 SCHEDULERS = "SLURM|SLURMD|PBS|LSB|OAR|PMI|PMIX|CUDA|ROCR|HIP|NCCL|GLOO|MLNB|_CONDOR"
-"""Variables that begin so (and ``_``) go into an image whose engine does not take the job's environment along."""
+"""Prefixes of the variables (before ``_``) that are passed into an image by engines that don't pass the environment."""
 
 NAMES = rf"""names() {{ env | sed -nE 's/^(({SCHEDULERS})_[A-Za-z0-9_]+)=.*/\1/p'; }}
 """
-"""Shell: a function that prints the names of those that there are."""
+"""Shell: defines ``names``, which prints the names of those variables that are set."""
 
 _FIND = """for python in python3 python; do
 command -v "$python" >/dev/null 2>&1 && exec "$python" "$@"
@@ -31,15 +31,15 @@ echo "mlnb: the image has neither python3 nor python on its PATH; the target's c
 exit 127
 """
 
-# they name places of the host, which are not the image's
+# paths of the host, which the image doesn't have
 _HOSTS_PYTHON = ("PYTHONHOME", "PYTHONPATH", "PYTHONUSERBASE", "VIRTUAL_ENV", "CONDA_PREFIX")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_KNOWN = ("binds", "command", "engine", "gpu", "images", "options", "pull", "python")
+_KEYS = ("binds", "command", "engine", "gpu", "images", "options", "pull", "python")
 
 
 @dataclass(frozen=True)
 class Bind:
-    """A folder of the host that is seen inside, at ``target`` (the same path if that is empty)."""
+    """A folder of the host that is visible inside the image, at ``target`` (the same path if that is empty)."""
 
     source: str
     target: str = ""
@@ -47,22 +47,24 @@ class Bind:
 
     @property
     def inside(self) -> str:
-        """Where it is seen."""
+        """Its path inside the image."""
         return self.target or self.source
 
 
 @dataclass(frozen=True)
 class Wrapped:
-    """A command inside of an image.
+    """A command that runs inside an image.
 
     Attributes
     ----------
     command
         what each node runs: by ``srun`` or another launcher, or by the job script itself.
     launcher
-        options for ``srun``; only pyxis has some.
-    before, after
-        lines of shell for the job script: before the launch, and in its EXIT trap. Those after it never fail.
+        options for ``srun``; only pyxis has any.
+    before
+        lines of shell that run before ``command``, in the shell that starts it.
+    after
+        lines of shell that remove what may be left of the container; they never fail, and do no harm if nothing is.
     """
 
     command: list[str]
@@ -78,21 +80,21 @@ class Settings:
     Attributes
     ----------
     binds
-        further folders that every run sees: ``FOLDER[:FOLDER INSIDE][:ro or rw]``.
+        more folders that are visible to every run: ``FOLDER[:FOLDER INSIDE][:ro or rw]``.
     command
         the engine's program, by name or path; empty for its usual name.
     engine
-        which engine; empty lets the image and the machine decide.
+        name of the engine; empty for the first that is installed and accepts the image.
     gpu
-        ``nvidia``, ``amd``, or ``none`` if GPUs need nothing of the engine.
+        ``nvidia``, ``amd``, or ``none`` if the engine needs no option for GPUs.
     images
         patterns (``*``, ``?``) of the images that are allowed; empty allows all.
     options
-        further options of the engine, as they are.
+        more options of the engine, passed on unchanged.
     pull
-        ``never`` or ``missing``: whether podman and docker may fetch an image that the node has not.
+        ``never`` or ``missing``: whether podman and docker may pull an image that the node doesn't have.
     python
-        the image's Python; empty for ``python3`` or else ``python`` on its PATH.
+        path or name of the image's Python; empty for ``python3``, else ``python``, on its PATH.
     """
 
     binds: tuple[str, ...] = ()
@@ -111,11 +113,11 @@ class Settings:
         Raises
         ------
         UsageError
-            if a key or a value is not known.
+            if a key is unknown, or a value is none of those that are allowed.
         """
         for key in given:
-            if key not in _KNOWN:
-                raise UsageError(f"container.{key}: there is no such setting; there are {', '.join(_KNOWN)}")
+            if key not in _KEYS:
+                raise UsageError(f"container.{key}: there is no such setting; there are {', '.join(_KEYS)}")
         texts = {key: _text(key, given[key]) for key in ("command", "engine", "gpu", "pull", "python") if key in given}
         lists = {key: _list(key, given[key]) for key in ("binds", "images", "options") if key in given}
         for key, allowed in (("gpu", ("nvidia", "amd", "none")), ("pull", ("never", "missing"))):
@@ -125,19 +127,27 @@ class Settings:
 
 
 class Engine(ABC):
-    """One container engine with one image."""
+    """One container engine with one image. A subclass has a :attr:`name`, a :attr:`program` and :meth:`wrap`."""
 
     name: ClassVar[str]
+    """As ``container.engine`` names it."""
     program: ClassVar[str]
-    """What it is called on the PATH."""
-    systems: ClassVar[frozenset[str] | None] = None
-    """The batch systems that it works with; ``None`` for any."""
+    """The name of its executable on the PATH."""
+    targets: ClassVar[frozenset[str] | None] = None
+    """The kinds of targets that it works with, as in ``slurm``; ``None`` for all."""
     forbidden: ClassVar[str] = ":"
-    """Characters that paths of binds can't hold, since the engine takes them for its own."""
+    """Characters that paths of binds can't contain, since they have a meaning in the engine's options."""
+    variables: ClassVar[tuple[str, ...]] = ()
+    """Patterns (``*``) of the variables that configure the engine itself; it gets them on the session's machine."""
 
     def __init__(self, image: str, settings: Settings) -> None:
         self.image, self.settings = image, settings
         self.command = settings.command or self.program
+
+    @classmethod
+    def accepts(cls, image: str) -> bool:  # noqa: ARG003 - for subclasses
+        """Whether an image named like this is one for this engine, if no setting names an engine. By default: no."""
+        return False
 
     @abstractmethod
     def wrap(
@@ -152,73 +162,84 @@ class Engine(ABC):
         name: str = "mlnb",
         memory: int | None = None,
     ) -> Wrapped:
-        """The same command inside of the image.
+        """The same command, run inside the image.
 
         Parameters
         ----------
         command
-            program and arguments, as the image knows them; :meth:`python` finds the image's Python.
+            program and arguments; paths are those inside the image. :meth:`python` finds its Python.
         binds
-            folders of the host; parents before what lies in them.
+            folders of the host, each after those that contain it.
         env
-            variables with their values, which will be seen on the command line: no secrets.
+            variables and their values, which appear on the command line: no secrets.
         pass_env
-            names of variables whose values are only in the job's environment.
+            names of variables whose values are to be taken from the environment.
         gpus
-            GPUs that the job has on each node.
+            number of GPUs on each node.
         workdir
-            where it starts: among ``binds``, or a folder of the image.
+            the working directory: in one of ``binds``, or a folder of the image.
         name
             unique to the run; letters, digits, ``.``, ``_`` and ``-``.
         memory
-            bytes on each node, for engines outside of the batch system's own limits.
+            bytes on each node, for engines whose containers the batch system's limit does not cover.
 
         Raises
         ------
         UsageError
-            for a path or a name that the engine can't take.
+            for a path or a name that can't be given to the engine.
         """
 
     def python(self) -> list[str]:
-        """The words in front of Python's arguments; an image has ``python3``, or else ``python``."""
+        """The beginning of a command that runs the image's Python: its arguments follow."""
         return [self.settings.python] if self.settings.python else ["sh", "-c", _FIND, "mlnb"]
 
-    def here(self) -> bool:
-        """Whether the engine is on this machine."""
+    def is_installed(self) -> bool:
+        """Whether the engine is installed on this machine."""
         return shutil.which(self.command) is not None
 
     def identity(self) -> str | None:
-        """What tells this image from another; ``None`` where this machine doesn't know it."""
+        """What changes when the image does; ``None`` if this machine doesn't have the image."""
         path = Path(self.image)
         if not path.is_absolute() or not path.exists():
             return None
         stat = path.stat()
         return f"{stat.st_dev:x}.{stat.st_ino:x}.{stat.st_mtime_ns:x}.{stat.st_size:x}"
 
-    def checked(self, binds: Sequence[Bind], pass_env: Sequence[str], workdir: str) -> None:
-        """Refuse what can't be given to this engine. Raises ``UsageError``."""
+    def missing(self) -> str:
+        """Why this machine can't run the image; empty if it can, or if the engine would fetch it."""
+        path = Path(self.image)
+        return "there is no such file or folder" if path.is_absolute() and not path.exists() else ""
+
+    def check_arguments(self, binds: Sequence[Bind], pass_env: Sequence[str], workdir: str) -> None:
+        """Check what :meth:`wrap` was given.
+
+        Raises
+        ------
+        UsageError
+            for a path that is relative or has a forbidden character, and for a name that no variable can have.
+        """
         for path in [path for bind in binds for path in (bind.source, bind.inside)] + [workdir] * bool(workdir):
             wrong = next((c for c in path if c in self.forbidden or not c.isprintable()), "")
             if wrong:
                 raise UsageError(
-                    f"{path!r}: {self.name} can't show an image a folder whose path holds {wrong!r}; "
-                    "use a folder without (MLNB_RUNS says where runs go)"
+                    f"{path!r}: {self.name} can't make a folder visible whose path contains {wrong!r}; "
+                    "use another folder (MLNB_RUNS says where runs go)"
                 )
             if not path.startswith("/"):
-                raise UsageError(f"{path!r}: a folder that an image shall see needs its absolute path")
+                raise UsageError(f"{path!r}: a folder that is to be visible in an image needs an absolute path")
         for name in pass_env:
             variable(name)
 
 
-def inside(command: Sequence[str], env: Mapping[str, str] | None) -> list[str]:
-    """``command`` with the variables of ``env`` set by the image's own ``env``, whatever the image or the host set.
+def with_environment(command: Sequence[str], env: Mapping[str, str] | None) -> list[str]:
+    """``command`` with the variables of ``env``, which override those of the image and the host (by ``env(1)``).
 
-    The host's settings for Python don't go along, nor do packages in the home folder, which some engines show.
+    The host's variables for Python are removed, and packages in the home folder, which some engines mount, are ignored.
 
     Raises
     ------
     UsageError
-        for a name that is none or a value that no variable can hold.
+        for a name that no variable can have, or a value with a zero byte.
     """
     values = {"PYTHONNOUSERSITE": "1", **(env or {})}
     for name, value in values.items():
@@ -230,12 +251,12 @@ def inside(command: Sequence[str], env: Mapping[str, str] | None) -> list[str]:
 
 
 def variable(name: str) -> str:
-    """``name`` if it can be a variable's.
+    """Check the name of a variable; returns it.
 
     Raises
     ------
     UsageError
-        if not.
+        if no variable can have it.
     """
     if not _VARIABLE.fullmatch(name):
         raise UsageError(f"--env {name!r}: letters, digits and '_' are allowed, no digit first")

@@ -1,8 +1,8 @@
-"""Charliecloud: images are folders that hold a root file system, or SquashFS files.
+"""Charliecloud: images are folders with a root file system, or SquashFS files.
 
-``ch-run`` becomes the command itself, unprivileged, in the job's cgroup and with the job's environment and ``/dev``:
-signals, limits and GPUs are those of any other process. What NVIDIA's driver adds to an image is put there when the
-image is made (``ch-fromhost --nvidia``). Source: ``ch-run(1)`` of 0.31.
+``ch-run`` replaces itself by the command (exec), unprivileged, in the job's cgroup and with the job's environment and
+``/dev``: signals, limits and GPUs work as for any other process. The libraries of NVIDIA's driver are put into an image
+when it is made (``ch-fromhost --nvidia``). Source: ``ch-run(1)`` of 0.31.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mlnb.errors import UsageError
-from mlnb.targets.containers.base import Bind, Engine, Wrapped, inside
+from mlnb.targets.containers.base import Bind, Engine, Wrapped, with_environment
 
 _USER = 'export USER="${USER:-$(id -un)}"'  # ch-run refuses to start without
-_SHARED = ("/tmp", "/dev", "/proc", "/sys")  # noqa: S108 - ch-run always shows the host's
+_SHARED = ("/tmp", "/dev", "/proc", "/sys")  # noqa: S108 - ch-run always mounts the host's
 
 
 class Charliecloud(Engine):
@@ -26,6 +26,13 @@ class Charliecloud(Engine):
     name = "charliecloud"
     program = "ch-run"
 
+    @classmethod
+    def accepts(cls, image: str) -> bool:
+        """Paths, unless they end like another engine's image files."""
+        return image.endswith((".sqfs", ".squashfs")) or (
+            image.startswith("/") and not image.endswith((".sif", ".img", ".sqsh"))
+        )
+
     def wrap(
         self,
         command: Sequence[str],
@@ -33,31 +40,31 @@ class Charliecloud(Engine):
         binds: Sequence[Bind] = (),
         env: Mapping[str, str] | None = None,
         pass_env: Sequence[str] = (),
-        gpus: int = 0,  # noqa: ARG002 - its devices are the job's
+        gpus: int = 0,  # noqa: ARG002 - the job's devices are visible
         workdir: str = "",
-        name: str = "mlnb",  # noqa: ARG002 - it is its command, nobody needs to find it
+        name: str = "mlnb",  # noqa: ARG002 - it becomes the command: nothing is to be found again
         memory: int | None = None,  # noqa: ARG002 - the job's limit holds
     ) -> Wrapped:
-        """See :meth:`Engine.wrap`. Binds are writable where the host's folder is; there is no other way."""
-        self.checked(binds, pass_env, workdir)
-        words = [self.command]
+        """See :meth:`Engine.wrap`. All binds are writable if the host's folder is: ch-run has no option for it."""
+        self.check_arguments(binds, pass_env, workdir)
+        arguments = [self.command]
         if any(_below(bind.inside, "/tmp") for bind in binds):  # noqa: S108
-            words = ["env", "-u", "TMPDIR", *words]  # else the host's TMPDIR stands at /tmp
-        words += [f"--bind={bind.source}:{bind.inside}" for bind in binds]
-        words += self._mount_points(binds)
-        words += [f"--cd={workdir}"] if workdir else []
+            arguments = ["env", "-u", "TMPDIR", *arguments]  # otherwise ch-run mounts the host's TMPDIR at /tmp
+        arguments += [f"--bind={bind.source}:{bind.inside}" for bind in binds]
+        arguments += self._mount_points(binds)
+        arguments += [f"--cd={workdir}"] if workdir else []
         if Path(self.image, "ch", "environment").is_file():
-            words.append("--set-env")  # ENV lines of the image's Dockerfile, often with the PATH to its Python
-        words += [*self.settings.options, self.image, "--", *inside(command, env)]
-        return Wrapped(words, before=[_USER])
+            arguments.append("--set-env")  # ENV of the image's Dockerfile: often the PATH of its Python
+        arguments += [*self.settings.options, self.image, "--", *with_environment(command, env)]
+        return Wrapped(arguments, before=[_USER])
 
     def _mount_points(self, binds: Sequence[Bind]) -> list[str]:
-        """The option with which folders that the image has not can be shown in it.
+        """The option that lets ch-run mount folders at paths that the image doesn't have; none if it has them.
 
         Raises
         ------
         UsageError
-            if there is none.
+            if this ch-run has no such option.
         """
         image = Path(self.image)
         if not image.is_dir():
@@ -65,7 +72,7 @@ class Charliecloud(Engine):
         lacks = [
             bind.inside
             for bind in binds
-            if not any(_below(bind.inside, place) for place in _SHARED)
+            if not any(_below(bind.inside, shared) for shared in _SHARED)
             and not (image / bind.inside.lstrip("/")).is_dir()
         ]
         if not lacks:
@@ -75,7 +82,7 @@ class Charliecloud(Engine):
         if os.access(image, os.W_OK):
             return ["--write"]
         raise UsageError(
-            f"--image {self.image}: it has no folder {lacks[0]} to show the host's in; this ch-run can't add one "
+            f"--image {self.image}: it has no folder {lacks[0]} to mount the host's at; this ch-run can't add one "
             "(newer ones can), and you may not write to the image: ask its owner for an empty folder there"
         )
 
@@ -86,7 +93,7 @@ def _below(path: str, parent: str) -> bool:
 
 @functools.lru_cache(maxsize=8)
 def _write_fake(command: str) -> bool:
-    """Whether this ``ch-run`` can lay a writable file system in memory over an image."""
+    """Whether this ``ch-run`` can overlay an image with a writable file system in memory."""
     try:
         done = subprocess.run(
             [command, "--help"],
@@ -97,5 +104,5 @@ def _write_fake(command: str) -> bool:
             env={"USER": "mlnb", **os.environ},
         )
     except (OSError, subprocess.TimeoutExpired):
-        return False  # it is on the nodes only; then the image needs the folders
+        return False  # only the nodes have it: then the image needs the folders
     return "--write-fake" in done.stdout

@@ -1,4 +1,4 @@
-"""A run's node program in an image: which folders it sees, which variables it has."""
+"""The node program of a run inside an image: which folders are visible to it, and which variables it has."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from mlnb.targets.containers.base import Bind, Engine, Wrapped
 from mlnb.targets.containers.probe import differences, inspect
 from mlnb.task import Resources
 
-# what stands there is the image's own
+# top-level folders that stay those of the image
 _IMAGES_OWN = frozenset(
     {"bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "opt", "proc", "run", "sbin", "sys", "usr"}
 )
 
 
 class Contained:
-    """An engine with an image, as a batch job uses it."""
+    """An engine with an image, as runs use it."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -32,28 +32,28 @@ class Contained:
         return self.engine.image
 
     def differences(self) -> list[str]:
-        """How the image differs from this session, a line each. Raises ``UsageError`` if no run could work in it."""
+        """How the image differs from the session, a line each. Raises ``UsageError`` if it has no torch."""
         session = {"python": platform.python_version(), "torch": metadata.version("torch")}
         return differences(self.image, session, inspect(self.engine))
 
-    def wrap(self, program: Sequence[str], run: RunDir, resources: Resources, env: Mapping[str, str]) -> Wrapped:
-        """``program``, which are the arguments of Python, inside of the image.
+    def wrap(self, arguments: Sequence[str], run: RunDir, resources: Resources, env: Mapping[str, str]) -> Wrapped:
+        """Run the image's Python with ``arguments``, inside the image.
 
         Parameters
         ----------
         run
-            its directory is seen at the same path, and so are the folder that the cell ran in and the site's ``binds``.
+            its directory is visible at the same path; so are the cell's working directory and the site's ``binds``.
         env
-            what was asked for: only the names are used.
+            the variables of ``--env``; only their names are used.
 
         Raises
         ------
         UsageError
-            for a path that can't be shown, or a batch system that this engine does not work with.
+            for a path that can't be made visible.
         """
         own = {"PYTHONPATH": str(run.node_zip), "MLNB_IMAGE": self.image}
         return self.engine.wrap(
-            [*self.engine.python(), *program],
+            [*self.engine.python(), *arguments],
             binds=self._binds(run),
             env={name: value for name, value in own.items() if name not in env},
             pass_env=list(env),
@@ -63,13 +63,21 @@ class Contained:
             memory=resources.memory,
         )
 
-    def works_with(self, system: str) -> None:
-        """Refuse a batch system (by its kind, like ``slurm``) that this engine is no part of. Raises ``UsageError``."""
-        if self.engine.systems is not None and system not in self.engine.systems:
+    def check_kind(self, kind: str) -> None:
+        """Refuse a kind of target (like ``slurm``) that this engine does not work with. Raises ``UsageError``."""
+        if self.engine.targets is not None and kind not in self.engine.targets:
             raise UsageError(
-                f"container.engine {self.engine.name}: it works with {', '.join(sorted(self.engine.systems))}, "
-                f"not with {system}"
+                f"container.engine {self.engine.name}: it works with {', '.join(sorted(self.engine.targets))}, "
+                f"not with {kind}"
             )
+
+    def check_here(self) -> None:
+        """Refuse an engine or an image that this machine doesn't have. Raises ``UsageError``."""
+        engine = self.engine
+        if not engine.is_installed():
+            raise UsageError(f"--image {self.image}: {engine.command} is not installed on this machine")
+        if missing := engine.missing():
+            raise UsageError(f"--image {self.image}: {missing}")
 
     def _binds(self, run: RunDir) -> list[Bind]:
         about: Mapping[str, Any] = read_json(run.run) or {}
@@ -81,8 +89,8 @@ class Contained:
         binds.append(Bind(str(run.path), writable=True))
         if Path(str(about.get("resume") or "")).is_absolute():  # checkpoints of another run
             binds.append(Bind(str(about["resume"])))
-        seen = {bind.inside: bind for bind in binds}  # the later wins; what holds others comes before them
-        return sorted(seen.values(), key=lambda bind: PurePath(bind.inside).parts)
+        by_path = {bind.inside: bind for bind in binds}  # of two at one path the later holds
+        return sorted(by_path.values(), key=lambda bind: PurePath(bind.inside).parts)
 
 
 def _parse(text: str) -> Bind:

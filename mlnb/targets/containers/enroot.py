@@ -1,9 +1,9 @@
-"""enroot, alone and through SLURM's plugin pyxis: images are ``.sqsh`` files; pyxis takes registries' names too.
+"""enroot, alone and through SLURM's plugin pyxis: images are ``.sqsh`` files; pyxis accepts names in registries too.
 
-enroot stays in the job's cgroup and ends with its command. Its hook for NVIDIA's driver obeys
-``NVIDIA_VISIBLE_DEVICES``: all that the job's cgroup lets through, or ``void``. Sources: ``enroot start`` (doc/cmd),
-"Standard hooks" and "Image format" of enroot's documentation: mounts are lines of an fstab with colons, so that their
-paths can't hold blanks, and a variable that is named but not set becomes an empty one; pyxis' wiki page "Usage".
+enroot stays in the job's cgroup and ends with its command. Its hook for NVIDIA's driver reads
+``NVIDIA_VISIBLE_DEVICES``: ``all`` for those that the job's cgroup allows, or ``void``. Sources: ``enroot start``
+(doc/cmd), "Standard hooks" and "Image format" of enroot's documentation, and pyxis' wiki page "Usage". Mounts are lines
+of an fstab with colons, so their paths can't contain blanks; a variable that is named but not set becomes an empty one.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from mlnb.errors import UsageError
-from mlnb.targets.containers.base import NAMES, Bind, Engine, Wrapped, inside
+from mlnb.targets.containers.base import NAMES, Bind, Engine, Wrapped, with_environment
 
 _START = (
     NAMES
@@ -37,7 +37,13 @@ class Enroot(Engine):
     """``enroot start`` with a ``.sqsh`` file, or the name of a container that the nodes have."""
 
     name = program = "enroot"
+    variables = ("ENROOT_*",)
     forbidden = f":,\\{_BLANKS}"
+
+    @classmethod
+    def accepts(cls, image: str) -> bool:
+        """Image files of its own."""
+        return image.endswith(".sqsh")
 
     def wrap(
         self,
@@ -48,35 +54,35 @@ class Enroot(Engine):
         pass_env: Sequence[str] = (),
         gpus: int = 0,
         workdir: str = "",
-        name: str = "mlnb",  # noqa: ARG002 - it ends with its command, nobody needs to find it
+        name: str = "mlnb",  # noqa: ARG002 - it ends with its command: nothing is to be found again
         memory: int | None = None,  # noqa: ARG002 - the job's limit holds
     ) -> Wrapped:
-        """See :meth:`Engine.wrap`. Raises ``UsageError`` for a registry's name too: enroot imports those first."""
-        self.checked(binds, pass_env, workdir)
+        """See :meth:`Engine.wrap`. Raises ``UsageError`` for a name in a registry: enroot imports those first."""
+        self.check_arguments(binds, pass_env, workdir)
         if not self.image.startswith("/") and not self.image.replace("-", "").replace("_", "").isalnum():
             raise UsageError(
                 f"--image {self.image}: enroot starts .sqsh files; make one: enroot import -o FILE.sqsh docker://IMAGE"
             )
-        words: list[str] = []
+        arguments: list[str] = []
         for bind in binds:
             mode = "rw" if bind.writable else "ro"
-            words += ["--mount", f"{bind.source}:{bind.inside}:none:x-create=dir,rbind,{mode}"]
+            arguments += ["--mount", f"{bind.source}:{bind.inside}:none:x-create=dir,rbind,{mode}"]
         if self.settings.gpu == "nvidia":
-            words += [word for key, value in _gpu(gpus).items() for word in ("--env", f"{key}={value}")]
-        run = inside(command, env)
+            arguments += [word for key, value in _gpu(gpus).items() for word in ("--env", f"{key}={value}")]
+        run = with_environment(command, env)
         run = ["sh", "-c", _AT, workdir, *run] if workdir else run
         asked = " ".join(pass_env)
         return Wrapped(
-            ["sh", "-c", _START, "mlnb", self.command, asked, *words, *self.settings.options, self.image, *run]
+            ["sh", "-c", _START, "mlnb", self.command, asked, *arguments, *self.settings.options, self.image, *run]
         )
 
 
 class Pyxis(Engine):
-    """``srun --container-image``: no prefix, but options of the launcher."""
+    """``srun --container-image``: options for the launcher instead of a command."""
 
     name = "pyxis"
     program = "srun"
-    systems = frozenset({"slurm"})
+    targets = frozenset({"slurm"})
     forbidden = f":,\\{_BLANKS}"
 
     def wrap(
@@ -88,22 +94,22 @@ class Pyxis(Engine):
         pass_env: Sequence[str] = (),
         gpus: int = 0,
         workdir: str = "",
-        name: str = "mlnb",  # noqa: ARG002 - SLURM knows the job
+        name: str = "mlnb",  # noqa: ARG002 - it ends with SLURM's job
         memory: int | None = None,  # noqa: ARG002 - the job's limit holds
     ) -> Wrapped:
-        """See :meth:`Engine.wrap`. The job's environment goes along; ``pass_env`` wins over the image's."""
-        self.checked(binds, pass_env, workdir)
+        """See :meth:`Engine.wrap`. The job's environment is passed on; ``pass_env`` overrides the image's."""
+        self.check_arguments(binds, pass_env, workdir)
         image = self.image.removeprefix("docker://")
         mounts = [f"{bind.source}:{bind.inside}:{'rw' if bind.writable else 'ro'}" for bind in binds]
         hook = _gpu(gpus) if self.settings.gpu == "nvidia" else {}
-        words = [f"--container-image={image}", "--no-container-entrypoint", "--no-container-remap-root"]
-        words += [f"--container-mounts={','.join(mounts)}"] if mounts else []
-        words += [f"--container-workdir={workdir}"] if workdir else []
-        wins = [*pass_env, *hook]
-        words += [f"--container-env={','.join(wins)}"] if wins else []
+        arguments = [f"--container-image={image}", "--no-container-entrypoint", "--no-container-remap-root"]
+        arguments += [f"--container-mounts={','.join(mounts)}"] if mounts else []
+        arguments += [f"--container-workdir={workdir}"] if workdir else []
+        overriding = [*pass_env, *hook]
+        arguments += [f"--container-env={','.join(overriding)}"] if overriding else []
         before = [f"export {key}={value}" for key, value in hook.items()]
-        return Wrapped(inside(command, env), [*words, *self.settings.options], before)
+        return Wrapped(with_environment(command, env), [*arguments, *self.settings.options], before)
 
-    def here(self) -> bool:
-        """Never: to look into an image, a job would have to be queued."""
+    def is_installed(self) -> bool:
+        """Never on this machine: only a job of SLURM can look into an image."""
         return False

@@ -1,10 +1,10 @@
 """podman and docker: images by name, in a store of their own.
 
-Their containers belong to a monitor or a daemon, not to the job: they outlive ``scancel``, don't see the job's
-environment, and its device limits don't hold for them. So a script stands in between on each node: it passes signals
-on, hands over the GPUs that the job has, and takes the container away when the command ends. Where the script itself is
-killed, the container ends by itself: its standard input comes from the script, and its first process waits for the end
-of that.
+Their containers are children of a monitor or a daemon, not of the job: they outlive ``scancel``, don't get the job's
+environment, and the job's device limits don't apply to them. So on each node a script runs the engine: it passes
+signals on, passes the GPUs that the job has, and removes the container when the command ends. If the script itself is
+killed, the container ends too: its standard input is a pipe from the script, and its first process waits for the end of
+that.
 
 Sources: ``podman-run(1)`` of 4.3 and ``docker container run`` (names of variables without a value, ``--init``,
 ``--sig-proxy``, ``--pull``, ``--userns``); "Support for Container Device Interface" of the NVIDIA Container Toolkit;
@@ -20,7 +20,7 @@ import subprocess
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 
-from mlnb.targets.containers.base import NAMES, Bind, Engine, Wrapped, inside
+from mlnb.targets.containers.base import NAMES, Bind, Engine, Wrapped, with_environment
 
 _LABEL = "mlnb.run"
 _SECONDS = 20.0
@@ -66,25 +66,31 @@ exec 3<&0 </dev/null
 ( { while read -r _; do :; done; kill -s KILL "$main"; } <&3 & )
 exec "$@" 3<&-
 """
-"""Shell: run a command until it ends, or until the standard input does, which nothing is ever written to.
+"""Shell: run a command until it ends, or until standard input is closed; nothing is ever written to that.
 
-The command has this shell's process, which ``--init`` waits for: with it all others end that are inside. The one that
-waits is no child of it, nor has it been given to wait for by anybody who would.
+The command replaces this shell (exec), which is the process that ``--init`` waits for: when it ends, all others in the
+container do. The process that reads standard input is not a child of the command, which might wait for it.
 """
 
 
 class _Oci(Engine):
-    """What both have in common."""
+    """What podman and docker have in common."""
 
     @abstractmethod
     def _user(self) -> list[str]:
-        """Files are the person's own, inside and outside."""
+        """Options by which files belong to the user, inside and outside."""
 
     @abstractmethod
     def _memory(self, memory: int) -> list[str]:
-        """A limit of the container's own."""
+        """Options that limit the container's memory to ``memory`` bytes."""
 
     gpu_script: str
+    """How the script passes GPUs: ``cdi`` or ``gpus``."""
+
+    @classmethod
+    def accepts(cls, image: str) -> bool:
+        """Names in a registry or in the engine's store."""
+        return "://" not in image and not image.startswith("/")
 
     def wrap(
         self,
@@ -99,26 +105,26 @@ class _Oci(Engine):
         memory: int | None = None,
     ) -> Wrapped:
         """See :meth:`Engine.wrap`."""
-        self.checked(binds, pass_env, workdir)
+        self.check_arguments(binds, pass_env, workdir)
         kind = self.settings.gpu if gpus else "none"
-        # ranks find each other through the host's network; shared memory is the host's, for loaders with workers
-        words = ["--rm", "--init", "--network=host", "--ipc=host", "--log-driver=none", "--stop-timeout=1"]
-        words += ["--security-opt=label=disable", f"--pull={self.settings.pull}", f"--label={_LABEL}={name}"]
-        words += self._user()
-        words += ["--device=/dev/kfd", "--device=/dev/dri", "--group-add=video"] if kind == "amd" else []
-        words += self._memory(memory) if memory is not None else []
-        words += [f"--volume={bind.source}:{bind.inside}:{'rw' if bind.writable else 'ro'}" for bind in binds]
-        words += [f"--workdir={workdir}"] if workdir else []
-        words += [f"--env={variable}" for variable in ("USER", "LOGNAME", *pass_env)]
-        first, *rest = "sh", "-c", _LEASHED, "mlnb", *inside(command, env)
-        words += [*self.settings.options, f"--entrypoint={first}", self.image, *rest]
+        # ranks of several nodes connect through the host's network; data loaders need the host's shared memory
+        arguments = ["--rm", "--init", "--network=host", "--ipc=host", "--log-driver=none", "--stop-timeout=1"]
+        arguments += ["--security-opt=label=disable", f"--pull={self.settings.pull}", f"--label={_LABEL}={name}"]
+        arguments += self._user()
+        arguments += ["--device=/dev/kfd", "--device=/dev/dri", "--group-add=video"] if kind == "amd" else []
+        arguments += self._memory(memory) if memory is not None else []
+        arguments += [f"--volume={bind.source}:{bind.inside}:{'rw' if bind.writable else 'ro'}" for bind in binds]
+        arguments += [f"--workdir={workdir}"] if workdir else []
+        arguments += [f"--env={variable}" for variable in ("USER", "LOGNAME", *pass_env)]
+        first, *rest = "sh", "-c", _LEASHED, "mlnb", *with_environment(command, env)
+        arguments += [*self.settings.options, f"--entrypoint={first}", self.image, *rest]
         script = self.gpu_script if kind == "nvidia" else "none"
-        found = f"{shlex.quote(self.command)} ps --all --quiet --filter {shlex.quote(f'label={_LABEL}={name}')}"
-        remove = f'for one in $({found}); do {shlex.quote(self.command)} rm --force "$one" || :; done >/dev/null 2>&1'
-        return Wrapped(["sh", "-c", _RUN, "mlnb", self.command, name, script, *words], after=[remove])
+        list_ids = f"{shlex.quote(self.command)} ps --all --quiet --filter {shlex.quote(f'label={_LABEL}={name}')}"
+        remove = f'for id in $({list_ids}); do {shlex.quote(self.command)} rm --force "$id" || :; done >/dev/null 2>&1'
+        return Wrapped(["sh", "-c", _RUN, "mlnb", self.command, name, script, *arguments], after=[remove])
 
     def identity(self) -> str | None:
-        """The image's id in the store of this machine."""
+        """The id of the image in this machine's store; ``None`` if it isn't there or the engine doesn't answer."""
         try:
             done = subprocess.run(
                 [self.command, "image", "inspect", "--format={{.Id}}", self.image],
@@ -131,18 +137,25 @@ class _Oci(Engine):
             return None
         return done.stdout.strip() if done.returncode == 0 else None
 
+    def missing(self) -> str:
+        """See :meth:`Engine.missing`."""
+        if self.settings.pull != "never" or self.identity() is not None:
+            return ""
+        return f"{self.name} has no such image here. Run: {self.command} pull {self.image}"
+
 
 class Podman(_Oci):
-    """``podman run``, as root or without."""
+    """``podman run``, as root or rootless."""
 
     name = program = "podman"
     gpu_script = "cdi"
+    variables = ("CONTAINER_HOST", "CONTAINERS_*", "REGISTRY_AUTH_FILE", "DBUS_SESSION_BUS_ADDRESS")
 
     def _user(self) -> list[str]:
         return [] if os.getuid() == 0 else ["--userns=keep-id"]
 
     def _memory(self, memory: int) -> list[str]:
-        # without root, the container stays in the job's cgroup, whose limit holds, and may not have one of its own
+        # rootless, the container stays in the job's cgroup, whose limit applies, and may not have one of its own
         return [f"--memory={memory}b"] if os.getuid() == 0 else []
 
 
@@ -151,9 +164,10 @@ class Docker(_Oci):
 
     name = program = "docker"
     gpu_script = "gpus"
+    variables = ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "DOCKER_CERT_PATH", "DOCKER_TLS_VERIFY")
 
     def _user(self) -> list[str]:
-        # a user whom the image doesn't know has '/' for a home, and can't write there
+        # a user that the image doesn't have gets '/' as home, which is not writable
         return [f"--user={os.getuid()}:{os.getgid()}", "--env=HOME=/tmp"] if os.getuid() else []
 
     def _memory(self, memory: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""What an image has: its Python, its torch; and how that differs from the session's."""
+"""The versions of Python and torch in an image, and how they differ from the session's."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OLDEST = (3, 10)
 """The oldest Python that the node program runs on."""
 
 _SECONDS = 30.0
-# torch/version.py alone: to import torch takes seconds. Old Pythons have to read this too.
+# Reads torch/version.py, since importing torch takes seconds. Old Pythons have to understand it, too.
 _PROBE = """
 import importlib.util, json, os, sys
 found = {"python": "%d.%d.%d" % sys.version_info[:3], "torch": None, "cuda": None}
@@ -31,31 +31,32 @@ if spec is not None and spec.origin:
 print("mlnb:" + json.dumps(found))
 """
 
-Found = Mapping[str, str | None]
+Versions = Mapping[str, str | None]
+"""``python``, ``torch`` and ``cuda``, each a version or ``None`` for none."""
 
 
-def inspect(engine: Engine) -> Found | None:
-    """Look into the image: ``python``, ``torch`` and ``cuda``, each a version or ``None`` for none.
+def inspect(engine: Engine) -> Versions | None:
+    """Find the versions in the image by running its Python.
 
-    What was found is kept in the runtime folder for as long as the image is the same; not so of a folder, in which
-    packages can come and go without a trace, and which is asked in a moment.
+    They are cached in the runtime folder until the image changes. Folders are not cached: packages in them can change
+    unnoticed, and running their Python takes only a moment.
 
     Returns
     -------
     mapping or None
-        ``None`` where this machine has not the engine or the image, or the image has no Python to ask.
+        ``None`` if this machine doesn't have the engine or the image, or the image has no Python.
     """
-    if not engine.here():
+    if not engine.is_installed():
         return None
     identity = engine.identity()
     if identity is None:
         return None
     key = hashlib.sha256(f"{engine.name}\0{engine.image}\0{engine.settings.python}\0{identity}".encode()).hexdigest()
-    kept = runtime_dir() / f"image-{key[:24]}.json"
-    lasts = not Path(engine.image).is_dir()
-    known = read_json(kept) if lasts else None
-    if known is not None:
-        return known
+    cache = runtime_dir() / f"image-{key[:24]}.json"
+    cacheable = not Path(engine.image).is_dir()
+    cached = read_json(cache) if cacheable else None
+    if cached is not None:
+        return cached
     wrapped = engine.wrap([*engine.python(), "-c", _PROBE], name=f"mlnb-probe-{os.getpid()}")
     try:
         done = subprocess.run(
@@ -65,33 +66,33 @@ def inspect(engine: Engine) -> Found | None:
             text=True,
             timeout=_SECONDS,
             check=False,
-            env={"USER": "mlnb", **os.environ},  # ch-run refuses to start without
+            env={"USER": "mlnb", **os.environ},  # ch-run does not start without USER
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    lines = [line for line in done.stdout.splitlines() if line.startswith("mlnb:")]  # entry scripts may greet
+    lines = [line for line in done.stdout.splitlines() if line.startswith("mlnb:")]  # entry points may print, too
     if done.returncode != 0 or not lines:
         return None
-    found: dict[str, str | None] = json.loads(lines[-1].removeprefix("mlnb:"))
-    if lasts:
-        write_json(kept, found)
-    return found
+    versions: dict[str, str | None] = json.loads(lines[-1].removeprefix("mlnb:"))
+    if cacheable:
+        write_json(cache, versions)
+    return versions
 
 
-def differences(image: str, session: Found, found: Found | None) -> list[str]:
-    """How the image differs from the session, in plain words, a line each; nothing if it does not.
+def differences(image: str, session: Versions, found: Versions | None) -> list[str]:
+    """How the image differs from the session, a line each; empty if it does not.
 
     Parameters
     ----------
     session
         ``python`` and ``torch`` of the session.
     found
-        what :func:`inspect` says.
+        the image's, from :func:`inspect`.
 
     Raises
     ------
     UsageError
-        if the image has no torch, or a Python that the node program can't run on.
+        if the image has no torch, or its Python is too old for the node program.
     """
     if found is None:
         return [f"image {image}: not looked into (it is not on this machine); the job says at once if it lacks torch"]
@@ -109,5 +110,5 @@ def differences(image: str, session: Found, found: Found | None) -> list[str]:
 
 
 def _minor(version: str) -> tuple[int, ...]:
-    """The first two numbers of a version, whatever stands behind them (``2.13.0+cpu``, ``2.4.0a0``)."""
+    """The first two numbers of a version, whatever follows them (``2.13.0+cpu``, ``2.4.0a0``)."""
     return tuple(int("".join(c for c in part if c.isdigit()) or 0) for part in version.split(".")[:2])

@@ -142,11 +142,11 @@ class PoolRuns:
         if position is None:
             return ""
         ahead, holders = position
-        others = f", behind {ahead} other{'s' * (ahead > 1)}" if ahead else ""
+        others = f": {ahead} run{'s' * (ahead > 1)} ahead" if ahead else ""
         paths = [self._runs[run_id].path for run_id in holders[:3] if run_id in self._runs]
         names = [str((read_json(RunDir(path).run) or {}).get("name", path.name)) for path in paths]
-        busy = f" (held by {', '.join(names)})" if names else ""
-        return f"waits for cores or GPUs of the pool{others}{busy}"
+        using = f"; {' and '.join(names)} {'is' if len(names) == 1 else 'are'} using them" if names else ""
+        return f"Waiting for cores or GPUs of the pool{others}{using}"
 
     async def start_waiting(self, job_start: str, call: Call, ends_at: float | None) -> None:
         """Start all runs that wait. Their deadline is that of the pool's job, so that they end before it does."""

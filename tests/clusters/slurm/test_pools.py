@@ -182,7 +182,11 @@ def test_two_runs_on_one_gpu_queue_up(shared: PoolInfo, gate: Path):
     first = on(shared, WAITS.format(gate=str(gate)), name="first", gpus=1, cpus=1)
     pids(first)
     second = on(shared, SAYS, name="second", gpus=1, cpus=1)
-    until(lambda: second.state == "pending" and second.reason == "waits for cores or GPUs of the pool (held by first)")
+    until(
+        lambda: (
+            second.state == "pending" and second.reason == "Waiting for cores or GPUs of the pool; first is using them"
+        )
+    )
     gate.touch()
     assert second.wait(30).state == first.wait(30).state == "succeeded"
     assert second.logs(0, "out").split()[1] == "0"

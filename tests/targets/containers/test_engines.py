@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mlnb.errors import UsageError
 from mlnb.rundir import RunDir, write_json
 from mlnb.targets import containers
-from mlnb.targets.containers import ENGINES, Bind, charliecloud, differences
+from mlnb.targets.containers import Bind, charliecloud, differences, load_engine
 from mlnb.targets.containers.images import check
 from mlnb.task import Resources
 
@@ -93,7 +93,7 @@ def test_where_nothing_says_which_engine_the_setting_is_named(monkeypatch: pytes
 def test_settings_that_are_none_are_refused(settings: dict[str, object], said: list[str]):
     text = refusal(containers.engine, None, SIF, settings)
     assert all(word in text for word in said)
-    assert "mapping" in refusal(containers.chosen, SIF, {"container": "podman"})
+    assert "mapping" in refusal(containers.for_target, SIF, {"container": "podman"})
 
 
 def test_images_are_those_that_the_site_allows():
@@ -184,8 +184,8 @@ def test_enroot_and_pyxis_as_their_manuals_have_it():
     assert wrapped.command[0] == "env"
     assert "export NVIDIA_VISIBLE_DEVICES=all" in wrapped.before
     contained = containers.Contained(engine)
-    contained.works_with("slurm")
-    assert "not with pbs" in refusal(contained.works_with, "pbs")
+    contained.check_kind("slurm")
+    assert "not with pbs" in refusal(contained.check_kind, "pbs")
 
 
 def test_charliecloud_makes_what_an_image_lacks_or_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -215,7 +215,7 @@ values = st.text(st.characters(blacklist_characters="\0", blacklist_categories=(
 @pytest.mark.parametrize(("name", "image"), CASES)
 @given(path=paths, value=values, argument=values)
 def test_whatever_paths_and_values_hold_is_one_word(name: str, image: str, path: str, value: str, argument: str):
-    engine = ENGINES[name](image, containers.Settings())
+    engine = load_engine(name)(image, containers.Settings())
     folder = f"/runs/{path}"
     try:
         wrapped = engine.wrap(
@@ -304,7 +304,7 @@ def test_a_run_sees_its_folder_and_the_cells(tmp_path: Path):
     run.path.mkdir(parents=True)
     write_json(run.run, {"cwd": str(tmp_path)})
     settings = {"container": {"binds": ["/data:ro", "/scratch:/fast:rw", "/plain"], "python": "/opt/bin/python"}}
-    contained = containers.chosen(SIF, settings)
+    contained = containers.for_target(SIF, settings)
     wrapped = contained.wrap(["-m", "x"], run, Resources(gpus=1), {"KEY": "hidden"})
     binds = [wrapped.command[i + 1] for i, word in enumerate(wrapped.command) if word == "--bind"]
     assert binds == [
@@ -317,7 +317,7 @@ def test_a_run_sees_its_folder_and_the_cells(tmp_path: Path):
     write_json(run.run, {"cwd": "/usr/share"})  # which is the image's
     again = contained.wrap(["-m", "x"], run, Resources(), {})
     assert "/usr/share:/usr/share:rw" not in again.command
-    wrong = containers.chosen(SIF, {"container": {"binds": ["relative:ro"]}})
+    wrong = containers.for_target(SIF, {"container": {"binds": ["relative:ro"]}})
     assert "container.binds" in refusal(wrong.wrap, ["x"], run, Resources(), {})
 
 

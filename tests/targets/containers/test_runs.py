@@ -68,7 +68,7 @@ class Inside:
         return str(testbed.folder(torch))
 
     def contained(self, torch: bool = True) -> containers.Contained:
-        return containers.chosen(self.image(torch), {"container": {"engine": self.name}})
+        return containers.for_target(self.image(torch), {"container": {"engine": self.name}})
 
     def written(self, script: str, env: dict[str, str] | None = None, outputs: tuple[str, ...] = ()) -> RunDir:
         offer = Offer(Resources(), (), {"threads": 1, "grace": 5.0})
@@ -273,7 +273,7 @@ def test_an_image_is_looked_into_once(engine: Inside, runtime: Path):
 
 def test_an_image_that_there_is_not_is_not_looked_into(engine: Inside):
     missing = "nothing/there:1" if engine.name == "podman" else "/nothing/there"
-    contained = containers.chosen(missing, {"container": {"engine": engine.name}})
+    contained = containers.for_target(missing, {"container": {"engine": engine.name}})
     assert containers.inspect(contained.engine) is None
     assert "not looked into" in contained.differences()[0]
 
