@@ -109,13 +109,7 @@ class Inside:
     def left(self, run: RunDir) -> list[str]:
         """What is left of a run: processes that name it, containers."""
         found = [line for line in command_lines() if run.path.name in line]
-        if self.name == "podman":
-            label = f"label=mlnb.run=mlnb-{run.path.name}"
-            done = subprocess.run(
-                ["podman", "ps", "-aq", "--filter", label], capture_output=True, text=True, check=True
-            )
-            found += done.stdout.split()
-        return found
+        return found + (containers_of(run) if self.name == "podman" else [])
 
     def close(self) -> None:
         for job in self.jobs:
@@ -123,6 +117,12 @@ class Inside:
                 signal_group(job.pid, signal.SIGKILL)
                 job.wait()
         subprocess.run(["/bin/sh", "-c", "\n".join(self.afters)], check=True, timeout=60)
+
+
+def containers_of(run: RunDir) -> list[str]:
+    """The ids of a run's containers in podman's store."""
+    command = ["podman", "ps", "-aq", "--filter", f"label=mlnb.run=mlnb-{run.path.name}"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
 
 
 def command_lines() -> Iterator[str]:
