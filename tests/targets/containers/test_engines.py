@@ -104,7 +104,7 @@ def test_images_are_those_that_the_site_allows():
     assert "--image /images/torch.img" in text
     assert "/images/*.sif, registry.example/ml/*" in text
     assert "the nearest is /images/*.sif" in text
-    assert "no image" in refusal(check, "/images/../home/me/own.sif", allowed)
+    assert "not the name of an image" in refusal(check, "/images/../home/me/own.sif", allowed)
 
 
 @pytest.mark.parametrize(
