@@ -1,1 +1,1 @@
-"""What runs over there: the node program and what the ranks need. Standard library and torch only."""
+"""What runs on the nodes of a run: the node program and its ranks. Uses the standard library and torch only."""

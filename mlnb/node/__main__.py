@@ -1,7 +1,7 @@
-"""``python -m mlnb.node RUN_DIR``: the node program, one a node.
+"""``python -m mlnb.node RUN_DIR``: start the node program, once per node.
 
-An old Python has to be able to read this, and be told that it is too old: see ``mlnb.node.requirements``. So what this
-needs of mlnb is imported behind that.
+An old Python has to parse this file, so that it can report that it is too old: see ``mlnb.node.requirements``. The
+other modules of mlnb are imported after that check.
 """
 
 import argparse
@@ -15,10 +15,10 @@ def main() -> int:
     """Parse the command line and run the node."""
     parser = argparse.ArgumentParser(prog="python -m mlnb.node", description="Run one node of a run.")
     parser.add_argument("run_dir", type=Path)
-    parser.add_argument("--node", type=int, help="which node this is, from 0; by default the environment tells")
-    parser.add_argument("--attempt", type=int, default=1, help="the attempt that the job was submitted for, from 1")
+    parser.add_argument("--node", type=int, help="index of this node, from 0; default: from the environment")
+    parser.add_argument("--attempt", type=int, default=1, help="attempt that the job was submitted for, from 1")
     parser.add_argument(
-        "--restarts", type=int, help="how often the system has started the job before; by default the environment tells"
+        "--restarts", type=int, help="how often the job was started before; default: from the environment"
     )
     options = parser.parse_args()
     missing = requirements.missing()
@@ -36,20 +36,20 @@ def main() -> int:
     try:
         node = job_environment.node_index(options.node, int(resources.get("nodes", Resources.nodes)))
         attempt = options.attempt + job_environment.restart_count(options.restarts)
-        job_environment.deadline()
+        job_environment.job_end()
     except UsageError as error:
         parser.error(str(error))
     while True:
-        over = (read_json_fresh(run_dir.result) or {}) if attempt > options.attempt else {}
-        if over.get("attempt", 0) >= options.attempt:
-            return int(over["state"] != "succeeded")  # its job was queued again as it ended: nothing is left to do
+        result = (read_json_fresh(run_dir.result) or {}) if attempt > options.attempt else {}
+        if result.get("attempt", 0) >= options.attempt:
+            return int(result["state"] != "succeeded")  # the job was queued again although the run has ended
         files = run_dir.attempt(attempt)
-        other = attempt_lock.acquire(files, node)
-        if other is None:
+        owner = attempt_lock.acquire(files, node)
+        if owner is None:
             break
-        if attempt_lock.owner_is_alive(files, node, other):
-            sys.exit(f"mlnb: {attempt_lock.conflict_message(files, other)}")
-        attempt += 1  # its job was started again by a system that doesn't count
+        if attempt_lock.owner_is_alive(files, node, owner):
+            sys.exit(f"mlnb: {attempt_lock.conflict_message(files, owner)}")
+        attempt += 1  # the job was started again by a batch system that doesn't count restarts
 
     from mlnb.node.program import NodeProgram
 

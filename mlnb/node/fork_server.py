@@ -1,7 +1,7 @@
-"""The warm parent: a process with torch imported that forks node programs, so that a run starts in milliseconds.
+"""The fork server, or warm parent: it has imported torch and forks node programs, so that runs start in milliseconds.
 
-It has imported torch and done nothing else: no operation run, no CUDA, no threads, no session state, so that what
-it forks is as fresh as a new interpreter. It lives on when the kernel dies and ends by itself when unused.
+It has done nothing but import: no torch operation, no CUDA, no threads, no session state. A forked node program is as
+clean as a new interpreter. The fork server survives the notebook's kernel, and exits when it has been idle for a while.
 """
 
 from __future__ import annotations
@@ -25,53 +25,53 @@ from mlnb.node.process.preload import ALL_MODULES, preload
 from mlnb.rundir import RunDir
 
 IDLE_TIMEOUT = 15 * 60.0
-"""Seconds without a request and without a run after which the warm parent ends."""
+"""Seconds without a request and without a run after which the fork server exits."""
 
-_ENDING = {signal.SIGTERM, signal.SIGUSR1}
+_STOP_SIGNALS = {signal.SIGTERM, signal.SIGUSR1}
 
 
 def serve(path: Path, idle: float = IDLE_TIMEOUT) -> int:
-    """Take requests on the Unix socket ``path`` until nobody has needed it for ``idle`` seconds.
+    """Serve requests on the Unix socket ``path`` until none has come and no run is left for ``idle`` seconds.
 
-    A request is one JSON line: ``run`` (directory), ``attempt``, ``env`` (the whole environment of the run, which
-    is written nowhere). The answer is one JSON line: ``pid`` and ``identity`` of the node program.
+    A request is one JSON line: ``run`` (directory), ``attempt``, ``env`` (the run's complete environment, which is
+    never written to disk). The answer is one JSON line: ``pid`` and ``identity`` of the node program.
     """
     listener = listen(path)
     if listener is None:
-        return 0  # another one was faster
+        return 0  # another fork server was faster
     import_all()
-    mine = path.stat().st_ino
-    last, children = time.monotonic(), 0
-    while children or time.monotonic() - last < idle:
+    inode = path.stat().st_ino
+    last_used, children = time.monotonic(), 0
+    while children or time.monotonic() - last_used < idle:
         ready, _, _ = select.select([listener], [], [], 1.0 if children else min(30.0, idle))
-        children += _reap()
+        children -= _reap()
         if ready and fork_node_program(listener):
             children += 1
-            last = time.monotonic()
+            last_used = time.monotonic()
         with contextlib.suppress(OSError):
-            if path.stat().st_ino == mine:
+            if path.stat().st_ino == inode:
                 continue
-        break  # the socket was taken away: nobody can reach this process any more
+        break  # the socket was removed or replaced: no process can reach this one any more
     with contextlib.suppress(OSError):
-        if path.stat().st_ino == mine:
+        if path.stat().st_ino == inode:
             path.unlink()
     return 0
 
 
 def import_all() -> None:
-    """Import and read what node programs and ranks need, so that they find it there."""
+    """Import all modules, and cache all package versions, that node programs and ranks need."""
     hardware.packages()
     preload(ALL_MODULES)
 
 
 def listen(path: Path) -> socket.socket | None:
-    """Listen on a Unix socket at ``path``; ``None`` where one is there already."""
+    """Listen on a Unix socket at ``path``; ``None`` if one exists already."""
     listener = socket.socket(socket.AF_UNIX)
     temporary = path.with_name(f"{path.name}.{os.getpid()}")
     listener.bind(str(temporary))
     listener.listen(256)
     try:
-        os.link(temporary, path)  # atomic, and fails where one is there already
+        os.link(temporary, path)  # atomic, and fails if the path exists
     except FileExistsError:
         return None
     finally:
@@ -80,21 +80,27 @@ def listen(path: Path) -> socket.socket | None:
 
 
 def _reap() -> int:
-    """Collect ended node programs; minus their number."""
+    """Reap the node programs that have ended. Returns their number."""
     ended = 0
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
-            ended -= 1
+            ended += 1
     return ended
 
 
-def fork_node_program(listener: socket.socket, known: Mapping[str, Any] | None = None) -> int | None:
-    """Take one request and fork the node program that it asks for; its pid, ``None`` if it was no request.
+def fork_node_program(listener: socket.socket, defaults: Mapping[str, Any] | None = None) -> int | None:
+    """Accept one request and fork the node program for it.
 
     Parameters
     ----------
-    known
-        what holds for all runs here: ``env``, which a request's own goes over, and ``slots``.
+    defaults
+        for all requests: ``env``, which a request's own variables override, and ``slots``, the queue for cores and
+        GPUs.
+
+    Returns
+    -------
+    int or None
+        the node program's pid; ``None`` if the request was invalid.
     """
     connection, _ = listener.accept()
     with connection:
@@ -105,21 +111,22 @@ def fork_node_program(listener: socket.socket, known: Mapping[str, Any] | None =
             request = json.loads(connection.makefile("rb").readline())
         except (OSError, ValueError):
             return None
-        if known is not None:
-            request = {**request, "env": {**known["env"], **request["env"]}, "slots": known["slots"]}
-        # a signal for the child must not be written into a pipe by which the parent is woken
-        signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+        if defaults is not None:
+            env = {**defaults["env"], **request["env"]}
+            request = {**request, "env": env, "slots": defaults["slots"]}
+        # until the child has closed it, its signals would be written into the parent's wakeup pipe
+        signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
         pid = os.fork()
         if pid == 0:
             try:
                 signal.set_wakeup_fd(-1)
-                signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
                 listener.close()
                 connection.close()
-                _become_node(request)
+                _run_node_program(request)
             finally:
                 os._exit(1)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
         with contextlib.suppress(OSError):
             answer = {"pid": pid, "identity": process_identity(pid)}
             connection.sendall(json.dumps(answer).encode() + b"\n")
@@ -127,39 +134,37 @@ def fork_node_program(listener: socket.socket, known: Mapping[str, Any] | None =
 
 
 def is_same_user(connection: socket.socket) -> bool:
-    """Whether whoever is at the other end of a Unix socket is this process's own user."""
-    if not hasattr(socket, "SO_PEERCRED"):  # the folder's mode 0700 guards it there
+    """Whether the process at the other end of a Unix socket belongs to the same user (unix(7), ``SO_PEERCRED``)."""
+    if not hasattr(socket, "SO_PEERCRED"):  # elsewhere the folder's mode 0700 protects the socket
         return True
     data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
     return bool(struct.unpack("3i", data)[1] == os.getuid())
 
 
-def _become_node(request: dict[str, Any]) -> None:
+def _run_node_program(request: dict[str, Any]) -> None:
+    """Run the node program in this forked process, and exit."""
     os.setsid()
     os.environ.clear()
     os.environ.update(request["env"])
     run_dir, attempt = RunDir(request["run"]), int(request["attempt"])
     if not run_dir.run.exists():
-        return  # its submission failed meanwhile and took the directory away
+        return  # the submission has failed and removed the directory
     output = run_dir.attempt(attempt).path
     output.mkdir(mode=0o700, parents=True, exist_ok=True)
     redirect(output / "node-0.log")
     from mlnb.node.attempt import lock as attempt_lock
     from mlnb.node.program import NodeProgram
 
-    other = attempt_lock.acquire(run_dir.attempt(attempt), 0)
-    if other is not None:  # who counts the attempts knows what to do
-        sys.stderr.write(f"mlnb: {attempt_lock.conflict_message(run_dir.attempt(attempt), other)}\n")
+    owner = attempt_lock.acquire(run_dir.attempt(attempt), 0)
+    if owner is not None:
+        sys.stderr.write(f"mlnb: {attempt_lock.conflict_message(run_dir.attempt(attempt), owner)}\n")
         sys.stderr.flush()
         return
 
     code = 1
     try:
-        program = NodeProgram(run_dir, 0, attempt)
-        if "slots" in request:
-            program.about["slots"] = {**program.about.get("slots", {}), **request["slots"]}
-        code = program.main()
-    except BaseException:  # noqa: BLE001 - to the node's log, there is nobody else to tell
+        code = NodeProgram(run_dir, 0, attempt, queue=request.get("slots")).main()
+    except BaseException:  # noqa: BLE001 - for the node's log
         import traceback
 
         traceback.print_exc()
@@ -169,7 +174,7 @@ def _become_node(request: dict[str, Any]) -> None:
 
 
 def redirect(log: Path) -> None:
-    """Make ``log`` this process's standard output and error."""
+    """Append this process's standard output and error to ``log``."""
     fd = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     os.dup2(fd, 1)
     os.dup2(fd, 2)

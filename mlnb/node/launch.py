@@ -1,7 +1,7 @@
-"""Ranks are forked from the node program, which has torch imported already: one import a node, not one a rank.
+"""Fork a rank from the node program, which has imported torch already: once per node, not once per rank.
 
-Their environment is torchrun's contract (torch.distributed.run, "Environment Variables"), so that code written for
-torchrun runs unmodified.
+A rank gets the environment variables that torchrun sets (torch.distributed.run, "Environment Variables"), so that code
+written for torchrun runs unmodified.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import sys
 import warnings
 from collections.abc import Callable
 
-from mlnb.node.gang.addresses import MasterAddress
 from mlnb.node.process.orphan_guard import OrphanGuard
 from mlnb.node.rank import stop
+from mlnb.node.rendezvous.addresses import MasterAddress
 from mlnb.rundir import RunDir
 from mlnb.task import Task
 
-_ENDING = {signal.SIGTERM, signal.SIGUSR1}
+_STOP_SIGNALS = {signal.SIGTERM, signal.SIGUSR1}
 
 
 def environment(
@@ -31,15 +31,16 @@ def environment(
     local_rank: int,
     node: int,
     attempt: int,
-    meeting: MasterAddress,
+    master: MasterAddress,
     cpus: int,
 ) -> dict[str, str]:
-    """The variables of one rank that differ from the node program's own.
+    """The environment variables in which a rank differs from the node program.
 
-    NCCL's are left alone: it finds the interfaces by itself, leaves out the loopback and needs no host name.
+    ``cpus`` is the default for ``OMP_NUM_THREADS``. NCCL's variables stay as they are: it finds the interfaces itself,
+    skips the loopback and needs no host name.
     """
     world, local = task.resources.world_size, task.resources.ranks
-    gloo = os.environ.get("GLOO_SOCKET_IFNAME", meeting.interface)
+    gloo = os.environ.get("GLOO_SOCKET_IFNAME", master.interface)
     return {
         "RANK": str(rank),
         "LOCAL_RANK": str(local_rank),
@@ -50,8 +51,8 @@ def environment(
         "ROLE_RANK": str(rank),
         "ROLE_WORLD_SIZE": str(world),
         "ROLE_NAME": "default",
-        "MASTER_ADDR": meeting.address,
-        "MASTER_PORT": str(meeting.port),
+        "MASTER_ADDR": master.address,
+        "MASTER_PORT": str(master.port),
         "TORCHELASTIC_RESTART_COUNT": str(attempt - 1),
         "TORCHELASTIC_MAX_RESTARTS": "0",
         "TORCHELASTIC_RUN_ID": run_id,
@@ -63,8 +64,8 @@ def environment(
     }
 
 
-def expect_forks() -> None:
-    """Have Python not warn of what this program is for: our own threads are none, libraries' look after themselves."""
+def ignore_fork_warnings() -> None:
+    """Silence Python's warning about forking with threads: mlnb starts none here, and libraries handle forks."""
     if sys.version_info >= (3, 12):
         warnings.filterwarnings("ignore", message=".*multi-threaded.*fork", category=DeprecationWarning)
 
@@ -77,39 +78,39 @@ def fork_rank(
     local_rank: int,
     node: int,
     attempt: int,
-    meeting: MasterAddress,
+    master: MasterAddress,
     cpus: int,
     guard: OrphanGuard,
-    let_go: Callable[[], None],
+    close_in_child: Callable[[], None],
 ) -> int:
-    """Start a rank; its pid, which is its process group too.
+    """Fork a rank. Returns its pid, which is its process group, too.
 
-    ``let_go`` is called in the rank: what it must not hold open, since its end is to be seen by others.
+    ``close_in_child`` is called in the rank. It closes connections whose end other processes have to notice.
     """
     rank = node * task.resources.ranks + local_rank
     variables = environment(
-        run_dir, run_id, task, rank=rank, local_rank=local_rank, node=node, attempt=attempt, meeting=meeting, cpus=cpus
+        run_dir, run_id, task, rank=rank, local_rank=local_rank, node=node, attempt=attempt, master=master, cpus=cpus
     )
     sys.stdout.flush()
     sys.stderr.flush()
-    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)  # until the rank has handlers of its own
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)  # until the rank has its own handlers
     pid = os.fork()
     if pid == 0:
         try:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             stop.install_handlers()
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
             guard.close_in_child()
-            let_go()
+            close_in_child()
             os.environ.update(variables)
             from mlnb.node.rank_program import RankInfo, run_and_exit
 
             run_and_exit(run_dir, run_id, task, RankInfo(rank, local_rank, node, attempt))
         finally:
             os._exit(1)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
-    with contextlib.suppress(OSError):  # it has done so itself, or is gone already
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
+    with contextlib.suppress(OSError):  # the rank has done so itself, or has ended
         os.setpgid(pid, pid)
     guard.add(pid)
     return pid

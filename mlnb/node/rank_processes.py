@@ -1,4 +1,4 @@
-"""The ranks of one node, as processes: started, told, reaped."""
+"""The ranks of one node as processes: fork, signal and reap them."""
 
 from __future__ import annotations
 
@@ -8,29 +8,37 @@ import signal
 from collections.abc import Callable
 
 from mlnb.node import launch
-from mlnb.node.gang.addresses import MasterAddress
 from mlnb.node.process.identity import signal_group
 from mlnb.node.process.orphan_guard import OrphanGuard
+from mlnb.node.rendezvous.addresses import MasterAddress
 from mlnb.rundir import RunDir
 from mlnb.task import Task
 
 
 class RankProcesses:
-    """The ranks of ``node``. True while any of them lives."""
+    """The ranks of one node; true while any of them is alive.
+
+    Parameters
+    ----------
+    node
+        the node's index, from 0.
+    ranks
+        number of ranks on each node.
+    """
 
     def __init__(self, node: int, ranks: int) -> None:
         self._node, self._count = node, ranks
-        self._living: dict[int, int] = {}  # pid (and process group) → rank
+        self._ranks: dict[int, int] = {}  # pid, which is the process group too, → rank, of those alive
         self.groups: set[int] = set()
-        """The ranks' process groups, those that have ended included."""
+        """The process groups of all ranks, ended ones included."""
 
     def __bool__(self) -> bool:
-        return bool(self._living)
+        return bool(self._ranks)
 
     @property
     def pids(self) -> dict[int, int]:
-        """Pids of those that live, by rank."""
-        return {rank: pid for pid, rank in self._living.items()}
+        """Pid of each live rank, by rank."""
+        return {rank: pid for pid, rank in self._ranks.items()}
 
     def start(
         self,
@@ -39,12 +47,12 @@ class RankProcesses:
         task: Task,
         *,
         attempt: int,
-        meeting: MasterAddress,
+        master: MasterAddress,
         cpus: int,
         guard: OrphanGuard,
-        let_go: Callable[[], None],
+        close_in_child: Callable[[], None],
     ) -> None:
-        """Fork them; see :func:`mlnb.node.launch.fork_rank`."""
+        """Fork the ranks; see :func:`mlnb.node.launch.fork_rank`."""
         for local_rank in range(self._count):
             pid = launch.fork_rank(
                 run_dir,
@@ -53,32 +61,38 @@ class RankProcesses:
                 local_rank=local_rank,
                 node=self._node,
                 attempt=attempt,
-                meeting=meeting,
+                master=master,
                 cpus=cpus,
                 guard=guard,
-                let_go=let_go,
+                close_in_child=close_in_child,
             )
-            self._living[pid] = self._node * self._count + local_rank
+            self._ranks[pid] = self._node * self._count + local_rank
             self.groups.add(pid)
 
-    def tell(self, number: signal.Signals) -> None:
-        """Send each of them a signal."""
-        for pid in self._living:
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send a signal to each live rank, but not to the processes that it has started."""
+        for pid in self._ranks:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
 
     def kill(self) -> None:
-        """End them, and whatever they have started."""
-        for pid in self._living:
+        """Kill all ranks and the processes that they have started."""
+        for pid in self._ranks:
             signal_group(pid, signal.SIGKILL)
 
     def reap(self) -> list[tuple[int, int]]:
-        """Rank and wait status of those that have ended since the last call; what they left behind is ended too."""
-        found = []
-        for pid, rank in list(self._living.items()):
+        """Collect the ranks that have ended since the last call, and kill the processes that they left running.
+
+        Returns
+        -------
+        list of tuples
+            rank and wait status (waitpid(2)).
+        """
+        ended = []
+        for pid, rank in list(self._ranks.items()):
             done, status = os.waitpid(pid, os.WNOHANG)
             if done:
-                del self._living[pid]
+                del self._ranks[pid]
                 signal_group(pid, signal.SIGKILL)
-                found.append((rank, status))
-        return found
+                ended.append((rank, status))
+        return ended

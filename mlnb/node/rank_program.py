@@ -1,4 +1,4 @@
-"""One rank: a forked process that runs ``script.py`` as ``__main__`` and says itself how that ended."""
+"""One rank: a forked process that runs ``script.py`` as ``__main__``, and reports how that ended."""
 
 from __future__ import annotations
 import __future__
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RankInfo:
-    """Which rank this is, as torchrun counts."""
+    """Which rank this is, in torchrun's counting, and in which attempt."""
 
     rank: int
     local_rank: int
@@ -35,34 +35,34 @@ class RankInfo:
     attempt: int
 
 
-def run_rank(run_dir: RunDir, run_id: str, task: Task, place: RankInfo) -> int:
-    """Run the script in this (fresh, forked) process.
+def run_rank(run_dir: RunDir, run_id: str, task: Task, info: RankInfo) -> int:
+    """Run the script in this process, which was just forked.
 
     Returns
     -------
     int
-        the exit code: 0 only after the rank has written that it succeeded.
+        the exit code: 0 only if the rank has reported success.
     """
-    attempt = run_dir.attempt(place.attempt)
-    account: dict[str, Any]
+    attempt = run_dir.attempt(info.attempt)
+    report: dict[str, Any]
     code = 1
     try:
         stop.install_handlers()
-        metrics = log.begin(attempt.metrics(place.rank))
-        display.begin(attempt.figures if place.rank == 0 else None)
-        account, code = _train(run_dir, run_id, task, place)
-    except BaseException as error:  # noqa: BLE001 - nothing may leave a rank without an account
-        account = _failed(error, run_dir, task)
+        metrics = log.begin(attempt.metrics(info.rank))
+        display.begin(attempt.figures if info.rank == 0 else None)
+        report, code = _train(run_dir, run_id, task, info)
+    except BaseException as error:  # noqa: BLE001 - a rank always reports
+        report = _failed(error, run_dir, task)
     stop.ignore_signals()
     metrics.flush()
     if metrics.error:
-        account.setdefault("notes", []).append(metrics.error)
-    threading._shutdown()  # type: ignore[attr-defined]  # non-daemon threads end first, as at any exit
+        report.setdefault("notes", []).append(metrics.error)
+    threading._shutdown()  # type: ignore[attr-defined]  # waits for non-daemon threads, as any exit does
     atexit._run_exitfuncs()
     metrics.flush()
     try:
-        write_json(attempt.exit(place.rank), account)
-    except Exception as error:  # noqa: BLE001 - the disk is full, most likely
+        write_json(attempt.exit(info.rank), report)
+    except Exception as error:  # noqa: BLE001 - most likely the disk is full
         print(f"mlnb: {error}", file=sys.stderr)
         code = stop.NO_SPACE
     for stream in (sys.stdout, sys.stderr):
@@ -73,13 +73,13 @@ def run_rank(run_dir: RunDir, run_id: str, task: Task, place: RankInfo) -> int:
     return code
 
 
-def _train(run_dir: RunDir, run_id: str, task: Task, place: RankInfo) -> tuple[dict[str, Any], int]:
+def _train(run_dir: RunDir, run_id: str, task: Task, info: RankInfo) -> tuple[dict[str, Any], int]:
     notes: list[str] = []
     hooks = _install_hooks(task)
-    together = hooks is not None and _train_together(run_dir, task, place, hooks, notes)
-    device = f"cuda:{place.local_rank}" if task.resources.gpus else "cpu"
+    is_parallel = hooks is not None and _make_data_parallel(run_dir, task, info, hooks, notes)
+    device = f"cuda:{info.local_rank}" if task.resources.gpus else "cpu"
     data = inputs.begin(run_dir, device)
-    _prepare(run_dir, task, 0 if together else place.rank)
+    _prepare(run_dir, task, 0 if is_parallel else info.rank)
     main = types.ModuleType("__main__")
     main.__file__ = str(_file(run_dir, task))
     sys.modules["__main__"] = main
@@ -90,14 +90,14 @@ def _train(run_dir: RunDir, run_id: str, task: Task, place: RankInfo) -> tuple[d
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else int(error.code is not None)
         if isinstance(error, stop.Stopped):
-            return {"state": "stopped", "notes": notes}, stop.STOPPED
+            return {"state": "stopped", "notes": notes, "step": log.current.step}, stop.STOPPED
         if code:
-            reason = f"the script ended itself with sys.exit({error.code!r})"
+            reason = f"the script called sys.exit({error.code!r})"
             return {"state": "failed", "error": {"type": "SystemExit", "message": reason, "text": ""}}, code
         before = {}
-    except BaseException as error:  # noqa: BLE001 - the script's own, to be shown
+    except BaseException as error:  # noqa: BLE001 - the script's error, for the user
         return _failed(error, run_dir, task), 1
-    if place.rank == 0 and (task.outputs or task.inputs or task.deletes):
+    if info.rank == 0 and (task.outputs or task.inputs or task.deletes):
         from mlnb.node.data import outputs
 
         after = outputs.fingerprints(before, namespace, data)
@@ -115,7 +115,7 @@ def _failed(error: BaseException, run_dir: RunDir, task: Task) -> dict[str, Any]
 
 
 def _install_hooks(task: Task) -> TrainingHooks | None:
-    """Hook into torch, if there is torch, to log the training."""
+    """Install the hooks that watch the training, if torch is imported."""
     if "torch" not in sys.modules:
         return None
     from mlnb.node.checkpoint import loader_positions
@@ -127,21 +127,21 @@ def _install_hooks(task: Task) -> TrainingHooks | None:
     return hooks
 
 
-def _train_together(run_dir: RunDir, task: Task, place: RankInfo, hooks: TrainingHooks, notes: list[str]) -> bool:
-    """Make the ranks of a plain loop one training; whether that is done. ``notes`` takes what it says."""
+def _make_data_parallel(run_dir: RunDir, task: Task, info: RankInfo, hooks: TrainingHooks, notes: list[str]) -> bool:
+    """Train with data parallelism if the script doesn't distribute itself. Returns whether; adds to ``notes``."""
     world = task.resources.world_size
     if world == 1 or task.parallel == "none":
         return False
     from mlnb.node.parallel.data_parallel import DataParallel, distributes_itself
 
-    def say(line: str) -> None:
-        if place.rank == 0 and line not in notes:
-            notes.append(line)
+    def add_note(note: str) -> None:
+        if info.rank == 0 and note not in notes:
+            notes.append(note)
 
     for path in (run_dir.script, *sorted(run_dir.modules.rglob("*.py"))):
-        name = distributes_itself(path.read_text(encoding="utf-8"))
-        if name is not None:
-            say(f"{path.name} uses {name}: mlnb shards no data and averages no gradients")
+        api = distributes_itself(path.read_text(encoding="utf-8"))
+        if api is not None:
+            add_note(f"{path.name} uses {api}: mlnb shards no data and averages no gradients")
             return False
     hooks.ungrouped_ranks = 1
     torch = sys.modules["torch"]
@@ -149,22 +149,22 @@ def _train_together(run_dir: RunDir, task: Task, place: RankInfo, hooks: Trainin
     def modules() -> list[Any]:
         return [value for value in vars(sys.modules["__main__"]).values() if isinstance(value, torch.nn.Module)]
 
-    DataParallel(place.rank, world, modules, hooks, say).install()
+    DataParallel(info.rank, world, modules, hooks, add_note).install()
     return True
 
 
-def _prepare(run_dir: RunDir, task: Task, shift: int) -> None:
-    """Import path, arguments, threads and seeds (``shift`` tells ranks apart that don't train together)."""
+def _prepare(run_dir: RunDir, task: Task, seed_offset: int) -> None:
+    """Set import path, arguments, threads and seeds. ``seed_offset`` differs between ranks that train separately."""
     file = _file(run_dir, task)
     sys.argv = [str(file), *task.argv]
-    here = file.parent if task.environment.get("file") else Path.cwd()
-    sys.path[:0] = [str(run_dir.modules), str(here)]
+    folder = file.parent if task.environment.get("file") else Path.cwd()
+    sys.path[:0] = [str(run_dir.modules), str(folder)]
     numpy, torch = sys.modules.get("numpy"), sys.modules.get("torch")
     if torch is not None:
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     if task.seed is None:
         return
-    seed = task.seed + shift
+    seed = task.seed + seed_offset
     random.seed(seed)
     if numpy is not None:
         numpy.random.seed(seed % 2**32)
@@ -173,35 +173,35 @@ def _prepare(run_dir: RunDir, task: Task, shift: int) -> None:
 
 
 def _file(run_dir: RunDir, task: Task) -> Path:
-    """What the script takes for its own file: data beside it is found where it still stands there."""
+    """The script's ``__file__``: the original, if it still exists, so that the script finds data beside it."""
     original = Path(task.environment.get("file") or run_dir.script)
     return original if original.exists() else run_dir.script
 
 
 def _execute(run_dir: RunDir, task: Task, namespace: dict[str, Any]) -> dict[str, Any]:
-    """Run the script; a last line that is an expression is displayed, as in a notebook.
+    """Run the script. If its last line is an expression, display its value, as a notebook does.
 
     Returns
     -------
     dict
-        fingerprints of the inputs as they were before the cell.
+        fingerprints of the inputs before the cell ran.
     """
     filename = str(run_dir.script)
     tree = ast.parse(task.script, filename)
     cell = _cell_start(task)
-    head = [node for node in tree.body if node.lineno < cell]
+    header = [node for node in tree.body if node.lineno < cell]
     body = [node for node in tree.body if node.lineno >= cell]
     last = body.pop() if task.interactive and body and isinstance(body[-1], ast.Expr) else None
-    flags = _future(tree)
-    _run_nodes(head, filename, namespace, flags)
-    if inputs.current is not None:  # what the script wrote as literals came from the session too
+    flags = _future_flags(tree)
+    _run_nodes(header, filename, namespace, flags)
+    if inputs.current is not None:  # literals in the script came from the session, too
         inputs.current.values.update({name: namespace[name] for name in task.inputs if name in namespace})
     before: dict[str, Any] = {}
-    unexpected = [name for name in task.inputs if name not in task.outputs]
-    if unexpected and os.environ.get("RANK") == "0":
+    only_inputs = [name for name in task.inputs if name not in task.outputs]
+    if only_inputs and os.environ.get("RANK") == "0":
         from mlnb.node.data import outputs
 
-        before = outputs.fingerprints(unexpected, namespace)
+        before = outputs.fingerprints(only_inputs, namespace)
     _run_nodes(body, filename, namespace, flags)
     if isinstance(last, ast.Expr):
         code = compile(ast.Expression(last.value), filename, "eval", flags, dont_inherit=True)
@@ -213,11 +213,11 @@ def _execute(run_dir: RunDir, task: Task, namespace: dict[str, Any]) -> dict[str
 
 def _run_nodes(nodes: list[ast.stmt], filename: str, namespace: dict[str, Any], flags: int) -> None:
     code = compile(ast.Module(nodes, []), filename, "exec", flags, dont_inherit=True)
-    exec(code, namespace)  # noqa: S102 - the cell is what we are for
+    exec(code, namespace)  # noqa: S102 - runs the user's cell
 
 
-def _future(tree: ast.Module) -> int:
-    """Flags of the script's ``__future__`` imports, which hold for all its parts."""
+def _future_flags(tree: ast.Module) -> int:
+    """Compiler flags of the script's ``__future__`` imports, which apply to all its parts."""
     flags = 0
     for node in tree.body:
         if isinstance(node, ast.ImportFrom) and node.module == "__future__":
@@ -227,12 +227,12 @@ def _future(tree: ast.Module) -> int:
 
 
 def _cell_start(task: Task) -> int:
-    """The script's line at which the cell itself starts: its last segment."""
+    """The line of the script at which the cell starts: that of its last segment."""
     return task.segments[-1].start if task.segments else 1
 
 
 def set_up_process(run_dir: RunDir, attempt: int, rank: int) -> None:
-    """Make this process, just forked, the rank's own: group, standard streams."""
+    """Give this process, which was just forked, its own process group and standard streams."""
     os.setpgid(0, 0)
     files = run_dir.attempt(attempt)
     null = os.open(os.devnull, os.O_RDONLY)
@@ -247,13 +247,13 @@ def set_up_process(run_dir: RunDir, attempt: int, rank: int) -> None:
     sys.stderr = open(2, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115
 
 
-def run_and_exit(run_dir: RunDir, run_id: str, task: Task, place: RankInfo) -> None:
-    """Be the rank, then leave without returning to the code that forked it."""
+def run_and_exit(run_dir: RunDir, run_id: str, task: Task, info: RankInfo) -> None:
+    """Run the rank, then exit without returning to the code that forked it."""
     code = 1
     try:
-        set_up_process(run_dir, place.attempt, place.rank)
-        code = run_rank(run_dir, run_id, task, place)
-    except BaseException:  # noqa: BLE001 - a forked child must never run its parent's code
+        set_up_process(run_dir, info.attempt, info.rank)
+        code = run_rank(run_dir, run_id, task, info)
+    except BaseException:  # noqa: BLE001 - a forked child must not run its parent's code
         traceback.print_exc()
     finally:
         os._exit(code)

@@ -89,7 +89,7 @@ def test_the_script_s_own_refusal_of_its_arguments_is_a_failed_run(project: Shel
     ended = project("run", "train.py", "--nothing-such")
     assert ended.code == 1
     assert "train.py: error: " in ended.out
-    assert "has failed: the script ended itself with sys.exit(2)" in ended.err
+    assert "has failed: the script called sys.exit(2)" in ended.err
 
 
 def test_two_dashes_and_typer_and_a_script_elsewhere(mlnb: Shell, tmp_path: Path) -> None:

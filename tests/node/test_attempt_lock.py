@@ -51,7 +51,10 @@ def test_a_second_program_of_an_attempt_that_runs_does_not_start(allocate: Alloc
     code, said = second(allocation, node)
     pid = allocation.programs[node].pid
     name = allocation.run.id
-    assert (code, said) == (1, f"mlnb: attempt 1 of run {name} is that of process {pid} on host{node}: this one ends\n")
+    assert (code, said) == (
+        1,
+        f"mlnb: attempt 1 of run {name} is run by process {pid} on host{node} already; exiting\n",
+    )
     assert kinds(allocation) == before
     assert allocation.run.state == "running"
     assert allocation.run.attempts == 1
@@ -96,7 +99,7 @@ def test_a_warm_parent_that_is_asked_twice_starts_once(start: Start):
     until(lambda: "on" in run.logs())
     log = run.directory.attempt(1).path / "node-0.log"
     warm.submit(run.directory, 1, {})
-    until(lambda: "this one ends" in log.read_text())
+    until(lambda: "already; exiting" in log.read_text())
     assert run.state == "running"
     assert run.logs() == "on\n"
 

@@ -35,22 +35,22 @@ def test_the_only_node_is_the_first_wherever_it_happens_to_run():
 
 
 @pytest.mark.parametrize(
-    ("asked", "environ", "words"),
+    ("given", "environ", "message"),
     [
-        (None, {}, "which of the run's 3 nodes"),
-        (None, {"SLURM_NODEID": "1"}, "which of the run's 3 nodes"),
+        (None, {}, "which of the run's 3 nodes this is"),
+        (None, {"SLURM_NODEID": "1"}, "which of the run's 3 nodes this is"),
         (3, {}, "--node 3: the run has nodes 0 to 2"),
         (None, {"PMI_RANK": "3"}, "PMI_RANK 3: the run has nodes 0 to 2"),
         (None, {"PMI_RANK": "one"}, "PMI_RANK='one'"),
     ],
 )
-def test_a_node_that_there_is_not_is_refused(asked: int | None, environ: dict[str, str], words: str):
-    with pytest.raises(UsageError, match=words):
-        job_environment.node_index(asked, 3, environ)
+def test_a_node_that_there_is_not_is_refused(given: int | None, environ: dict[str, str], message: str):
+    with pytest.raises(UsageError, match=message):
+        job_environment.node_index(given, 3, environ)
 
 
 @pytest.mark.parametrize(
-    ("asked", "environ", "restarts"),
+    ("given", "environ", "restarts"),
     [
         (None, {}, 0),
         (2, {"MLNB_RESTARTS": "1"}, 2),
@@ -58,25 +58,25 @@ def test_a_node_that_there_is_not_is_refused(asked: int | None, environ: dict[st
         (None, {"MLNB_RESTARTS": "", "SLURM_RESTART_COUNT": "4"}, 4),
     ],
 )
-def test_how_often_the_job_was_started_before(asked: int | None, environ: dict[str, str], restarts: int):
-    assert job_environment.restart_count(asked, environ) == restarts
+def test_how_often_the_job_was_started_before(given: int | None, environ: dict[str, str], restarts: int):
+    assert job_environment.restart_count(given, environ) == restarts
 
 
 def test_what_is_no_time_is_refused():
-    assert job_environment.deadline({}) is job_environment.deadline({"MLNB_DEADLINE": ""}) is None
-    assert job_environment.deadline({"MLNB_DEADLINE": "1700000000"}) == 1.7e9
+    assert job_environment.job_end({}) is job_environment.job_end({"MLNB_DEADLINE": ""}) is None
+    assert job_environment.job_end({"MLNB_DEADLINE": "1700000000"}) == 1.7e9
     with pytest.raises(UsageError, match="seconds since the epoch"):
-        job_environment.deadline({"MLNB_DEADLINE": "tomorrow"})
+        job_environment.job_end({"MLNB_DEADLINE": "tomorrow"})
 
 
 def test_the_earlier_of_limit_and_deadline_counts_and_leaves_time_for_the_grace():
     now = time.time()
-    assert Deadline(100.0, now + 1000, 10.0).left == pytest.approx(100, abs=1)
-    assert Deadline(1000.0, now + 100, 10.0).left == pytest.approx(88, abs=1)
-    assert Deadline(None, None, 10.0).left == float("inf")
-    assert not Deadline(None, None, 10.0).is_short
-    assert not Deadline(100.0, None, 10.0).is_short
+    assert Deadline(100.0, now + 1000, 10.0).remaining == pytest.approx(100, abs=1)
+    assert Deadline(1000.0, now + 100, 10.0).remaining == pytest.approx(88, abs=1)
+    assert Deadline(None, None, 10.0).remaining == float("inf")
+    assert not Deadline(None, None, 10.0).is_near
+    assert not Deadline(100.0, None, 10.0).is_near
     late = Deadline(None, now + 5, 10.0)
-    assert late.is_short
-    assert late.is_over
-    assert late.verdict.startswith("out of time")
+    assert late.is_near
+    assert late.has_passed
+    assert late.reason == "Out of time (0.0 s)"

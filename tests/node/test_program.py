@@ -130,7 +130,7 @@ def test_leaving_without_reaching_the_end_is_no_success_whatever_the_code(start,
     run = start(f"import os\nprint('here', flush=True)\nos._exit({code})").wait(60)
     assert run.state == "failed"
     assert run.exit_code == (code or 1)
-    assert run.reason == f"rank 0 left with exit code {code} before the end of the script"
+    assert run.reason == f"rank 0 exited with code {code} before the end of the script"
 
 
 def test_a_segfault_is_explained(start):
@@ -209,8 +209,8 @@ def test_a_run_over_its_memory_is_ended(start):
         "import time\nx = bytearray(b'1') * 400_000_000\nwhile True: time.sleep(0.05)", memory=200_000_000
     ).wait(60)
     assert run.state == "failed"
-    assert run.reason.startswith("out of memory: it held 4")
-    assert run.reason.endswith("MB, --memory allows 200 MB")
+    assert run.reason.startswith("Out of memory: 4")
+    assert run.reason.endswith("MB used, --memory allows 200 MB")
 
 
 def test_memory_that_nobody_asked_for_is_not_said_to_be_what_memory_allows(runs_root):
@@ -220,12 +220,12 @@ def test_memory_that_nobody_asked_for_is_not_said_to_be_what_memory_allows(runs_
     script = "import time\nx = bytearray(b'1') * 400_000_000\nwhile True: time.sleep(0.05)"
     run = Run(submit(Task(script=script), {}, place, offer, name="test", env={})).wait(60)
     assert run.state == "failed"
-    assert run.reason.endswith("MB, the target chose 200 MB; more --memory may help")
+    assert run.reason.endswith("MB used, the target chose 200 MB; more --memory may help")
 
 
 def test_a_run_over_its_time_is_ended(start):
     run = start("import time\nwhile True: time.sleep(0.05)", time=1).wait(60)
-    assert (run.state, run.reason) == ("failed", "out of time: it ran for the 1 s that --time allows")
+    assert (run.state, run.reason) == ("failed", "Out of time (1.0 s)")
 
 
 def test_a_run_within_its_time_and_memory_is_left_alone(start):
@@ -420,7 +420,7 @@ def test_a_cells_last_expression_is_shown(start):
 def test_a_cell_that_meant_to_train_but_trained_nothing_says_so(start):
     run = start("for batch in []:\n    loss.backward()", interactive=True).wait(60)
     assert run.state == "succeeded"
-    assert any("no training step was seen" in note for note in run.result["notes"])
+    assert any("backward() was not called" in note for note in run.result["notes"])
 
 
 def test_a_cell_that_did_not_mean_to_train_is_left_in_peace(start):

@@ -69,7 +69,8 @@ def test_a_preempted_run_goes_on_in_its_next_attempt(allocate: Allocate, start: 
     assert read_json_fresh(allocation.run.directory.result) is None
     last = allocation.events()[-1]
     assert last["event"] == "interrupted"
-    assert "told to end (SIGTERM" in last["reason"]
+    assert last["reason"] == "Stopped by the system, not through mlnb"
+    assert last["detail"].startswith("SIGTERM was received on node ")
     run = Run(RunDir(allocation.run.dir))
     assert (run.state, run.reason.startswith(last["reason"])) == ("failed", True)
     goes_on(allocation, tmp_path, start)
@@ -90,10 +91,11 @@ def test_a_run_on_one_node_is_preempted_likewise_if_it_may_be_queued_again(
     result = read_json_fresh(allocation.run.directory.result) or {}
     assert (allocation.events()[-1]["event"], result.get("state")) == told
     assert allocation.run.state == "failed"
-    assert allocation.run.reason.startswith("told to end (SIGTERM) by the system, not through mlnb")
+    assert allocation.run.reason.startswith("Stopped by the system, not through mlnb")
+    assert requeue or result["notes"] == ["SIGTERM was received"]
 
 
-def test_a_warned_run_ends_behind_a_checkpoint_and_asks_to_be_queued_again(
+def test_a_warned_run_ends_after_a_checkpoint_and_asks_to_be_queued_again(
     allocate: Allocate, start: Start, tmp_path: Path
 ):
     allocation = allocate(_epochs(tmp_path), requeue=True)
@@ -105,9 +107,10 @@ def test_a_warned_run_ends_behind_a_checkpoint_and_asks_to_be_queued_again(
     (tmp_path / "go").touch()
     assert allocation.codes() == [75, 75]
     assert read_json_fresh(allocation.run.directory.result) is None
-    said = allocation.events()[-1]["reason"]
-    assert said.startswith("it was warned (SIGUSR1) that the end is near; rank ")
-    assert said.endswith(" ended behind a checkpoint")
+    last = allocation.events()[-1]
+    assert last["reason"] == "Warned by the batch system that the job will end. Checkpoint saved at step 4"
+    assert last["detail"].startswith("SIGUSR1 was received on node 1 (host1); rank ")
+    assert last["detail"].endswith(" exited with code 143")
     assert [path.name for path in allocation.run.checkpoints()][-1] == "epoch-000004.pt"
     allocation.start(attempt=2, MLNB_RESTARTS="1")
     assert allocation.codes() == [0, 0], allocation.output()
@@ -118,15 +121,16 @@ def test_a_run_out_of_time_asks_to_be_queued_again_if_it_made_a_checkpoint(alloc
     allocation = allocate(_epochs(tmp_path), requeue=True, grace=1.0)
     allocation.start(MLNB_DEADLINE=str(time.time() + 15))
     assert allocation.codes() == [75, 75], allocation.output()
-    assert allocation.events()[-1]["reason"].startswith("out of time: ")
-    assert allocation.event("warned", 1)["why"].endswith("of its time were left")
+    assert allocation.events()[-1]["reason"].startswith("Out of time (")
+    assert allocation.event("warned", 1)["why"].startswith("Out of time (")
+    assert allocation.event("warned", 1)["detail"].endswith(" s before the end")
     allocation.start(attempt=2, options=("--restarts", "1"), MLNB_DEADLINE=str(time.time() + 10))
     assert allocation.codes() == [1, 1]  # it came as far as before: for ever, that would be
     assert allocation.run.state == "failed"
-    assert allocation.run.reason.endswith("; no checkpoint was made in this attempt (mlnb.epochs makes them)")
+    assert allocation.run.reason.endswith(". No checkpoint was saved in this attempt (mlnb.epochs saves them)")
 
 
-def test_a_node_lost_behind_a_checkpoint_is_no_end_either(allocate: Allocate, start: Start, tmp_path: Path):
+def test_a_node_lost_after_a_checkpoint_is_no_end_either(allocate: Allocate, start: Start, tmp_path: Path):
     allocation = allocate(_epochs(tmp_path), requeue=True)
     allocation.start()
     allocation.says("epoch 3", 0)
@@ -152,10 +156,13 @@ def test_a_job_that_is_queued_again_as_its_run_ends_leaves_the_result_alone(allo
 @pytest.mark.parametrize(
     ("said", "why"),
     [
-        ("*** JOB 7 ON node3 CANCELLED AT 2026-01-02T03:04:05 DUE TO PREEMPTION ***", "preempted: it had to make room"),
-        ("*** STEP 7.0 ON n[1-2] CANCELLED AT 2026-01-02T03:04:05 DUE TO JOB REQUEUE ***", "sent back to the queue"),
-        ("*** JOB 7 ON node3 CANCELLED AT 2026-01-02T03:04:05 ***", "told to end (SIGTERM"),
-        ("what my script prints DUE TO PREEMPTION", "told to end (SIGTERM"),
+        (
+            "*** JOB 7 ON node3 CANCELLED AT 2026-01-02T03:04:05 DUE TO PREEMPTION ***",
+            "Preempted by a job of higher priority",
+        ),
+        ("*** STEP 7.0 ON n[1-2] CANCELLED AT 2026-01-02T03:04:05 DUE TO JOB REQUEUE ***", "Sent back to the queue"),
+        ("*** JOB 7 ON node3 CANCELLED AT 2026-01-02T03:04:05 ***", "Stopped by the system"),
+        ("what my script prints DUE TO PREEMPTION", "Stopped by the system"),
     ],
 )
 def test_the_system_s_reason_is_read_in_the_log_of_the_job(allocate: Allocate, said: str, why: str):
@@ -178,4 +185,4 @@ def test_a_run_that_is_not_queued_again_says_that_it_can_be_resumed(allocate: Al
     allocation.programs[0].send_signal(signal.SIGTERM)
     assert allocation.codes() == [1, 1]
     assert allocation.run.state == "failed"
-    assert allocation.run.reason.endswith("; --resume gang goes on from its newest checkpoint")
+    assert allocation.run.reason.endswith(". Continue with --resume gang")

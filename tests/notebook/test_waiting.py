@@ -160,7 +160,7 @@ def test_interrupting_the_waiting_leaves_the_run(nb: Kernel, gate: Gate) -> None
 
 FAILURES = {
     "an exception": ("raise RuntimeError('as meant')", "rank 0 in cell [{}], line 6: RuntimeError: as meant"),
-    "an exit": ("import sys; sys.exit(3)", "the script ended itself with sys.exit(3)"),
+    "an exit": ("import sys; sys.exit(3)", "the script called sys.exit(3)"),
     "a kill": ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "rank 0 was killed by SIGKILL"),
 }
 

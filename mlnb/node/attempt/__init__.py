@@ -1,1 +1,1 @@
-"""One attempt on one node: which process it is, when it has to end, what happened, how it ended."""
+"""One attempt of a run on one node: its lock, environment, deadline, events and outcome."""

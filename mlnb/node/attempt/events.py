@@ -1,4 +1,4 @@
-"""What one node program writes about its run: events, heartbeat, result. It never fails for want of disk space."""
+"""Write a node program's events, heartbeat and result. A full disk is no error."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ HEARTBEAT = 2.0
 """Seconds between heartbeats."""
 
 INTERRUPTED = "interrupted"
-"""The last event of an attempt that ended for reasons that are not the run's, and leaves no result: the job is to be
-queued again, and goes on from a checkpoint in another attempt."""
+"""The last event of an attempt that the batch system interrupted. It leaves no result: the job is queued again, and the
+next attempt resumes from a checkpoint."""
 
 _RESERVE = 16384
+"""Bytes of disk space reserved for the result."""
 
 
 class Events:
-    """The files of one node in one attempt.
+    """Writes the files of one node in one attempt.
 
-    A little space is kept back from the start, so that even on a full disk the result can be written.
+    A little disk space is reserved at the start, so that the result can be written even if the disk is full.
     """
 
     def __init__(self, attempt: Attempt, node: int) -> None:
@@ -37,49 +38,49 @@ class Events:
         with contextlib.suppress(OSError):
             self._reserve.write_bytes(b"\0" * _RESERVE)
         self._file = os.open(attempt.events(node), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        self._beat = 0.0
+        self._last_beat = 0.0
 
     def add(self, event: str, **values: Any) -> None:
-        """Append one event; what the disk does not take is left out."""
+        """Append one event. On a full disk it is dropped."""
         line = json.dumps({"t": time.time(), "event": event, **values}) + "\n"
         with contextlib.suppress(OSError):
             os.write(self._file, line.encode())
         if event in ("ended", INTERRUPTED):
-            self._write_beat(ended=True)
+            self._write_heartbeat(ended=True)
 
     def beat(self) -> None:
-        """Say that this node program lives, if it is time again."""
+        """Write the heartbeat, if the last one is :data:`HEARTBEAT` seconds old."""
         now = time.monotonic()
-        if now - self._beat >= HEARTBEAT:
-            self._beat = now
-            self._write_beat()
+        if now - self._last_beat >= HEARTBEAT:
+            self._last_beat = now
+            self._write_heartbeat()
 
     @contextlib.contextmanager
     def beating(self) -> Iterator[None]:
-        """Beat from a thread meanwhile: for what may take minutes and is no loop, as an import from a slow disk."""
-        over = threading.Event()
+        """Write heartbeats from a thread during a long call, as an import from a slow disk."""
+        done = threading.Event()
 
-        def beats() -> None:
-            while not over.wait(HEARTBEAT / 2):
+        def beat_until_done() -> None:
+            while not done.wait(HEARTBEAT / 2):
                 self.beat()
 
-        thread = threading.Thread(target=beats, name="mlnb-beat", daemon=True)
+        thread = threading.Thread(target=beat_until_done, name="mlnb-heartbeat", daemon=True)
         thread.start()
         try:
             yield
         finally:
-            over.set()
+            done.set()
             thread.join()
 
-    def _write_beat(self, *, ended: bool = False) -> None:
+    def _write_heartbeat(self, *, ended: bool = False) -> None:
         with contextlib.suppress(OSError, StorageError):
-            said = {"t": time.time(), "pid": os.getpid(), **({"ended": True} if ended else {})}
-            write_json(self._attempt.heartbeat(self._node), said)
+            beat = {"t": time.time(), "pid": os.getpid(), **({"ended": True} if ended else {})}
+            write_json(self._attempt.heartbeat(self._node), beat)
 
-    def result(self, path: Path, value: dict[str, Any], patience: float = 60.0) -> None:
-        """Write the result; on a full disk use the space kept back, and try again for ``patience`` seconds."""
+    def write_result(self, path: Path, value: dict[str, Any], timeout: float = 60.0) -> None:
+        """Write the result. On a full disk, use the reserved space and try again for ``timeout`` seconds."""
         self._reserve.unlink(missing_ok=True)
-        end = time.monotonic() + patience
+        end = time.monotonic() + timeout
         while True:
             try:
                 return write_json(path, value)

@@ -1,4 +1,4 @@
-"""What a batch system says in the environment: which node this is, what it is called, which attempt, until when."""
+"""Read a batch job's environment variables: node index, host name, restart count, end of the job."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from mlnb.errors import UsageError
 
 _NODE = (
-    # variable, set by, and which variables must tell of several nodes for it to count
+    # variable, set by, and variables one of which must exceed 1 for it to be valid
     ("SLURM_NODEID", "SLURM", ("SLURM_STEP_NUM_NODES", "SLURM_NNODES")),
     ("PMI_RANK", "PMI launchers, started once a node", ()),
     ("OMPI_COMM_WORLD_RANK", "Open MPI, started once a node", ()),
@@ -18,54 +18,54 @@ _NODE = (
 _RESTARTS = ("MLNB_RESTARTS", "SLURM_RESTART_COUNT")
 
 
-def node_index(asked: int | None, nodes: int, environ: Mapping[str, str] = os.environ) -> int:
-    """Which of a run's ``nodes`` this is, from 0.
+def node_index(given: int | None, nodes: int, environ: Mapping[str, str] = os.environ) -> int:
+    """The index of this node among a run's ``nodes``, from 0.
 
     Parameters
     ----------
-    asked
-        what the command line says; without it the first variable of the table above counts that is set.
+    given
+        the command line's value; without one, the first variable that is set in the table above decides.
 
     Raises
     ------
     UsageError
-        if nothing tells, or there is no such node.
+        if no variable is set, or the run has no such node.
     """
-    found, by = asked, "--node"
-    if found is None and nodes == 1:
-        return 0  # whatever allocation this process happens to be in
-    if found is None:
-        for name, _, proof in _NODE:
-            if name in environ and (not proof or any(_number(environ, one, 1) > 1 for one in proof)):
-                found, by = _number(environ, name, 0), name
+    index, source = given, "--node"
+    if index is None and nodes == 1:
+        return 0  # variables of a surrounding allocation don't matter
+    if index is None:
+        for name, _, counts in _NODE:
+            if name in environ and (not counts or any(_number(environ, count, 1) > 1 for count in counts)):
+                index, source = _number(environ, name, 0), name
                 break
-    if found is None:
-        raise UsageError(f"which of the run's {nodes} nodes is this? --node K tells, from 0")
-    if not 0 <= found < nodes:
-        raise UsageError(f"{by} {found}: the run has nodes 0 to {nodes - 1}")
-    return found
+    if index is None:
+        raise UsageError(f"can't tell which of the run's {nodes} nodes this is: pass --node K, from 0")
+    if not 0 <= index < nodes:
+        raise UsageError(f"{source} {index}: the run has nodes 0 to {nodes - 1}")
+    return index
 
 
-def restart_count(asked: int | None, environ: Mapping[str, str] = os.environ) -> int:
-    """How often the system has started this job before.
+def restart_count(given: int | None, environ: Mapping[str, str] = os.environ) -> int:
+    """How often the batch system has started this job before. ``given`` is the command line's value.
 
     Raises
     ------
     UsageError
-        if what the environment holds is no number.
+        if the variable is not a number.
     """
-    if asked is not None:
-        return asked
+    if given is not None:
+        return given
     return next((_number(environ, name, 0) for name in _RESTARTS if environ.get(name)), 0)
 
 
-def deadline(environ: Mapping[str, str] = os.environ) -> float | None:
-    """When the system will end this job (``MLNB_DEADLINE``), in seconds since the epoch, if it says so.
+def job_end(environ: Mapping[str, str] = os.environ) -> float | None:
+    """When the batch system will end this job (``MLNB_DEADLINE``), in seconds since the epoch; ``None`` if unknown.
 
     Raises
     ------
     UsageError
-        if what the environment holds is no number.
+        if the variable is not a number.
     """
     text = environ.get("MLNB_DEADLINE")
     if not text:
@@ -73,11 +73,11 @@ def deadline(environ: Mapping[str, str] = os.environ) -> float | None:
     try:
         return float(text)
     except ValueError:
-        raise UsageError(f"MLNB_DEADLINE={text!r}: seconds since the epoch are meant") from None
+        raise UsageError(f"MLNB_DEADLINE={text!r}: must be in seconds since the epoch") from None
 
 
 def host_name(environ: Mapping[str, str] = os.environ) -> str:
-    """What people there call this machine: its name in the system's own lists, else its host name."""
+    """The name of this machine in the batch system's lists, else its host name."""
     return environ.get("MLNB_HOST") or environ.get("SLURMD_NODENAME") or socket.gethostname()
 
 
@@ -88,4 +88,4 @@ def _number(environ: Mapping[str, str], name: str, default: int) -> int:
     try:
         return int(text)
     except ValueError:
-        raise UsageError(f"{name}={text!r}: a number is meant") from None
+        raise UsageError(f"{name}={text!r}: must be a number") from None

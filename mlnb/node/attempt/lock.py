@@ -1,4 +1,4 @@
-"""Each attempt has one node program a node: whoever comes second must not start what the first one runs."""
+"""Lock an attempt for one node program per node, so that no second one runs the same ranks."""
 
 from __future__ import annotations
 
@@ -13,16 +13,21 @@ from mlnb.node.process.identity import in_other_namespace, is_alive, process_ide
 from mlnb.rundir import Attempt, read_json_fresh
 
 PATIENCE = 15.0
-"""Seconds in which a program on another machine has written its next heartbeat, if it lives."""
+"""Seconds within which a live program on another machine writes its next heartbeat."""
 
-_STEP = 0.2
+_POLL = 0.2
 
 
 def acquire(attempt: Attempt, node: int) -> dict[str, Any] | None:
-    """Have this process be the one of ``node`` in this attempt; ``None``, or who is already.
+    """Lock this attempt for this process, as the program of ``node``.
 
-    It is taken by making a file that must not be there, which network file systems can do too. Where none can be made,
-    as on a full disk, a program starts without.
+    The lock is a file that must not exist before, which network file systems can ensure, too. If no file can be
+    written, as on a full disk, the program runs without the lock.
+
+    Returns
+    -------
+    dict or None
+        ``None`` if the lock was acquired; else its owner (``pid``, ``identity``, ``host``, ``t``).
     """
     path = attempt.lock(node)
     with contextlib.suppress(OSError):
@@ -34,18 +39,18 @@ def acquire(attempt: Attempt, node: int) -> dict[str, Any] | None:
     except OSError:
         return None
     pid = os.getpid()
-    said = {"pid": pid, "identity": process_identity(pid), "host": job_environment.host_name(), "t": time.time()}
+    owner = {"pid": pid, "identity": process_identity(pid), "host": job_environment.host_name(), "t": time.time()}
     with os.fdopen(file, "w") as opened, contextlib.suppress(OSError):
-        json.dump(said, opened)
+        json.dump(owner, opened)
         opened.flush()
     return None
 
 
-def owner_is_alive(attempt: Attempt, node: int, other: dict[str, Any]) -> bool:
-    """Whether the program that has taken ``attempt`` lives; of one that can't be seen its heartbeat tells."""
-    known = str(other.get("identity") or "")
-    if known and not in_other_namespace(known):
-        return is_alive(int(other["pid"]), known)
+def owner_is_alive(attempt: Attempt, node: int, owner: dict[str, Any]) -> bool:
+    """Whether the lock's owner lives. If it runs on another machine, its heartbeats decide."""
+    identity = str(owner.get("identity") or "")
+    if identity and not in_other_namespace(identity):
+        return is_alive(int(owner["pid"]), identity)
     path = attempt.heartbeat(node)
     first, end = read_json_fresh(path), time.monotonic() + PATIENCE
     while time.monotonic() < end:
@@ -54,11 +59,11 @@ def owner_is_alive(attempt: Attempt, node: int, other: dict[str, Any]) -> bool:
             return False
         if beat != first:
             return True
-        time.sleep(_STEP)
+        time.sleep(_POLL)
     return False
 
 
-def conflict_message(attempt: Attempt, other: dict[str, Any]) -> str:
-    """Why a second program does not start."""
-    by = f"process {other.get('pid')} on {other.get('host')}"
-    return f"attempt {attempt.number} of run {attempt.path.parents[1].name} is that of {by}: this one ends"
+def conflict_message(attempt: Attempt, owner: dict[str, Any]) -> str:
+    """Why a second program exits."""
+    process = f"process {owner.get('pid')} on {owner.get('host')}"
+    return f"attempt {attempt.number} of run {attempt.path.parents[1].name} is run by {process} already; exiting"

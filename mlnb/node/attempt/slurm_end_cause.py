@@ -1,4 +1,4 @@
-"""Why the batch system ends a job: SLURM says so in the job's own log, and nowhere else while the job may read it."""
+"""Find out why SLURM ends a job: it writes the cause into the job's own log, and nowhere else while the job runs."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ import re
 
 from mlnb.rundir import RunDir
 
-_SAID = re.compile(rb"\*\*\* (?:JOB|STEP) \S+ ON \S+ CANCELLED AT \S+ DUE TO ([A-Z]+(?: [A-Z]+)*)")
+_CANCELLED = re.compile(rb"\*\*\* (?:JOB|STEP) \S+ ON \S+ CANCELLED AT \S+ DUE TO ([A-Z]+(?: [A-Z]+)*)")
+"""The line that slurmstepd writes into the log of a job that it ends."""
 
-_WORDS = {
-    b"PREEMPTION": "preempted: it had to make room for a job of higher priority",
-    b"JOB REQUEUE": "sent back to the queue (scontrol requeue)",
-    b"TIME LIMIT": "out of time: its batch system ended it",
-    b"NODE FAILURE": "one of its nodes failed",
+_REASONS = {
+    b"PREEMPTION": "Preempted by a job of higher priority",
+    b"JOB REQUEUE": "Sent back to the queue (scontrol requeue)",
+    b"TIME LIMIT": "Out of time: the batch system ended the job",
+    b"NODE FAILURE": "A node of the job failed",
 }
 
 
 class SlurmEndCause:
-    """What is written into a run's job log from now on.
+    """Reads what SLURM appends to a run's job log from now on.
 
     Parameters
     ----------
@@ -27,19 +28,19 @@ class SlurmEndCause:
     """
 
     def __init__(self, run: RunDir) -> None:
-        # each submission has a log of its own, in the attempt it was made for, and a job that is queued again appends
+        # each submission has its own log, in its first attempt; a job that is queued again appends to it
         logs = (attempt.job_log for attempt in reversed(run.attempts()))
         self._path = next((path for path in logs if path.exists()), None)
-        self._from = 0 if self._path is None else self._path.stat().st_size
+        self._start = 0 if self._path is None else self._path.stat().st_size
 
-    def words(self) -> str:
-        """Why, in words; empty if nothing is said."""
+    def reason(self) -> str:
+        """Why SLURM ends the job, for people; empty if the log doesn't say."""
         if self._path is None:
             return ""
         try:
             with self._path.open("rb") as file:
-                file.seek(max(self._from, file.seek(0, os.SEEK_END) - 65536))
-                said = _SAID.findall(file.read())
-        except OSError:  # a network file system that is away: the signal itself is reason enough
+                file.seek(max(self._start, file.seek(0, os.SEEK_END) - 65536))
+                causes = _CANCELLED.findall(file.read())
+        except OSError:  # the network file system is away
             return ""
-        return _WORDS.get(said[-1], "") if said else ""
+        return _REASONS.get(causes[-1], "") if causes else ""

@@ -1,1 +1,1 @@
-"""The machine that a node program runs on: its hardware, its GPUs, what is used of them."""
+"""The machine that a node program runs on: hardware, GPUs, and their use."""

@@ -1,4 +1,4 @@
-"""Which GPUs there are for a process, by the names that CUDA_VISIBLE_DEVICES takes; CUDA itself stays untouched."""
+"""List a process's GPUs by the names that ``CUDA_VISIBLE_DEVICES`` takes, without initialising CUDA."""
 
 from __future__ import annotations
 
@@ -7,31 +7,33 @@ from collections.abc import Mapping
 from typing import Any
 
 _NONE = frozenset({"", "-1", "NoDevFiles"})
-"""Words in the variable that stand for no GPU; the last is SLURM's."""
+"""Values of the variable that stand for no GPU; the last is SLURM's."""
 
 
 def visible_gpus(environ: Mapping[str, str] = os.environ) -> tuple[str, ...] | None:
-    """What CUDA_VISIBLE_DEVICES names: indices, UUIDs, MIG devices; ``None`` where it isn't set."""
-    named = environ.get("CUDA_VISIBLE_DEVICES")
-    if named is None:
+    """The GPUs in ``CUDA_VISIBLE_DEVICES``: indices, UUIDs or MIG devices; ``None`` where it isn't set."""
+    value = environ.get("CUDA_VISIBLE_DEVICES")
+    if value is None:
         return None
-    return tuple(one.strip() for one in named.split(",") if one.strip() not in _NONE)
+    return tuple(name.strip() for name in value.split(",") if name.strip() not in _NONE)
 
 
 def nvml_gpus() -> tuple[str, ...]:
-    """All that NVML sees: the machine's, or those of a job or container that others are hidden from."""
+    """All GPUs that NVML sees: the machine's, or those of the job or container."""
     nvml = open_nvml()
     return () if nvml is None else tuple(str(index) for index in range(nvml.nvmlDeviceGetCount()))
 
 
-def job_gpus(asked: int) -> tuple[str, ...]:
-    """Those of a job that asked for ``asked`` GPUs: its system names them by the variable, or hides all others."""
-    named = visible_gpus()
-    return named if named is not None else nvml_gpus() if asked else ()
+def job_gpus(requested: int) -> tuple[str, ...]:
+    """The GPUs of a job that requested this many: its batch system sets the variable, or hides all others."""
+    visible = visible_gpus()
+    if visible is not None:
+        return visible
+    return nvml_gpus() if requested else ()
 
 
 def open_nvml() -> Any:
-    """NVML's module, ready to be asked; ``None`` where there is no such library or no driver."""
+    """The initialised ``pynvml`` module; ``None`` without that library or without a driver."""
     try:
         import pynvml
 
@@ -42,17 +44,17 @@ def open_nvml() -> Any:
 
 
 def nvml_handle(nvml: Any, name: str) -> Any:
-    """NVML's handle of a GPU; ``None`` where it knows none of that name."""
+    """NVML's handle of a GPU; ``None`` if NVML has none of that name."""
     try:
         if name.isdecimal():
             return nvml.nvmlDeviceGetHandleByIndex(int(name))
-        return nvml.nvmlDeviceGetHandleByUUID(_whole(nvml, name))
-    except Exception:  # noqa: BLE001 - as above; whatever the name is, the other GPUs are sampled
+        return nvml.nvmlDeviceGetHandleByUUID(_full_uuid(nvml, name))
+    except Exception:  # noqa: BLE001 - as above; the other GPUs are sampled all the same
         return None
 
 
-def _whole(nvml: Any, name: str) -> str:
-    """A UUID of which CUDA takes the beginning too."""
+def _full_uuid(nvml: Any, name: str) -> str:
+    """The UUID that ``name`` abbreviates: CUDA accepts a prefix, NVML doesn't."""
     for index in range(nvml.nvmlDeviceGetCount()):
         uuid = str(nvml.nvmlDeviceGetUUID(nvml.nvmlDeviceGetHandleByIndex(index)))
         if uuid.startswith(name):

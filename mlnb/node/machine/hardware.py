@@ -1,4 +1,4 @@
-"""What a node is: hardware and software, so that a year later it can be known where a curve came from."""
+"""Describe a node's hardware and software, so that a curve can be traced to them a year later."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def describe(gpus: list[dict[str, Any]]) -> dict[str, Any]:
 
 @functools.lru_cache(maxsize=1)
 def packages() -> dict[str, str]:
-    """Installed packages by name, with their versions. A warm parent has read them before it forks."""
-    found: dict[str, str] = {}
+    """Installed packages by name, with their versions. Cached: a fork server reads them before it forks."""
+    versions: dict[str, str] = {}
     for distribution in metadata.distributions():
         name = distribution.metadata["Name"]
-        if name and name not in found:  # the first on the path is the one that is imported
-            found[name] = distribution.version
-    return dict(sorted(found.items()))
+        if name and name not in versions:  # the first on the path is the one that is imported
+            versions[name] = distribution.version
+    return dict(sorted(versions.items()))
 
 
 def _processor() -> str:

@@ -1,4 +1,4 @@
-"""What the run's own processes and GPUs use, sampled by the node program (never the whole machine's load)."""
+"""Sample the CPU, memory and GPU use of a run's own processes (never the whole machine's load)."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 @dataclass(frozen=True)
 class Usage:
-    """CPU seconds used so far and bytes held now."""
+    """CPU seconds used so far, and bytes of memory used now."""
 
     cpu: float
     memory: int
 
 
 def group_usage(groups: set[int]) -> Usage:
-    """What the processes of these groups use (proc(5): stat and statm; pages shared through files don't count)."""
+    """The use of all processes in these groups (proc(5): stat and statm). File-backed shared pages don't count."""
     cpu, memory = 0.0, 0
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
@@ -36,13 +36,13 @@ def group_usage(groups: set[int]) -> Usage:
             cpu += (int(fields[11]) + int(fields[12])) / _TICK
             pages = (entry / "statm").read_text().split()
             memory += (int(pages[1]) - int(pages[2])) * _PAGE
-        except (OSError, IndexError, ValueError):  # it ended meanwhile
+        except (OSError, IndexError, ValueError):  # it has ended
             continue
     return Usage(cpu, memory)
 
 
 def proportional_memory(groups: set[int]) -> int:
-    """Bytes that these groups hold, shared pages counted once (smaps_rollup's Pss): exact, and slower."""
+    """Bytes used by all processes in these groups, shared pages counted once (smaps_rollup's Pss): exact but slower."""
     total = 0
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
@@ -59,30 +59,30 @@ def proportional_memory(groups: set[int]) -> int:
 
 
 class Telemetry:
-    """Samples of one node: CPU as a share of one core (1.0 is one core busy), memory in bytes, GPUs one by one.
+    """Takes samples on one node: CPU in cores (1.0 is one busy core), memory in bytes, each GPU.
 
     Parameters
     ----------
     gpus
-        the GPUs of this run, as CUDA_VISIBLE_DEVICES names them.
+        the run's GPUs on this node, as named in ``CUDA_VISIBLE_DEVICES``.
     """
 
     def __init__(self, gpus: tuple[str, ...]) -> None:
         self._last: tuple[float, float] | None = None
         self.peak_memory = 0
         self._nvml: Any = open_nvml() if gpus else None
-        found = [(gpu, nvml_handle(self._nvml, gpu)) for gpu in gpus] if self._nvml else []
-        self._gpus = [(gpu, known) for gpu, known in found if known is not None]
+        handles = [(gpu, nvml_handle(self._nvml, gpu)) for gpu in gpus] if self._nvml else []
+        self._gpus = [(gpu, handle) for gpu, handle in handles if handle is not None]
 
     def devices(self) -> list[dict[str, Any]]:
-        """The run's GPUs by name and memory in bytes."""
+        """Name and memory in bytes of each of the run's GPUs."""
         return [
             {
                 "gpu": gpu,
-                "name": self._ask(self._nvml.nvmlDeviceGetName, known),
-                "memory": self._gpu(gpu, known)["memory_total"],
+                "name": self._query(self._nvml.nvmlDeviceGetName, handle),
+                "memory": self._gpu(gpu, handle)["memory_total"],
             }
-            for gpu, known in self._gpus
+            for gpu, handle in self._gpus
         ]
 
     def sample(self, groups: set[int]) -> dict[str, Any]:
@@ -95,23 +95,23 @@ class Telemetry:
         self.peak_memory = max(self.peak_memory, used.memory)
         return {"cpu": share, "memory": used.memory, "gpus": [self._gpu(*gpu) for gpu in self._gpus]}
 
-    def _gpu(self, name: str, known: Any) -> dict[str, Any]:
-        """Utilisation in percent, memory in bytes, power in watts, temperature in °C; what NVML lacks is null."""
-        nvml, ask = self._nvml, self._ask
-        memory = ask(nvml.nvmlDeviceGetMemoryInfo, known)
-        rates = ask(nvml.nvmlDeviceGetUtilizationRates, known)
-        power = ask(nvml.nvmlDeviceGetPowerUsage, known)
+    def _gpu(self, name: str, handle: Any) -> dict[str, Any]:
+        """Percent, bytes, watts and °C; ``None`` where NVML has no value."""
+        nvml, query = self._nvml, self._query
+        memory = query(nvml.nvmlDeviceGetMemoryInfo, handle)
+        rates = query(nvml.nvmlDeviceGetUtilizationRates, handle)
+        power = query(nvml.nvmlDeviceGetPowerUsage, handle)
         return {
             "gpu": name,
             "utilisation": rates.gpu if rates else None,
             "memory": memory.used if memory else None,
             "memory_total": memory.total if memory else None,
             "power": power / 1000 if power is not None else None,
-            "temperature": ask(nvml.nvmlDeviceGetTemperature, known, nvml.NVML_TEMPERATURE_GPU),
+            "temperature": query(nvml.nvmlDeviceGetTemperature, handle, nvml.NVML_TEMPERATURE_GPU),
         }
 
-    def _ask(self, question: Callable[..., Any], *arguments: Any) -> Any:
+    def _query(self, function: Callable[..., Any], *arguments: Any) -> Any:
         try:
-            return question(*arguments)
+            return function(*arguments)
         except self._nvml.NVMLError:
             return None

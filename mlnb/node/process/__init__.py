@@ -1,1 +1,1 @@
-"""Processes: starting, knowing, waiting for and ending them."""
+"""Processes on one machine: identifying, preloading, queueing, signalling and guarding them."""

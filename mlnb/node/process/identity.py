@@ -1,4 +1,4 @@
-"""Processes by identity: a pid alone may be somebody else's tomorrow."""
+"""Identify processes across machines and reboots: a pid alone may belong to another process tomorrow."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 @functools.lru_cache(maxsize=1)
 def boot_id() -> str:
-    """Tells this machine since it was started from every other; empty where the system doesn't say."""
+    """The kernel's random id of this boot (random(4)); empty where the system has none."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
@@ -22,7 +22,7 @@ def boot_id() -> str:
 
 @functools.lru_cache(maxsize=1)
 def pid_namespace() -> str:
-    """What processes have in common that see each other: the machine since its start, and on it the PID namespace."""
+    """An id shared by all processes that see each other's pids: boot id and PID namespace (pid_namespaces(7))."""
     try:
         namespace = str(Path("/proc/self/ns/pid").readlink())
     except OSError:
@@ -30,16 +30,16 @@ def pid_namespace() -> str:
     return f"{boot_id()}:{namespace}"
 
 
-def in_other_namespace(known: str) -> bool:
-    """Whether the process that has ``known`` as its identity can't be seen from here, dead or alive."""
-    return bool(known) and not known.startswith(f"{pid_namespace()}:")
+def in_other_namespace(identity: str) -> bool:
+    """Whether the process with this identity can't be seen from here, dead or alive."""
+    return bool(identity) and not identity.startswith(f"{pid_namespace()}:")
 
 
 def process_identity(pid: int) -> str | None:
-    """What tells this process from every other that had or will have its pid; ``None`` if it is dead.
+    """A string that no other process ever has, whatever its pid; ``None`` if the process is dead.
 
-    A zombie counts as dead. It is the place, and the start time: on Linux in ticks (proc(5), field 22), elsewhere as
-    ``ps`` gives it.
+    It joins :func:`pid_namespace` and the start time: on Linux in clock ticks (proc(5), field 22), elsewhere as ``ps``
+    prints it. A zombie counts as dead.
     """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
@@ -52,20 +52,20 @@ def process_identity(pid: int) -> str | None:
 
 
 def _ps_identity(pid: int) -> str | None:
-    command = ["ps", "-o", "stat=,lstart=", "-p", str(pid)]  # from PATH: systems keep it in different places
+    command = ["ps", "-o", "stat=,lstart=", "-p", str(pid)]  # from PATH: systems install ps in different places
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     state, _, started = done.stdout.strip().partition(" ")
     return None if done.returncode or state.startswith("Z") else f"{pid_namespace()}:{started.strip()}"
 
 
-def is_alive(pid: int, known: str) -> bool:
-    """Whether the process that had ``known`` as its identity lives."""
-    return process_identity(pid) == known
+def is_alive(pid: int, identity: str) -> bool:
+    """Whether the process with this pid and identity is alive."""
+    return process_identity(pid) == identity
 
 
-def send_signal(pid: int, known: str, number: signal.Signals) -> bool:
-    """Send a signal to the process known by its identity; whether it was there to take it."""
-    if not is_alive(pid, known):
+def send_signal(pid: int, identity: str, number: signal.Signals) -> bool:
+    """Send a signal to a process, unless another process has its pid now. Returns whether it was sent."""
+    if not is_alive(pid, identity):
         return False
     try:
         os.kill(pid, number)
@@ -75,15 +75,15 @@ def send_signal(pid: int, known: str, number: signal.Signals) -> bool:
 
 
 def signal_group(pgid: int, number: signal.Signals) -> None:
-    """Signal a whole process group; one that is gone is fine."""
+    """Send a signal to a process group; a group that has ended is ignored."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pgid, number)
 
 
-def wait_for_exit(pid: int, known: str, timeout: float) -> bool:
-    """Wait up to ``timeout`` seconds for the process to end; whether it did."""
+def wait_for_exit(pid: int, identity: str, timeout: float) -> bool:
+    """Wait up to ``timeout`` seconds for a process to end. Returns whether it has."""
     end = time.monotonic() + timeout
-    while is_alive(pid, known):
+    while is_alive(pid, identity):
         if time.monotonic() > end:
             return False
         time.sleep(0.02)

@@ -1,8 +1,8 @@
-"""Cores and GPUs of this machine, handed out first come, first served, to one user's runs.
+"""A queue for this machine's CPU cores and GPUs: one user's runs get them first come, first served.
 
-One small JSON file under a lock. Every entry names the process that holds or awaits it, so what dead processes
-held is free again without anyone's tidying up. Where the file is lost, as from a folder for what is temporary that is
-cleared now and then, those that live say again what they hold.
+The queue is one small JSON file under a lock. Each entry names the process that holds it or waits for it, so the
+resources of a dead process are free at once. If the file is deleted, as happens in temporary folders, live processes
+add their entries again.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from mlnb.rundir import select_fields, storage_errors
 
 @dataclass
 class Ticket:
-    """One run's place: what it asks for, who waits or holds, what it was granted."""
+    """One run's entry: what it asks for, the process that waits or holds, and what was granted."""
 
     run: str
     cpus: int
@@ -40,11 +40,11 @@ class LocalQueue:
     Parameters
     ----------
     folder
-        where its two files are.
+        holds the queue's two files.
     cpus
-        cores there are to hand out.
+        all cores that can be granted.
     gpus
-        GPUs there are, by the names that CUDA_VISIBLE_DEVICES takes.
+        all GPUs that can be granted, as named in ``CUDA_VISIBLE_DEVICES``.
     """
 
     def __init__(self, folder: Path, cpus: int, gpus: tuple[str, ...] = ()) -> None:
@@ -82,13 +82,13 @@ class LocalQueue:
         return [Ticket(**{**select_fields(Ticket, row), "devices": tuple(row["devices"])}) for row in rows]
 
     def enqueue(self, run: str, cpus: int, gpus: int, pid: int, identity: str) -> None:
-        """Take a place at the end, held by the process ``pid`` until :meth:`take_over`; once a run."""
+        """Add ``run`` at the end, on behalf of process ``pid`` until :meth:`take_over`. A run is added once."""
         with self._tickets() as tickets:
-            if all(ticket.run != run for ticket in tickets):  # its node program may have been faster
+            if all(ticket.run != run for ticket in tickets):  # its node program may have added it already
                 tickets.append(Ticket(run, min(cpus, self.cpus), gpus, pid, identity))
 
     def take_over(self, run: str, cpus: int, gpus: int) -> None:
-        """Make this process the holder of ``run``'s place; take one at the end if there is none."""
+        """Make this process the owner of ``run``'s entry; add one at the end if there is none."""
         pid = os.getpid()
         identity = process_identity(pid) or ""
         with self._tickets() as tickets:
@@ -102,7 +102,7 @@ class LocalQueue:
         self._mine = ticket
 
     def acquire(self, run: str) -> tuple[str, ...] | None:
-        """What ``run`` was granted (GPU names; empty where it asked for none), or ``None``: not its turn yet."""
+        """Grant ``run`` what it asks for, if it is next. Returns its GPUs (maybe none), ``None`` if it must wait."""
         with self._tickets() as tickets:
             for ticket in tickets:
                 if ticket.run == run and ticket.granted:
@@ -111,11 +111,11 @@ class LocalQueue:
                     continue
                 free = self._free(tickets)
                 if ticket.cpus > free[0] or ticket.gpus > len(free[1]):
-                    return None  # strictly in order: nobody overtakes the first that waits
+                    return None  # strictly in order: no run overtakes the first that waits
                 if ticket.run == run:
                     ticket.granted, ticket.devices = True, tuple(free[1][: ticket.gpus])
                     return self._grant(ticket)
-                return None  # whose turn it is will take it
+                return None  # another run is next, and will take them
         return None
 
     def _grant(self, ticket: Ticket) -> tuple[str, ...]:
@@ -124,7 +124,7 @@ class LocalQueue:
         return ticket.devices
 
     def restore(self) -> None:
-        """Say again what this process has claimed, and what of it was granted, if the file has been lost."""
+        """Add this process's entry again if the file was deleted."""
         mine = self._mine
         if mine is not None and all(ticket.run != mine.run for ticket in self._read()):
             with contextlib.suppress(OSError, StorageError), self._tickets():
@@ -137,16 +137,19 @@ class LocalQueue:
     def _free(self, tickets: list[Ticket]) -> tuple[int, list[str]]:
         held = [ticket for ticket in tickets if ticket.granted]
         taken = {device for ticket in held for device in ticket.devices}
-        return self.cpus - sum(ticket.cpus for ticket in held), [g for g in self.gpus if g not in taken]
+        return self.cpus - sum(ticket.cpus for ticket in held), [gpu for gpu in self.gpus if gpu not in taken]
 
     def release(self, run: str) -> None:
-        """Give back what ``run`` holds or awaits."""
+        """Remove ``run``'s entry, and so free what it holds."""
         self._mine = None
-        with contextlib.suppress(OSError, StorageError), self._tickets() as tickets:  # of the dead it is free anyway
+        with (
+            contextlib.suppress(OSError, StorageError),
+            self._tickets() as tickets,
+        ):  # a dead process's entry is ignored anyway
             tickets[:] = [ticket for ticket in tickets if ticket.run != run]
 
     def waiting_for(self, run: str) -> tuple[int, list[str]] | None:
-        """How many runs wait before ``run``, and which runs hold something; ``None`` if it doesn't wait."""
+        """How many runs wait ahead of ``run``, and which runs hold resources; ``None`` if ``run`` doesn't wait."""
         tickets = [t for t in self._read() if is_alive(t.pid, t.identity)]
         waiting = [t.run for t in tickets if not t.granted]
         if run not in waiting:

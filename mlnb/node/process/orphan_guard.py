@@ -1,7 +1,7 @@
-"""The guard: ends the ranks when their node program is gone.
+"""Kill the ranks when their node program has died, so that none is orphaned.
 
-A process that does nothing but wait on a pipe whose other end the node program holds. However that program ends,
-kill -9 included, the kernel closes the pipe, and the guard kills what is left of the ranks: nothing is orphaned.
+The guard is a forked process that only waits on a pipe. The node program holds the other end. However that program
+ends, ``kill -9`` included, the kernel closes the pipe; the guard then kills the ranks that are left.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from mlnb.node.process.identity import signal_group
 
 
 class OrphanGuard:
-    """The node program's end of the pipe."""
+    """The guard process, as the node program that forks it sees it: the writing end of the pipe."""
 
     def __init__(self) -> None:
         read, self._write = os.pipe()
@@ -23,21 +23,21 @@ class OrphanGuard:
         if self.pid == 0:
             with contextlib.suppress(BaseException):
                 os.close(self._write)
-                _watch(read)
+                _kill_groups_at_end(read)
             os._exit(0)
         os.close(read)
 
     def add(self, group: int) -> None:
-        """Watch over a process group."""
-        with contextlib.suppress(OSError):  # the guard was killed: nothing it could do any more
+        """Kill this process group, too, when the node program has died."""
+        with contextlib.suppress(OSError):  # the guard itself was killed
             os.write(self._write, b"%d\n" % group)
 
     def close_in_child(self) -> None:
-        """A forked rank must not hold the pipe open."""
+        """Close the pipe in a forked rank, which would keep it open otherwise."""
         os.close(self._write)
 
 
-def _watch(read: int) -> None:
+def _kill_groups_at_end(read: int) -> None:
     os.setpgid(0, 0)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""Sleeping until something happens: a signal, or news on a connection."""
+"""Wait for signals and readable files at once, as an event loop does."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGCHLD, signal.SIGINT, signa
 
 
 class SignalWaiter:
-    """Takes the signals of this process from now on; none of them interrupts anything but :meth:`sleep`."""
+    """Handles this process's signals from now on. They interrupt nothing but :meth:`wait`."""
 
     def __init__(self) -> None:
         self._read, write = os.pipe()
@@ -22,8 +22,11 @@ class SignalWaiter:
         for number in _SIGNALS:
             signal.signal(number, lambda *_: None)
 
-    def sleep(self, seconds: float, files: Iterable[int] = ()) -> bytes:
-        """Sleep until a signal comes, one of these files can be read or the time is over; the signals' numbers."""
+    def wait(self, seconds: float, files: Iterable[int] = ()) -> bytes:
+        """Wait until a signal arrives, one of ``files`` is readable, or ``seconds`` are over.
+
+        Returns the numbers of the signals that arrived, one byte each.
+        """
         with selectors.PollSelector() as selector:
             for file in (self._read, *files):
                 selector.register(file, selectors.EVENT_READ)

@@ -1,4 +1,4 @@
-"""One request and its answer over a Unix socket, each a line of JSON."""
+"""Send one request over a Unix socket and read the answer; each is a line of JSON."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any
 
 
-def send_request(path: Path, request: Mapping[str, Any], patience: float) -> dict[str, Any]:
-    """What whoever listens on ``path`` answers.
+def send_request(path: Path, request: Mapping[str, Any], timeout: float) -> dict[str, Any]:
+    """Send ``request`` to the process that listens on ``path``, and return its answer.
 
     Raises
     ------
     OSError
-        if nobody listens, or none answers within ``patience`` seconds.
+        if no process listens, or none answers within ``timeout`` seconds.
     """
     with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(patience)
+        client.settimeout(timeout)
         client.connect(str(path))
         client.sendall(json.dumps(dict(request)).encode() + b"\n")
         with client.makefile("rb") as file:

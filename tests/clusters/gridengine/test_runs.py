@@ -161,7 +161,7 @@ def test_a_run_ends_in_time_for_a_checkpoint_and_says_why(gridengine: GridEngine
         run = start(LONG, time=60)
         until(lambda: run.done)
     assert run.state == "failed"
-    assert run.reason.startswith("out of time: after ")
+    assert run.reason.startswith("Out of time (")
 
 
 @pytest.mark.slow

@@ -13,8 +13,8 @@ from tests.clusters.slurm.conftest import Slurm, Start, configured
 from tests.clusters.slurm.training import STEPS, begin, plain
 from tests.waiting import until
 
-PREEMPTED = "preempted: it had to make room for a job of higher priority"
-REQUEUED = "sent back to the queue"
+PREEMPTED = "Preempted by a job of higher priority"
+REQUEUED = "Sent back to the queue"
 
 
 def on(node: str) -> dict[str, object]:
@@ -54,7 +54,7 @@ def test_a_run_that_is_never_queued_again_ends_and_can_be_resumed(slurm: Slurm, 
         make_room(slurm)
         run = training.run.wait(60)
         assert run.state == "failed"
-        assert run.reason == (f"{PREEMPTED}; --resume training goes on from its newest checkpoint")
+        assert run.reason == f"{PREEMPTED}. Continue with --resume training"
         until(lambda: slurm.squeue(first) is None)
         assert slurm.show(first)["Restarts"] == "0"
         training.hurry()
@@ -85,14 +85,14 @@ def test_a_run_out_of_time_goes_on_until_it_is_done(slurm: Slurm, start: Start, 
         training = begin(start, tmp_path, requeue=True, time=10)
         waits = begin(start, tmp_path, name="no-more", requeue=False, time=10)
         never = start("import time\ntime.sleep(100)", name="never", requeue=True, time=10)
-        training.told("pending", "out of time: ", "rank 0 ended behind a checkpoint")
+        training.told("pending", "Out of time (", "Checkpoint saved at step")
         training.go_on(slurm)
         for run, hint in (
-            (waits.run, "; --resume no-more goes on from its newest checkpoint"),
-            (never, "; no checkpoint was made in this attempt (mlnb.epochs makes them)"),
+            (waits.run, ". Continue with --resume no-more and a longer --time"),
+            (never, ". No checkpoint was saved in this attempt (mlnb.epochs saves them)"),
         ):
             assert run.wait(60).state == "failed"
-            assert run.reason.startswith("out of time: "), run.reason
+            assert run.reason.startswith("Out of time ("), run.reason
             assert run.reason.endswith(hint)
             assert run.attempts == 1
         assert 0 < len(waits.run.series()["loss"]) < STEPS

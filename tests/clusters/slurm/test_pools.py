@@ -362,7 +362,7 @@ def test_a_job_that_is_cancelled_behind_its_back_ends_pool_and_run(kept: Kept, s
     over = kept.ended(shared)
     assert over.reason == f"its job {shared.written.jobs[0]} was cancelled"
     assert run.wait(30).state in ("failed", "cancelled", "lost")
-    assert "told to end (SIGTERM) by the system" in run.reason or "was cancelled" in run.reason
+    assert "Stopped by the system" in run.reason or "was cancelled" in run.reason
     until(lambda: not any(process_identity(pid) for pid in there))
 
 
@@ -372,5 +372,5 @@ def test_when_its_time_is_over_it_is_gone(kept: Kept, short: PoolInfo):
     assert over.reason == "its time was over (1 min)"
     run = runs["overlong"]
     assert run.state == "failed"
-    assert run.reason.startswith("out of time")
+    assert run.reason.startswith("Out of time")
     assert not read_json(short.folder.state)["left"]

@@ -75,7 +75,7 @@ def test_a_run_whose_job_was_cancelled_outside_of_mlnb_says_so(slurm: Slurm, sta
         "cancelled",
     )  # the one left its own account, the other was to go on
     for run, file in zip((once, requeued), saved, strict=True):
-        assert "told to end (SIGTERM) by the system, not through mlnb" in run.reason
+        assert "Stopped by the system, not through mlnb" in run.reason
         assert file.exists()
     assert f"job {job(requeued)}: was cancelled" in requeued.reason  # accounting, if there is one, says by whom
 

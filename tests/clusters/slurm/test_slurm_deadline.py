@@ -77,7 +77,7 @@ def test_a_run_whose_time_an_administrator_has_cut_ends_before_its_job(slurm: Sl
         slurm.command("scontrol", "release", job(run))
         assert known(run) == pytest.approx(true(slurm, run), abs=2)
         assert run.wait(60).state == "failed"
-        assert re.match(r"out of time: after 1\d(\.\d)? s the job had to end", run.reason), run.reason
+        assert re.match(r"Out of time \(1\d(\.\d)? s\)", run.reason), run.reason
 
 
 def test_what_slurm_tells_by_itself_is_not_asked_for(commands: Commands):

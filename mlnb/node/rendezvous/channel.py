@@ -1,4 +1,4 @@
-"""JSON lines over a TCP connection between two node programs."""
+"""Exchange JSON lines over a TCP connection between two node programs."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ import json
 import socket
 from typing import Any
 
-from mlnb.node.gang.addresses import unmapped
+from mlnb.node.rendezvous.addresses import unmapped
 from mlnb.rundir import parse_lines
 
 Message = dict[str, Any]
 
-_SEND = 10.0
-"""Seconds after which a peer that takes nothing is given up. Its kernel takes what we say, which is short, so that
-only a peer that is gone, or that has not read for long, comes to that."""
+_SEND_TIMEOUT = 10.0
+"""Seconds after which a peer that reads nothing counts as gone. Messages are short and fit into its kernel's buffer:
+a send waits only if the peer is gone, or has not read for long."""
 
 _KEEPALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4}
-"""The kernels ask each other after 10 s of silence, and give up after 20 s more. Not heartbeats of ours: node
-programs that a batch system suspends, on all nodes more or less at once, are not lost."""
+"""The kernels probe each other after 10 s of silence, and give up after 20 s more (tcp(7)). We send no heartbeats: a
+batch system may suspend all node programs for a while, and they are not lost then."""
 
 
 class Channel:
-    """One end of a connection. A broken one is closed, and says so; nothing is raised.
+    """One end of a connection. If it breaks, it is ``closed``; nothing is raised.
 
     Parameters
     ----------
     connection
-        a connected socket; from now on this object's.
+        a connected socket, which this object owns from now on.
     """
 
     def __init__(self, connection: socket.socket) -> None:
@@ -43,7 +43,7 @@ class Channel:
                 connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
     def fileno(self) -> int:
-        """For waiting until there is something to receive."""
+        """File descriptor that is readable when a message has arrived."""
         return self._socket.fileno()
 
     def send(self, message: Message) -> None:
@@ -51,19 +51,19 @@ class Channel:
         if self.closed:
             return
         try:
-            self._socket.settimeout(_SEND)
+            self._socket.settimeout(_SEND_TIMEOUT)
             self._socket.sendall(json.dumps(message).encode() + b"\n")
             self._socket.setblocking(False)
         except OSError:
             self.close()
 
-    def receive(self, bound: int | None = None) -> list[Message]:
-        """The messages that have come, without waiting; those that came before the end are still given.
+    def receive(self, max_bytes: int | None = None) -> list[Message]:
+        """The messages that have arrived, without waiting; after the connection has closed, the last ones.
 
         Parameters
         ----------
-        bound
-            bytes after which a peer that has not ended its line is cut off.
+        max_bytes
+            the connection is closed if a line is longer than this.
         """
         while not self.closed:
             try:
@@ -73,25 +73,25 @@ class Channel:
             except OSError:
                 data = b""
             self._data += data
-            if not data or (bound is not None and len(self._data) > bound):
+            if not data or (max_bytes is not None and len(self._data) > max_bytes):
                 self.close()
         lines, newline, rest = self._data.rpartition(b"\n")
         self._data = rest
         return parse_lines(lines) if newline else []
 
-    def expect(self, patience: float) -> Message | None:
-        """Wait for the next message of a handshake; ``None`` if none comes within ``patience`` seconds."""
-        self._socket.settimeout(patience)
+    def receive_one(self, timeout: float) -> Message | None:
+        """Wait for the next message of a handshake; ``None`` if none arrives within ``timeout`` seconds."""
+        self._socket.settimeout(timeout)
         try:
             with self._socket.makefile("rb", buffering=0) as file:
-                found = parse_lines(file.readline(4096))
+                messages = parse_lines(file.readline(4096))
         except OSError:
-            found = []
+            messages = []
         finally:
             self._socket.setblocking(False)
-        return found[0] if found else None
+        return messages[0] if messages else None
 
     def close(self) -> None:
-        """Say no more, and hear no more."""
+        """Close the connection."""
         self.closed = True
         self._socket.close()

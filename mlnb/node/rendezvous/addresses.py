@@ -1,4 +1,4 @@
-"""The addresses of this machine, without asking any name service: host names need not resolve."""
+"""List this machine's IP addresses without a name service, so that host names need not resolve."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ _SIOCGIFADDR = 0x8915
 """ioctl(2) request for an interface's IPv4 address, see netdevice(7)."""
 
 _LINK = 0x20
-"""Scope in /proc/net/if_inet6 of addresses that mean nothing but behind their own interface."""
+"""Scope in /proc/net/if_inet6 of link-local addresses, which mean nothing without their interface."""
 
 _NOT_READY = 0x08 | 0x40
-"""Flags there of addresses that are somebody else's, or may be: IFA_F_DADFAILED, IFA_F_TENTATIVE."""
+"""Flags there of addresses that another machine may have: IFA_F_DADFAILED, IFA_F_TENTATIVE (rtnetlink(7))."""
 
 LOOPBACK = "127.0.0.1"
 
 
 def interface_addresses() -> list[tuple[str, str]]:
-    """Names of interfaces and the addresses that they have; those of IPv4 first, the loopback's among them."""
+    """Each interface's name and address: IPv4 first, then IPv6; the loopback is included."""
     return [*_ipv4(), *_ipv6()]
 
 
@@ -34,7 +34,7 @@ def _ipv4() -> Iterator[tuple[str, str]]:
             request = struct.pack("256s", os.fsencode(name)[:15])
             try:
                 answer = fcntl.ioctl(any_socket.fileno(), _SIOCGIFADDR, request)
-            except OSError:  # it has none
+            except OSError:  # it has no address
                 continue
             yield name, socket.inet_ntoa(answer[20:24])
 
@@ -42,7 +42,7 @@ def _ipv4() -> Iterator[tuple[str, str]]:
 def _ipv6() -> Iterator[tuple[str, str]]:
     try:
         rows = Path("/proc/net/if_inet6").read_text().splitlines()
-    except OSError:  # the kernel has no IPv6, or this is no Linux
+    except OSError:  # no IPv6, or not Linux
         return
     for row in rows:
         address, _, _, scope, flags, name = row.split()
@@ -51,35 +51,35 @@ def _ipv6() -> Iterator[tuple[str, str]]:
 
 
 def interface_of(address: str) -> str | None:
-    """The interface that has ``address``; ``None`` where none says so (a second address of one, say)."""
-    return next((name for name, one in interface_addresses() if one == address), None)
+    """The interface with this address; ``None`` if none is listed with it, as for an interface's second address."""
+    return next((name for name, listed in interface_addresses() if listed == address), None)
 
 
 def is_loopback(address: str) -> bool:
-    """Whether only this machine (or container) itself is behind ``address``."""
+    """Whether an address reaches only this machine (or container) itself."""
     return address.startswith("127.") or address == "::1"
 
 
 def unmapped(address: str) -> str:
-    """An address as such, where a socket for both kinds writes one of IPv4 as ``::ffff:10.0.0.1``."""
+    """An IPv4 address without the prefix that an IPv6 socket puts before it (``::ffff:10.0.0.1``)."""
     return address.removeprefix("::ffff:")
 
 
 def listen_on_all(port: int = 0) -> socket.socket:
-    """A socket that listens on all addresses, of IPv6 too where the kernel has that."""
+    """A socket that listens on all addresses, IPv6 included where there is any."""
     if socket.has_dualstack_ipv6():
         try:
             return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=128)
-        except OSError:  # it has, and may not be used
+        except OSError:  # the kernel has IPv6, but it may not be used
             pass
     return socket.create_server(("", port), backlog=128)
 
 
 @dataclass(frozen=True)
 class MasterAddress:
-    """Where the ranks of all nodes meet: rank 0's address and port, and the interface by which this node gets there.
+    """Where ``torch.distributed`` connects to rank 0 (``MASTER_ADDR``, ``MASTER_PORT``), and by which interface.
 
-    ``interface`` is ``None`` where it isn't known; gloo then looks up this machine's host name, which need not resolve.
+    ``interface`` is ``None`` if unknown. gloo then looks up this machine's host name, which may not resolve.
     """
 
     address: str
@@ -88,6 +88,6 @@ class MasterAddress:
 
 
 def free_port() -> int:
-    """A TCP port that is free on all addresses of this machine."""
+    """A TCP port that no process on this machine listens on."""
     with listen_on_all() as probe:
         return int(probe.getsockname()[1])

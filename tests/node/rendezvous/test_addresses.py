@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from mlnb.node.gang import addresses
+from mlnb.node.rendezvous import addresses
 from mlnb.rundir import read_json_fresh
 from tests.node.allocation import Allocate
 

@@ -115,7 +115,7 @@ def test_a_node_that_does_not_come_is_named(allocate: Allocate):
     allocation = allocate("print('on')", nodes=3, gather=2)
     allocation.start(0, 2)
     assert allocation.codes() == [1, 1]
-    assert (allocation.run.state, allocation.run.reason) == ("failed", "node 1 of 3 did not come within 2 s")
+    assert (allocation.run.state, allocation.run.reason) == ("failed", "node 1 of 3 did not connect within 2 s")
     assert not allocation.run.logs(0)
 
 
@@ -125,14 +125,14 @@ def test_a_node_that_comes_when_all_is_over_ends_at_once(allocate: Allocate):
     assert allocation.codes() == [1]
     allocation.start(1)
     assert allocation.codes(SOON) == [1, 1]
-    assert allocation.event("ending", 1)["reason"] == "node 0 had ended before this node found it"
+    assert allocation.event("ending", 1)["reason"] == "node 0 ended before this node connected"
 
 
 def test_without_node_0_the_others_say_so(allocate: Allocate):
     allocation = allocate("print('on')", gather=1)
     allocation.start(1)
     allocation.programs[1].wait(60)
-    assert allocation.event("ending", 1)["reason"] == "node 0 was not to be found within 1 s"
+    assert allocation.event("ending", 1)["reason"] == "node 0 could not be reached within 1 s"
 
 
 # ending together
