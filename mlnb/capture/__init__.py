@@ -15,16 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mlnb.capture.capturing import capture
-    from mlnb.capture.names.analysis import CellNames, analyse, reach
+    from mlnb.capture.names.analysis import analyse, reach
     from mlnb.capture.session import Captured, PlanItem, Session
-    from mlnb.capture.ship.contents import Content
 
-__all__ = ["Captured", "CellNames", "Content", "PlanItem", "Session", "analyse", "capture", "reach"]
+__all__ = ["Captured", "PlanItem", "Session", "analyse", "capture", "reach"]
 
 _LAZY = {
     "capture": "capturing",
-    "Content": "ship.contents",
-    **dict.fromkeys(("CellNames", "analyse", "reach"), "names.analysis"),
+    **dict.fromkeys(("analyse", "reach"), "names.analysis"),
     **dict.fromkeys(("Captured", "PlanItem", "Session"), "session"),
 }
 

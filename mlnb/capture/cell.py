@@ -71,7 +71,7 @@ def read(text: str, session: Session, label: str, line: int, postponed: bool) ->
     """
     offset = line - 1
     tree = _parse(text, session, offset)
-    _check_syntax_refusal(tree, text, offset)
+    _check_runnable(tree, text, offset)
     if not tree.body:
         raise CannotShip("the cell has nothing to run: write the training code below the %%train line.")
     for what, at in secrets.find_in_source(tree):
@@ -116,7 +116,7 @@ def _syntax_refusal(error: SyntaxError, text: str, offset: int) -> CannotShip:
     return CannotShip(f"line {number + offset}: {error.msg}\n    {stripped}\n    {' ' * caret}^")
 
 
-def _check_syntax_refusal(tree: ast.Module, text: str, offset: int) -> None:
+def _check_runnable(tree: ast.Module, text: str, offset: int) -> None:
     assigned = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id not in assigned:

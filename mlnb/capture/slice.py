@@ -161,7 +161,7 @@ class Slice:
             advice = f"Did you mean {similar[0]}?" if similar else "Run the cell that defines it first."
             raise CannotShip(f"{name}{reason} is not defined in this session. {advice}")
         elif how is Need.DEFERRED:
-            self.notes.append(f"{name}{reason} is not defined in this session: the run fails if it gets there")
+            self.notes.append(f"{name}{reason} is not defined in this session: the run fails if it reads it")
 
     # ---- kinds of values
 
@@ -187,11 +187,11 @@ class Slice:
 
     def _add_import(self, name: str, value: Any) -> bool:
         """Add an import of ``value`` as ``name``; whether it can be imported."""
-        found = find_import(name, value, self._history)
-        if found is None:
+        imported = find_import(name, value, self._history)
+        if imported is None:
             return False
-        self.imports[name] = found
-        self._modules.add(found.module)
+        self.imports[name] = imported
+        self._modules.add(imported.module)
         return True
 
     def _add_library_object(self, name: str, value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""A real IPython session, cells run in it as in a notebook, and scripts run as a rank would run them."""
+"""A real IPython session that runs cells as a notebook does, and scripts as a rank does."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Notebook:
         self._runs = 0
 
     def reset(self) -> None:
-        """Empty the session, but without the garbage collection that IPython's own reset does at its end."""
+        """Empty the session, without the garbage collection at the end of IPython's own reset."""
         with mock.patch.object(self.shell.displayhook, "flush"):
             self.shell.reset()
 
@@ -83,7 +83,7 @@ class Notebook:
         return run
 
     def train(self, text: str, **options: Any) -> dict[str, Any]:
-        """Capture a cell and run the script as a rank does; the namespace that it leaves."""
+        """Capture a cell and run the script as a rank does; the namespace after that."""
         return self.execute(self.capture(text, **options))
 
     def execute(self, captured: Captured) -> dict[str, Any]:
@@ -104,8 +104,8 @@ class Notebook:
             sys.modules["__main__"] = session_main
             sys.path[:] = path
             for name in shipped:
-                for known in [n for n in sys.modules if n.split(".")[0] == name]:
-                    del sys.modules[known]
+                for module in [n for n in sys.modules if n.split(".")[0] == name]:
+                    del sys.modules[module]
             sys.modules.update({n: m for n, m in loaded.items() if n.split(".")[0] in shipped})
         return main.__dict__
 
@@ -132,6 +132,6 @@ def nb(shell: InteractiveShell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     before = sys.modules["__main__"]
     sys.modules["__main__"] = shell.user_module
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the session's own business
+        warnings.simplefilter("ignore")  # warnings of the session's own code
         yield notebook
     sys.modules["__main__"] = before

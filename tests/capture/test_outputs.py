@@ -1,4 +1,4 @@
-"""What the session wants back: what the cell binds, and what it may have changed."""
+"""Outputs of a cell: names that it assigns, and values that it may have changed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def outputs(nb, cell, **options):
         ("del best", {"best"}),
     ],
 )
-def test_what_the_cell_binds(nb, cell, names):
+def test_names_that_the_cell_assigns(nb, cell, names):
     assert outputs(nb, cell) == names
 
 
@@ -75,34 +75,34 @@ def test_what_the_cell_binds(nb, cell, names):
         ("print(words.upper())", set()),
     ],
 )
-def test_what_the_cell_may_change(nb, cell, changed):
+def test_values_that_the_cell_may_change(nb, cell, changed):
     nb.namespace["cfg"]["l"] = []
-    found = outputs(nb, cell)
-    assert found - {"opt", "model"} == changed - {"opt", "model"}
-    assert changed <= found
+    returned = outputs(nb, cell)
+    assert returned - {"opt", "model"} == changed - {"opt", "model"}
+    assert changed <= returned
 
 
-def test_what_a_function_of_the_session_changes(nb):
+def test_values_that_a_function_of_the_session_changes(nb):
     nb.cell("def step(x):\n    record(x)\n    cfg['n'] = x\ndef record(x):\n    history.append(x)")
     assert outputs(nb, "step(1)") == {"history", "cfg"}
 
 
-def test_a_global_that_a_function_of_the_session_binds(nb):
+def test_a_global_that_a_function_of_the_session_assigns(nb):
     nb.cell("def step():\n    global best\n    best += 1")
     assert outputs(nb, "step()") == {"best"}
     assert nb.train("step()")["best"] == 1
 
 
-def test_other_names_of_what_changes_come_back_too(nb):
+def test_other_names_of_changed_values_are_outputs_too(nb):
     nb.cell("same = meter")
     assert outputs(nb, "meter.add()\nprint(same)") == {"meter", "same"}
 
 
-def test_outputs_named_by_the_person(nb):
+def test_outputs_listed_by_the_user(nb):
     assert nb.capture("a = b = 1", outputs=["a"]).outputs == ("a",)
 
 
-def test_what_may_come_back_changed_is_among_the_inputs(nb):
+def test_values_that_may_change_are_among_the_inputs(nb):
     captured = nb.capture("print(X, history, best, model)")
     assert set(captured.inputs) == {"X", "history", "model"}
 
@@ -112,7 +112,7 @@ def test_deletes(nb):
     assert captured.deletes == ("best", "i")
 
 
-def test_names_that_share_what_comes_back_are_known(nb):
+def test_names_that_share_memory_with_outputs(nb):
     nb.cell("head = X[:1]\nother = nn.Linear(1, 1)")
     nb.cell("class Trainer: pass\ntrainer = Trainer()\ntrainer.model = model\nboth = [model, other]")
     assert nb.capture("opt.step()").shared == ("both", "model", "trainer")

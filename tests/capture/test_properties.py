@@ -1,4 +1,4 @@
-"""Whatever the program: running the script elsewhere leaves what running the cell here would have left."""
+"""For any program, running the script has the same results as running the cell in the session."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def is_python(program):
 
 
 class Recording(dict):
-    """Globals that note which names are read before they were bound here."""
+    """Globals that record which names are read before they are assigned."""
 
     def __init__(self, values):
         super().__init__()
@@ -92,7 +92,7 @@ class Recording(dict):
 
 @given(programs.filter(is_python))
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
-def test_analyse_finds_every_name_that_is_read_before_it_is_bound(program):
+def test_analyse_finds_every_name_that_is_read_before_it_is_assigned(program):
     # functions see globals through a plain dictionary only, so read names are recorded for module-level code
     tree = ast.parse(program)
     space = Recording(dict.fromkeys(NAMES, 1) | {"out": []})
@@ -103,32 +103,32 @@ def test_analyse_finds_every_name_that_is_read_before_it_is_bound(program):
 
 @given(program=programs.filter(is_python), values=st.lists(st.integers(-3, 3), min_size=4, max_size=4))
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
-def test_the_script_leaves_what_the_cell_would_have_left(nb, program, values):
+def test_the_script_has_the_same_results_as_the_cell(nb, program, values):
     nb.shell.user_ns.update(zip(NAMES, values, strict=True), out=[], side=[10])
     nb.shell.user_ns.pop("K", None)
-    here = {**dict(zip(NAMES, values, strict=True)), "out": [], "__name__": "__main__"}
-    before = dict(here)
+    in_session = {**dict(zip(NAMES, values, strict=True)), "out": [], "__name__": "__main__"}
+    before = dict(in_session)
     failed = None
     try:
-        exec(compile(program, "p", "exec"), here)
+        exec(compile(program, "p", "exec"), in_session)
     except Exception as error:
         failed = error
     captured = nb.capture(program)
     if failed is not None:
         return
-    there = nb.execute(captured)
+    in_run = nb.execute(captured)
     plain = (int, bool, type(None))
 
-    def shown(value):
+    def comparable(value):
         return value if isinstance(value, plain) else type(value).__name__
 
     for name in captured.outputs:
         if name == "out":
-            assert [shown(v) for v in there["out"]] == [shown(v) for v in here["out"]]
-        elif name in there:
-            assert shown(there[name]) == shown(here[name])
+            assert [comparable(v) for v in in_run["out"]] == [comparable(v) for v in in_session["out"]]
+        elif name in in_run:
+            assert comparable(in_run[name]) == comparable(in_session[name])
         else:  # deleted, or left as it was
-            assert (name not in here) if name in captured.deletes else (here.get(name) == before.get(name))
+            assert (name not in in_session) if name in captured.deletes else (in_session.get(name) == before.get(name))
 
 
 definitions = st.lists(
@@ -159,7 +159,7 @@ definitions = st.lists(
 
 @given(cells=definitions)
 @settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
-def test_whatever_was_defined_and_redefined_before(nb, cells):
+def test_definitions_and_redefinitions_in_any_order(nb, cells):
     nb.reset()
     base = ["a, b, c = 1, 2, 3", "def f(): return 7\ndef g(): return f()", "def make(n): return lambda: n"]
     base += [

@@ -1,4 +1,4 @@
-"""The script is a program that a person can read and run, and the plan says what it takes along."""
+"""The script is a program that a person can read and run; the plan lists what is sent with it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import mlnb
 ROOT = Path(mlnb.__file__).parent.parent
 
 
-def test_it_reads_like_a_program(nb):
+def test_the_script_is_readable(nb):
     nb.cell("import math\nfrom enum import Enum")
     nb.cell("class Mode(Enum):\n    A = 1")
     nb.cell("mode = Mode.A\nrate = 0.5\nnames = ['a']")
@@ -58,7 +58,7 @@ def test_the_same_session_gives_the_same_script(nb):
     }
 
 
-def test_it_runs_by_hand(nb):
+def test_the_script_runs_by_hand(nb):
     nb.cell("import torch\nfrom torch import nn")
     nb.cell(
         "class Net(nn.Module):\n    def __init__(self):\n        super().__init__()\n        self.l = nn.Linear(2, 1)"
@@ -75,7 +75,7 @@ def test_it_runs_by_hand(nb):
     assert float(done.stdout) == nb["expected"]
 
 
-def test_definitions_stand_before_what_needs_them_at_once(nb):
+def test_definitions_come_before_statements_that_require_them(nb):
     nb.cell("def deco(f): return f\ndef base(): return Base\nclass Base: x = 1")
     nb.cell("@deco\ndef a(v=Base): return v.x\nclass K(base()): y = a()")
     assert nb.train("result = K().x, K.y")["result"] == (1, 1)
@@ -90,18 +90,18 @@ def test_the_plan(nb):
     assert (items["torch"].kind, items["torch"].detail) == ("import", "import torch")
 
 
-def test_names_that_hide_built_in_ones(nb):
+def test_names_that_shadow_built_in_ones(nb):
     nb.cell("float = 3\nset = 4\ninf = 1e999\nempty = [{1}.__class__()]")
     assert nb.train("result = inf, empty, float")["result"] == (1e999, [set()], 3)
 
 
-def test_texts_and_names_in_any_script(nb):
+def test_strings_and_names_in_any_alphabet(nb):
     nb.cell("größe = 'Ångström \\u2028 \"quoted\" \\\\ \\n'\ndef straße(ö='ß', x=größe): return ö + x")
     nb.cell("größe = 'other'")
     assert nb.train("result = straße(), größe")["result"] == (nb["straße"](), "other")
 
 
-def test_torch_s_switches_are_as_in_the_session(nb, monkeypatch):
+def test_torch_settings_are_those_of_the_session(nb, monkeypatch):
     nb.cell("import torch")
     assert "set_default_dtype" not in nb.capture("torch.ones(1)").script
     torch.set_default_dtype(torch.float64)

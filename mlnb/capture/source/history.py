@@ -77,9 +77,9 @@ class SourceHistory:
         candidates: list[Cell] = [cell] if cell else []
         candidates += [cell for cell in reversed(self.cells) if code.co_name in cell.text or code.co_name == "<lambda>"]
         for cell in candidates:
-            for found in _functions(cell, code.co_name):
-                if defines(found, code):
-                    return found
+            for source in _functions(cell, code.co_name):
+                if defines(source, code):
+                    return source
         return None
 
     def classes(self, qualname: str, filename: str | None) -> Iterator[SourceNode]:
@@ -91,9 +91,9 @@ class SourceHistory:
             if candidate.text in searched or name not in candidate.text:
                 continue
             searched.add(candidate.text)
-            for found in reversed(list(_nested(candidate, candidate.tree, ()))):
-                if isinstance(found.node, ast.ClassDef) and found.node.name == name and _qualname(found) == qualname:
-                    yield found
+            for source in reversed(list(_nested(candidate, candidate.tree, ()))):
+                if isinstance(source.node, ast.ClassDef) and source.node.name == name and _qualname(source) == qualname:
+                    yield source
 
     def _file(self, filename: str) -> Cell | None:
         """The cell or file for the ``co_filename`` of a code object."""
@@ -113,12 +113,12 @@ def _transformed(transform: Callable[[str], str], text: str) -> str:
 
 
 def _functions(cell: Cell, name: str) -> Iterator[SourceNode]:
-    for found in _nested(cell, cell.tree, ()):
-        if isinstance(found.node, ast.Lambda):
+    for source in _nested(cell, cell.tree, ()):
+        if isinstance(source.node, ast.Lambda):
             if name == "<lambda>":
-                yield found
-        elif isinstance(found.node, (ast.FunctionDef, ast.AsyncFunctionDef)) and found.node.name == name:
-            yield found
+                yield source
+        elif isinstance(source.node, (ast.FunctionDef, ast.AsyncFunctionDef)) and source.node.name == name:
+            yield source
 
 
 def _nested(cell: Cell, tree: ast.AST, enclosing: tuple[ast.AST, ...]) -> Iterator[SourceNode]:
@@ -131,9 +131,9 @@ def _nested(cell: Cell, tree: ast.AST, enclosing: tuple[ast.AST, ...]) -> Iterat
             yield from _nested(cell, node, enclosing)
 
 
-def _qualname(found: SourceNode) -> str:
+def _qualname(source: SourceNode) -> str:
     parts = []
-    for node in (*found.enclosing, found.node):
+    for node in (*source.enclosing, source.node):
         parts.append(getattr(node, "name", "<lambda>"))
         if not isinstance(node, ast.ClassDef):
             parts.append("<locals>")

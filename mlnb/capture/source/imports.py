@@ -118,7 +118,7 @@ MISSING = type("Missing", (), {"__doc__": "Stands for an attribute that does not
 
 def submodules(dotted_names: Iterable[str], namespace: Mapping[str, Any]) -> set[str]:
     """The loaded submodules that dotted names reach through their packages, the innermost ones only."""
-    found: set[str] = set()
+    names: set[str] = set()
     for dotted in dotted_names:
         root, *parts = dotted.split(".")
         package = module = namespace.get(root)
@@ -130,8 +130,8 @@ def submodules(dotted_names: Iterable[str], namespace: Mapping[str, Any]) -> set
             if isinstance(module, types.ModuleType) and sys.modules.get(module.__name__) is module:
                 innermost = module.__name__
         if innermost and isinstance(package, types.ModuleType) and innermost.startswith(package.__name__ + "."):
-            found.add(innermost)
-    return {name for name in found if not any(other.startswith(name + ".") for other in found)}
+            names.add(innermost)
+    return {name for name in names if not any(other.startswith(name + ".") for other in names)}
 
 
 def import_lines(imports: Iterable[Import]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Which names a cell reads before it has surely bound them."""
+"""Which names a cell reads before it has definitely assigned them."""
 
 from __future__ import annotations
 
@@ -82,24 +82,24 @@ def test_type_parameters():
     assert {"U", "B"} <= names.loads
 
 
-def test_what_only_some_way_has_bound_is_optional():
+def test_names_assigned_on_some_paths_are_possibly_assigned():
     names = analyse("for x in xs: last = x\nprint(last, other)")
     assert names.possibly_assigned == {"last"}
     assert {"xs", "print", "other"} <= names.required
 
 
-def test_time_cells_are_looked_into():
+def test_bodies_of_time_cells_are_analysed():
     names = analyse("get_ipython().run_cell_magic('time', '', 'y = x\\nz = y')")
     assert (names.loads, names.stores) == ({"x"}, {"y", "z"})
     assert analyse("get_ipython().run_cell_magic('bash', '', 'echo x')").stores == frozenset()
 
 
-def test_what_a_helper_reads_isn_t_needed_once_the_cell_has_bound_it(nb):
+def test_names_a_function_reads_are_not_sent_if_the_cell_assigns_them_first(nb):
     nb.cell("lr = open('/dev/null')\ndef train(): return step()\ndef step(): return lr")
     assert nb.train("lr = 0.5\nresult = train()")["result"] == 0.5
 
 
-def test_reach_goes_through_functions_classes_partials_and_instances(nb):
+def test_reach_follows_functions_classes_partials_and_instances(nb):
     nb.cell("from functools import partial")
     nb.cell("def f(): return a\ndef g(): return f()\nclass K:\n    def m(self): return b\nclass L(K): pass")
     nb.cell("k = L()\np = partial(g)\ndef outer():\n    inner = lambda: c\n    return inner\nh = outer()")
@@ -111,11 +111,11 @@ def test_reach_goes_through_functions_classes_partials_and_instances(nb):
     assert reach(["nothing"], ns) == {"nothing"}
 
 
-def test_a_class_in_a_function_reads_past_the_function_what_it_binds_itself():
+def test_a_class_in_a_function_reads_globals_of_names_that_it_assigns_itself():
     source = "def f():\n    b = 1\n    class K:\n        b = b\n    return K\nf()"
     assert "b" in analyse(source).loads
     assert "b" not in analyse(source.replace("        b = b", "        c = b")).loads
 
 
-def test_a_class_in_a_class_does_not_see_what_the_outer_one_binds():
+def test_a_nested_class_does_not_see_names_of_the_outer_class_body():
     assert "d" in analyse("class K:\n    d = 1\n    class L:\n        e = d").loads

@@ -1,4 +1,4 @@
-"""Data goes along with its identity kept, neither copied nor hashed by capture itself."""
+"""Data keeps its identity, and is neither copied nor hashed by capture itself."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ def nb(nb):
     return nb
 
 
-def test_model_optimizer_and_scheduler_stay_tied(nb):
+def test_model_optimizer_and_scheduler_share_their_objects(nb):
     nb.cell("model = nn.Linear(3, 1)\nopt = torch.optim.AdamW(model.parameters())")
     nb.cell("sched = torch.optim.lr_scheduler.StepLR(opt, 1)\nema = nn.Linear(3, 1)\nema.weight = model.weight")
-    found = nb.train(
+    names = nb.train(
         """
         before = model.weight.detach().clone()
         model(torch.ones(5, 3)).sum().backward()
@@ -28,21 +28,21 @@ def test_model_optimizer_and_scheduler_stay_tied(nb):
         moved = not torch.equal(before, model.weight)
         """
     )
-    assert found["tied"]
-    assert found["moved"]
+    assert names["tied"]
+    assert names["moved"]
 
 
-def test_tensors_that_share_memory_still_do(nb):
+def test_tensors_that_share_memory_share_it_in_the_run(nb):
     nb.cell("X = torch.zeros(5000)\nhead = X[:10]\nrows = X.view(50, 100)")
-    found = nb.train("head[0] = 1\nresult = X[0].item(), rows[0, 0].item()")
-    assert found["result"] == (1.0, 1.0)
+    names = nb.train("head[0] = 1\nresult = X[0].item(), rows[0, 0].item()")
+    assert names["result"] == (1.0, 1.0)
 
 
 def test_arrays_frames_and_generators(nb):
     nb.cell("A = np.arange(9000).reshape(90, 100)\nT = A.T\nS = A[:, ::3]\nrng = np.random.default_rng(3)")
     nb.cell("g = torch.Generator().manual_seed(5)\ndf = pd.DataFrame({'a': range(2000), 'b': ['x'] * 2000})")
     nb.cell("nan = float('nan')\nscalar = np.float32(0.5)")
-    found = nb.train(
+    names = nb.train(
         """
         a = rng.random()
         b = torch.rand(1, generator=g).item()
@@ -51,9 +51,9 @@ def test_arrays_frames_and_generators(nb):
         A[0, 0] = 5
         """
     )
-    assert found["result"][:4] == (nb["A"].sum(), (100, 90), (90, 34), 1999000)
-    assert found["a"] == nb["rng"].random()
-    assert found["b"] == torch.rand(1, generator=nb["g"]).item()
+    assert names["result"][:4] == (nb["A"].sum(), (100, 90), (90, 34), 1999000)
+    assert names["a"] == nb["rng"].random()
+    assert names["b"] == torch.rand(1, generator=nb["g"]).item()
 
 
 def test_loaders_with_functions_of_the_notebook(nb):
@@ -75,14 +75,14 @@ def test_loaders_with_functions_of_the_notebook(nb):
         assert name in captured.script
 
 
-def test_a_loader_with_living_workers(nb):
+def test_a_loader_with_persistent_workers(nb):
     nb.cell("loader = DataLoader(TensorDataset(torch.arange(4.)), 2, num_workers=1, persistent_workers=True)")
     nb.cell("first = next(iter(loader))")
     assert nb.train("result = sum(x.sum().item() for x, in loader)")["result"] == 6.0
     nb.cell("loader._iterator = None")
 
 
-def test_nameless_functions_inside_of_objects(nb):
+def test_lambdas_inside_of_objects(nb):
     nb.cell(
         "k = 4\nclass Compose:\n    def __init__(self, *fs): self.fs = fs\npipeline = Compose(lambda x: x + k, abs)"
     )
@@ -92,7 +92,7 @@ def test_nameless_functions_inside_of_objects(nb):
     assert captured.bindings["_lambda_1"] is nb["pipeline"].fs[0]
 
 
-def test_containers_are_literals_unless_something_else_holds_them(nb):
+def test_containers_are_literals_unless_other_values_hold_them(nb):
     nb.cell("lrs = [0.1, 0.2]\ncfg = {'a': [1]}\nruns = []\nholder = (cfg, torch.ones(2000))")
     captured = nb.capture("cfg['a'].append(2); runs.append(1)\nresult = holder[0]['a'], lrs")
     assert "lrs = [0.1, 0.2]" in captured.script
@@ -101,13 +101,13 @@ def test_containers_are_literals_unless_something_else_holds_them(nb):
     assert nb.execute(captured)["result"] == ([1, 2], [0.1, 0.2])
 
 
-def test_two_names_of_one_list_stay_one(nb):
+def test_two_names_of_a_list_refer_to_the_same_list(nb):
     nb.cell("a = b = [1]")
     assert nb.train("a.append(2)\nresult = b")["result"] == [1, 2]
 
 
 def resident() -> int:
-    """Bytes of memory that this process has touched."""
+    """Bytes of this process's resident memory."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
@@ -124,7 +124,7 @@ def test_a_gigabyte_is_neither_copied_nor_hashed(nb):
     assert not list(nb.folder.iterdir())
 
 
-def test_equal_data_is_stored_once_and_by_content(nb):
+def test_equal_data_is_stored_once_by_its_hash(nb):
     nb.cell("a = torch.ones(5000)\nb = torch.ones(5000)")
     first = nb.capture("a + b").hashed_contents()
     assert len([path for path in first if len(path) == len("inputs/") + 64]) == 1
@@ -147,13 +147,13 @@ def test_caches_of_functions_inside_of_objects(nb):
 
 def test_bound_methods_and_modules_inside_of_objects(nb):
     nb.cell("import math\nclass A:\n    def m(self): return 3\na = A()\nf = a.m\nbox = [math, A, a, f]")
-    found = nb.train("result = box[0].pi > 3, box[1] is A, box[2] is a, f.__self__ is a, box[3]()")
-    assert found["result"] == (True, True, True, True, 3)
+    names = nb.train("result = box[0].pi > 3, box[1] is A, box[2] is a, f.__self__ is a, box[3]()")
+    assert names["result"] == (True, True, True, True, 3)
 
 
 def test_an_object_of_a_subclass_of_a_library_s_class(nb):
     nb.cell("class Net(nn.Sequential):\n    def forward(self, x): return super().forward(x) * gain\ngain = 3.0")
     nb.cell("net = Net(nn.Linear(2, 2), nn.ReLU())\nnet.register_forward_hook(lambda m, i, o: o + 1)")
     nb.cell("X = torch.ones(1, 2)\nexpected = net(X)")
-    found = nb.train("result = net(X)")
-    assert torch.equal(found["result"], nb["expected"])
+    names = nb.train("result = net(X)")
+    assert torch.equal(names["result"], nb["expected"])

@@ -1,4 +1,4 @@
-"""What can't go is refused in one line: which variable, which line, what to do instead."""
+"""Refusals are one line: which variable, which line of the cell, what to do instead."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 
 @pytest.mark.parametrize(
-    ("make", "kind"),
+    ("setup", "kind"),
     [
         ("import threading; thing = threading.Lock()", "a lock"),
         ("import threading; thing = threading.RLock()", "a lock"),
@@ -26,8 +26,8 @@ import pytest
         ("import weakref\nclass A: pass\na = A(); thing = weakref.ref(a)", "a weak reference"),
     ],
 )
-def test_things_bound_to_this_process(nb, make, kind):
-    nb.cell(make)
+def test_objects_that_only_work_in_this_process(nb, setup, kind):
+    nb.cell(setup)
     message = nb.refusal("x = 1\nprint(thing)")
     assert message.startswith(f"thing (line 3) is {kind}, which can't be sent to another process: ")
     assert "\n" not in message
@@ -39,7 +39,7 @@ def test_a_loader_s_iterator(nb):
 
 
 @pytest.mark.parametrize(
-    ("make", "where"),
+    ("setup", "path"),
     [
         ("cfg = {'a': 1, 'lock': threading.Lock()}", "cfg['lock'] (line 2) is a lock"),
         ("cfg = [0, {'deep': (1, threading.Lock())}]", "cfg[1]['deep'][1] (line 2) is a lock"),
@@ -50,23 +50,23 @@ def test_a_loader_s_iterator(nb):
         ("class T:\n    __slots__ = ('g',)\ncfg = T()\ncfg.g = (i for i in [])", "cfg.g (line 2) is a generator"),
     ],
 )
-def test_where_inside_of_a_variable(nb, make, where):
+def test_a_refusal_names_the_part_of_a_variable(nb, setup, path):
     nb.cell("import threading")
-    nb.cell(make)
-    assert where in nb.refusal("cfg")
+    nb.cell(setup)
+    assert path in nb.refusal("cfg")
 
 
-def test_what_pickle_itself_refuses(nb):
+def test_errors_of_pickle(nb):
     nb.cell("class Odd:\n    def __reduce__(self): raise TypeError('not me')\nbox = {'odd': [Odd()]}")
     assert "box['odd'][0] (line 2) (Odd) can't be sent to another process: not me" in nb.refusal("box")
 
 
-def test_through_which_function_it_is_needed(nb):
+def test_a_refusal_names_the_function_that_reads_the_name(nb):
     nb.cell("log = open('log.txt', 'w')\ndef train():\n    step()\ndef step():\n    log.write('x')")
     assert nb.refusal("x = 1\ntrain()").startswith("log (line 3, through step) is an open file")
 
 
-def test_what_a_closure_holds(nb):
+def test_unshippable_objects_in_closures(nb):
     nb.cell("import threading\ndef make(lock):\n    def f(): return lock\n    return f\nf = make(threading.Lock())")
     assert "f (line 2) holds a lock" in nb.refusal("f()")
 
@@ -99,11 +99,11 @@ def test_undefined_names(nb):
         "with open('x', 'w') as f, open('y', 'w') as g: f.write('x'); g.write('')",
     ],
 )
-def test_cells_in_which_every_name_is_known(nb, cell):
+def test_cells_without_undefined_names(nb, cell):
     nb.train(cell)
 
 
-def test_a_name_missing_in_a_helper_is_noted(nb):
+def test_an_undefined_name_in_a_function_of_the_session_gives_a_note(nb):
     nb.cell("def f(x):\n    return undefined_thing if x else 1")
     captured = nb.capture("result = f(0)")
     assert nb.execute(captured)["result"] == 1
@@ -111,7 +111,7 @@ def test_a_name_missing_in_a_helper_is_noted(nb):
 
 
 @pytest.mark.parametrize(
-    ("cell", "words"),
+    ("cell", "message"),
     [
         ("x = 1\n!pip install y", "line 3: `!pip install y` needs IPython"),
         ("%matplotlib inline", "line 2: `%matplotlib inline` needs IPython"),
@@ -126,26 +126,26 @@ def test_a_name_missing_in_a_helper_is_noted(nb):
         ("return 3", "line 2: 'return' outside function"),
         ("x = (1,\n", "line 2: '(' was never closed"),
         ("", "nothing to run"),
-        ("# only words", "nothing to run"),
+        ("# a comment", "nothing to run"),
         ("print(In)", "In (line 2) is defined by IPython"),
     ],
 )
-def test_cells_that_are_no_programs(nb, cell, words):
-    assert words in nb.refusal(cell)
+def test_cells_that_cannot_run_as_programs(nb, cell, message):
+    assert message in nb.refusal(cell)
 
 
-def test_input_that_is_the_person_s_own(nb):
+def test_a_function_of_the_user_called_input(nb):
     nb.train("input = lambda: 3\nresult = input()")
 
 
-def test_old_values_that_the_cell_binds_anyway_keep_nobody_from_training(nb):
+def test_old_values_of_names_that_the_cell_assigns_may_be_unshippable(nb):
     nb.cell("loss = (i for i in range(3))\nf = open('x', 'w')")
     captured = nb.capture("for i in range(3):\n    loss = i\n    f = i\nprint(loss)")
     assert nb.execute(captured)["loss"] == 2
     assert any("loss" in note for note in captured.notes)
 
 
-def test_refusing_leaves_nothing_behind(nb):
+def test_a_refusal_writes_no_files(nb):
     nb.cell("import threading, torch\nX = torch.ones(5000)\nlock = threading.Lock()")
     nb.refusal("X, lock")
     assert not list(nb.folder.iterdir())

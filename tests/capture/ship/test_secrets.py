@@ -1,4 +1,4 @@
-"""Credentials stay in the session, unless the person says otherwise; what merely sounds like one goes."""
+"""Credentials are not sent unless the user allows it; values with similar names are."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_values_that_look_like_credentials(nb, value):
         "my_secret",
     ],
 )
-def test_names_that_say_so(nb, name):
+def test_names_of_credentials(nb, name):
     nb.namespace[name] = "q8Zt3kPw91xx"
     assert f"{name} (line 2) looks like a credential" in nb.refusal(name)
 
@@ -67,13 +67,13 @@ def test_names_that_say_so(nb, name):
         ("url", "https://example.org:8080/a@b"), ("name", "sk-learn"), ("tokenization", "word123piece"),
     ],
 )  # fmt: skip
-def test_what_merely_sounds_like_one_goes(nb, name, value):
+def test_values_that_are_not_credentials_despite_their_names(nb, name, value):
     nb.namespace[name] = value
     assert nb.train(f"result = {name}")["result"] == value
 
 
 @pytest.mark.parametrize(
-    ("make", "path"),
+    ("setup", "path"),
     [
         ("cfg = {'lr': 1, 'api_key': 'q8Zt3kPw91xx'}", "cfg['api_key']"),
         ("cfg = {'a': [{'password': 'hunter2'}]}", "cfg['a'][0]['password']"),
@@ -83,15 +83,15 @@ def test_what_merely_sounds_like_one_goes(nb, name, value):
         (f"import torch\ncfg = (torch.ones(5000), {{'x': '{TOKEN}'}})", "cfg[1]['x']"),
     ],
 )
-def test_inside_of_containers_and_objects(nb, make, path):
-    nb.cell(make)
+def test_credentials_inside_of_containers_and_objects(nb, setup, path):
+    nb.cell(setup)
     message = nb.refusal("cfg")
     assert message.startswith(f"{path} (line 2) looks like a credential")
     assert "q8Zt3kPw91xx" not in message
     assert nb.capture("cfg", include=["cfg"])
 
 
-def test_written_into_the_cell_or_a_definition(nb):
+def test_credentials_written_into_the_cell_or_a_definition(nb):
     message = nb.refusal(f"x = 1\nlogin('{TOKEN}')\ndef login(x): pass")
     assert message.startswith("line 3 (a string) looks like a credential")
     assert TOKEN not in message
@@ -100,14 +100,14 @@ def test_written_into_the_cell_or_a_definition(nb):
     assert "line 2 of cell [1] (api_key), which fetch needs" in nb.refusal("fetch()")
 
 
-def test_in_a_default_or_a_closure(nb):
+def test_credentials_in_a_default_or_a_closure(nb):
     nb.cell("def make(key):\n    def f(): return key\n    return f")
     nb.namespace["__key"] = TOKEN
     nb.cell("f = make(globals()['__key'])")
     assert "credential" in nb.refusal("f()")
 
 
-def test_in_a_local_module(nb, monkeypatch):
+def test_credentials_in_a_local_module(nb, monkeypatch):
     monkeypatch.syspath_prepend(str(nb.folder))
     (nb.folder / "settings_x.py").write_text(f"A = 1\nGITHUB = '{TOKEN}'\n")
     message = nb.refusal("import settings_x")
@@ -116,7 +116,7 @@ def test_in_a_local_module(nb, monkeypatch):
     assert nb.capture("import settings_x", include=["settings_x.py"]).files
 
 
-def test_texts_to_train_on_are_no_credentials(nb):
+def test_training_texts_are_not_credentials(nb):
     nb.cell("texts = ['the password is not here', 'mail me at a@b.c or http://x.y/z?u=1@2'] * 300")
     assert nb.train("result = len(texts)")["result"] == 600
 
@@ -125,26 +125,26 @@ alphanumeric = st.text("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123
 
 
 @given(alphanumeric, st.sampled_from(["ghp_", "hf_", "sk-", "github_pat_"]))
-def test_tokens_are_known_whatever_they_are_called(text, start):
+def test_tokens_are_recognised_under_any_name(text, start):
     assert looks_secret(start + text)
     assert looks_secret((start + text).encode())
 
 
 @given(st.one_of(st.integers(), st.booleans(), st.none(), st.floats(), st.lists(st.integers())))
-def test_only_texts_are_credentials(value):
+def test_only_strings_and_bytes_are_credentials(value):
     for name in ("token", "password", "api_key", "secret"):
         assert not named_secret(name, value)
         assert not looks_secret(value)
 
 
 @given(st.text("abcdefghijklmnopqrstuvwxyz .,", max_size=200))
-def test_plain_prose_never_is(text):
+def test_prose_is_never_a_credential(text):
     assert not looks_secret(text)
     assert not named_secret("token", text)
 
 
 @given(alphanumeric.filter(lambda t: any(c.isdigit() for c in t)), st.sampled_from(["", "my_", "GITLAB_", "the"]))
-def test_a_mixed_text_by_a_telling_name_always_is(text, prefix):
+def test_a_string_with_digits_and_a_name_of_a_credential_always_is_one(text, prefix):
     for name in ("token", "api_key", "password", "secret", "private_key"):
         full = prefix + name if prefix.endswith("_") or not prefix else prefix + name.title().replace("_", "")
         assert named_secret(full, text), full

@@ -1,11 +1,11 @@
-"""What the notebook defines goes along by source, as it is now."""
+"""Functions and classes of the notebook are sent as source, as they are now."""
 
 from __future__ import annotations
 
 import pytest
 
 
-def test_a_function_takes_along_what_it_reads(nb):
+def test_what_a_function_reads_is_sent_with_it(nb):
     nb.cell("import math")
     nb.cell("factor = 3")
     nb.cell("def area(r):\n    return math.pi * square(r) * factor")
@@ -15,7 +15,7 @@ def test_a_function_takes_along_what_it_reads(nb):
     assert nb.train("result = area(2)")["result"] == nb["area"](2)
 
 
-def test_the_definition_that_counts_is_the_live_one(nb):
+def test_the_live_definition_is_sent(nb):
     nb.cell("def f():\n    return 'old'")
     nb.cell("def g():\n    return f()")
     nb.cell("def f():\n    return 'new'")
@@ -23,7 +23,7 @@ def test_the_definition_that_counts_is_the_live_one(nb):
     assert "'old'" not in nb.capture("result = g()").script
 
 
-def test_a_cell_that_failed_half_way_defined_nothing(nb):
+def test_definitions_of_a_cell_that_failed_before_them_are_ignored(nb):
     nb.cell("def f():\n    return 'good'")
     with pytest.raises(ZeroDivisionError):
         nb.cell("1 / 0\ndef f():\n    return 'never ran'")
@@ -37,7 +37,7 @@ def test_classes_inherit_across_cells(nb):
     assert nb.train("result = C().hi()")["result"] == "BA"
 
 
-def test_a_base_that_was_redefined_goes_as_it_is_now_and_is_noted(nb):
+def test_a_redefined_base_class_is_sent_as_it_is_now_with_a_note(nb):
     nb.cell("class A:\n    word = 'old'")
     nb.cell("class B(A):\n    pass")
     nb.cell("class A:\n    word = 'new'")
@@ -46,7 +46,7 @@ def test_a_base_that_was_redefined_goes_as_it_is_now_and_is_noted(nb):
     assert any("B was defined with an earlier A" in note for note in captured.notes)
 
 
-def test_an_instance_of_an_earlier_definition_goes_with_the_present_one_and_is_noted(nb):
+def test_an_instance_of_an_earlier_definition_gets_the_current_one_with_a_note(nb):
     nb.cell("class Config:\n    def __init__(self): self.lr = 0.5")
     nb.cell("config = Config()")
     nb.cell("class Config:\n    def __init__(self): self.lr = 0.5\n    def double(self): return 2 * self.lr")
@@ -89,8 +89,8 @@ def test_dataclasses_enums_and_named_tuples(nb):
     nb.cell("class Pair(NamedTuple):\n    a: int\n    b: int = 5")
     nb.cell("from collections import namedtuple\nPoint = namedtuple('Point', 'x y')")
     nb.cell("options = Options(0.2, ['a'])\nmode = Mode.TEST\npair = Pair(1)\npoint = Point(1, 2)")
-    found = nb.train("result = (options.lr, options.tags, mode is Mode.TEST, pair, point.y)")
-    assert found["result"] == (0.2, ["a"], True, (1, 5), 2)
+    names = nb.train("result = (options.lr, options.tags, mode is Mode.TEST, pair, point.y)")
+    assert names["result"] == (0.2, ["a"], True, (1, 5), 2)
     assert "mode = Mode.TEST" in nb.capture("mode").script
 
 
@@ -101,7 +101,7 @@ def test_a_closure_keeps_its_live_variables(nb):
     assert nb.train("result = add3(4)")["result"] == 7
 
 
-def test_a_counter_s_state_goes_along(nb):
+def test_a_counter_in_a_closure_keeps_its_state(nb):
     nb.cell(
         """
         def make_counter():
@@ -124,7 +124,7 @@ def test_a_closure_over_data_shares_it_with_the_session_s_names(nb):
     assert nb.train("result = get() is X")["result"] is True
 
 
-def test_a_class_made_by_a_function(nb):
+def test_a_class_created_by_a_function(nb):
     nb.cell(
         """
         def make(n):
@@ -148,13 +148,13 @@ def test_default_values_are_the_live_ones(nb):
     assert "def f(lr=0.1, *, steps=2 * 3):" in captured.script
 
 
-def test_default_values_that_come_out_the_same_stay_as_they_were_written(nb):
+def test_default_values_that_evaluate_to_the_live_ones_keep_their_source(nb):
     nb.cell("import torch\nLR = 0.1")
     nb.cell("def f(lr=LR, dtype=torch.float32, x=None, k=-1):\n    return lr")
     assert "def f(lr=LR, dtype=torch.float32, x=None, k=-1):" in nb.capture("f()").script
 
 
-def test_a_default_made_once_is_the_same_object(nb):
+def test_a_mutable_default_is_the_same_object_in_every_call(nb):
     nb.cell("def f(x, seen=[]):\n    seen.append(x)\n    return list(seen)")
     nb.cell("f(1); f(2)")
     assert nb.train("result = f(3)")["result"] == [1, 2, 3]
@@ -163,18 +163,18 @@ def test_a_default_made_once_is_the_same_object(nb):
 def test_a_default_that_is_data(nb):
     nb.cell("import torch\nX = torch.ones(3000)")
     nb.cell("def f(data=X):\n    return data")
-    found = nb.train("result = f() is X, float(f().sum())")
-    assert found["result"] == (True, 3000.0)
+    names = nb.train("result = f() is X, float(f().sum())")
+    assert names["result"] == (True, 3000.0)
 
 
 def test_a_class_body_that_reads_data(nb):
     nb.cell("import torch\nX = torch.ones(30, 7)")
     nb.cell("from torch import nn\nclass Net(nn.Linear):\n    width = X.shape[1]\nmodel = Net(2, 2)")
-    found = nb.train("result = Net.width, model.in_features, X.sum().item()")
-    assert found["result"] == (7, 2, 210.0)
+    names = nb.train("result = Net.width, model.in_features, X.sum().item()")
+    assert names["result"] == (7, 2, 210.0)
 
 
-def test_lambdas_bound_to_names_several_on_a_line(nb):
+def test_several_lambdas_on_a_line(nb):
     nb.cell("f = lambda x: x + 1; g = lambda x: x + 2; h = k = lambda x: x * 3")
     assert nb.train("result = f(1), g(1), h(1), k(1)")["result"] == (2, 3, 3, 3)
     nb.cell("fs = [lambda x: x + 10, lambda x: x + 20]\nsecond = fs[1]")
@@ -191,21 +191,21 @@ def test_partial(nb):
     assert nb.train("result = triple(2)")["result"] == 6
 
 
-def test_an_alias_and_a_function_held_under_another_name(nb):
+def test_aliases_of_functions(nb):
     nb.cell("def f():\n    return 1\nalias = f")
     assert nb.train("result = alias()")["result"] == 1
     nb.cell("def f():\n    return 2")
     assert nb.train("result = alias(), f()")["result"] == (1, 2)
 
 
-def test_methods_put_onto_a_class_later(nb):
+def test_methods_that_were_set_on_a_class_later(nb):
     nb.cell("class A:\n    def f(self):\n        return 'old'\n    @staticmethod\n    def s():\n        return 0")
     nb.cell("def f(self):\n    return 'new' + suffix\nsuffix = '!'\nA.f = f\nA.s = staticmethod(lambda: 7)")
     nb.cell("A.extra = 5")
     assert nb.train("result = A().f(), A.s(), A.extra")["result"] == ("new!", 7, 5)
 
 
-def test_a_method_wrapped_later(nb):
+def test_a_method_that_was_wrapped_later(nb):
     nb.cell("import functools\nclass A:\n    def f(self): return 1")
     nb.cell(
         """
@@ -219,7 +219,7 @@ def test_a_method_wrapped_later(nb):
     assert nb.train("result = A().f()")["result"] == 11
 
 
-def test_functions_that_share_a_variable_are_noted(nb):
+def test_functions_that_share_a_variable_give_a_note(nb):
     nb.cell(
         """
         def make():
@@ -296,33 +296,33 @@ def test_attributes_of_functions(nb):
 
 def test_postponed_annotations_stay_postponed(nb):
     nb.cell("from __future__ import annotations\ndef f(x: Undefined) -> AlsoUndefined:\n    return x")
-    found = nb.train("from __future__ import annotations\nresult = f(1)")
-    assert found["result"] == 1
+    names = nb.train("from __future__ import annotations\nresult = f(1)")
+    assert names["result"] == 1
 
 
-def test_lines_of_definitions_and_cell_are_known(nb):
+def test_segments_give_the_lines_of_definitions_and_cell(nb):
     nb.cell("a = 1\n\ndef f():\n    return a")
     captured = nb.capture("x = 1\nresult = f()", label="cell [7]")
     lines = captured.script.splitlines()
-    seen = {}
+    written = {}
     for segment in captured.segments:
         for number in range(segment.count):
-            seen[segment.source, segment.origin + number] = lines[segment.start + number - 1]
-    assert seen["cell [1]", 3] == "def f():"
-    assert seen["cell [1]", 4] == "    return a"
-    assert seen["cell [7]", 2] == "x = 1"
-    assert seen["cell [7]", 3] == "result = f()"
+            written[segment.source, segment.origin + number] = lines[segment.start + number - 1]
+    assert written["cell [1]", 3] == "def f():"
+    assert written["cell [1]", 4] == "    return a"
+    assert written["cell [7]", 2] == "x = 1"
+    assert written["cell [7]", 3] == "result = f()"
     assert captured.segments[-1].source == "cell [7]"
 
 
-def test_what_has_no_source_is_refused(nb):
+def test_functions_without_source_are_refused(nb):
     nb.cell("exec('def f():\\n    return 1')")
     message = nb.refusal("f()")
     assert "f (line 2)" in message
     assert "define it in a cell" in message
 
 
-def test_names_of_a_kernel_s_compiler(nb, monkeypatch):
+def test_file_names_of_ipykernel_s_compiler(nb, monkeypatch):
     compiler = pytest.importorskip("ipykernel.compiler")
     monkeypatch.setattr(nb.shell, "compile", compiler.XCachingCompiler())
     nb.cell("def f(x):\n    return x + 1\nclass A:\n    def m(self): return f(1)")

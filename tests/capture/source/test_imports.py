@@ -1,4 +1,4 @@
-"""Imports go along as import lines, local modules as files."""
+"""Imports are sent as import statements, local modules as files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 import pytest
 
 
-def test_the_person_s_own_import_lines(nb):
+def test_the_user_s_own_imports(nb):
     nb.cell("import os.path as p, json\nfrom collections import OrderedDict as OD, deque\nimport xml.dom.minidom")
     script = nb.capture("p.join('a'), json.dumps(1), OD(), deque(), xml.dom.minidom").script
     for line in (
@@ -28,7 +28,7 @@ def test_star_imports(nb):
     assert nb.execute(captured)["result"] == 3
 
 
-def test_a_name_that_was_bound_to_another_module_since(nb):
+def test_a_name_that_was_assigned_another_module_later(nb):
     nb.cell("import json as j")
     nb.cell("import math as j")
     assert "import math as j" in nb.capture("j.pi").script
@@ -44,7 +44,7 @@ def test_submodules_reached_through_a_package(nb):
     assert nb.train("result = c.futures.Future")["result"].__name__ == "Future"
 
 
-def test_imports_from_the_future_come_first(nb):
+def test_future_imports_come_first(nb):
     nb.cell("from __future__ import annotations")
     script = nb.capture("from __future__ import division\nx = 1").script
     lines = [line for line in script.splitlines() if line and not line.startswith("#")]
@@ -53,7 +53,7 @@ def test_imports_from_the_future_come_first(nb):
     compile(script, "s", "exec")
 
 
-def test_display_is_ours(nb):
+def test_display_is_imported_from_mlnb(nb):
     captured = nb.capture("display(1)")
     assert "from mlnb.node.rank.display import display" in captured.script
     nb.cell("from IPython.display import display")
@@ -65,16 +65,16 @@ def test_functions_and_classes_of_libraries(nb):
     nb.cell(
         "from torch import sigmoid\nfrom typing import Optional, List\nimport numpy as np\nfrom numpy import float32"
     )
-    found = nb.train(
+    names = nb.train(
         "result = relu(torch.tensor(-1.)).item(), exp(0), Linear(1, 1), Opt, sigmoid, Optional, List, float32"
     )
-    assert found["result"][0] == 0
-    assert found["result"][3] is nb["Opt"]
+    assert names["result"][0] == 0
+    assert names["result"][3] is nb["Opt"]
 
 
 @pytest.fixture
 def local(nb, monkeypatch):
-    """Modules beside the notebook, forgotten after the test."""
+    """A folder for modules beside the notebook, which are unloaded after the test."""
     monkeypatch.syspath_prepend(str(nb.folder))
     before = set(sys.modules)
     yield nb.folder
@@ -82,7 +82,7 @@ def local(nb, monkeypatch):
         del sys.modules[name]
 
 
-def test_local_modules_go_along_with_what_they_import(nb, local):
+def test_local_modules_are_sent_with_the_local_modules_they_import(nb, local):
     (local / "helpers_x.py").write_text(
         "import deeper_x\ndef f():\n    import lazy_x\n    return deeper_x.V + lazy_x.V\n"
     )
@@ -95,7 +95,7 @@ def test_local_modules_go_along_with_what_they_import(nb, local):
     assert nb.execute(captured)["result"] == 3
 
 
-def test_local_packages_go_whole_but_for_caches_and_big_files(nb, local):
+def test_local_packages_are_sent_without_caches_and_big_files(nb, local):
     package = local / "pkg_x"
     (package / "sub" / "__pycache__").mkdir(parents=True)
     (package / "__init__.py").write_text("from . import sub\n")
@@ -114,7 +114,7 @@ def test_local_packages_go_whole_but_for_caches_and_big_files(nb, local):
     assert nb.execute(captured)["result"] == 6
 
 
-def test_objects_of_local_modules_take_these_along(nb, local):
+def test_local_modules_of_objects_are_sent(nb, local):
     (local / "models_x.py").write_text("class Net:\n    def __init__(self): self.w = 4\n")
     nb.cell("import models_x\nnet = models_x.Net()\ndel models_x")
     captured = nb.capture("result = net.w")
@@ -136,12 +136,12 @@ def test_modules_that_the_cell_imports_by_import_module(nb, local):
     assert nb.execute(captured)["result"] == 6
 
 
-def test_installed_modules_and_mlnb_stay(nb):
+def test_installed_modules_and_mlnb_are_not_sent(nb):
     nb.cell("import torch, numpy, mlnb, json")
     assert not nb.capture("torch, numpy, mlnb, json").files
 
 
-def test_a_module_edited_since_its_import_goes_as_it_is_now(nb, local):
+def test_a_module_edited_since_its_import_is_sent_as_it_is_now(nb, local):
     (local / "edited_x.py").write_text("def f():\n    return 1\n")
     nb.cell("import edited_x")
     (local / "edited_x.py").write_text("def f():\n    return 'longer, now'\n")
@@ -151,7 +151,7 @@ def test_a_module_edited_since_its_import_goes_as_it_is_now(nb, local):
     assert nb.execute(captured)["result"] == "longer, now"
 
 
-def test_files_named_with_in(nb):
+def test_files_listed_with_in(nb):
     (nb.folder / "data").mkdir()
     (nb.folder / "data" / "a.csv").write_text("1,2\n")
     (nb.folder / "notes.txt").write_text("x")
@@ -160,6 +160,6 @@ def test_files_named_with_in(nb):
     assert "neither a variable" in nb.refusal("x = 1", include=["nothing.txt"])
 
 
-def test_names_with_in_go_though_nothing_reads_them(nb):
+def test_names_listed_with_in_are_sent_even_if_nothing_reads_them(nb):
     nb.cell("hidden_by_eval = 3")
     assert nb.train("result = eval('hidden_' + 'by_eval')", include=["hidden_by_eval"])["result"] == 3

@@ -55,7 +55,7 @@ def holds_set(value):
 
 
 @given(values)
-def test_what_is_written_evaluates_to_an_equal_value_of_the_same_type(value):
+def test_a_literal_evaluates_to_an_equal_value_of_the_same_type(value):
     written = literal(value)
     if written is None:
         return
@@ -67,7 +67,7 @@ def test_what_is_written_evaluates_to_an_equal_value_of_the_same_type(value):
 
 
 @pytest.mark.parametrize("value", [math.inf, -math.inf, -0.0, complex(-0.0, math.inf), 1e300, 10**300])
-def test_odd_numbers(value):
+def test_infinities_signed_zeros_and_large_numbers(value):
     assert repr(evaluate(literal(value).text)) == repr(value)
 
 
@@ -86,7 +86,7 @@ def test_not_a_number():
         (slice(1, None), "slice(1, None, None)"),
     ],
 )
-def test_as_a_person_writes_it(value, text):
+def test_literals_are_readable(value, text):
     assert literal(value).text == text
     assert evaluate(text) == value
 
@@ -115,11 +115,11 @@ class Text(str):
     [Text("x"), object(), "x" * 5000, [0] * 5000, 1 << 99999, {1: {2: "y" * 3000}}, bool],
     ids=lambda v: type(v).__name__,
 )
-def test_what_is_no_literal(value):
+def test_values_that_are_not_literals(value):
     assert literal(value) is None
 
 
-def test_a_container_that_is_in_it_twice_or_holds_itself():
+def test_containers_that_occur_twice_or_hold_themselves():
     inner = [1]
     loop: list = []
     loop.append(loop)
