@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
+from mlnb.api.index import Index
 from mlnb.api.read.state import observe
 from mlnb.api.run import Run
 from mlnb.errors import UsageError
@@ -19,27 +21,31 @@ class Runs:
     """All runs of this user, newest first: ``for run in mlnb.runs``, ``mlnb.runs["resnet"]``, ``mlnb.runs[0]``."""
 
     def __init__(self) -> None:
-        self._known: dict[Path, Run] = {}
+        self._runs: dict[Path, Run] = {}
+        self._index: Index | None = None
 
-    def _run(self, path: Path) -> Run:
-        return self._known.setdefault(path, Run(RunDir(path)))
+    @property
+    def index(self) -> Index:
+        """Ids and names of the runs, without reading each."""
+        root = runs_root()
+        if self._index is None or self._index.root != root:
+            self._index = Index(root)
+        return self._index
+
+    def _run(self, run_id: str) -> Run:
+        path = self.index.root / run_id
+        return self._runs.setdefault(path, Run(RunDir(path)))
 
     def add(self, run: Run) -> Run:
         """Have this process know ``run`` by this very object (which holds what only this session has)."""
-        self._known[run.dir] = run
+        self._runs[run.dir] = run
         return run
 
-    def _paths(self) -> list[Path]:
-        root = runs_root()
-        found = [path for path in root.glob("[0-9]*") if (path / "run.json").exists()] if root.exists() else []
-        return sorted(found, key=lambda path: path.name, reverse=True)
-
     def __iter__(self) -> Iterator[Run]:
-        found = sorted((self._run(path) for path in self._paths()), key=_submitted, reverse=True)
-        return iter(found)
+        return (self._run(entry.id) for entry in self.index.entries())
 
     def __len__(self) -> int:
-        return len(self._paths())
+        return len(self.index.entries())
 
     def __getitem__(self, key: str | int) -> Run:
         """The run with this id, the newest with this name, or the n-th newest.
@@ -50,33 +56,28 @@ class Runs:
             (a ``KeyError`` in spirit) if there is none, with the nearest name.
         """
         if isinstance(key, int):
-            found = list(self)
-            if not -len(found) <= key < len(found):
-                raise UsageError(f"run number {key}: there are {len(found)} runs in {runs_root()}")
-            return found[key]
-        path = runs_root() / key
-        if "/" not in key and (path / "run.json").exists():
-            return self._run(path)
-        named = [run for run in self if run.name == key]
-        if named:
-            return named[0]
-        near = difflib.get_close_matches(key, {run.name for run in self}, 1)
-        hint = f"did you mean {near[0]}?" if near else "`mlnb runs` (in a notebook %runs) lists those there are"
-        raise UsageError(f"run {key!r}: there is none of that id or name in {runs_root()}; {hint}")
+            entries = self.index.entries()
+            if not -len(entries) <= key < len(entries):
+                raise UsageError(f"Run number {key}: there are {len(entries)} runs in {self.index.root}.")
+            return self._run(entries[key].id)
+        if "/" not in key and (self.index.root / key / "run.json").exists():
+            return self._run(key)
+        entry = self.index.named(key)
+        if entry is not None:
+            return self._run(entry.id)
+        near = difflib.get_close_matches(key, self.index.names(), 1)
+        hint = f"Did you mean {near[0]}?" if near else "`mlnb runs` (in a notebook %runs) lists them."
+        raise UsageError(f"No run named {key!r} in {self.index.root}. {hint}")
 
     def observed(self, limit: int | None = None) -> list[Run]:
         """The newest runs, their states read together."""
-        found = list(self)[:limit]
+        found = list(itertools.islice(self, limit))
         for run, seen in zip(found, observe([run.watched for run in found]), strict=True):
             run.take(seen)
         return found
 
     def __repr__(self) -> str:
-        return f"<mlnb.runs: {len(self)} in {runs_root()}>"
-
-
-def _submitted(run: Run) -> float:
-    return float(run.about.get("submitted", 0.0))
+        return f"<mlnb.runs: {len(self)} in {self.index.root}>"
 
 
 runs = Runs()

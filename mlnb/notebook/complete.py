@@ -34,7 +34,7 @@ def candidates(line: str) -> list[str]:
     values: dict[str, Callable[[], Iterable[str]]] = {
         "--on": names,
         "--parallel": lambda: ["auto", "none"],
-        "--resume": lambda: [run.name for run in runs],
+        "--resume": runs.index.names,
     }
     if before in values:
         return [value for value in dict.fromkeys(values[before]()) if value.startswith(last)]

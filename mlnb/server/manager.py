@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from mlnb.api import Run
+from mlnb.api.index import Index
 from mlnb.api.read.state import observe
 from mlnb.errors import UsageError
 from mlnb.render.summary import summary
@@ -25,7 +26,13 @@ class Manager:
     def __init__(self) -> None:
         self.poller = Poller()
         self._runs: dict[str, Run] = {}
+        self._index: Index | None = None
         self._lock = threading.Lock()
+
+    def _runs_index(self) -> Index:
+        if self._index is None or self._index.root != runs_root():
+            self._index = Index(runs_root())
+        return self._index
 
     def find(self, run_id: str) -> Run:
         """A new object for the run of this id.
@@ -43,7 +50,7 @@ class Manager:
     def listed(self, ids: Iterable[str] | None = None, limit: int = 100) -> list[dict[str, Any]]:
         """The newest runs, or those of ``ids`` that exist, with their states read together."""
         if ids is None:
-            names = sorted((path.parent.name for path in runs_root().glob("[0-9]*/run.json")), reverse=True)[:limit]
+            names = [entry.id for entry in self._runs_index().entries()[:limit]]
         else:
             names = list(dict.fromkeys(ids))[:limit]
         with self._lock:

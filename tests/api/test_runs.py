@@ -55,12 +55,12 @@ def test_newest_first_by_number_name_and_id(runs_root: Path):
 @pytest.mark.parametrize(
     ("key", "words"),
     [
-        ("resnte", ["'resnte'", "did you mean resnet?"]),
+        ("resnte", ["'resnte'", "Did you mean resnet?"]),
         ("xyz", ["'xyz'", "`mlnb runs`"]),
         ("../x", ["'../x'"]),
         ("", ["''"]),
-        (5, ["run number 5", "there are 1"]),
-        (-2, ["run number -2"]),
+        (5, ["Run number 5", "there are 1"]),
+        (-2, ["Run number -2"]),
     ],
 )
 def test_a_run_that_there_is_not_is_named_with_the_nearest(key: str | int, words: list[str]):

@@ -69,7 +69,7 @@ def test_cancel_ends_several_runs(mlnb: Shell, start: Start, waiting: str) -> No
 def test_cancel_of_a_name_that_is_wrong_cancels_nothing(mlnb: Shell, waiting: str) -> None:
     ended = mlnb("cancel", "wait", "wiat")
     assert ended.code == 2
-    assert "did you mean wait?" in ended.err
+    assert "Did you mean wait?" in ended.err
     assert runs[waiting].state == "running"
 
 
@@ -78,8 +78,8 @@ def test_an_unknown_run_is_bad_use_with_the_nearest_name(mlnb: Shell, start: Sta
     start("pass", name="resnet").wait()
     ended = mlnb(command, "resnt")
     assert (ended.code, ended.out) == (2, "")
-    assert ended.err.startswith("mlnb: run 'resnt': there is none of that id or name in ")
-    assert ended.err.endswith("; did you mean resnet?\n")
+    assert ended.err.startswith("mlnb: No run named 'resnt' in ")
+    assert ended.err.endswith(". Did you mean resnet?\n")
 
 
 @pytest.mark.parametrize(

@@ -474,5 +474,5 @@ def test_run_directories_are_private_whatever_the_scripts_umask(start):
 def test_a_run_directory_goes_with_its_program(start):
     run = start("import mlnb.node.rank_program as m\nprint(m.__file__)").wait(60)
     path = Path(run.logs(0, "out").strip())
-    assert path.name == "rank.pyc"
+    assert path.name == "rank_program.pyc"
     assert path.parents[2].suffix == ".zip"

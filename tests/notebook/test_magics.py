@@ -95,7 +95,7 @@ def test_runs_shows_a_table_newest_first(nb: Kernel) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("%runs oldr", "run 'oldr': there is none of that id or name in {root}; did you mean older?"),
+        ("%runs oldr", "No run named 'oldr' in {root}. Did you mean older?"),
         ("%runs 0", "%runs 0: a number from 1, or a run's name"),
     ],
 )

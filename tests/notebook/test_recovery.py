@@ -95,9 +95,9 @@ def test_a_new_kernel_can_cancel(killed: Kernel) -> None:
 def test_a_run_that_is_not_there_is_one_line(killed: Kernel, tmp_path: Path) -> None:
     killed.ok(NEW_SESSION)
     assert killed.run("mlnb.runs['survivr']").message == (
-        f"mlnb: run 'survivr': there is none of that id or name in {tmp_path / 'runs'}; did you mean survivor?"
+        f"mlnb: No run named 'survivr' in {tmp_path / 'runs'}. Did you mean survivor?"
     )
-    assert killed.run("mlnb.runs[7]").message.startswith("mlnb: run number 7: ")
+    assert killed.run("mlnb.runs[7]").message.startswith("mlnb: Run number 7: ")
 
 
 def test_a_restart_leaves_the_run(nb: Kernel, gate: Gate, tmp_path: Path, ipython_folder: Path) -> None:

@@ -47,7 +47,7 @@ OPTIONS = {
     "--env NOT_SET_ANYWHERE": "--env takes NAME=value, since NOT_SET_ANYWHERE is not set in this session",
     "--env 'A B=1'": "--env takes NAME or NAME=value",
     "--wait=yes": "--wait takes no value",
-    "--resume nothing": "--resume nothing: run 'nothing': there is none of that id or name",
+    "--resume nothing": "--resume nothing: No run named 'nothing'",
     "--in nothing_here": "--in nothing_here: neither a variable of this session nor a file under ",
     "--in /etc/hostname": "only files under ",
     "--out answr": "--out answr: the cell has no such name; did you mean answer?",

@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mlnb.api.index import note_change
 from mlnb.api.read.mirrored import fetch
 from mlnb.api.submit import sending
 from mlnb.api.submit.job_start import Starting, uninterrupted
@@ -177,6 +178,7 @@ def _place_anew(run: RunDir, target: Target, env: Mapping[str, str], offer: Offe
     told = {"target": target.name, "task": changed.digest, **offer.about, "placed": sorted(offer.about), **about}
     write_json(run.task, changed.to_json())
     write_json(run.run, {**kept, **told})
+    note_change(run)
 
 
 def _remove_there(run: RunDir, target: Target) -> None:
@@ -194,6 +196,7 @@ def _as_it_was(run: RunDir, attempt: int, before: Mapping[Path, dict[str, Any] |
             path.unlink(missing_ok=True)
         else:
             write_json(path, content)
+    note_change(run)
 
 
 def _write(run: RunDir, store: Store, task: Task, contents: Mapping[str, Content], offer: Offer) -> Task:

@@ -1,0 +1,161 @@
+"""The index of a folder of runs: their ids and names, at the cost of what has changed since the last look.
+
+The index is a cache: the run directories stay the only truth. A run directory that comes or goes changes the folder's
+own time of change; one whose name or target changes (a run that is resumed) is noted in ``.index/changed``, a line
+each. Only runs that are new or noted are read. What was read is kept in ``.index/runs.json``, so that a new process
+need not read all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from mlnb.errors import StorageError
+from mlnb.rundir import RunDir, read_json, revalidate_directory, select_fields, write_json
+
+_FOLDER = ".index"
+"""A folder of its own, so that writing there does not change the time of the folder of runs."""
+
+_CHANGED, _CACHE = "changed", "runs.json"
+_WORTH_SAVING = 20
+"""New runs after which the cache is written again: until then reading them costs less than writing it."""
+
+_COARSE = 2_000_000_000
+"""Nanoseconds: some file systems count time so coarsely that a second change may leave the same time of change."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the index holds of a run; ``submitted`` is in seconds since the epoch."""
+
+    id: str
+    name: str
+    target: str
+    submitted: float
+
+
+class Index:
+    """The runs in ``root``. May be used from any thread.
+
+    Parameters
+    ----------
+    root
+        the folder of the run directories; need not exist yet.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._entries: dict[str, Entry] = {}
+        self._newest_first: tuple[Entry, ...] = ()
+        self._state: tuple[int, int] | None = None
+        self._read_changes = 0
+        self._unsaved = 0
+        self._loaded = False
+        self._lock = threading.Lock()
+
+    def entries(self) -> tuple[Entry, ...]:
+        """All runs, newest first."""
+        with self._lock:
+            self._update()
+            return self._newest_first
+
+    def names(self) -> list[str]:
+        """The names of the runs, each once, that of the newest run first."""
+        return list(dict.fromkeys(entry.name for entry in self.entries()))
+
+    def named(self, name: str) -> Entry | None:
+        """The newest run of that name."""
+        return next((entry for entry in self.entries() if entry.name == name), None)
+
+    def _update(self) -> None:
+        state = self._now()
+        if state is None:
+            self._entries, self._newest_first, self._state = {}, (), None
+            return
+        if state == self._state:
+            return
+        if not self._loaded:
+            self._load()
+        here = {entry.name for entry in os.scandir(self.root) if entry.name[:1].isdigit()}
+        gone = self._entries.keys() - here
+        for run_id in gone:
+            del self._entries[run_id]
+        added = self._add(here - self._entries.keys())
+        changed = self._add(self._changes() & here)
+        if gone or added or changed or not self._newest_first:
+            order = sorted(self._entries.values(), key=lambda entry: (entry.submitted, entry.id), reverse=True)
+            self._newest_first = tuple(order)
+        self._unsaved += added + changed
+        if self._unsaved >= _WORTH_SAVING:
+            self._save()
+        # a change within the clock's grain may leave the same time: then look again next time
+        self._state = state if time.time_ns() - state[0] > _COARSE else None
+
+    def _now(self) -> tuple[int, int] | None:
+        """When the folder changed last, in nanoseconds, and the length of the list of changes; ``None``: no folder."""
+        if not revalidate_directory(self.root):
+            return None
+        changes = 0
+        with contextlib.suppress(OSError):
+            changes = (self.root / _FOLDER / _CHANGED).stat().st_size
+        with contextlib.suppress(OSError):
+            return self.root.stat().st_mtime_ns, changes
+        return None
+
+    def _add(self, run_ids: Iterable[str]) -> int:
+        """Read these runs; how many of them there are. What has no ``run.json`` is none."""
+        count = 0
+        for run_id in run_ids:
+            file = RunDir(self.root / run_id).run
+            about = read_json(file) or {}
+            if about or file.exists():  # one that doesn't read is a run all the same
+                name, target = str(about.get("name", run_id)), str(about.get("target", "local"))
+                self._entries[run_id] = Entry(run_id, name, target, float(about.get("submitted") or 0.0))
+                count += 1
+        return count
+
+    def _changes(self) -> set[str]:
+        """The runs noted as changed since the last call."""
+        try:
+            with (self.root / _FOLDER / _CHANGED).open("rb") as file:
+                file.seek(self._read_changes)
+                data = file.read()
+        except OSError:
+            return set()
+        whole = data[: data.rfind(b"\n") + 1]  # the rest is being written
+        self._read_changes += len(whole)
+        return set(whole.decode(errors="replace").split())
+
+    def _load(self) -> None:
+        self._loaded = True
+        cache = read_json(self.root / _FOLDER / _CACHE) or {}
+        with contextlib.suppress(TypeError, ValueError, AttributeError):  # another version's: all is read anew
+            for values in cache.get("runs", ()):
+                entry = Entry(**select_fields(Entry, values))
+                self._entries[entry.id] = entry
+            self._read_changes = int(cache.get("changes", 0))
+
+    def _save(self) -> None:
+        runs = [asdict(entry) for entry in self._entries.values()]
+        with contextlib.suppress(OSError, StorageError):
+            (self.root / _FOLDER).mkdir(mode=0o700, exist_ok=True)
+            write_json(self.root / _FOLDER / _CACHE, {"changes": self._read_changes, "runs": runs})
+            self._unsaved = 0
+
+
+def note_change(run: RunDir) -> None:
+    """Tell all indexes that ``run.json`` of a run has been replaced."""
+    folder = run.path.parent / _FOLDER
+    with contextlib.suppress(OSError):
+        folder.mkdir(mode=0o700, exist_ok=True)
+        file = os.open(folder / _CHANGED, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        try:
+            os.write(file, f"{run.path.name}\n".encode())
+        finally:
+            os.close(file)
