@@ -1,35 +1,35 @@
-"""Errors that are part of the product: one line that says what was given, what is allowed, what to do."""
+"""Errors that users see. Each is one line: what was given, what is allowed, what to do."""
 
 from __future__ import annotations
 
 
 class MlnbError(Exception):
-    """Something a person can mend. Its text is one line (or few), and is shown without a traceback."""
+    """Base class: an error that the user can fix. Its text is shown without a traceback."""
 
     def _render_traceback_(self) -> list[str]:
-        """IPython asks this for what to show in place of a traceback."""
+        """The lines that IPython shows in place of a traceback."""
         return [f"{self.title}: {self}"]
 
     @property
     def title(self) -> str:
-        """Words in front of the message."""
+        """Label before the message."""
         return "mlnb"
 
 
 class UsageError(MlnbError):
-    """An option, a name or a value that can't be used. Nothing was submitted, nothing was written."""
+    """An invalid option, name or value. Nothing was submitted or written."""
 
 
 class CannotShip(UsageError):
-    """Something in the session that the cell needs and that can't go with it."""
+    """The cell needs an object of the session that can't be sent to another process."""
 
 
 class NotTrusted(MlnbError):
-    """A file of another owner, or writable by others: it is never unpickled."""
+    """A file that another user owns or may write to. It is not unpickled."""
 
 
 class RunFailed(MlnbError):
-    """A run whose result was waited for did not succeed."""
+    """A run that was waited for did not succeed."""
 
     @property
     def title(self) -> str:
@@ -38,7 +38,7 @@ class RunFailed(MlnbError):
 
 
 class Detached(MlnbError):
-    """Waiting for a run was interrupted; the run itself goes on."""
+    """Waiting for a run was interrupted. The run itself continues."""
 
     @property
     def title(self) -> str:
@@ -47,4 +47,4 @@ class Detached(MlnbError):
 
 
 class StorageError(MlnbError):
-    """The run directory can't be written: disk full, read-only, over quota."""
+    """A file can't be written, as on a full or read-only disk, or over quota."""

@@ -1,7 +1,7 @@
-"""The run directory: the only truth about a run. Standard library only.
+"""The run directory: the files that hold all that is known of a run. Standard library only.
 
-Each file has exactly one writer and is append-only or replaced by an atomic rename, so that whoever dies at
-whatever moment leaves a directory that reads. ``docs/design.md`` lists the files and their writers.
+Each file has one writer, and is append-only or replaced by an atomic rename. So the directory is readable whenever a
+writer dies. ``docs/design.md`` lists the files and their writers.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ STATES = ("pending", "starting", "running", "succeeded", "failed", "cancelled", 
 FINAL = frozenset({"succeeded", "failed", "cancelled", "lost"})
 
 JOB_LOG = "job.log"
-"""What a batch system's job itself prints, in the folder of the attempt that it was submitted for."""
+"""File name of a batch job's own output, in the folder of the attempt that the job was submitted for."""
 
 _STORAGE = {
     errno.ENOSPC: "the disk is full",
@@ -40,17 +40,19 @@ _STORAGE = {
 
 @contextlib.contextmanager
 def storage_errors(path: Path, variable: str = "MLNB_RUNS") -> Iterator[None]:
-    """Turn an ``OSError`` about storage into one clear line; others pass.
+    """Turn an ``OSError`` about storage into a ``StorageError`` of one line; other errors pass unchanged.
 
     Parameters
     ----------
+    path
+        what is written.
     variable
-        what sets where ``path`` is.
+        the environment variable that sets where ``path`` is.
 
     Raises
     ------
     StorageError
-        naming ``path``, what is wrong with it and what to do.
+        with ``path``, the cause, and what to do.
     """
     try:
         yield
@@ -63,9 +65,14 @@ def storage_errors(path: Path, variable: str = "MLNB_RUNS") -> Iterator[None]:
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
-    """Replace ``path`` so that a reader sees the old content or the new, never a part.
+    """Replace the content of ``path``: a reader sees either the old or the new content, never a part.
 
-    Its mode is 0600, whatever the umask. Of several writers one wins.
+    The file's mode is 0600, whatever the umask. If several processes write at once, the last rename counts.
+
+    Raises
+    ------
+    StorageError
+        if the disk is full, read-only or the like.
     """
     temporary = temporary_path(path)
     with storage_errors(path):
@@ -80,7 +87,7 @@ def write_atomic(path: Path, data: bytes | str) -> None:
 
 
 def temporary_path(path: Path) -> Path:
-    """A name in the same folder for what is to be renamed to ``path``: no other thread, process or machine has it."""
+    """A unique path in the same folder, for a file that is to be renamed to ``path``."""
     return path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
 
 
@@ -89,12 +96,12 @@ def _private(path: str, flags: int) -> int:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Replace ``path`` atomically with ``value`` as JSON."""
+    """Write ``value`` as JSON; see :func:`write_atomic`."""
     write_atomic(path, json.dumps(value, indent=1) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """The object in ``path``; ``None`` where there is none (or none that reads)."""
+    """The JSON object in ``path``; ``None`` if there is no file, or no valid object in it."""
     try:
         value = json.loads(path.read_bytes())
     except (OSError, ValueError):
@@ -103,16 +110,15 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def select_fields(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of ``values`` that the dataclass ``kind`` has: a file of a newer mlnb may hold more."""
+    """The values that are fields of the dataclass ``kind``: a file of a newer mlnb may have more keys."""
     return {field.name: values[field.name] for field in fields(kind) if field.name in values}
 
 
 def read_json_fresh(path: Path) -> dict[str, Any] | None:
-    """Like :func:`read_json`, for a file that another machine may have written a moment ago.
+    """Like :func:`read_json`, for a file that another machine may have written just now.
 
-    A network file system remembers for up to a minute that a file was not there. It asks its server anew for what is
-    opened (close-to-open consistency; not for what is only looked at with stat), the directory included, so that is
-    opened first.
+    An NFS client may remember for a minute that a file did not exist. It revalidates what is opened (close-to-open
+    consistency, nfs(5)), but not what stat(2) looks at. So the directory is opened first.
     """
     return read_json(path) if revalidate_directory(path.parent) else None
 
@@ -127,7 +133,7 @@ def revalidate_directory(folder: Path) -> bool:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects of a JSON-lines file; a torn last line (its writer died) is left out."""
+    """The objects in a file of JSON lines, without an incomplete last line, as of a writer that died."""
     try:
         data = path.read_bytes()
     except OSError:
@@ -136,38 +142,38 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def parse_lines(data: bytes) -> list[dict[str, Any]]:
-    """The objects among the lines of ``data``; what is torn or no object is left out."""
-    found = []
+    """The JSON objects among the lines of ``data``. Other lines are skipped."""
+    objects = []
     for line in data.split(b"\n"):
         try:
             value = json.loads(line)
         except ValueError:
             continue
         if isinstance(value, dict):
-            found.append(value)
-    return found
+            objects.append(value)
+    return objects
 
 
-def check_trusted(path: Path, so: str = "it is not loaded") -> None:
-    """Refuse a file or directory that someone else could have written.
+def check_trusted(path: Path, consequence: str = "it is not loaded") -> None:
+    """Refuse a file or directory that another user could have written.
 
     Parameters
     ----------
-    so
-        what doesn't happen then.
+    consequence
+        for the error message: what is not done with ``path``.
 
     Raises
     ------
     NotTrusted
-        if ``path`` is of another owner, or group or others may write to it.
+        if another user owns ``path``, or if group or others may write to it.
     """
     info = path.stat()
     if info.st_uid != os.getuid():
-        raise NotTrusted(f"{path} belongs to user id {info.st_uid}, not to you ({os.getuid()}): {so}.")
+        raise NotTrusted(f"{path} belongs to user id {info.st_uid}, not to you ({os.getuid()}), so {consequence}.")
     if info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise NotTrusted(
-            f"{path} may be written by others (mode {stat.S_IMODE(info.st_mode):o}), so {so}: "
-            f"if you trust what is there, chmod go-w {shlex.quote(str(path))}"
+            f"{path} is writable by other users (mode {stat.S_IMODE(info.st_mode):o}), so {consequence}. "
+            f"If you trust its content: chmod go-w {shlex.quote(str(path))}"
         )
 
 
@@ -183,7 +189,7 @@ class Attempt:
         return int(self.path.name)
 
     def events(self, node: int) -> Path:
-        """Written by node ``node``'s program: JSON lines of what happened and device samples."""
+        """Written by node ``node``'s program: events and samples of resource use, as JSON lines."""
         return self.path / f"node-{node}.jsonl"
 
     def heartbeat(self, node: int) -> Path:
@@ -191,7 +197,7 @@ class Attempt:
         return self.path / f"node-{node}.alive.json"
 
     def lock(self, node: int) -> Path:
-        """Written by node ``node``'s program before all else, and never twice: which process it is."""
+        """Written once, before all else, by node ``node``'s program: which process it is."""
         return self.path / f"node-{node}.claim.json"
 
     def machine(self, node: int) -> Path:
@@ -203,38 +209,38 @@ class Attempt:
         return self.path / f"rank-{rank}.metrics"
 
     def stdout(self, rank: int) -> Path:
-        """Written by rank ``rank``."""
+        """Written by rank ``rank``: its standard output."""
         return self.path / f"rank-{rank}.out"
 
     def stderr(self, rank: int) -> Path:
-        """Written by rank ``rank``."""
+        """Written by rank ``rank``: its standard error."""
         return self.path / f"rank-{rank}.err"
 
     def exit(self, rank: int) -> Path:
-        """Written by rank ``rank`` as its last act: its own account of how it ended."""
+        """Written last by rank ``rank``: its report of how it ended."""
         return self.path / f"rank-{rank}.exit.json"
 
     @property
     def rendezvous(self) -> Path:
-        """Written by node 0's program: where the other nodes' programs find it, and by what it knows them."""
+        """Written by node 0's program: its addresses, and the token with which the other nodes authenticate."""
         return self.path / "rendezvous.json"
 
     @property
     def job_log(self) -> Path:
-        """Written by the batch system, in the attempt that was submitted: what the job itself prints."""
+        """Written by the batch system, in the attempt that was submitted: the job's own output."""
         return self.path / JOB_LOG
 
     @property
     def figures(self) -> Path:
-        """Pictures the script showed, written by rank 0."""
+        """Written by rank 0: the figures that the script showed."""
         return self.path / "figures"
 
     def ranks(self) -> list[int]:
-        """Ranks that left a standard output, in order."""
+        """Ranks that have a standard output, in ascending order."""
         return sorted(int(p.name.split(".")[0].removeprefix("rank-")) for p in self.path.glob("rank-*.out"))
 
     def nodes(self) -> list[int]:
-        """Nodes that left events, in order."""
+        """Nodes that have events, in ascending order."""
         return sorted(int(p.name.split(".")[0].removeprefix("node-")) for p in self.path.glob("node-*.jsonl"))
 
 
@@ -242,7 +248,7 @@ _ATTEMPT = re.compile("[0-9]{3}")
 
 
 class RunDir:
-    """The files of one run. Knows names and writers, holds no state."""
+    """The files of one run: paths only, no state."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
@@ -254,7 +260,7 @@ class RunDir:
 
     @property
     def run(self) -> Path:
-        """Written at submission: id, name, target, who, where, when, notes."""
+        """Written at submission: id, name, target, user, host, time, notes."""
         return self.path / "run.json"
 
     @property
@@ -279,22 +285,22 @@ class RunDir:
 
     @property
     def handle(self) -> Path:
-        """Written by the target: how to find the job again."""
+        """Written by the target: how to find the job again, from any process."""
         return self.path / "handle.json"
 
     @property
     def ended(self) -> Path:
-        """Written by the target, once: how the job of the handle ended, for a run that left no result."""
+        """Written once by the target: how the job ended, if the run left no result."""
         return self.path / "ended.json"
 
     @property
     def cancel(self) -> Path:
-        """Written by whoever cancels, once: who and when."""
+        """Written once by the process that cancels the run: by whom, and when."""
         return self.path / "cancel.json"
 
     @property
     def checkpoints(self) -> Path:
-        """Written by rank 0: checkpoints, newest last by name."""
+        """Written by rank 0: checkpoints, whose names sort by age."""
         return self.path / "checkpoints"
 
     @property
@@ -323,12 +329,12 @@ class RunDir:
 
     @property
     def has_outputs(self) -> bool:
-        """Whether the run has left results that can be loaded."""
+        """Whether the run has outputs that can be loaded."""
         return (self.outputs / "session.pickle").exists()
 
     @property
     def result(self) -> Path:
-        """Written last, by node 0: how the run ended."""
+        """Written last, by node 0's program: how the run ended."""
         return self.path / "result.json"
 
     def attempt(self, number: int) -> Attempt:
@@ -336,11 +342,11 @@ class RunDir:
         return Attempt(self.path / "attempts" / f"{number:03d}")
 
     def attempts(self) -> list[Attempt]:
-        """The attempts there are, in order."""
+        """All attempts, in ascending order."""
         folder = f"{self.path}/attempts"
         try:
-            with os.scandir(folder) as found:  # not glob, which takes ten times as long: views ask often
-                names = sorted(entry.name for entry in found)
+            with os.scandir(folder) as entries:  # ten times as fast as glob: views call this often
+                names = sorted(entry.name for entry in entries)
         except (FileNotFoundError, NotADirectoryError, PermissionError):
             return []
         return [Attempt(Path(folder, name)) for name in names if _ATTEMPT.fullmatch(name)]

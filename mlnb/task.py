@@ -1,4 +1,4 @@
-"""The task: what to run. Immutable; its digest is its identity. Standard library only."""
+"""The task: an immutable description of what to run, identified by its digest. Standard library only."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from mlnb.rundir import select_fields
 
 @dataclass(frozen=True)
 class Resources:
-    """What a run asks for.
+    """The resources that a run requests.
 
     Attributes
     ----------
     nodes
-        machines of the allocation.
+        number of machines.
     ranks
         training processes on each node.
     gpus
         GPUs on each node; ``None`` lets the target choose.
     cpus
-        cores for each rank; ``None`` lets the target choose (and say what it chose).
+        CPU cores for each rank; ``None`` lets the target choose.
     memory
-        bytes on each node, or ``None`` for no limit of ours.
+        bytes on each node; ``None`` for no limit by mlnb.
     time
-        walltime in seconds, or ``None`` for no limit of ours.
+        walltime in seconds; ``None`` for no limit by mlnb.
     gpu_type, gpu_memory, gpu_capability
-        which GPUs will do: the kind's name, bytes each has at least, compute capability at least (as in ``8.0``).
+        which GPUs are acceptable: model, minimum bytes of memory each, minimum compute capability (as ``8.0``).
     """
 
     nodes: int = 1
@@ -46,16 +46,16 @@ class Resources:
 
     @property
     def world_size(self) -> int:
-        """Ranks of the whole run, as torchrun counts them."""
+        """Number of ranks on all nodes."""
         return self.nodes * self.ranks
 
 
 @dataclass(frozen=True)
 class Segment:
-    """Lines of ``script.py`` and where a person wrote them.
+    """Where some lines of ``script.py`` come from.
 
-    ``count`` lines from ``start`` (1-based) of the script are lines ``origin`` and on of ``source``,
-    which reads like ``cell [5]`` or ``train.py``.
+    The script's ``count`` lines from ``start`` (1-based) are the lines from ``origin`` (1-based) of ``source``: a cell,
+    ``cell [5]``, or a file, ``train.py``.
     """
 
     start: int
@@ -66,7 +66,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class File:
-    """A file that travels with the run: its path in the run directory, SHA-256 and size in bytes."""
+    """An input file of the run: its path in the run directory, SHA-256 digest, and size in bytes."""
 
     path: str
     digest: str
@@ -86,18 +86,18 @@ class Task:
     segments
         where the script's lines come from, for tracebacks.
     files
-        inputs and local modules, by content.
+        data and local modules, identified by their content.
     outputs
-        names the session wants back; one that the script ends without having bound stays there as it was.
+        names whose values come back into the session; one that the script doesn't bind keeps its value there.
     deletes
-        names that the cell deletes: the session loses those that the script ends without.
+        names that the cell deletes: they are deleted in the session, too, unless the script binds them at its end.
     inputs
-        names that were captured as data, hence may come back changed.
+        names whose values were sent as data, and may be changed by the script.
     resources, environment, seed, parallel
-        what it needs. ``environment`` has ``image``, ``python``, ``torch``, ``env`` (names only, never values)
-        and, for a script that stands in a file, ``file``.
+        how it runs. ``environment`` has ``image``, ``python``, ``torch``, ``env`` (names only, never values)
+        and, for a script that the user has in a file, ``file``.
     interactive
-        whether the value of the script's last line is shown, as a notebook does.
+        whether the value of the script's last line is displayed, as in a notebook.
     """
 
     script: str
@@ -119,17 +119,17 @@ class Task:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Task:
-        """The inverse of :meth:`to_json`; unknown keys are left out, so that newer files still read."""
-        given = select_fields(cls, data)
+        """The inverse of :meth:`to_json`. Unknown keys, as in files of a newer mlnb, are ignored."""
+        values = select_fields(cls, data)
         for name in ("argv", "outputs", "deletes", "inputs"):
-            given[name] = tuple(given.get(name, ()))
-        given["segments"] = tuple(Segment(**select_fields(Segment, one)) for one in given.get("segments", ()))
-        given["files"] = tuple(File(**select_fields(File, one)) for one in given.get("files", ()))
-        given["resources"] = Resources(**select_fields(Resources, given.get("resources", {})))
-        return cls(**given)
+            values[name] = tuple(values.get(name, ()))
+        values["segments"] = tuple(Segment(**select_fields(Segment, item)) for item in values.get("segments", ()))
+        values["files"] = tuple(File(**select_fields(File, item)) for item in values.get("files", ()))
+        values["resources"] = Resources(**select_fields(Resources, values.get("resources", {})))
+        return cls(**values)
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over the canonical JSON: the task's identity."""
+        """SHA-256 of the task's canonical JSON (sorted keys, no spaces), in hexadecimal."""
         text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()

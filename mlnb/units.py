@@ -1,4 +1,4 @@
-"""Sizes, times and signals as people write them. Standard library only."""
+"""Parse and format sizes, times and signals as people write them. Standard library only."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ import signal
 
 _SIZES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _BINARY = {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
-_TIMES = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def parse_size(text: str) -> int:
-    """Bytes: ``24GB``, ``1.5 GiB``, ``500M``; a bare number is bytes.
+    """Parse a size into bytes: ``24GB``, ``1.5 GiB``, ``500M``; a bare number is in bytes.
 
     Raises
     ------
     ValueError
-        saying what is allowed.
+        if it can't be parsed; the text says what is allowed.
     """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?\s*", text, re.IGNORECASE)
     unit = (match[2] or "").lower() if match else ""
@@ -28,12 +27,12 @@ def parse_size(text: str) -> int:
 
 
 def parse_time(text: str) -> int:
-    """Seconds: ``90s``, ``30m``, ``1h30m``, ``1d``, ``02:30:00``, ``1-12:00:00``; a bare number is minutes.
+    """Parse a time into seconds: ``90s``, ``1h30m``, ``1d``, ``02:30:00``, ``1-12:00:00``; a bare number is in minutes.
 
     Raises
     ------
     ValueError
-        saying what is allowed.
+        if it can't be parsed; the text says what is allowed.
     """
     text = re.sub(r"(?<=\d)\s+(?=[a-z])|(?<=[a-z])\s+(?=\d)", "", text.strip().lower())
     clock = re.fullmatch(r"(?:(\d+)-)?(\d+):(\d{1,2})(?::(\d{1,2}))?", text)
@@ -54,7 +53,7 @@ def parse_time(text: str) -> int:
 
 
 def format_size(count: float) -> str:
-    """Bytes as text: ``1.5 GB`` (powers of 1000)."""
+    """Format a number of bytes: ``1.5 GB`` (powers of 1000)."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 999.5:
             return f"{fixed(count, 0 if unit == 'B' or count >= 99.95 else 1)} {unit}"
@@ -63,7 +62,7 @@ def format_size(count: float) -> str:
 
 
 def format_time(seconds: float) -> str:
-    """Seconds as text: ``1 h 30 min``, ``12 s``, ``0.4 s``."""
+    """Format a number of seconds: ``1 h 30 min``, ``12 s``, ``0.4 s``."""
     if seconds < 59.5:
         return f"{fixed(seconds, 1 if seconds < 9.95 else 0)} s"
     minutes, rest = divmod(math.floor(seconds + 0.5), 60)
@@ -74,14 +73,14 @@ def format_time(seconds: float) -> str:
 
 
 def fixed(value: float, digits: int) -> str:
-    """A number with so many decimals, halves rounded up: as JavaScript's ``toFixed``, so that both write the same."""
-    from decimal import ROUND_HALF_UP, Decimal  # late: a job that starts has nothing to format
+    """Format a number with so many decimals, halves rounded up as by JavaScript's ``toFixed``: both print the same."""
+    from decimal import ROUND_HALF_UP, Decimal  # late, since a job that starts has nothing to format
 
     return f"{Decimal(value).quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP):f}"
 
 
 def signal_name(number: int) -> str:
-    """A signal by its name; real-time signals and those of other systems have none."""
+    """The name of a signal, as ``SIGTERM``; real-time signals, which have none, are numbered."""
     try:
         return signal.Signals(number).name
     except ValueError:
@@ -89,7 +88,7 @@ def signal_name(number: int) -> str:
 
 
 def state_phrase(state: str) -> str:
-    """A run's state as the end of a sentence: ``has failed``, ``is running``."""
+    """A run's state as a verb phrase: ``has failed``, ``is running``."""
     return {"succeeded": "has succeeded", "failed": "has failed", "cancelled": "was cancelled"}.get(
         state, f"is {state}"
     )

@@ -185,7 +185,7 @@ class Local:
             return Status(True, "starting", "")
         ahead, holders = waiting
         if not ahead and not holders:
-            return Status(True, "starting", "the node program is being started")
+            return Status(True, "starting", "starting Python…")
         return Status(True, "pending", _waiting_reason(run, slots, ahead, holders))
 
     def _process(self, run: RunDir) -> tuple[int, str] | None:

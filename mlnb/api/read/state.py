@@ -196,7 +196,7 @@ def _judge(run: RunDir, events: Events, status: Status) -> Observation:
     if phase.state == "running":
         return Observation("running", status.reason if status.state == "running" else "")
     if phase.state == "starting":
-        return Observation("starting", "the ranks are being started")
+        return Observation("starting", "starting Python…")
     silent = status.alive is None and status.reason in ("", "being submitted")
     if silent and time.time() - _submitted(run) > _PATIENCE and read_json_fresh(run.handle) is None:
         return Observation("lost", "its submission was interrupted: it never reached its target")

@@ -131,9 +131,9 @@ class States:
             return Status(True, "running", job.words)
         if job.state == "running":
             where = f" on {', '.join(job.nodes)}" if job.nodes else ""
-            return Status(True, "starting", f"its node program is being started{where}")
+            return Status(True, "starting", f"starting Python{where}…")
         if _has_started(run, handle, seen):
-            return Status(True, "starting", "its node program is being started")
+            return Status(True, "starting", "starting Python…")
         return Status(True, "pending", self._waiting(run, handle, job, seen))
 
     def _unsubmitted(self, run: RunDir, seen: queue_listing.Listing) -> Status:

@@ -241,7 +241,7 @@ def _status(run: RunDir, pool: PoolInfo, *, submitted: bool) -> Status:
             return Status(False, reason="its pool does not know it")
         return Status(None, "pending", "being submitted")
     if entry["state"] == "sent":
-        return Status(True, "starting", "its node program is being started")
+        return Status(True, "starting", "starting Python…")
     reason = str(entry["reason"]) or f"waits for pool {pool.name}"
     return Status(True, "pending", reason if pool.state == "running" else f"{reason}, which {pool.reason}")
 

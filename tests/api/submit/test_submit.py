@@ -119,8 +119,8 @@ def test_a_root_that_others_may_write_to_is_refused_with_what_to_do(runs_root: P
         put()
     asked = f"chmod go-w {runs_root}"
     assert str(caught.value) == (
-        f"{runs_root} may be written by others (mode {mode:o}), so no run is put there: "
-        f"if you trust what is there, {asked}"
+        f"{runs_root} is writable by other users (mode {mode:o}), so no run is put there. "
+        f"If you trust its content: {asked}"
     )
     assert files(runs_root) == []
     subprocess.run(asked.split(), check=True)
