@@ -123,7 +123,7 @@ def _install_hooks(task: Task) -> TrainingHooks | None:
 
     hooks = TrainingHooks(log.current, task.resources.world_size if task.parallel == "auto" else 1)
     hooks.install()
-    loader_positions.backwards = lambda: hooks.backwards
+    loader_positions.count_backwards = lambda: hooks.backwards
     return hooks
 
 

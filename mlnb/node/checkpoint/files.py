@@ -1,4 +1,4 @@
-"""Checkpoints on disk: whole or not there, newest found by name."""
+"""Checkpoint files: each is complete or absent, and their names give their order."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from mlnb.manifest import check_loadable
 
 _NAME = re.compile(r"epoch-(\d{6})(?:-batch-(\d{6,}))?(?:\.rank-\d+)?\.pt$")
 KEEP = 2
-"""How many of the newest checkpoints stay."""
+"""How many of the newest checkpoints are kept."""
 
 
 def save(folder: Path, epoch: int, state: dict[str, Any], batch: int = 0) -> Path:
-    """Write ``state`` as the checkpoint after ``epoch`` epochs and ``batch`` batches, durable before it gets its name.
+    """Write ``state`` as the checkpoint after ``epoch`` epochs and ``batch`` batches, synced to disk and then named.
 
     Raises
     ------
@@ -32,7 +32,7 @@ def save(folder: Path, epoch: int, state: dict[str, Any], batch: int = 0) -> Pat
 
 
 def save_rank(folder: Path, epoch: int, rank: int, state: dict[str, Any], batch: int = 0) -> Path:
-    """Write what ``rank`` (not 0) has of its own beside the checkpoint after ``epoch`` epochs and ``batch`` batches.
+    """Write the state of ``rank`` (not 0) for the checkpoint after ``epoch`` epochs and ``batch`` batches.
 
     Raises
     ------
@@ -41,7 +41,7 @@ def save_rank(folder: Path, epoch: int, rank: int, state: dict[str, Any], batch:
     """
     path = _write(rank_file(folder / _name(epoch, batch), rank), folder / f"checkpoint.rank-{rank}.tmp", state)
     own = _in_order(folder.glob(f"epoch-*.rank-{rank}.pt"))
-    _keep(own, KEEP + 1, f"manifest.rank-{rank}.json")  # rank 0 may be an epoch behind
+    _keep(own, KEEP + 1, f"manifest.rank-{rank}.json")  # rank 0 may still write the one before
     return path
 
 
@@ -53,7 +53,7 @@ def _keep(paths: list[Path], number: int, manifest_name: str) -> None:
 
 
 def rank_file(path: Path, rank: int) -> Path:
-    """Where ``rank`` keeps its own part of the checkpoint ``path``."""
+    """Return the file with the part of ``rank`` in the checkpoint ``path``."""
     return path.with_name(f"{path.stem}.rank-{rank}.pt")
 
 
@@ -62,13 +62,13 @@ def _name(epoch: int, batch: int) -> str:
 
 
 def _write(path: Path, temporary: Path, state: dict[str, Any]) -> Path:
-    """Write by way of ``temporary``, which has one name, so that what a kill leaves there is not left for good."""
+    """Write to ``temporary``, then rename. A file left by a kill is overwritten next time, since the name is fixed."""
     path.parent.mkdir(mode=0o700, exist_ok=True)
     try:
         with temporary.open("wb") as file:
             torch.save(state, file)
             file.flush()
-            os.fchmod(file.fileno(), 0o600)  # whatever the script's umask: it will be unpickled
+            os.fchmod(file.fileno(), 0o600)  # regardless of the script's umask: it will be unpickled
             os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException:
@@ -78,13 +78,13 @@ def _write(path: Path, temporary: Path, state: dict[str, Any]) -> Path:
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """The whole checkpoints of a run, oldest first."""
+    """Return the checkpoints of a run, oldest first."""
     return _in_order(path for path in folder.glob("epoch-*.pt") if ".rank-" not in path.name)
 
 
 def _in_order(paths: Iterable[Path]) -> list[Path]:
-    found = [(int(match[1]), int(match[2] or 0), path) for path in paths if (match := _NAME.match(path.name))]
-    return [path for _, _, path in sorted(found)]
+    matches = [(int(match[1]), int(match[2] or 0), path) for path in paths if (match := _NAME.match(path.name))]
+    return [path for _, _, path in sorted(matches)]
 
 
 def load(path: Path, device: str = "cpu") -> dict[str, Any]:

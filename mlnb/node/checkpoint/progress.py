@@ -1,4 +1,4 @@
-"""Whether an attempt has come further than those before it: by its checkpoints."""
+"""Tells by its checkpoints whether an attempt has got further than those before it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from pathlib import Path
 
 
 class Progress:
-    """The checkpoints of a run, as they are now and as they will be.
+    """The checkpoints of a run, now and when this was created.
 
     Parameters
     ----------
     folder
-        where they are.
+        of the checkpoints.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -21,19 +21,19 @@ class Progress:
 
     @property
     def any(self) -> bool:
-        """Whether there is a checkpoint to go on from, of whatever attempt."""
+        """Whether there is a checkpoint to resume from, of any attempt."""
         return bool(self._now())
 
     @property
     def made(self) -> bool:
-        """Whether one was made since."""
+        """Whether a checkpoint was made since this was created."""
         return not self._now() <= self._before
 
     def _now(self) -> set[tuple[str, int]]:
-        # by their names alone: to list them otherwise takes torch, for which a node program has no time yet
-        found = set()
+        # without ``files``, which imports torch: a node program starts without it
+        versions = set()
         for path in self._folder.glob("epoch-*.pt"):
-            with contextlib.suppress(FileNotFoundError):  # old ones are removed
+            with contextlib.suppress(FileNotFoundError):  # old ones may be removed meanwhile
                 if ".rank-" not in path.name:
-                    found.add((path.name, path.stat().st_mtime_ns))
-        return found
+                    versions.add((path.name, path.stat().st_mtime_ns))
+        return versions

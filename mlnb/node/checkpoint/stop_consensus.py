@@ -1,9 +1,9 @@
-"""Ranks agree where to stop, without a word between them until someone asks for it.
+"""Lets all ranks stop after the same training step, without communication until a rank is told to stop.
 
-Each rank that was asked says at every place where it could stop how far it is, through the store that the process
-group has anyway. When all have spoken, the first to see it names a place that none can have passed. Ranks that
-average gradients are within one such place of each other; those that are not may have passed it all the same, which
-shows before anyone stops, and a later place is named.
+A rank that was told to stop writes its step to the process group's key-value store, after each step. When the store has
+the steps of all ranks, the first rank to notice writes a later step: the stop step. Ranks that average gradients are at
+most one step apart, so none has passed it yet. Ranks that are not held together may have passed it: then this shows in
+the store before any rank stops, and a later stop step is written.
 """
 
 from __future__ import annotations
@@ -17,95 +17,96 @@ import torch.distributed as dist
 from mlnb.node import torch_private
 
 _END = 2**62
-"""Said by a rank behind its last place: nobody can stop in front of it any more."""
+"""The step of a rank that will not reach another one: no rank can stop before it."""
 
-_PAUSE = 0.001
+_POLL_INTERVAL = 0.001
+"""Seconds."""
 
 
-class Agreement:
-    """One place to stop at, for all ranks; with one rank, or ranks that don't know each other, the first that comes.
+class StopConsensus:
+    """One agreement of all ranks on a step to stop after. A single rank stops at the first step that it asks for.
 
     Parameters
     ----------
     name
-        the same on all ranks, and of this agreement alone.
+        the same on all ranks, and never used before in the store.
     rank, world
-        which rank this is, of how many that know each other.
+        which rank this is, of how many in the process group.
     store
-        what they share, if they are several.
+        the process group's key-value store; ``None`` without a process group.
     """
 
     def __init__(self, name: str, rank: int = 0, world: int = 1, store: Any = None) -> None:
         self._name, self._rank, self._world, self._store = f"mlnb/stop/{name}", rank, world, store
-        self._spoken = False
+        self._participating = False
 
     @classmethod
-    def of_group(cls, name: str) -> Agreement:
-        """Of the ranks of the process group."""
+    def of_group(cls, name: str) -> StopConsensus:
+        """Make one for the ranks of the default process group; for this rank alone if there is none."""
         if not dist.is_available() or not dist.is_initialized():
             return cls(name)
         return cls(name, dist.get_rank(), dist.get_world_size(), torch_private.default_store())
 
-    def at(self, position: int) -> bool:
-        """Whether to stop at this position, which is behind those of all calls before. Waits if others are late."""
+    def stops_at(self, step: int) -> bool:
+        """Whether all ranks stop after ``step``, which must be greater than in earlier calls. May wait for others."""
         if self._world == 1:
             return True
-        self._spoken = True
+        self._participating = True
         if torch.cuda.is_initialized():
-            torch.cuda.synchronize()  # or the others' part in what was queued would not hold this rank back
+            torch.cuda.synchronize()  # otherwise this rank could be ahead of collectives that it has only queued
         while True:
-            stop = self._stop()
-            if stop is None:
+            stop_step = self._stop_step()
+            if stop_step is None:
                 others = self._others()
                 if None in others:
-                    return self._go_on(position)
-                self._name_behind("", [(position, False), *others])
-            elif position < int(stop):
-                return self._go_on(position)
+                    return self._continue(step)
+                self._propose("", [(step, False), *others])
+            elif step < int(stop_step):
+                return self._continue(step)
             else:
-                self._say(position, stops=True)
+                self._report(step, stops=True)
                 others = self._others()
-                if all(other == (position, True) for other in others):
+                if all(other == (step, True) for other in others):
                     return True
-                if any(other is not None and _passed(other, position) for other in others):
-                    self._name_behind(stop, [(position, True), *others])
+                if any(other is not None and _passed(other, step) for other in others):
+                    self._propose(stop_step, [(step, True), *others])
                 else:
-                    time.sleep(_PAUSE)
+                    time.sleep(_POLL_INTERVAL)
 
     def leave(self) -> None:
-        """Say that no place will come here any more."""
-        if self._spoken:
-            self._say(_END, stops=False)
+        """Report that this rank will make no more steps here."""
+        if self._participating:
+            self._report(_END, stops=False)
 
-    def _go_on(self, position: int) -> bool:
-        self._say(position, stops=False)
+    def _continue(self, step: int) -> bool:
+        self._report(step, stops=False)
         return False
 
-    def _say(self, position: int, *, stops: bool) -> None:
-        self._store.set(f"{self._name}/{self._rank}", f"{position} {int(stops)}")
+    def _report(self, step: int, *, stops: bool) -> None:
+        self._store.set(f"{self._name}/{self._rank}", f"{step} {int(stops)}")
 
     def _others(self) -> list[tuple[int, bool] | None]:
-        """How far the other ranks are and whether they stop there; ``None`` for those that haven't spoken."""
-        found: list[tuple[int, bool] | None] = []
+        """Return the steps of the other ranks, and whether they stop there; ``None`` for ranks without a report."""
+        reports: list[tuple[int, bool] | None] = []
         for rank in range(self._world):
             if rank != self._rank:
-                said = self._get(f"{self._name}/{rank}")
-                position, stops = said.split() if said else (None, None)
-                found.append(None if position is None else (int(position), stops == "1"))
-        return found
+                report = self._get(f"{self._name}/{rank}")
+                step, stops = report.split() if report else (None, None)
+                reports.append(None if step is None else (int(step), stops == "1"))
+        return reports
 
-    def _stop(self) -> str | None:
-        """The position at or behind which to stop first, as it was written, once it is named."""
+    def _stop_step(self) -> str | None:
+        """Return the stop step as it was written, or ``None``. Ranks stop at the first step that is not below it."""
         return self._get(f"{self._name}/at")
 
     def _get(self, key: str) -> str | None:
         return self._store.get(key).decode() if self._store.check([key]) else None
 
-    def _name_behind(self, before: str, places: list[tuple[int, bool] | None]) -> None:
-        """Name a place behind all these in the place of ``before``, unless another rank has done so."""
-        newest = max(place[0] for place in places if place is not None)
-        self._store.compare_set(f"{self._name}/at", before, str(newest + 1))
+    def _propose(self, current: str, reports: list[tuple[int, bool] | None]) -> None:
+        """Replace the stop step ``current`` by one after all reported steps, unless another rank has replaced it."""
+        newest = max(report[0] for report in reports if report is not None)
+        self._store.compare_set(f"{self._name}/at", current, str(newest + 1))
 
 
-def _passed(other: tuple[int, bool], position: int) -> bool:
-    return other[0] > position or other == (position, False)
+def _passed(report: tuple[int, bool], step: int) -> bool:
+    return report[0] > step or report == (step, False)

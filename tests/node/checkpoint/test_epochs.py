@@ -165,7 +165,7 @@ def test_what_cannot_be_saved_is_named_at_once():
 
 
 def test_minutes_are_more_than_none():
-    with pytest.raises(ValueError, match=r"mlnb.epochs\(minutes=0\): a number above 0"):
+    with pytest.raises(ValueError, match=r"mlnb.epochs\(minutes=0\): must be above 0"):
         next(iter(mlnb.epochs(3, minutes=0)))
 
 

@@ -1,4 +1,4 @@
-"""Ranks that are told to stop at different moments stop at the same place, or none does."""
+"""Ranks that are told to stop at different moments stop after the same step, or none does."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch.distributed as dist
 
-from mlnb.node.checkpoint.stop_consensus import Agreement
+from mlnb.node.checkpoint.stop_consensus import StopConsensus
 
-PLACES = 30
+STEPS = 30
 
 
 class Steps:
@@ -29,33 +29,35 @@ class Steps:
 
 
 def stops(heard: list[int | None], slack: int, seed: int) -> list[int | None]:
-    """Where each rank stops that first hears of it at a place of its own (``None``: never)."""
+    """Return the step after which each rank stops, if it is told to at its own step (``None``: never)."""
     world, store = len(heard), dist.HashStore()
     steps = Steps(world, slack)
 
     def train(rank: int) -> int | None:
-        chance, agreement = random.Random(seed * world + rank), Agreement("x", rank, world, store)
+        chance, consensus = random.Random(seed * world + rank), StopConsensus("x", rank, world, store)
         first = heard[rank]
-        for position in range(1, PLACES):
-            if first is not None and position >= first and agreement.at(10 * position):  # any growing numbers will do
+        for position in range(1, STEPS):
+            if (
+                first is not None and position >= first and consensus.stops_at(10 * position)
+            ):  # any growing numbers will do
                 return position
             time.sleep(chance.random() / 1000)
             steps.make(rank)
-        agreement.leave()
+        consensus.leave()
         return None
 
     with ThreadPoolExecutor(world) as pool:
         return list(pool.map(train, range(world)))
 
 
-@pytest.mark.parametrize("slack", [1, 2, 4, PLACES])
+@pytest.mark.parametrize("slack", [1, 2, 4, STEPS])
 @pytest.mark.parametrize("seed", range(8))
-def test_all_stop_at_the_same_place(seed: int, slack: int):
+def test_all_stop_after_the_same_step(seed: int, slack: int):
     chance = random.Random(seed)
     heard = [chance.randint(1, 12) for _ in range(chance.randint(2, 5))]
     found = stops(heard, slack, seed)
     assert len(set(found)) == 1
-    if slack < PLACES:
+    if slack < STEPS:
         assert found[0] is not None
         assert max(heard) <= found[0] <= max(heard) + 2 * slack + 2
 
@@ -64,10 +66,10 @@ def test_none_stops_if_one_has_not_heard():
     assert stops([3, None, 5], 1, 0) == [None, None, None]
 
 
-def test_none_stops_behind_the_end():
-    assert stops([3, PLACES - 1], 1, 0) == [None, None]
+def test_none_stops_after_the_end():
+    assert stops([3, STEPS - 1], 1, 0) == [None, None]
 
 
 def test_one_rank_stops_where_it_is():
-    assert Agreement("x").at(1)
-    assert Agreement.of_group("x").at(1)
+    assert StopConsensus("x").stops_at(1)
+    assert StopConsensus.of_group("x").stops_at(1)
