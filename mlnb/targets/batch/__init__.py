@@ -20,7 +20,7 @@ _BUILT_IN = {
     "slurm": "mlnb.targets.batch.slurm.system:Slurm",
     "sge": "mlnb.targets.batch.gridengine.system:GridEngine",
     "pbs": "mlnb.targets.batch.pbs:Pbs",
-    "moab": "mlnb.targets.batch.pbs:Moab",
+    "moab": "mlnb.targets.batch.moab:Moab",
     "lsf": "mlnb.targets.batch.lsf:Lsf",
     "oar": "mlnb.targets.batch.oar:Oar",
     "htcondor": "mlnb.targets.batch.htcondor:HTCondor",

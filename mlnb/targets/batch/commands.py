@@ -1,4 +1,4 @@
-"""Running a batch system's commands: what they print, or one line that says what is wrong."""
+"""Runs a batch system's commands, and reads their output or the error that they report."""
 
 from __future__ import annotations
 
@@ -12,138 +12,130 @@ from typing import Any
 
 from mlnb.errors import MlnbError
 
-PATIENCE = 30.0
+TIMEOUT = 30.0
 """Seconds that a command has: an overloaded controller answers late, one that is down never."""
 
 
 class CommandFailed(MlnbError):
-    """A command of the batch system did not do what was wanted.
+    """A command of the batch system failed. ``output`` is what it wrote to standard error, else to standard output."""
 
-    ``said`` is what it wrote to standard error.
-    """
-
-    def __init__(self, line: str, said: str = "") -> None:
-        super().__init__(line)
-        self.said = said
+    def __init__(self, message: str, output: str = "") -> None:
+        super().__init__(message)
+        self.output = output
 
 
-class NotThere(CommandFailed):
-    """The system does not answer: its commands are missing or its controller is down."""
+class SystemUnavailable(CommandFailed):
+    """The system can't be reached: its commands are missing or its controller is down. Nothing was done."""
 
 
-class Unanswered(NotThere):
-    """It did not answer what it was asked: what a command wanted may have been done."""
+class NoAnswer(SystemUnavailable):
+    """The command did not get an answer. What it was to do may have been done."""
 
 
-def command(
+def run_command(
     argv: Sequence[str],
     env: Mapping[str, str] | None = None,
     *,
     system: str,
     folder: Path | None = None,
-    given: bytes = b"",
-    patience: float = PATIENCE,
-    whole: bool = False,
+    stdin: bytes = b"",
+    timeout: float = TIMEOUT,
+    full_message: bool = False,
 ) -> str:
-    """What ``argv`` prints.
+    """Run a command; returns its standard output.
 
     Parameters
     ----------
     env
-        its whole environment; this process's without.
+        its whole environment; that of this process by default.
     system
-        the system's name in words, for errors.
+        the system's name, for errors.
     folder
-        where it runs; here without.
-    given
+        its working directory; that of this process by default.
+    stdin
         its standard input.
-    patience
-        seconds until it is given up.
-    whole
-        whether all that it says as it fails is of interest, as a site's own words about a submission are; else the
-        last line says it best.
+    timeout
+        seconds.
+    full_message
+        whether the error message has all lines of what it printed, as a site's own explanation of a refused submission
+        may have several; else the last line.
 
     Raises
     ------
-    NotThere
-        if the command is missing or its system is not there.
-    Unanswered
-        if it was there, and did not answer.
+    SystemUnavailable
+        if the command is missing or can't reach its system.
+    NoAnswer
+        if it timed out, or was ended by a signal.
     CommandFailed
-        if it fails, with what it said.
+        if it fails otherwise.
     """
     program = shutil.which(argv[0], path=env.get("PATH") if env else None)
     if program is None:
-        raise NotThere(f"{argv[0]} is not on PATH here: {system} is submitted to from a machine that has its commands")
+        raise SystemUnavailable(f"{argv[0]} is not on PATH. Use {system} from a machine that has its commands.")
     try:
         done = subprocess.run(
             [program, *argv[1:]],
             env=env,
             cwd=folder,
-            input=given,
-            start_new_session=True,  # an interrupt of the cell, which all of the kernel's group gets, is not for it
+            input=stdin,
+            start_new_session=True,  # interrupting a cell signals the whole process group of the kernel
             capture_output=True,
-            timeout=patience,
+            timeout=timeout,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise Unanswered(
-            f"{system} does not answer: {argv[0]} said nothing for {patience:.0f} s. Try again later"
+        raise NoAnswer(
+            f"{system} does not answer: {argv[0]} timed out after {timeout:.0f} s. Try again later"
         ) from None
     except OSError as error:
-        raise NotThere(f"{argv[0]} can't be run: {error.strerror}") from None
+        raise SystemUnavailable(f"{argv[0]} can't be run: {error.strerror}") from None
     if done.returncode:
-        said = done.stderr.decode(errors="replace").strip() or done.stdout.decode(errors="replace").strip()
-        kind = Unanswered if done.returncode < 0 else _kind(said)
-        gist = _gist(said, argv[0], whole) or f"{argv[0]} ended with exit code {done.returncode}"
-        raise kind(f"{system} says: {gist}", said)
+        output = done.stderr.decode(errors="replace").strip() or done.stdout.decode(errors="replace").strip()
+        kind = NoAnswer if done.returncode < 0 else _error_class(output)
+        message = _message(output, argv[0], full_message) or f"{argv[0]} ended with exit code {done.returncode}"
+        raise kind(f"{system} says: {message}", output)
     return done.stdout.decode(errors="replace")
 
 
-_SILENT = ("timed out", "zero bytes", "reset by peer")
+_NO_ANSWER = ("timed out", "zero bytes", "reset by peer")
 _DOWN = ("unable to contact", "connection refused", "can't connect", "cannot connect", "failed to connect")
 
 
-def _kind(said: str) -> type[CommandFailed]:
-    lower = said.lower()
-    if any(word in lower for word in _SILENT):
-        return Unanswered
-    return NotThere if any(word in lower for word in _DOWN) else CommandFailed
+def _error_class(output: str) -> type[CommandFailed]:
+    lower = output.lower()
+    if any(phrase in lower for phrase in _NO_ANSWER):
+        return NoAnswer
+    return SystemUnavailable if any(phrase in lower for phrase in _DOWN) else CommandFailed
 
 
 def read_json(text: str, system: str) -> Any:
-    """What a command printed as JSON; ``None`` if it printed nothing, which some do where there are no jobs.
+    """A command's output as JSON; ``None`` if it printed nothing, as some do where there are no jobs.
 
     Raises
     ------
     CommandFailed
-        if it is no JSON: then nothing is known of the jobs, and none is gone.
+        if it is not JSON: then nothing is known of any job, and none is gone.
     """
     if not text.strip():
         return None
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
-        raise CommandFailed(f"{system} printed what can't be read: {' '.join(text.split())[:60]}") from None
+        raise unreadable(text, system) from None
 
 
-def records(found: Any) -> list[Mapping[str, Any]]:
-    """Those of a list that are records."""
-    return [one for one in found if isinstance(one, Mapping)] if isinstance(found, list) else []
+def unreadable(text: str, system: str) -> CommandFailed:
+    """The error for output that does not have its format."""
+    return CommandFailed(f"{system} printed what can't be read: {' '.join(text.split())[:60]}")
 
 
-def named(found: Any) -> dict[str, Mapping[str, Any]]:
-    """Those of a record's values that are records."""
-    return {name: one for name, one in found.items() if isinstance(one, Mapping)} if isinstance(found, Mapping) else {}
-
-
-_GIST = 500
+_MESSAGE_LENGTH = 500
 _PREFIX = re.compile(r"(?:[A-Za-z_][\w.-]*: )?(?:error|fatal|warning|info): ", re.IGNORECASE)
 
 
-def _gist(said: str, program: str, whole: bool) -> str:
-    """What it says in one line: a site's own words first, the system's behind; no prefixes and no rules."""
+def _message(output: str, program: str, full: bool) -> str:
+    """What a failing command printed, in one line: without prefixes and rules, the system's own line last."""
     own = re.compile(rf"{re.escape(Path(program).name)}: ")
-    lines = (_PREFIX.sub("", own.sub("", " ".join(line.split()), 1), 1) for line in said.splitlines())
-    kept = list(dict.fromkeys(line.rstrip(".;") for line in lines if any(map(str.isalnum, line))))
-    return "; ".join(kept if whole else kept[-1:])[-_GIST:]
+    lines = (_PREFIX.sub("", own.sub("", " ".join(line.split()), 1), 1) for line in output.splitlines())
+    messages = list(dict.fromkeys(line.rstrip(".;") for line in lines if any(map(str.isalnum, line))))
+    return "; ".join(messages if full else messages[-1:])[-_MESSAGE_LENGTH:]

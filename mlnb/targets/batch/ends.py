@@ -1,4 +1,4 @@
-"""How a run ended whose job ended without a result of its own: what its system says, and what the job printed."""
+"""The end of a run whose job ended without writing a result: as its system reports it, with what the job printed."""
 
 from __future__ import annotations
 
@@ -10,51 +10,55 @@ from typing import Any
 from mlnb.errors import MlnbError
 from mlnb.rundir import RunDir, read_json, write_json
 from mlnb.targets.base import Status
-from mlnb.targets.batch.system import LOG, QueuedJob
+from mlnb.targets.batch.queued_job import QueuedJob
+from mlnb.targets.batch.request import LOG
 
 _STATES = {"cancelled": "cancelled", "vanished": "lost", "completed": "lost"}
-"""A run's state by the cause of its job's end; every other is a failure."""
+"""A run's state by the cause of its job's end; by any other it failed."""
 
 _TAIL = 4096
-_GIST = 300
+"""Bytes at the end of the job's log that are read."""
+
+_EXCERPT = 300
+"""Characters of it that are shown."""
 
 
-def note(run: RunDir, handle: Mapping[str, Any], state: str, reason: str, code: str = "") -> Status:
-    """Write down how a job ended, so that nobody need ask for it again."""
-    with contextlib.suppress(MlnbError, FileNotFoundError):  # who may not write here, or a run that was removed
-        known = {"job": handle.get("job"), "attempt": len(run.attempts()), "state": state, "reason": reason}
-        write_json(run.ended, {**known, "code": code})
+def write_end(run: RunDir, handle: Mapping[str, Any], state: str, reason: str, code: str = "") -> Status:
+    """Write down how a job ended (``ended.json``), so that its system need not be asked again."""
+    with contextlib.suppress(MlnbError, FileNotFoundError):  # no permission to write here, or the run was removed
+        end = {"job": handle.get("job"), "attempt": len(run.attempts()), "state": state, "reason": reason}
+        write_json(run.ended, {**end, "code": code})
     return Status(False, state, reason)
 
 
-def noted(run: RunDir, handle: Mapping[str, Any]) -> Status | None:
-    """What :func:`note` wrote of the job of ``handle``; ``None`` if nothing."""
+def read_end(run: RunDir, handle: Mapping[str, Any]) -> Status | None:
+    """What :func:`write_end` wrote of the job of ``handle``; ``None`` if nothing."""
     ended = read_json(run.ended)
     if ended is None or ended.get("job") != handle.get("job"):
         return None
-    if ended.get("attempt") != len(run.attempts()):  # the next is being submitted, or an administrator had it queued
+    if ended.get("attempt") != len(run.attempts()):  # the next is being submitted, or an administrator requeued the job
         return None
     return Status(False, str(ended["state"]), str(ended["reason"]))
 
 
-def end(run: RunDir, handle: Mapping[str, Any], job: QueuedJob, words: str) -> Status:
-    """Note how ``job`` ended.
+def end_of(run: RunDir, handle: Mapping[str, Any], job: QueuedJob, explanation: str) -> Status:
+    """The end of a run whose job is ``job``; it is written down, too.
 
     Parameters
     ----------
-    words
-        how, as the system has it: a sentence without its subject.
+    explanation
+        how the job ended: a sentence without its subject.
     """
-    reason = f"job {handle['job']}: {words}"
-    said = _printed(run, int(handle.get("attempt", 1)))
-    if said and job.cause not in ("cancelled", "vanished"):
-        reason += f", before the node program began; it printed: {said}"
+    reason = f"job {handle['job']}: {explanation}"
+    printed = _log_excerpt(run, int(handle.get("attempt", 1)))
+    if printed and job.cause not in ("cancelled", "vanished"):
+        reason += f", before the node program began; it printed: {printed}"
     state = _STATES.get(job.cause, "failed")
-    return note(run, handle, state, f"{reason}; it left no account" if state == "lost" else reason, job.code)
+    return write_end(run, handle, state, f"{reason}; it wrote no result" if state == "lost" else reason, job.code)
 
 
-def _printed(run: RunDir, attempt: int) -> str:
-    """The gist of what the job printed; empty if the node program has begun, whose own account says more."""
+def _log_excerpt(run: RunDir, attempt: int) -> str:
+    """The last lines that the job printed; empty if the node program has begun, whose own record says more."""
     attempts = run.attempts()
     if not attempts or attempts[-1].events(0).exists():
         return ""
@@ -65,5 +69,5 @@ def _printed(run: RunDir, attempt: int) -> str:
     except OSError:  # it printed nothing
         return ""
     lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
-    gist = " / ".join(line for line in lines[-3:] if line)
-    return f"…{gist[-_GIST:]}" if len(gist) > _GIST else gist
+    excerpt = " / ".join(line for line in lines[-3:] if line)
+    return f"…{excerpt[-_EXCERPT:]}" if len(excerpt) > _EXCERPT else excerpt

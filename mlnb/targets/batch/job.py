@@ -1,33 +1,33 @@
-"""One job of a batch system: the directives by dask-jobqueue, and the lines of shell that it runs."""
+"""One job of a batch system: its directives, and the script that it runs."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import shlex
 import sys
-import warnings
-from collections.abc import Coroutine, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 from mlnb.errors import MlnbError, UsageError
 from mlnb.rundir import RunDir, storage_errors
 from mlnb.targets.base import SubmissionUnknown
 from mlnb.targets.batch import states as batch_states
-from mlnb.targets.batch.commands import CommandFailed, NotThere, Unanswered, command
-from mlnb.targets.batch.system import REQUEUE, JobRequest, Submitted, System, mebibytes
+from mlnb.targets.batch.commands import CommandFailed, NoAnswer, SystemUnavailable, run_command
+from mlnb.targets.batch.jobqueue_adapter import JobqueueJob
+from mlnb.targets.batch.request import REQUEUE, JobRequest, SubmittedJob, mebibytes
+from mlnb.targets.batch.submission import PlainScript, Submission
+from mlnb.targets.batch.system import System
 from mlnb.targets.config import settings
 from mlnb.targets.containers import Contained, Wrapped
 from mlnb.targets.environment import passed
 
-_NOT_THERE = ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "MLNB_RUNTIME", "TMPDIR", "HOSTNAME", "XDG_RUNTIME_DIR")
-"""Variables that say something of this machine, which is not where the job runs."""
+_LOCAL_VARIABLES = (
+    *("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "MLNB_RUNTIME", "TMPDIR", "HOSTNAME", "XDG_RUNTIME_DIR"),
+)
+"""Variables that describe this machine, which is not the one that the job runs on."""
 
-_SAID = 200
+_OUTPUT_LENGTH = 200
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,10 @@ class Job:
 
     Attributes
     ----------
+    env
+        variables that the person asked for.
     body
-        the shell lines that the job runs, as ``attempts/NNN/job.sh`` (see :meth:`_lines`).
+        the shell lines that the job runs, as ``attempts/NNN/job.sh``; see :func:`body_of`.
     """
 
     system: System
@@ -48,15 +50,15 @@ class Job:
     body: str
 
     def text(self) -> str:
-        """The submission as a person reads it: the directives and the body."""
-        made = self._make()
-        return f"{made.job_script().strip()}\n\n# {self._path}\n{self._lines(made)}"
+        """The submission for a person to read: the directives and the body."""
+        submission = self._submission()
+        return f"{submission.script().strip()}\n\n# {self._path}\n{self._job_sh(submission)}"
 
     @property
     def _path(self) -> str:
         return str(self.run.attempt(self.attempt).path / "job.sh")
 
-    def submit(self) -> Submitted:
+    def submit(self) -> SubmittedJob:
         """Submit it.
 
         Raises
@@ -64,96 +66,81 @@ class Job:
         SubmissionUnknown
             if the system did not answer, and has no job of this name so far.
         MlnbError
-            if it refuses the job, or is not there.
+            if it refuses the job, or can't be reached.
         """
-        folder = self.run.attempt(self.attempt).path
-        path = folder / "job.sh"
-        made = self._make()
+        path = self.run.attempt(self.attempt).path / "job.sh"
+        submission = self._submission()
         with storage_errors(path):
-            path.write_text(self._lines(made), encoding="utf-8")
+            path.write_text(self._job_sh(submission), encoding="utf-8")
             path.chmod(0o700)
         try:
-            with self.system.submission_environment(_environment(self.env, self.system)) as (words, env):
-                made.submit_command = shlex.join([*shlex.split(made.submit_command), *words])
-                made.environment.update(env)
-                _finish(made.start())
-            if found := self.system.submitted(made.job_id):
+            with self.system.submission_environment(_environment(self.env, self.system)) as (options, env):
+                output = submission.submit(options, env)
+            if found := self.system.submitted_job(output):
                 return found
-            said = " ".join(made.job_id.split())[:_SAID] or "nothing"
-            return self._taken(MlnbError(f"{self.system.display_name} gave no job id, but said: {said}"))
-        except Unanswered as error:
-            return self._taken(SubmissionUnknown(f"{error}; whether it took the job isn't known yet"))
-        except NotThere:
+            shown = " ".join(output.split())[:_OUTPUT_LENGTH] or "nothing"
+            return self._find(MlnbError(f"{self.system.display_name} gave no job id, but printed: {shown}"))
+        except NoAnswer as error:
+            return self._find(SubmissionUnknown(f"{error}; whether it took the job isn't known yet"))
+        except SystemUnavailable:
             raise
         except CommandFailed as error:
-            return self._taken(self.system.refusal(error, self.request))
+            return self._find(self.system.refusal(error, self.request))
 
-    def _taken(self, problem: MlnbError) -> Submitted:
-        """The job, if the queue has it in spite of ``problem``, which is raised otherwise."""
+    def _find(self, problem: MlnbError) -> SubmittedJob:
+        """The job, if it is in the queue in spite of ``problem``, which is raised otherwise."""
         with contextlib.suppress(MlnbError):
             if found := batch_states.job_of(self.run, self.system.jobs()):
-                return Submitted(found[0], self.system.cluster)
+                return SubmittedJob(found[0], self.system.cluster)
         raise problem
 
-    def _lines(self, made: Any) -> str:
-        """``job.sh``: the body, and in front of it the site's prologue where the submission has no place for one."""
-        prologue = [] if self.system.script else [line for line in made._job_script_prologue or () if line]
+    def _job_sh(self, submission: Submission) -> str:
+        """``job.sh``: the body, after the site's prologue if the submission itself can't hold that."""
+        prologue = [] if self.system.submits_script else submission.prologue
         shebang, _, rest = self.body.partition("\n")
         return "\n".join([shebang, *prologue, rest])
 
-    def _make(self) -> Any:
-        """dask-jobqueue's Job, its commands run as ours: with the run's environment, from the attempt's folder."""
+    def _submission(self) -> Submission:
+        """The job with its directives; its submit command runs in the attempt's folder."""
         system, request = self.system, self.request
-        env: dict[str, str] = {}  # of the command, when it is submitted
         folder = self.run.attempt(self.attempt).path
-        odd = next((character for character in system.patterns if character in str(folder)), None)
-        if odd is not None:
+        forbidden = next((character for character in system.forbidden_in_paths if character in str(folder)), None)
+        if forbidden is not None:
+            name = system.display_name
             raise UsageError(
-                f"{self.run.path}: {system.display_name} misreads '{odd}' in a path: set MLNB_RUNS to another folder"
+                f"{self.run.path}: {name} misreads '{forbidden}' in a path: set MLNB_RUNS to another folder"
             )
-
-        async def call(argv: list[str], *, shell: bool = False, given: bytes = b"", **_: Any) -> str:
-            words = ["/bin/sh", "-c", *argv] if shell else argv
-            submitting = partial(command, system=system.display_name, folder=folder, whole=True)
-            return await asyncio.to_thread(submitting, words, env, given=given)
-
-        async def feed(made: Any, script: str) -> str:
-            # dask-jobqueue has a shell do it that throws away what is said of refusals
-            return await call(shlex.split(made.submit_command), given=Path(script).read_bytes())
-
-        section, keywords = system.section, dict(system.keywords(request))
-        skipped = [*keywords.pop("job_directives_skip", ()), *section.skipped]
-        own: dict[str, Any] = {
-            "_call": staticmethod(call),
-            "_job_id_from_submit_output": lambda _, said: said,
-            "submit_command": system.submit_command,
-        }
-        if system.stdin:
-            own["_submit_job"] = feed
-        kind = type("RunJob", (system.job_class(),), own)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about Dask workers, which these jobs are not
-            try:
-                made = kind(
-                    scheduler="",
-                    name=request.name,
-                    job_name=request.name,
-                    cores=request.cpus,
-                    memory=f"{mebibytes(request.resources.memory or 2**30) * 2**20} B",
-                    processes=1,
-                    config_name=section.name,
-                    job_directives_skip=skipped,
-                    **keywords,
-                )
-            except (KeyError, ValueError, TypeError) as error:
-                raise UsageError(f"jobqueue.{section.name} of Dask's configuration: {error}") from None
-        made.environment = env
-        # exec: the system's signals are for its own shell, which has to be the one with the traps
-        made._command_template = system.escaped(f"exec /bin/sh {shlex.quote(self._path)}")
-        return made
+        run = partial(run_command, system=system.display_name, folder=folder, full_message=True)
+        # exec: the system signals the process of its own shell, which has to be the one with the traps
+        line = system.escape(f"exec /bin/sh {shlex.quote(self._path)}")
+        section = system.section
+        if not system.job_class:
+            return PlainScript(
+                line,
+                prefix=system.directive_prefix,
+                directives=system.lines(request),
+                prologue=section.prologue,
+                submit_command=system.submit_command,
+                reads_stdin=system.reads_stdin,
+                run=run,
+            )
+        keywords = dict(system.keywords(request))
+        return JobqueueJob(
+            system.job_class,
+            line,
+            name=request.name,
+            cores=request.cpus,
+            memory=mebibytes(request.resources.memory or 2**30) * 2**20,
+            section=section.name,
+            skip=[*keywords.pop("job_directives_skip", ()), *section.skipped],
+            keywords=keywords,
+            submit_command=system.submit_command,
+            reads_stdin=system.reads_stdin,
+            run=run,
+        )
 
 
-def job_of(
+def make_job(
     system: System,
     request: JobRequest,
     run: RunDir,
@@ -174,9 +161,8 @@ def job_of(
         if the system can't do what is asked.
     """
     if env and not system.passes_variables:
-        raise UsageError(
-            f"--env {next(iter(env))}: {system.display_name} gives a job no variables but by writing them down"
-        )
+        name = system.display_name
+        raise UsageError(f"--env {next(iter(env))}: {name} would keep the value where others can read it")
     program = ["-m", "mlnb.node", str(run.path), "--attempt", str(attempt)]
     if container is None:
         wrapped = Wrapped([str(system.settings.get("python") or sys.executable), *program])
@@ -187,10 +173,10 @@ def job_of(
 
 
 def body_of(system: System, request: JobRequest, run: RunDir, wrapped: Wrapped) -> str:
-    """The lines of shell: they start the node program, hand it the system's signals, and queue the job again."""
+    """The shell lines that start the node program, pass the system's signals on to it, and queue the job again."""
     lines = [
         "#!/bin/sh",
-        f"# What each start of run {request.run} ({request.name}) executes; made by mlnb.",
+        f"# Runs at each start of run {request.run} ({request.name}). Written by mlnb.",
         f"cd {shlex.quote(str(run.path))} || exit 1",
         f'PYTHONPATH={shlex.quote(str(run.node_zip))}"${{PYTHONPATH:+:$PYTHONPATH}}"; export PYTHONPATH',
         f'MLNB_RESTARTS="{system.restarts}"; export MLNB_RESTARTS',
@@ -213,11 +199,5 @@ def body_of(system: System, request: JobRequest, run: RunDir, wrapped: Wrapped) 
 
 
 def _environment(asked: Mapping[str, str], system: System) -> dict[str, str]:
-    kept = {name: value for name, value in passed({}).items() if name not in _NOT_THERE}
-    return {**kept, **{n: v for n, v in system.environment().items() if n not in ("LC_ALL",)}, **asked}
-
-
-def _finish(coroutine: Coroutine[Any, Any, Any]) -> None:
-    """Run a coroutine to its end in a thread of its own: a notebook's thread has a loop that runs already."""
-    with ThreadPoolExecutor(1) as pool:
-        pool.submit(asyncio.run, coroutine).result()
+    session = {name: value for name, value in passed({}).items() if name not in _LOCAL_VARIABLES}
+    return {**session, **{n: v for n, v in system.environment().items() if n not in ("LC_ALL",)}, **asked}

@@ -1,7 +1,4 @@
-"""What a site has written for dask-jobqueue, and so for our jobs: the section of ``jobqueue.yaml`` that a target names.
-
-dask-jobqueue reads the rest of it by itself: account or project, prologue, shell.
-"""
+"""The site's settings for dask-jobqueue, which hold for mlnb's jobs too: one section of ``jobqueue.yaml``."""
 
 from __future__ import annotations
 
@@ -9,34 +6,32 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import dask.config
-
 from mlnb.errors import UsageError
 
 
 @dataclass(frozen=True)
 class Section:
-    """One section, by its name under ``jobqueue:``; what it does not say is ``None`` or empty."""
+    """One section, by its name under ``jobqueue:``; what it does not set is ``None`` or empty.
+
+    dask-jobqueue's Job classes read more of it by themselves, as the account and the shell.
+    """
 
     name: str
 
     @property
     def queue(self) -> str | None:
-        """Where jobs go."""
-        found = self._first("queue")
-        return None if found is None else str(found)
+        """The queue that jobs go to."""
+        return self._text("queue")
 
     @property
     def walltime(self) -> str | None:
-        """How long jobs may run, as the system writes it; dask-jobqueue's own default once that is imported."""
-        found = self._first("walltime")
-        return None if found is None else str(found)
+        """The time limit of jobs, as the system writes it; dask-jobqueue's own default after that is imported."""
+        return self._text("walltime")
 
     @property
     def account(self) -> str | None:
-        """Who pays; dask-jobqueue reads it by itself."""
-        found = self._first("account", "project")
-        return None if found is None else str(found)
+        """The account that jobs are charged to."""
+        return self._text("account", "project")
 
     @property
     def directives(self) -> tuple[str, ...]:
@@ -45,18 +40,30 @@ class Section:
 
     @property
     def skipped(self) -> tuple[str, ...]:
-        """Parts of the lines of dask-jobqueue's own that are to be left out."""
+        """Parts of lines: those of dask-jobqueue's own directives that have one are left out."""
         return self._lines("job-directives-skip", "header-skip")
 
-    def _first(self, *keys: str) -> Any:
-        """The first that says something: the second is how older versions of dask-jobqueue called it."""
-        return next((found for key in keys if (found := dask.config.get(f"jobqueue.{self.name}.{key}", None))), None)
+    @property
+    def prologue(self) -> tuple[str, ...]:
+        """Lines of shell that run before each job."""
+        return self._lines("job-script-prologue", "env-extra")
+
+    def _text(self, *keys: str) -> str | None:
+        value = self._value(*keys)
+        return None if value is None else str(value)
+
+    def _value(self, *keys: str) -> Any:
+        """The first that is set: later keys are those of older versions of dask-jobqueue."""
+        import dask.config  # here, so that listing the kinds of targets does not import dask
+
+        values = (dask.config.get(f"jobqueue.{self.name}.{key}", None) for key in keys)
+        return next((value for value in values if value is not None), None)
 
     def _lines(self, *keys: str) -> tuple[str, ...]:
-        found = self._first(*keys)
-        if isinstance(found, Mapping):  # as HTCondor has them
-            found = [f"{name} = {value}" for name, value in found.items()]
-        lines = () if found is None else tuple(found) if isinstance(found, (list, tuple, set)) else (found,)
+        value = self._value(*keys)
+        if isinstance(value, Mapping):  # as HTCondor has them
+            value = [f"{name} = {text}" for name, text in value.items()]
+        lines = () if value is None else tuple(value) if isinstance(value, (list, tuple, set)) else (value,)
         for line in lines:
             if not isinstance(line, str) or "\n" in line:
                 raise UsageError(f"{keys[0]}: {line!r} of jobqueue.{self.name} is not a text of one line")

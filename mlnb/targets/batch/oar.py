@@ -3,95 +3,76 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mlnb.targets.batch.commands import named, read_json, records
-from mlnb.targets.batch.system import LOG, JobRequest, QueuedJob, System, clock
+from mlnb.targets.batch.job_table import JobTable, Record, State
+from mlnb.targets.batch.queued_job import HELD, SUSPENDED, TIME_LIMIT, WAITING, QueuedJob, killed
+from mlnb.targets.batch.request import JobRequest
+from mlnb.targets.batch.system import System
 from mlnb.targets.gpus.kinds import RequestSyntax
 
-_WAITING = {
-    "Waiting": ("resources", "waits for free cores or GPUs"),
-    "Hold": ("hold", "held: by its owner or an administrator"),
-    "toLaunch": ("other", "is being started"),
-    "Launching": ("other", "is being started"),
-    "toAckReservation": ("begin", "waits for its reservation"),
-}
+
+def _end(code: str, record: Record) -> QueuedJob:
+    listed = record.get("events")
+    events = {str(event.get("type")) for event in listed if isinstance(event, dict)} if isinstance(listed, list) else ()
+    if "WALLTIME" in events:
+        return QueuedJob("ended", *TIME_LIMIT, code)
+    if "FRAG_JOB_REQUEST" in events:
+        return QueuedJob("ended", "cancelled", "was deleted with oardel, not through mlnb", code)
+    status = str(record.get("exit_code"))  # as wait() returns it: the code in its second byte, the signal in its first
+    if not re.fullmatch(r"[0-9]{1,9}", status):
+        return QueuedJob("ended", "failed", f"ended: OAR says {code}", code)
+    if int(status) & 0x7F:
+        return killed(int(status) & 0x7F, code)
+    cause = "completed" if code == "Terminated" and int(status) == 0 else "failed"
+    return QueuedJob("ended", cause, f"ended with exit code {int(status) >> 8}", code)
 
 
 class Oar(System):
     """OAR 2.5 or newer. Settings: ``memory-per-core-property-name`` of the jobqueue section, for memory.
 
-    OAR submits what is to run again (``-t idempotent``) as another job, which nobody would follow: we ask for none.
+    mlnb never asks OAR to run a job again: with ``-t idempotent`` that would be another job, with another id.
     """
 
     kind = "oar"
     display_name = "OAR"
-    job = "oar:OARJob"
+    job_class = "oar:OARJob"
     submit_command = "oarsub"
     cancel_command = "oardel"
     accepted = r"OAR_JOB_ID=(?P<job>[0-9]+)"
     variables = ("OAR*",)
     passes_variables = False
-    gpus = RequestSyntax(counted=False)  # but -l
-    requeues = False  # -t idempotent makes another job
+    requeues = False
+    account_keyword = "project"
+    gpu_syntax = RequestSyntax(counted=False)
+    directives = ("-O {log}", "-E {log}", "--checkpoint {warning}", "--signal 10")  # SIGUSR1 warns of the end
+    table = JobTable(
+        system=display_name,
+        command=("oarstat", "-J", "-f", "-u"),
+        ended_command=("oarstat", "-J", "-f"),  # jobs that ended are found by id only
+        ended_option=("-j",),
+        state_field="state",
+        states={
+            "Waiting": State("pending", "resources", WAITING),
+            "Hold": State("pending", "hold", HELD),
+            "toLaunch": State("pending", "other", "Starting"),
+            "Launching": State("pending", "other", "Starting"),
+            "toAckReservation": State("pending", "begin", "Waiting for its reservation"),
+            "Suspended": State("running", reason=SUSPENDED),
+            **dict.fromkeys(("Running", "Finishing", "Resuming", "toError"), State("running")),
+            **dict.fromkeys(("Terminated", "Error"), State("ended")),
+        },
+        other_state=State("pending", "other", "OAR says {code}"),
+        nodes_field="assigned_network_address",
+        end=_end,
+    )
 
     def keywords(self, request: JobRequest) -> dict[str, Any]:
-        """See :class:`System`. A checkpoint signal (``--checkpoint``, SIGUSR2 by default) warns of the end."""
-        gpus = f"/gpu={request.resources.gpus}" if request.resources.gpus else f"/core={request.cpus}"
-        return {
-            "queue": request.partition,
-            "project": request.account,
-            "walltime": clock(request.resources.time) if request.resources.time else None,
-            "resource_spec": f"/nodes={request.resources.nodes}{gpus}",
-            **({"memory_per_core_property_name": "not_applicable"} if request.resources.memory is None else {}),
-            "job_extra_directives": [
-                *request.usual,
-                f"-O {LOG}",
-                f"-E {LOG}",
-                f"--checkpoint {request.warning}",
-                "--signal 10",
-                *request.gpus,
-                *request.extra,
-            ],
-        }
-
-    def jobs(self) -> dict[str, QueuedJob]:
         """See :class:`System`."""
-        return parse(self.run(["oarstat", "-J", "-f", "-u"]))
+        unlimited = {} if request.resources.memory else {"memory_per_core_property_name": "not_applicable"}
+        return {**super().keywords(request), **unlimited}
 
-    def ended(self, ids: Sequence[str]) -> dict[str, QueuedJob]:
-        """See :class:`System`. Jobs that ended are not among a user's, but known by their number."""
-        return parse(self.run(["oarstat", "-J", "-f", *(word for number in ids for word in ("-j", number))]))
-
-
-def parse(text: str) -> dict[str, QueuedJob]:
-    """The jobs of what ``oarstat -J -f`` printed."""
-    found = {}
-    for number, job in named(read_json(text, "OAR")).items():
-        state = str(job.get("state", ""))
-        if state in ("Terminated", "Error"):
-            seen = _ended(state, job)
-        elif state in ("Running", "Finishing", "Suspended", "Resuming", "toError"):
-            nodes = job.get("assigned_network_address")
-            there = tuple(str(node) for node in nodes) if isinstance(nodes, list) else ()
-            seen = QueuedJob("running", words="is suspended" if state == "Suspended" else "", code=state, nodes=there)
-        else:
-            cause, words = _WAITING.get(state, ("other", f"OAR says {state}"))
-            seen = QueuedJob("pending", cause, words, state)
-        found[number] = seen
-    return found
-
-
-def _ended(state: str, job: Mapping[str, Any]) -> QueuedJob:
-    events = {str(event.get("type", "")) for event in records(job.get("events"))}
-    if "WALLTIME" in events:
-        return QueuedJob("ended", "time", "reached its time limit; a longer --time may help, or --resume", state)
-    if "FRAG_JOB_REQUEST" in events:
-        return QueuedJob("ended", "cancelled", "was deleted (oardel), not through mlnb", state)
-    status = job.get("exit_code")  # as wait() gives it: the code in its second byte, the signal in its first
-    if isinstance(status, bool) or not re.fullmatch(r"[0-9]{1,9}", str(status)):
-        return QueuedJob("ended", "failed", f"OAR says {state}", state)
-    code, signal = int(str(status)) >> 8, int(str(status)) & 0x7F
-    words = f"its job was ended by signal {signal}" if signal else f"its job ended with exit code {code}"
-    return QueuedJob("ended", "completed" if state == "Terminated" and not int(str(status)) else "failed", words, state)
+    def resource_spec(self, request: JobRequest) -> str:
+        """See :class:`System`."""
+        gpus = request.resources.gpus
+        return f"/nodes={request.resources.nodes}" + (f"/gpu={gpus}" if gpus else f"/core={request.cpus}")

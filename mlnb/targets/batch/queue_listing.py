@@ -1,8 +1,8 @@
-"""One look at the queue for all runs and all observers of a user on this machine, however many there are.
+"""The queue of a batch system, listed once for all runs and all processes of a user on this machine.
 
-Whoever finds the last look too old takes it anew, under a lock; the others use what is there. A system that does not
-answer holds up nobody for long: what was known stays known, with how long it has been silent, and the look goes on
-behind.
+Whoever finds the last listing too old makes a new one, under a lock; the others use what is there. A system that does
+not answer delays nobody for long: the previous listing stays, with how long the system has been silent, and the command
+that lists the queue goes on in the background.
 """
 
 from __future__ import annotations
@@ -20,193 +20,204 @@ from pathlib import Path
 
 from mlnb.errors import MlnbError
 from mlnb.rundir import read_json, select_fields, write_json
-from mlnb.targets.batch.commands import PATIENCE
-from mlnb.targets.batch.system import QueuedJob, System
+from mlnb.targets.batch.commands import TIMEOUT
+from mlnb.targets.batch.queued_job import QueuedJob
+from mlnb.targets.batch.system import System
 from mlnb.targets.config.paths import runtime_dir
-from mlnb.targets.locks import FLAGS, taken
+from mlnb.targets.locks import OPEN_FLAGS, try_lock
 from mlnb.units import format_time
 
 INTERVAL = 5.0
-"""Seconds between two looks, unless the target's ``poll`` says otherwise."""
+"""Seconds between two listings, unless the target's ``poll`` says otherwise."""
 
-LOOK = 2.0
-"""Seconds that one who only wants to know is held up by a look, where looks don't take long as a rule."""
+PATIENCE = 2.0
+"""Seconds that a caller who accepts an older listing waits for a new one, where listings usually take less."""
 
 _STEP = 0.02
-_RARELY = 30.0
-"""Seconds between two looks at most, while the system does not answer."""
+_LONGEST_INTERVAL = 30.0
+"""Seconds between two listings at most, while the system does not answer."""
 
-AGAIN = 60.0
-"""Seconds after which accounting that did not answer is asked again: it may take long not to."""
+ACCOUNTING_RETRY = 60.0
+"""Seconds after which accounting that did not answer is asked again: not answering may take it long."""
 
-_STEADY = 300.0
-"""Seconds between two answers of accounting after which it may have been away meanwhile."""
+_CONTINUOUS = 300.0
+"""Seconds between two answers of accounting up to which it counts as answering all the time."""
+
+_FORMAT = 2
+"""Of the file. Another number means another file, so that different versions of mlnb do not read each other's."""
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What the queue held.
+    """The jobs of a queue at one time; times are in seconds since the epoch.
 
     Attributes
     ----------
-    taken
-        when, in seconds since the epoch.
+    time
+        when the system was last asked.
     jobs
-        the user's jobs by id, those that ended lately among them.
+        the user's jobs by id, also those that ended lately.
     error
-        why it could not be read, in words; then ``jobs`` is what was known before.
-    heard
-        when it was last read.
-    asked
+        why there was no answer; then ``jobs`` are those of the last answer.
+    answered
+        when the system last answered.
+    queried
         the jobs that accounting was asked for.
-    since
-        since when it has answered without a break whoever asked for a job, by job.
-    took
+    answering_since
+        by job: the time from which accounting has answered every question about it.
+    duration
         seconds that the last answer took.
-    failed
-        how many looks since then had none.
+    failures
+        how many times there was no answer since then.
     """
 
-    taken: float = 0.0
+    time: float = 0.0
     jobs: dict[str, QueuedJob] = field(default_factory=dict)
     error: str = ""
-    heard: float = 0.0
-    asked: tuple[str, ...] = ()
-    since: dict[str, float] = field(default_factory=dict)
-    took: float = 0.0
-    failed: int = 0
+    answered: float = 0.0
+    queried: tuple[str, ...] = ()
+    answering_since: dict[str, float] = field(default_factory=dict)
+    duration: float = 0.0
+    failures: int = 0
 
 
-def listing(system: System, interval: float = INTERVAL, after: float = 0.0) -> Listing:
-    """The user's jobs on ``system``, read at most once in ``interval`` seconds.
+def list_queue(system: System, interval: float = INTERVAL, after: float = 0.0) -> Listing:
+    """The user's jobs on ``system``, listed at most once in ``interval`` seconds.
 
-    Who only wants to know waits as long as looks take as a rule, or the first one takes; then there is what was known
-    before, with an error.
+    A caller waits as long as listings usually take, and for the first one; then it gets the previous listing, with an
+    error.
 
     Parameters
     ----------
     interval
-        0 for a look at the queue as it is now, by one who waits for the answer.
+        0 for the queue as it is now, however long that takes.
     after
-        seconds since the epoch; a look from before does not do (the interval holds all the same).
+        seconds since the epoch; a listing from before does not do (the interval holds all the same).
     """
     path = _path(system)
     lock = path.with_suffix(".lock")
-    known = _read(path)
-    wait = not interval or known.taken == 0.0 or known.taken < after
-    patience = max(LOOK, 2 * known.took) if interval and known.heard else PATIENCE
+    last = _read(path)
+    wait = not interval or last.time == 0.0 or last.time < after
+    patience = max(PATIENCE, 2 * last.duration) if interval and last.answered else TIMEOUT
     end = time.monotonic() + patience
-    while not _fresh(known, interval):
-        mine = taken(lock)
+    while not _fresh(last, interval):
+        mine = try_lock(lock)
         if mine is None and (not wait or time.monotonic() > end):
-            return _silent(system, known, time.time() - lock.stat().st_mtime)  # somebody asks at this moment
+            return _silent(system, last, time.time() - lock.stat().st_mtime)  # another process lists at this moment
         if mine is None:
             time.sleep(_STEP)
-            known = _read(path)
+            last = _read(path)
             continue
-        look = _Look(path, mine, interval, system.jobs)
-        look.start()
-        look.join(max(0.0, end - time.monotonic()))
-        if look.problem is not None:
-            raise look.problem
-        return look.found or _silent(system, known, patience)
-    return known
+        query = _Query(path, mine, interval, system.jobs)
+        query.start()
+        query.join(max(0.0, end - time.monotonic()))
+        if query.problem is not None:
+            raise query.problem
+        return query.listing or _silent(system, last, patience)
+    return last
 
 
-class _Look(threading.Thread):
-    """One look; it goes on when whoever wanted it can't wait any longer, for those who ask next.
+class _Query(threading.Thread):
+    """Lists the queue; goes on if its caller can't wait any longer, for the next caller.
 
     Parameters
     ----------
     lock
-        an open file, which is held until the look is over.
+        an open file, which is held until the listing is written.
     """
 
-    def __init__(self, path: Path, lock: int, interval: float, ask: Callable[[], dict[str, QueuedJob]]) -> None:
+    def __init__(self, path: Path, lock: int, interval: float, fetch: Callable[[], dict[str, QueuedJob]]) -> None:
         super().__init__(name="mlnb-queue", daemon=True)
-        self._path, self._file, self._interval, self._ask = path, lock, interval, ask
-        self.found: Listing | None = None
+        self._path, self._file, self._interval, self._fetch = path, lock, interval, fetch
+        self.listing: Listing | None = None
         self.problem: BaseException | None = None
 
     def run(self) -> None:
         try:
-            known = _read(self._path)  # another may have looked a moment ago
-            self.found = known if _fresh(known, self._interval) else _keep(self._path, known, self._ask)
-        except BaseException as problem:  # noqa: BLE001 - for whoever waits
+            last = _read(self._path)  # another process may have listed it a moment ago
+            self.listing = last if _fresh(last, self._interval) else _update(self._path, last, self._fetch)
+        except BaseException as problem:  # noqa: BLE001 - for the caller
             self.problem = problem
         finally:
             os.close(self._file)
 
 
-def _silent(system: System, known: Listing, seconds: float) -> Listing:
-    """What was known, and for how long the system has not answered who asks, if it is long."""
-    if known.error or seconds < LOOK:
-        return known
-    return replace(known, error=f"{system.display_name} has not answered for {format_time(seconds)}")
+def _silent(system: System, last: Listing, seconds: float) -> Listing:
+    """The last listing, with how long the system has not answered, if that is long."""
+    if last.error or seconds < PATIENCE:
+        return last
+    return replace(last, error=f"{system.display_name} has not answered for {format_time(seconds)}")
 
 
-def accounts(system: System, jobs: Sequence[str], interval: float = INTERVAL) -> Listing:
-    """What accounting knows of jobs that the queue has forgotten; each is asked for once in ``interval`` seconds."""
+def list_ended(system: System, jobs: Sequence[str], interval: float = INTERVAL) -> Listing:
+    """What accounting has of jobs that the queue has forgotten; each is queried once in ``interval`` seconds."""
     path = _path(system, "ended")
     with _locked(path.with_suffix(".lock")):
-        known = _read(path)
-        if known.error and _fresh(known, max(interval, AGAIN)):
-            return known
-        fresh = _fresh(known, interval)
-        if fresh and known.asked and set(jobs) <= set(known.asked):
-            return known
-        all_ = tuple(sorted({*known.asked, *jobs} if fresh else jobs))
-        return _keep(path, known, lambda: system.ended(all_), all_)
+        last = _read(path)
+        if last.error and _fresh(last, max(interval, ACCOUNTING_RETRY)):
+            return last
+        fresh = _fresh(last, interval)
+        if fresh and last.queried and set(jobs) <= set(last.queried):
+            return last
+        all_ = tuple(sorted({*last.queried, *jobs} if fresh else jobs))
+        return _update(path, last, lambda: system.ended(all_), all_)
 
 
-def _keep(path: Path, known: Listing, ask: Callable[[], dict[str, QueuedJob]], asked: tuple[str, ...] = ()) -> Listing:
-    """Ask, and write what was answered down for all others; that it was not, too, lest each of them ask in turn."""
+def _update(
+    path: Path, last: Listing, fetch: Callable[[], dict[str, QueuedJob]], queried: tuple[str, ...] = ()
+) -> Listing:
+    """Ask, and write the answer for all other processes; also that there was none, lest each of them ask in turn."""
     began = time.time()  # what changes while the answer is under way may not be in it
     try:
-        jobs = ask()
-        found = Listing(began, jobs, "", began, asked, _since(known, began, asked), time.time() - began)
+        jobs = fetch()
+        since = _answering_since(last, began, queried)
+        listing = Listing(began, jobs, "", began, queried, since, time.time() - began)
     except MlnbError as error:
-        found = Listing(
-            time.time(), known.jobs, str(error), known.heard, asked, took=known.took, failed=known.failed + 1
+        failures = last.failures + 1
+        listing = Listing(
+            time.time(), last.jobs, str(error), last.answered, queried, duration=last.duration, failures=failures
         )
-    _write(path, found)
-    return found
+    _write(path, listing)
+    return listing
 
 
 def _write(path: Path, listing: Listing) -> None:
-    plain = {name: {**asdict(job), "about": dict(job.about)} for name, job in listing.jobs.items()}
-    write_json(path, {**vars(listing), "jobs": plain})
+    jobs = {name: {**asdict(job), "details": dict(job.details)} for name, job in listing.jobs.items()}
+    write_json(path, {**vars(listing), "jobs": jobs})
 
 
-def _since(known: Listing, now: float, asked: tuple[str, ...]) -> dict[str, float]:
-    """Since when accounting has answered for each job, without a break in which it may have missed its end."""
-    before = known.since if now - known.taken < _STEADY else {}
-    return {**dict.fromkeys(asked, now), **{job: since for job, since in before.items() if now - since < 2 * _STEADY}}
+def _answering_since(last: Listing, now: float, queried: tuple[str, ...]) -> dict[str, float]:
+    """By job: since when accounting has answered without a break in which it may have missed the job's end."""
+    before = last.answering_since if now - last.time < _CONTINUOUS else {}
+    recent = {job: since for job, since in before.items() if now - since < 2 * _CONTINUOUS}
+    return {**dict.fromkeys(queried, now), **recent}
 
 
-def forget(system: System) -> None:
-    """Have the next :func:`listing` look anew: something was changed."""
+def expire(system: System) -> None:
+    """Have the next :func:`list_queue` ask the system: something was changed."""
     path = _path(system)
-    known = _read(path)
-    if known.heard:
-        _write(path, replace(known, taken=0.0, failed=0))
+    last = _read(path)
+    if last.answered:
+        _write(path, replace(last, time=0.0, failures=0))
     else:
         path.unlink(missing_ok=True)
 
 
-def _fresh(known: Listing, interval: float) -> bool:
-    wait = min(max(interval, _RARELY), interval * 2.0 ** min(known.failed, 10)) if known.failed > 1 else interval
-    return 0.0 <= time.time() - known.taken < wait
+def _fresh(last: Listing, interval: float) -> bool:
+    if last.failures > 1:
+        interval = min(max(interval, _LONGEST_INTERVAL), interval * 2.0 ** min(last.failures, 10))
+    return 0.0 <= time.time() - last.time < interval
 
 
 def _path(system: System, what: str = "queue") -> Path:
     """One file for each system as this environment finds it (``SLURM_CONF`` and the like)."""
-    environment = system.environment()
-    where = json.dumps([system.kind, {name: environment[name] for name in sorted(environment) if name not in _VARY}])
-    return runtime_dir() / f"{what}-{hashlib.sha256(where.encode()).hexdigest()[:12]}.json"
+    environment = {name: value for name, value in sorted(system.environment().items()) if name not in _IRRELEVANT}
+    key = json.dumps([_FORMAT, system.kind, environment])
+    return runtime_dir() / f"{what}-{hashlib.sha256(key.encode()).hexdigest()[:12]}.json"
 
 
-_VARY = frozenset({"PATH", "LD_LIBRARY_PATH", "TZ"})
+_IRRELEVANT = frozenset({"PATH", "LD_LIBRARY_PATH", "TZ"})
+"""Variables that do not tell one cluster from another."""
 
 
 def _read(path: Path) -> Listing:
@@ -217,15 +228,13 @@ def _read(path: Path) -> Listing:
         name: QueuedJob(**{**select_fields(QueuedJob, job), "nodes": tuple(job["nodes"])})
         for name, job in data["jobs"].items()
     }
-    taken, error, heard = float(data["taken"]), str(data["error"]), float(data["heard"])
-    more = data.get("since", {}), data.get("took", 0.0), data.get("failed", 0)
-    return Listing(taken, jobs, error, heard, tuple(data["asked"]), *more)
+    return Listing(**{**select_fields(Listing, data), "jobs": jobs, "queried": tuple(data["queried"])})
 
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Hold the lock while inside."""
-    file = os.open(path, FLAGS, 0o600)
+    file = os.open(path, OPEN_FLAGS, 0o600)
     try:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

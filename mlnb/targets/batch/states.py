@@ -1,4 +1,4 @@
-"""The states of a batch system's runs, from their own files first, then from one look at the queue for all."""
+"""The states of a batch system's runs: from their own files where those tell, else from one listing of the queue."""
 
 from __future__ import annotations
 
@@ -11,85 +11,87 @@ from typing import Any
 from mlnb.errors import MlnbError
 from mlnb.rundir import RunDir, read_json, read_json_fresh, write_json
 from mlnb.targets.base import Status
-from mlnb.targets.batch import ends as batch_ends
-from mlnb.targets.batch import queue_listing
-from mlnb.targets.batch.system import LOG, QueuedJob, System
+from mlnb.targets.batch import ends, queue_listing
+from mlnb.targets.batch.queue_listing import Listing
+from mlnb.targets.batch.queued_job import QueuedJob
+from mlnb.targets.batch.request import LOG
+from mlnb.targets.batch.system import System
 from mlnb.task import Task
 from mlnb.units import format_time
 
-FRESH = 15.0
-"""Seconds for which a heartbeat says that a job runs, so that nobody need be asked."""
+HEARTBEAT_TIMEOUT = 15.0
+"""Seconds for which a heartbeat shows that a job runs, so that its system need not be asked."""
 
-UNSUBMITTED = 60.0
-"""Seconds after which a run of which no job is known is one whose submission died."""
+SUBMISSION_TIMEOUT = 60.0
+"""Seconds after which the submission of a run without a job counts as interrupted."""
 
-SETTLES = 60.0
+ACCOUNTING_DELAY = 60.0
 """Seconds within which accounting that answers has heard of what happened while it was away."""
 
-BY_WHOM = 10.0
-"""Seconds within which accounting has heard of an end that the queue knows of."""
+CANCELLER_DELAY = 10.0
+"""Seconds within which accounting has heard of an end that the queue already shows."""
 
-_OTHER = 3600.0
-"""Seconds by which a job was submitted before a run if it is another's: systems begin anew with their numbers."""
+_JOB_ID_REUSED = 3600.0
+"""A job that was submitted this many seconds before a run is another's: systems begin anew with their numbers."""
 
-_OVER = 600.0
-"""Seconds by which systems may end a job later than its time is over."""
+_TIME_LIMIT_SLACK = 600.0
+"""Seconds after its time limit within which systems end a job."""
 
-_SKEW = 10.0
+_CLOCK_SKEW = 10.0
 """Seconds by which clocks of machines that share runs may differ."""
 
 
 class States:
-    """What is known of the runs of one target.
+    """Finds the states of the runs of one target.
 
     Parameters
     ----------
     target
         its name.
     system
-        whom to ask.
+        the batch system.
     interval
-        seconds between two looks at the queue.
+        seconds between two listings of the queue.
     """
 
     def __init__(self, target: str, system: System, interval: float) -> None:
         self._target, self._system, self._interval = target, system, interval
 
     def of(self, runs: Sequence[RunDir]) -> list[Status]:
-        """The states of these runs. Asks nobody about those whose own files tell."""
+        """The states of these runs. The system is not asked about those whose own files tell."""
         found: dict[int, Status] = {}
-        open_: dict[int, dict[str, Any]] = {}
+        unsettled: dict[int, dict[str, Any]] = {}
         for index, run in enumerate(runs):
             handle = read_json(run.handle) or {}
-            known = batch_ends.noted(run, handle)
-            if known is None and beats(run):
-                known = Status(True, "running")
-            if known is not None:
-                found[index] = known
+            status = ends.read_end(run, handle)
+            if status is None and has_heartbeat(run):
+                status = Status(True, "running")
+            if status is not None:
+                found[index] = status
             else:
-                open_[index] = handle
-        for cluster in {str(handle.get("cluster", "")) for handle in open_.values() if handle} - {self._system.cluster}:
-            there = [index for index, handle in open_.items() if handle and str(handle.get("cluster", "")) == cluster]
-            elsewhere = States(self._target, self._system.at(cluster), self._interval)
-            found |= dict(zip(there, elsewhere.of([runs[index] for index in there]), strict=True))
-            open_ = {index: handle for index, handle in open_.items() if index not in found}
-        if open_:
-            newest = max(float(handle.get("submitted", 0.0)) for handle in open_.values())
-            seen = queue_listing.listing(self._system, self._interval, after=newest)
+                unsettled[index] = handle
+        for cluster in {_cluster(handle) for handle in unsettled.values() if handle} - {self._system.cluster}:
+            indices = [index for index, handle in unsettled.items() if handle and _cluster(handle) == cluster]
+            there = States(self._target, self._system.on_cluster(cluster), self._interval)
+            found |= dict(zip(indices, there.of([runs[index] for index in indices]), strict=True))
+            unsettled = {index: handle for index, handle in unsettled.items() if index not in found}
+        if unsettled:
+            newest = max(float(handle.get("submitted", 0.0)) for handle in unsettled.values())
+            listing = queue_listing.list_queue(self._system, self._interval, after=newest)
             missing = {}
-            for index, handle in open_.items():
-                status = self._status(runs[index], handle, seen)
+            for index, handle in unsettled.items():
+                status = self._status(runs[index], handle, listing)
                 if status is None:
                     missing[index] = handle
                 else:
                     found[index] = status
-            found |= self._accounted(runs, missing, seen)
+            found |= self._from_accounting(runs, missing, listing)
         return [found[index] for index in range(len(runs))]
 
     def adopt(self, run: RunDir, jobs: Mapping[str, QueuedJob]) -> dict[str, Any]:
-        """The handle of a run that has none, found by its comment in the queue and written; empty if there is none.
+        """Write the handle of a run that has none, whose job is found in the queue by its comment; returns it.
 
-        So it is where the session that submitted it died before it could note the job.
+        A run has none if the session that submitted it died before it could write it. Empty if there is no such job.
         """
         found = job_of(run, jobs)
         if found is None:
@@ -101,181 +103,195 @@ class States:
             "job": number,
             **({"cluster": self._system.cluster} if self._system.cluster else {}),
             "submitted": _submitted(job),
-            "attempt": max(1, len(run.attempts()) - int(job.about.get("restarts") or 0)),
+            "attempt": max(1, len(run.attempts()) - int(job.details.get("restarts") or 0)),
         }
-        with contextlib.suppress(MlnbError, FileNotFoundError):  # who may not write here can follow it all the same
+        with contextlib.suppress(
+            MlnbError, FileNotFoundError
+        ):  # without permission to write it can be read all the same
             write_json(run.handle, handle)
         return handle
 
-    def _status(self, run: RunDir, handle: dict[str, Any], seen: queue_listing.Listing) -> Status | None:
-        """What the queue says of one run's job; ``None`` if accounting may know of it, or more of it."""
+    def _status(self, run: RunDir, handle: dict[str, Any], listing: Listing) -> Status | None:
+        """The state of one run by the queue; ``None`` if accounting has to be asked."""
         if not handle:
-            handle |= read_json_fresh(run.handle) or self.adopt(run, seen.jobs)
+            handle |= read_json_fresh(run.handle) or self.adopt(run, listing.jobs)
         if not handle:
-            return self._unsubmitted(run, seen)
-        job = seen.jobs.get(str(handle["job"]))
+            return self._without_job(run, listing)
+        job = listing.jobs.get(str(handle["job"]))
         if job is None:
-            if seen.error:
-                return Status(None, "pending", seen.error)
-            # one that was cancelled is gone as soon as it is not there: not every system keeps it in its list
-            if seen.taken < float(handle.get("submitted", 0.0)) + _SKEW and not run.cancel.exists():
-                return Status(True, "pending", f"submitted to {self._system.display_name} as job {handle['job']}")
+            if listing.error:
+                return Status(None, "pending", listing.error)
+            # a cancelled job has ended as soon as the queue lacks it: not every system goes on listing it
+            if listing.time < float(handle.get("submitted", 0.0)) + _CLOCK_SKEW and not run.cancel.exists():
+                return Status(True, "pending", f"Submitted to {self._system.display_name} as job {handle['job']}")
             return None
         if job.state == "ended":
             if job.cause == "cancelled" and self._system.accounting_lags and not run.cancel.exists():
                 return None
-            return batch_ends.end(run, handle, job, self._words(run, handle, job))
-        if job.ending and run.cancel.exists():
-            return batch_ends.end(run, handle, replace(job, cause="cancelled"), "was cancelled")
-        if job.state == "running" and job.words:  # suspended, say
-            return Status(True, "running", job.words)
+            return ends.end_of(run, handle, job, self._explain(run, handle, job))
+        if job.cleaning_up and run.cancel.exists():
+            return ends.end_of(run, handle, replace(job, cause="cancelled"), "was cancelled")
+        if job.state == "running" and job.reason:  # as one that is suspended has
+            return Status(True, "running", job.reason)
         if job.state == "running":
             where = f" on {', '.join(job.nodes)}" if job.nodes else ""
             return Status(True, "starting", f"starting Python{where}…")
-        if _has_started(run, handle, seen):
+        if _has_log(run, handle, listing):
             return Status(True, "starting", "starting Python…")
-        return Status(True, "pending", self._waiting(run, handle, job, seen))
+        return Status(True, "pending", self._waiting(run, handle, job, listing))
 
-    def _unsubmitted(self, run: RunDir, seen: queue_listing.Listing) -> Status:
-        """No job is known: it is being submitted at this moment, or whoever did that died."""
+    def _without_job(self, run: RunDir, listing: Listing) -> Status:
+        """The state of a run without a job: it is being submitted, or its submission was interrupted."""
         attempts = run.attempts()
         about = read_json(run.run) or {}
-        began = max([float(about.get("submitted", 0.0)), *(one.path.stat().st_mtime for one in attempts[-1:])])
-        if seen.error:
-            return Status(None, "pending", seen.error)
-        if seen.taken - began < UNSUBMITTED:
+        began = max([float(about.get("submitted", 0.0)), *(last.path.stat().st_mtime for last in attempts[-1:])])
+        if listing.error:
+            return Status(None, "pending", listing.error)
+        if listing.time - began < SUBMISSION_TIMEOUT:
             return Status(None, "pending", "being submitted")
-        words = f"its submission was interrupted: {self._system.display_name} has no job of it"
-        return batch_ends.note(run, {}, "lost", words)
+        reason = f"its submission was interrupted: {self._system.display_name} has no job of it"
+        return ends.write_end(run, {}, "lost", reason)
 
-    def _words(self, run: RunDir, handle: Mapping[str, Any], job: QueuedJob) -> str:
+    def _explain(self, run: RunDir, handle: Mapping[str, Any], job: QueuedJob) -> str:
         resources = Task.from_json(read_json(run.task) or {"script": ""}).resources
-        return self._system.explained(str(handle["job"]), job, resources)
+        return self._system.explain(str(handle["job"]), job, resources)
 
-    def _waiting(self, run: RunDir, handle: Mapping[str, Any], job: QueuedJob, seen: queue_listing.Listing) -> str:
-        parts = [self._words(run, handle, job) or f"waits in the queue ({job.code})"]
+    def _waiting(self, run: RunDir, handle: Mapping[str, Any], job: QueuedJob, listing: Listing) -> str:
+        name = self._system.display_name
+        parts = [self._explain(run, handle, job) or f"Waiting in the queue ({job.code})"]
         if job.start is not None and job.start > time.time():
-            parts.append(f"{self._system.display_name} expects it to start in {format_time(job.start - time.time())}")
-        if seen.error:
-            parts.append(f"last heard {format_time(time.time() - seen.heard)} ago, since {seen.error}")
+            parts.append(f"{name} expects it to start in {format_time(job.start - time.time())}")
+        if listing.error:
+            parts.append(f"as of {format_time(time.time() - listing.answered)} ago: {listing.error}")
         return "; ".join(parts)
 
-    def _accounted(
-        self, runs: Sequence[RunDir], missing: Mapping[int, Mapping[str, Any]], seen: queue_listing.Listing
+    def _from_accounting(
+        self, runs: Sequence[RunDir], missing: Mapping[int, Mapping[str, Any]], listing: Listing
     ) -> dict[int, Status]:
-        """Jobs that the queue has forgotten, or does not say of who cancelled them: accounting may know."""
+        """The states of runs whose jobs the queue has forgotten, or does not tell who cancelled them."""
         if not missing:
             return {}
-        told = queue_listing.accounts(self._system, [str(handle["job"]) for handle in missing.values()], self._interval)
+        jobs = [str(handle["job"]) for handle in missing.values()]
+        accounting = queue_listing.list_ended(self._system, jobs, self._interval)
         found = {}
         for index, handle in missing.items():
             run, job = runs[index], str(handle["job"])
-            end = self._end(run, handle, seen.jobs.get(job), told)
+            end = self._end(run, handle, listing.jobs.get(job), accounting)
             if end is not None:
-                found[index] = batch_ends.end(run, handle, end, self._words(run, handle, end))
+                found[index] = ends.end_of(run, handle, end, self._explain(run, handle, end))
                 continue
-            found[index] = Status(None, "running" if _has_begun(run) else "pending", self._unsettled(job, seen, told))
+            state = "running" if _has_begun(run) else "pending"
+            found[index] = Status(None, state, self._waiting_for_accounting(job, listing, accounting))
         return found
 
-    def _unsettled(self, job: str, seen: queue_listing.Listing, told: queue_listing.Listing) -> str:
-        if job in seen.jobs:
-            return f"job {job}: {seen.jobs[job].words}; accounting has yet to say by whom"
+    def _waiting_for_accounting(self, job: str, listing: Listing, accounting: Listing) -> str:
+        if job in listing.jobs:
+            return f"job {job} {listing.jobs[job].reason}; waiting for accounting to report by whom"
         gone = f"{self._system.display_name} no longer has job {job} in its queue"
-        if told.error:
-            return f"{gone}, and how it ended isn't known: {told.error}"
-        if job in told.jobs and told.jobs[job].state != "ended":
-            return f"{gone}, but its accounting calls it {told.jobs[job].code or told.jobs[job].state}"
-        return f"{gone}, and accounting has yet to hear how it ended"
+        if accounting.error:
+            return f"{gone}, and how it ended isn't known: {accounting.error}"
+        if job in accounting.jobs and accounting.jobs[job].state != "ended":
+            return f"{gone}, but accounting reports {accounting.jobs[job].code or accounting.jobs[job].state}"
+        return f"{gone}; waiting for accounting to report how it ended"
 
     def _end(
-        self, run: RunDir, handle: Mapping[str, Any], queued: QueuedJob | None, told: queue_listing.Listing
+        self, run: RunDir, handle: Mapping[str, Any], queued: QueuedJob | None, accounting: Listing
     ) -> QueuedJob | None:
-        """How a job ended, of which the queue says ``queued`` if anything; ``None`` if that may yet come to be known.
+        """How a job ended; ``None`` if accounting may yet report it, minutes later if it was away when the job ended.
 
-        Accounting may have been away when the job ended, and hear of it minutes later.
+        Parameters
+        ----------
+        queued
+            how the queue says that it ended, if it does.
         """
         job = str(handle["job"])
-        known = told.jobs.get(job)
-        if known is not None and _another(handle, known):
-            known = None
-        if told.error:
+        recorded = accounting.jobs.get(job)
+        if recorded is not None and _has_reused_id(handle, recorded):
+            recorded = None
+        if accounting.error:
             return queued
-        waited = told.taken - told.since.get(job, told.taken)
+        waited = accounting.time - accounting.answering_since.get(job, accounting.time)
         if queued is not None:
-            if known is not None and known.cause == queued.cause:
-                return known
-            return queued if waited >= BY_WHOM or (known and known.cause == "vanished") else None
-        if known is not None and known.state == "ended":
-            return known
-        if (known is not None or self._system.accounting_lags) and waited < SETTLES:
+            if recorded is not None and recorded.cause == queued.cause:
+                return recorded
+            return queued if waited >= CANCELLER_DELAY or (recorded and recorded.cause == "vanished") else None
+        if recorded is not None and recorded.state == "ended":
+            return recorded
+        if (recorded is not None or self._system.accounting_lags) and waited < ACCOUNTING_DELAY:
             return None
-        if known is not None and not run.cancel.exists() and not _outlived(run, known):
-            return None  # as accounting has it, it is there: that is no end
+        if recorded is not None and not run.cancel.exists() and not _is_overdue(run, recorded):
+            return None  # accounting says that it still exists: that is no end
         return self._system.vanished()
 
 
 def job_of(run: RunDir, jobs: Mapping[str, QueuedJob]) -> tuple[str, QueuedJob] | None:
-    """The job of a run's newest attempt among ``jobs``, known by its comment; with its id."""
-    ours = f"mlnb:{run.path.name}"
-    named = [
+    """The job of a run's newest attempt among ``jobs``, found by its comment; with its id."""
+    comment = f"mlnb:{run.path.name}"
+    candidates = [
         (_submitted(job), number, job)
         for number, job in jobs.items()
-        if job.about.get("comment") == ours and not _earlier(run, number, job)
+        if job.details.get("comment") == comment and not _is_earlier_attempt(run, number, job)
     ]
-    return max(named, key=lambda one: one[:2])[1:] if named else None
+    return max(candidates, key=lambda candidate: candidate[:2])[1:] if candidates else None
 
 
-def beats(run: RunDir) -> bool:
-    """Whether the newest attempt's first node has written its heartbeat a moment ago, and hasn't ended since."""
+def has_heartbeat(run: RunDir) -> bool:
+    """Whether the newest attempt's first node wrote its heartbeat a moment ago, and hasn't ended since."""
     attempts = run.attempts()
-    beat = read_json(attempts[-1].heartbeat(0)) if attempts else None
-    if beat is None or beat.get("ended") or abs(time.time() - float(beat["t"])) >= FRESH:
+    heartbeat = read_json(attempts[-1].heartbeat(0)) if attempts else None
+    if heartbeat is None or heartbeat.get("ended") or abs(time.time() - float(heartbeat["t"])) >= HEARTBEAT_TIMEOUT:
         return False
     result = read_json(run.result)
     return result is None or int(result.get("attempt", 1)) < attempts[-1].number
 
 
-def accounted(run: RunDir) -> bool:
-    """Whether the newest attempt has left its result."""
+def has_result(run: RunDir) -> bool:
+    """Whether the newest attempt has written its result."""
     result = read_json(run.result)
     return result is not None and int(result.get("attempt", 1)) >= len(run.attempts())
 
 
-def _has_started(run: RunDir, handle: Mapping[str, Any], seen: queue_listing.Listing) -> bool:
-    """Whether the job has begun since the queue was looked at: its log is there, which its system opens first."""
+def _cluster(handle: Mapping[str, Any]) -> str:
+    return str(handle.get("cluster", ""))
+
+
+def _has_log(run: RunDir, handle: Mapping[str, Any], listing: Listing) -> bool:
+    """Whether the job has begun since the queue was listed: its system then opens its log."""
     attempt = run.attempt(int(handle.get("attempt", 1)))
     if attempt.events(0).exists():
-        return False  # it was queued again: the log is there from before
+        return False  # it was queued again: the log is from before
     try:
-        return (attempt.path / LOG).stat().st_mtime >= seen.taken - 1.0
+        return (attempt.path / LOG).stat().st_mtime >= listing.time - 1.0
     except OSError:
         return False
 
 
 def _has_begun(run: RunDir) -> bool:
-    """Whether the newest attempt's node program has been there."""
+    """Whether the newest attempt's node program has begun."""
     attempts = run.attempts()
     return bool(attempts) and attempts[-1].heartbeat(0).exists()
 
 
-def _another(handle: Mapping[str, Any], job: QueuedJob) -> bool:
-    """Whether this is an earlier job that had the same number."""
+def _has_reused_id(handle: Mapping[str, Any], job: QueuedJob) -> bool:
+    """Whether this is an earlier job that had the same id."""
     submitted = _submitted(job)
-    return bool(submitted) and submitted + _OTHER < float(handle.get("submitted", 0.0))
+    return bool(submitted) and submitted + _JOB_ID_REUSED < float(handle.get("submitted", 0.0))
 
 
-def _outlived(run: RunDir, job: QueuedJob) -> bool:
+def _is_overdue(run: RunDir, job: QueuedJob) -> bool:
     """Whether a job that accounting calls running can't be any more: slurmdbd may have missed its end."""
     limit = Task.from_json(read_json(run.task) or {"script": ""}).resources.time
-    return job.state == "running" and None not in (job.start, limit) and time.time() > job.start + limit + _OVER  # type: ignore[operator]
+    if job.state != "running" or job.start is None or limit is None:
+        return False
+    return time.time() > job.start + limit + _TIME_LIMIT_SLACK
 
 
 def _submitted(job: QueuedJob) -> float:
-    return float(job.about.get("submitted") or 0.0)
+    return float(job.details.get("submitted") or 0.0)
 
 
-def _earlier(run: RunDir, number: str, job: QueuedJob) -> bool:
-    """Whether a job of this run is that of an attempt before the one that is being submitted."""
+def _is_earlier_attempt(run: RunDir, number: str, job: QueuedJob) -> bool:
+    """Whether a job of this run belongs to an attempt before the one that is being submitted."""
     if (read_json(run.ended) or {}).get("job") == number:
         return True
     attempts = run.attempts()

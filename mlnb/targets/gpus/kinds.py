@@ -31,21 +31,24 @@ class Machine(Protocol):
 
 @dataclass(frozen=True)
 class RequestSyntax:
-    """How a batch system is asked for GPUs of a kind.
+    """How a batch system is asked for GPUs.
 
     Attributes
     ----------
     directive
-        what asks for ``{count}`` of ``{type}``, where a site names nothing else; empty where there is no usual way.
+        requests ``{count}`` GPUs of ``{type}``, where a site gives no other directive; empty if none is usual.
     counted
-        whether the directive is what says how many, so that it has to hold ``{count}``.
+        whether the directive sets the count, so that it has to have ``{count}``.
+    any_type
+        requests ``{count}`` GPUs of any type; empty where that is no directive of its own.
     """
 
     directive: str = ""
     counted: bool = True
+    any_type: str = ""
 
 
-SLURM = RequestSyntax("--gres=gpu:{type}:{count}")
+SLURM = RequestSyntax("--gres=gpu:{type}:{count}", any_type="--gres=gpu:{count}")
 
 
 @dataclass(frozen=True)

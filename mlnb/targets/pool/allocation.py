@@ -23,8 +23,9 @@ from mlnb.node.pool_node import WORKER_FILE
 from mlnb.rundir import write_atomic, write_json
 from mlnb.targets.batch import queue_listing
 from mlnb.targets.batch.job import Job, body_of
-from mlnb.targets.batch.system import QueuedJob, System
-from mlnb.targets.batch.target import JobQueue
+from mlnb.targets.batch.queued_job import QueuedJob
+from mlnb.targets.batch.system import System
+from mlnb.targets.batch.target import BatchTarget
 from mlnb.targets.config import settings
 from mlnb.targets.containers import Wrapped
 from mlnb.targets.pool.folder import PoolInfo
@@ -119,15 +120,15 @@ class Allocation:
         """
         self.job = job_of(self._pool, self.target).submit().job
         self._submitted_at = time.time()
-        queue_listing.forget(self.system)
+        queue_listing.expire(self.system)
         return self.job
 
     def queue_view(self) -> QueueView:
         """The job in the queue, which is asked no more often than for runs."""
-        listing = queue_listing.listing(self.system, self._interval, after=self._submitted_at)
+        listing = queue_listing.list_queue(self.system, self._interval, after=self._submitted_at)
         job = listing.jobs.get(self.job)
-        if job is None and listing.taken < self._submitted_at:
-            return QueueView(QueuedJob("pending", "other", f"was submitted to {self.system.display_name}"))
+        if job is None and listing.time < self._submitted_at:
+            return QueueView(QueuedJob("pending", "other", f"Submitted to {self.system.display_name}"))
         return QueueView(job, listing.error)
 
     def ends_at(self) -> float | None:
@@ -145,18 +146,18 @@ class Allocation:
 
         Raises
         ------
-        NotThere
+        SystemUnavailable
             if the batch system does not answer.
         """
         if cancel and time.time() - self._cancelled_at > self._interval:
             self._cancelled_at = time.time()
             self.system.cancel(self.job)
-            queue_listing.forget(self.system)
+            queue_listing.expire(self.system)
         # a job whose worker was disconnected ends in a moment: look often
-        listing = queue_listing.listing(self.system, self._interval if cancel else min(1.0, self._interval))
+        listing = queue_listing.list_queue(self.system, self._interval if cancel else min(1.0, self._interval))
         job = listing.jobs.get(self.job)
-        heard = not listing.error and listing.heard > max(self._cancelled_at, self._submitted_at)
-        return heard and (job is None or job.state == "ended" or job.ending)
+        heard = not listing.error and listing.answered > max(self._cancelled_at, self._submitted_at)
+        return heard and (job is None or job.state == "ended" or job.cleaning_up)
 
     @property
     def worker(self) -> str | None:
@@ -189,7 +190,7 @@ class Allocation:
             path.unlink(missing_ok=True)
 
 
-def job_of(pool: PoolInfo, target_: JobQueue) -> Job:
+def job_of(pool: PoolInfo, target_: BatchTarget) -> Job:
     """The pool's job: like that of a run with these resources, but it runs ``mlnb.node.pool_node``."""
     about = {**pool.request["about"], "id": pool.id, "name": pool.name}
     folder = pool.folder.job
@@ -201,10 +202,10 @@ def job_of(pool: PoolInfo, target_: JobQueue) -> Job:
 
 def system_of(pool: PoolInfo) -> System:
     """The batch system (and its cluster) that has the pool's job."""
-    return batch_target(str(pool.request["on"])).system.at(str(pool.request.get("cluster", "")))
+    return batch_target(str(pool.request["on"])).system.on_cluster(str(pool.request.get("cluster", "")))
 
 
-def batch_target(name: str) -> JobQueue:
+def batch_target(name: str) -> BatchTarget:
     """The target called ``name``, which has to be a batch system.
 
     Raises
@@ -213,12 +214,12 @@ def batch_target(name: str) -> JobQueue:
         if it is none.
     """
     found = target(name)
-    if not isinstance(found, JobQueue):
+    if not isinstance(found, BatchTarget):
         raise UsageError(f"--on {name}: a pool is an allocation of a batch system, as in --on slurm")
     return found
 
 
-def _interface(target_: JobQueue) -> str | None:
+def _interface(target_: BatchTarget) -> str | None:
     """The network interface between this machine and the nodes, if the site names one for mlnb or for dask-jobqueue."""
     section = f"jobqueue.{target_.system.settings.get('jobqueue', target_.system.kind)}"
     for found in (

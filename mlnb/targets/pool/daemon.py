@@ -201,11 +201,11 @@ class PoolDaemon:
                 raise PoolEnds(f"{system} no longer knows its job {self._allocation.job}", job_gone=True)
             self._state = replace(self._state, reason=f"{system} does not list its job {self._allocation.job}")
         elif job.state == "ended":
-            raise PoolEnds(self._end_reason(job.cause, job.words), job_gone=True)
+            raise PoolEnds(self._end_reason(job.cause, job.reason), job_gone=True)
         elif job.state == "pending":
             self._missing_since = None
             self._runs.job_requeued()
-            reason = job.words or f"waits in the queue ({job.code})"
+            reason = job.reason or f"Waiting in the queue ({job.code})"
             if job.start is not None and job.start > time.time():
                 reason += f"; {system} expects it to start in {format_time(job.start - time.time())}"
             state = "closing" if self._closing else "pending"

@@ -83,18 +83,18 @@ def _cancel_waiting(pool: PoolInfo) -> bool:
     from mlnb.targets.pool.allocation import system_of
 
     system = system_of(pool)
-    listing = queue_listing.listing(system)
+    listing = queue_listing.list_queue(system)
     if listing.error:
         return False
     comment = f"mlnb:{pool.id}"  # the daemon may have died before it could write the job's id
     jobs = {
         job_id: job
         for job_id, job in listing.jobs.items()
-        if job_id in pool.written.jobs or job.about.get("comment") == comment
+        if job_id in pool.written.jobs or job.details.get("comment") == comment
     }
     waiting = [job_id for job_id, job in jobs.items() if job.state == "pending"]
     for job_id in waiting:
         system.cancel(job_id)
-        queue_listing.forget(system)
+        queue_listing.expire(system)
     forgotten = time.time() - max(pool.written.written_at, float(pool.request["since"])) > _FORGOTTEN
     return not waiting and (bool(jobs) or forgotten)

@@ -94,7 +94,9 @@ def start(
             "bundle": node_zip().digest,
         },
     )
-    return _wait_for_job(pool_dir, _spawn_daemon(pool_dir, target.system.site)), "; ".join(offer.summary_lines)
+    return _wait_for_job(pool_dir, _spawn_daemon(pool_dir, target.system.site_variables)), "; ".join(
+        offer.summary_lines
+    )
 
 
 def _spawn_daemon(pool_dir: PoolDir, site: Mapping[str, str]) -> subprocess.Popen[bytes]:

@@ -14,7 +14,7 @@ from mlnb.node.process.socket_request import send_request
 from mlnb.rundir import RunDir, read_json
 from mlnb.targets.base import Offer, Placement, Status, SubmissionUnknown, gpus_of
 from mlnb.targets.batch import queue_listing
-from mlnb.targets.batch.states import beats
+from mlnb.targets.batch.states import has_heartbeat
 from mlnb.targets.mirror.base import Mirror
 from mlnb.targets.node_zip import node_zip
 from mlnb.targets.pool import folder, orphan_cleanup
@@ -138,7 +138,7 @@ class Pool:
         except MlnbError:
             pass  # the daemon has died: the node program looks for cancel.json itself
         end = time.monotonic() + grace + _KILL_PATIENCE
-        while beats(run):
+        while has_heartbeat(run):
             if time.monotonic() > end:
                 return False
             time.sleep(0.1)
@@ -228,7 +228,7 @@ def _status(run: RunDir, pool: PoolInfo, *, submitted: bool) -> Status:
     if entry is not None and entry["state"] == "interrupted" and pool.live:
         resumes = "goes on from its newest checkpoint when the pool is back"
         return Status(True, "pending", f"{entry['reason']}; {resumes}{f' ({pool.reason})' if pool.reason else ''}")
-    if beats(run):
+    if has_heartbeat(run):
         waits_for = str(entry["reason"]) if entry is not None and entry["state"] == "sent" else ""
         return Status(True, "pending", waits_for) if waits_for else Status(True, "running")
     if not pool.request:
@@ -255,7 +255,7 @@ def _status_without_daemon(pool: PoolInfo, entry: Mapping[str, Any] | None) -> S
         return Status(False, reason=reason)
     from mlnb.targets.pool.allocation import system_of
 
-    listing = queue_listing.listing(system_of(pool))
+    listing = queue_listing.list_queue(system_of(pool))
     if listing.error:
         return Status(None, "running", listing.error)
     if any(job in listing.jobs and listing.jobs[job].state == "running" for job in pool.written.jobs):

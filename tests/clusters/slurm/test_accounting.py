@@ -188,15 +188,17 @@ def test_a_job_whose_end_no_accounting_knows_is_lost_but_not_at_once(
     run = ends.runs[how]
     assert (ends.seen[how].state, ends.seen[how].reason) == (
         "pending",
-        f"SLURM no longer has job {job(run)} in its queue, "
+        f"SLURM no longer has job {job(run)} in its queue"
         + (
-            "but its accounting calls it RUNNING" if how == "runaway" else "and accounting has yet to hear how it ended"
+            ", but accounting reports RUNNING"
+            if how == "runaway"
+            else "; waiting for accounting to report how it ended"
         ),
     )
-    monkeypatch.setattr(batch_states, "SETTLES", 2.0)
+    monkeypatch.setattr(batch_states, "ACCOUNTING_DELAY", 2.0)
     with configured(poll="1s"):
         until(lambda: run.done, 20)
-    assert (run.state, run.reason) == ("lost", f"job {job(run)}: SLURM no longer knows it; it left no account")
+    assert (run.state, run.reason) == ("lost", f"job {job(run)}: SLURM no longer knows it; it wrote no result")
 
 
 @pytest.fixture
@@ -211,7 +213,7 @@ def away(accounting: Accounting, alone: None, tmp_path: Path, monkeypatch: pytes
     ("how", "said"),
     [
         ("stop", "SLURM says: Problem talking to the database: Connection refused"),
-        ("freeze", "SLURM does not answer: sacct said nothing for 10 s. Try again later"),
+        ("freeze", "SLURM does not answer: sacct timed out after 10 s. Try again later"),
         ("stop_database", "SLURM says: Problem talking to the database: Unable to connect to database"),
     ],
 )
@@ -230,7 +232,7 @@ def test_while_accounting_is_away_no_run_is_lost_and_it_is_not_asked_in_a_row(
         assert run.state == "pending"
         assert commands.calls().count("sacct") == 1
         away.mend()
-        monkeypatch.setattr(queue_listing, "AGAIN", 0.0)
+        monkeypatch.setattr(queue_listing, "ACCOUNTING_RETRY", 0.0)
         until(lambda: run.done)
     assert run.state == "failed"
     assert run.reason.startswith(f"job {job(run)}: ended with exit code 8")

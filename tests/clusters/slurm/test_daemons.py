@@ -97,14 +97,14 @@ def test_while_the_controller_is_away_nothing_is_lost(slurm: Slurm, start: Start
         daemons.stop_control()
         (tmp_path / "end").touch()
         assert ends.wait(60).state == "succeeded", "it leaves its own account"
-        until(lambda: "last heard" in waits.reason)
+        until(lambda: " ago: SLURM" in waits.reason)
         assert waits.state == "pending"
         assert waits.reason.startswith("is held by you"), "what was known of it still is"
         until(lambda: "Unable to contact slurm controller" in waits.reason)  # so squeue says after a while
         assert waits.reason.startswith("is held by you")
         assert (run.state, run.reason) == ("running", ""), "its heartbeats say so"
         daemons.mend()
-        until(lambda: "last heard" not in waits.reason)
+        until(lambda: " ago: SLURM" not in waits.reason)
         assert waits.state == "pending"
         go.touch()
         slurm.command("scontrol", "release", job(waits))
@@ -116,7 +116,7 @@ def test_while_the_controller_is_away_nothing_is_lost(slurm: Slurm, start: Start
 def test_a_suspended_run_says_so_and_goes_on(
     operator: Operator, start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(batch_states, "FRESH", 4.0)
+    monkeypatch.setattr(batch_states, "HEARTBEAT_TIMEOUT", 4.0)
     with configured(poll="1s"):
         run = waits_for(start, tmp_path / "go")
         running(run)

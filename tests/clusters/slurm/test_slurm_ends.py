@@ -82,7 +82,7 @@ def test_a_job_that_slurm_has_forgotten_is_lost_and_never_asked_for_again(forgot
         until(lambda: forgotten.done)
         assert (forgotten.state, forgotten.reason) == (
             "lost",
-            f"job {job(forgotten)}: SLURM no longer knows it; it left no account",
+            f"job {job(forgotten)}: SLURM no longer knows it; it wrote no result",
         )
         asked = commands.calls()
         assert asked.count("sacct") == 1

@@ -133,7 +133,7 @@ def test_a_path_that_slurm_would_misread(refused: Refused, tmp_path: Path, monke
 
 def test_a_machine_without_slurms_commands(refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert refused() == ("scontrol is not on PATH here: SLURM is submitted to from a machine that has its commands")
+    assert refused() == ("scontrol is not on PATH. Use SLURM from a machine that has its commands.")
 
 
 def test_a_submission_that_fails_when_all_was_checked(refused: Refused, commands: Commands):
@@ -142,7 +142,7 @@ def test_a_submission_that_fails_when_all_was_checked(refused: Refused, commands
     )
     assert refused() == "SLURM says: Slurm temporarily unable to accept job, sleeping and retrying"
     commands.say("sbatch", "echo gibberish")
-    assert refused() == "SLURM gave no job id, but said: gibberish"
+    assert refused() == "SLURM gave no job id, but printed: gibberish"
 
 
 @pytest.fixture

@@ -104,9 +104,9 @@ def test_while_slurm_does_not_answer_what_is_known_stays_known(start: Start, com
         assert run.state == "pending"
         commands.say("squeue", DOWN)
         commands.say("scancel", DOWN)
-        until(lambda: "last heard" in run.reason)
+        until(lambda: " ago: SLURM" in run.reason)
         assert run.state == "pending"
-        assert re.fullmatch(r"is held .*; last heard [\d.]+ s ago, since SLURM says: .*connect failure.*", run.reason)
+        assert re.fullmatch(r"is held .*; as of [\d.]+ s ago: SLURM says: .*connect failure.*", run.reason)
         with pytest.raises(MlnbError, match="Unable to contact slurm controller"):
             run.cancel()
         commands.restore()
@@ -132,10 +132,10 @@ def test_a_controller_that_is_away_holds_up_no_view(slurm: Slurm, start: Start, 
             took.append(time.monotonic() - began)
             time.sleep(0.05)
         commands.restore()
-        until(lambda: "last heard" not in run.reason)
-    assert max(took) < queue_listing.LOOK + 1.5
+        until(lambda: " ago: SLURM" not in run.reason)
+    assert max(took) < queue_listing.PATIENCE + 1.5
     held = f"is held by you or by a coordinator of your account; scontrol release {job(run)} lets it go on"
-    away_for = f"{held}; last heard T ago, since SLURM "
+    away_for = f"{held}; as of T ago: SLURM "
     assert {held, f"{away_for}has not answered for T"} < said
     assert any(one.startswith(f"{away_for}says: ") and "Unable to contact slurm controller" in one for one in said)
     assert len(said) == 3

@@ -15,7 +15,7 @@ from tests.targets.batch.played import Played, aged, go, played
 
 @pytest.fixture
 def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Played]:
-    monkeypatch.setattr(batch_states, "SETTLES", 0.0)
+    monkeypatch.setattr(batch_states, "ACCOUNTING_DELAY", 0.0)
     with played(tmp_path / "slurm") as commands:
         yield commands
 
@@ -31,7 +31,7 @@ def test_what_accounting_has_as_there_has_not_ended(slurm: Played, state: str):
     account(slurm, state)
     run = aged(go())
     assert run.state == "pending"
-    assert run.reason == f"SLURM no longer has job 12345 in its queue, but its accounting calls it {state}"
+    assert run.reason == f"SLURM no longer has job 12345 in its queue, but accounting reports {state}"
     assert read_json(run.directory.ended) is None
 
 

@@ -17,7 +17,7 @@ from tests.targets.batch.played import Played, go, played
 
 @pytest.fixture
 def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Played]:
-    monkeypatch.setattr(target, "_PATIENCE", 1.0)
+    monkeypatch.setattr(target, "_TIMEOUT", 1.0)
     with dask.config.set({"mlnb": {"targets": {"slurm": {"poll": "1s"}}}}), played(tmp_path / "slurm") as commands:
         yield commands
 

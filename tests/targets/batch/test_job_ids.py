@@ -45,8 +45,8 @@ def test_a_job_is_what_its_own_line_says_whatever_a_wrapper_prints_around_it(
     kind: str, said: str, job: tuple[str, str]
 ):
     system = load_system(kind)({})
-    assert system.submitted(f"{NEWS}\n{said}\n{NEWS}") == job
-    assert system.submitted(NEWS) is None
+    assert system.submitted_job(f"{NEWS}\n{said}\n{NEWS}") == job
+    assert system.submitted_job(NEWS) is None
 
 
 def test_a_wrapper_that_prints_a_number_first(slurm: Played):
@@ -62,7 +62,7 @@ def test_what_names_no_job_is_shown(slurm: Played, tmp_path: Path):
     slurm.say("sbatch", "echo 'You have 120 GPU hours left'; echo 'Come again'")
     with pytest.raises(MlnbError) as caught:
         go()
-    assert str(caught.value) == "SLURM gave no job id, but said: You have 120 GPU hours left Come again"
+    assert str(caught.value) == "SLURM gave no job id, but printed: You have 120 GPU hours left Come again"
 
 
 @pytest.mark.parametrize("by", ["setting", "directive", "session"])

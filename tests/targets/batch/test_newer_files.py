@@ -39,10 +39,10 @@ def test_a_look_at_the_queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("PATH", f"{commands}:{os.environ['PATH']}")
     monkeypatch.setenv("MLNB_RUNTIME", str(tmp_path / "rt"))
     system = load_system("slurm")({})
-    seen = queue_listing.listing(system, 60.0)
+    seen = queue_listing.list_queue(system, 60.0)
     assert list(seen.jobs) == ["7"]
     (kept,) = (tmp_path / "rt").glob("*.json")
     told = json.loads(kept.read_bytes())
     jobs = {number: {**one, **MORE} for number, one in told["jobs"].items()}
     kept.write_text(json.dumps({**told, "jobs": jobs, **MORE}))
-    assert queue_listing.listing(system, 60.0) == seen
+    assert queue_listing.list_queue(system, 60.0) == seen

@@ -12,9 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlnb.targets.batch import htcondor, lsf, oar, pbs
 from mlnb.targets.batch.commands import CommandFailed
-from mlnb.targets.batch.system import QueuedJob
+from mlnb.targets.batch.htcondor import HTCondor
+from mlnb.targets.batch.lsf import Lsf
+from mlnb.targets.batch.moab import Moab
+from mlnb.targets.batch.oar import Oar
+from mlnb.targets.batch.pbs import Pbs
+from mlnb.targets.batch.queued_job import QueuedJob
 
 PBS = """{
     "timestamp":1795231651,
@@ -71,11 +75,11 @@ CONDOR = """[
 
 
 def alice(text: str) -> dict[str, QueuedJob]:
-    return pbs.parse(text, "alice")
+    return Pbs.table.parse(text, "alice")
 
 
 def torque(text: str) -> dict[str, QueuedJob]:
-    return pbs.parse_torque(text, "alice")
+    return Moab.table.parse(text, "alice")
 
 
 def test_pbs():
@@ -83,7 +87,7 @@ def test_pbs():
     assert set(jobs) == {"2154.server", "2154", "2155.server", "2155"}  # hers, and as dask-jobqueue names them
     assert (jobs["2154"].state, jobs["2154"].nodes) == ("running", ("node7",))
     assert (jobs["2155"].state, jobs["2155"].cause) == ("pending", "resources")
-    assert jobs["2155"].words.endswith("Insufficient amount of resource: ngpus")
+    assert jobs["2155"].reason.endswith("Insufficient amount of resource: ngpus")
 
 
 @pytest.mark.parametrize(
@@ -103,7 +107,7 @@ def test_how_a_job_of_pbs_ended(status: int | None, cause: str, words: str):
     ended = {"Job_Owner": "alice@login1", "job_state": "F"} | ({} if status is None else {"Exit_status": status})
     job = alice(json.dumps({"Jobs": {"1.server": ended}}))["1"]
     assert (job.state, job.cause) == ("ended", cause)
-    assert words in job.words
+    assert words in job.reason
 
 
 def test_torque():
@@ -113,10 +117,10 @@ def test_torque():
 
 
 def test_lsf():
-    jobs = lsf.parse(LSF)
+    jobs = Lsf.table.parse(LSF)
     assert list(jobs) == ["101", "102", "103"]
     assert (jobs["101"].state, jobs["101"].nodes) == ("running", ("hostA",))
-    assert jobs["102"].words == "waits: Job slot limit reached: 2 hosts;"
+    assert jobs["102"].reason == "Waiting for free cores or GPUs: Job slot limit reached: 2 hosts;"
     assert jobs["103"].cause == "hold"
 
 
@@ -134,12 +138,12 @@ def test_lsf():
 )
 def test_how_a_job_of_lsf_ended(state: str, code: str, reason: str, cause: str):
     record = {"JOBID": "1", "STAT": state, "EXIT_CODE": code, "EXIT_REASON": reason}
-    job = lsf.parse(json.dumps({"RECORDS": [record]}))["1"]
+    job = Lsf.table.parse(json.dumps({"RECORDS": [record]}))["1"]
     assert (job.state, job.cause) == ("ended", cause)
 
 
 def test_oar():
-    jobs = oar.parse(OAR)
+    jobs = Oar.table.parse(OAR)
     assert (jobs["547"].state, jobs["547"].nodes) == ("running", ("liza-2",))
     assert [jobs[number].cause for number in ("548", "549")] == ["resources", "hold"]
 
@@ -156,17 +160,17 @@ def test_oar():
     ],
 )
 def test_how_a_job_of_oar_ended(state: str, status: int | None, events: list[object], cause: str, words: str):
-    job = oar.parse(json.dumps({"5": {"state": state, "exit_code": status, "events": events}}))["5"]
+    job = Oar.table.parse(json.dumps({"5": {"state": state, "exit_code": status, "events": events}}))["5"]
     assert (job.state, job.cause) == ("ended", cause)
-    assert words in job.words
+    assert words in job.reason
 
 
 def test_htcondor():
-    jobs = htcondor.parse(CONDOR)
+    jobs = HTCondor.table.parse(CONDOR)
     assert (jobs["7.0"].state, jobs["7.0"].nodes) == ("running", ("node7",))
-    assert jobs["7.0"].about["comment"] == "mlnb:20261121-r"
+    assert jobs["7.0"].details["comment"] == "mlnb:20261121-r"
     assert jobs["8.0"].state == "pending"
-    assert jobs["9.0"].words.endswith("cannot access initial directory")
+    assert jobs["9.0"].reason.endswith("cannot access initial directory")
 
 
 @pytest.mark.parametrize(
@@ -180,12 +184,12 @@ def test_htcondor():
     ],
 )
 def test_how_a_job_of_htcondor_ended(ad: dict[str, object], cause: str, words: str):
-    job = htcondor.parse(json.dumps([{"ClusterId": 1, "ProcId": 0, **ad}]))["1.0"]
+    job = HTCondor.table.parse(json.dumps([{"ClusterId": 1, "ProcId": 0, **ad}]))["1.0"]
     assert (job.state, job.cause) == ("ended", cause)
-    assert words in job.words
+    assert words in job.reason
 
 
-PARSERS = [alice, torque, lsf.parse, oar.parse, htcondor.parse]
+PARSERS = [alice, torque, Lsf.table.parse, Oar.table.parse, HTCondor.table.parse]
 Parser = Callable[[str], dict[str, QueuedJob]]
 WORDS = st.sampled_from(
     ["Jobs", "RECORDS", "JOBID", "STAT", "EXIT", "state", "Terminated", "events", "exit_code", "JobStatus", "job_state"]

@@ -38,7 +38,7 @@ class Squeue:
 @pytest.fixture
 def squeue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Squeue:
     """Answers with one job. What holds up the tests is short."""
-    monkeypatch.setattr(queue_listing, "LOOK", 0.3)
+    monkeypatch.setattr(queue_listing, "PATIENCE", 0.3)
     monkeypatch.setenv("MLNB_RUNTIME", str(tmp_path / "runtime"))
     made = Squeue(tmp_path / "bin")
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
@@ -47,7 +47,7 @@ def squeue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Squeue:
 
 
 def look(interval: float = 0.1) -> Listing:
-    return queue_listing.listing(load_system("slurm")({}), interval)
+    return queue_listing.list_queue(load_system("slurm")({}), interval)
 
 
 def timed(action: Callable[[], Listing]) -> tuple[Listing, float]:
@@ -105,7 +105,7 @@ def test_one_that_is_down_is_asked_less_and_less_often(squeue: Squeue):
     assert list(seen.jobs) == ["7"]
     assert 3 <= squeue.calls - asked <= 6, "not thirty times"
     squeue.says(f"echo '{JOB}'")
-    queue_listing.forget(load_system("slurm")({}))  # as where something is submitted: then it is asked at once
+    queue_listing.expire(load_system("slurm")({}))  # as where something is submitted: then it is asked at once
     assert look().error == ""
     old()
     asked = squeue.calls
@@ -116,8 +116,8 @@ def test_one_that_is_down_is_asked_less_and_less_often(squeue: Squeue):
 def test_what_is_known_of_other_jobs_is_not_forgotten_with_a_change(squeue: Squeue):
     look()
     squeue.says(DOWN)
-    queue_listing.forget(load_system("slurm")({}))
+    queue_listing.expire(load_system("slurm")({}))
     seen = look()
     assert list(seen.jobs) == ["7"]
-    assert seen.heard > 0
+    assert seen.answered > 0
     assert "Unable to contact" in seen.error

@@ -19,9 +19,9 @@ from mlnb.errors import UsageError
 from mlnb.rundir import RunDir
 from mlnb.targets.base import Placement
 from mlnb.targets.batch import SYSTEMS, load_system
-from mlnb.targets.batch.job import job_of
-from mlnb.targets.batch.system import JobRequest, clock, plain
-from mlnb.targets.batch.target import JobQueue
+from mlnb.targets.batch.job import make_job
+from mlnb.targets.batch.request import JobRequest, directive_word, format_clock
+from mlnb.targets.batch.target import BatchTarget
 from mlnb.task import Resources
 
 RESOURCES = Resources(ranks=2, gpus=2, cpus=3, memory=7 * 2**30, time=5400)
@@ -32,7 +32,7 @@ def ask(**more: object) -> JobRequest:
 
 
 def text(kind: str, run: RunDir, **more: object) -> str:
-    return job_of(load_system(kind)({}), ask(**more), run, 1, {}).text()
+    return make_job(load_system(kind)({}), ask(**more), run, 1, {}).text()
 
 
 def directives(kind: str, mark: str, run: RunDir, **more: object) -> list[str]:
@@ -65,7 +65,7 @@ def test_slurm(run: RunDir):
         "--gres=gpu:2",
     ]
     assert "--no-requeue" in directives("slurm", "#SBATCH", run, requeue=False)
-    assert "--gres=gpu:a100:2" in directives("slurm", "#SBATCH", run, gpus=("--gres=gpu:a100:2",))
+    assert "--gres=gpu:a100:2" in directives("slurm", "#SBATCH", run, gpu_directives=("--gres=gpu:a100:2",))
 
 
 def test_grid_engine(run: RunDir):
@@ -135,7 +135,7 @@ def test_the_job_runs_the_node_program_and_no_dask_worker(kind: str, run: RunDir
 def rendered(kind: str, run: RunDir, resources: Resources) -> str:
     """The directives of a job with these resources."""
     return (
-        job_of(load_system(kind)({}), JobRequest(run.path.name, "x", resources), run, 1, {})
+        make_job(load_system(kind)({}), JobRequest(run.path.name, "x", resources), run, 1, {})
         .text()
         .split("\n\n# ", 1)[0]
     )
@@ -177,7 +177,7 @@ def test_without_memory_nothing_is_said_of_it(kind: str, run: RunDir):
 def gpu_lines(kind: str, run: RunDir, line: str, **entry: object) -> list[str]:
     """The lines about GPUs of a submission to a site with these GPUs."""
     settings = {"gpus": [{"type": "a100", "memory": "80GB", **entry}], "parallel-environment": "smp"}
-    place = JobQueue(kind, load_system(kind)(settings))
+    place = BatchTarget(kind, load_system(kind)(settings))
     offer = place.offer(parse(line).resources())
     shown = place.preview(run, offer).split("\n\n# ", 1)[0]
     return [line for line in shown.splitlines() if re.search("gpu|a100", line) and not line.startswith("exec")]
@@ -223,7 +223,7 @@ def test_a_run_has_a_gpu_where_the_site_says_that_there_are_some(run: RunDir):
 def test_the_queue_and_directives_of_jobqueue_yaml_are_taken(kind: str, run: RunDir):
     theirs = {"queue": "theirs", "job-extra-directives": ["-site wants"]}
     with dask.config.set({f"jobqueue.{kind}.{key}": value for key, value in theirs.items()}):
-        place = JobQueue(kind, load_system(kind)({"directives": ["-target wants"]}))
+        place = BatchTarget(kind, load_system(kind)({"directives": ["-target wants"]}))
         shown = place.preview(run, place.offer(Resources()))
         assert "-q theirs\n" in shown
         assert shown.index("-site wants\n") < shown.index("-target wants\n")
@@ -233,7 +233,7 @@ def test_the_queue_and_directives_of_jobqueue_yaml_are_taken(kind: str, run: Run
 def test_the_directives_of_jobqueue_yaml_are_taken_on_htcondor_but_for_what_the_plan_says(run: RunDir):
     theirs = {"+Site": '"x"', "batch_name": "dask", "request_memory": 1, "RequestCpus": 9}
     with dask.config.set({"jobqueue.htcondor.job-extra-directives": theirs}):
-        place = JobQueue("htcondor", load_system("htcondor")({}))
+        place = BatchTarget("htcondor", load_system("htcondor")({}))
         shown = place.preview(run, place.offer(Resources(), Placement("digits")))
     lines = shown.splitlines()
     assert {'+Site = "x"', "batch_name = digits", "RequestCpus = MY.DaskWorkerCores"} <= set(lines)
@@ -247,11 +247,11 @@ def test_the_time_that_dask_jobqueue_gives_a_job_is_said_in_the_plan(
 ):
     written = given.removesuffix(":00") if given and kind == "lsf" else given  # HOUR:MINUTE
     with dask.config.set({f"jobqueue.{kind}.walltime": written} if written else {}):
-        place = JobQueue(kind, load_system(kind)({}))
+        place = BatchTarget(kind, load_system(kind)({}))
         offer = place.offer(Resources())
         assert offer.resources.time == hours * 3600
         assert "time chosen by the target's defaults" in "; ".join(offer.summary_lines)
-        wanted = clock(int(hours * 3600))
+        wanted = format_clock(int(hours * 3600))
         assert (wanted.removesuffix(":00") if kind == "lsf" else wanted) in place.preview(run, offer)
         assert place.offer(Resources(time=60)).resources.time == 60
 
@@ -314,7 +314,7 @@ def test_the_prologue_of_jobqueue_yaml_runs_before_the_node_program(
     run.attempt(1).path.mkdir(parents=True)
     prologue = ["# what the site wants", "", 'SITE="it\'s $((40 + 2))"', "export SITE"]
     with dask.config.set({f"jobqueue.{kind}.job-script-prologue": prologue}):
-        job = job_of(load_system(kind)({"python": str(python)}), ask(), run, 1, {})
+        job = make_job(load_system(kind)({"python": str(python)}), ask(), run, 1, {})
         assert job.submit().job.removesuffix(".0") == "7"
         assert all(line in job.text() for line in prologue)
     done = subprocess.run(started(kind, kept.read_text()), capture_output=True, text=True)
@@ -325,11 +325,11 @@ def test_the_prologue_of_jobqueue_yaml_runs_before_the_node_program(
 def test_several_nodes_are_refused_where_nothing_starts_them(kind: str, run: RunDir):
     wide = JobRequest("r", "wide", Resources(nodes=2, cpus=1, memory=2**30))
     with pytest.raises(UsageError, match="--nodes 2"):
-        job_of(load_system(kind)({}), wide, run, 1, {})
+        make_job(load_system(kind)({}), wide, run, 1, {})
 
 
 def test_where_jobs_are_not_queued_again_the_plan_says_so():
-    place = JobQueue("oar", load_system("oar")({"memory": "1GB"}))
+    place = BatchTarget("oar", load_system("oar")({"memory": "1GB"}))
     assert "never queued again" in place.offer(Resources()).summary_lines
     with pytest.raises(UsageError, match="--requeue: OAR can't"):
         place.offer(Resources(), Placement(requeue=True))
@@ -337,7 +337,7 @@ def test_where_jobs_are_not_queued_again_the_plan_says_so():
 
 def test_slurm_starts_a_node_program_on_each_node(run: RunDir):
     wide = JobRequest("r", "wide", Resources(nodes=2, ranks=2, cpus=2, memory=2**30))
-    body = job_of(load_system("slurm")({}), wide, run, 1, {}).body
+    body = make_job(load_system("slurm")({}), wide, run, 1, {}).body
     launch = next(line for line in body.splitlines() if line.startswith("srun"))
     assert "--nodes=2 --ntasks=2 --ntasks-per-node=1 --cpus-per-task=4 --kill-on-bad-exit=1" in launch
 
@@ -348,7 +348,7 @@ EVIL = st.text(st.characters(blacklist_characters="\0/", blacklist_categories=["
 @given(EVIL)
 def test_whatever_a_path_holds_the_shell_reads_it_as_itself(name: str):
     run = RunDir(Path("/tmp") / f"x{name}")
-    body = job_of(load_system("slurm")({}), ask(), run, 1, {}).body
+    body = make_job(load_system("slurm")({}), ask(), run, 1, {}).body
     launch = body[: body.index("node=$!")].rpartition("export MLNB_DEADLINE\n")[2].strip().removesuffix("&")
     assert shlex.split(launch)[1:] == ["-m", "mlnb.node", str(run.path), "--attempt", "1"]
 
@@ -361,7 +361,7 @@ def test_another_thread_sets_its_signals_while_dask_jobqueue_is_imported(tmp_pat
     code = (
         "import gate, signal, threading\n"
         "from mlnb.targets.batch import load_system\n"
-        "elsewhere = threading.Thread(target=load_system('slurm')({}).job_class)\n"
+        "elsewhere = threading.Thread(target=load_system('slurm')({}).prepare)\n"
         "elsewhere.start()\n"
         "assert gate.reached.wait(20)\n"
         "mine = lambda *_: None\n"
@@ -381,9 +381,9 @@ def test_an_interrupt_of_a_cell_stays_one(tmp_path: Path):
         "import signal, sys, threading\n"
         "before = signal.getsignal(signal.SIGINT)\n"
         "from mlnb.targets.batch import load_system\n"
-        "elsewhere = threading.Thread(target=load_system('slurm')({}).job_class)\n"
+        "elsewhere = threading.Thread(target=load_system('slurm')({}).prepare)\n"
         "elsewhere.start()\n"
-        "load_system('sge')({}).job_class()\n"
+        "load_system('sge')({}).prepare()\n"
         "elsewhere.join()\n"
         "assert 'dask_jobqueue.runner' in sys.modules\n"
         "sys.exit(signal.getsignal(signal.SIGINT) is not before)\n"
@@ -395,11 +395,11 @@ def test_an_interrupt_of_a_cell_stays_one(tmp_path: Path):
 @pytest.mark.parametrize("word", ["a b", "$(x)", "`x`", "a\nb", "-x", "a;b", "", "'"])
 def test_what_stands_in_a_directive_as_it_is_holds_nothing_to_quote(word: str):
     with pytest.raises(UsageError, match="--partition"):
-        plain(word, "--partition")
+        directive_word(word, "--partition")
 
 
 def test_times_are_rounded_up_to_minutes():
-    assert [clock(seconds) for seconds in (1, 60, 61, 5400, 100 * 3600)] == [
+    assert [format_clock(seconds) for seconds in (1, 60, 61, 5400, 100 * 3600)] == [
         "00:01:00",
         "00:01:00",
         "00:02:00",

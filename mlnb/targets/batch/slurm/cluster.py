@@ -19,7 +19,7 @@ from mlnb.rundir import read_json, write_json
 from mlnb.targets.batch.slurm.nodes import NODES, PARTITIONS, Node, Partition, parse_nodes, parse_partitions
 from mlnb.targets.batch.system import System
 from mlnb.targets.config.paths import runtime_dir
-from mlnb.targets.locks import taken
+from mlnb.targets.locks import try_lock
 
 _PATIENCE = 2.0
 
@@ -30,7 +30,7 @@ def look(system: System, interval: float) -> Cluster:
     """The nodes and partitions of ``system``, read at most once in ``interval`` seconds; empty if they can't be."""
     path = _path(system)
     if not _fresh(path, interval):
-        lock = taken(path.with_suffix(".lock"))
+        lock = try_lock(path.with_suffix(".lock"))
         if lock is not None:
             try:
                 if not _fresh(path, interval):

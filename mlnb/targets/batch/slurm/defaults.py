@@ -12,9 +12,9 @@ from typing import Any
 
 from mlnb.errors import UsageError
 from mlnb.targets.base import gpus_of
+from mlnb.targets.batch.request import ResolvedRequest
 from mlnb.targets.batch.slurm.nodes import Node, Partition
 from mlnb.targets.batch.slurm.text import words
-from mlnb.targets.batch.system import ResolvedRequest
 from mlnb.targets.gpus import selection as gpu_selection
 from mlnb.task import Resources
 from mlnb.units import format_size, format_time
@@ -27,7 +27,7 @@ def default(partitions: Mapping[str, Partition]) -> Partition | None:
     return next((part for part in partitions.values() if part.default), None)
 
 
-def fill(
+def resolve(
     asked: Resources,
     name: str | None,
     nodes: Mapping[str, Node],
@@ -55,14 +55,16 @@ def fill(
             continue
         if chosen is None:
             chosen = filled
-        elif filled.gpus == chosen.gpus:
+        elif filled.gpu_directives == chosen.gpu_directives:
             others.append(part.name)
             said.append(f"or partition {part.name}: {able}")
         else:
             said.append(f"not in partition {part.name}: its GPUs are asked for in another way")
     if chosen is None:
         raise refusals[0]
-    return replace(chosen, partition=",".join([chosen.partition or "", *others]), words=(*chosen.words, *said))
+    return replace(
+        chosen, partition=",".join([chosen.partition or "", *others]), summary_lines=(*chosen.summary_lines, *said)
+    )
 
 
 def _named(name: str | None, partitions: Mapping[str, Partition]) -> list[Partition]:

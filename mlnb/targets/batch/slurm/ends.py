@@ -12,8 +12,8 @@ import pwd
 import re
 from collections.abc import Sequence
 
+from mlnb.targets.batch.request import REQUEUE
 from mlnb.targets.batch.slurm.reasons import Said
-from mlnb.targets.batch.system import REQUEUE
 from mlnb.task import Resources
 from mlnb.units import format_size, format_time, signal_name
 

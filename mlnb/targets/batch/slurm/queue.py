@@ -10,10 +10,10 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+from mlnb.targets.batch.queued_job import QueuedJob
 from mlnb.targets.batch.slurm.ends import OUT_OF_MEMORY_SIGNAL, ended, exit_of, meanwhile, phase
-from mlnb.targets.batch.slurm.reasons import explain
+from mlnb.targets.batch.slurm.reasons import explain_wait
 from mlnb.targets.batch.slurm.text import duration, expand, moment, number, said
-from mlnb.targets.batch.system import QueuedJob
 
 _FIELDS = (
     "JobID",
@@ -149,11 +149,11 @@ def _queued(
         told = ended(state, code, signal, reason=reason, by=by, nodes=nodes)
     elif state == "PENDING":
         restarts = int(about.get("restarts") or 0)
-        told = explain(reason, None, about.get("partition") or None, job=job, start=when, restarts=restarts)
+        told = explain_wait(reason, None, about.get("partition") or None, job=job, start=when, restarts=restarts)
     else:
         told = meanwhile(state)
     shown = reason if state == "PENDING" and reason else state
-    return QueuedJob(kind, told.cause, told.words, shown, when, nodes, about, state == "COMPLETING")
+    return QueuedJob(kind, told.cause, told.reason, shown, when, nodes, about, state == "COMPLETING")
 
 
 def _canceller(words: Sequence[str]) -> int | None:

@@ -20,15 +20,15 @@ from mlnb.units import format_time
 
 
 class Said(NamedTuple):
-    """Why, as one of the causes of :class:`~mlnb.targets.batch.system.Queued`, and in words for a person."""
+    """Why, as one of the causes of :class:`~mlnb.targets.batch.queued_job.QueuedJob`, and in words for a person."""
 
     cause: str
-    words: str
+    reason: str
 
 
 @dataclass(frozen=True)
 class _Job:
-    """What :func:`explain` was told."""
+    """What :func:`explain_wait` was told."""
 
     resources: Resources | None
     partition: str | None
@@ -52,7 +52,7 @@ class _Job:
         return [node for node in self.nodes.values() if not named or named.intersection(node.partitions)]
 
 
-def explain(
+def explain_wait(
     code: str,
     resources: Resources | None = None,
     partition: str | None = None,
@@ -183,7 +183,7 @@ def _not_available(code: str, job: _Job) -> Said:
     if nodes:
         return Said("down", f"waits for nodes that are down, drained or don't answer: {nodes[1]}")
     if "reserved" in lower:
-        return Said("resources", f"{_resources(job).words}, or nodes are reserved for other jobs")
+        return Said("resources", f"{_resources(job).reason}, or nodes are reserved for other jobs")
     return Said("down", "waits for nodes that are down, drained, reserved or in use")
 
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from mlnb.targets.batch.request import SessionDefaults, directive_word
 from mlnb.targets.batch.slurm.text import limit
-from mlnb.targets.batch.system import Session, plain
 
 _OWN = frozenset({"SBATCH_CLUSTERS", "SBATCH_DEBUG"})
 """Those that are heard elsewhere, or say nothing of the job."""
 
 
-def session(environment: Mapping[str, str], directives: Sequence[str]) -> Session:
+def session_defaults(environment: Mapping[str, str], directives: Sequence[str]) -> SessionDefaults:
     """What ``environment`` wants of a job, where the target's ``directives`` don't say it.
 
     Raises
@@ -28,7 +28,7 @@ def session(environment: Mapping[str, str], directives: Sequence[str]) -> Sessio
     def word(variable: str, flag: str, short: str) -> str | None:
         heard.add(variable)
         given = environment.get(variable)
-        return plain(given, variable) if given and option(directives, flag, short) is None else None
+        return directive_word(given, variable) if given and option(directives, flag, short) is None else None
 
     partition = word("SBATCH_PARTITION", "--partition", "-p")
     account = word("SBATCH_ACCOUNT", "--account", "-A")
@@ -38,7 +38,7 @@ def session(environment: Mapping[str, str], directives: Sequence[str]) -> Sessio
     unheard = sorted(name for name in environment if name.startswith("SBATCH_") and name not in heard)
     words = [f"{', '.join(unheard)} of the session {'is' if len(unheard) == 1 else 'are'} not heard"] if unheard else []
     made = tuple(f"{flag}={given}" for flag, given in others.items() if given)
-    return Session(partition, account, qos, limit(time or ""), made, tuple(words))
+    return SessionDefaults(partition, account, qos, limit(time or ""), made, tuple(words))
 
 
 def option(directives: Sequence[str], flag: str, short: str = "") -> str | None:

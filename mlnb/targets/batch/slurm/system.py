@@ -15,24 +15,24 @@ from typing import Any
 from mlnb.errors import MlnbError, UsageError
 from mlnb.targets.base import Placement
 from mlnb.targets.batch.commands import CommandFailed
+from mlnb.targets.batch.queued_job import QueuedJob
+from mlnb.targets.batch.request import (
+    LOG,
+    JobRequest,
+    ResolvedRequest,
+    SessionDefaults,
+    directive_word,
+    format_clock,
+    mebibytes,
+)
 from mlnb.targets.batch.slurm import cluster, defaults, queue
 from mlnb.targets.batch.slurm.directives import merged
 from mlnb.targets.batch.slurm.ends import ended
 from mlnb.targets.batch.slurm.nodes import NODES, PARTITIONS, Node, Partition, parse_nodes, parse_partitions
-from mlnb.targets.batch.slurm.reasons import COULD_BE_TOO_MUCH, explain
-from mlnb.targets.batch.slurm.session import option, session
+from mlnb.targets.batch.slurm.reasons import COULD_BE_TOO_MUCH, explain_wait
+from mlnb.targets.batch.slurm.session import option, session_defaults
 from mlnb.targets.batch.slurm.text import EPOCH_TIMES
-from mlnb.targets.batch.system import (
-    LOG,
-    JobRequest,
-    QueuedJob,
-    ResolvedRequest,
-    Session,
-    System,
-    clock,
-    mebibytes,
-    plain,
-)
+from mlnb.targets.batch.system import System
 from mlnb.targets.config import settings
 from mlnb.targets.gpus import kinds as gpu_kinds
 from mlnb.targets.gpus import selection as gpu_selection
@@ -64,16 +64,16 @@ class Slurm(System):
     kind = "slurm"
     own_settings = frozenset({"cluster"})
     display_name = "SLURM"
-    job = "slurm:SLURMJob"
+    job_class = "slurm:SLURMJob"
     submit_command = "sbatch --parsable"
     cancel_command = "scancel"
-    gpus = gpu_kinds.SLURM
+    gpu_syntax = gpu_kinds.SLURM
     # the second form is that of wrappers that print what sbatch does without it
     accepted = r"(?:Submitted batch job )?(?P<job>[0-9]+)(?:(?:;| on cluster )(?P<cluster>[A-Za-z0-9_.-]+))?"
     variables = ("SLURM_CONF",)
-    qualities = True
+    has_qos = True
     accounting_lags = True
-    patterns = "%\\"  # in the folder of the log, too: sbatch(1), filename pattern
+    forbidden_in_paths = "%\\"  # in the folder of the log, too: sbatch(1), filename pattern
     restarts = "${SLURM_RESTART_COUNT:-0}"
     deadline = f"${{SLURM_JOB_END_TIME:-{_END}}}"
     requeue_command = 'scontrol requeue "$SLURM_JOB_ID"'
@@ -93,18 +93,18 @@ class Slurm(System):
         return (*settings.words(self.settings, "directives"), *self.section.directives)
 
     @property
-    def session(self) -> Session:
+    def session_defaults(self) -> SessionDefaults:
         """See :class:`System`."""
-        return session(os.environ, self._directives)
+        return session_defaults(os.environ, self._directives)
 
-    def at(self, cluster: str) -> System:
+    def on_cluster(self, cluster: str) -> System:
         """See :class:`System`."""
         return self if cluster == self.cluster else Slurm({**self.settings, "cluster": cluster})
 
     def keywords(self, request: JobRequest) -> dict[str, Any]:
         """See :class:`System`. One task on each node: it is the node program, which starts the ranks."""
         nodes = request.resources.nodes
-        gpus = request.gpus or ((f"--gres=gpu:{request.resources.gpus}",) if request.resources.gpus else ())
+        gpus = self.gpu_lines(request)
         own = [
             f"--nodes={nodes}",
             "--ntasks-per-node=1",
@@ -112,10 +112,13 @@ class Slurm(System):
             f"--output={LOG}",
             f"--error={LOG}",
             "--open-mode=append",
-            f"--signal=B:USR1@{request.warning}",
+            f"--signal=B:USR1@{request.warning_time}",
             "--requeue" if request.requeue else "--no-requeue",
         ]
-        extra = (*request.extra, *([f"--qos={request.qos}"] if request.qos else []))  # of equal options the last holds
+        extra = (
+            *request.site_directives,
+            *([f"--qos={request.qos}"] if request.qos else []),
+        )  # of equal options the last holds
         memory, time = request.resources.memory, request.resources.time
         rendered = {
             "--job-name": f"-J {request.name}",
@@ -123,18 +126,18 @@ class Slurm(System):
             **({"--partition": f"-p {request.partition}"} if request.partition else {}),
             **({"--account": f"-A {request.account}"} if request.account else {}),
             **({"--mem": f"--mem={mebibytes(memory)}M"} if memory is not None else {}),
-            **({"--time": f"-t {clock(time)}"} if time else {}),
+            **({"--time": f"-t {format_clock(time)}"} if time else {}),
         }
         skipped = self.section.skipped
         said = [name for name, line in rendered.items() if not any(part in line for part in skipped)]
         return {
             "queue": request.partition,
             "account": request.account,
-            "walltime": clock(time) if time else None,
+            "walltime": format_clock(time) if time else None,
             "job_cpu": request.cpus,
             "job_mem": None if memory is None else f"{mebibytes(memory)}M",
             "job_directives_skip": ["-n 1", *(["--mem="] if memory is None else [])],
-            "job_extra_directives": merged(own, gpus, extra, request.usual, said),
+            "job_extra_directives": merged(own, gpus, extra, request.default_directives, said),
         }
 
     def launch(self, request: JobRequest, program: Sequence[str], options: Sequence[str] = ()) -> list[str]:
@@ -146,12 +149,14 @@ class Slurm(System):
         step = [f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", f"--cpus-per-task={request.cpus}"]
         return ["srun", *step, "--kill-on-bad-exit=1", "--input=none", "--export=ALL", *options, *program]
 
-    def fill(self, asked: Resources, placement: Placement) -> ResolvedRequest:
+    def resolve(self, asked: Resources, placement: Placement) -> ResolvedRequest:
         """See :class:`System`. What is open comes from the partition's limits and its nodes."""
-        filled = defaults.fill(asked, placement.partition, self._nodes, self._with(placement.partition), self.settings)
+        resolved = defaults.resolve(
+            asked, placement.partition, self._nodes, self._partitions_with(placement.partition), self.settings
+        )
         if asked.memory is None and any(part in "--mem=" for part in self.section.skipped):
-            return replace(filled, resources=replace(filled.resources, memory=None))  # the site has none asked for
-        return filled
+            return replace(resolved, resources=replace(resolved.resources, memory=None))  # the site requests none
+        return resolved
 
     @cached_property
     def _nodes(self) -> dict[str, Node]:
@@ -161,7 +166,7 @@ class Slurm(System):
     def _partitions(self) -> dict[str, Partition]:
         return parse_partitions(self.run(PARTITIONS))
 
-    def _with(self, named: str | None) -> dict[str, Partition]:
+    def _partitions_with(self, named: str | None) -> dict[str, Partition]:
         """The partitions that SLURM shows, and those of ``named`` that it hides: only who names them is to see them."""
         hidden = {name for name in (named or "").split(",") if name} - set(self._partitions)
         if not hidden:
@@ -181,25 +186,25 @@ class Slurm(System):
         """See :class:`System`."""
         return queue.parse(self.run(queue.QUEUE))
 
-    def explained(self, number: str, job: QueuedJob, resources: Resources) -> str:
+    def explain(self, number: str, job: QueuedJob, resources: Resources) -> str:
         """See :class:`System`."""
-        about = job.about
-        if about.get("state") == "PENDING":
+        details = job.details
+        if details.get("state") == "PENDING":
             code = "" if job.code == "PENDING" else job.code
-            if job.cause == "priority" and time.time() - float(about.get("submitted") or 0.0) < _LOOKS:
+            if job.cause == "priority" and time.time() - float(details.get("submitted") or 0.0) < _LOOKS:
                 code = ""
-            restarts = int(about.get("restarts") or 0)
-            partition = about.get("partition") or None
+            restarts = int(details.get("restarts") or 0)
+            partition = details.get("partition") or None
             known: dict[str, Any] = {"job": number, "start": job.start, "restarts": restarts}
             if code and job.cause in COULD_BE_TOO_MUCH:
                 poll = settings.seconds(self.settings, "poll")
                 interval = _NODES if poll is None else poll * _NODES_A_LOOK
                 nodes, known["partitions"] = cluster.look(self, interval)
                 known["nodes"] = gpu_selection.able(resources, self.settings, nodes)
-            return explain(code, resources, partition, **known).words
+            return explain_wait(code, resources, partition, **known).reason
         if job.cause in _BY_CAUSE:
-            return ended(_BY_CAUSE[job.cause], resources=resources).words
-        return job.words
+            return ended(_BY_CAUSE[job.cause], resources=resources).reason
+        return job.reason
 
     def ended(self, ids: Sequence[str]) -> dict[str, QueuedJob]:
         """See :class:`System`. Without a database SLURM forgets a job some minutes after its end."""
@@ -207,13 +212,13 @@ class Slurm(System):
             return queue.parse_account(self.run(queue.ACCOUNT(ids), _ACCOUNTING))
         except CommandFailed as error:
             missing = shutil.which("sacct", path=self.environment().get("PATH")) is None
-            if missing or "accounting storage is disabled" in error.said.lower():
+            if missing or "accounting storage is disabled" in error.output.lower():
                 return {number: self.vanished() for number in ids}
             raise
 
     def refusal(self, error: CommandFailed, request: JobRequest) -> MlnbError:
         """What sbatch refused, with what the ``%%train`` line can change."""
-        said = error.said.lower()
+        said = error.output.lower()
         if "violates" in said:  # a limit of the account or the QOS, which are right
             return error
         for word, flag, given, setting in (
@@ -238,13 +243,13 @@ class Slurm(System):
         One in memory, which sbatch finds under this process. (``--export=NAMES`` would have a node read the user's
         login files, and pass on all variables of SLURM's.)
         """
-        if not self.site:
+        if not self.site_variables:
             yield [], dict(env)
             return
         with os.fdopen(os.memfd_create("mlnb"), "wb") as file:
             file.write(b"".join(os.fsencode(f"{name}={value}") + b"\0" for name, value in env.items()))
             file.flush()
-            yield [f"--export-file=/proc/{os.getpid()}/fd/{file.fileno()}"], {**env, **self.site}
+            yield [f"--export-file=/proc/{os.getpid()}/fd/{file.fileno()}"], {**env, **self.site_variables}
 
     def environment(self) -> dict[str, str]:
         """See :class:`System`; points in time as seconds since the epoch, which no zone or hour makes ambiguous."""
@@ -256,4 +261,4 @@ def _one_cluster(text: str) -> str:
     """``text`` as the name of one cluster: the plan is made for its nodes, and its queue is asked."""
     if "," in text or text == "all":
         raise UsageError(f"cluster {text}: a run goes to one cluster; name it with cluster: of the target")
-    return plain(text, "cluster")
+    return directive_word(text, "cluster")

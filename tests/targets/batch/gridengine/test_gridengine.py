@@ -68,7 +68,7 @@ def test_jobs_that_run_and_wait():
     jobs = parse(QSTAT.format(running="r", pending="qw"))
     assert list(jobs) == ["8523159", "8523160"]
     assert (jobs["8523159"].state, jobs["8523159"].nodes) == ("running", ("vm",))
-    assert jobs["8523159"].about["comment"] == "mlnb:20261121-034735-3454fc"
+    assert jobs["8523159"].details["comment"] == "mlnb:20261121-034735-3454fc"
     assert (jobs["8523160"].state, jobs["8523160"].cause) == ("pending", "resources")
 
 
@@ -87,8 +87,8 @@ def test_why_a_job_waits(letters: str, cause: str):
 
 def test_an_error_is_told_in_grid_engines_words():
     jobs = parse(QSTAT.format(running="r", pending="Eqw"))
-    assert errors(ERROR, jobs)["8523160"].words == (
-        "Grid Engine could not start it (can't chdir to /x: No such file or directory), and holds it; "
+    assert errors(ERROR, jobs)["8523160"].reason == (
+        "Held: Grid Engine could not start it (can't chdir to /x: No such file or directory); "
         "qmod -cj 8523160 lets it try again"
     )
     assert errors("<unknown_jobs><ST_name>99</ST_name></unknown_jobs>", jobs) == {}
@@ -112,7 +112,7 @@ def test_an_error_is_told_in_grid_engines_words():
 def test_how_a_job_ended_is_what_its_last_record_says(failed: str, code: str, category: str, cause: str, words: str):
     job = parse_account(QACCT.format(failed=failed, code=code, category=category))
     assert (job.state, job.cause) == ("ended", cause)
-    assert words in job.words
+    assert words in job.reason
 
 
 PIECES = st.sampled_from(

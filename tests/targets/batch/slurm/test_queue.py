@@ -77,7 +77,7 @@ def test_the_queue_is_read():
     }
     first = found["101"]
     assert (first.code, first.start, first.nodes) == ("RUNNING", 1795229168.0, ("node1", "node2"))
-    assert first.about == {
+    assert first.details == {
         "state": "RUNNING",
         "exit": 0,
         "signal": 0,
@@ -89,14 +89,14 @@ def test_the_queue_is_read():
         "comment": "mlnb:20261121-025513-abcd00",
     }
     assert (found["102"].code, found["102"].start, found["102"].nodes) == ("Resources", 1795229408.0, ())
-    assert found["103"].about["comment"] == "a b|c"
+    assert found["103"].details["comment"] == "a b|c"
     assert found["105"].start is None
-    assert "scontrol release 105" in found["105"].words
-    assert found["107"].words == "ended with exit code 3"
-    assert found["107"].about["exit"] == 3
-    assert found["108"].words == "was ended by SIGKILL"
-    assert found["114"].about["time"] is None
-    assert found["116"].words.endswith("node[1,3]")
+    assert "scontrol release 105" in found["105"].reason
+    assert found["107"].reason == "ended with exit code 3"
+    assert found["107"].details["exit"] == 3
+    assert found["108"].reason == "was ended by SIGKILL"
+    assert found["114"].details["time"] is None
+    assert found["116"].reason.endswith("node[1,3]")
 
 
 def test_accounting_is_read(monkeypatch: pytest.MonkeyPatch):
@@ -111,10 +111,10 @@ def test_accounting_is_read(monkeypatch: pytest.MonkeyPatch):
     }
     assert {each.state for each in found.values()} == {"ended"}
     assert found["21"].nodes == ("node1", "node2")
-    assert found["21"].about["restarts"] == 1
-    assert found["21"].about["history"] == ("PREEMPTED", "COMPLETED")
-    assert found["22"].words == "was cancelled by root (an administrator)"
-    assert (found["22"].nodes, found["22"].start, found["22"].about["by"]) == ((), None, 0)
+    assert found["21"].details["restarts"] == 1
+    assert found["21"].details["history"] == ("PREEMPTED", "COMPLETED")
+    assert found["22"].reason == "was cancelled by root (an administrator)"
+    assert (found["22"].nodes, found["22"].start, found["22"].details["by"]) == ((), None, 0)
     assert found["24"].start == time.mktime((2026, 11, 21, 2, 44, 20, 0, 0, -1))
 
 
@@ -134,7 +134,7 @@ def test_the_jobs_that_accounting_is_asked_for():
 def test_an_unknown_state_is_shown_as_it_is():
     text = "1|FLOATING|None|N/A|N/A|1:00|1|gpu|0|0|{}|(null)|"
     assert (parse(text.format("n1"))["1"].state, parse(text.format(""))["1"].state) == ("running", "pending")
-    assert parse(text.format(""))["1"].words == "SLURM says FLOATING"
+    assert parse(text.format(""))["1"].reason == "SLURM says FLOATING"
 
 
 PIECES = st.sampled_from(["1", "|", "PENDING", "RUNNING", "\n", ".batch", " by ", "n[1-", "0:9", "N/A"])
@@ -168,6 +168,6 @@ def test_generated_lines_come_back(job: int, state: str, start: int, restarts: i
     (read,) = parse(line).values()
     assert read.start == start
     assert read.nodes == ("node7",)
-    about = read.about
+    about = read.details
     assert (about["state"], about["restarts"], about["exit"], about["time"]) == (state, restarts, code, 93600)
     assert about["comment"] == f"mlnb:{comment}."

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mlnb.targets.batch.slurm.ends import ended, exit_of, meanwhile, phase
 from mlnb.targets.batch.slurm.limit_reasons import limit
 from mlnb.targets.batch.slurm.nodes import Node, Partition
-from mlnb.targets.batch.slurm.reasons import explain
+from mlnb.targets.batch.slurm.reasons import explain_wait
 from mlnb.task import Resources
 
 WAITING = {"resources", "priority", "limit", "dependency", "impossible", "hold", "requeue", "begin", "down", "other"}
@@ -43,7 +43,7 @@ WHAT |= {"Energy": "energy", "License": "licences", "BB": "burst buffer", "Unkno
 
 
 def here(code: str, resources: Resources | None, partition: str) -> tuple[str, str]:
-    return explain(code, resources, partition, nodes=NODES, partitions=PARTITIONS)
+    return explain_wait(code, resources, partition, nodes=NODES, partitions=PARTITIONS)
 
 
 @pytest.mark.parametrize(
@@ -104,9 +104,9 @@ def here(code: str, resources: Resources | None, partition: str) -> tuple[str, s
     ],
 )
 def test_reasons_in_words(code: str, cause: str, words: str):
-    said = explain(code, Resources(gpus=1, time=7200), "gpu", job="12")
+    said = explain_wait(code, Resources(gpus=1, time=7200), "gpu", job="12")
     assert said.cause == cause
-    assert words in said.words
+    assert words in said.reason
     assert said.cause in WAITING
 
 
@@ -149,10 +149,10 @@ def test_the_node_limit_of_a_partition_that_would_allow_it_means_nodes_that_are_
 
 def test_a_job_that_was_queued_again_waits_for_its_time():
     soon = time.time()
-    said = explain("BeginTime", start=soon, restarts=1)
+    said = explain_wait("BeginTime", start=soon, restarts=1)
     assert said.cause == "requeue"
-    assert time.strftime("%H:%M", time.localtime(soon)) in said.words
-    far = explain("BeginTime", start=0.0).words
+    assert time.strftime("%H:%M", time.localtime(soon)) in said.reason
+    far = explain_wait("BeginTime", start=0.0).reason
     assert "19" in far or "1970" in far
 
 
@@ -191,9 +191,9 @@ def test_what_is_no_limit():
 
 @given(st.text(), st.integers(0, 9), st.integers(1, 9), st.sampled_from(["gpu", "short", "cpu", "none", None]))
 def test_any_code_has_a_cause_and_words(code: str, gpus: int, nodes: int, partition: str | None):
-    said = explain(code, Resources(nodes=nodes, gpus=gpus), partition, nodes=NODES, partitions=PARTITIONS)
+    said = explain_wait(code, Resources(nodes=nodes, gpus=gpus), partition, nodes=NODES, partitions=PARTITIONS)
     assert said.cause in WAITING
-    assert said.words
+    assert said.reason
 
 
 @pytest.mark.parametrize(
@@ -225,16 +225,16 @@ def test_ends_in_words(state: str, exit_code: int, signal: int, reason: str, cau
     said = ended(state, exit_code, signal, reason=reason, resources=asked, nodes=("node1",))
     assert said.cause == cause
     assert said.cause in ENDED
-    assert words in said.words
+    assert words in said.reason
 
 
 def test_who_cancelled(monkeypatch: pytest.MonkeyPatch):
-    assert ended("CANCELLED", by=os.getuid()).words == "was cancelled by you"
+    assert ended("CANCELLED", by=os.getuid()).reason == "was cancelled by you"
     monkeypatch.setattr(os, "getuid", lambda: 4242)
-    assert ended("CANCELLED", by=0).words == "was cancelled by root (an administrator)"
-    assert ended("CANCELLED", by=1).words == "was cancelled by daemon"
-    assert ended("CANCELLED", by=3_999_999_999).words == "was cancelled by user id 3999999999"
-    assert ended("CANCELLED", by=10**18).words == f"was cancelled by user id {10**18}"
+    assert ended("CANCELLED", by=0).reason == "was cancelled by root (an administrator)"
+    assert ended("CANCELLED", by=1).reason == "was cancelled by daemon"
+    assert ended("CANCELLED", by=3_999_999_999).reason == "was cancelled by user id 3999999999"
+    assert ended("CANCELLED", by=10**18).reason == f"was cancelled by user id {10**18}"
 
 
 def test_phases():
@@ -266,5 +266,5 @@ def test_exit_codes_as_squeue_scontrol_and_sacct_write_them():
 
 @pytest.mark.parametrize("code", ["", "None"])
 def test_a_job_that_slurm_has_not_looked_at_says_whether_it_was_queued_again(code: str):
-    assert explain(code) == ("other", "waits for SLURM to look at it")
-    assert explain(code, restarts=1) == ("requeue", "was queued again, and waits for SLURM to look at it")
+    assert explain_wait(code) == ("other", "waits for SLURM to look at it")
+    assert explain_wait(code, restarts=1) == ("requeue", "was queued again, and waits for SLURM to look at it")

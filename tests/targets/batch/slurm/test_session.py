@@ -47,7 +47,7 @@ def test_what_the_session_wants_is_the_default_and_the_plan_says_it(slurm: Playe
         assert said(flag, directives) == [f"{flag} {value}"]
     assert said("--qos", directives) == ["--qos=long"]
     assert said("--reservation", directives) == ["--reservation=course"]
-    for part in ("partition high", "account physics", "QOS long", "ends after 2 h", "--reservation=course"):
+    for part in ("partition high", "account physics", "QOS long", "time limit 2 h", "--reservation=course"):
         assert part in words
 
 
@@ -80,12 +80,12 @@ def test_what_a_run_can_not_have_is_named_and_sbatch_hears_nothing_of_it_all(
 
 def test_a_value_that_is_no_word_is_refused(slurm: Played, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("SBATCH_ACCOUNT", "a b")
-    with pytest.raises(UsageError, match="SBATCH_ACCOUNT 'a b': letters"):
+    with pytest.raises(UsageError, match="SBATCH_ACCOUNT 'a b': use letters"):
         planned()
 
 
 def test_other_systems_know_no_quality_of_service():
-    with pytest.raises(UsageError, match="--qos high: PBS has none"):
+    with pytest.raises(UsageError, match="--qos high: PBS has no QOS"):
         planned("--on pbs --qos high")
 
 

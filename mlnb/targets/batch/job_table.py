@@ -1,0 +1,138 @@
+"""How a batch system lists jobs, as data: the command, the fields of its records, and what its state codes mean."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from mlnb.targets.batch.commands import read_json
+from mlnb.targets.batch.queued_job import QueuedJob
+
+Record = Mapping[str, Any]
+
+
+class State(NamedTuple):
+    """What a state code means: see :class:`QueuedJob`. ``{job}`` in the reason becomes the job's id."""
+
+    state: str
+    cause: str = ""
+    reason: str = ""
+    cleaning_up: bool = False
+
+
+@dataclass(frozen=True)
+class JobTable:
+    """The listing of a system's queue. Fields are named as in the system's records; those that it lacks are empty.
+
+    Attributes
+    ----------
+    command
+        lists the user's jobs, those that ended lately among them if it can.
+    ended_command, ended_option
+        asks for jobs that the queue has forgotten; their ids follow, each after ``ended_option``.
+    system
+        the system's name, for errors.
+    records
+        the key that the records are under; empty where the whole output is the records.
+    job_id
+        template of the id, as in ``{ClusterId}.{ProcId}``; empty where the records are an object with the ids as keys.
+    short_id
+        regular expression of a shorter id that the system also takes; the job is listed under both.
+    state_field
+        the state code.
+    states
+        what the codes mean.
+    other_state
+        what a code means that is not among ``states``; ``{code}`` in the reason becomes the code.
+    end
+        makes the :class:`QueuedJob` of a record whose state is ``ended``.
+    owner_field
+        the owner, perhaps with ``@host``: jobs of others are left out.
+    nodes_field, node_pattern
+        the nodes, as one text or a list; the pattern's last group is the first node's name.
+    reason_field
+        why a job waits, in the system's words; follows the reason.
+    run_field, submitted_field
+        the id of mlnb's run, and the time of submission in seconds since the epoch.
+    read
+        the output as records, if it is not JSON.
+    """
+
+    command: Sequence[str]
+    state_field: str
+    states: Mapping[str, State]
+    end: Callable[[str, Record], QueuedJob]
+    system: str
+    other_state: State
+    records: str = ""
+    job_id: str = ""
+    short_id: str = ""
+    owner_field: str = ""
+    nodes_field: str = ""
+    node_pattern: str = r"(.*)"
+    reason_field: str = ""
+    run_field: str = ""
+    submitted_field: str = ""
+    ended_command: Sequence[str] = ()
+    ended_option: Sequence[str] = ()
+    read: Callable[[str, str], Any] = field(default=read_json)
+
+    def parse(self, text: str, user: str = "") -> dict[str, QueuedJob]:
+        """The jobs of ``user`` (of all, without) in what the command printed, by id.
+
+        Raises
+        ------
+        CommandFailed
+            if it can't be read: then nothing is known of any job, and none is gone.
+        """
+        found = {}
+        for job_id, record in self._records(self.read(text, self.system)):
+            owner = str(record.get(self.owner_field, "")).partition("@")[0] if self.owner_field else user
+            if user and owner != user:
+                continue
+            found[job_id] = self._job(job_id, record)
+            if self.short_id and (short := re.match(self.short_id, job_id)):
+                found[short[0]] = found[job_id]
+        return found
+
+    def _records(self, data: Any) -> Iterator[tuple[str, Record]]:
+        if self.records:
+            data = data.get(self.records) if isinstance(data, Mapping) else None
+        if self.job_id:
+            names = re.findall(r"{(\w+)}", self.job_id)
+            for record in data if isinstance(data, list) else ():
+                # a record without an id is an error message about a job that was not found
+                if isinstance(record, Mapping) and all(record.get(name) not in (None, "") for name in names):
+                    yield self.job_id.format_map(record), record
+        elif isinstance(data, Mapping):
+            yield from ((str(job_id), record) for job_id, record in data.items() if isinstance(record, Mapping))
+
+    def _job(self, job_id: str, record: Record) -> QueuedJob:
+        code = str(record.get(self.state_field, ""))
+        state = self.states.get(code, self.other_state)
+        if state.state == "ended":
+            job = self.end(code, record)
+        else:
+            reason = state.reason.replace("{job}", job_id).replace("{code}", code)
+            why = str(record.get(self.reason_field) or "").strip() if state.state == "pending" else ""
+            nodes = self._nodes(record) if state.state == "running" else ()
+            job = QueuedJob(
+                state.state,
+                state.cause,
+                f"{reason}: {why}" if why else reason,
+                code,
+                nodes=nodes,
+                cleaning_up=state.cleaning_up,
+            )
+        if not self.run_field:
+            return job
+        details = {"comment": f"mlnb:{record.get(self.run_field)}", "submitted": record.get(self.submitted_field)}
+        return QueuedJob(**{**vars(job), "details": details})
+
+    def _nodes(self, record: Record) -> tuple[str, ...]:
+        given = record.get(self.nodes_field) or ()
+        texts = given if isinstance(given, (list, tuple)) else (given,)
+        matches = [match for text in texts if (match := re.match(self.node_pattern, str(text)))]
+        return tuple(name for match in matches if (name := match.group(match.lastindex or 0)))

@@ -1,0 +1,38 @@
+"""Moab in front of Torque: it takes PBS's directives, and its jobs are looked up with Torque's ``qstat``."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
+
+from mlnb.targets.batch.commands import unreadable
+from mlnb.targets.batch.pbs import Pbs
+from mlnb.targets.gpus.kinds import RequestSyntax
+
+
+def _read(text: str, system: str) -> dict[str, dict[str, dict[str, str]]]:
+    """What ``qstat -x`` printed, in the form of PBS's JSON; nothing where there are no jobs."""
+    if not text.strip():
+        return {}
+    try:
+        root = ElementTree.fromstring(text)  # noqa: S314 - the site's own command wrote it
+    except ElementTree.ParseError:
+        raise unreadable(text, system) from None
+    jobs = {job.findtext("Job_Id") or "": {each.tag: each.text or "" for each in job} for job in root.iter("Job")}
+    return {"Jobs": {job_id: job for job_id, job in jobs.items() if job_id}}
+
+
+class Moab(Pbs):
+    """Moab."""
+
+    kind = "moab"
+    display_name = "Moab"
+    job_class = "moab:MoabJob"
+    submit_command = "msub"
+    cancel_command = "canceljob"
+    accepted = rf"(?:Moab\.)?{Pbs.accepted}"
+    variables = ("MOABHOMEDIR", "PBS_*")
+    gpu_syntax = RequestSyntax(any_type="gpus={count}")
+    resources_template = ("nodes={nodes}:ppn={cpus}", ":{gpus}", ",mem={memory}mb")
+    # Torque's -x means XML; jobs that ended stay for some minutes, with state C
+    table = replace(Pbs.table, system="Torque", command=("qstat", "-x"), read=_read)

@@ -1,0 +1,179 @@
+"""What is asked of a batch system: one job's request, what the system makes of it, and how directives write values."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from string import Formatter
+from typing import NamedTuple
+
+from mlnb.errors import UsageError
+from mlnb.node.rank.stop import REQUEUE as REQUEUE
+from mlnb.rundir import JOB_LOG
+from mlnb.task import Resources
+
+LOG = JOB_LOG
+"""What the job itself prints. It lies in the folder that the job is submitted from, so that no path needs quoting."""
+
+
+@dataclass(frozen=True)
+class JobRequest:
+    """One job: what its directives are made from.
+
+    Attributes
+    ----------
+    run
+        the run's id; needs no quoting.
+    name
+        the run's name; letters, digits, ``.``, ``_`` and ``-`` only.
+    resources
+        complete: ``cpus`` per rank, ``memory`` in bytes per node, ``time`` in seconds.
+    partition, account, qos
+        ``None`` leaves it to the system.
+    requeue
+        whether the system may queue the job again after preemption or the loss of a node.
+    gpu_directives
+        request the GPUs; empty where a plain count will do.
+    site_directives
+        those of the target's settings, without the system's prefix.
+    default_directives
+        those of ``jobqueue.yaml``; all others override them.
+    """
+
+    run: str
+    name: str
+    resources: Resources
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    requeue: bool = True
+    gpu_directives: tuple[str, ...] = ()
+    site_directives: tuple[str, ...] = ()
+    default_directives: tuple[str, ...] = ()
+
+    @property
+    def cpus(self) -> int:
+        """Cores on each node."""
+        return self.resources.ranks * (self.resources.cpus or 1)
+
+    @property
+    def warning_time(self) -> int:
+        """How many seconds before its time limit the job is to be warned."""
+        return max(1, min(60, (self.resources.time or 600) // 10))
+
+
+@dataclass(frozen=True)
+class ResolvedRequest:
+    """What a system makes of a request for resources.
+
+    Attributes
+    ----------
+    resources
+        complete.
+    partition
+        where the job goes; ``None`` for the system's default.
+    gpu_directives
+        request the GPUs.
+    summary_lines
+        the choices, a line each, for the plan.
+    """
+
+    resources: Resources
+    partition: str | None = None
+    gpu_directives: tuple[str, ...] = ()
+    summary_lines: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class SessionDefaults:
+    """What the session's environment asks of every job, as ``SBATCH_PARTITION`` does. Line and target override it.
+
+    Attributes
+    ----------
+    partition, account, qos, time
+        as those of a run; ``time`` in seconds.
+    directives
+        more, without the system's prefix.
+    summary_lines
+        what the environment asks for and does not get, for the plan.
+    """
+
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    time: int | None = None
+    directives: tuple[str, ...] = ()
+    summary_lines: tuple[str, ...] = ()
+
+
+class SubmittedJob(NamedTuple):
+    """A job that the system accepted: its id, and its cluster where the system named one."""
+
+    job: str
+    cluster: str = ""
+
+
+def template_values(request: JobRequest, gpus: str | None, time_format: str) -> dict[str, object]:
+    """What templates of directives may name; ``None`` for what was not requested.
+
+    ``run``, ``name``, ``partition``, ``account``, ``nodes``, ``cpus`` (per node), ``memory`` (MiB per node), ``time``
+    and ``seconds`` (both up to the next minute), ``warning`` (seconds before the end), ``gpus`` (what requests
+    them), ``log`` and ``requeue_code`` (the exit code by which a job asks to be queued again).
+    """
+    resources, time = request.resources, request.resources.time
+    return {
+        "run": request.run,
+        "name": request.name,
+        "partition": request.partition,
+        "account": request.account,
+        "nodes": resources.nodes,
+        "cpus": request.cpus,
+        "memory": mebibytes(resources.memory) if resources.memory else None,
+        "time": format_clock(time, time_format) if time else None,
+        "seconds": -(-time // 60) * 60 if time else None,
+        "warning": request.warning_time,
+        "gpus": gpus,
+        "log": LOG,
+        "requeue_code": REQUEUE,
+    }
+
+
+def expand(templates: Sequence[str], values: Mapping[str, object]) -> list[str]:
+    """The templates with their values, without those that name a value that is ``None``."""
+    found = []
+    for template in templates:
+        names = {name for _, name, _, _ in Formatter().parse(template) if name}
+        if all(values[name] is not None for name in names):
+            found.append(template.format_map(values))
+    return found
+
+
+def directive_word(text: str, option: str) -> str:
+    """``text``, if it may stand in a directive without quotes.
+
+    Raises
+    ------
+    UsageError
+        if it may not; ``option`` says where it came from.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.,@+:/-]*", text):
+        raise UsageError(
+            f"{option} {text!r}: use letters, digits and '_.,@+:/-', and begin with one of the first three"
+        )
+    return text
+
+
+def mebibytes(memory: int) -> int:
+    """Bytes as MiB, rounded up: the memory of a whole node then fits on that node."""
+    return -(-memory // 2**20)
+
+
+CLOCK = "{hours:02d}:{minutes:02d}:00"
+"""How most batch systems write times."""
+
+
+def format_clock(seconds: int, template: str = CLOCK) -> str:
+    """``seconds``, rounded up to the next minute, as a batch system writes them: ``26:30:00``."""
+    minutes = -(-seconds // 60)
+    return template.format(hours=minutes // 60, minutes=minutes % 60)
