@@ -88,7 +88,7 @@ def test_gpus_are_those_that_may_be_seen(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_a_target_that_there_is_not_is_named_with_the_nearest():
-    with pytest.raises(UsageError, match=r"--on locla: .*; did you mean local\?"):
+    with pytest.raises(UsageError, match=r"^Unknown target locla\. Did you mean local\? Available: .*local"):
         target("locla")
 
 

@@ -15,6 +15,7 @@ docs/contributing/add-a-container-engine.md).
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import shutil
 from collections.abc import Mapping
@@ -114,9 +115,12 @@ def _first_fit(image: str) -> str:
     UsageError
         if several accept it and none is installed: the nodes may have another one than the first.
     """
-    others = [name for name in ENGINES.names() if name not in _PREFERENCE]
-    fitting = [name for name in (*_PREFERENCE, *others) if load_engine(name).accepts(image)]
-    installed = [name for name in fitting if shutil.which(load_engine(name).program)]
+    engines = {name: load_engine(name) for name in _PREFERENCE}
+    for name in ENGINES.names():
+        with contextlib.suppress(UsageError):  # a broken one of another distribution, which nobody has named
+            engines.setdefault(name, load_engine(name))
+    fitting = [name for name, engine in engines.items() if engine.accepts(image)]
+    installed = [name for name in fitting if shutil.which(engines[name].program)]
     if installed or len(fitting) == 1 or fitting[:1] == ["apptainer"]:  # singularity is apptainer's former name
         return (installed or fitting)[0]
     raise UsageError(
