@@ -70,8 +70,11 @@ def checks(name: str, say: Callable[[str, bool | None, str], None] | None) -> It
 
 def _checks(name: str) -> Iterator[Check]:
     place = target(name)
-    yield Check("run directories", *_folder(lambda: str(runs_root())))
-    yield Check("sockets and locks", *_folder(lambda: str(runtime_dir())))
+    folders = [
+        Check("run directories", *_folder(lambda: str(runs_root()))),
+        Check("sockets and locks", *_folder(lambda: str(runtime_dir()))),
+    ]
+    yield from folders
     try:
         there = place.resources()
     except MlnbError as error:
@@ -81,6 +84,8 @@ def _checks(name: str) -> Iterator[Check]:
     nodes = int(there.get("nodes", 1))
     machines = f"{nodes} nodes, " if nodes > 1 else ""
     yield Check("cores and GPUs", True, f"{machines}{there.get('cpus', 'unknown')} cores, {gpus} GPUs")
+    if not all(check.ok for check in folders):
+        return  # a run would fail for the same reason
     run = yield from _tiny(place, Resources(gpus=None, time=300))
     if run is None:
         return

@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import getpass
 import os
+import shlex
 import stat
 import sys
 from collections.abc import Mapping
@@ -88,10 +89,10 @@ def runtime_dir() -> Path:
     with storage_errors(folder, "MLNB_RUNTIME"), contextlib.suppress(FileExistsError):
         folder.mkdir(mode=0o700, parents=True)
     info = folder.stat(follow_symlinks=False)
-    if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.getuid() or info.st_mode & 0o077:
-        raise UsageError(
-            f"{folder} is not a folder private to you (mode 0700 is wanted): set MLNB_RUNTIME to one that is"
-        )
+    if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.getuid():
+        raise UsageError(f"{folder} is not a folder of yours: set MLNB_RUNTIME to one that is")
+    if info.st_mode & 0o077:
+        raise UsageError(f"Others can read {folder}. Run: chmod 700 {shlex.quote(str(folder))}")
     return folder
 
 
