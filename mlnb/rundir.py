@@ -124,7 +124,7 @@ def read_json_fresh(path: Path) -> dict[str, Any] | None:
 
 
 def revalidate_directory(folder: Path) -> bool:
-    """Have a network file system ask what is in ``folder`` (see :func:`look`); whether that is there."""
+    """Make an NFS client revalidate its cache of ``folder``; see :func:`read_json_fresh`. Returns if it exists."""
     try:
         os.close(os.open(folder, os.O_RDONLY | os.O_DIRECTORY))
     except OSError:

@@ -1,4 +1,4 @@
-"""Whoever is killed at whatever moment: nothing that counts is lost, and what is said of the run is true."""
+"""Kill each process of a run at random moments: no data is lost, and the run's state is right."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ time.sleep(1000)
 
 
 class Training:
-    """A run that trains until it is told to stop, and everything that is to be known of it."""
+    """A run that trains until the file ``stop`` exists, with its processes and what it has logged."""
 
     def __init__(self, folder: Path) -> None:
         self.stop, self.side = folder / "stop", folder / "side-"
@@ -84,7 +84,7 @@ class Training:
         return guard
 
     def logged(self, rank: int, before: float = float("inf")) -> list[float]:
-        """What the script itself says that it has logged."""
+        """What the script has logged, from its own record, up to the time ``before``."""
         path = Path(f"{self.side}{rank}")
         data = path.read_bytes() if path.exists() else b""
         return [value for when, value in struct.iter_unpack("dd", data[: len(data) // 16 * 16]) if when < before]
@@ -98,13 +98,13 @@ class Training:
 
 @pytest.fixture
 def training(tmp_path: Path, start) -> Training:
-    found = Training(tmp_path)
-    found.run = start(_TRAIN, ranks=2, cpus=1, env=found.env)
-    return found
+    training = Training(tmp_path)
+    training.run = start(_TRAIN, ranks=2, cpus=1, env=training.env)
+    return training
 
 
 def check(training: Training, killed: float | None) -> None:
-    """What holds whoever died: ``killed`` is when it was that ended the run (``None``: it came to its end)."""
+    """Check what holds whatever was killed; ``killed`` is when that ended the run (``None``: it succeeded)."""
     run = Run(RunDir(training.run.dir))  # as another process reads it
     json.dumps(run.to_json(), allow_nan=False)
     assert run.state == training.run.state
@@ -113,52 +113,52 @@ def check(training: Training, killed: float | None) -> None:
     series = run.series()
     for rank in range(2):
         expected = training.logged(rank, float("inf") if killed is None else killed - SLACK)
-        found = series[f"x{rank}"].value.tolist() if f"x{rank}" in series else []
-        assert found[: len(expected)] == expected
+        values = series[f"x{rank}"].value.tolist() if f"x{rank}" in series else []
+        assert values[: len(expected)] == expected
     if run.checkpoints():
         newest = checkpoint_files.load(run.checkpoints()[-1])
         assert set(newest["state"]["model"]) == {"weight", "bias"}
     until(training.is_gone)
 
 
-def slots_are_free(start) -> None:
+def cores_are_free(start) -> None:
     assert start("", cpus=cores()).wait(60).state == "succeeded"
 
 
-def moment(training: Training, seed: int) -> float:
-    """Wait for a moment of the run's life, drawn by chance; now."""
+def random_moment(training: Training, seed: int) -> float:
+    """Wait for a random moment while the run trains; the time then."""
     chance = random.Random(seed)
     if seed:
         training.ranks()
-        time.sleep(chance.uniform(0, 1.8))  # not for a condition: the moment is to be any
+        time.sleep(chance.uniform(0, 1.8))  # not for a condition: any moment will do
     return time.time()
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_the_node_program_dies(training: Training, start, seed: int):
     pid = training.node()
-    now = moment(training, seed)
+    now = random_moment(training, seed)
     os.kill(pid, signal.SIGKILL)
     assert training.run.wait(60).state == "lost"
     assert "its node program is gone" in training.run.reason
     check(training, now)
-    slots_are_free(start)
+    cores_are_free(start)
 
 
 @pytest.mark.parametrize("seed", range(1, 4))
 def test_a_rank_dies(training: Training, start, seed: int):
-    now = moment(training, seed)
+    now = random_moment(training, seed)
     os.kill(training.ranks()[seed % 2], signal.SIGKILL)
     assert training.run.wait(60).state == "failed"
     assert training.run.reason.startswith(f"rank {seed % 2} was killed by SIGKILL")
     check(training, now)
-    slots_are_free(start)
+    cores_are_free(start)
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_warm_parent_dies_and_the_run_goes_on(training: Training, start, seed: int):
     training.node()
-    moment(training, seed)
+    random_moment(training, seed)
     parent = psutil.Process(training.node()).ppid()
     assert "mlnb.node.fork_server" in " ".join(psutil.Process(parent).cmdline())
     os.kill(parent, signal.SIGKILL)
@@ -168,39 +168,39 @@ def test_the_warm_parent_dies_and_the_run_goes_on(training: Training, start, see
     training.stop.touch()
     assert training.run.wait(60).state == "succeeded"
     check(training, None)
-    slots_are_free(start)
+    cores_are_free(start)
     assert warm.socket_path().exists()
 
 
 @pytest.mark.parametrize("seed", range(1, 3))
 def test_the_guard_dies_and_the_run_goes_on(training: Training, start, seed: int):
-    moment(training, seed)
+    random_moment(training, seed)
     os.kill(training.guard(), signal.SIGKILL)
     before = len(training.logged(0))
     until(lambda: len(training.logged(0)) > before + 30)
     training.stop.touch()
     assert training.run.wait(60).state == "succeeded"
     check(training, None)
-    slots_are_free(start)
+    cores_are_free(start)
 
 
 @pytest.mark.parametrize("seed", range(1, 3))
 def test_the_guard_and_then_the_node_program_die(training: Training, start, seed: int):
     pid = training.node()
-    moment(training, seed)
+    random_moment(training, seed)
     os.kill(training.guard(), signal.SIGKILL)
     now = time.time()
     os.kill(pid, signal.SIGKILL)
     assert training.run.wait(60).state == "lost"
     check(training, now)
-    slots_are_free(start)
+    cores_are_free(start)
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_the_submitting_process_dies_and_the_run_goes_on(
     tmp_path: Path, runs_root: Path, start, seed: int, monkeypatch: pytest.MonkeyPatch
 ):
-    """The stand-in for the kernel: it may die in the midst of submitting, or while the run runs."""
+    """As a notebook's kernel does: it may die during the submission, or while the run trains."""
     monkeypatch.setattr(state, "_PATIENCE", 3.0)
     assert start("").wait(60).state == "succeeded"  # the warm parent is there
     training = Training(tmp_path)
@@ -215,13 +215,13 @@ def test_the_submitting_process_dies_and_the_run_goes_on(
         chance = random.Random(seed)
         time.sleep(chance.uniform(0, 0.06) if seed < 3 else chance.uniform(0.3, 1.0))
         submitter.kill()
-    found = [run for run in runs if run.name == "deaths"]
-    assert len(found) <= 1
-    if not found:  # nothing was submitted, and nothing runs
+    submitted = [run for run in runs if run.name == "deaths"]
+    assert len(submitted) <= 1
+    if not submitted:  # nothing was submitted, and nothing runs
         assert not list(tmp_path.glob("side-*"))
         assert seed < 3
         return
-    training.run = found[0]
+    training.run = submitted[0]
     until(lambda: training.event("started") or training.run.done)
     if not training.event("started"):
         assert training.run.state == "lost"
@@ -233,4 +233,4 @@ def test_the_submitting_process_dies_and_the_run_goes_on(
     training.stop.touch()
     assert training.run.wait(60).state == "succeeded"
     check(training, None)
-    slots_are_free(start)
+    cores_are_free(start)

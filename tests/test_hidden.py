@@ -19,12 +19,12 @@ from tests.testbeds.nfs import hide
 from tests.waiting import until
 
 
-def seen_anew(run: Run) -> Run:
+def reread(run: Run) -> Run:
     """The same run for a session that has read nothing of it."""
     return Run(RunDir(run.dir))
 
 
-def over(start: Start) -> Run:
+def finished(start: Start) -> Run:
     """A run that has succeeded, and of which no process is left."""
     run = start("").wait(60)
     program = read_lines(run.directory.attempt(1).events(0))[0]
@@ -33,40 +33,40 @@ def over(start: Start) -> Run:
 
 
 def test_a_run_whose_result_is_hidden_is_not_lost(start: Start, monkeypatch: pytest.MonkeyPatch):
-    run = over(start)
+    run = finished(start)
     hide(monkeypatch, run.directory.result)
     assert read_json(run.directory.result) is None
-    assert seen_anew(run).state == "succeeded"
+    assert reread(run).state == "succeeded"
 
 
 def test_a_run_whose_cancelling_is_hidden_is_not_lost(start: Start, monkeypatch: pytest.MonkeyPatch):
-    run = over(start)
+    run = finished(start)
     run.directory.result.unlink()
     write_json(run.directory.cancel, {"by": "me"})
     hide(monkeypatch, run.directory.cancel)
-    assert seen_anew(run).state == "cancelled"
+    assert reread(run).state == "cancelled"
 
 
 def test_a_run_whose_handle_is_hidden_is_not_one_whose_submission_died(start: Start, monkeypatch: pytest.MonkeyPatch):
-    run = over(start)
+    run = finished(start)
     attempt = run.directory.attempt(1)
     attempt.events(0).unlink()
     run.directory.result.unlink()
     write_json(run.directory.run, {**run.about, "submitted": 0})
     os.utime(attempt.path, (0, 0))
     hide(monkeypatch, run.directory.handle)
-    assert "submission was interrupted" not in seen_anew(run).reason
+    assert "submission was interrupted" not in reread(run).reason
 
 
 def test_the_end_of_a_run_on_another_machine_is_seen_though_its_result_was_hidden(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ):
-    run = over(start)
+    run = finished(start)
     monkeypatch.setattr("mlnb.node.process.identity.pid_namespace", lambda: "another machine")
     hide(monkeypatch, run.directory.result)
-    seen = seen_anew(run)
-    assert not seen.done
-    assert seen.state == "succeeded"
+    other = reread(run)
+    assert not other.done
+    assert other.state == "succeeded"
 
 
 # in a pool

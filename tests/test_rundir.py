@@ -37,21 +37,21 @@ def test_a_reader_sees_the_old_content_or_the_new_never_a_part(tmp_path: Path):
     path = tmp_path / "value"
     contents = [bytes([n]) * 300_000 for n in range(8)]
     write_atomic(path, contents[0])
-    seen: list[bytes] = []
-    over = threading.Event()
+    contents_read: list[bytes] = []
+    done = threading.Event()
 
     def read() -> None:
-        while not over.is_set():
-            seen.append(path.read_bytes())
+        while not done.is_set():
+            contents_read.append(path.read_bytes())
 
     reader = threading.Thread(target=read)
     reader.start()
     for turn in range(80):
         write_atomic(path, contents[turn % 8])
-    over.set()
+    done.set()
     reader.join()
-    assert seen
-    assert set(seen) <= set(contents)
+    assert contents_read
+    assert set(contents_read) <= set(contents)
     assert names(tmp_path) == ["value"]
 
 
@@ -61,23 +61,23 @@ def test_writers_of_one_file_do_not_tear_each_others_content(tmp_path: Path, mon
     path = tmp_path / "value"
     contents = [bytes([n]) * 100_000 for n in range(4)]
     write_atomic(path, contents[0])
-    seen, failed = set(), []
+    contents_read, errors = set(), []
 
     def write(content: bytes) -> None:
         for _ in range(50):
             try:
                 write_atomic(path, content)
-                seen.add(path.read_bytes())
+                contents_read.add(path.read_bytes())
             except OSError as error:
-                failed.append(error)
+                errors.append(error)
 
     writers = [threading.Thread(target=write, args=(content,)) for content in contents]
     for writer in writers:
         writer.start()
     for writer in writers:
         writer.join()
-    assert failed == []
-    assert seen <= set(contents)
+    assert errors == []
+    assert contents_read <= set(contents)
     assert names(tmp_path) == ["value"]
 
 
@@ -99,10 +99,11 @@ def test_json_that_does_not_read_is_none(tmp_path: Path, content: bytes | None):
 def test_a_torn_line_is_left_out_wherever_it_was_cut(tmp_path: Path):
     rows = [{"n": 1, "text": "größe"}, {"n": 2}, {"n": 3}]
     lines = [json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows]
-    whole = b"".join(lines)
-    for cut in range(len(whole) + 1):
-        (tmp_path / "log").write_bytes(whole[:cut])
-        complete = whole[:cut].count(b"\n") + (whole[cut : cut + 1] == b"\n")  # a line may lack only its end
+    complete_file = b"".join(lines)
+    for cut in range(len(complete_file) + 1):
+        (tmp_path / "log").write_bytes(complete_file[:cut])
+        cut_at_newline = complete_file[cut : cut + 1] == b"\n"  # then the last line is complete, too
+        complete = complete_file[:cut].count(b"\n") + cut_at_newline
         assert read_lines(tmp_path / "log") == rows[:complete]
 
 

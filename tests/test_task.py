@@ -27,7 +27,7 @@ tasks = st.builds(
 
 
 @given(tasks)
-def test_a_task_is_the_same_after_a_way_through_a_file(task: Task):
+def test_a_task_is_the_same_after_it_was_written_and_read(task: Task):
     read = Task.from_json(json.loads(json.dumps(task.to_json())))
     assert read == task
     assert read.digest == task.digest
@@ -36,9 +36,9 @@ def test_a_task_is_the_same_after_a_way_through_a_file(task: Task):
 @given(tasks)
 def test_a_newer_file_with_more_in_it_still_reads(task: Task):
     more = {"from the future": 1}
-    told = task.to_json()
-    parts = {name: [{**one, **more} for one in told[name]] for name in ("segments", "files")}
-    assert Task.from_json({**told, **more, **parts, "resources": {**told["resources"], **more}}) == task
+    data = task.to_json()
+    parts = {name: [{**part, **more} for part in data[name]] for name in ("segments", "files")}
+    assert Task.from_json({**data, **more, **parts, "resources": {**data["resources"], **more}}) == task
 
 
 @given(tasks, st.text(min_size=1))

@@ -68,23 +68,23 @@ def test_what_is_no_time_says_what_is(text: str):
 
 @given(st.integers(1, 9 * 10**14))
 def test_a_size_in_words_is_that_size(size: int):
-    words = format_size(size)
-    number = re.fullmatch(r"(\d+(?:\.\d)?) (B|kB|MB|GB|TB)", words)
+    text = format_size(size)
+    number = re.fullmatch(r"(\d+(?:\.\d)?) (B|kB|MB|GB|TB)", text)
     assert number
     assert float(number[1]) < 1000
-    assert parse_size(words) == pytest.approx(size, rel=0.06)
+    assert parse_size(text) == pytest.approx(size, rel=0.06)
 
 
 @given(st.integers(1, 10**7))
 def test_a_time_in_words_is_that_time(seconds: int):
-    words = format_time(seconds)
-    assert not re.search(r"\b60 (s|min)", words)
+    text = format_time(seconds)
+    assert not re.search(r"\b60 (s|min)", text)
     if seconds >= 10:
-        assert parse_time(words) == pytest.approx(seconds, rel=0.09)
+        assert parse_time(text) == pytest.approx(seconds, rel=0.09)
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"),
+    ("seconds", "text"),
     [
         (0.44, "0.4 s"),
         (9.97, "10 s"),
@@ -95,12 +95,12 @@ def test_a_time_in_words_is_that_time(seconds: int):
         (7200, "2 h"),
     ],
 )
-def test_times_in_words(seconds: float, words: str):
-    assert format_time(seconds) == words
+def test_times_in_words(seconds: float, text: str):
+    assert format_time(seconds) == text
 
 
 @pytest.mark.parametrize(
-    ("size", "words"),
+    ("size", "text"),
     [
         (0, "0 B"),
         (999, "999 B"),
@@ -111,5 +111,5 @@ def test_times_in_words(seconds: float, words: str):
         (2e15, "2000.0 TB"),
     ],
 )
-def test_sizes_in_words(size: float, words: str):
-    assert format_size(size) == words
+def test_sizes_in_words(size: float, text: str):
+    assert format_size(size) == text

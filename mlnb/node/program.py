@@ -65,7 +65,7 @@ class NodeProgram:
     node, attempt
         which node of the allocation (0 writes the result), and which attempt (from 1).
     queue
-        the pool's queue for cores and GPUs, which replaces what ``run.json`` says of one.
+        the pool's queue for cores and GPUs, which overrides the one in ``run.json``.
     """
 
     def __init__(

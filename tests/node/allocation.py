@@ -1,4 +1,4 @@
-"""Several node programs on this machine, as a batch system would start them on several: one run, no target's help."""
+"""Several node programs of one run on this machine, started as a batch system starts them on several machines."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FOREVER = "import time\nprint('on', flush=True)\nwhile True: time.sleep(0.05)"
 
 
 class ByHand(Local):
-    """A target that leaves the starting to the test."""
+    """A target whose node programs the test starts."""
 
     def submit(self, run: RunDir, env: Mapping[str, str]) -> dict[str, Any]:
         return {"target": "local", "pid": os.getpid(), "identity": process_identity(os.getpid()), "attempt": 1}
@@ -34,13 +34,13 @@ class Allocation:
 
     def __init__(self, script: str, nodes: int = 2, ranks: int = 1, **about: Any) -> None:
         given = {key: about.pop(key) for key in ("time", "memory") if key in about}
-        told = {"threads": 1, "grace": 5.0, **about}
-        offer = Offer(Resources(nodes, ranks, 0, 1, **given), about=told)
+        settings = {"threads": 1, "grace": 5.0, **about}
+        offer = Offer(Resources(nodes, ranks, 0, 1, **given), about=settings)
         task = Task(script=script, seed=0)
         self.run = Run(submit(task, {}, ByHand(), offer, name="gang", env={}))
         self.programs: dict[int, subprocess.Popen[bytes]] = {}
         self.inside: dict[int, list[str]] = {}
-        """Words before a node's command, which take it to where it is to run."""
+        """Prefix of a node's command, as ``ip netns exec NAME``."""
 
     def start(self, *nodes: int, attempt: int = 1, options: tuple[str, ...] = (), **env: str) -> None:
         """Start the programs of these nodes, by default all."""
@@ -57,11 +57,11 @@ class Allocation:
         return read_lines(self.run.directory.attempt(attempt).events(node))
 
     def event(self, kind: str, node: int = 0, attempt: int = 1) -> dict[str, Any]:
-        """The first event of this kind, as soon as there is one."""
-        return until(lambda: next((one for one in self.events(node, attempt) if one["event"] == kind), None))
+        """Wait for the first event of this kind."""
+        return until(lambda: next((event for event in self.events(node, attempt) if event["event"] == kind), None))
 
     def ranks(self, node: int, attempt: int = 1) -> list[int]:
-        """The pids of a node's ranks, once they run."""
+        """Wait until a node's ranks run; their pids."""
         return list(self.event("running", node, attempt)["ranks"].values())
 
     def says(self, text: str, rank: int) -> None:
@@ -69,17 +69,17 @@ class Allocation:
         until(lambda: text in self.run.logs(rank))
 
     def codes(self, patience: float = 60.0) -> list[int]:
-        """The exit codes of all programs, by node, as soon as they have ended."""
+        """Wait until all programs have ended; their exit codes, in order of the nodes."""
         return [self.programs[node].wait(patience) for node in sorted(self.programs)]
 
     def output(self) -> str:
-        """All that was printed, for a test that fails."""
+        """All events and logs, for the message of a failed test."""
         logs = [path.read_text() for path in sorted(self.run.dir.glob("node-*.log"))]
         events = [str(event) for node in self.programs for event in self.events(node) if event["event"] != "sample"]
         return "\n".join([*events, *logs, *(self.run.logs(rank) for rank in range(self.run.task.resources.world_size))])
 
     def end(self) -> None:
-        """End what the test has left."""
+        """Kill the programs that still run."""
         for program in self.programs.values():
             program.kill()
             program.wait()

@@ -21,13 +21,13 @@ from tests.node.allocation import Allocate, Allocation
 
 @pytest.fixture
 def short_grace() -> Iterator[None]:
-    """Ranks that don't end when told to are killed after a second, so that tests need not wait for ten."""
+    """A grace of one second, so that tests need not wait ten for ranks that ignore SIGTERM."""
     with dask.config.set({"mlnb.targets.local.grace": 1.0}):
         yield
 
 
 class Sent:
-    """A sink whose bulk becomes input files."""
+    """A sink for object streams that turns large data into input files."""
 
     def __init__(self) -> None:
         self.blobs: list[Bytes] = []
@@ -45,7 +45,7 @@ Send = Callable[..., Run]
 
 @pytest.fixture
 def send() -> Iterator[Send]:
-    """Submit a cell together with values of this session; what it binds or changes of ``outputs`` comes back."""
+    """Submit a cell with values of this session; returns the run, which brings ``outputs`` back."""
     sent: list[Run] = []
 
     def submitted(
@@ -55,8 +55,8 @@ def send() -> Iterator[Send]:
         sink, labels = Sent(), objects.Labels()
         stream = objects.dump(values, sink, labels, prefix="0:", reference=lambda obj: objects.main_name(obj, [main]))
         names = ", ".join(values)
-        head = f"from mlnb.node.data.inputs import session_data\n{definitions}\n({names},) = session_data(0)\n"
-        start = head.count("\n") + 1
+        header = f"from mlnb.node.data.inputs import session_data\n{definitions}\n({names},) = session_data(0)\n"
+        start = header.count("\n") + 1
         table = {"blobs": [f"inputs/{blob.digest()}" for blob in sink.blobs], "buffers": stream.buffers}
         contents = {
             "inputs/0.pickle": Bytes(stream.data),
@@ -64,7 +64,7 @@ def send() -> Iterator[Send]:
             **dict(zip(table["blobs"], sink.blobs, strict=True)),
         }
         task = Task(
-            script=head + cell,
+            script=header + cell,
             segments=(Segment(start, cell.count("\n") + 1, "cell [1]", 1),),
             outputs=outputs,
             inputs=tuple(values),
@@ -72,8 +72,8 @@ def send() -> Iterator[Send]:
             interactive=True,
             **more,
         )
-        place = target()
-        run = runs.add(Run(submit(task, contents, place, place.offer(Resources()), name="sent", env={})))
+        local = target()
+        run = runs.add(Run(submit(task, contents, local, local.offer(Resources()), name="sent", env={})))
         run.attach(SessionLink(labels, {}))
         sent.append(run)
         return run
@@ -85,7 +85,7 @@ def send() -> Iterator[Send]:
 
 @pytest.fixture
 def allocate() -> Iterator[Allocate]:
-    """A run that waits for its node programs to be started; they end with the test."""
+    """Make a run whose node programs the test starts; they are killed after the test."""
     made: list[Allocation] = []
 
     def allocation(*args: object, **more: object) -> Allocation:
@@ -93,5 +93,5 @@ def allocate() -> Iterator[Allocate]:
         return made[-1]
 
     yield allocation
-    for one in made:
-        one.end()
+    for item in made:
+        item.end()

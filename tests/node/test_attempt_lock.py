@@ -27,7 +27,7 @@ for epoch in mlnb.epochs(3, model=model):
 
 
 def second(allocation: Allocation, node: int = 0) -> tuple[int, str]:
-    """Start a node program once more; how it left, and what it said."""
+    """Start a node program once more; its exit code and output."""
     first = allocation.programs.pop(node, None)
     try:
         allocation.start(node, attempt=99)
@@ -48,10 +48,10 @@ def test_a_second_program_of_an_attempt_that_runs_does_not_start(allocate: Alloc
     allocation.start()
     allocation.says("on", 0)
     before = kinds(allocation)
-    code, said = second(allocation, node)
+    code, output = second(allocation, node)
     pid = allocation.programs[node].pid
     name = allocation.run.id
-    assert (code, said) == (
+    assert (code, output) == (
         1,
         f"mlnb: attempt 1 of run {name} is run by process {pid} on host{node} already; exiting\n",
     )
@@ -104,10 +104,10 @@ def test_a_warm_parent_that_is_asked_twice_starts_once(start: Start):
     assert run.logs() == "on\n"
 
 
-def test_a_claim_says_who_has_it(start: Start):
+def test_a_lock_names_its_owner(start: Start):
     run = start(FOREVER)
     until(lambda: run.state == "running")
-    said = read_json(run.directory.attempt(1).lock(0)) or {}
-    assert is_alive(said["pid"], said["identity"])
-    assert said["host"] == subprocess.run(["uname", "-n"], capture_output=True, text=True).stdout.strip()
+    owner = read_json(run.directory.attempt(1).lock(0)) or {}
+    assert is_alive(owner["pid"], owner["identity"])
+    assert owner["host"] == subprocess.run(["uname", "-n"], capture_output=True, text=True).stdout.strip()
     assert target("local").poll([run.directory])[0].alive

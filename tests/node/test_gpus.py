@@ -20,11 +20,11 @@ from tests.node.allocation import ByHand
 STAND_IN = Path(__file__).with_name("pynvml_standin.py")
 
 
-def ran(tmp_path: Path, visible: str | None, asked: int = 1) -> Run:
+def ran(tmp_path: Path, visible: str | None, requested: int = 1) -> Run:
     """A run as a batch system starts it: no slots, and the variable as the system sets it, or leaves it."""
     (tmp_path / "nvml").mkdir()
     (tmp_path / "nvml" / "pynvml.py").write_bytes(STAND_IN.read_bytes())
-    offer = Offer(Resources(gpus=asked, cpus=1), about={"threads": 1})
+    offer = Offer(Resources(gpus=requested, cpus=1), about={"threads": 1})
     run = Run(submit(Task(script=""), {}, ByHand(), offer, name="job", env={}))
     env = with_node_zip(passed({}), run.directory.node_zip)
     env["PYTHONPATH"] = f"{tmp_path / 'nvml'}:{env['PYTHONPATH']}"
@@ -45,7 +45,7 @@ def sampled(run: Run) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("visible", "there"),
+    ("visible", "expected"),
     [
         ("1", ["1"]),
         ("0,1", ["0", "1"]),
@@ -58,22 +58,22 @@ def sampled(run: Run) -> list[str]:
         ("NoDevFiles", []),
     ],
 )
-def test_a_jobs_gpus_are_those_that_the_variable_names(tmp_path: Path, visible: str, there: list[str]):
-    assert sampled(ran(tmp_path, visible)) == there
+def test_a_jobs_gpus_are_those_that_the_variable_names(tmp_path: Path, visible: str, expected: list[str]):
+    assert sampled(ran(tmp_path, visible)) == expected
 
 
-@pytest.mark.parametrize(("asked", "there"), [(1, ["0", "1"]), (0, [])])
+@pytest.mark.parametrize(("requested", "expected"), [(1, ["0", "1"]), (0, [])])
 def test_without_the_variable_they_are_all_that_a_job_sees_which_asked_for_some(
-    tmp_path: Path, asked: int, there: list[str]
+    tmp_path: Path, requested: int, expected: list[str]
 ):
-    assert sampled(ran(tmp_path, None, asked)) == there
+    assert sampled(ran(tmp_path, None, requested)) == expected
 
 
 def test_a_job_that_the_variable_names_gpus_for_draws_their_curves_and_knows_their_names(tmp_path: Path):
     run = ran(tmp_path, "1,MIG-33333333-cccc")
-    told = run.all_series()
-    assert told["mlnb.gpu0.utilisation"].value[0] == 50
-    assert told["mlnb.gpu1.memory"].value[0] == 1000
-    assert "mlnb.gpu1.utilisation" not in told  # which NVML doesn't tell of a part of a GPU
+    series = run.all_series()
+    assert series["mlnb.gpu0.utilisation"].value[0] == 50
+    assert series["mlnb.gpu1.memory"].value[0] == 1000
+    assert "mlnb.gpu1.utilisation" not in series  # which NVML doesn't tell of a part of a GPU
     machine = read_json(run.directory.attempt(1).machine(0)) or {}
     assert [(gpu["name"], gpu["memory"]) for gpu in machine["gpus"]] == [("Stand-in GPU", 8000), ("Stand-in MIG", 8000)]

@@ -214,11 +214,11 @@ def test_a_run_over_its_memory_is_ended(start):
 
 
 def test_memory_that_nobody_asked_for_is_not_said_to_be_what_memory_allows(runs_root):
-    place = target()
-    offer = place.offer(Resources(memory=200_000_000))
+    local = target()
+    offer = local.offer(Resources(memory=200_000_000))
     offer = replace(offer, about={**offer.about, "chosen": ["memory"]})  # as a batch system's target has it
     script = "import time\nx = bytearray(b'1') * 400_000_000\nwhile True: time.sleep(0.05)"
-    run = Run(submit(Task(script=script), {}, place, offer, name="test", env={})).wait(60)
+    run = Run(submit(Task(script=script), {}, local, offer, name="test", env={})).wait(60)
     assert run.state == "failed"
     assert run.reason.endswith("MB used, the target chose 200 MB; more --memory may help")
 
@@ -389,9 +389,9 @@ def test_the_same_seed_gives_the_same_weights_bit_for_bit_and_another_others(sta
 def test_ranks_have_the_same_seed_where_they_train_together_and_others_where_not(start, parallel: str, same: bool):
     script = "import random, numpy, torch\nprint(random.random(), numpy.random.rand(), torch.rand(1).item())"
     run = start(script, ranks=2, cpus=1, seed=3, parallel=parallel).wait(60)
-    one, other = (run.logs(rank, "out").split() for rank in range(2))
-    assert len(one) == 3
-    assert [a == b for a, b in zip(one, other, strict=True)] == [same] * 3
+    part, other = (run.logs(rank, "out").split() for rank in range(2))
+    assert len(part) == 3
+    assert [a == b for a, b in zip(part, other, strict=True)] == [same] * 3
 
 
 def test_figures_come_back_as_pictures(start):

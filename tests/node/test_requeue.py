@@ -47,9 +47,9 @@ def goes_on(allocation: Allocation, folder: Path, start: Start) -> None:
     assert [line for line in run.logs(0, "out").splitlines() if line.startswith("epoch")] == [
         f"epoch {n}" for n in range(3, 6)
     ]
-    whole = start(_epochs(folder), ranks=2, cpus=1).wait(60)
-    assert run.logs(0, "out").splitlines()[-1] == whole.logs(0, "out").splitlines()[-1]
-    assert list(run.series()["loss"].value) == list(whole.series()["loss"].value)
+    uninterrupted = start(_epochs(folder), ranks=2, cpus=1).wait(60)
+    assert run.logs(0, "out").splitlines()[-1] == uninterrupted.logs(0, "out").splitlines()[-1]
+    assert list(run.series()["loss"].value) == list(uninterrupted.series()["loss"].value)
 
 
 @pytest.mark.parametrize("first", ["programs", "ranks"])
@@ -77,10 +77,10 @@ def test_a_preempted_run_goes_on_in_its_next_attempt(allocate: Allocate, start: 
 
 
 @pytest.mark.parametrize(
-    ("requeue", "code", "told"), [(True, 143, ("interrupted", None)), (False, 1, ("ended", "failed"))]
+    ("requeue", "code", "end"), [(True, 143, ("interrupted", None)), (False, 1, ("ended", "failed"))]
 )
 def test_a_run_on_one_node_is_preempted_likewise_if_it_may_be_queued_again(
-    allocate: Allocate, requeue: bool, code: int, told: tuple[str, str | None]
+    allocate: Allocate, requeue: bool, code: int, end: tuple[str, str | None]
 ):
     allocation = allocate(FOREVER, nodes=1, requeue=requeue)
     allocation.start()
@@ -89,7 +89,7 @@ def test_a_run_on_one_node_is_preempted_likewise_if_it_may_be_queued_again(
     allocation.programs[0].send_signal(signal.SIGTERM)
     assert allocation.codes() == [code]
     result = read_json_fresh(allocation.run.directory.result) or {}
-    assert (allocation.events()[-1]["event"], result.get("state")) == told
+    assert (allocation.events()[-1]["event"], result.get("state")) == end
     assert allocation.run.state == "failed"
     assert allocation.run.reason.startswith("Stopped by the system, not through mlnb")
     assert requeue or result["notes"] == ["SIGTERM was received"]
@@ -154,7 +154,7 @@ def test_a_job_that_is_queued_again_as_its_run_ends_leaves_the_result_alone(allo
 
 
 @pytest.mark.parametrize(
-    ("said", "why"),
+    ("line", "why"),
     [
         (
             "*** JOB 7 ON node3 CANCELLED AT 2026-01-02T03:04:05 DUE TO PREEMPTION ***",
@@ -165,14 +165,14 @@ def test_a_job_that_is_queued_again_as_its_run_ends_leaves_the_result_alone(allo
         ("what my script prints DUE TO PREEMPTION", "Stopped by the system"),
     ],
 )
-def test_the_system_s_reason_is_read_in_the_log_of_the_job(allocate: Allocate, said: str, why: str):
+def test_the_system_s_reason_is_read_in_the_log_of_the_job(allocate: Allocate, line: str, why: str):
     allocation = allocate(FOREVER)
     log = allocation.run.directory.attempt(1).job_log
     log.write_text("slurmstepd: *** JOB 7 ON node3 CANCELLED AT 2026-01-02T00:00:00 DUE TO TIME LIMIT ***\n")  # before
     allocation.start()
     allocation.says("on", 0)
     with log.open("a") as file:
-        file.write(f"slurmstepd-node3: error: {said}\n")
+        file.write(f"slurmstepd-node3: error: {line}\n")
     allocation.programs[0].send_signal(signal.SIGTERM)
     assert allocation.codes() == [1, 1]
     assert allocation.run.reason.startswith(why)

@@ -68,7 +68,7 @@ class Failure:
     uncertain
         whether the cause may be another failure, which is about to be reported.
     step
-        the step at which the rank was stopped, if it says so.
+        the step at which the rank was stopped, if it has reported one.
     """
 
     rank: str
@@ -111,8 +111,8 @@ def _describe(
     error = (end.report or {}).get("error")
     if error:
         line = f" in {error['source']}, line {error['line']}" if error.get("source") else ""
-        what = error.get("memory") or f"{error['type']}: {error['message']}".strip(": ")
-        reason = error["message"] if error["type"] == "SystemExit" else f"{rank}{line}: {what}"
+        message = error.get("memory") or f"{error['type']}: {error['message']}".strip(": ")
+        reason = error["message"] if error["type"] == "SystemExit" else f"{rank}{line}: {message}"
         return reason.split("\n")[0], end.code, {**error, "rank": end.rank}
     if os.WIFSIGNALED(end.status):
         number = os.WTERMSIG(end.status)

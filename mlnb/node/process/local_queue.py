@@ -51,7 +51,7 @@ class LocalQueue:
         self._state = folder / "slots.json"
         self._lock = folder / "slots.lock"
         self.cpus, self.gpus = cpus, gpus
-        self._mine: Ticket | None = None
+        self._own_ticket: Ticket | None = None
 
     @contextlib.contextmanager
     def _tickets(self) -> Iterator[list[Ticket]]:
@@ -60,8 +60,8 @@ class LocalQueue:
             tickets = self._read()
             before = json.dumps([asdict(ticket) for ticket in tickets])
             tickets[:] = [ticket for ticket in tickets if is_alive(ticket.pid, ticket.identity)]
-            if self._mine is not None and all(ticket.run != self._mine.run for ticket in tickets):
-                tickets.append(self._mine)
+            if self._own_ticket is not None and all(ticket.run != self._own_ticket.run for ticket in tickets):
+                tickets.append(self._own_ticket)
             yield tickets
             after = json.dumps([asdict(ticket) for ticket in tickets])
             if after != before:
@@ -99,7 +99,7 @@ class LocalQueue:
             else:
                 ticket = Ticket(run, min(cpus, self.cpus), gpus, pid, identity)
                 tickets.append(ticket)
-        self._mine = ticket
+        self._own_ticket = ticket
 
     def acquire(self, run: str) -> tuple[str, ...] | None:
         """Grant ``run`` what it asks for, if it is next. Returns its GPUs (maybe none), ``None`` if it must wait."""
@@ -119,14 +119,14 @@ class LocalQueue:
         return None
 
     def _grant(self, ticket: Ticket) -> tuple[str, ...]:
-        if self._mine is not None and self._mine.run == ticket.run:
-            self._mine = ticket
+        if self._own_ticket is not None and self._own_ticket.run == ticket.run:
+            self._own_ticket = ticket
         return ticket.devices
 
     def restore(self) -> None:
         """Add this process's entry again if the file was deleted."""
-        mine = self._mine
-        if mine is not None and all(ticket.run != mine.run for ticket in self._read()):
+        own = self._own_ticket
+        if own is not None and all(ticket.run != own.run for ticket in self._read()):
             with contextlib.suppress(OSError, StorageError), self._tickets():
                 pass
 
@@ -141,7 +141,7 @@ class LocalQueue:
 
     def release(self, run: str) -> None:
         """Remove ``run``'s entry, and so free what it holds."""
-        self._mine = None
+        self._own_ticket = None
         with (
             contextlib.suppress(OSError, StorageError),
             self._tickets() as tickets,

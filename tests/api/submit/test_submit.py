@@ -53,11 +53,9 @@ def files(root: Path) -> list[Path]:
 
 @pytest.fixture
 def tiny_disk(runs_root: Path) -> Iterator[Path]:
-    """A runs' root on a file system of 512 kB."""
+    """A runs' root on a file system of 1 MB."""
     runs_root.mkdir(mode=0o700)
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=512k,mode=700", "x", str(runs_root)], capture_output=True
-    )
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "x", str(runs_root)], capture_output=True)
     if done.returncode:
         pytest.skip("can't mount here")
     yield runs_root

@@ -34,8 +34,8 @@ class Stub:
         self.living[pid] = f"identity-{pid}"
         return self.living[pid]
 
-    def alive(self, pid: int, known: str) -> bool:
-        return self.living.get(pid) == known
+    def alive(self, pid: int, identity: str) -> bool:
+        return self.living.get(pid) == identity
 
 
 class Queue(RuleBasedStateMachine):
@@ -47,7 +47,7 @@ class Queue(RuleBasedStateMachine):
         self.patch = pytest.MonkeyPatch()
         self.patch.setattr(local_queue, "is_alive", self.stub.alive)
         self.folder = tempfile.TemporaryDirectory()
-        self.slots = LocalQueue(Path(self.folder.name), CPUS, GPUS)
+        self.local_queue = LocalQueue(Path(self.folder.name), CPUS, GPUS)
         self.queue: list[tuple[str, int, int, int]] = []  # run, cpus, gpus, pid, in order of arrival
         self.held: dict[str, tuple[str, ...]] = {}
         self.count = 0
@@ -60,14 +60,14 @@ class Queue(RuleBasedStateMachine):
     def enqueue(self, cpus: int, gpus: int) -> None:
         self.count += 1
         run, pid = f"run-{self.count}", self.count
-        self.slots.enqueue(run, cpus, gpus, pid, self.stub.born(pid))
+        self.local_queue.enqueue(run, cpus, gpus, pid, self.stub.born(pid))
         self.queue.append((run, min(cpus, CPUS), gpus, pid))
 
     @precondition(lambda self: self.queue)
     @rule(data=st.data())
     def enqueue_again(self, data: st.DataObject) -> None:
         run, cpus, gpus, pid = data.draw(st.sampled_from(self.queue))
-        self.slots.enqueue(run, cpus, gpus, pid, self.stub.living[pid])
+        self.local_queue.enqueue(run, cpus, gpus, pid, self.stub.living[pid])
 
     def may_have(self, run: str) -> bool:
         """Whether ``run`` holds, or is the first that waits and fits."""
@@ -86,7 +86,7 @@ class Queue(RuleBasedStateMachine):
     def acquire(self, data: st.DataObject) -> None:
         run, _, gpus, _ = data.draw(st.sampled_from(self.queue))
         expected = self.may_have(run)
-        devices = self.slots.acquire(run)
+        devices = self.local_queue.acquire(run)
         assert (devices is not None) == expected
         if devices is not None:
             assert len(devices) == gpus
@@ -99,7 +99,7 @@ class Queue(RuleBasedStateMachine):
         if dies:
             del self.stub.living[entry[3]]
         else:
-            self.slots.release(entry[0])
+            self.local_queue.release(entry[0])
         self.queue.remove(entry)
         self.held.pop(entry[0], None)
 
@@ -114,7 +114,7 @@ class Queue(RuleBasedStateMachine):
     def everyone_knows_who_is_ahead(self) -> None:
         waiting = [entry[0] for entry in self.queue if entry[0] not in self.held]
         for run, *_ in self.queue:
-            ahead = self.slots.waiting_for(run)
+            ahead = self.local_queue.waiting_for(run)
             if run in self.held:
                 assert ahead is None
             else:
@@ -128,7 +128,7 @@ TestQueue.settings = settings(max_examples=60, stateful_step_count=30, deadline=
 
 
 @pytest.fixture
-def slots(tmp_path: Path) -> LocalQueue:
+def queue(tmp_path: Path) -> LocalQueue:
     return LocalQueue(tmp_path, 2)
 
 
@@ -140,54 +140,54 @@ def sleeper() -> Iterator[subprocess.Popen[bytes]]:
     process.communicate()
 
 
-def test_what_a_killed_process_held_is_free_at_once(slots: LocalQueue, sleeper: subprocess.Popen[bytes]):
-    slots.enqueue("dead", 2, 0, sleeper.pid, process_identity(sleeper.pid) or "")
-    assert slots.acquire("dead") == ()
-    slots.take_over("next", 2, 0)
-    assert slots.acquire("next") is None
-    assert slots.waiting_for("next") == (0, ["dead"])
+def test_what_a_killed_process_held_is_free_at_once(queue: LocalQueue, sleeper: subprocess.Popen[bytes]):
+    queue.enqueue("dead", 2, 0, sleeper.pid, process_identity(sleeper.pid) or "")
+    assert queue.acquire("dead") == ()
+    queue.take_over("next", 2, 0)
+    assert queue.acquire("next") is None
+    assert queue.waiting_for("next") == (0, ["dead"])
     sleeper.kill()
     sleeper.wait()
-    assert slots.acquire("next") == ()
+    assert queue.acquire("next") == ()
 
 
-def test_a_zombie_holds_nothing(slots: LocalQueue, sleeper: subprocess.Popen[bytes]):
-    slots.enqueue("dead", 2, 0, sleeper.pid, process_identity(sleeper.pid) or "")
+def test_a_zombie_holds_nothing(queue: LocalQueue, sleeper: subprocess.Popen[bytes]):
+    queue.enqueue("dead", 2, 0, sleeper.pid, process_identity(sleeper.pid) or "")
     sleeper.kill()
     os.waitid(os.P_PID, sleeper.pid, os.WEXITED | os.WNOWAIT)  # dead, and not yet collected
-    slots.take_over("next", 2, 0)
-    assert slots.acquire("next") == ()
+    queue.take_over("next", 2, 0)
+    assert queue.acquire("next") == ()
 
 
-def test_a_process_that_got_the_pid_of_a_dead_one_holds_nothing(slots: LocalQueue):
-    slots.enqueue("dead", 2, 0, os.getpid(), "the identity of another")
-    slots.take_over("next", 2, 0)
-    assert slots.acquire("next") == ()
+def test_a_process_that_got_the_pid_of_a_dead_one_holds_nothing(queue: LocalQueue):
+    queue.enqueue("dead", 2, 0, os.getpid(), "the identity of another")
+    queue.take_over("next", 2, 0)
+    assert queue.acquire("next") == ()
 
 
-def test_the_place_taken_at_submission_is_the_node_programs(slots: LocalQueue, sleeper: subprocess.Popen[bytes]):
-    slots.enqueue("first", 2, 0, sleeper.pid, process_identity(sleeper.pid) or "")
-    slots.take_over("second", 2, 0)
-    slots.take_over("first", 2, 0)  # by this process, where the submission named another
+def test_the_place_taken_at_submission_is_the_node_programs(queue: LocalQueue, sleeper: subprocess.Popen[bytes]):
+    queue.enqueue("first", 2, 0, sleeper.pid, process_identity(sleeper.pid) or "")
+    queue.take_over("second", 2, 0)
+    queue.take_over("first", 2, 0)  # by this process, where the submission named another
     sleeper.kill()
     sleeper.wait()
-    assert slots.acquire("second") is None
-    assert slots.acquire("first") == ()
+    assert queue.acquire("second") is None
+    assert queue.acquire("first") == ()
 
 
-def test_a_node_program_faster_than_its_submission_has_one_place(slots: LocalQueue):
-    slots.take_over("fast", 1, 0)
-    assert slots.acquire("fast") == ()
-    slots.enqueue("fast", 1, 0, os.getpid(), process_identity(os.getpid()) or "")
-    slots.take_over("next", 1, 0)
-    assert slots.acquire("next") == ()
+def test_a_node_program_faster_than_its_submission_has_one_place(queue: LocalQueue):
+    queue.take_over("fast", 1, 0)
+    assert queue.acquire("fast") == ()
+    queue.enqueue("fast", 1, 0, os.getpid(), process_identity(os.getpid()) or "")
+    queue.take_over("next", 1, 0)
+    assert queue.acquire("next") == ()
 
 
-def test_who_asks_for_more_cores_than_there_are_gets_all(slots: LocalQueue):
-    slots.take_over("big", 64, 0)
-    assert slots.acquire("big") == ()
-    slots.take_over("next", 1, 0)
-    assert slots.acquire("next") is None
+def test_who_asks_for_more_cores_than_there_are_gets_all(queue: LocalQueue):
+    queue.take_over("big", 64, 0)
+    assert queue.acquire("big") == ()
+    queue.take_over("next", 1, 0)
+    assert queue.acquire("next") is None
 
 
 def test_what_a_run_holds_is_its_own_when_the_file_is_lost(tmp_path: Path):
@@ -204,9 +204,9 @@ def test_what_a_run_holds_is_its_own_when_the_file_is_lost(tmp_path: Path):
     assert second.acquire("second") == ("0",)  # who waits has kept its place too
 
 
-def test_tickets_of_a_newer_mlnb_count_too(slots: LocalQueue, tmp_path: Path):
-    slots.take_over("newer", 2, 0)
-    assert slots.acquire("newer") == ()
+def test_tickets_of_a_newer_mlnb_count_too(queue: LocalQueue, tmp_path: Path):
+    queue.take_over("newer", 2, 0)
+    assert queue.acquire("newer") == ()
     (ticket,) = json.loads((tmp_path / "slots.json").read_bytes())
     (tmp_path / "slots.json").write_text(json.dumps([{**ticket, "from the future": 1}]))
     other = LocalQueue(tmp_path, 2)
@@ -215,10 +215,10 @@ def test_tickets_of_a_newer_mlnb_count_too(slots: LocalQueue, tmp_path: Path):
 
 
 @pytest.mark.parametrize("content", [b"", b"{torn", b"\xff"])
-def test_a_queue_that_does_not_read_is_empty(slots: LocalQueue, tmp_path: Path, content: bytes):
+def test_a_queue_that_does_not_read_is_empty(queue: LocalQueue, tmp_path: Path, content: bytes):
     (tmp_path / "slots.json").write_bytes(content)
-    slots.take_over("run", 1, 0)
-    assert slots.acquire("run") == ()
+    queue.take_over("run", 1, 0)
+    assert queue.acquire("run") == ()
 
 
 def test_a_folder_that_is_gone_is_one_clear_line(tmp_path: Path):

@@ -10,7 +10,7 @@ from mlnb.rundir import read_json
 from tests.node.allocation import Allocate
 from tests.waiting import until
 
-TELLS_OF_THE_COLLECTOR = """
+PRINT_COLLECTOR_STATE = """
 import gc
 from mlnb.node.process.preload import preload
 gc.collect()
@@ -20,7 +20,7 @@ print(preload(["json.tool"]), gc.isenabled(), gc.get_freeze_count() > 1000)
 
 
 def test_what_is_imported_is_kept_from_the_collector_and_the_collector_goes_on():
-    done = subprocess.run([sys.executable, "-c", TELLS_OF_THE_COLLECTOR], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", PRINT_COLLECTOR_STATE], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["None", "True", "True"]
 
 
@@ -36,23 +36,23 @@ def test_a_run_is_known_to_have_started_before_torch_is_imported_which_can_take_
 ):
     go = tmp_path / "go"
     waits = f"import os, time\nwhile not os.path.exists({str(go)!r}): time.sleep(0.02)\nraise ImportError('no go')"
-    gang = allocate("print('here')", nodes=1)
-    gang.start(**a_torch(tmp_path, waits))
-    gang.event("starting")
-    until(lambda: gang.run.state == "starting")
-    alive = gang.run.directory.attempt(1).heartbeat(0)
+    allocation = allocate("print('here')", nodes=1)
+    allocation.start(**a_torch(tmp_path, waits))
+    allocation.event("starting")
+    until(lambda: allocation.run.state == "starting")
+    alive = allocation.run.directory.attempt(1).heartbeat(0)
     beats = until(lambda: read_json(alive))
     until(lambda: (read_json(alive) or {})["t"] > beats["t"] + 2)
-    assert gang.programs[0].poll() is None
+    assert allocation.programs[0].poll() is None
     go.touch()
-    assert gang.codes() == [1], gang.output()
+    assert allocation.codes() == [1], allocation.output()
 
 
 def test_a_torch_that_is_there_and_broken_is_the_reason_in_one_line(allocate: Allocate, tmp_path: Path):
-    gang = allocate("import torch", nodes=1)
-    gang.start(**a_torch(tmp_path, "raise OSError('libcudart.so.12: cannot open shared object file')"))
-    assert gang.codes() == [1], gang.output()
-    assert gang.run.state == "failed"
-    assert gang.run.reason == (
+    allocation = allocate("import torch", nodes=1)
+    allocation.start(**a_torch(tmp_path, "raise OSError('libcudart.so.12: cannot open shared object file')"))
+    assert allocation.codes() == [1], allocation.output()
+    assert allocation.run.state == "failed"
+    assert allocation.run.reason == (
         f"torch can't be imported: OSError: libcudart.so.12: cannot open shared object file (Python {sys.executable})"
     )

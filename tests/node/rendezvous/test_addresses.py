@@ -21,8 +21,8 @@ print(os.environ["MASTER_ADDR"], os.environ["GLOO_SOCKET_IFNAME"], x.item())
 """
 
 
-def _ip(words: str) -> None:
-    subprocess.run(["ip", *words.split()], check=True, capture_output=True)
+def _ip(arguments: str) -> None:
+    subprocess.run(["ip", *arguments.split()], check=True, capture_output=True)
 
 
 Machines = Callable[[str], list[list[str]]]
@@ -64,12 +64,12 @@ def test_two_nodes_meet_by_the_only_addresses_that_they_have(
     allocation.start()
     assert allocation.codes() == [0, 0], allocation.output()
     assert [allocation.run.logs(rank, "out") for rank in range(2)] == [f"{first} mlnb{n} 3.0\n" for n in (1, 2)]
-    there = read_json_fresh(allocation.run.directory.attempt(1).rendezvous) or {}
-    assert set(there["addresses"]) - {"127.0.0.1", "::1"} == {first}
+    rendezvous = read_json_fresh(allocation.run.directory.attempt(1).rendezvous) or {}
+    assert set(rendezvous["addresses"]) - {"127.0.0.1", "::1"} == {first}
 
 
 def test_addresses_that_mean_nothing_elsewhere_are_left_out():
-    told = [address for _, address in addresses.interface_addresses()]
-    assert "127.0.0.1" in told
-    assert not [address for address in told if address.startswith("fe80")]
-    assert len(told) == len(set(told))
+    listed = [address for _, address in addresses.interface_addresses()]
+    assert "127.0.0.1" in listed
+    assert not [address for address in listed if address.startswith("fe80")]
+    assert len(listed) == len(set(listed))

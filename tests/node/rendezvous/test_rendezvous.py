@@ -60,9 +60,9 @@ def test_two_nodes_train_as_two_ranks_of_one(allocate: Allocate, start: Start):
     assert allocation.codes() == [0, 0], allocation.output()
     run = allocation.run
     assert (run.state, run.reason) == ("succeeded", "")
-    one = start(_TRAIN, ranks=2, cpus=1).wait(60)
-    assert run.logs(0, "out") == run.logs(1, "out") == one.logs(0, "out")
-    assert list(run.series()["loss"].value) == list(one.series()["loss"].value)
+    single = start(_TRAIN, ranks=2, cpus=1).wait(60)
+    assert run.logs(0, "out") == run.logs(1, "out") == single.logs(0, "out")
+    assert list(run.series()["loss"].value) == list(single.series()["loss"].value)
 
 
 def test_every_rank_of_every_node_has_torchruns_contract_and_no_name_to_resolve(allocate: Allocate):
@@ -71,8 +71,8 @@ def test_every_rank_of_every_node_has_torchruns_contract_and_no_name_to_resolve(
     allocation.start(2, 0, 1)  # in whatever order they come
     assert allocation.codes() == [0, 0, 0], allocation.output()
     for rank in range(6):
-        said = allocation.run.logs(rank, "out").split()
-        assert said == [str(rank), str(rank % 2), "6", "2", str(rank // 2), "3", "127.0.0.1", "lo"]
+        printed = allocation.run.logs(rank, "out").split()
+        assert printed == [str(rank), str(rank % 2), "6", "2", str(rank // 2), "3", "127.0.0.1", "lo"]
 
 
 def test_a_later_node_is_waited_for(allocate: Allocate):
@@ -96,9 +96,9 @@ def test_where_node_0_is_can_be_read_by_its_owner_only(allocate: Allocate):
 def test_who_does_not_know_the_token_is_refused_and_the_run_goes_on(allocate: Allocate):
     allocation = allocate("print('on')")
     allocation.start(0)
-    there = until(lambda: read_json_fresh(allocation.run.directory.attempt(1).rendezvous))
+    coordinator = until(lambda: read_json_fresh(allocation.run.directory.attempt(1).rendezvous))
     for hello in (b'{"node": 1, "host": "x", "nonce": "a", "proof": "b"}\n', b"GET / HTTP/1.1\r\n\r\n", b""):
-        with socket.create_connection(("127.0.0.1", there["port"]), 5) as stranger:
+        with socket.create_connection(("127.0.0.1", coordinator["port"]), 5) as stranger:
             file = stranger.makefile("rb")
             assert "nonce" in json.loads(file.readline())
             stranger.sendall(hello)
