@@ -98,6 +98,10 @@ class Task:
         and, for a script that the user has in a file, ``file``.
     interactive
         whether the value of the script's last line is displayed, as in a notebook.
+    params
+        what sets this task apart from others made of the same code: name → JSON value.
+    sweep
+        the id of the sweep that the task belongs to, if it does.
     """
 
     script: str
@@ -112,10 +116,13 @@ class Task:
     seed: int | None = None
     parallel: str = "auto"
     interactive: bool = False
+    params: Mapping[str, Any] = field(default_factory=dict)
+    sweep: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The task as plain JSON values."""
-        return {**asdict(self), "environment": dict(self.environment)}
+        """The task as plain JSON values; those that only sweeps have are left out of other tasks."""
+        values = {**asdict(self), "environment": dict(self.environment), "params": dict(self.params)}
+        return {name: value for name, value in values.items() if value or name not in ("params", "sweep")}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Task:

@@ -122,6 +122,24 @@ class Target(Protocol):
             if it was not started.
         """
 
+    def submit_many(self, runs: Sequence[RunDir], envs: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
+        """Start a job for each of many runs, with as few requests as the target allows (an array, say).
+
+        Targets that have nothing better call :func:`mlnb.targets.many.submit_one_by_one`.
+
+        Returns
+        -------
+        list of dict
+            the handles, in the order of ``runs``.
+
+        Raises
+        ------
+        SubmissionUnknown
+            if any may have been started without an answer.
+        MlnbError
+            if one was not started; then none runs.
+        """
+
     def poll(self, runs: Sequence[RunDir]) -> list[Status]:
         """What is known of many runs' jobs, at once."""
 

@@ -26,6 +26,7 @@ from mlnb.targets.config import limits
 from mlnb.targets.config import settings as typed
 from mlnb.targets.config.paths import runtime_dir
 from mlnb.targets.environment import passed
+from mlnb.targets.many import submit_one_by_one
 from mlnb.targets.mirror.base import Mirror
 from mlnb.task import Resources, Task
 
@@ -166,6 +167,10 @@ class Local:
     def _command(self, run: RunDir, attempt: int) -> list[str]:
         """What starts a node program where no warm parent forks it."""
         return [sys.executable, "-m", "mlnb.node", str(run.path), "--attempt", str(attempt)]
+
+    def submit_many(self, runs: Sequence[RunDir], envs: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
+        """See :class:`mlnb.targets.base.Target`."""
+        return submit_one_by_one(self, runs, envs)
 
     def poll(self, runs: Sequence[RunDir]) -> list[Status]:
         """See :class:`mlnb.targets.base.Target`."""

@@ -1,4 +1,4 @@
-"""A run's job is started as one step: it is there and known, or there is none, whoever interrupts whatever."""
+"""Jobs of runs are started as one step: it is there and known, or there is none, whoever interrupts whatever."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from mlnb.errors import MlnbError
 from mlnb.rundir import RunDir, storage_errors, write_json
@@ -18,20 +19,20 @@ from mlnb.targets.base import SubmissionUnknown, Target
 
 
 class Starting:
-    """A run that is about to have a job.
+    """Runs that are about to have jobs: all of them, or none.
 
     Attributes
     ----------
-    job
-        whether it has one, or may have: then its directory must stay, so that it can be followed.
+    has_jobs
+        whether they have, or may have: then their directories must stay, so that the jobs can be followed.
     """
 
-    def __init__(self, run: RunDir, target: Target) -> None:
-        self._run, self._target = run, target
-        self.job = False
+    def __init__(self, runs: Sequence[RunDir], target: Target) -> None:
+        self._runs, self._target = runs, target
+        self.has_jobs = False
 
-    def start(self, env: Mapping[str, str]) -> None:
-        """Have the job started and note how it is found again. An interrupt waits until then, and takes it back.
+    def start(self, envs: Sequence[Mapping[str, str]]) -> None:
+        """Have the jobs started, and note how they are found again. An interrupt waits until then, and cancels them.
 
         A run of which it isn't known whether the target took its job stays without a handle: the target finds the job
         when it is there, and says so when there is none.
@@ -39,34 +40,43 @@ class Starting:
         Raises
         ------
         MlnbError
-            if the target refuses the job, or the run directory can't be written.
+            if the target refuses a job, or a run directory can't be written.
         KeyboardInterrupt
             if it was interrupted meanwhile.
         """
         with uninterrupted() as interrupted:
-            self.job = True
+            self.has_jobs = True
             try:
-                handle = self._target.submit(self._run, env)
+                handles = self._submit(envs)
             except SubmissionUnknown:
-                handle = None
+                handles = []
             except BaseException:
-                self.job = False
+                self.has_jobs = False
                 raise
             try:
-                if handle is not None:
-                    write_json(self._run.handle, handle)
+                for run, handle in zip(self._runs, handles, strict=False):
+                    write_json(run.handle, handle)
             except BaseException:
-                self._take_back()
+                self._cancel()
                 raise
             if interrupted():
-                self._take_back()
+                self._cancel()
                 raise KeyboardInterrupt
 
-    def _take_back(self) -> None:
-        """Have the job ended that may be there."""
-        with contextlib.suppress(MlnbError):
-            order_end(self._run, self._target)
-            self.job = not self._target.cancel(self._run)
+    def _submit(self, envs: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
+        if len(self._runs) == 1:
+            return [self._target.submit(self._runs[0], envs[0])]
+        return self._target.submit_many(self._runs, envs)
+
+    def _cancel(self) -> None:
+        """Have the jobs ended that may be there."""
+        ended = []
+        for run in self._runs:
+            ended.append(False)
+            with contextlib.suppress(MlnbError):
+                order_end(run, self._target)
+                ended[-1] = self._target.cancel(run)
+        self.has_jobs = not all(ended)
 
 
 @contextlib.contextmanager

@@ -10,8 +10,8 @@ import secrets
 import shutil
 import socket
 import time
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,31 @@ def new_id() -> str:
     return time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + secrets.token_hex(3)
 
 
+@dataclass(frozen=True)
+class Submission:
+    """One run to be submitted.
+
+    Attributes
+    ----------
+    task
+        complete but for ``files`` and ``resources``, which come from ``contents`` and the target's offer.
+    contents
+        path in the run directory → content.
+    name
+        the run's name.
+    env
+        variables asked for; only their names are written.
+    about
+        more for ``run.json``.
+    """
+
+    task: Task
+    contents: Mapping[str, Content]
+    name: str
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+
 def submit(
     task: Task,
     contents: Mapping[str, Content],
@@ -60,18 +85,7 @@ def submit(
     env: Mapping[str, str],
     about: Mapping[str, Any] | None = None,
 ) -> RunDir:
-    """Write the run directory and start the job.
-
-    Parameters
-    ----------
-    task
-        complete but for ``files`` and ``resources``, which come from ``contents`` and ``offer``.
-    contents
-        path in the run directory → content.
-    env
-        variables asked for; only their names are written.
-    about
-        more for ``run.json``.
+    """Write the run directory and start the job; see :class:`Submission` for the parameters.
 
     Raises
     ------
@@ -80,51 +94,80 @@ def submit(
     MlnbError
         if the target refuses the job. In both cases nothing is left behind; nor is by an interrupt.
     """
+    return submit_many([Submission(task, contents, name, env, about or {})], target, offer)[0]
+
+
+def submit_many(submissions: Sequence[Submission], target: Target, offer: Offer) -> list[RunDir]:
+    """Write the run directories and start the jobs: all of them, or none. They share what they have in common.
+
+    Raises
+    ------
+    StorageError
+        if a run directory can't be written.
+    MlnbError
+        if the target refuses a job. In both cases nothing is left behind; nor is by an interrupt.
+    """
     root = runs_root()
-    run_id = new_id()
-    final, building = root / run_id, root / f".{run_id}.tmp"
     with storage_errors(root):
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
         check_trusted(root, "no run is put there")
-        building.mkdir(mode=0o700)
     store = Store(root)
-    starting = Starting(RunDir(final), target)
-    about = {"mirrored": target.mirror is not None, **(about or {})}
+    runs = [RunDir(root / new_id()) for _ in submissions]
+    starting = Starting(runs, target)
     try:
-        complete = _write(RunDir(building), store, task, contents, offer)
-        if target.mirror is not None:
-            other = about.pop("resume", None)
-            sending.seal(RunDir(building), None if other is None else Path(other))
-            about |= {} if other is None else {"resume": sending.RESUME}
-        write_json(
-            RunDir(building).run,
-            {
-                "id": run_id,
-                "name": check_name(name),
-                "target": target.name,
-                "task": complete.digest,
-                "submitted": time.time(),
-                "user": getpass.getuser(),
-                "host": socket.gethostname(),
-                "pid": os.getpid(),
-                "cwd": str(Path.cwd()),
-                **offer.about,
-                "placed": sorted(offer.about),
-                **about,
-            },
-        )
-        with storage_errors(final):
-            building.rename(final)
-        starting.start({**env, **sending.send(RunDir(final), target)})
+        for run, submission in zip(runs, submissions, strict=True):
+            building = RunDir(_building(run))
+            with storage_errors(root):
+                building.path.mkdir(mode=0o700)
+            _describe(building, run.path.name, store, submission, target, offer)
+        with storage_errors(root):
+            for run in runs:
+                _building(run).rename(run.path)
+        starting.start([{**one.env, **sending.send(run, target)} for run, one in zip(runs, submissions, strict=True)])
     except BaseException:
         with uninterrupted():
-            if not starting.job:
-                shutil.rmtree(building, ignore_errors=True)
-                _remove_there(RunDir(final), target)
-                shutil.rmtree(final, ignore_errors=True)
+            if not starting.has_jobs:
+                for run in runs:
+                    shutil.rmtree(_building(run), ignore_errors=True)
+                    _remove_there(run, target)
+                    shutil.rmtree(run.path, ignore_errors=True)
                 store.undo()
         raise
-    return RunDir(final)
+    return runs
+
+
+def _building(run: RunDir) -> Path:
+    """Where a run directory is written before it gets its name."""
+    return run.path.with_name(f".{run.path.name}.tmp")
+
+
+def _describe(
+    building: RunDir, run_id: str, store: Store, submission: Submission, target: Target, offer: Offer
+) -> None:
+    """Write a run directory: all but what the job and the target write."""
+    about = {"mirrored": target.mirror is not None, **submission.about}
+    complete = _write(building, store, submission.task, submission.contents, offer)
+    if target.mirror is not None:
+        other = about.pop("resume", None)
+        sending.seal(building, None if other is None else Path(other))
+        about |= {} if other is None else {"resume": sending.RESUME}
+    write_json(
+        building.run,
+        {
+            "id": run_id,
+            "name": check_name(submission.name),
+            "target": target.name,
+            "task": complete.digest,
+            "submitted": time.time(),
+            "user": getpass.getuser(),
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "cwd": str(Path.cwd()),
+            **offer.about,
+            "placed": sorted(offer.about),
+            **about,
+        },
+    )
 
 
 def resume(
@@ -152,7 +195,7 @@ def resume(
     moved = (read_json(run.run) or {}).get("target") != target.name
     fetch(run, "checkpoints")
     before = {path: read_json(path) for path in (run.task, run.run, run.handle, run.cancel)}
-    starting = Starting(run, target)
+    starting = Starting([run], target)
     try:
         with storage_errors(run.path):
             if offer is not None:
@@ -160,10 +203,10 @@ def resume(
             run.handle.unlink(missing_ok=True)  # the job it leads to has ended
             run.attempt(number).path.mkdir(mode=0o700, parents=True)
             run.cancel.unlink(missing_ok=True)
-        starting.start({**env, **sending.send_again(run, target, moved=moved)})
+        starting.start([{**env, **sending.send_again(run, target, moved=moved)}])
     except BaseException:
         with uninterrupted():
-            if not starting.job:
+            if not starting.has_jobs:
                 _as_it_was(run, number, before)
         raise
     return run

@@ -20,6 +20,7 @@ from mlnb.targets.batch.request import JobRequest, SubmittedJob, directive_word
 from mlnb.targets.batch.system import System
 from mlnb.targets.config import limits, settings
 from mlnb.targets.config.paths import runs_root
+from mlnb.targets.many import submit_one_by_one
 from mlnb.targets.mirror.base import Mirror
 from mlnb.task import Resources, Task
 from mlnb.units import format_size, format_time
@@ -177,6 +178,10 @@ class BatchTarget:
 
     def _container(self, image: str | None) -> containers.Contained | None:
         return containers.for_target(str(image), self._settings) if image else None
+
+    def submit_many(self, runs: Sequence[RunDir], envs: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
+        """See :class:`mlnb.targets.base.Target`."""
+        return submit_one_by_one(self, runs, envs)
 
     def poll(self, runs: Sequence[RunDir]) -> list[Status]:
         """See :class:`mlnb.targets.base.Target`."""

@@ -15,6 +15,7 @@ from mlnb.rundir import RunDir, read_json
 from mlnb.targets.base import Offer, Placement, Status, SubmissionUnknown, gpus_of
 from mlnb.targets.batch import queue_listing
 from mlnb.targets.batch.states import has_heartbeat
+from mlnb.targets.many import submit_one_by_one
 from mlnb.targets.mirror.base import Mirror
 from mlnb.targets.node_zip import node_zip
 from mlnb.targets.pool import folder, orphan_cleanup
@@ -114,6 +115,10 @@ class Pool:
         if "error" in answer:
             raise MlnbError(f"pool {pool.name} {answer['error']}")
         return {"target": self.name, "pool": pool.id, "job": answer["job"], "submitted": time.time()}
+
+    def submit_many(self, runs: Sequence[RunDir], envs: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
+        """See :class:`mlnb.targets.base.Target`."""
+        return submit_one_by_one(self, runs, envs)
 
     def poll(self, runs: Sequence[RunDir]) -> list[Status]:
         """See :class:`mlnb.targets.base.Target`."""
