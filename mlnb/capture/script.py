@@ -83,7 +83,7 @@ def order(
         stream = [name for name in data if name not in defined and is_ready(required_by_data(name))]
         if not any(name in statement.required for statement in waiting for name in stream):
             names = ", ".join(statement.name for statement in waiting)
-            raise CannotShip(f"{names}: each must be defined before the other. Define them together in one cell.")
+            raise CannotShip(f"{names}: these definitions require each other. Define them together in one new cell.")
         defined.update(stream)
         ordered.append(stream)
     rest = [name for name in data if name not in defined]

@@ -175,16 +175,17 @@ class CellBody(DefiniteAssignment, ScopeWalker):
     Attributes
     ----------
     call_loads
-        function or class that wasn't mentioned since its definition → names a call of it reads, with their lines.
+        name of a function or class → names that a call of it reads, with their lines. An entry lasts until the function
+        is read: from then on it may be called at any time, and its loads count as loads of the cell.
     loads_in_calls
-        names that functions mentioned since then read when called.
+        the names that have come to count as loads of the cell in this way.
     """
 
     def __init__(self, evaluates_annotations: bool = True) -> None:
         super().__init__(evaluates_annotations)
         self.call_loads: dict[str, dict[str, int]] = {}
         self.loads_in_calls: set[str] = set()
-        self._defined: dict[str, int] | None = None
+        self._defined: dict[str, int] | None = None  # what a call of the newest definition reads
 
     def load(self, name: str, line: int) -> None:
         super().load(name, line)

@@ -91,6 +91,8 @@ def as_statement(node: ast.AST) -> ast.stmt:
 
 
 class _ReplaceByNone(ast.NodeTransformer):
+    """Replaces nodes by ``None``."""
+
     def __init__(self, nodes: set[ast.expr]) -> None:
         self._nodes = nodes
 

@@ -105,8 +105,9 @@ class DefinitionFinder:
         assert isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
         source = DefinitionSource([], statement)
         edits = self._default_edits(source, node.args, function, name)
-        source.lines = cut(statement, edits, name).nested("if True:")
-        source.header_lines = len(source.lines) - (node.end_lineno or 0) + statement.first_line - 1
+        excerpt = cut(statement, edits, name)
+        source.lines = excerpt.nested("if True:")
+        source.header_lines = len(source.lines) - len(excerpt.lines)
         postponed = bool(flags_of(function.__code__))
         source.add_names(statement, {edit.node for edit in edits}, postponed=postponed)
         for attribute, value in vars(function).items():
@@ -221,8 +222,9 @@ class DefinitionFinder:
         assert isinstance(node, ast.ClassDef)
         source = DefinitionSource([], statement)
         edits = self._attribute_edits(source, node, cls, name)
-        source.lines = cut(statement, edits, name).nested("if True:")
-        source.header_lines = len(source.lines) - (node.end_lineno or 0) + statement.first_line - 1
+        excerpt = cut(statement, edits, name)
+        source.lines = excerpt.nested("if True:")
+        source.header_lines = len(source.lines) - len(excerpt.lines)
         source.add_names(statement, {edit.node for edit in edits}, postponed=bool(class_flags(cls)))
         changed = changed_attributes(statement, cls)
         source.deferred_assignments += [(f"{name}.{attribute}", value) for attribute, value in changed]

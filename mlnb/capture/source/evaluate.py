@@ -28,6 +28,8 @@ def unchanged(node: ast.expr, live: Any, namespace: Mapping[str, Any]) -> bool:
 
 
 class _Evaluator:
+    """Evaluates names, attributes of modules and classes, arithmetic and literals; raises for anything else."""
+
     _OPERATORS: Mapping[type, Callable[[Any, Any], Any]] = {
         ast.Add: operator.add,
         ast.Sub: operator.sub,

@@ -42,8 +42,8 @@ class SourceHistory:
 
     def __init__(self, history: Sequence[str], transform: Callable[[str], str]) -> None:
         self._transform = transform
-        self.cells = [cell for number, text in enumerate(history) if (cell := self._cell(number, text))]
-        self._by_text = {cell.text.rstrip("\n"): cell for cell in self.cells}
+        self._cells = [cell for number, text in enumerate(history) if (cell := self._cell(number, text))]
+        self._by_text = {cell.text.rstrip("\n"): cell for cell in self._cells}
         self._files: dict[str, Cell | None] = {}
 
     def _cell(self, number: int, text: str) -> Cell | None:
@@ -60,13 +60,13 @@ class SourceHistory:
 
     def definitions(self, name: str) -> Iterator[SourceNode]:
         """The definitions and imports that assign ``name`` at a cell's top level, newest first."""
-        for cell in reversed(self.cells):
+        for cell in reversed(self._cells):
             for node in reversed(_definitions_by_name(cell.text).get(name, ())):
                 yield SourceNode(cell, node)
 
     def star_imports(self) -> Iterator[tuple[Cell, str]]:
         """The modules of ``from module import *``, newest first."""
-        for cell in reversed(self.cells):
+        for cell in reversed(self._cells):
             for node in reversed(_definitions_by_name(cell.text).get("*", ())):
                 if isinstance(node, ast.ImportFrom) and node.module and not node.level:
                     yield cell, node.module
@@ -74,12 +74,11 @@ class SourceHistory:
     def function(self, code: CodeType) -> SourceNode | None:
         """The ``def`` or ``lambda`` that ``code`` was compiled from."""
         cell = self._file(code.co_filename)
-        candidates: list[Cell] = [cell] if cell else []
-        candidates += [cell for cell in reversed(self.cells) if code.co_name in cell.text or code.co_name == "<lambda>"]
-        for cell in candidates:
-            for source in _functions(cell, code.co_name):
-                if defines(source, code):
-                    return source
+        for candidate in [*([cell] if cell else []), *reversed(self._cells)]:
+            if candidate is cell or code.co_name in candidate.text or code.co_name == "<lambda>":
+                for source in _functions(candidate, code.co_name):
+                    if defines(source, code):
+                        return source
         return None
 
     def classes(self, qualname: str, filename: str | None) -> Iterator[SourceNode]:
@@ -87,7 +86,7 @@ class SourceHistory:
         name = qualname.rpartition(".")[2]
         cell = self._file(filename) if filename else None
         searched = set()
-        for candidate in [*([cell] if cell else []), *reversed(self.cells)]:
+        for candidate in [*([cell] if cell else []), *reversed(self._cells)]:
             if candidate.text in searched or name not in candidate.text:
                 continue
             searched.add(candidate.text)
@@ -102,7 +101,7 @@ class SourceHistory:
             cell = None
             if text and parse(text) is not None:
                 label = re.sub(r"^<ipython-input-(\d+)-\w+>$", r"cell [\1]", filename)
-                cell = self._by_text.get(text.rstrip("\n")) or Cell(text, label.rpartition("/")[2], len(self.cells))
+                cell = self._by_text.get(text.rstrip("\n")) or Cell(text, label.rpartition("/")[2], len(self._cells))
             self._files[filename] = cell
         return self._files[filename]
 

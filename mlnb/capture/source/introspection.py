@@ -105,7 +105,7 @@ def closure_cells(value: types.FunctionType | type, variable: str) -> Iterator[t
 
 
 def closure_cell_expression(name: str, value: types.FunctionType | type, variable: str) -> str:
-    """An expression for the closure cell's contents that hold ``variable`` of the function or class called ``name``."""
+    """An expression for the contents of the closure cell that holds ``variable`` of the function or class ``name``."""
     if isinstance(value, type):
         for method in methods(value):
             if variable in method.__code__.co_freevars:

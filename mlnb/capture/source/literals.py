@@ -42,11 +42,11 @@ class Literal:
 
 
 class _TooLong(Exception):
-    pass
+    """The value takes more than :data:`LIMIT` characters."""
 
 
 class _NotLiteral(Exception):
-    pass
+    """The value can't be written as source."""
 
 
 def literal(value: Any, name_of: Callable[[Any], str | None] = lambda _: None) -> Literal | None:
@@ -71,6 +71,8 @@ def literal(value: Any, name_of: Callable[[Any], str | None] = lambda _: None) -
 
 
 class _Writer:
+    """Writes a value, and collects the names and imports that the text needs."""
+
     def __init__(self, name_of: Callable[[Any], str | None]) -> None:
         self._name_of = name_of
         self._length = 0

@@ -96,6 +96,7 @@ class LocalModules:
             yield Path(file), Path(file).name
 
     def _package(self, folder: Path, root: str) -> Iterator[tuple[Path, str]]:
+        """The files of a package that are sent: nothing hidden, no caches or keys, no large data."""
         for parent, folders, names in os.walk(folder):
             folders[:] = sorted(name for name in folders if name not in _SKIPPED_FOLDERS and not name.startswith("."))
             for name in sorted(names):
@@ -112,6 +113,7 @@ class LocalModules:
                 yield path, str(Path(root) / path.relative_to(folder))
 
     def _installed(self, path: Path) -> bool:
+        """Whether a file or folder is part of an installation, which the run has too."""
         path = path.resolve()
         if {"site-packages", "dist-packages"} & set(path.parts):
             return True
