@@ -1,8 +1,8 @@
 """The private APIs of torch that mlnb uses: each one here, and nowhere else in mlnb.
 
 Torch may change or drop any of them in a release. ``tests/node/test_torch_private.py`` holds each against the installed
-torch. A required one that is gone stops the feature that needs it with one line (:func:`require`), before anything is
-trained; without an optional one mlnb does what its docstring here says.
+torch. If a required one is missing, the feature that needs it raises an error of one line (:func:`require`) before
+anything is trained. The docstrings of optional ones say what mlnb does without them.
 
 "Since 2.4" means: present in torch 2.4.0, the oldest version that mlnb supports, and perhaps before.
 """
@@ -152,8 +152,8 @@ INDEX_SAMPLER = "_index_sampler"
 
 def index_sampler_property() -> property:
     """The property :data:`INDEX_SAMPLER` of ``DataLoader`` as it is now: torch's own, or what has replaced it."""
-    found: property = vars(DataLoader)[INDEX_SAMPLER]
-    return found
+    current: property = vars(DataLoader)[INDEX_SAMPLER]
+    return current
 
 
 def batches_drawn(iterator: Any) -> int:

@@ -140,9 +140,9 @@ def test_the_last_expression_is_in_the_logs_and_figures_are_kept(nb: Kernel) -> 
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in run.figures())
 
 
-def test_what_can_not_come_back_is_said_and_the_rest_comes(nb: Kernel) -> None:
+def test_a_value_that_cannot_be_returned_is_noted_and_the_others_are_returned(nb: Kernel) -> None:
     cell = nb.ok("%%train --wait\nopened = open('/dev/null')\nanswer = 42\n")
-    note = "opened (TextIOWrapper) can't come back: "
+    note = "opened was not returned: it can't be copied between processes ("
     assert f"mlnb: {note}" in cell.out
     assert note in cell.view["text/plain"]
     assert note in cell.view["text/html"].replace("&#x27;", "'")

@@ -28,7 +28,7 @@ class Pulled:
     missing
         classes and functions that they need and the session lacks.
     notes
-        what could not come back and why, a line each.
+        a line for each value that was not returned, with the reason.
     """
 
     values: dict[str, Any]

@@ -1,1 +1,1 @@
-"""Checkpoints: when they are made, what is in them, and how a run goes on from one."""
+"""Checkpoints: when they are made, what they contain, and how a run resumes from one."""

@@ -285,14 +285,14 @@ class _Unpickler(pickle.Unpickler):
         return storage
 
     def _definition(self, name: str) -> Any:
-        found: Any = self._main.get(name.split(".")[0], MissingDefinition)
+        definition: Any = self._main.get(name.split(".")[0], MissingDefinition)
         try:
             for part in name.split(".")[1:]:
-                found = getattr(found, part)
+                definition = getattr(definition, part)
         except AttributeError:
-            found = MissingDefinition
-        if found is not MissingDefinition:
-            return found
+            definition = MissingDefinition
+        if definition is not MissingDefinition:
+            return definition
         if self._missing is None:
             raise AttributeError(f"{name} is not defined")
         self._missing.add(name)

@@ -24,6 +24,9 @@ from mlnb.node.torch_private import storage_id
 from mlnb.rundir import RunDir
 from mlnb.task import Task
 
+_PROGRESS_BARS = ("alive_progress.", "enlighten.", "fastprogress.", "progressbar.", "rich.progress.", "tqdm.")
+"""Modules whose objects are left out without a note if they can't be pickled."""
+
 
 class _OutputFiles:
     """An ``objects.Sink`` that writes storages to files, except those that the run has not changed."""
@@ -156,8 +159,8 @@ def _shippable(values: dict[str, Any], namespace: dict[str, Any]) -> tuple[dict[
         reason = pickling_error(value)
         if reason is None:
             shippable[name] = value
-        else:
-            notes.append(f"{name} ({type(value).__name__}) can't come back: {reason}")
+        elif not f"{type(value).__module__}.".startswith(_PROGRESS_BARS):  # nobody misses a progress bar
+            notes.append(f"{name} was not returned: it can't be copied between processes ({reason})")
     return shippable, notes
 
 
@@ -205,7 +208,7 @@ def fingerprints(
     Values that can't be pickled have none, so that they count as unchanged.
     """
     sink = _ChangeSink(inputs) if inputs is not None else NullSink()
-    found = {}
+    result = {}
     for name in names:
         if name not in namespace:
             continue
@@ -213,5 +216,5 @@ def fingerprints(
             stream = objects.dump(namespace[name], sink, objects.Labels(), prefix="", reference=_reference(namespace))
         except Exception:  # noqa: BLE001, S112 - pickling runs the objects' own code
             continue
-        found[name] = (hashlib.sha256(stream.data).digest(), stream.buffers)
-    return found
+        result[name] = (hashlib.sha256(stream.data).digest(), stream.buffers)
+    return result

@@ -193,7 +193,7 @@ class Metrics:
         for names, rows in list(self._rows.items()):
             width = 2 + len(names)
             while rows:
-                chunk = rows[: width * _ROWS_PER_FRAME]  # each of these two is atomic, and extend adds whole rows
+                chunk = rows[: width * _ROWS_PER_FRAME]  # each of these two is atomic, and extend adds complete rows
                 del rows[: width * _ROWS_PER_FRAME]
                 parts.append(frames.encode_rows(names, _doubles(chunk)))
         return b"".join(parts)
@@ -217,7 +217,7 @@ def _snapshot(value: Any) -> Any:
     """
     try:
         return value.detach().clone() if getattr(value, "is_cuda", False) else _number(value.item())
-    except Exception:  # noqa: BLE001 - no tensor, or a strange one
+    except Exception:  # noqa: BLE001 - not a tensor, or an unusual one
         return _number(value)
 
 

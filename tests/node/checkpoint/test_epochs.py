@@ -1,4 +1,4 @@
-"""A run that was interrupted goes on as if it had not been."""
+"""A run that was interrupted resumes as if it had not been."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_a_resumed_run_is_as_one_that_was_never_interrupted(
 ):
     """It is killed, or told to end while a batch takes longer than it has time: the last epoch's checkpoint counts."""
     (tmp_path / "never").touch()
-    whole = start(_TRAIN, env={"GO": str(tmp_path / "never")})
+    uninterrupted = start(_TRAIN, env={"GO": str(tmp_path / "never")})
     run = start(_TRAIN, env={"GO": str(go)})
     in_the_middle(run)
     started = next(event for event in read_lines(run.directory.attempt(1).events(0)) if event["event"] == "started")
@@ -100,20 +100,20 @@ def test_a_resumed_run_is_as_one_that_was_never_interrupted(
     go.touch()
     resume(run.directory, target(), {"GO": str(go)})
     run.wait(60)
-    whole.wait(60)
-    assert run.state == whole.state == "succeeded", run.logs() + whole.logs()
+    uninterrupted.wait(60)
+    assert run.state == uninterrupted.state == "succeeded", run.logs() + uninterrupted.logs()
     assert run.attempts == 2
-    assert run.logs(0, "out") == whole.logs(0, "out")  # the weights' hash
-    one, other = run.series()["loss"], whole.series()["loss"]
+    assert run.logs(0, "out") == uninterrupted.logs(0, "out")  # the weights' hash
+    one, other = run.series()["loss"], uninterrupted.series()["loss"]
     assert list(one.step) == list(range(1, EPOCHS * STEPS + 1))
     assert np.isfinite(one.value).all()
     assert list(one.value) == list(other.value)
     assert list(one.attempt) == [1] * 3 * STEPS + [2] * 3 * STEPS
     assert list(run.series()["epoch"].value) == list(range(EPOCHS))
     for own in ("own", "batch"):
-        assert list(run.series()[own].step) == list(whole.series()[own].step)
-        assert list(run.series()[own].value) == list(whole.series()[own].value)
-    assert list(run.series()["lr"].value) == list(whole.series()["lr"].value)
+        assert list(run.series()[own].step) == list(uninterrupted.series()[own].step)
+        assert list(run.series()[own].value) == list(uninterrupted.series()[own].value)
+    assert list(run.series()["lr"].value) == list(uninterrupted.series()["lr"].value)
     assert list(run.metrics().columns) == ["name", "step", "time", "value", "attempt"]
     assert "mlnb.resumed" not in set(run.metrics()["name"])
 
@@ -137,7 +137,7 @@ def test_a_run_that_had_no_checkpoint_starts_over_and_its_curve_too(start, go: P
     assert set(run.series()["x"].attempt) == {2}
 
 
-def test_a_warned_run_ends_behind_its_next_checkpoint(start, go: Path):
+def test_a_warned_run_ends_after_its_next_checkpoint(start, go: Path):
     run = start(_TRAIN, env={"GO": str(go)})
     in_the_middle(run)
     phase = run.phase
@@ -164,7 +164,7 @@ def test_what_cannot_be_saved_is_named_at_once():
         next(iter(mlnb.epochs(3, data=[1])))
 
 
-def test_minutes_are_more_than_none():
+def test_minutes_must_be_above_zero():
     with pytest.raises(ValueError, match=r"mlnb.epochs\(minutes=0\): must be above 0"):
         next(iter(mlnb.epochs(3, minutes=0)))
 
@@ -179,7 +179,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_those_before_it(tmp_path: Pa
     assert [path.name for path in tmp_path.iterdir()] == ["epoch-000001.pt"]
 
 
-def test_what_is_no_whole_checkpoint_is_none(tmp_path: Path):
+def test_an_incomplete_checkpoint_is_none(tmp_path: Path):
     for name in ("epoch-000001.pt", "epoch-000010.pt", "epoch-000003.tmp", "epoch-000010.rank-1.pt", "epoch-1.pt"):
         (tmp_path / name).touch()
     assert [path.name for path in checkpoint_files.checkpoints(tmp_path)] == ["epoch-000001.pt", "epoch-000010.pt"]
@@ -222,7 +222,7 @@ _TOGETHER = _TRAIN.replace(
 def test_ranks_that_train_together_are_resumed_together(start, go: Path, tmp_path: Path):
     """One rank is killed; both go on from the checkpoint, each with its own random numbers and the loader's."""
     (tmp_path / "never").touch()
-    whole = start(_TOGETHER, ranks=2, cpus=1, env={"GO": str(tmp_path / "never")})
+    uninterrupted = start(_TOGETHER, ranks=2, cpus=1, env={"GO": str(tmp_path / "never")})
     run = start(_TOGETHER, ranks=2, cpus=1, env={"GO": str(go)})
     in_the_middle(run)
     events = read_lines(run.directory.attempt(1).events(0))
@@ -235,14 +235,14 @@ def test_ranks_that_train_together_are_resumed_together(start, go: Path, tmp_pat
     go.touch()
     resume(run.directory, target(), {"GO": str(go)})
     run.wait(90)
-    whole.wait(90)
-    assert run.state == whole.state == "succeeded", run.logs() + whole.logs()
-    assert run.logs(0, "out") == whole.logs(0, "out") == run.logs(1, "out")
+    uninterrupted.wait(90)
+    assert run.state == uninterrupted.state == "succeeded", run.logs() + uninterrupted.logs()
+    assert run.logs(0, "out") == uninterrupted.logs(0, "out") == run.logs(1, "out")
     assert list(run.series()["loss"].step) == list(range(1, EPOCHS * STEPS + 1))
-    assert list(run.series()["loss"].value) == list(whole.series()["loss"].value)
+    assert list(run.series()["loss"].value) == list(uninterrupted.series()["loss"].value)
 
 
-def test_warned_ranks_leave_behind_the_same_checkpoint(start, go: Path):
+def test_warned_ranks_end_after_the_same_checkpoint(start, go: Path):
     run = start(_TOGETHER, ranks=2, cpus=1, env={"GO": str(go)})
     in_the_middle(run)
     events = read_lines(run.directory.attempt(1).events(0))

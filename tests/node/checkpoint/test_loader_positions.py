@@ -100,17 +100,17 @@ def newest(run: Run) -> dict:
     return checkpoint_files.load(run.checkpoints()[-1])
 
 
-def check_as_whole(run: Run, whole: Run) -> None:
-    """Weights and curve of the resumed run are those of the whole one, bit for bit."""
-    assert run.state == whole.state == "succeeded", run.logs() + whole.logs()
+def check_equal(run: Run, uninterrupted: Run) -> None:
+    """Weights and curve of the resumed run are those of the uninterrupted one, bit for bit."""
+    assert run.state == uninterrupted.state == "succeeded", run.logs() + uninterrupted.logs()
     assert run.attempts == 2
     for rank in range(run.task.resources.world_size):
-        assert run.logs(rank, "out").splitlines()[-1] == whole.logs(rank, "out").splitlines()[-1]
-    steps = list(whole.series()["loss"].step)
+        assert run.logs(rank, "out").splitlines()[-1] == uninterrupted.logs(rank, "out").splitlines()[-1]
+    steps = list(uninterrupted.series()["loss"].step)
     assert sorted(set(steps)) == list(range(1, int(max(steps)) + 1))
-    for name in set(whole.series()) - {"step_time", "samples_per_s"}:
-        assert list(run.series()[name].step) == list(whole.series()[name].step), name
-        assert list(run.series()[name].value) == list(whole.series()[name].value), name
+    for name in set(uninterrupted.series()) - {"step_time", "samples_per_s"}:
+        assert list(run.series()[name].step) == list(uninterrupted.series()[name].step), name
+        assert list(run.series()[name].value) == list(uninterrupted.series()[name].value), name
     rows = run.metrics()
     rows = rows[rows["name"] == "loss"]
     assert list(rows["step"]) == steps
@@ -118,14 +118,14 @@ def check_as_whole(run: Run, whole: Run) -> None:
 
 
 def check(start, text: str, number: signal.Signals = signal.SIGTERM, **more) -> Run:
-    """Interrupted in the middle of an epoch and resumed, it is as a whole one; the run."""
+    """Interrupted in the middle of an epoch and resumed, a run equals an uninterrupted one; return it."""
     run = interrupted(start, text, number, **more)
     assert run.state == "failed", run.logs()
     assert "-batch-" in run.checkpoints()[-1].name, run.logs()
     step = newest(run)["step"]
     assert run.series()["loss"].step.max() == step
     resumed(run)
-    check_as_whole(run, start(text, **more).wait(60))
+    check_equal(run, start(text, **more).wait(60))
     assert list(run.series()["loss"].attempt).count(1) == list(run.series()["loss"].step).index(step + 1)
     return run
 
@@ -155,14 +155,14 @@ def test_it_can_be_interrupted_again_in_the_same_epoch(start):
     run.wait(60)
     assert run.checkpoints()[-1].name == f"epoch-000002-batch-{AT + 1 + 3:06d}.pt"
     resumed(run)
-    whole = start(text).wait(60)
+    uninterrupted = start(text).wait(60)
     assert run.state == "succeeded"
-    assert run.logs(0, "out").splitlines()[-1] == whole.logs(0, "out").splitlines()[-1]
-    assert list(run.series()["loss"].value) == list(whole.series()["loss"].value)
+    assert run.logs(0, "out").splitlines()[-1] == uninterrupted.logs(0, "out").splitlines()[-1]
+    assert list(run.series()["loss"].value) == list(uninterrupted.series()["loss"].value)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1], ids=["told", "warned"])
-def test_ranks_that_train_together_stop_behind_the_same_batch(start, number: signal.Signals):
+def test_ranks_that_train_together_stop_after_the_same_batch(start, number: signal.Signals):
     check(start, plain("DataLoader(data, batch_size=4, shuffle=True)"), number, ranks=2, cpus=1)
 
 
@@ -193,7 +193,7 @@ def test_gradients_that_wait_for_a_step_are_not_lost(start):
     assert run.attempts == 2
 
 
-def test_a_validation_behind_the_training_is_of_whole_epochs(start):
+def test_a_validation_after_the_training_is_of_complete_epochs(start):
     body = (
         _PLAIN
         + """
@@ -323,7 +323,7 @@ def test_another_run_goes_on_at_the_same_sample(start, ranks: int, size: int, st
 # where it can't be done
 
 
-def check_no_place_within(run: Run) -> None:
+def check_no_checkpoint_within_the_epoch(run: Run) -> None:
     assert run.state == "failed", run.logs()
     assert [path.name for path in run.checkpoints()] == ["epoch-000002.pt", "epoch-000003.pt"], run.logs()
 
@@ -338,18 +338,20 @@ def test_a_batch_that_was_drawn_ahead_is_not_lost(start):
         train(a, b)
         number += 1
 """
-    check_no_place_within(interrupted(start, script("loader = DataLoader(data, batch_size=8)", body), signal.SIGUSR1))
+    check_no_checkpoint_within_the_epoch(
+        interrupted(start, script("loader = DataLoader(data, batch_size=8)", body), signal.SIGUSR1)
+    )
 
 
-def test_the_last_batch_of_a_loop_is_none_to_stop_behind(start):
+def test_there_is_no_stop_after_the_last_batch_of_a_loop(start):
     body = (
         _PLAIN.replace("pause(epoch, number)", f"pause(epoch, number - {BATCHES - 1} + {AT})") + "    print(a.sum())\n"
     )
     text = script("loader = DataLoader(data, batch_size=8)", body)
-    check_no_place_within(interrupted(start, text, signal.SIGUSR1))
+    check_no_checkpoint_within_the_epoch(interrupted(start, text, signal.SIGUSR1))
 
 
-def test_a_second_training_loop_of_an_epoch_has_no_places(start):
+def test_a_second_training_loop_of_an_epoch_has_no_checkpoints(start):
     body = """
     for a, b in loader:
         train(a, b)
@@ -357,10 +359,12 @@ def test_a_second_training_loop_of_an_epoch_has_no_places(start):
         pause(epoch, number)
         train(a, b)
 """
-    check_no_place_within(interrupted(start, script("loader = DataLoader(data, batch_size=8)", body), signal.SIGUSR1))
+    check_no_checkpoint_within_the_epoch(
+        interrupted(start, script("loader = DataLoader(data, batch_size=8)", body), signal.SIGUSR1)
+    )
 
 
-def test_a_loop_in_front_that_does_not_train_runs_whole_again(start):
+def test_a_loop_before_the_training_is_repeated(start):
     body = (
         """
     seen = sum(len(a) for a, _ in DataLoader(data, batch_size=16))
@@ -410,5 +414,5 @@ def test_a_long_epoch_has_checkpoints_within(start, ranks: int):
     assert run.state == "failed"
     assert "-batch-" in run.checkpoints()[-1].name
     resumed(run)
-    whole = start(text, ranks=ranks, cpus=1).wait(60)
-    check_as_whole(run, whole)
+    uninterrupted = start(text, ranks=ranks, cpus=1).wait(60)
+    check_equal(run, uninterrupted)

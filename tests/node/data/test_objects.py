@@ -1,4 +1,4 @@
-"""Object streams keep identity, sharing and structure; their bulk stands beside them."""
+"""Object streams keep identity, sharing and structure; large data is stored outside of the pickle."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mlnb.node.data.objects import INLINE, Labels, MissingDefinition, Stream
 from mlnb.node.data.storages import CopiedFiles, MappedFiles
 
 big = INLINE // 4 + 1
-"""Floats that don't stay in the stream."""
+"""Number of floats that are stored outside of the pickle."""
 
 
 class Sink:
@@ -165,7 +165,7 @@ def test_what_is_loaded_can_be_written_to_and_no_file_changes(travel, tmp_path: 
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_arrays_and_frames_stand_beside_the_stream(tmp_path: Path):
+def test_arrays_and_frames_are_stored_outside_of_the_pickle(tmp_path: Path):
     array = np.arange(100_000, dtype=np.float64)
     table = pd.DataFrame({"a": np.arange(50_000), "b": np.random.default_rng(0).random(50_000)})
     sink = Sink(tmp_path)
@@ -330,7 +330,7 @@ def test_a_visitor_sees_every_object_and_may_refuse(tmp_path: Path):
 # labels: what comes back is written where it came from
 
 
-def test_what_comes_back_is_written_into_the_storages_it_came_from(travel):
+def test_results_are_written_into_the_storages_that_were_sent(travel):
     live = torch.zeros(big)
     view = live[5:]
     here = Labels()
@@ -374,7 +374,7 @@ def test_a_stream_that_does_not_load_changes_nothing(tmp_path: Path):
     assert (live == 0).all()
 
 
-def test_bulk_that_is_as_it_was_sent_is_not_read(tmp_path: Path):
+def test_unchanged_large_data_is_not_read(tmp_path: Path):
     live = torch.full((big,), 2.0)
     here = Labels()
     objects.dump([live], Sink(tmp_path), here, prefix="")
@@ -411,7 +411,7 @@ def test_a_file_that_is_too_short_is_an_error_and_no_garbage(tmp_path: Path, sou
         objects.load(stream, source(sink.files), Labels(), {})
 
 
-def test_a_torn_stream_is_an_error(tmp_path: Path):
+def test_a_truncated_stream_is_an_error(tmp_path: Path):
     sink = Sink(tmp_path)
     stream = objects.dump({"a": [1, 2, 3]}, sink, Labels(), prefix="")
     for cut in range(len(stream.data)):

@@ -1,10 +1,11 @@
-"""What a run leaves: weights that others read, and everything else as if the cell had run here."""
+"""Outputs of a run: weights that other programs read, and everything else as if the cell had run here."""
 
 from __future__ import annotations
 
 import json
 
 import numpy as np
+import pytest
 import safetensors
 import safetensors.torch
 import torch
@@ -12,7 +13,7 @@ import torch
 from mlnb.node.data import objects
 
 big = objects.INLINE
-"""Elements of an array that is stored beside the stream."""
+"""Elements of an array that is stored outside of the pickle."""
 
 
 def table(run) -> dict:
@@ -79,7 +80,7 @@ def test_weights_of_every_shape_and_kind_are_read_by_others(start):
     assert (read["scalar"], read["count"], read["yes"].tolist()) == (2.5, 7, [True, False])
 
 
-def test_a_name_that_cannot_come_back_is_noted_and_the_others_come(start):
+def test_a_value_that_cannot_be_returned_is_noted_and_the_others_are_returned(start):
     run = succeeded(
         start(
             "import threading\nlock = threading.Lock()\ngood = 1\ngenerator = (x for x in [1])",
@@ -89,9 +90,18 @@ def test_a_name_that_cannot_come_back_is_noted_and_the_others_come(start):
     pulled = run.pull(bind=False)
     assert pulled.values == {"good": 1}
     assert len(pulled.notes) == 2
-    assert pulled.notes[0].startswith("lock (lock) can't come back: ")
-    assert pulled.notes[1].startswith("generator (generator) can't come back: ")
+    assert pulled.notes[0].startswith("lock was not returned: it can't be copied between processes (")
+    assert pulled.notes[1].startswith("generator was not returned: it can't be copied between processes (")
     assert set(pulled.notes) <= set(run.result["notes"])
+
+
+def test_a_progress_bar_is_left_out_without_a_note(start):
+    pytest.importorskip("tqdm")
+    cell = "import sys\nfrom tqdm import tqdm\nbar = tqdm([1], file=sys.stdout)\nfor _ in bar:\n    pass\ngood = 1"
+    run = succeeded(start(cell, outputs=("bar", "good")))
+    pulled = run.pull(bind=False)
+    assert pulled.values == {"good": 1}
+    assert pulled.notes == run.result["notes"] == []
 
 
 def test_a_failed_run_leaves_no_outputs(start):

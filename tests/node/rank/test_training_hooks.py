@@ -1,4 +1,4 @@
-"""Training is seen without a change to its code, and is the same as unseen."""
+"""Losses, steps and rates are logged without a change to the code, and training is the same as without hooks."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def metrics(tmp_path: Path) -> Metrics:
 
 @pytest.fixture
 def hooks(metrics: Metrics) -> Iterator[TrainingHooks]:
-    """A watch over this process, taken off at the end."""
-    one = TrainingHooks(metrics)
-    one.install()
-    yield one
-    one.uninstall()
+    """Hooks in this process, removed at the end."""
+    installed = TrainingHooks(metrics)
+    installed.install()
+    yield installed
+    installed.uninstall()
 
 
 def logged(metrics: Metrics, name: str = "loss") -> list[tuple[float, float]]:
@@ -45,7 +45,7 @@ def parameter(value: float = 1.0) -> torch.Tensor:
     return torch.tensor(value, requires_grad=True)
 
 
-def test_losses_are_seen_at_backward_and_steps_at_the_optimizer(hooks: TrainingHooks, metrics: Metrics):
+def test_losses_are_logged_at_backward_and_steps_counted_at_the_optimizer(hooks: TrainingHooks, metrics: Metrics):
     weight = parameter(8.0)
     optimizer = torch.optim.SGD([weight], lr=0.25)
     for _ in range(3):
@@ -99,7 +99,7 @@ def test_an_optimizer_that_follows_another_counts_on(hooks: TrainingHooks, metri
     assert steps[-1] >= 99
 
 
-def test_a_resumed_run_goes_on_behind_its_step(hooks: TrainingHooks, metrics: Metrics):
+def test_a_resumed_run_continues_after_its_step(hooks: TrainingHooks, metrics: Metrics):
     metrics.resume(30, 5.0)
     weight = parameter()
     weight.square().backward()
@@ -202,30 +202,30 @@ def test_samples_of_loops_that_end_in_every_way_are_counted(hooks: TrainingHooks
     for index, _ in enumerate(DataLoader(data, batch_size=8)):
         if index == 1:
             break
-    kept = DataLoader(data, batch_size=8, num_workers=1, persistent_workers=True)
+    persistent = DataLoader(data, batch_size=8, num_workers=1, persistent_workers=True)
     for _ in range(2):
-        list(kept)
+        list(persistent)
     metrics.flush()
     metrics.flush()
     assert hooks.samples == 40 + 3 * 40 + 2 * 8 + 2 * 40
 
 
 def test_what_no_longer_watches_leaves_torch_as_it_was(metrics: Metrics):
-    places: list[tuple[type, str]] = [
+    patched: list[tuple[type, str]] = [
         (torch.Tensor, "backward"),
         (torch.amp.GradScaler, "scale"),
         (DataLoader, "__iter__"),
         (torch.optim.Optimizer, "__init__"),
         (torch.optim.Optimizer, "__setstate__"),
     ]
-    before = [vars(owner)[name] for owner, name in places]
+    before = [vars(owner)[name] for owner, name in patched]
     hooks = dict(optimizer_module._global_optimizer_post_hooks)
     one = TrainingHooks(metrics)
     for _ in range(2):
         one.install()
-        assert all(vars(owner)[name] is not was for (owner, name), was in zip(places, before, strict=True))
+        assert all(vars(owner)[name] is not was for (owner, name), was in zip(patched, before, strict=True))
         one.uninstall()
-        assert [vars(owner)[name] for owner, name in places] == before
+        assert [vars(owner)[name] for owner, name in patched] == before
         assert dict(optimizer_module._global_optimizer_post_hooks) == hooks
     parameter().square().backward()
     assert logged(metrics) == []
