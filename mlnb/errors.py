@@ -8,12 +8,7 @@ class MlnbError(Exception):
 
     def _render_traceback_(self) -> list[str]:
         """The lines that IPython shows in place of a traceback."""
-        return [f"{self.title}: {self}"]
-
-    @property
-    def title(self) -> str:
-        """Label before the message."""
-        return "mlnb"
+        return [f"mlnb: {self}"]
 
 
 class UsageError(MlnbError):
@@ -31,19 +26,9 @@ class NotTrusted(MlnbError):
 class RunFailed(MlnbError):
     """A run that was waited for did not succeed."""
 
-    @property
-    def title(self) -> str:
-        """See :class:`MlnbError`."""
-        return "run failed"
-
 
 class Detached(MlnbError):
     """Waiting for a run was interrupted. The run itself continues."""
-
-    @property
-    def title(self) -> str:
-        """See :class:`MlnbError`."""
-        return "detached"
 
 
 class StorageError(MlnbError):

@@ -79,6 +79,7 @@ export function nonFiniteText({ nonFinite, isComplete }: Summary): string {
   return names
     .map(([kind, name]) => ({ name, ...nonFinite[kind] }))
     .filter(({ count }) => count > 0)
+    .sort((one, other) => one.firstStep - other.firstStep)
     .map(({ name, count, firstStep }) => {
       const first = formatStep(firstStep);
       if (count === 1 && isComplete) {

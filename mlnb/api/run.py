@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlnb.api.read.describe import end_sentence
 from mlnb.api.read.history import History, Series, frame
 from mlnb.api.read.mirrored import catch_up, fetch
 from mlnb.api.read.state import Events, Observation, Phase, observe
@@ -20,7 +21,6 @@ from mlnb.errors import MlnbError, RunFailed, UsageError
 from mlnb.rundir import FINAL, RunDir, read_json, storage_errors
 from mlnb.targets.registry import target
 from mlnb.task import Task
-from mlnb.units import state_phrase
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -228,7 +228,7 @@ class Run:
         return self
 
     def cancel(self) -> Run:
-        """End the run: SIGTERM, time for a checkpoint, SIGKILL; returns when it is gone.
+        """Stop the run; it may write a checkpoint first. Returns when it has ended.
 
         Raises
         ------
@@ -345,9 +345,8 @@ class Run:
 
         seen = self.observe()
         if seen.state != "succeeded":
-            raise RunFailed(
-                f"{self.name} ({self.id}) {state_phrase(seen.state)}: {seen.reason or 'it has not ended yet'}"
-            )
+            world_size = self.task.resources.world_size
+            raise RunFailed(end_sentence(self.name, seen.state, seen.reason or "it has not ended yet", world_size))
         fetch(self.directory, "outputs")
         return deliver(self.directory, self.task, namespace, names, self._link)
 

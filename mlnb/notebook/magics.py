@@ -26,7 +26,7 @@ from mlnb.capture import Captured, Session, analyse, capture
 from mlnb.errors import UsageError
 from mlnb.notebook.live_outputs import LiveOutputs
 from mlnb.notebook.pending import PendingRuns
-from mlnb.notebook.plan import plan, shown
+from mlnb.notebook.plan import plan
 from mlnb.notebook.runs import show_runs
 from mlnb.rundir import RunDir
 from mlnb.targets.base import Offer, Target
@@ -91,16 +91,16 @@ class TrainMagics(Magics):
         )
         _check_outputs(options.outputs, captured, self.shell.transform_cell(cell))
         task = self._task(captured, options, offer)
-        words = plan(captured, task, place, offer)
+        planned = plan(captured, task, place, offer)
         if options.dry_run:
             submission = place.preview(RunDir(runs_root() / "RUN"), offer)
-            print("\n\n".join(part for part in (words, task.script, submission) if part))
+            print("\n\n".join(part for part in (planned.text, task.script, submission) if part))
             return
         run = self._start(task, captured, options, place, offer, earlier, given, name=placement.name)
         known = (place.name, offer.summary_lines, captured.items, captured.outputs, captured.deletes, captured.notes)
         if known != self._planned:  # said once, and again when it has changed
             self._planned = known
-            display(shown(words), raw=True)
+            display(planned.mime_bundle(), raw=True)
         self._views.show(run)
         self._pending.add(run, {*captured.outputs, *captured.deletes, *captured.shared})
         if options.wait:

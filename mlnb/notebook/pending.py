@@ -1,7 +1,7 @@
-"""Outputs that are still being made: a cell that reads one waits for its run, every other cell runs freely.
+"""Outputs of runs that have not ended: a cell that reads one waits for its run, every other cell runs at once.
 
-An AST transformer puts one call in front of such a cell, so that the waiting is part of the cell's own execution:
-an interrupt stops the waiting (never the run), and a run that failed stops the cell.
+An AST transformer puts one call before such a cell, so that the waiting is part of the cell's own execution: an
+interrupt stops the waiting (never the run), and a run that failed stops the cell.
 """
 
 from __future__ import annotations
@@ -9,36 +9,38 @@ from __future__ import annotations
 import ast
 import re
 import time
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from IPython.display import DisplayHandle
 
 from mlnb.api import Run
+from mlnb.api.read.describe import end_sentence
 from mlnb.capture.names.analysis import analyse, inside_magic, reach
 from mlnb.errors import Detached, MlnbError, RunFailed
-from mlnb.notebook.live_outputs import LiveOutputs
+from mlnb.notebook.live_outputs import LiveOutputs, has_front_end
 from mlnb.render.summary import status_line
 from mlnb.units import format_time, state_phrase
 
 
 @dataclass
 class PendingOutputs:
-    """What a run still owes the session.
+    """What the session has not got yet of one run.
 
     Attributes
     ----------
     names
-        what a later cell waits for.
-    perhaps
-        what comes back too if the run turns out to have changed it; nobody waits for it.
+        the names that a later cell waits for.
+    maybe_changed
+        inputs that come back too if the run turns out to have changed them; nobody waits for these.
     before
-        the session's values of all these at submission: another one means that something later has given it.
+        the session's values of all these at submission: if one is another now, a later cell has bound the name anew.
     """
 
     run: Run
     names: set[str]
-    perhaps: set[str] = field(default_factory=set)
+    maybe_changed: set[str] = field(default_factory=set)
     before: dict[str, Any] = field(default_factory=dict)
 
 
@@ -48,166 +50,184 @@ class PendingRuns:
     Parameters
     ----------
     shell
-        the IPython shell whose namespace takes the outputs.
-    views
-        the views to bring up to date while a cell waits.
+        the IPython shell in whose namespace outputs are bound.
+    live_outputs
+        brought up to date when a cell has waited for a run.
     """
 
-    def __init__(self, shell: Any, views: LiveOutputs) -> None:
-        self._shell, self._views = shell, views
-        self._owed: list[PendingOutputs] = []
-        self._binds: set[str] = set()
+    def __init__(self, shell: Any, live_outputs: LiveOutputs) -> None:
+        self._shell, self._live_outputs = shell, live_outputs
+        self._pending: list[PendingOutputs] = []
+        self._bound_by_cell: set[str] = set()
 
     def add(self, run: Run, names: set[str]) -> None:
-        """Remember that ``run`` will bring ``names``; it is the newest word on them."""
-        perhaps = set(run.task.inputs) - names
+        """Expect ``names`` from ``run``; earlier runs no longer give them."""
+        maybe_changed = set(run.task.inputs) - names
         self.forget(names)
-        space = self._shell.user_ns
-        before = {name: space[name] for name in names | perhaps if name in space}
-        self._owed.append(PendingOutputs(run, names, perhaps, before))
+        namespace = self._shell.user_ns
+        before = {name: namespace[name] for name in names | maybe_changed if name in namespace}
+        self._pending.append(PendingOutputs(run, names, maybe_changed, before))
 
     def forget(self, names: set[str]) -> None:
-        """Drop the claim of earlier runs on ``names``: something later has given them a value."""
-        for owed in self._owed:
-            owed.names -= names
-            owed.perhaps -= names
+        """Expect ``names`` of no run any more: something later has given them a value."""
+        for outputs in self._pending:
+            outputs.names -= names
+            outputs.maybe_changed -= names
 
     def read_by(self, source: str | ast.Module) -> set[str]:
-        """The pending names that a cell reads, itself or through the notebook's functions it calls."""
-        waiting = set().union(*(owed.names for owed in self._owed)) if self._owed else set()
-        if not waiting:
+        """The pending names that a cell reads, itself or through the notebook's functions that it calls."""
+        pending = set().union(*(outputs.names for outputs in self._pending)) if self._pending else set()
+        if not pending:
             return set()
         tree = ast.parse(source) if isinstance(source, str) else source
-        loads = set(analyse(tree).loads) | words_of_magics(tree)
+        loads = set(analyse(tree).loads) | identifiers_in_magics(tree)
         try:
-            return waiting & (loads | reach(loads, self._shell.user_ns))
-        except Exception:  # noqa: BLE001 - code of the session's objects; rather wait for all than read what is old
-            return waiting
+            return pending & (loads | reach(loads, self._shell.user_ns))
+        except Exception:  # noqa: BLE001 - code of the session's objects; rather wait for all than read old values
+            return pending
 
     def collect(self, names: set[str]) -> None:
-        """Wait for the runs that owe ``names`` and bind what they bring.
+        """Wait for the runs that give ``names``, and bind their outputs.
 
         Raises
         ------
         Detached
             if the waiting was interrupted.
         RunFailed
-            if a run did not succeed; its names are as they were, and are waited for no more.
+            if a run did not succeed; its names keep their values, and are waited for no more.
         """
-        for owed in [owed for owed in self._owed if owed.names & names]:
-            self._collect(owed, names)
+        for outputs in [outputs for outputs in self._pending if outputs.names & names]:
+            self._collect(outputs, names)
 
     def collect_run(self, run: Run) -> None:
-        """Wait for ``run`` and bind what it brings; see :meth:`collect`."""
-        for owed in [owed for owed in self._owed if owed.run is run]:
-            self._collect(owed, set())
+        """Wait for ``run`` and bind its outputs; see :meth:`collect`."""
+        for outputs in [outputs for outputs in self._pending if outputs.run is run]:
+            self._collect(outputs, set())
 
     def drop(self, run: Run) -> None:
-        """Wait no more for what ``run`` owes: another attempt of it, or of its work, is about to owe it."""
-        self._owed = [owed for owed in self._owed if owed.run.id != run.id]
+        """Expect nothing of ``run`` any more: it, or its work, is about to be resumed."""
+        self._pending = [outputs for outputs in self._pending if outputs.run.id != run.id]
 
     def has_finished(self) -> bool:
-        """Whether a run has succeeded whose outputs the session hasn't got."""
-        return any(owed.run.state == "succeeded" for owed in self._owed)
+        """Whether a run has succeeded whose outputs the session has not got."""
+        return any(outputs.run.state == "succeeded" for outputs in self._pending)
 
     def collect_finished(self) -> None:
-        """Bind what runs have brought that succeeded meanwhile."""
-        for owed in list(self._owed):
-            if owed.run.state == "succeeded":
-                self._settle(owed)
-            elif owed.run.done and not owed.names:
-                self._owed.remove(owed)
+        """Bind the outputs of runs that have succeeded meanwhile."""
+        for outputs in list(self._pending):
+            if outputs.run.state == "succeeded":
+                self._bind(outputs)
+            elif outputs.run.done and not outputs.names:
+                self._pending.remove(outputs)
 
     def will_bind(self, tree: ast.Module) -> None:
-        """Remember what the cell that is about to run binds in any case."""
+        """Note the names that the cell that is about to run binds in any case."""
         for statement in inside_magic(tree).body:
-            if not isinstance(statement, _PERHAPS):
-                self._binds |= analyse(ast.Module([statement], [])).stores
+            if not isinstance(statement, _CONDITIONAL):
+                self._bound_by_cell |= analyse(ast.Module([statement], [])).stores
 
     def after_cell(self, result: Any) -> None:
-        """Drop the claims on what the cell that has just run has given a value."""
-        binds, self._binds = self._binds, set()
+        """Expect no more what the cell that has just run has bound itself."""
+        bound, self._bound_by_cell = self._bound_by_cell, set()
         if result.success:
-            self.forget(binds)
-        for owed in self._owed:
-            for name in [*owed.names, *owed.perhaps]:
-                if self._shell.user_ns.get(name, _NOTHING) is not owed.before.get(name, _NOTHING):
-                    owed.names.discard(name)
-                    owed.perhaps.discard(name)
+            self.forget(bound)
+        for outputs in self._pending:
+            for name in [*outputs.names, *outputs.maybe_changed]:
+                if self._shell.user_ns.get(name, _UNBOUND) is not outputs.before.get(name, _UNBOUND):
+                    outputs.names.discard(name)
+                    outputs.maybe_changed.discard(name)
 
-    def _collect(self, owed: PendingOutputs, read: set[str]) -> None:
-        run = owed.run
+    def _collect(self, outputs: PendingOutputs, read: set[str]) -> None:
+        run = outputs.run
         try:
             self._wait(run)
         except KeyboardInterrupt:
-            raise Detached(
-                f"run {run.name} goes on without this cell. Run this cell again to wait for it; "
-                f"mlnb.runs[{run.name!r}].cancel() would end it"
-            ) from None
-        if run.state != "succeeded":
-            self._owed.remove(owed)
-            self._views.refresh(run)
-            if run.cancelled_here:  # the person knows, and goes on on purpose
-                print(f"mlnb: {run.name} was cancelled; {', '.join(sorted(owed.names & read))} as before it")
-                return
-            ended = f"{run.name} ({run.id}) {state_phrase(run.state)}: {run.reason.rstrip('.')}"
-            raise RunFailed(f"{ended}. {self._unchanged(owed.names & read)}")
-        self._settle(owed)
+            raise Detached(_detached(run)) from None
+        if run.state == "succeeded":
+            self._bind(outputs)
+            return
+        self._pending.remove(outputs)
+        self._live_outputs.refresh(run)
+        names = outputs.names & read
+        if run.cancelled_here:  # the person knows, and continues on purpose
+            print(f"mlnb: Run {run.name} was cancelled. {_listing(sorted(names))} {_be(names)} unchanged.")
+            return
+        ended = end_sentence(run.name, run.state, run.reason, run.task.resources.world_size)
+        raise RunFailed(f"{ended} {self._unchanged(names)}")
 
     def _unchanged(self, names: set[str]) -> str:
-        """What it means for the cell that a run did not bring ``names``, which it reads."""
-        there = sorted(name for name in names if name in self._shell.user_ns)
-        lacking = sorted(names - set(there))
-        said = ["It has changed nothing in this session"]
-        if there:
-            said.append(f"run this cell again to go on with {', '.join(there)} as before the run")
-        if lacking:
-            said.append(f"{', '.join(lacking)} {'are' if len(lacking) > 1 else 'is'} still not defined")
-        return "; ".join(said) + "."
+        """What it means for a cell that reads ``names`` that their run failed."""
+        old = sorted(name for name in names if name in self._shell.user_ns)
+        undefined = sorted(names - set(old))
+        sentences = ["Your session is unchanged."]
+        if old:
+            sentences.append(f"Run this cell again to continue with the old {_listing(old)}.")
+        if undefined:
+            sentences.append(f"{_listing(undefined)} {_be(undefined)} still not defined.")
+        return " ".join(sentences)
 
-    def _settle(self, owed: PendingOutputs) -> None:
-        self._owed.remove(owed)
-        run = owed.run
-        self._views.refresh(run)
+    def _bind(self, outputs: PendingOutputs) -> None:
+        """Bind the outputs of a run that has succeeded."""
+        self._pending.remove(outputs)
+        run = outputs.run
+        self._live_outputs.refresh(run)
         if not run.task.outputs and not run.task.inputs:
             return
-        for note in run.deliver(self._shell.user_ns, owed.names | owed.perhaps).notes:
+        for note in run.deliver(self._shell.user_ns, outputs.names | outputs.maybe_changed).notes:
             print(f"mlnb: {note}")
 
     def _wait(self, run: Run) -> None:
+        """Wait for the end of ``run``, and show that under the cell if it takes a while."""
         began, pause = time.monotonic(), 0.02
-        view, shown, text = DisplayHandle(), False, ""
+        handle, shown, text = DisplayHandle(), False, ""
         try:
             while not run.done:
                 time.sleep(pause)
                 pause = min(0.2, pause * 1.3)
-                text, before = f"waiting for {status_line(run)}", text
+                text, before = f"Waiting for run {status_line(run)}", text
                 if shown and text != before:
-                    view.update({"text/plain": text}, raw=True)
+                    handle.update({"text/plain": text}, raw=True)
                 elif not shown and time.monotonic() - began > 0.3:
-                    shown = True  # before it is: an interrupt may come at any moment, and must not leave it as it is
-                    view.display({"text/plain": text}, raw=True)
+                    shown = True  # set before it is shown: an interrupt in between must not leave the text as it is
+                    handle.display({"text/plain": text}, raw=True)
         finally:
             if shown:
-                waited = f"waited {format_time(time.monotonic() - began)} for {run.name}"
-                view.update({"text/plain": f"{waited}, which {state_phrase(run.state)}"}, raw=True)
+                waited = f"Waited {format_time(time.monotonic() - began)} for run {run.name} ({run.state})"
+                handle.update({"text/plain": waited}, raw=True)
 
 
-_PERHAPS = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.Try, ast.Match)
-"""Statements that may leave unbound what they bind."""
+def _detached(run: Run) -> str:
+    stop = "click Stop on its card" if has_front_end() else f"call mlnb.runs[{run.name!r}].cancel()"
+    return (
+        f"Stopped waiting; {run.name} {state_phrase(run.state).replace('is ', 'is still ', 1)}. "
+        f"Run this cell again to wait, or {stop} to end it."
+    )
 
-_NOTHING = object()
+
+def _listing(names: Sequence[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    return " and ".join([*([", ".join(names[:-1])] if names[1:] else []), *names[-1:]])
+
+
+def _be(names: Collection[str]) -> str:
+    return "are" if len(names) > 1 else "is"
+
+
+_CONDITIONAL = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.Try, ast.Match)
+"""Statements that may end without binding the names in them."""
+
+_UNBOUND = object()
 
 
 class WaitTransformer(ast.NodeTransformer):
-    """Puts the waiting in front of cells that read a pending output."""
+    """Puts the call that waits before cells that read a pending output."""
 
     def __init__(self, pending: PendingRuns) -> None:
         self._pending = pending
 
     def visit_Module(self, node: ast.Module) -> ast.Module:
         """See :class:`ast.NodeTransformer`."""
-        if magic_name(node) == "train":  # it waits itself, once its options are known to be right
+        if magic_name(node) == "train":  # it waits itself, after its options were checked
             return node
         names = self._pending.read_by(node)
         self._pending.will_bind(node)
@@ -216,8 +236,8 @@ class WaitTransformer(ast.NodeTransformer):
             wait = ast.parse(call).body
             for part in ast.walk(wait[0]):
                 ast.copy_location(part, node.body[0] if node.body else wait[0])
-            head = _leading(node.body)
-            node.body[head:head] = wait
+            start = _leading(node.body)
+            node.body[start:start] = wait
         return node
 
 
@@ -233,18 +253,18 @@ def magic_name(node: ast.Module) -> str | None:
     return name if isinstance(name, str) else None
 
 
-def words_of_magics(tree: ast.Module) -> set[str]:
-    """The words of the lines that a cell hands to IPython: code in ``%timeit f(x)``, ``{x}`` in ``!echo {x}``."""
-    found: set[str] = set()
+def identifiers_in_magics(tree: ast.Module) -> set[str]:
+    """Identifiers in the lines that a cell passes to IPython: ``f`` and ``x`` in ``%timeit f(x)``."""
+    identifiers: set[str] = set()
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _HANDED:
-            for argument in node.args[: _HANDED[node.func.attr]]:
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _LINE_ARGUMENTS:
+            for argument in node.args[: _LINE_ARGUMENTS[node.func.attr]]:
                 if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
-                    found.update(re.findall(r"[^\W\d]\w*", argument.value))
-    return found
+                    identifiers.update(re.findall(r"[^\W\d]\w*", argument.value))
+    return identifiers
 
 
-_HANDED = {"run_line_magic": 2, "run_cell_magic": 2, "system": 1, "getoutput": 1}
+_LINE_ARGUMENTS = {"run_line_magic": 2, "run_cell_magic": 2, "system": 1, "getoutput": 1}
 """Methods of the shell that a transformed cell calls, and how many of their arguments are a line."""
 
 
@@ -262,8 +282,14 @@ current: PendingRuns | None = None
 
 
 def before_cell(names: list[str]) -> None:
-    """Called in front of a cell: wait for what it reads, bind what has come."""
+    """Runs before a cell: wait for the outputs it reads, and bind those of runs that have succeeded.
+
+    Raises
+    ------
+    MlnbError
+        if the extension is not loaded, the waiting was interrupted, or a run did not succeed.
+    """
     if current is None:
-        raise MlnbError("mlnb is not loaded in this kernel: %load_ext mlnb")
+        raise MlnbError("mlnb is not loaded in this kernel. Run %load_ext mlnb.")
     current.collect(set(names))
     current.collect_finished()

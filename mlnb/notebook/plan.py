@@ -1,57 +1,90 @@
-"""The plan: what goes, what comes back, where it runs and as what, before anything is submitted."""
+"""The plan: what is sent, where it runs and what returns, shown before anything is submitted."""
 
 from __future__ import annotations
 
 import html
-import os
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 from mlnb.capture import Captured
+from mlnb.render.format import format_size
 from mlnb.targets.base import Offer, Target
-from mlnb.task import Task
-from mlnb.units import format_size
+from mlnb.task import Resources, Task
 
-_SHOWN = 12
+_MAX_ITEMS = 12
+"""Names that the plan lists one by one, the largest first."""
+
+_LABEL_WIDTH = 13
 
 
-def plan(captured: Captured, task: Task, target: Target, offer: Offer) -> str:
-    """The plan in plain words."""
-    total = sum(item.size for item in captured.items)
+@dataclass(frozen=True)
+class Plan:
+    """A plan: in one line (``Sends 9 names (485 kB) · runs here on 2 cores · returns model``), and in full."""
+
+    line: str
+    text: str
+
+    def mime_bundle(self) -> dict[str, str]:
+        """The plan as an output: in HTML the line, which unfolds to the full text; as plain text all of it."""
+        folded = (
+            f'<details style="font-size:12px"><summary>{html.escape(self.line)}</summary>'
+            f'<pre style="font-size:12px">{html.escape(self.text)}</pre></details>'
+        )
+        return {"text/plain": self.text, "text/html": folded}
+
+
+def plan(captured: Captured, task: Task, target: Target, offer: Offer) -> Plan:
+    """The plan of a captured cell."""
+    size = sum(item.size for item in captured.items)
+    count = _count(len(captured.items), "name") if captured.items else ""
+    returned = ", ".join(captured.outputs) or "nothing"
+    sends = f"Sends {count}{f' ({format_size(size)})' if size else ''}" if count else "Sends nothing"
+    line = " · ".join([sends, f"runs {_where(target.name, offer.resources)}", f"returns {returned}"])
     first, *others = offer.summary_lines or ("",)
-    rows = [f"runs on    {target.name}: {first}", *(f"             {word}" for word in others)]
-    count = len(captured.items)
-    size = f", {format_size(total)}" if total else ""
-    rows.append(f"takes      {count} name{'s' * (count > 1)}{size}" if count else "takes      nothing of the session")
-    items = sorted(captured.items, key=lambda item: -item.size)
-    width = max((len(item.name) for item in items[:_SHOWN]), default=0)
-    rows += [
-        f"             {item.name:<{width}}  {item.kind:<10} {_size(item.size):>8}  {item.detail}".rstrip()
-        for item in items[:_SHOWN]
+    rows = [
+        _row("runs on", f"{target.name}: {first}"),
+        *(_row("", other) for other in others),
+        _row("sends", f"{count}{f', {format_size(size)}' if size else ''}" if count else "nothing of the session"),
+        *_items(captured),
+        _row("returns", returned),
     ]
-    if len(items) > _SHOWN:
-        rows.append(f"             and {len(items) - _SHOWN} more")
-    back = ", ".join(captured.outputs) or "nothing"
-    rows.append(f"brings     {back}")
     if captured.deletes:
-        rows.append(f"deletes    {', '.join(captured.deletes)}")
-    torch = task.environment.get("torch") or "not loaded here"
-    rows.append(f"with       Python {task.environment.get('python')}, torch {torch}, seed {task.seed}")
-    names = task.environment.get("env") or []
-    if names:
-        rows.append(f"variables  {', '.join(names)} (mlnb writes their values nowhere)")
-    rows += [f"note       {note}" for note in captured.notes]
-    return os.linesep.join(rows)
+        rows.append(_row("deletes", ", ".join(captured.deletes)))
+    torch = task.environment.get("torch") or "not installed here"
+    rows.append(_row("environment", f"Python {task.environment.get('python')}, torch {torch}, seed {task.seed}"))
+    variables = task.environment.get("env") or []
+    if variables:
+        rows.append(_row("variables", f"{', '.join(variables)} (mlnb writes their values nowhere)"))
+    rows += [_row("note", note) for note in captured.notes]
+    return Plan(line, "\n".join(rows))
 
 
-def _size(count: int) -> str:
-    return format_size(count) if count else ""
+def _row(label: str, text: str) -> str:
+    return f"{label:<{_LABEL_WIDTH}}{text}"
 
 
-def shown(words: str) -> dict[str, str]:
-    """A plan as a MIME bundle: folded to its first lines' gist in HTML, whole as text."""
-    rows = dict(line.split(None, 1) for line in words.splitlines() if line and not line[0].isspace())
-    gist = f"plan: {rows['takes']} → {rows['runs'].removeprefix('on').strip()} → {rows['brings']}"
-    folded = (
-        f'<details style="font-size:12px"><summary>{html.escape(gist)}</summary>'
-        f'<pre style="font-size:12px">{html.escape(words)}</pre></details>'
-    )
-    return {"text/plain": words, "text/html": folded}
+def _items(captured: Captured) -> Iterable[str]:
+    """What is sent, a row each, the largest first."""
+    items = sorted(captured.items, key=lambda item: -item.size)
+    shown = items[:_MAX_ITEMS]
+    width = max((len(item.name) for item in shown), default=0)
+    for item in shown:
+        size = format_size(item.size) if item.size else ""
+        yield _row("", f"{item.name:<{width}}  {item.kind:<10} {size:>8}  {item.detail}").rstrip()
+    if len(items) > len(shown):
+        yield _row("", f"and {len(items) - len(shown)} more")
+
+
+def _where(name: str, resources: Resources) -> str:
+    """Where it runs and on what: ``here on 2 cores``, ``on slurm with 8 GPUs on 2 nodes``."""
+    gpus = (resources.gpus or 0) * resources.nodes
+    cores = (resources.cpus or 0) * resources.world_size
+    what = _count(gpus, "GPU") if gpus else _count(cores, "core") if cores else ""
+    nodes = f" on {resources.nodes} nodes" if resources.nodes > 1 else ""
+    if name == "local":
+        return f"here on {what}" if what else "here"
+    return f"on {name}{f' with {what}' if what else ''}{nodes}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -29,6 +28,7 @@ from mlnb.targets.environment import passed
 from mlnb.targets.many import submit_one_by_one
 from mlnb.targets.mirror.base import Mirror
 from mlnb.task import Resources, Task
+from mlnb.units import format_time
 
 _PATIENCE = 5.0
 """Seconds to wait for a process to start, or to be gone after SIGKILL."""
@@ -87,12 +87,12 @@ class Local:
                 f"{ranks * asked.cpus}; this machine has {all_cores}. --cpus {nearest} is the most"
             )
         container = local_container.container_for(placement.image, self._settings)
-        lines = [f"{ranks} rank{'s' * (ranks > 1)} × {cpus} core{'s' * (cpus > 1)} of the {all_cores} here"]
+        lines = [f"{ranks} rank{'s' * (ranks > 1)} × {cpus} core{'s' * (cpus > 1)} of this machine's {all_cores}"]
         if ranks > all_cores:
             lines.append(f"{ranks} ranks share {all_cores} cores")
         if gpu_count:
             lines.append(f"{gpu_count} of {len(all_gpus)} GPUs")
-        lines.append("no time limit" if asked.time is None else f"ends after {timedelta(seconds=asked.time)}")
+        lines.append("no time limit" if asked.time is None else f"time limit {format_time(asked.time)}")
         slots = {
             "folder": str(runtime_dir()),
             "cpus": min(ranks * cpus, all_cores),

@@ -90,7 +90,7 @@ def test_a_lost_run_tells_what_its_nodes_said_last(place: Says):
     tell(run, 1, {"event": "ending", "reason": "node 0 was lost (10.0.0.1)"})
     place.status = Status(False, reason="its job vanished")
     assert run.state == "lost"
-    assert run.reason.endswith("it was ending: node 0 was lost (10.0.0.1)")
+    assert run.reason.endswith("it was stopping: node 0 was lost (10.0.0.1)")
 
 
 def test_what_all_nodes_use_is_told_together(place: Says):

@@ -98,7 +98,7 @@ def test_a_directory_that_was_damaged_does_not_hide_the_others(runs_root: Path):
 def test_a_run_whose_process_is_gone_without_an_account_is_lost():
     run = put()
     assert run.state == "lost"
-    assert "without an account" in run.reason
+    assert "without a result" in run.reason
     assert run.done
     assert run.exit_code is None
 

@@ -139,5 +139,5 @@ def test_a_run_that_can_not_be_resumed_is_named(mlnb: Shell, tmp_path: Path) -> 
 def test_a_dry_run_shows_what_it_would_have(mlnb: Shell, stopped: Run) -> None:
     shown = mlnb("run", "--resume", "stopped", "--time", "2h", "--dry-run")
     assert shown.code == 0, shown.err
-    assert "ends after 2:00:00; goes on from epoch-000002" in shown.out
+    assert "time limit 2 h; goes on from epoch-000002" in shown.out
     assert stopped.attempts == 1

@@ -41,7 +41,7 @@ def test_saved_run_is_drawn_with_no_kernel(tab):
 def test_values_that_are_not_finite_are_counted_and_told(tab):
     page = open_saved(tab, saved("resnet", "failed", "the loss is not finite", loss=diverged(1_000)))
     expect(page.locator(".mlnb-non-finite")).to_have_text(
-        "NaN at 25 steps, first at step 975; ∞ at 5 steps, first at step 970"
+        "∞ at 5 steps, first at step 970; NaN at 25 steps, first at step 975"
     )
     expect(page.get_by_role("img", name="loss over 1000 points")).to_be_visible()
     assert tab.ink() > 300

@@ -245,7 +245,7 @@ def test_a_cancelled_run_is_told_to_end_and_its_finally_blocks_run(start):
     pids = ranks(run)
     run.cancel()
     assert run.state == "cancelled"
-    assert run.reason.startswith("cancelled by ")
+    assert run.reason == "stopped by you"
     assert run.exit_code == 1
     assert run.logs(0, "out") == "on\noff\n"
     assert all(gone(pid) for pid in pids.values())

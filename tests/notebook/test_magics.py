@@ -50,7 +50,7 @@ def test_the_configuration_can_be_changed_in_the_session(nb: Kernel) -> None:
     try:
         shown = nb.ok("%%train --dry-run\npass\n").out
         assert "2 ranks × 1 core" in shown
-        assert "ends after 1:30:00" in shown
+        assert "time limit 1 h 30 min" in shown
         assert "1 rank ×" in nb.ok("%%train --dry-run --ranks 1\npass\n").out
         nb.ok("%config TrainMagics.memory = 'plenty'")
         assert (
@@ -135,10 +135,11 @@ def test_the_plan_is_shown_once_and_when_it_has_changed(tmp_path: Path, ipython_
     with kernel(tmp_path, tmp_path / "runs", ipython_folder) as fresh:
         fresh.ok("%load_ext mlnb\nrate = 0.5")
         first = fresh.ok("%%train --name planned --wait\nhalf = rate\n")
-        assert first.displays[0]["text/plain"].startswith("runs on    local: 1 rank × 1 core")
-        assert re.search(r"^takes      1 name$", first.displays[0]["text/plain"], re.MULTILINE)
+        assert first.displays[0]["text/plain"].startswith("runs on      local: 1 rank × 1 core")
+        assert "<summary>Sends 1 name · runs here on 1 core · returns half</summary>" in first.displays[0]["text/html"]
+        assert re.search(r"^sends        1 name$", first.displays[0]["text/plain"], re.MULTILINE)
         assert re.search(r"^ +rate +value +0\.5$", first.displays[0]["text/plain"], re.MULTILINE)
         second = fresh.ok("%%train --name planned --wait\nhalf = rate\n")
         assert not any("runs on" in display["text/plain"] for display in second.displays)
         third = fresh.ok("%%train --name planned --wait\nhalf = third = rate\n")
-        assert "brings     half, third" in third.text
+        assert "returns      half, third" in third.text

@@ -88,7 +88,7 @@ def test_a_new_kernel_can_cancel(killed: Kernel) -> None:
     killed.ok(NEW_SESSION)
     killed.ok("mlnb.runs['survivor'].cancel()")
     assert runs["survivor"].state == "cancelled"
-    assert killed.run("mlnb.runs['survivor'].pull()").message.startswith("run failed: survivor (")
+    assert killed.run("mlnb.runs['survivor'].pull()").message == "mlnb: Run survivor was cancelled: stopped by you."
     assert killed.ok("'net' in globals()").result == "False"
 
 

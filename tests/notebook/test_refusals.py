@@ -109,8 +109,8 @@ def test_an_empty_cell_is_refused(nb: Kernel, nothing_written: None) -> None:
 def test_a_dry_run_shows_plan_and_script_and_writes_nothing(nb: Kernel, nothing_written: None) -> None:
     cell = nb.ok("%%train --dry-run --name dry --seed 3\nloss = steps(model, optimizer)\n")
     plan, _, script = cell.out.partition("\n\n")
-    assert plan.startswith("runs on    local: 1 rank × 1 core")
-    assert "brings     model, optimizer, loss" in plan
+    assert plan.startswith("runs on      local: 1 rank × 1 core")
+    assert "returns      model, optimizer, loss" in plan
     assert "seed 3" in plan
     assert "def steps(model, optimizer, count=5):" in script
     assert "loss = steps(model, optimizer)" in script

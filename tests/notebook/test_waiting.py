@@ -73,11 +73,11 @@ def test_the_waiting_is_told_under_the_cell_and_then_how_long_it_was(nb: Kernel,
     nb.ok(f"%%train --name told\n{gate.wait}\nanswer = 42\n")
     reading = nb.send("answer")
     waiting(nb, reading)
-    assert "waiting for told: " in reading.text
+    assert "Waiting for run told: " in reading.text
     gate.open()
     nb.finish(reading)
-    assert "waiting for" not in reading.text
-    assert "for told, which has succeeded" in reading.text
+    assert "Waiting for" not in reading.text
+    assert "for run told (succeeded)" in reading.text
 
 
 def test_a_train_cell_that_reads_a_result_waits_and_trains_on(nb: Kernel, gate: Gate) -> None:
@@ -139,7 +139,7 @@ def test_wait_returns_when_the_run_has_ended(nb: Kernel) -> None:
     cell = nb.ok("%%train --name waited --wait\nprint('nothing to bring')\n")
     assert cell.run["state"] == "succeeded"
     failed = nb.run("%%train --name waited --wait\nraise RuntimeError('as meant')\n")
-    assert failed.message.endswith("RuntimeError: as meant. It has changed nothing in this session.")
+    assert failed.message.endswith("RuntimeError: as meant. Your session is unchanged.")
 
 
 def test_interrupting_the_waiting_leaves_the_run(nb: Kernel, gate: Gate) -> None:
@@ -148,20 +148,22 @@ def test_interrupting_the_waiting_leaves_the_run(nb: Kernel, gate: Gate) -> None
     waiting(nb, reading)
     nb.interrupt()
     nb.finish(reading)
-    assert reading.message.startswith("detached: run long goes on without this cell.")
-    assert "mlnb.runs['long'].cancel()" in reading.message
+    assert reading.message == (
+        "mlnb: Stopped waiting; long is still running. Run this cell again to wait, or "
+        "call mlnb.runs['long'].cancel() to end it."
+    )
     assert "\n" not in reading.message
     assert runs["long"].state not in FINAL
-    assert "waiting for" not in "".join(d["text/plain"] for d in reading.displays)
+    assert "Waiting for" not in "".join(d["text/plain"] for d in reading.displays)
     gate.open()
     assert nb.ok("answer").result == "42"
     assert runs["long"].state == "succeeded"
 
 
 FAILURES = {
-    "an exception": ("raise RuntimeError('as meant')", "rank 0 in cell [{}], line 6: RuntimeError: as meant"),
-    "an exit": ("import sys; sys.exit(3)", "the script called sys.exit(3)"),
-    "a kill": ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "rank 0 was killed by SIGKILL"),
+    "an exception": ("raise RuntimeError('as meant')", " in cell [{}], line 6: RuntimeError: as meant"),
+    "an exit": ("import sys; sys.exit(3)", ": the script called sys.exit(3)"),
+    "a kill": ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", ": rank 0 was killed by SIGKILL"),
 }
 
 
@@ -171,10 +173,9 @@ def test_a_failed_run_changes_nothing_and_stops_the_next_reader_once(nb: Kernel,
     cell = nb.ok(
         f"%%train --name failing\nsteps(model, optimizer)\nanswer, brand_new = 42, 1\n\nnotes.append(1)\n{end}\n"
     )
-    run = runs[cell.run["id"]]
     assert nb.run("answer").message == (
-        f"run failed: failing ({run.id}) has failed: {reason.format(cell.count)}. It has changed nothing in this "
-        "session; run this cell again to go on with answer as before the run."
+        f"mlnb: Run failing failed{reason.format(cell.count)}. Your session is unchanged. "
+        "Run this cell again to continue with the old answer."
     )
     assert nb.ok("answer, notes, bool((model.weight == weight).all()), 'brand_new' in globals()").result == (
         "('old', ['old'], True, False)"
@@ -183,7 +184,7 @@ def test_a_failed_run_changes_nothing_and_stops_the_next_reader_once(nb: Kernel,
 
 def test_of_a_failed_run_s_new_names_it_is_said_that_there_are_none(nb: Kernel) -> None:
     nb.ok("%%train --name newborn\nfresh = 1 / 0\n")
-    assert nb.run("fresh").message.endswith("It has changed nothing in this session; fresh is still not defined.")
+    assert nb.run("fresh").message.endswith("Your session is unchanged. fresh is still not defined.")
 
 
 def test_a_run_cancelled_in_the_session_changes_nothing_and_says_so(nb: Kernel, gate: Gate) -> None:
@@ -192,14 +193,14 @@ def test_a_run_cancelled_in_the_session_changes_nothing_and_says_so(nb: Kernel, 
     nb.ok("mlnb.runs['stopped'].cancel()")
     reading = nb.ok("answer")
     assert reading.result == "'old'"
-    assert reading.out == "mlnb: stopped was cancelled; answer as before it\n"
+    assert reading.out == "mlnb: Run stopped was cancelled. answer is unchanged.\n"
 
 
 def test_a_run_cancelled_elsewhere_stops_the_cell_that_reads_it(nb: Kernel, gate: Gate) -> None:
     nb.ok("answer = 'old'")
     nb.ok(f"%%train --name stopped\nanswer = 42\n{gate.wait}\n")
     runs["stopped"].cancel()
-    assert ") was cancelled: " in nb.run("answer").message
+    assert "mlnb: Run stopped was cancelled: stopped by you. " in nb.run("answer").message
     assert nb.ok("answer").result == "'old'"
 
 

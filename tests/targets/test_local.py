@@ -51,7 +51,7 @@ def refusal(asked: Resources) -> str:
 def test_what_was_left_open_is_chosen_and_said(two_gpus: None):
     offer = Local().offer(Resources(ranks=2, gpus=2))
     assert offer.resources == Resources(1, 2, 2, 4)
-    assert offer.summary_lines == ("2 ranks × 4 cores of the 8 here", "2 of 2 GPUs", "no time limit")
+    assert offer.summary_lines == ("2 ranks × 4 cores of this machine's 8", "2 of 2 GPUs", "no time limit")
     assert offer.about["slots"]["cpus"] == 8
 
 

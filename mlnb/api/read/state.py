@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from mlnb.api.read.describe import readable_reason, who_stopped
 from mlnb.api.read.growable import GrowableColumns
 from mlnb.api.read.history import Series
 from mlnb.api.read.mirrored import refresh
@@ -179,7 +180,7 @@ def _final(run: RunDir, read: Callable[[Path], dict[str, Any] | None] = read_jso
     result = read(run.result)
     if result is None or result.get("attempt", 1) < len(run.attempts()):
         return None  # a newer attempt is under way
-    return Observation(str(result["state"]), str(result.get("reason", "")), result)
+    return Observation(str(result["state"]), readable_reason(str(result.get("reason", ""))), result)
 
 
 def _judge(run: RunDir, events: Events, status: Status) -> Observation:
@@ -192,7 +193,9 @@ def _judge(run: RunDir, events: Events, status: Status) -> Observation:
     if status.state == "pending" and status.alive and time.time() - (phase.heard or 0.0) > _SILENT:
         return Observation(status.state, status.reason)
     if phase.ending:
-        return Observation("running", f"ending: {phase.ending}")
+        reason = readable_reason(phase.ending)
+        stopped = reason != phase.ending
+        return Observation("running", f"{reason}; stopping…" if stopped else f"stopping: {reason}")
     if phase.state == "running":
         return Observation("running", status.reason if status.state == "running" else "")
     if phase.state == "starting":
@@ -222,18 +225,18 @@ def _vanished(run: RunDir, events: Events, status: Status) -> Observation:
         revalidate_directory(attempt.path)
     phase = events.read()
     heard = time.strftime(" (last heard of at %H:%M:%S)", time.localtime(phase.heard)) if phase.heard else ""
-    last = f"; it was ending: {phase.ending}" if phase.ending else ""
+    last = f"; it was stopping: {readable_reason(phase.ending)}" if phase.ending else ""
     told = status.state if status.state in FINAL else None
     cancel = read_json_fresh(run.cancel)
     if cancel is not None:
-        account = f"it left no account{heard}" if phase.heard else "it had not begun"
-        return Observation("cancelled", f"cancelled by {cancel.get('by', 'its owner')}; {account}")
+        account = f"it wrote no result{heard}" if phase.heard else "it had not started"
+        return Observation("cancelled", f"{who_stopped(str(cancel.get('by', 'its owner')))}; {account}")
     if phase.interrupted:
         more = f"; {status.reason}" if status.reason and status.reason not in phase.interrupted else ""
         return Observation("cancelled" if told == "cancelled" else "failed", f"{phase.interrupted}{more}")
     if told is not None:
         return Observation(told, f"{status.reason}{heard}{last}")
-    return Observation("lost", f"{status.reason or 'its job vanished'} without an account{heard}{last}")
+    return Observation("lost", f"{status.reason or 'its job vanished'} without a result{heard}{last}")
 
 
 def _nodes(run: RunDir) -> int:

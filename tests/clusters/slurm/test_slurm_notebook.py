@@ -34,7 +34,7 @@ where = os.environ["SLURM_JOB_ID"], os.environ["CUDA_VISIBLE_DEVICES"]
 
 def test_a_cell_on_slurm(notebook: Kernel, runs_root: Path, slurm: Slurm):
     dry = notebook.ok(CELL.replace("--on", "--dry-run --on", 1)).out
-    assert "runs on    slurm: 1 rank × 1 core, 1 GPU" in dry
+    assert "runs on      slurm: 1 rank × 1 core, 1 GPU" in dry
     assert re.search(r"partition gpu\n\s+3 of its 3 nodes can take it\n", dry)
     directives = [line.removeprefix("#SBATCH ") for line in dry.splitlines() if line.startswith("#SBATCH ")]
     assert {"-p gpu", "--gres=gpu:1", "--cpus-per-task=1", "-t 00:05:00", "--signal=B:USR1@30"} <= set(directives)

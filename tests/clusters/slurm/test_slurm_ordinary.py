@@ -42,7 +42,7 @@ def test_an_ordinary_user_submits_follows_and_cancels(slurm: Slurm, ordinary_use
     through, cancelled = json.loads(ordinary_user.snippet(SNIPPET, timeout=120))
     assert through[:3] == ["succeeded", "", f"0 {ordinary_user.uid}\n"]
     assert cancelled[0] == "cancelled"
-    assert cancelled[1].startswith(f"cancelled by {ordinary_user.name} on ")
+    assert cancelled[1] == "stopped by you"
     assert slurm.command("squeue", "-h", "-u", ordinary_user.name) == ""
     for folder in map(Path, (through[3], cancelled[3])):
         for path in (folder, *(one for one in folder.rglob("*") if one.is_dir())):

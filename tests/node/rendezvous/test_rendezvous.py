@@ -201,7 +201,7 @@ def test_a_cancelled_run_ends_on_all_nodes_without_a_signal(allocate: Allocate):
         allocation.says("on", rank)
     allocation.run.directory.cancel.write_text('{"by": "me on here"}')
     assert allocation.codes() == [1, 1]
-    assert (allocation.run.state, allocation.run.reason) == ("cancelled", "cancelled by me on here")
+    assert (allocation.run.state, allocation.run.reason) == ("cancelled", "stopped by me on here")
     assert [allocation.run.logs(rank, "out") for rank in range(2)] == ["on\noff\n"] * 2
 
 

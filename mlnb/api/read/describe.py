@@ -1,0 +1,40 @@
+"""How a run ended, as a sentence; and who stopped it, as its reader would say it."""
+
+from __future__ import annotations
+
+import getpass
+import re
+
+from mlnb.units import state_phrase
+
+
+def who_stopped(by: str) -> str:
+    """``stopped by you``, or ``stopped by alice on node3`` where it was someone else.
+
+    Parameters
+    ----------
+    by
+        ``USER on HOST``, as ``cancel.json`` has it.
+    """
+    return "stopped by you" if by.split(" on ", 1)[0] == getpass.getuser() else f"stopped by {by}"
+
+
+def readable_reason(reason: str) -> str:
+    """A reason as the node program has written it, with ``you`` for the reader."""
+    match = re.fullmatch(r"cancelled by (\S.*)", reason)
+    return who_stopped(match[1]) if match else reason
+
+
+def end_sentence(name: str, state: str, reason: str, world_size: int) -> str:
+    """How a run ended, as in ``Run fails failed in cell [6], line 4: ValueError: x``, with a full stop.
+
+    Of several ranks it names the one that failed; of a single one there is nothing to tell apart.
+    """
+    reason = reason.rstrip(".")
+    match = re.fullmatch(r"rank (\d+) in (.+)", reason) if state == "failed" else None
+    if match:
+        rank = f" on rank {match[1]}" if world_size > 1 else ""
+        return f"Run {name} failed{rank} in {match[2]}."
+    if state in ("failed", "succeeded"):
+        return f"Run {name} {state}{': ' if reason else ''}{reason}."
+    return f"Run {name} {state_phrase(state)}{': ' if reason else ''}{reason}."
