@@ -50,7 +50,7 @@ def test_a_cell_trains_while_others_run_and_its_curve_is_there_after_a_reload(ta
     expect(page.get_by_text("42", exact=True)).to_be_visible()  # ran, although the run is held at step 100
     expect(page.locator(".mlnb-state")).to_have_text("running")
     expect(page.locator(".mlnb-readout")).to_contain_text("step 101")
-    expect(page.get_by_text("waiting for in-lab")).to_be_visible()  # the last cell reads the model
+    expect(page.get_by_text("Waiting for run in-lab")).to_be_visible()  # the last cell reads the model
     assert tab.ink() > 100
 
     gate.touch()

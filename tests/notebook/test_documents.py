@@ -87,7 +87,7 @@ def test_a_notebook_runs_from_top_to_bottom(
     assert base64.b64decode(bundle["image/png"]).startswith(b"\x89PNG")
     assert "succeeded" in bundle["text/html"]
     assert "<script" not in bundle["text/html"], "GitHub and nbviewer show no scripts"
-    assert "waiting for" not in json.dumps(cells)
+    assert "Waiting for" not in json.dumps(cells)
 
 
 def test_a_failed_run_stops_run_all_at_the_cell_that_reads_it(tmp_path: Path, runtime: Path) -> None:

@@ -12,7 +12,7 @@ from tests.notebook.kernels import Cell, Kernel
 
 def waiting(nb: Kernel, cell: Cell) -> None:
     """Wait until a cell says that it waits."""
-    nb.until(lambda: any(d.get("text/plain", "").startswith("waiting for") for d in cell.displays))
+    nb.until(lambda: any(d.get("text/plain", "").startswith("Waiting for") for d in cell.displays))
 
 
 def test_the_cell_returns_while_the_run_goes_on_and_other_cells_run(nb: Kernel, gate: Gate) -> None:
