@@ -240,13 +240,15 @@ class System:
         UsageError
             for what the system can never satisfy, with the nearest that it can.
         """
-        gpus = gpus_of(asked, gpu_selection.most(self.settings, (), self.gpu_syntax))
+        gpus = gpus_of(asked, gpu_selection.most_gpus(self.settings, (), self.gpu_syntax))
         time = asked.time or self._default_time()
         resolved = replace(asked, gpus=gpus, cpus=asked.cpus or 1, memory=asked.memory or _MEMORY, time=time)
-        choice = gpu_selection.choice_for(resolved, self.settings, (), self.gpu_syntax)
+        choice = gpu_selection.selection_for(resolved, self.settings, (), self.gpu_syntax)
         if choice is None:
             return ResolvedRequest(resolved, placement.partition)
-        return ResolvedRequest(resolved, placement.partition, (choice.kinds[0].line(gpus),), choice.words)
+        return ResolvedRequest(
+            resolved, placement.partition, (choice.kinds[0].directive_for(gpus),), choice.summary_lines
+        )
 
     def _default_time(self) -> int | None:
         """Seconds that ``jobqueue.yaml`` gives every job."""

@@ -1,4 +1,4 @@
-"""The kinds of GPUs that a site has, as its settings name them or its nodes show them, and what asks for them."""
+"""The kinds of GPUs that a site has, from its settings or its nodes, and the directives that request them."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from mlnb.errors import UsageError
-from mlnb.targets.gpus.models import Capability, Card, parse_capability, recognise, say_memory
+from mlnb.targets.gpus.models import Capability, GpuModel, format_gpu_memory, parse_capability, parse_gpu_name
 from mlnb.units import parse_size
 
 
 class Machine(Protocol):
-    """What is to be known of a node."""
+    """A node, as far as its GPUs go."""
 
     @property
     def name(self) -> str:
@@ -22,11 +22,11 @@ class Machine(Protocol):
 
     @property
     def gpus(self) -> Mapping[str, int]:
-        """Type of its GPUs (empty where there is none) → count."""
+        """Type of its GPUs (empty if they have none) → count."""
 
     @property
     def features(self) -> tuple[str, ...]:
-        """Words by which it can be asked for."""
+        """Features by which jobs can request it."""
 
 
 @dataclass(frozen=True)
@@ -52,17 +52,19 @@ SLURM = RequestSyntax("--gres=gpu:{type}:{count}", any_type="--gres=gpu:{count}"
 
 
 @dataclass(frozen=True)
-class Kind:
+class GpuKind:
     """One kind of GPU that a site has.
 
     Attributes
     ----------
     type
-        as the site names it; empty for GPUs of which nothing is known.
+        as the site names it; empty for GPUs without a type.
     memory
-        bytes that each has at least; ``None`` where nobody says.
+        bytes that each has at least; ``None`` if unknown.
+    capability
+        compute capability; ``None`` if unknown.
     directive
-        options that ask for ``{count}`` of them.
+        options that request ``{count}`` of them.
     """
 
     type: str
@@ -71,58 +73,58 @@ class Kind:
     directive: str = "--gres=gpu:{count}"
 
     @property
-    def words(self) -> str:
-        """It and its memory, for a person."""
+    def description(self) -> str:
+        """Its type and memory, as in ``a100 with 80GB``."""
         name = self.type or "a GPU of unknown kind"
-        return f"{name} with {say_memory(self.memory)}" if self.memory is not None else name
+        return f"{name} with {format_gpu_memory(self.memory)}" if self.memory is not None else name
 
     @property
     def size(self) -> tuple[int, Capability]:
-        """How big it is, to choose the smallest that will do."""
+        """Sorts kinds, so that the smallest that suffices can be chosen."""
         return (2**63 if self.memory is None else self.memory, self.capability or (0, 0))
 
-    def line(self, count: int) -> str:
-        """The directive that asks for ``count``."""
+    def directive_for(self, count: int) -> str:
+        """The directive that requests ``count`` of them."""
         return self.directive.replace("{count}", str(count))
 
     def options(self, count: int) -> tuple[str, ...]:
-        """The options of that line, as SLURM's commands read it."""
-        return tuple(shlex.split(self.line(count)))
+        """The options of that directive, split as a shell does it."""
+        return tuple(shlex.split(self.directive_for(count)))
 
-    def holders(self, machines: Iterable[Machine], count: int) -> tuple[str, ...]:
-        """The nodes that have ``count`` of them."""
-        return tuple(each.name for each in machines if self.on(each) >= count > 0)
+    def nodes_with(self, machines: Iterable[Machine], count: int) -> tuple[str, ...]:
+        """The names of the nodes that have at least ``count`` of them."""
+        return tuple(machine.name for machine in machines if self.count_on(machine) >= count > 0)
 
-    def on(self, machine: Machine) -> int:
-        """How many of them ``machine`` has, as far as the directive tells."""
-        kind, features = "", ""
+    def count_on(self, machine: Machine) -> int:
+        """How many of them ``machine`` has, as far as the directive says that."""
+        type_, features = "", ""
         for option in shlex.split(self.directive):
             if match := re.fullmatch(r"--(?:gres=gpu|gpus(?:-per-node)?)(?:[:=]([^:]+))?[:=]\{count\}", option):
-                kind = match[1] or ""
+                type_ = match[1] or ""
             elif option.startswith("--constraint="):
                 features = option.partition("=")[2]
         if not _allows(features, machine.features):
             return 0
-        if kind:
-            return next((count for name, count in machine.gpus.items() if name.lower() == kind.lower()), 0)
+        if type_:
+            return next((count for name, count in machine.gpus.items() if name.lower() == type_.lower()), 0)
         return sum(machine.gpus.values())
 
 
 def _allows(constraint: str, features: Iterable[str]) -> bool:
-    """Whether a node with ``features`` satisfies a constraint; what is more than "and" and "or" is let pass."""
+    """Whether a node with ``features`` satisfies a constraint; anything but "and" and "or" counts as satisfied."""
     if re.search(r"[^A-Za-z0-9_.:=&|,-]", constraint):
         return True
-    there = set(features)
-    return not constraint or any(there.issuperset(re.split("[&,]", all_of)) for all_of in constraint.split("|"))
+    present = set(features)
+    return not constraint or any(present.issuperset(re.split("[&,]", all_of)) for all_of in constraint.split("|"))
 
 
-def configured(settings: Mapping[str, Any], syntax: RequestSyntax = SLURM) -> tuple[Kind, ...]:
-    """The kinds under ``gpus`` of a target's settings; what an entry leaves out is known by its type's name.
+def configured(settings: Mapping[str, Any], syntax: RequestSyntax = SLURM) -> tuple[GpuKind, ...]:
+    """The kinds under ``gpus`` of a target's settings; what an entry doesn't say follows from the name of its type.
 
     Raises
     ------
     UsageError
-        naming the entry that can't be used.
+        if an entry is wrong.
     """
     entries = settings.get("gpus") or ()
     if isinstance(entries, (str, Mapping)) or not isinstance(entries, Iterable):
@@ -130,9 +132,9 @@ def configured(settings: Mapping[str, Any], syntax: RequestSyntax = SLURM) -> tu
     return tuple(_configured(entry, syntax) for entry in entries)
 
 
-def _configured(entry: object, syntax: RequestSyntax) -> Kind:
-    def wrong(why: str) -> UsageError:
-        return UsageError(f"gpus: the entry {entry!r} of the mlnb: section {why}")
+def _configured(entry: object, syntax: RequestSyntax) -> GpuKind:
+    def wrong(problem: str) -> UsageError:
+        return UsageError(f"gpus: the entry {entry!r} of the mlnb: section {problem}")
 
     if not isinstance(entry, Mapping) or not entry.get("type"):
         raise wrong("is not a mapping with a type")
@@ -140,55 +142,60 @@ def _configured(entry: object, syntax: RequestSyntax) -> Kind:
     unknown = set(entry) - {"type", "memory", "capability", "directive"}
     if unknown:
         raise wrong(f"has {', '.join(sorted(map(str, unknown)))}; it may have type, memory, capability and directive")
-    card = recognise(kind) or Card()
+    model = parse_gpu_name(kind) or GpuModel()
     directive = str(entry.get("directive") or syntax.directive).replace("{type}", kind)
     if not directive:
-        raise wrong("needs a directive: what asks this batch system for {count} of them")
+        raise wrong("needs a directive that requests {count} of them from this batch system")
     if (syntax.counted and "{count}" not in directive) or "\n" in directive:
         raise wrong("has a directive without {count}, or of several lines")
     try:
         shlex.split(directive)
-        memory = card.memory if entry.get("memory") is None else parse_size(str(entry["memory"]))
-        capability = card.capability if entry.get("capability") is None else parse_capability(str(entry["capability"]))
+        memory = model.memory if entry.get("memory") is None else parse_size(str(entry["memory"]))
+        capability = model.capability if entry.get("capability") is None else parse_capability(str(entry["capability"]))
     except ValueError as error:
-        raise wrong(f"does not read: {error}") from None
-    return Kind(kind, memory, capability, directive)
+        raise wrong(f"is wrong: {error}") from None
+    return GpuKind(kind, memory, capability, directive)
 
 
-def discover(machines: Iterable[Machine]) -> tuple[Kind, ...]:
-    """The kinds that nodes have, from the types of their GPUs and from features that name a GPU or its memory."""
-    found: dict[Kind, None] = {}
-    for machine in machines:
-        for kind in machine.gpus:
-            found.setdefault(_found(kind, machine))
-    return tuple(found)
+def discover(machines: Iterable[Machine]) -> tuple[GpuKind, ...]:
+    """The kinds of the nodes' GPUs, from their types and from features that name a GPU model or its memory."""
+    kinds = {_kind_of(type_, machine): None for machine in machines for type_ in machine.gpus}
+    return tuple(kinds)
 
 
-def _found(kind: str, machine: Machine) -> Kind:
-    gres = f"--gres=gpu:{kind}:{{count}}" if kind else "--gres=gpu:{count}"
-    card = recognise(kind) if kind else None
-    told = [(feature, said) for feature in machine.features if (said := recognise(feature)) and not said.part]
-    # the feature that says most; those of a node with several types could be of any of them
-    told.sort(key=lambda each: (bool(each[1].name), each[1].sure), reverse=True)
-    if card is not None and card.part:
-        capability = card.capability or next((said.capability for _, said in told if said.capability), None)
-        return Kind(kind, card.memory, capability, gres)
-    if card is None:
-        named = [(feature, said) for feature, said in told if said.name]
+def _kind_of(type_: str, machine: Machine) -> GpuKind:
+    """The kind of a node's GPUs of one type."""
+    directive = f"--gres=gpu:{type_}:{{count}}" if type_ else "--gres=gpu:{count}"
+    model = parse_gpu_name(type_) if type_ else None
+    parsed = [(feature, parse_gpu_name(feature)) for feature in machine.features]
+    features = [
+        (feature, feature_model)
+        for feature, feature_model in parsed
+        if feature_model is not None and not feature_model.mig_slice
+    ]
+    # the most specific first; if the node has several types, a feature could be about any of them
+    features.sort(key=lambda item: (bool(item[1].name), item[1].memory_is_exact), reverse=True)
+    if model is not None and model.mig_slice:
+        capability = model.capability or next(
+            (feature_model.capability for _, feature_model in features if feature_model.capability), None
+        )
+        return GpuKind(type_, model.memory, capability, directive)
+    if model is None:
+        named = [(feature, feature_model) for feature, feature_model in features if feature_model.name]
         if len(machine.gpus) > 1 or not named:
-            return Kind(kind, None, None, gres)
-        feature, card = named[0]
-        gres = f"--constraint={feature} {gres}"
-        kind = kind or card.name
-    if not card.sure and len(machine.gpus) == 1:
-        for feature, said in told:
-            if said.sure and said.name in ("", card.name):
-                return Kind(kind, said.memory, card.capability, _and(gres, feature))
-    return Kind(kind, card.memory, card.capability, gres)
+            return GpuKind(type_, None, None, directive)
+        feature, model = named[0]
+        directive = f"--constraint={feature} {directive}"
+        type_ = type_ or model.name
+    if not model.memory_is_exact and len(machine.gpus) == 1:
+        for feature, feature_model in features:
+            if feature_model.memory_is_exact and feature_model.name in ("", model.name):
+                return GpuKind(type_, feature_model.memory, model.capability, _and(directive, feature))
+    return GpuKind(type_, model.memory, model.capability, directive)
 
 
 def _and(directive: str, feature: str) -> str:
-    """``directive`` that asks for ``feature`` too."""
+    """``directive`` that requests ``feature``, too."""
     if directive.startswith("--constraint="):
         constraint, _, rest = directive.partition(" ")
         return f"{constraint}&{feature} {rest}"

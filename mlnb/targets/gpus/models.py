@@ -1,4 +1,4 @@
-"""Kinds of GPUs by the names that sites give them: how much memory each has, and its compute capability.
+"""GPU models by the names that sites give them: memory and compute capability of each.
 
 Compute capability: https://developer.nvidia.com/cuda-gpus and https://developer.nvidia.com/cuda-legacy-gpus. Memory:
 the makers' data sheets; for what MIG divides (and the names of the slices, which hold their memory)
@@ -11,11 +11,11 @@ import re
 from dataclasses import dataclass
 
 GB = 10**9
-"""What makers of GPUs call a gigabyte here; a GPU "with 24GB" may have a little more, never less."""
+"""Bytes of the gigabyte of data sheets; a GPU "with 24GB" may have a little more, never less."""
 
 Capability = tuple[int, int]
 
-# name → what it is sold with, in GB for each GPU that CUDA or ROCm counts, smallest first
+# name → sizes of memory that it is sold with, in GB for each GPU that CUDA or ROCm counts, smallest first
 _BY_CAPABILITY: dict[Capability | None, dict[str, tuple[int, ...]]] = {
     (3, 7): {"k80": (12,)},
     (5, 2): {"m40": (12, 24), "m60": (8,)},
@@ -60,7 +60,7 @@ _BY_CAPABILITY: dict[Capability | None, dict[str, tuple[int, ...]]] = {
     (9, 0): {"h100": (80, 94, 96), "h800": (80,), "h20": (96,), "h200": (141,), "gh200": (96, 144)},
     (10, 0): {"b200": (180,), "gb200": (186,)},
     (12, 0): {"rtx5080": (16,), "rtx5090": (32,), "rtxpro6000": (96,)},
-    # AMD's have no compute capability; the two dies of an MI250 are two GPUs to ROCm
+    # AMD's have no compute capability; ROCm counts the two dies of an MI250 as two GPUs
     None: {
         "mi50": (16, 32),
         "mi100": (32,),
@@ -73,49 +73,56 @@ _BY_CAPABILITY: dict[Capability | None, dict[str, tuple[int, ...]]] = {
     },
 }
 
-# words in the names that drivers and sites use which don't tell kinds apart
+# parts of names that do not distinguish models
 _NOISE = re.compile(r"nvidia|tesla|geforce|quadro|amd|instinct|radeon|gpus?|sxm[0-9]?|pcie|nvl|nvlink|hbm[0-9]e?")
 _SLICE = re.compile(r"(?<![0-9a-z])([1-7]g\.([0-9]{1,3})gb)(?![0-9a-z])")
 
 
 @dataclass(frozen=True)
-class Card:
-    """What a name says of a GPU.
+class GpuModel:
+    """What the name of a GPU says about it.
 
     Attributes
     ----------
     name
-        of the kind, as in the table here; empty where the name tells only of memory or of a slice.
+        of the model, as in the table of this module; empty if the name gives only memory or a slice.
     memory
-        bytes that it has at least; ``None`` where nothing says so.
-    sure
-        whether all GPUs of that name have just that: an ``a100`` has 40 or 80 GB.
+        bytes that it has at least; ``None`` if unknown.
+    memory_is_exact
+        whether all GPUs of that name have that memory: not so of an ``a100``, which has 40 or 80 GB.
     capability
-        ``(8, 0)``; ``None`` where there is none, or nothing says so.
-    part
+        compute capability, as in ``(8, 0)``; ``None`` if unknown, or if it has none.
+    mig_slice
         the MIG slice that it is, like ``1g.10gb``; empty for a whole GPU.
     """
 
     name: str = ""
     memory: int | None = None
-    sure: bool = False
+    memory_is_exact: bool = False
     capability: Capability | None = None
-    part: str = ""
+    mig_slice: str = ""
 
 
-def recognise(text: str) -> Card | None:
-    """What a type of GPU or a feature of a node, like ``NVIDIA-A100-SXM4-80GB``, ``v100_32`` or ``gpu80g``, says."""
+def parse_gpu_name(text: str) -> GpuModel | None:
+    """Read a GPU type or a feature of a node, like ``NVIDIA-A100-SXM4-80GB``, ``v100_32`` or ``gpu80g``.
+
+    Returns
+    -------
+    GpuModel or None
+        ``None`` if the text says nothing about a GPU.
+    """
     lower = text.lower()
-    part = _SLICE.search(lower)
-    if part:
-        rest = lower[: part.start()] + " " + lower[part.end() :]
-        whole = _whole(re.sub(r"(?<![a-z0-9])mig(?![a-z0-9])", "", rest))
-        known = whole if whole is not None and whole.name else Card()
-        return Card(known.name, int(part[2]) * GB, True, known.capability, part[1])
-    return _whole(lower)
+    mig_slice = _SLICE.search(lower)
+    if mig_slice:
+        rest = lower[: mig_slice.start()] + " " + lower[mig_slice.end() :]
+        of_name = _parse_whole_gpu(re.sub(r"(?<![a-z0-9])mig(?![a-z0-9])", "", rest))
+        model = of_name if of_name is not None and of_name.name else GpuModel()
+        return GpuModel(model.name, int(mig_slice[2]) * GB, True, model.capability, mig_slice[1])
+    return _parse_whole_gpu(lower)
 
 
-def _whole(lower: str) -> Card | None:
+def _parse_whole_gpu(lower: str) -> GpuModel | None:
+    """The model of a lower-case name without a MIG slice."""
     words, memory = [], None
     for word in re.findall(r"[a-z0-9]+", lower):
         size = re.fullmatch(r"(gpu|vram|gpumem|)([0-9]{1,3})(?:g|gb|gib)", word)
@@ -124,31 +131,32 @@ def _whole(lower: str) -> Card | None:
             words += [size[1]] if size[1] else []
         else:
             words.append(word)
-    telling = [word for word in words if not _NOISE.fullmatch(word)]
-    name, sizes, capability = _look_up("".join(telling))
-    if not name and len(telling) > 1 and telling[-1].isdigit():  # v100_32
-        name, sizes, capability = _look_up("".join(telling[:-1]))
-        if int(telling[-1]) not in sizes:
+    significant = [word for word in words if not _NOISE.fullmatch(word)]
+    name, sizes, capability = _look_up("".join(significant))
+    if not name and len(significant) > 1 and significant[-1].isdigit():  # v100_32
+        name, sizes, capability = _look_up("".join(significant[:-1]))
+        if int(significant[-1]) not in sizes:
             return None
-        memory = int(telling[-1])
+        memory = int(significant[-1])
     if name:
-        sure = memory is not None or len(sizes) == 1
-        return Card(name, (memory or sizes[0]) * GB, sure, capability)
-    # a number of gigabytes alone may be the machine's; one that says whose it is, is not
+        is_exact = memory is not None or len(sizes) == 1
+        return GpuModel(name, (memory or sizes[0]) * GB, is_exact, capability)
+    # a number of gigabytes alone may be the machine's memory
     if (
         memory is not None
         and set(words) <= {"gpu", "gpumem", "vram", "mem", "memory"}
         and set(words) - {"mem", "memory"}
     ):
-        return Card("", memory * GB, True)
+        return GpuModel("", memory * GB, True)
     return None
 
 
 def _look_up(name: str) -> tuple[str, tuple[int, ...], Capability | None]:
+    """The table's spelling of a name, its sizes of memory and its capability; empty if it is not there."""
     for spelled in (name, f"rtx{name}", f"gtx{name}", name.removeprefix("rtx")):
-        for capability, cards in _BY_CAPABILITY.items():
-            if spelled in cards:
-                return spelled, cards[spelled], capability
+        for capability, models in _BY_CAPABILITY.items():
+            if spelled in models:
+                return spelled, models[spelled], capability
     return "", (), None
 
 
@@ -158,7 +166,7 @@ def parse_capability(text: str) -> Capability:
     Raises
     ------
     ValueError
-        saying what is allowed.
+        with what is allowed as its message.
     """
     match = re.fullmatch(r"\s*([0-9]{1,3})(?:\.([0-9]{1,3}))?\s*", text)
     if match is None:
@@ -166,13 +174,13 @@ def parse_capability(text: str) -> Capability:
     return int(match[1]), int(match[2] or 0)
 
 
-def say_memory(count: int) -> str:
-    """Bytes as one writes them behind ``--gpu-memory``: ``80GB``, ``24GiB``, ``10.5GB``."""
+def format_gpu_memory(count: int) -> str:
+    """Bytes as ``--gpu-memory`` reads them: ``80GB``, ``24GiB``, ``10.5GB``."""
     if count % GB and count % 2**30 == 0:
         return f"{count // 2**30}GiB"
     return f"{count / GB:.6g}GB"
 
 
-def say_capability(capability: Capability) -> str:
+def format_capability(capability: Capability) -> str:
     """``(8, 0)`` as ``8.0``."""
     return f"{capability[0]}.{capability[1]}"

@@ -1,7 +1,7 @@
-"""GPUs asked for in a scientist's terms (kind, memory, compute capability), and how a site wants those asked for.
+"""Chooses among a site's GPUs by type, memory or compute capability, and finds the directives that request them.
 
-What there is comes from the target's settings, or, where they say nothing, from the cluster's nodes (see
-:mod:`mlnb.targets.gpus.kinds`)::
+The site's GPUs come from the target's settings, or else from the cluster's nodes
+(:mod:`mlnb.targets.gpus.kinds`)::
 
     gpus:
       - {type: a100, memory: 80GB, capability: 8.0, directive: "--gres=gpu:a100:{count}"}
@@ -17,18 +17,23 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from mlnb.errors import UsageError
-from mlnb.targets.gpus.kinds import SLURM, Kind, Machine, RequestSyntax, configured, discover
-from mlnb.targets.gpus.models import Capability, parse_capability, recognise, say_capability, say_memory
+from mlnb.targets.gpus.kinds import SLURM, GpuKind, Machine, RequestSyntax, configured, discover
+from mlnb.targets.gpus.models import Capability, format_capability, format_gpu_memory, parse_capability, parse_gpu_name
 from mlnb.task import Resources
 
 M = TypeVar("M", bound=Machine)
 
 
 @dataclass(frozen=True)
-class GpuAsk:
-    """What is wanted: GPUs on each node, and what each has to be; ``None`` leaves it open.
+class GpuRequest:
+    """The GPUs that a run needs.
 
-    ``memory`` is in bytes.
+    Attributes
+    ----------
+    count
+        GPUs on each node.
+    type, memory, capability
+        what each GPU has to be or have at least, memory in bytes; ``None`` for any.
     """
 
     count: int = 1
@@ -37,55 +42,55 @@ class GpuAsk:
     capability: Capability | None = None
 
     @property
-    def open(self) -> bool:
+    def is_any(self) -> bool:
         """Whether any GPU will do."""
         return self.type is None and self.memory is None and self.capability is None
 
     @property
     def flags(self) -> str:
-        """As it is written on a ``%%train`` line."""
-        if self.open:
+        """The options of ``%%train`` that say the same."""
+        if self.is_any:
             return f"--gpus {self.count}"
         return " ".join(
             [
                 *([f"--gpu-type {self.type}"] if self.type is not None else []),
-                *([f"--gpu-memory {say_memory(self.memory)}"] if self.memory is not None else []),
-                *([f"--gpu-capability {say_capability(self.capability)}"] if self.capability is not None else []),
+                *([f"--gpu-memory {format_gpu_memory(self.memory)}"] if self.memory is not None else []),
+                *([f"--gpu-capability {format_capability(self.capability)}"] if self.capability is not None else []),
             ]
         )
 
 
 @dataclass(frozen=True)
-class Choice:
-    """What will be asked for.
+class GpuSelection:
+    """The kinds of GPUs to request.
 
     Attributes
     ----------
     kinds
-        those that it may turn out to be.
+        the run gets GPUs of one of these kinds.
     directives
-        SLURM's options that ask for them, each as one word.
+        the options that request them, each as one argument.
     nodes
-        names of the nodes that can satisfy it; empty where no nodes are known.
-    words
-        lines for the plan.
+        names of the nodes that have them; empty if no nodes are known.
+    summary_lines
+        what was chosen, for the plan.
     """
 
-    kinds: tuple[Kind, ...]
+    kinds: tuple[GpuKind, ...]
     directives: tuple[str, ...]
     nodes: tuple[str, ...] = ()
-    words: tuple[str, ...] = ()
+    summary_lines: tuple[str, ...] = ()
 
 
-def choice_for(
+def selection_for(
     asked: Resources, settings: Mapping[str, Any], machines: Sequence[Machine], syntax: RequestSyntax = SLURM
-) -> Choice | None:
-    """What to ask for; ``None`` if no GPUs are asked for, or any will do and the site does not say how to ask.
+) -> GpuSelection | None:
+    """What to request for a run; ``None`` if it needs no GPUs, or if any will do and the settings list none.
 
     Raises
     ------
     UsageError
-        if nothing here can satisfy it, with the nearest that can; or if ``gpus:`` of the settings is wrong.
+        if no GPUs here suffice, with the nearest that do; or if ``gpus:`` of the settings is wrong.
     """
     capability = None
     if asked.gpu_capability is not None:
@@ -93,164 +98,178 @@ def choice_for(
             capability = parse_capability(asked.gpu_capability)
         except ValueError as error:
             raise UsageError(f"--gpu-capability {asked.gpu_capability}: --gpu-capability takes {error}") from None
-    ask, kinds = GpuAsk(asked.gpus or 0, asked.gpu_type, asked.gpu_memory, capability), configured(settings, syntax)
-    if not ask.count or (ask.open and not kinds):
+    request, kinds = (
+        GpuRequest(asked.gpus or 0, asked.gpu_type, asked.gpu_memory, capability),
+        configured(settings, syntax),
+    )
+    if not request.count or (request.is_any and not kinds):
         return None
-    return choose(ask, kinds or discover(machines), machines)
+    return select(request, kinds or discover(machines), machines)
 
 
-def able(asked: Resources, settings: Mapping[str, Any], machines: Mapping[str, M]) -> dict[str, M]:
-    """Those that have the GPUs asked for; all, where any will do or none will."""
+def machines_for(asked: Resources, settings: Mapping[str, Any], machines: Mapping[str, M]) -> dict[str, M]:
+    """The machines that have the GPUs that are asked for; all, if any GPU will do, or if none of them has these."""
     try:
-        choice = choice_for(asked, settings, tuple(machines.values()))
+        choice = selection_for(asked, settings, tuple(machines.values()))
     except UsageError:
         choice = None
     return {name: machine for name, machine in machines.items() if choice is None or name in choice.nodes}
 
 
-def most(settings: Mapping[str, Any], machines: Sequence[Machine], syntax: RequestSyntax = SLURM) -> int:
-    """How many GPUs one of ``machines`` has at most; where none is known, whether the site has said that it has any."""
+def most_gpus(settings: Mapping[str, Any], machines: Sequence[Machine], syntax: RequestSyntax = SLURM) -> int:
+    """The most GPUs that one of ``machines`` has; without machines, 1 if the settings list any GPUs, else 0."""
     kinds = configured(settings, syntax)
     if not machines:
         return min(1, len(kinds))
     if kinds:
-        return max(_most(kind, machines) for kind in kinds)
+        return max(_most_of_kind(kind, machines) for kind in kinds)
     return max(sum(machine.gpus.values()) for machine in machines)
 
 
-def choose(asked: GpuAsk, kinds: Sequence[Kind], machines: Sequence[Machine] = ()) -> Choice:
-    """The kind to ask for: of those that will do the smallest, so that the big ones are left to who needs them.
+def select(asked: GpuRequest, kinds: Sequence[GpuKind], machines: Sequence[Machine] = ()) -> GpuSelection:
+    """Choose the smallest kind that suffices, so that the big ones are left to runs that need them.
 
-    Where kinds differ only by the one feature that asks for them, any of them is asked for, which starts sooner.
+    If kinds differ only by the one feature that requests them, any of them is requested, which starts sooner.
 
     Raises
     ------
     UsageError
-        if none will do: what was asked for, what there is, and the nearest that would do.
+        if none suffices: one line with what was asked for, what there is, and the nearest that would do.
     """
-    good = [kind for kind in kinds if not _lacks(kind, asked)]
-    able = [kind for kind in good if not machines or kind.holders(machines, asked.count)]
-    if not able:
-        raise UsageError(_refusal(asked, good or kinds, machines))
-    able.sort(key=lambda kind: kind.size)
-    chosen, directives = _any_of(able, asked.count)
-    holders = {name: None for kind in chosen for name in kind.holders(machines, asked.count)}
-    on = f" on {_nodes(len(holders))}" if holders else ""
-    words = [f"GPUs: {' or '.join(kind.words for kind in chosen)}{on}"]
-    rest = dict.fromkeys(kind.type for kind in able if kind not in chosen and kind.type)
+    suitable = [kind for kind in kinds if not _unmet(kind, asked)]
+    available = [kind for kind in suitable if not machines or kind.nodes_with(machines, asked.count)]
+    if not available:
+        raise UsageError(_refusal(asked, suitable or kinds, machines))
+    available.sort(key=lambda kind: kind.size)
+    chosen, directives = _any_of(available, asked.count)
+    nodes = {name: None for kind in chosen for name in kind.nodes_with(machines, asked.count)}
+    on = f" on {_node_count(len(nodes))}" if nodes else ""
+    lines = [f"GPUs: {' or '.join(kind.description for kind in chosen)}{on}"]
+    rest = dict.fromkeys(kind.type for kind in available if kind not in chosen and kind.type)
     if rest:
-        words.append(f"{', '.join(rest)} would do too: left to who needs more, unless --gpu-type names it")
-    return Choice(tuple(chosen), directives, tuple(holders), tuple(words))
+        are_left = f"{', '.join(rest)} would do, too, and {'are' if len(rest) > 1 else 'is'} left"
+        lines.append(f"{are_left} to runs that need more; --gpu-type chooses it")
+    return GpuSelection(tuple(chosen), directives, tuple(nodes), tuple(lines))
 
 
-def _any_of(able: Sequence[Kind], count: int) -> tuple[list[Kind], tuple[str, ...]]:
-    """The smallest kind, with those that one constraint can ask for together with it."""
-    first = able[0].options(count)
+def _any_of(kinds: Sequence[GpuKind], count: int) -> tuple[list[GpuKind], tuple[str, ...]]:
+    """The first kind, with those that one constraint can request together with it; and the directives."""
+    first = kinds[0].options(count)
     feature = _one_feature(first)
     if feature is None:
-        return [able[0]], first
+        return [kinds[0]], first
     others = [option for option in first if not option.startswith("--constraint=")]
     chosen, features = [], []
-    for kind in able:
+    for kind in kinds:
         options = kind.options(count)
         other = _one_feature(options)
-        if other is not None and [each for each in options if not each.startswith("--constraint=")] == others:
+        if other is not None and [option for option in options if not option.startswith("--constraint=")] == others:
             chosen.append(kind)
             features += [other] if other not in features else []
     return chosen, (f"--constraint={'|'.join(features)}", *others)
 
 
 def _one_feature(options: Iterable[str]) -> str | None:
-    """The feature that a constraint of just one names."""
-    found = [option.partition("=")[2] for option in options if option.startswith("--constraint=")]
-    return found[0] if len(found) == 1 and re.fullmatch(r"[A-Za-z0-9_.:=-]+", found[0]) else None
+    """The feature of a constraint that names only one; ``None`` otherwise."""
+    constraints = [option.partition("=")[2] for option in options if option.startswith("--constraint=")]
+    is_one = len(constraints) == 1 and re.fullmatch(r"[A-Za-z0-9_.:=-]+", constraints[0])
+    return constraints[0] if is_one else None
 
 
-def _lacks(kind: Kind, asked: GpuAsk) -> list[str]:
-    """Which asks ``kind`` does not meet."""
+def _unmet(kind: GpuKind, asked: GpuRequest) -> list[str]:
+    """Which of ``type``, ``memory`` and ``capability`` the kind does not meet."""
     return [
-        *(["type"] if asked.type is not None and not _is(kind, asked.type) else []),
-        *(["memory"] if asked.memory is not None and not _has(kind, asked.memory) else []),
+        *(["type"] if asked.type is not None and not _is_type(kind, asked.type) else []),
+        *(["memory"] if asked.memory is not None and not _has_memory(kind, asked.memory) else []),
         *(["capability"] if asked.capability is not None and (kind.capability or (0, 0)) < asked.capability else []),
     ]
 
 
-def _has(kind: Kind, memory: int) -> bool:
+def _has_memory(kind: GpuKind, memory: int) -> bool:
     # 24GiB means what is sold with 24GB
     return kind.memory is not None and (memory <= kind.memory or memory * 10**9 == kind.memory * 2**30)
 
 
-def _is(kind: Kind, name: str) -> bool:
+def _is_type(kind: GpuKind, name: str) -> bool:
     if name.lower() == kind.type.lower():
         return True
-    wanted, card = recognise(name), recognise(kind.type)
-    if wanted is None or card is None or (wanted.name, wanted.part) != (card.name, card.part):
+    wanted, model = parse_gpu_name(name), parse_gpu_name(kind.type)
+    if wanted is None or model is None or (wanted.name, wanted.mig_slice) != (model.name, model.mig_slice):
         return False
-    # a100-80gb is not any a100
-    return not wanted.sure or wanted.memory == kind.memory
+    # an a100-80gb is not just any a100
+    return not wanted.memory_is_exact or wanted.memory == kind.memory
 
 
-def _refusal(asked: GpuAsk, kinds: Sequence[Kind], machines: Sequence[Machine]) -> str:
-    """One line: what was asked for, what there is, and the nearest that would do."""
+def _refusal(asked: GpuRequest, kinds: Sequence[GpuKind], machines: Sequence[Machine]) -> str:
+    """One line: what was asked for, what the site has, and the nearest that would do."""
     if not kinds:
-        return f"{asked.flags}: no GPUs are known here; a site says what it has under gpus: of the target"
+        return f"{asked.flags}: no GPUs are known here; list them under gpus: in the target's settings"
     nearest = min(kinds, key=lambda kind: _distance(kind, asked, machines))
-    lacks = _lacks(nearest, asked)
-    count = min(asked.count, _most(nearest, machines)) if machines else asked.count
+    unmet = _unmet(nearest, asked)
+    count = min(asked.count, _most_of_kind(nearest, machines)) if machines else asked.count
     fewer = count < asked.count
-    flags = asked.flags if asked.open or not fewer else f"--gpus {asked.count} {asked.flags}"
+    flags = asked.flags if asked.is_any or not fewer else f"--gpus {asked.count} {asked.flags}"
     if count == 0:
-        return f"{flags}: no node here has {nearest.words}"
-    for lack, value in (("memory", nearest.memory), ("capability", nearest.capability)):
-        if lack in lacks and value is None:
-            return f"{flags}: the {lack} of {nearest.words} is not known; a site says it under gpus: of the target"
-    instead = GpuAsk(
+        return f"{flags}: no node here has {nearest.description}"
+    for attribute, value in (("memory", nearest.memory), ("capability", nearest.capability)):
+        if attribute in unmet and value is None:
+            unknown = f"the {attribute} of {nearest.description} is unknown"
+            return f"{flags}: {unknown}; give it under gpus: in the target's settings"
+    instead = GpuRequest(
         count,
-        nearest.type if "type" in lacks else asked.type,
-        nearest.memory if "memory" in lacks else asked.memory,
-        nearest.capability if "capability" in lacks else asked.capability,
+        nearest.type if "type" in unmet else asked.type,
+        nearest.memory if "memory" in unmet else asked.memory,
+        nearest.capability if "capability" in unmet else asked.capability,
     )
-    change = GpuAsk(
+    change = GpuRequest(
         count,
-        instead.type if "type" in lacks else None,
-        instead.memory if "memory" in lacks else None,
-        instead.capability if "capability" in lacks else None,
+        instead.type if "type" in unmet else None,
+        instead.memory if "memory" in unmet else None,
+        instead.capability if "capability" in unmet else None,
     )
-    able = {name for kind in kinds if not _lacks(kind, instead) for name in kind.holders(machines, count)}
-    changes = " ".join([*([f"--gpus {count}"] if fewer else []), *([] if change.open else [change.flags])])
-    there = f"nodes have {count} × {nearest.words} at most" if fewer and not lacks else _there(nearest, asked, kinds)
-    return f"{flags}: {there}; {changes} would fit{f' {_nodes(len(able))}' if machines else ''}"
+    nodes = {name for kind in kinds if not _unmet(kind, instead) for name in kind.nodes_with(machines, count)}
+    changes = " ".join([*([f"--gpus {count}"] if fewer else []), *([] if change.is_any else [change.flags])])
+    offered = (
+        f"nodes have {count} × {nearest.description} at most"
+        if fewer and not unmet
+        else _offered(nearest, asked, kinds)
+    )
+    return f"{flags}: {offered}; {changes} would fit{f' {_node_count(len(nodes))}' if machines else ''}"
 
 
-def _distance(kind: Kind, asked: GpuAsk, machines: Sequence[Machine]) -> tuple[object, ...]:
-    """How far ``kind`` is from what was asked for; of equals the biggest is the nearest."""
-    lacks = _lacks(kind, asked)
+def _distance(kind: GpuKind, asked: GpuRequest, machines: Sequence[Machine]) -> tuple[object, ...]:
+    """A sort key: how far ``kind`` is from what was asked for; of equals the biggest comes first."""
+    unmet = _unmet(kind, asked)
     major, minor = kind.capability or (0, 0)
     bigger = (kind.memory is None, -(kind.memory or 0), -major, -minor)
-    if lacks == ["capability"]:
+    if unmet == ["capability"]:
         bigger = (kind.capability is None, -major, -minor, -(kind.memory or 0))
-    return "type" in lacks, len(lacks), -min(asked.count, _most(kind, machines)), *bigger
+    return "type" in unmet, len(unmet), -min(asked.count, _most_of_kind(kind, machines)), *bigger
 
 
-def _most(kind: Kind, machines: Sequence[Machine]) -> int:
-    """The most of ``kind`` that one node has."""
-    return max((kind.on(machine) for machine in machines), default=0)
+def _most_of_kind(kind: GpuKind, machines: Sequence[Machine]) -> int:
+    """The most GPUs of ``kind`` that one node has."""
+    return max((kind.count_on(machine) for machine in machines), default=0)
 
 
-def _there(nearest: Kind, asked: GpuAsk, kinds: Sequence[Kind]) -> str:
-    """What a site has, as far as it matters to what was asked for."""
-    lacks = _lacks(nearest, asked)
-    if "type" in lacks:
-        return f"there are {', '.join(dict.fromkeys(kind.words for kind in kinds))}"
+def _offered(nearest: GpuKind, asked: GpuRequest, kinds: Sequence[GpuKind]) -> str:
+    """What the site has instead, as far as it matters to what was asked for."""
+    unmet = _unmet(nearest, asked)
+    if "type" in unmet:
+        return f"there are {', '.join(dict.fromkeys(kind.description for kind in kinds))}"
     of = f" {asked.type}" if asked.type is not None else ""
-    said = (
-        f" and capability {say_capability(nearest.capability)}" if nearest.capability and "capability" in lacks else ""
+    capability = (
+        f" and capability {format_capability(nearest.capability)}"
+        if nearest.capability and "capability" in unmet
+        else ""
     )
-    which = "largest" if lacks == ["memory"] and asked.capability is None else "nearest"
-    which = "newest" if lacks == ["capability"] and asked.memory is None else which
-    words = f"has {say_memory(nearest.memory)}" if of and nearest.memory is not None else f"is {nearest.words}"
-    return f"the {which}{of} here {words}{said}"
+    which = "largest" if unmet == ["memory"] and asked.capability is None else "nearest"
+    which = "newest" if unmet == ["capability"] and asked.memory is None else which
+    has = (
+        f"has {format_gpu_memory(nearest.memory)}" if of and nearest.memory is not None else f"is {nearest.description}"
+    )
+    return f"the {which}{of} here {has}{capability}"
 
 
-def _nodes(count: int) -> str:
+def _node_count(count: int) -> str:
     return "1 node" if count == 1 else f"{count} nodes"

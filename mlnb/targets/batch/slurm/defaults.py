@@ -90,13 +90,13 @@ def _fill(
         raise UsageError(f"--partition {part.name}: SLURM says that it is {part.state.lower()} and takes no jobs")
     there = [part.capped(nodes[one]) for one in part.nodes if one in nodes]
     known = bool(there)
-    asked = replace(asked, gpus=gpus_of(asked, gpu_selection.most(settings, there)))
+    asked = replace(asked, gpus=gpus_of(asked, gpu_selection.most_gpus(settings, there)))
     gpus: tuple[str, ...] = ()
     plan = [f"partition {part.name}"]
-    choice = gpu_selection.choice_for(asked, settings, there)
+    choice = gpu_selection.selection_for(asked, settings, there)
     if choice is not None:
         gpus = choice.directives
-        plan += choice.words
+        plan += choice.summary_lines
         there = [node for node in there if node.name in choice.nodes]
     time, said = _time(asked, part)
     if part.max_nodes is not None and asked.nodes > part.max_nodes:

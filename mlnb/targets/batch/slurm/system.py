@@ -200,7 +200,7 @@ class Slurm(System):
                 poll = settings.seconds(self.settings, "poll")
                 interval = _NODES if poll is None else poll * _NODES_A_LOOK
                 nodes, known["partitions"] = cluster.look(self, interval)
-                known["nodes"] = gpu_selection.able(resources, self.settings, nodes)
+                known["nodes"] = gpu_selection.machines_for(resources, self.settings, nodes)
             return explain_wait(code, resources, partition, **known).reason
         if job.cause in _BY_CAUSE:
             return ended(_BY_CAUSE[job.cause], resources=resources).reason
