@@ -11,10 +11,11 @@ from typing import NamedTuple
 import pytest
 import yaml
 
-from mlnb.api.pools import POOL_OPTIONS
-from mlnb.api.submit.options import OPTIONS, read
+from mlnb.api.pools import POOL_OPTIONS, for_pools
+from mlnb.api.submit.option_help import every_option
+from mlnb.api.submit.option_reader import OptionTable, read, value_of
 from mlnb.cli import main
-from mlnb.cli.pool import commands as pool_commands
+from mlnb.cli.pool import pool
 from mlnb.targets.config import settings as typed
 from mlnb.targets.containers.base import Settings
 from mlnb.targets.registry import load_kind
@@ -84,24 +85,20 @@ def test_the_options_of_cells_exist(page: Path, line: str):
 
 @pytest.mark.parametrize(("page", "line"), lines(PAGES, r"^%pool start(.*)$", "python"))
 def test_the_options_of_pools_exist(page: Path, line: str):
-    read(shlex.split(line), POOL_OPTIONS)
+    words = shlex.split(line)
+    OptionTable(value_of(words, "--on"), POOL_OPTIONS, for_pools).read(words)
 
 
 @pytest.mark.parametrize(("page", "line"), lines(PAGES, r"^mlnb(?= )(.*)$", "sh"))
 def test_the_commands_exist(page: Path, line: str):
     command, *words = shlex.split(line)
-    if command == "run":
-        before = words[: next((i for i, word in enumerate(words) if word.endswith(".py")), len(words))]
-        read([word for word in before if word not in ("--detach", "--json")], OPTIONS)
-        return
     group = main
     if command == "pool":
-        group, command, words = pool_commands, words[0], words[1:]
-    if (group, command) == (pool_commands, "start"):
-        read(words, POOL_OPTIONS)
-        return
+        group, command, words = pool, words[0], words[1:]
     found = group.commands[command]  # type: ignore[attr-defined]
     found.make_context(command, words)
+    if (group, command) == (pool, "start"):  # which reads its options when it is called
+        OptionTable(value_of(words, "--on"), POOL_OPTIONS, for_pools).read(words)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
@@ -109,7 +106,7 @@ def test_options_that_are_named_exist(page: Path):
     """In code spans: ``--name`` of mlnb, apart from those of other programs."""
     of_others = {"--all", "--env-vars", "--gres", "--me", "--strict", "--write"}
     of_commands = {"--detach", "--follow", "--help", "--json", "--number", "--rank"}
-    ours = {option.flag for option in (*OPTIONS, *POOL_OPTIONS)} | of_commands
+    ours = {flag for option in (*every_option(), *POOL_OPTIONS) for flag in option.flags} | of_commands
     spans = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", page.read_text(), flags=re.S | re.M))
     named = {flag for span in spans for flag in re.findall(r"(?<![\w-])--[a-z][a-z-]*", span)}
     assert named - ours - of_others == set()

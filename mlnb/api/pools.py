@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
-from mlnb.api.submit.options import OPTIONS, Option, Options, read
+from mlnb.api.submit.option_reader import OptionTable, value_of
+from mlnb.api.submit.options import OPTIONS, TIME, Options
+from mlnb.targets.config.options import COMMON, RunOption
 from mlnb.targets.pool import start as pool_start
 from mlnb.targets.pool.folder import PoolInfo, all_pools
 from mlnb.targets.registry import target
-from mlnb.units import format_time, parse_time
+from mlnb.units import format_time
 
 _OPTION_HELP = {
     "--on": "the batch system that runs the pool's job",
@@ -18,26 +19,23 @@ _OPTION_HELP = {
     "--cpus": "CPU cores for each GPU",
     "--memory": "memory of the pool, as in 16GB",
     "--time": "how long the pool may last, as in 30m or 2h",
-    "--gpu-type": "",
-    "--gpu-memory": "",
-    "--gpu-capability": "",
-    "--partition": "",
-    "--account": "",
-    "--qos": "",
-    "--requeue": "queue the pool's job again after preemption or the loss of a node; the default",
-    "--no-requeue": "",
     "--name": "name of the pool, as in --on pool:NAME",
 }
-"""Options of ``%%train`` that ``start`` has too, and their help; the same as there where it is empty."""
+"""Help of options of ``%%train`` that mean something else for a pool."""
 
 POOL_OPTIONS = (
-    *(
-        replace(option, help=_OPTION_HELP[option.flag] or option.help)
-        for option in OPTIONS
-        if option.flag in _OPTION_HELP
+    *(option.with_help(_OPTION_HELP.get(option.flag, option.help or "")) for option in OPTIONS if option.for_pools),
+    RunOption(
+        "--idle", group=COMMON, type=TIME, help="end the pool after this long without a run, as in 15m, the default"
     ),
-    Option("--idle", "end the pool after this long without a run, as in 15m, the default", parse_time, "TIME"),
 )
+"""The options of ``%pool start`` that every pool has; those of its batch system are :func:`for_pools`."""
+
+
+def for_pools(option: RunOption) -> bool:
+    """Whether ``%pool start`` has this option of a target."""
+    return option.for_pools
+
 
 _ENDED_SHOWN = 5
 """How many of the pools that have ended are listed."""
@@ -53,7 +51,7 @@ def start(arguments: Sequence[str]) -> tuple[PoolInfo, str]:
     MlnbError
         if the pool's job can't be submitted.
     """
-    given = read(arguments, POOL_OPTIONS)
+    given = OptionTable(value_of(arguments, "--on"), POOL_OPTIONS, for_pools).read(arguments)
     idle = given.pop("idle", None)
     options = Options(**given)
     on = target(options.on).name

@@ -7,33 +7,42 @@ memory, in another partition, on another target, and with other ranks.
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
 from mlnb.api import Run, runs
-from mlnb.api.submit.options import Options
+from mlnb.api.submit.option_reader import value_of
+from mlnb.api.submit.options import OPTIONS, Options
 from mlnb.api.submit.submit import resume
 from mlnb.errors import UsageError
+from mlnb.targets import registry
 from mlnb.targets.base import Offer, Target
 from mlnb.task import Task
 from mlnb.units import state_phrase
 
-_ASKED = (
-    *("nodes", "gpus", "ranks", "cpus", "memory", "time", "gpu_type", "gpu_memory", "gpu_capability"),
-    *("partition", "account", "qos", "image", "requeue", "no_requeue"),
-)
-"""Options that say what a run needs and where; the others say what it does."""
-
-_THERE = ("partition", "account", "qos")
-"""Those that mean something on one target only."""
+_RESOURCES = tuple(option.key for option in OPTIONS if option.on_resume)
+"""Keys of the options that every run has and that ``--resume`` asks for again."""
 
 _SHAPE = ("nodes", "gpus", "ranks")
 
 
-def asked(options: Options) -> dict[str, Any]:
-    """What of ``options`` is asked for again when the run is resumed; goes into ``run.json``."""
-    return {key: value for key in _ASKED if (value := getattr(options, key)) not in (None, False)}
+def asked(options: Options, place: Target) -> dict[str, Any]:
+    """What of ``options`` is asked for again when the run is resumed, by key; goes into ``run.json``."""
+    resources = {key: getattr(options, key) for key in _RESOURCES}
+    own = {option.key: options.target_options.get(option.key) for option in place.options if option.on_resume}
+    return {key: value for key, value in {**resources, **own}.items() if value is not None}
+
+
+def target_name(words: Sequence[str]) -> str | None:
+    """The target of the run that ``--resume`` names in ``words``, which have not been read yet; ``None`` without."""
+    name = value_of(words, "--resume")
+    if name is None:
+        return None
+    with contextlib.suppress(UsageError):  # earlier() refuses it
+        return runs[name].target
+    return None
 
 
 def earlier(name: str | None) -> Run | None:
@@ -58,23 +67,51 @@ def earlier(name: str | None) -> Run | None:
 
 
 def completed(run: Run | None, given: Mapping[str, Any], defaults: Options) -> Options:
-    """The options of a line: as given, else as ``run`` had them, which it resumes, else the session's defaults."""
+    """The options of a line: as given, else as ``run`` had them, which it resumes, else the session's defaults.
+
+    Raises
+    ------
+    UsageError
+        if the target that they name is unknown.
+    """
     if run is None:
         return replace(defaults, **given)
-    elsewhere = given.get("on") not in (None, run.target)
-    before = run.about.get("asked")
-    if before is None:  # what it was given, then, which on another target would have been other
-        had = asdict(run.task.resources)
-        before = {key: had[key] for key in (_SHAPE if elsewhere else had) if had[key] is not None}
-        before |= {key: run.about[key] for key in ("partition", "image") if run.about.get(key)}
-        before |= {"no_requeue": True} if run.about.get("requeue") is False else {}
-    known = {key: before[key] for key in _ASKED if key in before and not (elsewhere and key in _THERE)}
-    if given.get("requeue") or given.get("no_requeue"):
-        known = {key: value for key, value in known.items() if key not in ("requeue", "no_requeue")}
+    on = given.get("on") or run.target
+    before = _before(run, on)
+    resources = {key: before.get(key) for key in _RESOURCES}
     if "gpus" in given and "ranks" not in given:
-        known.pop("ranks", None)  # a rank for each GPU, unless the line says otherwise
-    blank = {key: getattr(Options(), key) for key in _ASKED}
-    return replace(defaults, **{**blank, "on": run.target, **known, **given})
+        resources["ranks"] = None  # a rank for each GPU, unless the line says otherwise
+    own = {
+        option.key: tuple(before[option.key]) if option.multiple else before[option.key]
+        for option in registry.options_of(on)
+        if option.on_resume and option.key in before and (on == run.target or option.portable)
+    }
+    own |= given.get("target_options", {})
+    return replace(defaults, **{**resources, "on": on, **given, "target_options": own})
+
+
+def _before(run: Run, on: str) -> dict[str, Any]:
+    """What ``run`` asked for, as it is asked for again on target ``on``."""
+    written = run.about.get("asked")
+    if written is None:  # an older run: what it was given, which on another target would have been other
+        had = asdict(run.task.resources)
+        written = {key: had[key] for key in (had if on == run.target else _SHAPE) if had[key] is not None}
+        written |= {key: run.about[key] for key in ("partition", "image") if run.about.get(key)}
+        written |= {"requeue": False} if run.about.get("requeue") is False else {}
+    before = {key: value for key, value in written.items() if key != "no_requeue"}
+    return {**before, "requeue": False} if written.get("no_requeue") else before  # as older runs have it
+
+
+def _left_out(run: Run, options: Options) -> list[str]:
+    """Options that ``run`` had of its target and now does not have, since it goes on on another one."""
+    before = _before(run, options.on or run.target)
+    lost = {key: value for key, value in before.items() if key not in (*_RESOURCES, *options.target_options)}
+    flags = {key: key.replace("_", "-") for key in lost}
+    switches = {True: "--{}", False: "--no-{}"}
+    return [
+        switches[value].format(flags[key]) if isinstance(value, bool) else f"--{flags[key]} {value}"
+        for key, value in lost.items()
+    ]
 
 
 def same_work(old: Task, new: Task, digests: Mapping[str, str]) -> bool:
@@ -86,13 +123,15 @@ def same_work(old: Task, new: Task, digests: Mapping[str, str]) -> bool:
     return work(old, {file.path: file.digest for file in old.files}) == work(new, digests)
 
 
-def note(run: Run, offer: Offer) -> Offer:
+def note(run: Run, options: Options, offer: Offer) -> Offer:
     """The offer, with the words about what a run that ``run`` goes on as can't have as before."""
     before, now = run.task.resources.world_size, offer.resources.world_size
     words = f"goes on from {run.checkpoints()[-1].stem} of {run.name}"
     if now != before:
         ranks = f"{now} rank{'s' * (now > 1)}"
         words += f", with {ranks} where it had {before}: at the same sample, but not bit for bit as it would have"
+    if lost := _left_out(run, options):
+        words += f", without {', '.join(lost)}: it was for target {run.target}"
     return replace(offer, summary_lines=(*offer.summary_lines, words))
 
 
@@ -120,6 +159,6 @@ def go_on(run: Run, given: Mapping[str, Any], options: Options, place: Target, o
     for name in run.task.environment.get("env") or ():
         if name not in env:
             raise UsageError(f"{line}: it had --env {name}, whose value mlnb wrote nowhere; say --env {name} again")
-    resume(run.directory, place, env, offer, {"name": options.name or run.name, "asked": asked(options)})
+    resume(run.directory, place, env, offer, {"name": options.name or run.name, "asked": asked(options, place)})
     run.cancelled_here = False
     return run

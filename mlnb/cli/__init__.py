@@ -6,13 +6,17 @@ Every command has ``--json``. Exit codes: 0 done, 1 the run failed, 2 bad use.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
+from mlnb.cli.declared import DeclaredCommand
 from mlnb.cli.output import as_json, echo_json
+from mlnb.cli.pool import pool
 from mlnb.errors import MlnbError, UsageError
+from mlnb.targets.config.options import RunOption
 from mlnb.version import __version__
 
 BAD_USE = 2
@@ -50,18 +54,47 @@ def main() -> None:
     """Run training jobs and look after them."""
 
 
-@main.command(
-    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False, "help_option_names": []}
-)
-@click.argument("words", nargs=-1, type=click.UNPROCESSED)
-def run(words: tuple[str, ...]) -> int:
-    """Run a script: mlnb run [options] script.py [-- args].
+class _Run(DeclaredCommand):
+    """``mlnb run``."""
 
-    Follows what rank 0 prints until the run ends; with --detach it returns at once. See mlnb run --help.
+    usage = ("mlnb run [options] script.py [-- args]", "mlnb run --resume RUN [options]")
+    note = "Exit code: 0 succeeded, 1 not, 2 usage error."
+
+    def options(self, words: Sequence[str] | None) -> list[RunOption]:
+        """See :class:`DeclaredCommand`."""
+        from mlnb.api.completion import chosen
+        from mlnb.api.submit.option_help import every_option, options_here
+        from mlnb.cli.run import OPTIONS
+
+        return every_option(OPTIONS) if words is None else options_here(chosen(words), OPTIONS)
+
+    def own_words(self, words: list[str]) -> list[str]:
+        """See :class:`DeclaredCommand`."""
+        from mlnb.cli.run import split
+
+        return split(words)[0]
+
+    def read(self, words: list[str]) -> dict[str, Any]:
+        """See :class:`DeclaredCommand`."""
+        from mlnb.cli.run import read_words
+
+        return read_words(words)
+
+
+@main.command(cls=_Run, context_settings={"allow_interspersed_args": False, "help_option_names": []})
+@click.argument("script", nargs=-1, type=click.Path())
+def run(**arguments: Any) -> int:
+    """Run a script as it is, with its own command line.
+
+    Prints what rank 0 prints until the run ends; an interrupt leaves the run running, and with --detach the command
+    returns at once.
+
+    A run that is resumed, a notebook's too, has what the options say, and what they leave open as it was. With a
+    script that is another than the run's, a new run starts from its checkpoint.
     """
     from mlnb.cli.run import run_script
 
-    return run_script(words)
+    return run_script(**arguments)
 
 
 @main.command()
@@ -161,15 +194,7 @@ def rm(names: tuple[str, ...], as_json: bool) -> None:
         click.echo(f"{one['name']} ({one['id']}) is deleted, {format_size(int(str(one['freed'])))} are free")
 
 
-@main.command(
-    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False, "help_option_names": []}
-)
-@click.argument("words", nargs=-1, type=click.UNPROCESSED)
-def pool(words: tuple[str, ...]) -> Any:
-    """Keep an allocation between runs: mlnb pool start | list | stop."""
-    from mlnb.cli.pool import commands
-
-    return commands.main(list(words), prog_name="mlnb pool", standalone_mode=False)
+main.add_command(pool)
 
 
 @main.command()

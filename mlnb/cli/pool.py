@@ -2,34 +2,57 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import click
 
+from mlnb.cli.declared import DeclaredCommand
 from mlnb.cli.output import as_json, echo_json
+from mlnb.targets.config.options import RunOption
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-def commands() -> None:
+def pool() -> None:
     """Keep an allocation between runs, so that they start at once: --on pool."""
 
 
-@commands.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def start(arguments: tuple[str, ...]) -> None:
-    """Start a pool: mlnb pool start --on slurm --gpus 1 --time 1h [--idle 15m] [--name NAME] [--json]."""
-    from mlnb.api import pools
-    from mlnb.api.submit.options import help_text
+_JSON = RunOption("--json", "as_json", is_flag=True, help="print JSON")
 
-    if {"-h", "--help"} & set(arguments):
-        click.echo(f"Usage: mlnb pool start [options]\n\nOptions:\n{help_text(pools.POOL_OPTIONS)}\n  --json")
-        return
-    started, message = pools.start([argument for argument in arguments if argument != "--json"])
-    if "--json" in arguments:
+
+class _Start(DeclaredCommand):
+    """``mlnb pool start``."""
+
+    usage = ("mlnb pool start [options]",)
+
+    def options(self, words: Sequence[str] | None) -> list[RunOption]:
+        """See :class:`DeclaredCommand`."""
+        from mlnb.api.completion import chosen
+        from mlnb.api.pools import POOL_OPTIONS, for_pools
+        from mlnb.api.submit.option_help import every_option, options_here
+
+        if words is None:
+            return [*every_option(POOL_OPTIONS, for_pools), _JSON]
+        return [*options_here(chosen(words), POOL_OPTIONS, for_pools), _JSON]
+
+    def read(self, words: list[str]) -> dict[str, Any]:
+        """See :class:`DeclaredCommand`."""
+        return {"as_json": "--json" in words, "arguments": [word for word in words if word != "--json"]}
+
+
+@pool.command(cls=_Start, context_settings={"help_option_names": []})
+def start(arguments: list[str], as_json: bool) -> None:
+    """Start a pool, as in: mlnb pool start --on slurm --gpus 1 --time 1h."""
+    from mlnb.api import pools
+
+    started, message = pools.start(arguments)
+    if as_json:
         echo_json(pools.to_json(started))
     else:
         click.echo(message)
 
 
-@commands.command(name="list")
+@pool.command(name="list")
 @as_json
 def list_(as_json: bool) -> None:
     """List the pools, and the last few that have ended."""
@@ -42,7 +65,7 @@ def list_(as_json: bool) -> None:
         click.echo(text_table())
 
 
-@commands.command()
+@pool.command()
 @click.argument("name", required=False)
 @as_json
 def stop(name: str | None, as_json: bool) -> None:

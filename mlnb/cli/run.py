@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,9 @@ import click
 
 from mlnb.api import Run, resume, runs
 from mlnb.api.log_stream import lines
-from mlnb.api.submit.options import OPTIONS, Option, Options, help_text, read
+from mlnb.api.submit.option_reader import OptionTable, value_of
+from mlnb.api.submit.options import OPTIONS as ALL
+from mlnb.api.submit.options import Options
 from mlnb.api.submit.provenance import git_state
 from mlnb.api.submit.script import script_task
 from mlnb.api.submit.store import Content
@@ -21,6 +21,7 @@ from mlnb.api.submit.submit import submit
 from mlnb.cli.output import echo_json
 from mlnb.errors import UsageError
 from mlnb.rundir import RunDir
+from mlnb.targets.config.options import COMMON, RunOption
 from mlnb.targets.config.paths import runs_root
 from mlnb.targets.registry import target
 from mlnb.units import state_phrase
@@ -30,43 +31,82 @@ _NOT_HERE = {
     "--out": "a script keeps its results itself",
     "--wait": "mlnb run waits, unless --detach is given",
 }
-_SEED = "seed of random, numpy and torch; default: the script's own"
-_OPTIONS = (
-    *(replace(one, help=_SEED) if one.flag == "--seed" else one for one in OPTIONS if one.flag not in _NOT_HERE),
-    Option("--detach", "return at once"),
-    Option("--json", "print the run as JSON at the end (with --detach: now)"),
+"""Options of a cell that a script does not have, and why."""
+
+_SEED = "seed of random, numpy and torch. Default: the script's own"
+OPTIONS = (
+    *(option.with_help(_SEED) if option.flag == "--seed" else option for option in ALL if option.flag not in _NOT_HERE),
+    RunOption("--detach", group=COMMON, is_flag=True, help="return at once"),
+    RunOption(
+        "--json",
+        "as_json",
+        group=COMMON,
+        is_flag=True,
+        help="print the run as JSON at the end (with --detach: now)",
+    ),
 )
-_BY_FLAG = {option.flag: option for option in _OPTIONS}
-_HELP = f"""Usage: mlnb run [options] script.py [-- args]
-       mlnb run --resume RUN [options]
-
-  Run a script as it is, with its own command line. Prints what rank 0 prints until the run ends; an interrupt
-  leaves the run running. Exit code: 0 succeeded, 1 not, 2 bad use.
-
-  A run that is resumed, a notebook's too, has what the options say, and what they leave open as it was. With a
-  script that is another than the run's, a new run starts from its checkpoint.
-
-Options:
-{help_text(_OPTIONS)}
-"""
+"""The options of ``mlnb run`` that every run has."""
 
 
-def run_script(words: Sequence[str]) -> int:
-    """Run ``mlnb run`` with these words; the exit code.
+def read_words(words: Sequence[str]) -> dict[str, Any]:
+    """What ``mlnb run words`` asks for: the arguments of :func:`run_script`.
 
     Raises
     ------
     UsageError
-        for a bad command line, before anything is written.
+        for a bad command line.
     """
     if not words:
         raise UsageError("run needs a script: mlnb run [options] script.py [-- args]; mlnb run --help says more")
-    ours, rest = _split(words)
-    if ours[-1:] == ["--help"]:
-        click.echo(_HELP)
-        return 0
-    detach, as_json = "--detach" in ours, "--json" in ours
-    given = read([word for word in ours if word not in ("--detach", "--json")])
+    ours, script = split(words)
+    given = _table(ours).read(ours)
+    switches = {name: bool(given.pop(name, False)) for name in ("detach", "as_json")}
+    return {"given": given, "script": script, **switches}
+
+
+def split(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Our options (up to a call for help), and the script with its arguments.
+
+    Raises
+    ------
+    UsageError
+        for an option that no target has.
+    """
+    table, index = _table(words), 0
+    while index < len(words) and words[index].startswith("-"):
+        if words[index] in ("-h", "--help"):
+            return list(words[: index + 1]), []
+        flag, equals, value = words[index].partition("=")
+        if flag in _NOT_HERE:
+            raise UsageError(f"{flag}: not an option of mlnb run: {_NOT_HERE[flag]}")
+        option = table.find_anywhere(flag)  # words after the script's name may look as if they named a target
+        if option is None:
+            raise table.refusal(flag, value)
+        index += 1 if option.is_flag or equals else 2
+    return list(words[:index]), list(words[index:])
+
+
+def _table(words: Sequence[str]) -> OptionTable:
+    """The options for the target that ``words`` name, themselves or by the run that they resume."""
+    return OptionTable(value_of(words, "--on") or resume.target_name(words), OPTIONS)
+
+
+def run_script(given: Mapping[str, Any], script: Sequence[str], *, detach: bool, as_json: bool) -> int:
+    """Run a script, or go on with a run; the exit code.
+
+    Parameters
+    ----------
+    given
+        the values of the options, by key.
+    script
+        the script and its arguments; may be empty with ``--resume``.
+
+    Raises
+    ------
+    UsageError
+        for what can't be, before anything is written.
+    """
+    rest = list(script)
     earlier = resume.earlier(given.get("resume"))
     if not rest and earlier is None:
         raise UsageError("run needs a script: mlnb run [options] script.py [-- args]")
@@ -76,7 +116,7 @@ def run_script(words: Sequence[str]) -> int:
     placement = options.placement(earlier.name if earlier is not None and not rest else _name(path))
     offer = place.offer(options.resources(), placement)
     if earlier is not None:
-        offer = resume.note(earlier, offer)
+        offer = resume.note(earlier, options, offer)
     contents: dict[str, Content] = {}
     if rest or earlier is None:
         task, contents = script_task(path, argv, options, offer)
@@ -94,7 +134,7 @@ def run_script(words: Sequence[str]) -> int:
     if earlier is not None and goes_on:
         run = resume.go_on(earlier, given, options, place, offer)
     else:
-        about: dict[str, Any] = {"git": git_state(path.parent), "asked": resume.asked(options)}
+        about: dict[str, Any] = {"git": git_state(path.parent), "asked": resume.asked(options, place)}
         if earlier is not None:
             about["resume"] = str(earlier.directory.checkpoints)
         run = Run(submit(task, contents, place, offer, name=placement.name, env=dict(options.env), about=about))
@@ -110,32 +150,9 @@ def run_script(words: Sequence[str]) -> int:
     return _follow(run, as_json)
 
 
-def _split(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Our options (up to a call for help), and the script with its arguments."""
-    index = 0
-    while index < len(words) and words[index].startswith("-"):
-        if words[index] in ("-h", "--help"):
-            return [*words[:index], "--help"], []
-        flag, equals, _ = words[index].partition("=")
-        option = _BY_FLAG.get(flag)
-        if option is None:
-            raise UsageError(f"{flag}: {_why_not(flag)}")
-        if equals and not option.parse:
-            raise UsageError(f"{words[index]}: {flag} takes no value")
-        index += 2 if option.parse and not equals else 1
-    return list(words[:index]), list(words[index:])
-
-
 def _name(path: Path) -> str:
     """A run's name from its script's, which may hold what a run's can't."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-._")[:64] or "script"
-
-
-def _why_not(flag: str) -> str:
-    if flag in _NOT_HERE:
-        return f"not an option of mlnb run: {_NOT_HERE[flag]}"
-    near = difflib.get_close_matches(flag, _BY_FLAG, 1, 0.5)
-    return "not an option; " + (f"did you mean {near[0]}?" if near else "options are " + " ".join(_BY_FLAG))
 
 
 def _follow(run: Run, as_json: bool) -> int:

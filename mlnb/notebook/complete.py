@@ -1,14 +1,12 @@
-"""Completion of the options on a ``%%train`` line."""
+"""Completion of the options on a ``%%train`` or ``%pool start`` line."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
 from typing import Any
 
-from mlnb.api import runs
-from mlnb.api.submit.options import OPTIONS
-from mlnb.targets.registry import names
+from mlnb.api import completion
+from mlnb.api.pools import POOL_OPTIONS, for_pools
 
 
 def install(shell: Any) -> None:
@@ -19,27 +17,20 @@ def install(shell: Any) -> None:
     def train_options(context: Any) -> dict[str, Any]:
         line = context.full_text.split("\n")[context.cursor_line]
         found = candidates(line[: context.cursor_position]) if context.cursor_line == 0 else []
+        # IPython puts a completion in the place of its own token, which begins after the "=" of --flag=value
+        ours = line[: context.cursor_position].rpartition(" ")[2]
+        found = [text.removeprefix(ours.removesuffix(context.token)) for text in found]
         return {"completions": [SimpleCompletion(text, type="option") for text in found], "suppress": bool(found)}
 
     shell.Completer.custom_matchers.append(train_options)
 
 
 def candidates(line: str) -> list[str]:
-    """What could stand at the end of ``line``, the part of a ``%%train`` line left of the cursor."""
-    match = re.match(r"%%train\s(?:.*\s)?(?P<last>\S*)$", line)
+    """What could stand at the end of ``line``, the part of a magic's line left of the cursor."""
+    match = re.match(r"(?P<magic>%%train|%pool\s+start)\s(?P<before>.*\s)?(?P<last>\S*)$", line)
     if match is None:
         return []
-    words, last = line.split(), match["last"]
-    before = words[-2] if last and len(words) > 1 else words[-1]
-    values: dict[str, Callable[[], Iterable[str]]] = {
-        "--on": names,
-        "--parallel": lambda: ["auto", "none"],
-        "--resume": runs.index.names,
-    }
-    if before in values:
-        return [value for value in dict.fromkeys(values[before]()) if value.startswith(last)]
-    if any(option.flag == before and option.parse for option in OPTIONS):
-        return []
-    given = set(words)
-    flags = [option.flag for option in OPTIONS if option.many or option.flag not in given - {last}]
-    return [flag for flag in flags if flag.startswith(last)]
+    before = (match["before"] or "").split()
+    if match["magic"] == "%%train":
+        return completion.candidates(before, match["last"])
+    return completion.candidates(before, match["last"], POOL_OPTIONS, for_pools)

@@ -19,11 +19,14 @@ from traitlets.config import Configurable
 
 from mlnb.api import Run, resume, runs
 from mlnb.api.results.session import SessionLink
-from mlnb.api.submit.options import Options, help_text, parse_words, read, split
+from mlnb.api.submit.option_help import every_option, help_text
+from mlnb.api.submit.option_reader import parse_words, read, split
+from mlnb.api.submit.options import Options
 from mlnb.api.submit.provenance import git_state
 from mlnb.api.submit.submit import submit
 from mlnb.capture import Captured, Session, analyse, capture
 from mlnb.errors import UsageError
+from mlnb.notebook.documented import document
 from mlnb.notebook.live_outputs import LiveOutputs
 from mlnb.notebook.pending import PendingRuns
 from mlnb.notebook.plan import plan
@@ -34,6 +37,20 @@ from mlnb.targets.config.paths import runs_root
 from mlnb.targets.registry import target
 from mlnb.task import Task
 from mlnb.version import __version__
+
+
+def _help() -> str:
+    """What ``%%train?`` shows. Made when it is asked for, since it needs the classes of all targets."""
+    return f"""Run this cell as a training job: %%train [options]
+
+The cell, and what it needs of the session, run in another process (with --on, on another machine). The cell
+returns at once; a later cell that reads one of its results waits for it. When the run has succeeded, the session
+is as if the cell had run here.
+
+{help_text(every_option())}
+
+Sizes: 24GB, 1.5GiB, 500M. Times: 90s, 30m, 2h, 1h30m, 02:30:00; a bare number is minutes.
+"""
 
 
 @magics_class
@@ -70,14 +87,15 @@ class TrainMagics(Magics):
     @cell_magic
     def train(self, line: str, cell: str) -> None:
         """Run this cell as a training job."""
-        given = read(split(line, "%%train"))
+        line_words, defaults = split(line, "%%train"), self._defaults()
+        given = read(line_words, resume.target_name(line_words) or defaults.on)
         earlier = resume.earlier(given.get("resume"))
-        options = resume.completed(earlier, given, self._defaults())
+        options = resume.completed(earlier, given, defaults)
         place = target(options.on)
         placement = options.placement(f"train-{self._number}")
         offer = place.offer(options.resources(), placement)
         if earlier is not None:
-            offer = resume.note(earlier, offer)
+            offer = resume.note(earlier, options, offer)
             self._pending.drop(earlier)
         with contextlib.suppress(SyntaxError):  # which capture words better
             self._pending.collect(self._pending.read_by(self.shell.transform_cell(cell)))
@@ -106,17 +124,7 @@ class TrainMagics(Magics):
         if options.wait:
             self._pending.collect_run(run)
 
-    train.__doc__ = f"""Run this cell as a training job: %%train [options]
-
-The cell, and what it needs of the session, run in another process (with --on, on another machine). The cell
-returns at once; a later cell that reads one of its results waits for it. When the run has succeeded, the session
-is as if the cell had run here.
-
-Options:
-{help_text()}
-
-Sizes: 24GB, 1.5GiB, 500M. Times: 90s, 30m, 2h, 1h30m, 02:30:00; a bare number is minutes.
-"""
+    document(train, _help)
 
     @line_magic
     def runs(self, line: str) -> None:
@@ -151,7 +159,7 @@ Sizes: 24GB, 1.5GiB, 500M. Times: 90s, 30m, 2h, 1h30m, 02:30:00; a bare number i
                 "torch": _version("torch"),
                 "mlnb": __version__,
                 "env": sorted(name for name, _ in options.env),
-                **({"image": options.image} if options.image else {}),
+                **({"image": offer.about["image"]} if "image" in offer.about else {}),
             },
             seed=_seed(advance=not options.dry_run) if options.seed is None else options.seed,
             parallel=options.parallel,
@@ -170,7 +178,11 @@ Sizes: 24GB, 1.5GiB, 500M. Times: 90s, 30m, 2h, 1h30m, 02:30:00; a bare number i
         *,
         name: str,
     ) -> Run:
-        about: dict[str, Any] = {"cell": self._number, "git": git_state(Path.cwd()), "asked": resume.asked(options)}
+        about: dict[str, Any] = {
+            "cell": self._number,
+            "git": git_state(Path.cwd()),
+            "asked": resume.asked(options, place),
+        }
         env = dict(options.env)
         contents = captured.hashed_contents()
         link = SessionLink(captured.labels, captured.bindings)

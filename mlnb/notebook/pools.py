@@ -8,11 +8,26 @@ from IPython.core.magic import Magics, line_magic, magics_class
 from IPython.display import display
 
 from mlnb.api import pools
-from mlnb.api.submit.options import help_text, split
+from mlnb.api.submit.option_help import every_option, help_text
+from mlnb.api.submit.option_reader import split
 from mlnb.errors import UsageError
+from mlnb.notebook.documented import document
 from mlnb.render.pools_table import html_table, text_table
 
 _SUBCOMMANDS = ("start", "stop")
+
+
+def _help() -> str:
+    """What ``%pool?`` shows."""
+    return f"""Keep an allocation of a batch system between runs, so that they start at once.
+
+%pool start [options] starts a pool, %pool lists the pools, %pool stop [NAME] ends one: at once, or with its last run.
+%%train --on pool runs there (--on pool:NAME if there are several). A pool outlives this kernel.
+
+Options of start
+
+{help_text(every_option(pools.POOL_OPTIONS, pools.for_pools))}
+"""
 
 
 @magics_class
@@ -36,11 +51,4 @@ class PoolMagics(Magics):
             hint = f"did you mean %pool {near[0]}?" if near else "%pool, %pool start … or %pool stop [NAME]"
             raise UsageError(f"%pool {arguments[0]}: {hint}")
 
-    pool.__doc__ = f"""Keep an allocation of a batch system between runs, so that they start at once.
-
-%pool start [options] starts a pool, %pool lists the pools, %pool stop [NAME] ends one: at once, or with its last run.
-%%train --on pool runs there (--on pool:NAME if there are several). A pool outlives this kernel.
-
-Options of start:
-{help_text(pools.POOL_OPTIONS)}
-"""
+    document(pool, _help)

@@ -4,38 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Protocol
 
-from mlnb.errors import MlnbError
+from mlnb.errors import MlnbError, UsageError
 from mlnb.rundir import RunDir
+from mlnb.targets.config.options import TargetOption
 from mlnb.targets.mirror.base import Mirror
 from mlnb.task import Resources
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where and how a run is wanted, beyond what it needs; what is ``None`` is left to the target.
+    """Where and how a run is wanted, beyond the resources that it needs.
 
     Attributes
     ----------
     name
         the run's name.
-    partition
-        partition (queue) of a batch system.
-    image
-        container image that the ranks run in.
-    requeue
-        whether it may be queued again after preemption, the loss of a node or the end of its time.
-    account, qos
-        who pays on a batch system, and its quality of service.
+    options
+        values of the target's own options (:attr:`TargetKind.options`) by key, as in ``options["partition"]``; what
+        is not there, or ``None``, is left to the target. Values are those of JSON.
     """
 
     name: str = "run"
-    partition: str | None = None
-    image: str | None = None
-    requeue: bool | None = None
-    account: str | None = None
-    qos: str | None = None
+    options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
 
 @dataclass(frozen=True)
@@ -93,6 +86,10 @@ class Target(Protocol):
 
     name: str
     mirror: Mirror | None
+
+    @property
+    def options(self) -> Sequence[TargetOption]:
+        """The options that it has beyond those of every target."""
 
     def prepare(self) -> None:
         """Have ready what a session's first run takes longest for; called from a thread, and nothing relies on it."""
@@ -157,6 +154,8 @@ class TargetKind(Protocol):
     ----------
     kind
         as ``kind:`` of a target's configuration gives it, and the name of its entry point in ``mlnb.targets``.
+    options
+        the options of ``%%train`` and ``mlnb run`` that targets of this kind have, beyond those of every target.
     settings
         the names that a target of this kind may have in the configuration, beside ``kind``.
     """
@@ -166,8 +165,26 @@ class TargetKind(Protocol):
         """See the class."""
 
     @property
+    def options(self) -> Sequence[TargetOption]:
+        """See the class."""
+
+    @property
     def settings(self) -> frozenset[str]:
         """See the class."""
 
     def __call__(self, name: str, settings: Mapping[str, Any], /) -> Target:
         """The target called ``name``, with settings that have been checked to be among :attr:`settings`."""
+
+
+def check_options(target: Target, placement: Placement) -> None:
+    """Refuse a placement with options that ``target`` does not have, which it would ignore.
+
+    Raises
+    ------
+    UsageError
+        naming one of them.
+    """
+    has = {option.key for option in target.options}
+    for key, value in placement.options.items():
+        if key not in has and value is not None:
+            raise UsageError(f"--{key.replace('_', '-')} {value}: target {target.name} has no such option")

@@ -20,9 +20,10 @@ from mlnb.node.process.identity import in_other_namespace, is_alive, process_ide
 from mlnb.node.process.local_queue import LocalQueue
 from mlnb.rundir import RunDir, read_json, read_lines
 from mlnb.targets import local_container, other_host, registry, warm
-from mlnb.targets.base import Offer, Placement, Status, gpus_of
+from mlnb.targets.base import Offer, Placement, Status, check_options, gpus_of
 from mlnb.targets.config import limits
 from mlnb.targets.config import settings as typed
+from mlnb.targets.config.options import IMAGE, TargetOption
 from mlnb.targets.config.paths import runtime_dir
 from mlnb.targets.environment import passed
 from mlnb.targets.many import submit_one_by_one
@@ -50,6 +51,7 @@ class Local:
     """
 
     kind: ClassVar[str] = "local"
+    options: ClassVar[tuple[TargetOption, ...]] = (IMAGE,)
     settings: ClassVar[frozenset[str]] = limits.SETTINGS | {"warm", "grace", "image", "container"}
     mirror: Mirror | None = None
 
@@ -71,7 +73,8 @@ class Local:
 
     def offer(self, asked: Resources, placement: Placement = Placement()) -> Offer:  # noqa: B008 - it is frozen
         """See :class:`mlnb.targets.base.Target`."""
-        self._check_placement(asked, placement)
+        check_options(self, placement)
+        self._check_resources(asked)
         asked = limits.usual(self._settings, asked)
         if asked.nodes != 1:
             raise UsageError(f"--nodes {asked.nodes}: the local target is one machine; --nodes 1 is all it has")
@@ -86,7 +89,7 @@ class Local:
                 f"--cpus {asked.cpus}: {ranks} rank{'s' * (ranks > 1)} × {asked.cpus} cores are "
                 f"{ranks * asked.cpus}; this machine has {all_cores}. --cpus {nearest} is the most"
             )
-        container = local_container.container_for(placement.image, self._settings)
+        container = local_container.container_for(placement.options.get("image"), self._settings)
         lines = [f"{ranks} rank{'s' * (ranks > 1)} × {cpus} core{'s' * (cpus > 1)} of this machine's {all_cores}"]
         if ranks > all_cores:
             lines.append(f"{ranks} ranks share {all_cores} cores")
@@ -108,11 +111,8 @@ class Local:
             about |= {"container_slots": slots, "image": container.image}
         return Offer(Resources(1, ranks, gpu_count, cpus, asked.memory, asked.time), tuple(lines), about)
 
-    def _check_placement(self, asked: Resources, placement: Placement) -> None:
+    def _check_resources(self, asked: Resources) -> None:
         for flag, given, reason in (
-            ("--partition", placement.partition, "only batch systems have partitions"),
-            ("--account", placement.account, "only batch systems have accounts"),
-            ("--qos", placement.qos, "only batch systems have it"),
             ("--gpu-type", asked.gpu_type, "GPUs can be chosen on batch systems only"),
             ("--gpu-memory", asked.gpu_memory, "GPUs can be chosen on batch systems only"),
             ("--gpu-capability", asked.gpu_capability, "GPUs can be chosen on batch systems only"),

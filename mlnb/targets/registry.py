@@ -8,8 +8,9 @@ a name and settings. Only the class of the chosen target is imported.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -17,6 +18,7 @@ from mlnb.errors import UsageError
 from mlnb.targets import batch
 from mlnb.targets.base import Target, TargetKind
 from mlnb.targets.config import settings as typed
+from mlnb.targets.config.options import TargetOption
 from mlnb.targets.config.paths import section, targets
 from mlnb.targets.plugins import Plugins
 
@@ -90,11 +92,31 @@ def load_kind(kind: str) -> TargetKind:
 
         return BatchKind(batch.load_system(kind))
     loaded: TargetKind = KINDS.load(kind)
-    missing = [name for name in ("kind", "settings") if not hasattr(loaded, name)]
+    missing = [name for name in ("kind", "options", "settings") if not hasattr(loaded, name)]
     if missing or not callable(loaded):
         lacks = f"has no {missing[0]!r}" if missing else "can't be called"
         raise UsageError(f"{KINDS.where(kind)} is no class of targets: it {lacks}")
     return loaded
+
+
+def options_of(name: str) -> Sequence[TargetOption]:
+    """The options that the target called ``name`` has beyond those of every target. Imports its class.
+
+    Raises
+    ------
+    UsageError
+        as :func:`target`, but for a wrong configuration of its settings.
+    """
+    return load_kind(kind_name(name)).options
+
+
+def kinds() -> dict[str, TargetKind]:
+    """All kinds whose class can be imported, by name: for help and completion, which no broken one may disturb."""
+    found = {}
+    for kind in [*batch.SYSTEMS.names(), *KINDS.names()]:
+        with contextlib.suppress(UsageError):
+            found[kind] = load_kind(kind)
+    return found
 
 
 def target(name: str | None = None) -> Target:

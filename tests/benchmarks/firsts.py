@@ -30,7 +30,7 @@ PRINTS = TRAIN + "    print('loss', loss.item(), flush=True)\n"
 def start(place: Target | str, script: str, asked: Resources, partition: str | None = None) -> Run:
     """Submit ``script``."""
     where = target(place) if isinstance(place, str) else place
-    offer = where.offer(asked, Placement("bench", partition=partition))
+    offer = where.offer(asked, Placement("bench", {"partition": partition}))
     return Run(submit(Task(script=script, seed=0), {}, where, offer, name="bench", env={}))
 
 

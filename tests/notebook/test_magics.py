@@ -8,15 +8,17 @@ from pathlib import Path
 import pytest
 
 from mlnb.api import runs
-from mlnb.api.submit.options import OPTIONS
+from mlnb.api.submit.option_help import every_option, options_here
 from tests.notebook.conftest import Gate
 from tests.notebook.kernels import MIME, Kernel, kernel
 
 
 def test_the_help_lists_every_option_and_what_it_means(nb: Kernel) -> None:
     shown = nb.inspect("%%train")
-    for option in OPTIONS:
-        assert re.search(rf"^ *{option.flag}\b.*{re.escape(option.help)}$", shown, re.MULTILINE), option.flag
+    for option in every_option():
+        row = rf"^ *{option.flag}\b.*{re.escape(str(option.help))}( \(only [a-z]+\))?$"
+        assert re.search(row, shown, re.MULTILINE), option.flag
+    assert shown.count("A rank is one training process.") == 1
     assert "90s, 30m, 2h" in shown
 
 
@@ -24,7 +26,9 @@ def test_completion_offers_the_options_that_are_left(nb: Kernel) -> None:
     assert nb.complete("%%train --na") == ["%%train --name"]
     assert "%%train --name x --name" not in nb.complete("%%train --name x --")
     offered = nb.complete("%%train --")
-    assert set(offered) == {f"%%train {option.flag}" for option in OPTIONS}
+    assert set(offered) == {f"%%train {flag}" for option in options_here(None) for flag in option.flags}
+    assert nb.complete("%%train --on slurm --part") == ["%%train --on slurm --partition"]
+    assert nb.complete("%%train --on local --part") == []
     assert "%%train --env A --env" in nb.complete("%%train --env A --e")
 
 
@@ -33,6 +37,7 @@ def test_completion_offers_values(nb: Kernel) -> None:
     assert nb.complete("%%train --on lo") == ["%%train --on local"]
     assert nb.complete("%%train --parallel ") == ["%%train --parallel auto", "%%train --parallel none"]
     assert "%%train --resume finishing" in nb.complete("%%train --resume fini")
+    assert nb.complete("%%train --parallel=no") == ["%%train --parallel=none"]
 
 
 def test_completion_leaves_other_lines_alone(nb: Kernel) -> None:

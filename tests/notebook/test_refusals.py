@@ -29,7 +29,7 @@ def written(root: Path) -> set[Path]:
 
 OPTIONS = {
     "--gpu 2": "--gpu: not an option; did you mean --gpus?",
-    "zzz": "zzz: not an option; options are --nodes --gpus --ranks",
+    "zzz": "zzz: not an option; options are --on --gpus --cpus",
     "--gpus": "--gpus needs a value: --gpus N (",
     "--gpus two": "--gpus two: --gpus takes a whole number from 0",
     "--gpus 7": "--gpus 7: this machine has no GPU. Use --on with a target that has, or drop --gpus.",

@@ -8,7 +8,7 @@ from pathlib import Path
 import dask
 import pytest
 
-from mlnb.api.submit.options import parse
+from mlnb.api.submit.option_reader import parse
 from mlnb.errors import UsageError
 from mlnb.rundir import RunDir
 from mlnb.targets.base import Target

@@ -54,7 +54,7 @@ def images(tmp_path: Path) -> dict[str, str]:
 
 def refusal(settings: dict[str, object], image: str | None = None) -> str:
     with pytest.raises(UsageError) as caught:
-        Local(settings=settings).offer(Resources(), Placement(image=image))
+        Local(settings=settings).offer(Resources(), Placement(options={"image": image}))
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -85,7 +85,7 @@ def test_what_this_machine_can_not_run_is_refused(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("engine", NAMES)
 def test_the_plan_and_the_run_name_the_image(engine: str, engines: Path, images: dict[str, str]):
     target = Local(settings={"container": {"engine": engine, "pull": "missing"}})
-    offer = target.offer(Resources(), Placement(image=images[engine]))
+    offer = target.offer(Resources(), Placement(options={"image": images[engine]}))
     assert f"in the image {images[engine]} ({engine})" in offer.summary_lines
     assert "no warm start: the run imports torch in the image" in offer.summary_lines
     assert offer.about["image"] == images[engine]
@@ -93,7 +93,9 @@ def test_the_plan_and_the_run_name_the_image(engine: str, engines: Path, images:
     assert offer.about["container_slots"]["cpus"] >= 1
     cold = Local(settings={"warm": False, "container": {"engine": engine, "pull": "missing"}})
     assert not [
-        line for line in cold.offer(Resources(), Placement(image=images[engine])).summary_lines if "warm" in line
+        line
+        for line in cold.offer(Resources(), Placement(options={"image": images[engine]})).summary_lines
+        if "warm" in line
     ]
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from string import Formatter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mlnb.errors import UsageError
 from mlnb.node.rank.stop import REQUEUE as REQUEUE
@@ -39,6 +39,8 @@ class JobRequest:
         those of the target's settings, without the system's prefix.
     default_directives
         those of ``jobqueue.yaml``; all others override them.
+    options
+        values of the options of :attr:`mlnb.targets.batch.system.System.options` by key, as they were given.
     """
 
     run: str
@@ -51,6 +53,7 @@ class JobRequest:
     gpu_directives: tuple[str, ...] = ()
     site_directives: tuple[str, ...] = ()
     default_directives: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def cpus(self) -> int:

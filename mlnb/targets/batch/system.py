@@ -8,12 +8,12 @@ from __future__ import annotations
 import contextlib
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
 from mlnb.errors import MlnbError, UsageError
-from mlnb.targets.base import Placement, gpus_of
+from mlnb.targets.base import gpus_of
 from mlnb.targets.batch import jobqueue_adapter
 from mlnb.targets.batch.commands import TIMEOUT, CommandFailed, SystemUnavailable, run_command
 from mlnb.targets.batch.job_table import JobTable
@@ -25,10 +25,12 @@ from mlnb.targets.batch.request import (
     ResolvedRequest,
     SessionDefaults,
     SubmittedJob,
+    directive_word,
     expand,
     template_values,
 )
 from mlnb.targets.config import settings
+from mlnb.targets.config.options import TargetOption
 from mlnb.targets.environment import matching
 from mlnb.targets.gpus import kinds as gpu_kinds
 from mlnb.targets.gpus import selection as gpu_selection
@@ -117,11 +119,11 @@ class System:
     passes_variables: ClassVar[bool] = True
     """Whether a job gets the environment of the command that submits it, and nobody else can read it."""
 
+    options: ClassVar[tuple[TargetOption, ...]] = ()
+    """Options that targets of this system have beyond those of all batch systems. Templates may name their values."""
+
     own_settings: ClassVar[frozenset[str]] = frozenset()
     """Settings that targets of this system have beyond those of all batch systems."""
-
-    has_qos: ClassVar[bool] = False
-    """Whether it has what SLURM calls a quality of service (``--qos``)."""
 
     forbidden_in_paths: ClassVar[str] = ""
     """Characters that a run's path must not have, since the system substitutes values of its own for them."""
@@ -207,7 +209,11 @@ class System:
 
     def _values(self, request: JobRequest) -> dict[str, object]:
         gpus = ":".join(line for line in self.gpu_lines(request) if not line.startswith("-"))
-        return template_values(request, gpus or None, self.time_format)
+        own = {option.key: request.options.get(option.key) for option in self.options}
+        words = {
+            key: directive_word(value, f"--{key}") if isinstance(value, str) else value for key, value in own.items()
+        }
+        return {**words, **template_values(request, gpus or None, self.time_format)}
 
     def launch(self, request: JobRequest, program: Sequence[str], options: Sequence[str] = ()) -> list[str]:
         """The command that starts ``program`` once on each node of the job.
@@ -232,7 +238,11 @@ class System:
         """A line of shell as the submission has to hold it, where the system substitutes values of its own."""
         return line
 
-    def resolve(self, asked: Resources, placement: Placement) -> ResolvedRequest:
+    def partitions(self) -> Iterable[str]:
+        """The partitions (queues) that completion offers; none where they aren't looked up."""
+        return ()
+
+    def resolve(self, asked: Resources, partition: str | None) -> ResolvedRequest:
         """Fill in what was left open.
 
         Raises
@@ -245,10 +255,8 @@ class System:
         resolved = replace(asked, gpus=gpus, cpus=asked.cpus or 1, memory=asked.memory or _MEMORY, time=time)
         choice = gpu_selection.selection_for(resolved, self.settings, (), self.gpu_syntax)
         if choice is None:
-            return ResolvedRequest(resolved, placement.partition)
-        return ResolvedRequest(
-            resolved, placement.partition, (choice.kinds[0].directive_for(gpus),), choice.summary_lines
-        )
+            return ResolvedRequest(resolved, partition)
+        return ResolvedRequest(resolved, partition, (choice.kinds[0].directive_for(gpus),), choice.summary_lines)
 
     def _default_time(self) -> int | None:
         """Seconds that ``jobqueue.yaml`` gives every job."""

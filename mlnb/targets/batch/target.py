@@ -13,12 +13,14 @@ from typing import Any
 from mlnb.errors import MlnbError, UsageError
 from mlnb.rundir import RunDir, read_json
 from mlnb.targets import containers
-from mlnb.targets.base import Offer, Placement, Status
+from mlnb.targets.base import Offer, Placement, Status, check_options
 from mlnb.targets.batch import queue_history, queue_listing, states
 from mlnb.targets.batch.job import Job, make_job
+from mlnb.targets.batch.options import OPTIONS
 from mlnb.targets.batch.request import JobRequest, SubmittedJob, directive_word
 from mlnb.targets.batch.system import System
 from mlnb.targets.config import limits, settings
+from mlnb.targets.config.options import TargetOption
 from mlnb.targets.config.paths import runs_root
 from mlnb.targets.many import submit_one_by_one
 from mlnb.targets.mirror.base import Mirror
@@ -59,6 +61,11 @@ class BatchTarget:
         self._states = states.States(name, system, self._interval)
         self._submitted: dict[str, SubmittedJob] = {}
 
+    @property
+    def options(self) -> Sequence[TargetOption]:
+        """See :class:`mlnb.targets.base.Target`."""
+        return (*OPTIONS, *self.system.options)
+
     def prepare(self) -> None:
         """Import dask-jobqueue, which takes several times as long as the rest of a submission."""
         self.system.prepare()
@@ -71,23 +78,25 @@ class BatchTarget:
 
     def offer(self, asked: Resources, placement: Placement = Placement()) -> Offer:  # noqa: B008 - it is frozen
         """See :class:`mlnb.targets.base.Target`."""
+        check_options(self, placement)
+        given = placement.options
         limits.check(self.name, self._settings, asked)
         asked = limits.usual(self._settings, asked)
         session, section = self.system.session_defaults, self.system.section
-        partition = placement.partition or self._settings.get("partition") or section.queue or session.partition
+        partition = given.get("partition") or self._settings.get("partition") or section.queue or session.partition
         partition = directive_word(str(partition), "--partition") if partition else None
         cpus, memory = settings.count(self._settings, "cpus"), settings.size(self._settings, "memory")
         seconds = settings.time(self._settings, "time") or session.time
         with_defaults = replace(
             asked, cpus=asked.cpus or cpus, memory=asked.memory or memory, time=asked.time or seconds
         )
-        resolved = self.system.resolve(with_defaults, replace(placement, partition=partition))
+        resolved = self.system.resolve(with_defaults, partition)
         resolved = replace(resolved, resources=limits.within(self._settings, resolved.resources, with_defaults))
         limits.check(self.name, self._settings, resolved.resources)
-        requeue = self._requeue(placement)
-        image = placement.image or self._settings.get("image")
+        requeue = self._requeue(given.get("requeue"))
+        image = given.get("image") or self._settings.get("image")
         container = self._container(image)
-        account, qos = self._account(placement), self._qos(placement)
+        account, qos = self._account(given.get("account")), self._qos(given.get("qos"))
         lines = [*_summary(resolved.resources, asked), *resolved.summary_lines]
         lines += [f"{what} {name}" for what, name in (("account", account), ("QOS", qos)) if name]
         lines += [" ".join(session.directives)] if session.directives else []
@@ -109,29 +118,28 @@ class BatchTarget:
             "directives": list(session.directives),
             "gpu_directives": list(resolved.gpu_directives),
             "chosen": [key for key in ("cpus", "memory", "time") if getattr(asked, key) is None],
+            "options": dict(given),
             **({"image": image} if image else {}),
         }
         return Offer(resolved.resources, (*lines, *([past] if past else [])), about)
 
-    def _account(self, placement: Placement) -> str | None:
-        given = placement.account or self._settings.get("account")
-        if given is None and self.system.section.account is None:
-            given = self.system.session_defaults.account
-        return directive_word(str(given), "account") if given else None
+    def _account(self, given: str | None) -> str | None:
+        account = given or self._settings.get("account")
+        if account is None and self.system.section.account is None:
+            account = self.system.session_defaults.account
+        return directive_word(str(account), "account") if account else None
 
-    def _qos(self, placement: Placement) -> str | None:
-        if placement.qos and not self.system.has_qos:
-            raise UsageError(f"--qos {placement.qos}: {self.system.display_name} has no QOS. Remove --qos.")
-        given = placement.qos or self.system.session_defaults.qos
-        return directive_word(given, "--qos") if given else None
+    def _qos(self, given: str | None) -> str | None:
+        qos = given or self.system.session_defaults.qos
+        return directive_word(qos, "--qos") if qos else None
 
-    def _requeue(self, placement: Placement) -> bool:
-        if placement.requeue and not self.system.requeues:
+    def _requeue(self, given: bool | None) -> bool:
+        if given and not self.system.requeues:
             raise UsageError(
                 f"--requeue: {self.system.display_name} can't queue a job again. --resume continues a run."
             )
         default = settings.flag(self._settings, "requeue") is not False
-        return self.system.requeues and (default if placement.requeue is None else placement.requeue)
+        return self.system.requeues and (default if given is None else given)
 
     def preview(self, run: RunDir, offer: Offer) -> str:
         """The job as it would be submitted."""
@@ -167,12 +175,13 @@ class BatchTarget:
             name=str(about["name"]),
             resources=resources,
             partition=about.get("partition"),
-            account=about["account"] if "account" in about else self._account(Placement()),
+            account=about["account"] if "account" in about else self._account(None),
             qos=about.get("qos"),
             requeue=bool(about.get("requeue", True)),
             gpu_directives=tuple(about.get("gpu_directives", ())),
             site_directives=(*about.get("directives", ()), *settings.words(self._settings, "directives")),
             default_directives=self.system.section.directives,
+            options=about.get("options", {}),
         )
         return make_job(self.system, request, run, attempt, env, self._container(about.get("image")))
 
@@ -242,6 +251,11 @@ class BatchKind:
     def kind(self) -> str:
         """See :class:`mlnb.targets.base.TargetKind`."""
         return self.system.kind
+
+    @property
+    def options(self) -> Sequence[TargetOption]:
+        """See :class:`mlnb.targets.base.TargetKind`."""
+        return (*OPTIONS, *self.system.options)
 
     @property
     def settings(self) -> frozenset[str]:

@@ -1,1 +1,1 @@
-"""Configuration: where things are, and what a site has set for its targets."""
+"""What can be set: options of a line, settings of a site, and where things are."""

@@ -12,9 +12,10 @@ from typing import Any, ClassVar
 from mlnb.errors import MlnbError, UsageError
 from mlnb.node.process.socket_request import send_request
 from mlnb.rundir import RunDir, read_json
-from mlnb.targets.base import Offer, Placement, Status, SubmissionUnknown, gpus_of
+from mlnb.targets.base import Offer, Placement, Status, SubmissionUnknown, check_options, gpus_of
 from mlnb.targets.batch import queue_listing
 from mlnb.targets.batch.states import has_heartbeat
+from mlnb.targets.config.options import REQUEUE, TargetOption
 from mlnb.targets.many import submit_one_by_one
 from mlnb.targets.mirror.base import Mirror
 from mlnb.targets.node_zip import node_zip
@@ -40,6 +41,7 @@ class Pool:
     """
 
     kind: ClassVar[str] = "pool"
+    options: ClassVar[tuple[TargetOption, ...]] = (REQUEUE,)
     settings: ClassVar[frozenset[str]] = frozenset()
 
     mirror: Mirror | None = None
@@ -76,7 +78,8 @@ class Pool:
         # as many of the cores as of the GPUs
         share = pool.cores * gpus // pool_gpus if gpus and pool_gpus >= gpus else pool.cores
         cpus = asked.cpus or max(1, (share if gpus or not pool_gpus else 1) // asked.ranks)
-        _check(pool, asked, placement, cpus)
+        check_options(self, placement)
+        _check(pool, asked, cpus)
         self._offered = pool.id
         ranks = f"{asked.ranks} rank{'s' * (asked.ranks > 1)} × {cpus} core{'s' * (cpus > 1)}"
         gpu_count = f", {gpus} GPU{'s' * (gpus > 1)}" if gpus else ""
@@ -87,12 +90,13 @@ class Pool:
             lines.append(f"the pool lasts {format_time(has.time)} from its start")
         if pool.state != "running":
             lines.append(f"waits for the pool: {pool.reason}")
+        requeue = placement.options.get("requeue") is not False
         about = {
             "pool": pool.id,
             "slots": {"cpus": asked.ranks * cpus, "gpus": gpus},
             "threads": cpus,
             "grace": float(pool.request["about"].get("grace", GRACE)),
-            "requeue": placement.requeue is not False and bool(pool.request["about"].get("requeue", True)),
+            "requeue": requeue and bool(pool.request["about"].get("requeue", True)),
         }
         return Offer(Resources(1, asked.ranks, gpus, cpus, asked.memory, asked.time), tuple(lines), about)
 
@@ -166,7 +170,7 @@ def _check_same(pool: PoolInfo) -> None:
         raise UsageError(f"--on pool: {pool.name} was started on {host}, and accepts runs of sessions on {host} only")
 
 
-def _check(pool: PoolInfo, asked: Resources, placement: Placement, cpus: int) -> None:
+def _check(pool: PoolInfo, asked: Resources, cpus: int) -> None:
     """Refuse what the pool does not have.
 
     Raises
@@ -188,10 +192,6 @@ def _check(pool: PoolInfo, asked: Resources, placement: Placement, cpus: int) ->
             value = {"--memory": format_size, "--time": format_time}.get(flag, str)(wanted)
             raise UsageError(f"{flag} {value}: pool {pool.name} has {description}; {other}")
     for flag, given in (
-        ("--partition", placement.partition),
-        ("--account", placement.account),
-        ("--qos", placement.qos),
-        ("--image", placement.image),
         ("--gpu-type", asked.gpu_type),
         ("--gpu-memory", asked.gpu_memory),
         ("--gpu-capability", asked.gpu_capability),

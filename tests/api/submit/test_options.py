@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import fields
+
+import dask
 import pytest
 
-from mlnb.api.submit.options import OPTIONS, Options, help_text, parse
+from mlnb.api.submit.option_help import every_option, help_text
+from mlnb.api.submit.option_reader import parse
+from mlnb.api.submit.options import OPTIONS, RANKS, Options
 from mlnb.errors import UsageError
+from mlnb.targets.registry import kinds
 from mlnb.task import Resources
+
+SLURM_IS_HERE = shutil.which("sbatch") is not None
 
 
 def refusal(line: str) -> str:
@@ -102,13 +111,68 @@ def test_one_rank_a_gpu_where_nothing_else_is_said():
 
 
 def test_several_partitions():
-    assert parse("--partition cpu,gpu").partition == "cpu,gpu"
-    assert "--partition cpu,: --partition takes a name" in refusal("--partition cpu,")
+    assert parse("--on slurm --partition cpu,gpu").target_options == {"partition": "cpu,gpu"}
+    assert "--partition cpu,: --partition takes a name" in refusal("--on slurm --partition cpu,")
+
+
+def test_a_switch_can_be_off_and_is_one_option():
+    assert parse("--on slurm --requeue").target_options == {"requeue": True}
+    assert parse("--on slurm --no-requeue").target_options == {"requeue": False}
+    assert parse("--on slurm").target_options == {}
+    assert refusal("--on slurm --no-requeue --requeue") == "--no-requeue and --requeue: give one of them"
+    assert refusal("--on slurm --requeue --requeue") == "--requeue is given twice"
+
+
+@pytest.mark.parametrize(
+    ("line", "start"),
+    [
+        ("--partition gpu", "--partition gpu: target local has no such option. "),
+        ("--partition=gpu --on local", "--partition gpu: target local has no such option. "),
+        ("--on local --no-requeue", "--no-requeue: target local has no such option. "),
+        ("--on lsf --qos high", "--qos high: target lsf has no such option. "),
+        ("--partiton gpu", "--partiton: not an option; did you mean --partition?"),
+        ("--partition gpu --on slrum", "Unknown target slrum. Did you mean slurm?"),
+    ],
+)
+def test_what_only_other_targets_have_is_refused_and_they_are_named(line: str, start: str):
+    text = refusal(line)
+    assert text.startswith(start)
+    if "no such option" in text:
+        assert "that have it: " in text
+        assert "slurm" in text.partition("that have it: ")[2]
+
+
+def test_the_default_target_s_options_need_no_name_of_it():
+    assert parse("--partition gpu", Options(on="slurm")) == Options(on="slurm", target_options={"partition": "gpu"})
+    with dask.config.set({"mlnb": {"target": "a100", "targets": {"a100": {"kind": "slurm"}}}}):
+        assert parse("--partition gpu").target_options == {"partition": "gpu"}
+        assert refusal("--on local --partition gpu").endswith("Targets that have it: a100.") or SLURM_IS_HERE
 
 
 def test_help_has_a_line_for_every_option():
-    lines = help_text().splitlines()
-    assert len(lines) == len(OPTIONS)
-    for option, line in zip(OPTIONS, lines, strict=True):
-        assert line.split()[0] == option.flag
-        assert option.help in line
+    options = every_option()
+    *lines, ranks = help_text(options).splitlines()
+    groups = [line for line in lines if line.endswith(":")]
+    assert groups == ["Common:", "GPUs:", "Cluster:", "Advanced:"]
+    rows = [line for line in lines if line.startswith("  ")]
+    assert len(rows) == len(options)
+    for option in options:
+        (row,) = [row for row in rows if row.split()[0] == option.flag]
+        assert str(option.help) in row
+    assert ranks == RANKS
+
+
+def test_help_has_what_targets_declare_once():
+    flags = [option.flag for option in every_option()]
+    assert {"--partition", "--account", "--qos", "--requeue", "--image"} < set(flags)
+    assert len(set(flags)) == len(flags)
+
+
+def test_no_target_declares_an_option_that_every_run_has():
+    general = {flag for option in OPTIONS for flag in (option.key, *option.flags)}
+    for kind, loaded in kinds().items():
+        assert not general & {flag for option in loaded.options for flag in (option.key, *option.flags)}, kind
+
+
+def test_every_general_option_has_an_attribute():
+    assert {option.key for option in OPTIONS} | {"target_options"} == {field.name for field in fields(Options)}

@@ -127,7 +127,7 @@ def start(gridengine: GridEngine) -> Iterator[Start]:
     def submitted(script: str = "", *, requeue: bool = False, partition: str | None = None, **asked: object) -> Run:
         place = target("sge")
         wanted = Resources(**asked)  # type: ignore[arg-type]
-        offer = place.offer(wanted, Placement("test", partition, None, requeue))
+        offer = place.offer(wanted, Placement("test", {"partition": partition, "requeue": requeue}))
         run = runs.add(Run(submit(Task(script=script, seed=0), {}, place, offer, name="test", env={})))
         jobs.append(job(run))
         return run

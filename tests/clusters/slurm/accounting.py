@@ -122,5 +122,5 @@ def program(folder: Path, name: str, script: str, **asked: object) -> Run:
     with configured(python=str(file), directives=asked.pop("directives", [])):
         place = target("slurm")
         wanted = Resources(**{"cpus": 1, "memory": 2**29, "time": 300, **asked})  # type: ignore[arg-type]
-        offer = place.offer(wanted, Placement(name, partition, None, requeue))  # type: ignore[arg-type]
+        offer = place.offer(wanted, Placement(name, {"partition": partition, "requeue": requeue}))
         return runs.add(Run(submit(Task(script="", seed=0), {}, place, offer, name=name, env={})))

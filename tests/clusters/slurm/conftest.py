@@ -166,7 +166,7 @@ def start(slurm: Slurm) -> Iterator[Start]:
     ) -> Run:
         place = target("slurm")
         wanted = Resources(**{"cpus": 1, "memory": 2**30, "time": 300, **asked})  # type: ignore[arg-type]
-        offer = place.offer(wanted, Placement(name, partition, None, requeue))
+        offer = place.offer(wanted, Placement(name, {"partition": partition, "requeue": requeue}))
         run = runs.add(Run(submit(Task(script=script, seed=0), {}, place, offer, name=name, env=env)))
         started.append(run)
         return run

@@ -222,13 +222,13 @@ def test_a_cancelled_run_leaves_no_process_and_a_warm_pool(shared: PoolInfo, gat
         ({"nodes": 2}, {}, "--nodes 2: pool shared has 1 node"),
         ({"memory": 2 * 10**9}, {}, "--memory 2.0 GB: pool shared has 1.0 GB"),
         ({"time": 3600}, {}, "--time 1 h: pool shared has"),
-        ({}, {"image": "x.sif"}, "--image x.sif: not possible on pool shared, whose job runs already"),
-        ({}, {"partition": "high"}, "--partition high: not possible on pool shared, whose job runs already"),
+        ({}, {"image": "x.sif"}, "--image x.sif: target pool:shared has no such option"),
+        ({}, {"partition": "high"}, "--partition high: target pool:shared has no such option"),
     ],
 )
 def test_more_than_the_pool_has_is_refused(shared: PoolInfo, asked: dict, where: dict, words: str):
     with pytest.raises(UsageError) as refused:
-        target("pool:shared").offer(Resources(**asked), Placement(**where))
+        target("pool:shared").offer(Resources(**asked), Placement(options=where))
     assert words in str(refused.value)
 
 

@@ -65,7 +65,7 @@ def named(engine: str, *, torch: bool = True) -> str:
 def start(engine: str, script: str, *, torch: bool = True, **asked: int) -> Run:
     place = target("slurm")
     resources = Resources(**{"gpus": 1, "cpus": 1, "memory": 2**30, "time": 300, **asked})
-    offer = place.offer(resources, Placement("inside", image=named(engine, torch=torch)))
+    offer = place.offer(resources, Placement("inside", {"image": named(engine, torch=torch)}))
     task = Task(script=script, seed=0, environment={"image": named(engine)})
     return runs.add(Run(submit(task, {}, place, offer, name="inside", env={"ASKED": "a b$(c)"})))
 

@@ -60,7 +60,7 @@ from mlnb.task import Resources, Task
 
 def start(partition):
     place = target("slurm")
-    offer = place.offer(Resources(cpus=1, memory=2**30, time=60), Placement("hidden", partition))
+    offer = place.offer(Resources(cpus=1, memory=2**30, time=60), Placement("hidden", {"partition": partition}))
     return Run(submit(Task(script="import time; time.sleep(1)"), {}, place, offer, name="hidden", env={}))
 
 try:

@@ -23,7 +23,7 @@ def refused(slurm: Played, *lines: str, **where: str) -> str:
     (slurm.folder / "words").write_text("".join(f"sbatch: error: {line}\n" for line in lines))
     slurm.say("sbatch", f"cat {slurm.folder}/words >&2; exit 1")
     with pytest.raises(MlnbError) as caught:
-        go(placement=Placement("test", **where))  # type: ignore[arg-type]
+        go(placement=Placement("test", where))  # type: ignore[arg-type]
     return str(caught.value)
 
 
@@ -86,6 +86,6 @@ def test_what_lsf_says_of_a_refusal_is_shown(tmp_path: Path, monkeypatch: pytest
     bsub.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     with pytest.raises(MlnbError) as caught:
-        go(on="lsf", placement=Placement("test", "gpuu"))
+        go(on="lsf", placement=Placement("test", {"partition": "gpuu"}))
     assert str(caught.value) == "LSF says: gpuu: No such queue. Job not submitted"
     assert "#BSUB -q gpuu" in (tmp_path / "given").read_text()

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlnb.api.submit.options import parse
+from mlnb.api.submit.option_reader import parse
 from mlnb.errors import UsageError
 from mlnb.rundir import RunDir
 from mlnb.targets.base import Placement
@@ -227,7 +227,7 @@ def test_the_queue_and_directives_of_jobqueue_yaml_are_taken(kind: str, run: Run
         shown = place.preview(run, place.offer(Resources()))
         assert "-q theirs\n" in shown
         assert shown.index("-site wants\n") < shown.index("-target wants\n")
-        assert "-q mine\n" in place.preview(run, place.offer(Resources(), Placement(partition="mine")))
+        assert "-q mine\n" in place.preview(run, place.offer(Resources(), Placement(options={"partition": "mine"})))
 
 
 def test_the_directives_of_jobqueue_yaml_are_taken_on_htcondor_but_for_what_the_plan_says(run: RunDir):
@@ -332,7 +332,7 @@ def test_where_jobs_are_not_queued_again_the_plan_says_so():
     place = BatchTarget("oar", load_system("oar")({"memory": "1GB"}))
     assert "never queued again" in place.offer(Resources()).summary_lines
     with pytest.raises(UsageError, match="--requeue: OAR can't"):
-        place.offer(Resources(), Placement(requeue=True))
+        place.offer(Resources(), Placement(options={"requeue": True}))
 
 
 def test_slurm_starts_a_node_program_on_each_node(run: RunDir):

@@ -130,11 +130,11 @@ def test_a_place_in_the_queue_outlives_the_queues_file(engine: str, start: Start
 
 def test_an_image_without_torch_is_refused_before_submission(engine: str):
     with pytest.raises(UsageError, match=r"has no torch; choose an image with PyTorch"):
-        target("local").offer(Resources(), Placement(image=image(engine, torch=False)))
+        target("local").offer(Resources(), Placement(options={"image": image(engine, torch=False)}))
     missing = "nothing/there:1" if engine == "podman" else "/nothing/there"
     words = "podman has no such image here. Run: podman pull" if engine == "podman" else "there is no such file or"
     with pytest.raises(UsageError, match=f"--image {missing}: {words}"):
-        target("local").offer(Resources(), Placement(image=missing))
+        target("local").offer(Resources(), Placement(options={"image": missing}))
 
 
 def test_the_plan_says_that_it_is_in_an_image(engine: str):

@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import Any
 
 from mlnb.errors import MlnbError, UsageError
-from mlnb.targets.base import Placement
 from mlnb.targets.batch.commands import CommandFailed, SystemUnavailable
 from mlnb.targets.batch.gridengine import text
 from mlnb.targets.batch.queued_job import QueuedJob
@@ -62,9 +61,9 @@ class GridEngine(System):
         """See :class:`System`. Grid Engine signals all of the job's processes, also those that have no handler."""
         return ["/bin/sh", "-c", 'trap "" USR1 USR2; exec "$@"', "sh", *super().launch(request, program, options)]
 
-    def resolve(self, asked: Resources, placement: Placement) -> ResolvedRequest:
+    def resolve(self, asked: Resources, partition: str | None) -> ResolvedRequest:
         """See :class:`System`. Memory is limited only if someone says so: sites name it differently."""
-        resolved = super().resolve(asked, placement)
+        resolved = super().resolve(asked, partition)
         cores = resolved.resources.ranks * (resolved.resources.cpus or 1)
         if cores > 1 and not self.settings.get("parallel-environment"):
             available = ", ".join(self.run(["qconf", "-spl"]).split())

@@ -7,13 +7,12 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 from mlnb.errors import MlnbError, UsageError
-from mlnb.targets.base import Placement
 from mlnb.targets.batch.commands import CommandFailed
 from mlnb.targets.batch.queued_job import QueuedJob
 from mlnb.targets.batch.request import (
@@ -22,6 +21,7 @@ from mlnb.targets.batch.request import (
     ResolvedRequest,
     SessionDefaults,
     directive_word,
+    expand,
     format_clock,
     mebibytes,
 )
@@ -34,6 +34,7 @@ from mlnb.targets.batch.slurm.session import option, session_defaults
 from mlnb.targets.batch.slurm.text import EPOCH_TIMES
 from mlnb.targets.batch.system import System
 from mlnb.targets.config import settings
+from mlnb.targets.config.options import NAME, TargetOption
 from mlnb.targets.gpus import kinds as gpu_kinds
 from mlnb.targets.gpus import selection as gpu_selection
 from mlnb.task import Resources
@@ -62,6 +63,7 @@ class Slurm(System):
     """SLURM, 20.11 or newer (``squeue --me``)."""
 
     kind = "slurm"
+    options = (TargetOption("--qos", type=NAME, for_pools=True, help="quality of service that it is queued with"),)
     own_settings = frozenset({"cluster"})
     display_name = "SLURM"
     job_class = "slurm:SLURMJob"
@@ -71,7 +73,6 @@ class Slurm(System):
     # the second form is that of wrappers that print what sbatch does without it
     accepted = r"(?:Submitted batch job )?(?P<job>[0-9]+)(?:(?:;| on cluster )(?P<cluster>[A-Za-z0-9_.-]+))?"
     variables = ("SLURM_CONF",)
-    has_qos = True
     accounting_lags = True
     forbidden_in_paths = "%\\"  # in the folder of the log, too: sbatch(1), filename pattern
     restarts = "${SLURM_RESTART_COUNT:-0}"
@@ -114,6 +115,7 @@ class Slurm(System):
             "--open-mode=append",
             f"--signal=B:USR1@{request.warning_time}",
             "--requeue" if request.requeue else "--no-requeue",
+            *expand(self.directives, self._values(request)),
         ]
         extra = (
             *request.site_directives,
@@ -149,11 +151,9 @@ class Slurm(System):
         step = [f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", f"--cpus-per-task={request.cpus}"]
         return ["srun", *step, "--kill-on-bad-exit=1", "--input=none", "--export=ALL", *options, *program]
 
-    def resolve(self, asked: Resources, placement: Placement) -> ResolvedRequest:
+    def resolve(self, asked: Resources, partition: str | None) -> ResolvedRequest:
         """See :class:`System`. What is open comes from the partition's limits and its nodes."""
-        resolved = defaults.resolve(
-            asked, placement.partition, self._nodes, self._partitions_with(placement.partition), self.settings
-        )
+        resolved = defaults.resolve(asked, partition, self._nodes, self._partitions_with(partition), self.settings)
         if asked.memory is None and any(part in "--mem=" for part in self.section.skipped):
             return replace(resolved, resources=replace(resolved.resources, memory=None))  # the site requests none
         return resolved
@@ -165,6 +165,10 @@ class Slurm(System):
     @cached_property
     def _partitions(self) -> dict[str, Partition]:
         return parse_partitions(self.run(PARTITIONS))
+
+    def partitions(self) -> Iterable[str]:
+        """See :class:`System`."""
+        return self._partitions
 
     def _partitions_with(self, named: str | None) -> dict[str, Partition]:
         """The partitions that SLURM shows, and those of ``named`` that it hides: only who names them is to see them."""

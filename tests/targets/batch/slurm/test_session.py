@@ -8,7 +8,8 @@ from pathlib import Path
 import dask
 import pytest
 
-from mlnb.api.submit.options import parse
+from mlnb.api.submit.option_reader import parse
+from mlnb.api.submit.options import Options
 from mlnb.errors import UsageError
 from mlnb.rundir import RunDir
 from mlnb.targets.batch.slurm.text import limit
@@ -24,8 +25,8 @@ def slurm(tmp_path: Path) -> Iterator[Played]:
 
 def planned(line: str = "") -> tuple[str, list[str]]:
     """The words of the plan of a ``%%train`` line, and the directives."""
-    options = parse(line)
-    place = target(options.on or "slurm")
+    options = parse(line, Options(on="slurm"))
+    place = target(options.on)
     offer = place.offer(options.resources(), options.placement("x"))
     shown = place.preview(RunDir(Path("/somewhere/RUN")), offer).splitlines()
     return "; ".join(offer.summary_lines), [one.removeprefix("#SBATCH ") for one in shown if one.startswith("#SBATCH")]
@@ -85,7 +86,7 @@ def test_a_value_that_is_no_word_is_refused(slurm: Played, monkeypatch: pytest.M
 
 
 def test_other_systems_know_no_quality_of_service():
-    with pytest.raises(UsageError, match="--qos high: PBS has no QOS"):
+    with pytest.raises(UsageError, match=r"--qos high: target pbs has no such option. Targets that have it: .*slurm"):
         planned("--on pbs --qos high")
 
 

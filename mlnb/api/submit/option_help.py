@@ -1,0 +1,70 @@
+"""Help on options: a line for each, grouped; and which options there are to show or to complete."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+
+from mlnb.api.submit.options import OPTIONS, RANKS
+from mlnb.errors import UsageError
+from mlnb.targets import registry
+from mlnb.targets.config.options import ADVANCED, CLUSTER, COMMON, GPUS, RunOption, distinct
+
+Row = tuple[str, str]
+"""How an option is written, and what it means."""
+
+
+def every_option(
+    general: Sequence[RunOption] = OPTIONS,
+    accepts: Callable[[RunOption], bool] = lambda option: True,  # noqa: ARG005
+) -> list[RunOption]:
+    """The options that every run has, and those of all kinds of targets. Imports the classes of all kinds."""
+    own = (option for loaded in registry.kinds().values() for option in loaded.options if accepts(option))
+    return distinct([*general, *dict.fromkeys(own)])
+
+
+def options_here(
+    on: str | None,
+    general: Sequence[RunOption] = OPTIONS,
+    accepts: Callable[[RunOption], bool] = lambda option: True,  # noqa: ARG005
+) -> list[RunOption]:
+    """The options to complete: for target ``on``; without, for all targets that there are to choose from."""
+    own: list[RunOption] = []
+    for name in (on,) if on else registry.names():
+        with contextlib.suppress(UsageError):  # an unknown target, or one whose class can't be imported
+            own += filter(accepts, registry.options_of(name))
+    return distinct([*general, *dict.fromkeys(own)])
+
+
+def grouped(options: Iterable[RunOption]) -> dict[str, list[Row]]:
+    """The options as rows by heading: the common ones first, the advanced ones last."""
+    owners = _owners()
+    groups: dict[str, list[Row]] = defaultdict(list)
+    for option in options:
+        usage = " / ".join(option.flags) + (f" {option.value_name}" if option.value_name else "")
+        only = owners.get(option, ())
+        groups[option.group].append((usage, f"{option.help}{f' (only {only[0]})' if len(only) == 1 else ''}"))
+    first, last = (COMMON, GPUS, CLUSTER), (ADVANCED,)
+    order = [*first, *(group for group in groups if group not in (*first, *last)), *last]
+    return {group: groups[group] for group in order if group in groups}
+
+
+def _owners() -> dict[RunOption, list[str]]:
+    """The kinds of targets that declare an option, of each that a target declares."""
+    found: dict[RunOption, list[str]] = defaultdict(list)
+    for kind, loaded in registry.kinds().items():
+        for option in loaded.options:
+            found[option].append(kind)
+    return found
+
+
+def help_text(options: Iterable[RunOption]) -> str:
+    """The options, a line each, below the headings of their groups; and what a rank is."""
+    groups = grouped(options)
+    width = max(len(usage) for rows in groups.values() for usage, _ in rows)
+    parts = [
+        "\n".join([f"{group}:", *(f"  {usage:<{width}}  {meaning}" for usage, meaning in rows)])
+        for group, rows in groups.items()
+    ]
+    return "\n\n".join([*parts, RANKS])
