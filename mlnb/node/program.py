@@ -163,7 +163,7 @@ class NodeProgram:
         self._shutdown.warn(message["reason"], message["detail"], out_of_time=message["out_of_time"])
 
     def _handle_ended(self, message: Message) -> None:
-        self._exits += [RankExit.read(self._files, rank, status) for rank, status in message["ranks"]]
+        self._exits += [RankExit(**end) for end in message["ranks"]]
         self._peak_memory = max(self._peak_memory, message["peak"])
 
     def _handle_lost(self, message: Message) -> None:
@@ -269,7 +269,7 @@ class NodeProgram:
             self._reap()
             if self._node > 0 and not self._ranks and not self._has_reported:
                 self._has_reported = True
-                ranks = [(end.rank, end.status) for end in self._exits]
+                ranks = [asdict(end) for end in self._exits]  # with their reports: node 0 may not see this node's disk
                 self._rendezvous.send("ended", ranks=ranks, peak=self._peak_memory)
             if not self._ranks and not self._shutdown.is_undecided and self._rendezvous.is_complete:
                 break

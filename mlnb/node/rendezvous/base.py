@@ -2,7 +2,8 @@
 
 Node 0 is the coordinator: it listens, and writes its addresses into the run directory, which all nodes see. The other
 nodes, the workers, connect to it. The connections stay open. A node that is stopped, or has a rank that failed, tells
-the others; when a node program dies, its kernel closes the connection. No host name is resolved.
+the others; when a node program dies, its kernel closes the connection. No host name is resolved, and no file is needed
+in common where the target says where the coordinator listens (:mod:`mlnb.node.rendezvous.endpoint`).
 """
 
 from __future__ import annotations

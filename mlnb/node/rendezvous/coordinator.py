@@ -21,6 +21,7 @@ from mlnb.node.rendezvous.addresses import (
 )
 from mlnb.node.rendezvous.base import HANDSHAKE_TIMEOUT, Rendezvous, proof
 from mlnb.node.rendezvous.channel import Channel, Message
+from mlnb.node.rendezvous.endpoint import endpoint_of
 from mlnb.rundir import Attempt, write_json
 
 _UNAUTHENTICATED_BYTES = 4096
@@ -37,11 +38,13 @@ class Coordinator(Rendezvous):
     nodes
         number of nodes, including this one.
     environ
-        may set ``MASTER_PORT``, the port for ``torch.distributed``.
+        may set ``MASTER_PORT``, the port for ``torch.distributed``, and the endpoint of the rendezvous.
     """
 
     def __init__(self, files: Attempt, nodes: int, environ: Mapping[str, str] = os.environ) -> None:
-        self._path, self._nodes, self._token = files.rendezvous, nodes, secrets.token_hex(16)
+        self._path, self._nodes = files.rendezvous, nodes
+        self._endpoint = endpoint_of(files, environ)
+        self._token = secrets.token_hex(16) if self._endpoint is None else self._endpoint.token
         self._port = int(environ["MASTER_PORT"]) if environ.get("MASTER_PORT", "").isdigit() else None
         self._listener: socket.socket | None = None
         self._unauthenticated: list[tuple[Channel, str, float]] = []  # with its nonce and its deadline
@@ -74,6 +77,10 @@ class Coordinator(Rendezvous):
         return self._send_master_address()
 
     def _listen(self) -> socket.socket:
+        if self._endpoint is not None:
+            listener = listen_on_all(self._endpoint.port)
+            listener.setblocking(False)
+            return listener
         listener = listen_on_all()
         listener.setblocking(False)
         addresses = [address for _, address in interface_addresses()]

@@ -12,6 +12,7 @@ from mlnb.node.process.identity import boot_id
 from mlnb.node.rendezvous.addresses import MasterAddress, interface_of, is_loopback
 from mlnb.node.rendezvous.base import HANDSHAKE_TIMEOUT, POLL, Rendezvous, proof
 from mlnb.node.rendezvous.channel import Channel, Message
+from mlnb.node.rendezvous.endpoint import endpoint_of
 from mlnb.rundir import Attempt, read_json_fresh
 
 _CONNECT_TIMEOUT = 2.0
@@ -31,11 +32,12 @@ class Worker(Rendezvous):
     node, host
         this node's index, and its host name.
     environ
-        may set ``MASTER_ADDR``, which is tried first.
+        may set ``MASTER_ADDR``, which is tried first, and the endpoint of the rendezvous, which alone is tried then.
     """
 
     def __init__(self, files: Attempt, node: int, host: str, environ: Mapping[str, str] = os.environ) -> None:
         self._path, self._node, self._host = files.rendezvous, node, host
+        self._endpoint = endpoint_of(files, environ)
         self._first_address = environ.get("MASTER_ADDR")
         self._coordinator: Channel | None = None
         self._address = ""
@@ -62,6 +64,10 @@ class Worker(Rendezvous):
 
     def _try_addresses(self) -> Channel | None:
         """Try each of the coordinator's addresses once."""
+        if self._endpoint is not None:
+            self._address = self._endpoint.host
+            self._tried = f" ({self._endpoint.host}, port {self._endpoint.port})"
+            return self._authenticate(self._endpoint.host, self._endpoint.port, self._endpoint.token)
         where = read_json_fresh(self._path)
         if where is None:
             return None
