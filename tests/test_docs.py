@@ -25,6 +25,7 @@ ROOT = Path(__file__).parents[1]
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *DOCS]
 NOTEBOOKS = [ROOT / "docs/first-steps.md", *sorted((ROOT / "docs/guide").glob("*.md"))]
+SERVED = {"mlnb/runs/ID/stream"}  # paths of the server, not of the tree
 CONFIG = "c.TrainMagics.cpus = 1  # a small machine runs several tests at a time\n"
 
 
@@ -122,6 +123,12 @@ def test_configurations_are_valid(page: Path):
             typed.checked(target, kind, settings, load_kind(kind).settings)
             Settings.of(settings.get("container", {}))
         assert section.get("target", "local") in {"local", *section["targets"]}
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "docs/images/architecture.svg"], ids=name)
+def test_files_that_are_named_exist(page: Path):
+    named = re.findall(r"(?<![\w/.-])((?:mlnb|tests|labextension|notebooks)/[\w./-]*\w)", page.read_text())
+    assert [path for path in named if not (ROOT / path).exists() and path not in SERVED] == []
 
 
 def anchors(page: Path) -> set[str]:
