@@ -125,6 +125,12 @@ def test_configurations_are_valid(page: Path):
         assert section.get("target", "local") in {"local", *section["targets"]}
 
 
+@pytest.mark.parametrize("kind", ["local", "slurm", "sge", "pbs", "moab", "lsf", "oar", "htcondor"])
+def test_the_settings_of_targets_are_documented(kind: str):
+    text = (ROOT / "docs/site-setup.md").read_text()
+    assert [setting for setting in load_kind(kind).settings if not re.search(rf"`{setting}[`:]", text)] == []
+
+
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "docs/images/architecture.svg"], ids=name)
 def test_files_that_are_named_exist(page: Path):
     named = re.findall(r"(?<![\w/.-])((?:mlnb|tests|labextension|notebooks)/[\w./-]*\w)", page.read_text())
