@@ -202,15 +202,17 @@ main.add_command(pool)
 @as_json
 def doctor(name: str, as_json: bool) -> int:
     """Check, line by line, what works on a target."""
-    from mlnb.cli.doctor import checks
+    from mlnb.cli.doctor import ALL_GOOD, checks
 
-    results = list(checks(name, None if as_json else _say))
+    results = list(checks(name, None if as_json else _report))
     if as_json:
         echo_json([{"check": one.name, "ok": one.ok, "found": one.found} for one in results])
+    elif all(one.ok for one in results):
+        click.echo(ALL_GOOD)
     return int(any(one.ok is False for one in results))
 
 
-def _say(name: str, ok: bool | None, found: str) -> None:
+def _report(name: str, ok: bool | None, found: str) -> None:
     click.echo(f"{ {True: 'ok', False: 'FAIL', None: 'wait'}[ok]:<4}  {name:<24} {found}")
 
 

@@ -1,4 +1,4 @@
-"""``mlnb doctor``: what works on a target, found out by doing it."""
+"""``mlnb doctor``: checks, with a tiny run, what works on a target."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from mlnb.units import format_size, format_time
 
 _SCRIPT = """\
 import json, os, sys
-told = {"python": sys.version.split()[0], "threads": os.environ["OMP_NUM_THREADS"],
-        "visible": os.environ.get("CUDA_VISIBLE_DEVICES")}
+found = {"python": sys.version.split()[0], "threads": os.environ["OMP_NUM_THREADS"],
+         "visible": os.environ.get("CUDA_VISIBLE_DEVICES")}
 try:
     import torch
-    told["torch"] = torch.__version__
-    told["cuda"] = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    found["torch"] = torch.__version__
+    found["cuda"] = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
 except ImportError as error:
-    told["missing"] = str(error)
-print(json.dumps(told))
+    found["missing"] = str(error)
+print(json.dumps(found))
 import mlnb
 mlnb.log(check=1.0)
 """
 
-_MEETING = """\
+_ALL_REDUCE = """\
 import torch, torch.distributed as dist
 dist.init_process_group("gloo")
 one = torch.ones(1)
@@ -42,140 +42,167 @@ dist.all_reduce(one)
 print(int(one))
 """
 
-_QUEUE = 120.0
-"""Seconds that a run may wait in the queue until that is said."""
+_QUEUE_TIMEOUT = 120.0
+"""Seconds to wait for a run to start; after that it is left in the queue."""
 
-_PATIENCE = 120.0
-"""Seconds from its start until it has to have ended."""
+_RUN_TIMEOUT = 120.0
+"""Seconds from its start until a run must have ended."""
 
-_STEP = 0.2
+_INTERVAL = 0.2
+
+ALL_GOOD = "All good. Try %%train."
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was tried: whether it works (``None``: that can't be told yet), and what was found."""
+    """One thing that was tried.
+
+    Attributes
+    ----------
+    ok
+        whether it works; ``None`` if that is not known yet.
+    found
+        what was found, or what is wrong, in one line.
+    """
 
     name: str
     ok: bool | None
     found: str
 
 
-def checks(name: str, say: Callable[[str, bool | None, str], None] | None) -> Iterator[Check]:
-    """Try everything on the target ``name``; each check is said (if ``say``) and yielded as it ends."""
+Report = Callable[[str, bool | None, str], None]
+
+
+def checks(name: str, report: Report | None) -> Iterator[Check]:
+    """Check everything on the target ``name``; each check is passed to ``report`` (if given) and yielded as it ends.
+
+    Raises
+    ------
+    UsageError
+        if there is no such target.
+    """
     for check in _checks(name):
-        if say is not None:
-            say(check.name, check.ok, check.found)
+        if report is not None:
+            report(check.name, check.ok, check.found)
         yield check
 
 
 def _checks(name: str) -> Iterator[Check]:
-    place = target(name)
+    chosen = target(name)
     folders = [
-        Check("run directories", *_folder(lambda: str(runs_root()))),
-        Check("sockets and locks", *_folder(lambda: str(runtime_dir()))),
+        Check("run folder", *_folder(lambda: str(runs_root()))),
+        Check("runtime folder", *_folder(lambda: str(runtime_dir()))),
     ]
     yield from folders
     try:
-        there = place.resources()
+        resources = chosen.resources()
     except MlnbError as error:
         yield Check("commands", False, str(error))
         return
-    gpus = len(there.get("gpus", ()))
-    nodes = int(there.get("nodes", 1))
+    gpus = len(resources.get("gpus", ()))
+    nodes = int(resources.get("nodes", 1))
     machines = f"{nodes} nodes, " if nodes > 1 else ""
-    yield Check("cores and GPUs", True, f"{machines}{there.get('cpus', 'unknown')} cores, {gpus} GPUs")
+    yield Check("cores and GPUs", True, f"{machines}{resources.get('cpus', 'unknown')} cores, {gpus} GPUs")
     if not all(check.ok for check in folders):
         return  # a run would fail for the same reason
-    run = yield from _tiny(place, Resources(gpus=None, time=300))
+    run = yield from _test_run(chosen, Resources(gpus=None, time=300))
     if run is None:
         return
-    yield from _told(run)
+    yield from _results(run)
     if nodes > 1:
-        yield from _meeting(place)
+        yield from _two_nodes(chosen)
 
 
-def _tiny(place: Target, asked: Resources) -> Generator[Check, None, Run | None]:
+def _test_run(chosen: Target, resources: Resources) -> Generator[Check, None, Run | None]:
     """Submit a tiny run and wait for its end; the run, if it got so far."""
     began = time.monotonic()
     try:
-        run = _submitted(place, _SCRIPT, asked)
-        yield Check("submit", True, f"{run.id} in {format_time(time.monotonic() - began)}")
+        run = _submit(chosen, _SCRIPT, resources)
+        yield Check("submit", True, f"{run.id}, in {format_time(time.monotonic() - began)}")
     except MlnbError as error:
-        yield Check("a tiny run", False, str(error))
+        yield Check("test run", False, str(error))
         return None
-    if (left := _left(run)) is not None:
-        yield Check("a tiny run", *left)
+    if (unfinished := _wait(run)) is not None:
+        yield Check("test run", *unfinished)
         return None
-    took = format_time(time.monotonic() - began)
-    yield Check("a tiny run", run.state == "succeeded", f"{run.state} {run.reason} in {took}".replace("  ", " "))
+    reason = f": {run.reason}" if run.reason else ""
+    found = f"{run.state} after {format_time(time.monotonic() - began)}{reason}"
+    yield Check("test run", run.state == "succeeded", found)
     return run
 
 
-def _told(run: Run) -> Iterator[Check]:
-    """What the tiny run saw over there."""
-    seen = run.phase.number > 0 and bool(run.phase.state)
-    where = f"{run.dir} is seen by {run.phase.host or 'the node'}"
-    yield Check("shared directory", seen, where if seen else f"the node has written nothing into {run.dir}")
+def _results(run: Run) -> Iterator[Check]:
+    """What the tiny run found on its node, and what arrived here."""
+    started = run.phase.number > 0 and bool(run.phase.state)
+    visible = f"run folder visible from {run.phase.host or 'the node'}"
+    yield Check("files", started, visible if started else f"the node has written nothing into {run.dir}")
     try:
-        told: dict[str, Any] = json.loads(run.logs(stream="out").splitlines()[-1])
+        printed: dict[str, Any] = json.loads(run.logs(stream="out").splitlines()[-1])
     except (ValueError, IndexError):
-        told = {}
+        printed = {}
     image = run.about.get("image")
     if image:
-        yield Check("container", bool(told), str(image))
-    yield Check("torch", "torch" in told, str(told.get("torch") or told.get("missing") or "nothing was printed"))
-    yield Check("python", "python" in told, str(told.get("python", "nothing was printed")))
-    yield Check("threads", "threads" in told, str(told.get("threads", "nothing was printed")))
+        yield Check("container", bool(printed), str(image))
+    nothing = "the run printed nothing"
+    yield Check("torch", "torch" in printed, str(printed.get("torch") or printed.get("missing") or nothing))
+    yield Check("python", "python" in printed, str(printed.get("python", nothing)))
+    yield Check("threads", "threads" in printed, str(printed.get("threads", nothing)))
     if run.task.resources.gpus:
-        # the allocation is the target's part, a driver and a CUDA build of torch the node's and the image's
-        cards = ", ".join(told.get("cuda") or ()) or "torch sees none (no driver, or a torch without CUDA)"
-        yield Check("GPU", bool(told.get("visible")), f"CUDA_VISIBLE_DEVICES={told.get('visible')}; {cards}")
-    yield Check("metrics", "check" in run.series(), "came back" if "check" in run.series() else "none came back")
+        # the target's part is the allocation; driver and CUDA build of torch are the node's and the image's
+        models = ", ".join(printed.get("cuda") or ()) or "torch finds no GPU (no driver, or a torch without CUDA)"
+        yield Check("GPU", bool(printed.get("visible")), f"CUDA_VISIBLE_DEVICES={printed.get('visible')}; {models}")
+    received = "check" in run.series()
+    yield Check("metrics", received, "metrics received" if received else "no metrics received")
 
 
-def _meeting(place: Target) -> Iterator[Check]:
-    """Two nodes find each other."""
-    began = time.monotonic()
+def _two_nodes(chosen: Target) -> Iterator[Check]:
+    """Whether the processes of two nodes can connect."""
+    name, began = "two nodes", time.monotonic()
     try:
-        run = _submitted(place, _MEETING, Resources(nodes=2, cpus=1, time=300))
+        run = _submit(chosen, _ALL_REDUCE, Resources(nodes=2, cpus=1, time=300))
     except MlnbError as error:
-        yield Check("two nodes meet", False, str(error))
+        yield Check(name, False, str(error))
         return
-    if (left := _left(run)) is not None:
-        yield Check("two nodes meet", *left)
+    if (unfinished := _wait(run)) is not None:
+        yield Check(name, *unfinished)
         return
-    met = run.state == "succeeded" and run.logs(stream="out").strip() == "2"
-    found = f"in {format_time(time.monotonic() - began)}" if met else f"{run.state} {run.reason}"
-    yield Check("two nodes meet", met, found)
+    connected = run.state == "succeeded" and run.logs(stream="out").strip() == "2"
+    took = format_time(time.monotonic() - began)
+    yield Check(name, connected, f"connected, after {took}" if connected else f"{run.state}: {run.reason}")
 
 
-def _left(run: Run) -> tuple[bool | None, str] | None:
-    """What is to be said of a run that does not end; ``None`` when it has. One that only waits is left in the queue."""
-    asked, began = time.monotonic(), None
+def _wait(run: Run) -> tuple[bool | None, str] | None:
+    """Wait for the end of a run: ``None``, or, where it does not end in time, the check's result and text.
+
+    One that does not start is left in the queue; one that has started is cancelled.
+    """
+    submitted, started = time.monotonic(), None
     while not run.done:
         now = time.monotonic()
-        if began is None and run.state != "pending":
-            began = now
-        if began is None and now - asked > _QUEUE:
-            return None, f"waits: {run.reason}; mlnb show {run.id} tells how it goes, mlnb cancel {run.id} ends it"
-        if began is not None and now - began > _PATIENCE:
-            why = run.reason or "no reason is known"
-            found = f"still {run.state} {format_time(now - began)} after its start: {why}"
+        if started is None and run.state != "pending":
+            started = now
+        if started is None and now - submitted > _QUEUE_TIMEOUT:
+            reason = run.reason or "no reason is known"
+            return None, f"still pending: {reason}. `mlnb show {run.id}` shows it, `mlnb cancel {run.id}` ends it"
+        if started is not None and now - started > _RUN_TIMEOUT:
+            reason = run.reason or "no reason is known"
+            found = f"still {run.state} {format_time(now - started)} after its start: {reason}"
             try:
                 run.cancel()
             except MlnbError as error:
                 found += f"; {error}"
-            return False, f"{found}; {run.dir} has what it left"
-        time.sleep(_STEP)
+            return False, f"{found}. See {run.dir}"
+        time.sleep(_INTERVAL)
     return None
 
 
-def _submitted(place: Target, script: str, asked: Resources) -> Run:
-    offer = place.offer(asked, Placement("doctor"))
-    return Run(submit(Task(script=script), {}, place, offer, name="doctor", env={}))
+def _submit(chosen: Target, script: str, resources: Resources) -> Run:
+    offer = chosen.offer(resources, Placement("doctor"))
+    return Run(submit(Task(script=script), {}, chosen, offer, name="doctor", env={}))
 
 
 def _folder(find: Callable[[], str]) -> tuple[bool, str]:
+    """Whether a folder can be written, and how much is free there."""
     try:
         path = Path(find())
         path.mkdir(mode=0o700, parents=True, exist_ok=True)

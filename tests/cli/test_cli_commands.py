@@ -112,24 +112,26 @@ def test_without_a_command_the_help_is_shown(mlnb: Shell) -> None:
 def test_doctor_tries_a_run(mlnb: Shell) -> None:
     ended = mlnb("doctor")
     assert ended.code == 0, ended.out + ended.err
-    lines = ended.out.splitlines()
+    *lines, last = ended.out.splitlines()
+    assert last == "All good. Try %%train."
     assert all(line.startswith("ok    ") for line in lines)
-    assert any("a tiny run" in line and "succeeded" in line for line in lines)
+    assert any(line.startswith("ok    test run ") and "succeeded after " in line for line in lines)
+    assert lines[-1].endswith("metrics received")
     told = mlnb("doctor", "--json").json
     assert [line.removeprefix("ok").strip().split("  ")[0] for line in lines] == [one["check"] for one in told]
     assert all(one["ok"] is True and one["found"] for one in told)
 
 
 def test_doctor_tells_waiting_from_not_working(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_QUEUE", 0.5)
+    monkeypatch.setattr(doctor, "_QUEUE_TIMEOUT", 0.5)
     with played(tmp_path / "slurm") as slurm:
         slurm.say(
             "sbatch", f'echo "12345|PENDING|Resources|N/A|1|1:00|1|gpu|0|0||x|" >{slurm.folder}/listed; echo 12345'
         )
         *_, last = doctor.checks("slurm", None)
-        assert (last.name, last.ok) == ("a tiny run", None)
+        assert (last.name, last.ok) == ("test run", None)
         (run,) = runs
-        assert last.found.startswith("waits: waits for free cores and memory")
+        assert last.found.startswith("still pending: waits for free cores and memory")
         assert f"mlnb show {run.id}" in last.found
         assert slurm.calls("scancel") == []  # it is left there
 
@@ -137,14 +139,14 @@ def test_doctor_tells_waiting_from_not_working(tmp_path: Path, monkeypatch: pyte
 def test_doctor_counts_from_the_start_and_a_run_that_can_not_be_cancelled_ends_no_list(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doctor, "_PATIENCE", 0.5)
+    monkeypatch.setattr(doctor, "_RUN_TIMEOUT", 0.5)
     monkeypatch.setattr(target, "_TIMEOUT", 0.5)
     with dask.config.set({"mlnb": {"targets": {"slurm": {"poll": 0.1}}}}), played(tmp_path / "slurm") as slurm:
         now = "$(date +%s)"
         row = f"12345|RUNNING|None|{now}|{now}|1:00|1|gpu|0|0|n1|x|"
         slurm.say("sbatch", f'echo "{row}" >{slurm.folder}/listed; echo 12345')
         *_, last = doctor.checks("slurm", None)
-        assert (last.name, last.ok) == ("a tiny run", False)
+        assert (last.name, last.ok) == ("test run", False)
         assert last.found.startswith("still starting ")
         assert "did not end when told to" in last.found
 
@@ -154,7 +156,8 @@ def test_doctor_says_what_does_not_work(mlnb: Shell, tmp_path) -> None:
     ended = mlnb("doctor", env={"MLNB_RUNS": str(tmp_path / "file" / "runs")})
     assert ended.code == 1
     failed = [line for line in ended.out.splitlines() if line.startswith("FAIL")]
-    assert [line.split("  ")[1].strip() for line in failed] == ["run directories"], "said once"
+    assert [line.split("  ")[1].strip() for line in failed] == ["run folder"], "said once"
     assert "a directory" in failed[0]
-    assert "a tiny run" not in ended.out
+    assert "test run" not in ended.out
+    assert "All good" not in ended.out
     assert ended.err == ""
