@@ -1,4 +1,4 @@
-"""The environment of a run: what a program needs to work, and what was asked for. Nothing else of the session's."""
+"""The environment variables of a run: those that programs need, and those that ``--env`` names. No others."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 
-_PASSED = (  # noqa: SIM905 - reads as the list it is
+_NEEDED = (  # noqa: SIM905 - reads as the list it is
     "PATH HOME USER LOGNAME SHELL LANG LANGUAGE LC_* TZ TMPDIR TERM HOSTNAME LD_LIBRARY_PATH LIBRARY_PATH "
     "PYTHONPATH PYTHONHOME PYTHONNOUSERSITE PYTHONUSERBASE PYTHONDONTWRITEBYTECODE VIRTUAL_ENV CONDA_* MAMBA_* "
     "XDG_* OMP_* MKL_* OPENBLAS_* NUMEXPR_* KMP_* CUDA_* NVIDIA_* NCCL_* GLOO_* TORCH_HOME TORCH_EXTENSIONS_DIR "
@@ -15,21 +15,21 @@ _PASSED = (  # noqa: SIM905 - reads as the list it is
 ).split()
 
 
-def passed(asked: Mapping[str, str], session: Mapping[str, str] | None = None) -> dict[str, str]:
+def run_environment(asked: Mapping[str, str], session: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment of a run.
 
     Parameters
     ----------
     asked
-        what was named with ``--env``.
+        the variables of ``--env``.
     session
-        where the rest comes from; by default this process's environment. Tokens and everything else that a
-        program does not need in order to start stay behind.
+        the environment to take the others from; by default this process's. Tokens, and everything else that a program
+        does not need in order to start, are left out.
     """
-    return {**matching(_PASSED, session), **asked}
+    return {**matching_variables(_NEEDED, session), **asked}
 
 
-def matching(patterns: Sequence[str], session: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The variables of ``session``, by default this process's environment, that one of ``patterns`` names."""
+def matching_variables(patterns: Sequence[str], session: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The variables of ``session``, by default this process's environment, whose names match one of ``patterns``."""
     source = os.environ if session is None else session
-    return {name: value for name, value in source.items() if any(fnmatchcase(name, one) for one in patterns)}
+    return {name: value for name, value in source.items() if any(fnmatchcase(name, pattern) for pattern in patterns)}

@@ -25,7 +25,7 @@ from mlnb.targets.config import limits
 from mlnb.targets.config import settings as typed
 from mlnb.targets.config.options import IMAGE, TargetOption
 from mlnb.targets.config.paths import runtime_dir
-from mlnb.targets.environment import passed
+from mlnb.targets.environment import run_environment
 from mlnb.targets.many import submit_one_by_one
 from mlnb.targets.mirror.base import Mirror
 from mlnb.task import Resources, Task
@@ -35,7 +35,7 @@ _PATIENCE = 5.0
 """Seconds to wait for a process to start, or to be gone after SIGKILL."""
 
 _IMPORT_PATIENCE = 60.0
-"""Seconds that a warm parent has to import torch."""
+"""Seconds that a fork server has to import torch."""
 
 
 class Local:
@@ -61,7 +61,7 @@ class Local:
         self._warm = bool(self._settings.get("warm", True))
 
     def prepare(self) -> None:
-        """Start the warm parent."""
+        """Start the fork server."""
         if self._warm and not self._settings.get("image"):
             warm.start()
 
@@ -145,7 +145,7 @@ class Local:
         container = local_container.container_for(image, self._settings) if image else None
         if container is not None:
             return local_container.start(run, container, attempt, env), "container"
-        environment = passed(env)
+        environment = run_environment(env)
         pid = warm.submit(run, attempt, environment) if self._warm else None
         return (pid, "warm") if pid is not None else (self._start_cold(run, attempt, environment), "cold")
 
@@ -165,7 +165,7 @@ class Local:
         return process.pid
 
     def _command(self, run: RunDir, attempt: int) -> list[str]:
-        """What starts a node program where no warm parent forks it."""
+        """What starts a node program where no fork server forks it."""
         return [sys.executable, "-m", "mlnb.node", str(run.path), "--attempt", str(attempt)]
 
     def submit_many(self, runs: Sequence[RunDir], envs: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
@@ -209,7 +209,7 @@ class Local:
         process = self._process(run)
         grace = float((read_json(run.run) or {}).get("grace", 10.0))
         if process is not None and in_other_namespace(process[1]):
-            return other_host.ended(run, grace + _PATIENCE * 2)
+            return other_host.wait_for_end(run, grace + _PATIENCE * 2)
         if process is None or not self._is_node(run, process):  # being submitted, or torch being imported
             process = self._await_node(run, process)
         if process is None or not send_signal(*process, signal.SIGTERM):
@@ -220,7 +220,7 @@ class Local:
         return wait_for_exit(*process, _PATIENCE)
 
     def _is_node(self, run: RunDir, process: tuple[int, str]) -> bool:
-        """Whether ``process`` is the run's own, not the warm parent that has yet to start it."""
+        """Whether ``process`` is the run's own, not the fork server that has yet to start it."""
         return _in_image(run) or any(
             (event.get("pid"), event.get("identity")) == process
             for attempt in run.attempts()

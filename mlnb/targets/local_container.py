@@ -11,7 +11,7 @@ from mlnb.rundir import RunDir, read_json
 from mlnb.targets import warm
 from mlnb.targets.containers import Contained, for_target
 from mlnb.targets.containers.images import absolute
-from mlnb.targets.environment import matching, passed
+from mlnb.targets.environment import matching_variables, run_environment
 from mlnb.task import Task
 
 
@@ -57,7 +57,7 @@ def command_for(run: RunDir, container: Contained, attempt: int, env: Mapping[st
 
 def environment_for(container: Contained, env: Mapping[str, str]) -> dict[str, str]:
     """The environment of that command: what programs and the engine need, and ``env``, what ``--env`` names."""
-    return {**matching(container.engine.variables), **passed(env)}
+    return {**matching_variables(container.engine.variables), **run_environment(env)}
 
 
 def start(run: RunDir, container: Contained, attempt: int, env: Mapping[str, str]) -> int:

@@ -1,4 +1,4 @@
-"""A run of another machine's session, or another container's: its files are seen from here, its processes are not."""
+"""Local runs on another host or in another container: their files are visible here, their processes are not."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from mlnb.targets.base import Status
 from mlnb.units import format_time
 
 SILENT = 300.0
-"""Seconds without a heartbeat, of which there is one every two, after which a process that can't be seen is taken for
-gone. Clocks of machines differ, and network file systems show what is old; a run that is not taken for gone for so long
-costs nothing."""
+"""Seconds without a heartbeat, of which there is one every two seconds, after which a process that can't be seen counts
+as dead. So many since clocks of machines differ and network file systems show old content; waiting costs nothing."""
 
 _FRESH = 15.0
-_STEP = 0.25
+"""Seconds without a heartbeat after which the status says so."""
+
+_POLL = 0.25
 
 
 def status(run: RunDir, host: str) -> Status:
-    """What its heartbeat says of a run whose node program is on ``host``, or is being started there."""
-    revalidate_directory(run.path)  # so that its result is seen as soon as it is there
+    """The status of a run whose node program is on ``host``, or is being started there, by its heartbeat."""
+    revalidate_directory(run.path)  # the result may have been written on another host
     attempts = run.attempts()
-    silent = time.time() - heard(run)
+    silent = time.time() - last_sign_of_life(run)
     if silent >= SILENT:
         return Status(False, reason=f"its node program on {host} fell silent {format_time(silent)} ago")
     late = f"last heard of {format_time(silent)} ago, from {host}" if silent >= _FRESH else ""
@@ -31,25 +32,28 @@ def status(run: RunDir, host: str) -> Status:
     return Status(None, "pending", late or f"was submitted on {host}, and waits or starts there")
 
 
-def heard(run: RunDir) -> float:
-    """The last sign of life, in seconds since the epoch, by the clock of its machine or its file system."""
+def last_sign_of_life(run: RunDir) -> float:
+    """When the run was last active, in seconds since the epoch, by the clock of its host or of the file system."""
     signs = [float((read_json(run.run) or {}).get("submitted", 0.0))]
     for attempt in run.attempts()[-1:]:
         signs.append(float((read_json_fresh(attempt.heartbeat(0)) or {}).get("t", 0.0)))
         with contextlib.suppress(OSError):
-            signs.append(attempt.path.stat().st_mtime)  # each heartbeat is a new file in it
+            signs.append(attempt.path.stat().st_mtime)  # each heartbeat replaces a file in it
     return max(signs)
 
 
-def ended(run: RunDir, patience: float) -> bool:
-    """Wait for the end of a run that has been cancelled: its node program looks for that once a second."""
+def wait_for_end(run: RunDir, patience: float) -> bool:
+    """Wait up to ``patience`` seconds for the end of a cancelled run; whether it has ended.
+
+    Its node program looks for ``cancel.json`` once a second.
+    """
     end = time.monotonic() + patience
     while True:
         result = read_json_fresh(run.result)
         if result is not None and result.get("attempt", 1) >= len(run.attempts()):
             return True
-        if time.time() - heard(run) >= SILENT:
+        if time.time() - last_sign_of_life(run) >= SILENT:
             return True
         if time.monotonic() > end:
             return False
-        time.sleep(_STEP)
+        time.sleep(_POLL)

@@ -1,4 +1,4 @@
-"""Finding, starting and asking the warm parent (``mlnb.node.fork_server``)."""
+"""Finds, starts and calls the fork server (``mlnb.node.fork_server``), which has torch imported for the next run."""
 
 from __future__ import annotations
 
@@ -19,32 +19,33 @@ from pathlib import Path
 from mlnb.node.process.identity import process_identity, send_signal
 from mlnb.rundir import RunDir, write_atomic
 from mlnb.targets.config import paths
-from mlnb.targets.environment import passed
+from mlnb.targets.environment import run_environment
 from mlnb.targets.node_zip import node_zip
 
-ANSWER = 0.3
-"""Seconds to wait for the node program's pid: a warm parent answers in a few milliseconds, one that is still
-importing torch will take the request later, and nobody should wait for that."""
+ANSWER_TIMEOUT = 0.3
+"""Seconds to wait for the node program's pid. A fork server answers in a few milliseconds, unless it is still importing
+torch; then it reads the request later, and submission does not wait."""
 
-_START = 10.0
+_START_TIMEOUT = 10.0
+"""Seconds to wait for the socket of a fork server that was just started."""
 
 
 def socket_path() -> Path:
-    """The warm parent's socket: another one for another Python, other packages or another mlnb."""
+    """The path of the fork server's socket; it differs by Python, ``PYTHONPATH`` and version of mlnb."""
     key = "\0".join([sys.executable, node_zip().digest, os.environ.get("PYTHONPATH", "")])
     return paths.socket_path(f"warm-{hashlib.sha256(key.encode()).hexdigest()[:12]}.sock")
 
 
 def start() -> Path:
-    """Start a warm parent unless one listens; its socket, which may appear a little later."""
+    """Start a fork server unless one listens; returns the path of its socket, which may appear a little later."""
     path = socket_path()
     if _listens(path):
         return path
     with contextlib.suppress(OSError):
-        path.unlink()  # its process is gone
+        path.unlink()  # left by a process that is gone
     process = subprocess.Popen(
         [sys.executable, "-m", "mlnb.node.fork_server", str(path)],
-        env=with_node_zip(passed({}), installed()),
+        env=with_node_zip(run_environment({}), installed_node_zip()),
         cwd=path.parent,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -56,24 +57,24 @@ def start() -> Path:
 
 
 def stop() -> bool:
-    """End the warm parent; runs that it has started go on. Whether there was one."""
+    """End the fork server; whether there was one. Runs that it has started go on."""
     client = _connect(socket_path(), patience=0.0)
     if client is None:
         return False
     with client:
         pid = _peer(client)
     socket_path().unlink(missing_ok=True)
-    known = process_identity(pid) if pid else None
-    return bool(pid and known and send_signal(pid, known, signal.SIGTERM))
+    identity = process_identity(pid) if pid else None
+    return bool(pid and identity and send_signal(pid, identity, signal.SIGTERM))
 
 
 def submit(run: RunDir, attempt: int, env: Mapping[str, str]) -> int | None:
-    """Have the warm parent start the node program of ``run``.
+    """Have the fork server start the node program of ``run``, with the environment ``env``.
 
     Returns
     -------
     int or None
-        the node program's pid; the warm parent's own while it still imports torch; ``None`` if there is none.
+        the node program's pid; that of the fork server while it still imports torch; ``None`` if there is none.
     """
     path = start()
     client = _connect(path)
@@ -82,12 +83,12 @@ def submit(run: RunDir, attempt: int, env: Mapping[str, str]) -> int | None:
     with client:
         request = {"run": str(run.path), "attempt": attempt, "env": dict(env)}
         client.sendall(json.dumps(request).encode() + b"\n")
-        client.settimeout(ANSWER)
+        client.settimeout(ANSWER_TIMEOUT)
         try:
             return int(json.loads(client.makefile("rb").readline())["pid"])
         except (OSError, ValueError, KeyError):
-            parent = _peer(client)
-            return parent if parent is not None and process_identity(parent) else None
+            server = _peer(client)
+            return server if server is not None and process_identity(server) else None
 
 
 def _listens(path: Path) -> bool:
@@ -99,7 +100,8 @@ def _listens(path: Path) -> bool:
     return True
 
 
-def _connect(path: Path, patience: float = _START) -> socket.socket | None:
+def _connect(path: Path, patience: float = _START_TIMEOUT) -> socket.socket | None:
+    """Connect within ``patience`` seconds; ``None`` if nobody listens."""
     end = time.monotonic() + patience
     while True:
         client = socket.socket(socket.AF_UNIX)
@@ -115,13 +117,14 @@ def _connect(path: Path, patience: float = _START) -> socket.socket | None:
 
 
 def _peer(client: socket.socket) -> int | None:
+    """The pid of the process at the other end; ``None`` where the system doesn't tell it."""
     if not hasattr(socket, "SO_PEERCRED"):
         return None
     data = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
     return int(struct.unpack("3i", data)[0])
 
 
-def installed() -> Path:
+def installed_node_zip() -> Path:
     """The node zip as a file in the runtime folder, for processes that belong to no run; written if missing."""
     path = paths.runtime_dir() / f"mlnb-{node_zip().digest[:12]}.zip"
     if not path.exists():
@@ -130,11 +133,11 @@ def installed() -> Path:
 
 
 def with_node_zip(env: Mapping[str, str], archive: Path) -> dict[str, str]:
-    """``env`` with the node program's zip in front of everything on the import path."""
+    """``env`` with the node zip ``archive`` first in ``PYTHONPATH``."""
     others = [part for part in env.get("PYTHONPATH", "").split(os.pathsep) if part]
     return {**env, "PYTHONPATH": os.pathsep.join([str(archive), *others])}
 
 
 def reap(process: subprocess.Popen[bytes]) -> None:
-    """Collect a detached child when it ends, so that this process keeps no zombie."""
+    """Wait for a detached child in a thread, so that it leaves no zombie."""
     threading.Thread(target=process.wait, name="mlnb-reap", daemon=True).start()

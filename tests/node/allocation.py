@@ -13,7 +13,7 @@ from mlnb.api.submit.submit import submit
 from mlnb.node.process.identity import process_identity
 from mlnb.rundir import RunDir, read_lines
 from mlnb.targets.base import Offer
-from mlnb.targets.environment import passed
+from mlnb.targets.environment import run_environment
 from mlnb.targets.local import Local
 from mlnb.targets.warm import with_node_zip
 from mlnb.task import Resources, Task
@@ -47,7 +47,9 @@ class Allocation:
         for node in nodes or range(self.run.task.resources.nodes):
             program = [sys.executable, "-m", "mlnb.node", str(self.run.dir), "--node", str(node), *options]
             command = [*self.inside.get(node, ()), *program]
-            environment = with_node_zip(passed({"MLNB_HOST": f"host{node}", **env}), self.run.directory.node_zip)
+            environment = with_node_zip(
+                run_environment({"MLNB_HOST": f"host{node}", **env}), self.run.directory.node_zip
+            )
             with (self.run.dir / f"node-{node}-{attempt}.log").open("wb") as log:
                 self.programs[node] = subprocess.Popen(
                     command, env=environment, cwd=self.run.dir, stdout=log, stderr=log, start_new_session=True

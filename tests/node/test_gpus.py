@@ -12,7 +12,7 @@ from mlnb.api import Run
 from mlnb.api.submit.submit import submit
 from mlnb.rundir import read_json, read_lines
 from mlnb.targets.base import Offer
-from mlnb.targets.environment import passed
+from mlnb.targets.environment import run_environment
 from mlnb.targets.warm import with_node_zip
 from mlnb.task import Resources, Task
 from tests.node.allocation import ByHand
@@ -26,7 +26,7 @@ def ran(tmp_path: Path, visible: str | None, requested: int = 1) -> Run:
     (tmp_path / "nvml" / "pynvml.py").write_bytes(STAND_IN.read_bytes())
     offer = Offer(Resources(gpus=requested, cpus=1), about={"threads": 1})
     run = Run(submit(Task(script=""), {}, ByHand(), offer, name="job", env={}))
-    env = with_node_zip(passed({}), run.directory.node_zip)
+    env = with_node_zip(run_environment({}), run.directory.node_zip)
     env["PYTHONPATH"] = f"{tmp_path / 'nvml'}:{env['PYTHONPATH']}"
     env.pop("CUDA_VISIBLE_DEVICES", None)
     env |= {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}

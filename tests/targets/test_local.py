@@ -19,7 +19,7 @@ from mlnb.node.process.identity import is_alive, process_identity, send_signal, 
 from mlnb.rundir import read_json, read_lines
 from mlnb.targets import local, registry, warm
 from mlnb.targets.config.paths import runs_root, runtime_dir
-from mlnb.targets.environment import passed
+from mlnb.targets.environment import run_environment
 from mlnb.targets.local import Local, cores
 from mlnb.targets.node_zip import node_zip
 from mlnb.targets.registry import names, target
@@ -212,7 +212,7 @@ def test_what_a_program_needs_is_passed_and_nothing_else():
         "WORLD_SIZE": "8",
         "MASTER_ADDR": "elsewhere",
     }
-    got = passed({"MY_PASSWORD": "asked"}, session)
+    got = run_environment({"MY_PASSWORD": "asked"}, session)
     assert got == {
         "PATH": "/bin",
         "HOME": "/home/me",

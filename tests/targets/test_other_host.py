@@ -106,7 +106,7 @@ def test_a_clock_that_is_wrong_there_makes_no_run_lost(start, away: pytest.Monke
     leave(away)
     real = time.time
     for wrong in (-3600, 3600):  # the other machine's is an hour late, or early; the file server's is right
-        away.setattr(other_host, "look", lambda path, by=wrong: {"t": real() + by})
+        away.setattr(other_host, "read_json_fresh", lambda path, by=wrong: {"t": real() + by})
         assert run.state == "running"
 
 

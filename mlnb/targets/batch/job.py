@@ -20,7 +20,7 @@ from mlnb.targets.batch.submission import PlainScript, Submission
 from mlnb.targets.batch.system import System
 from mlnb.targets.config import settings
 from mlnb.targets.containers import Contained, Wrapped
-from mlnb.targets.environment import passed
+from mlnb.targets.environment import run_environment
 
 _LOCAL_VARIABLES = (
     *("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "MLNB_RUNTIME", "TMPDIR", "HOSTNAME", "XDG_RUNTIME_DIR"),
@@ -199,5 +199,5 @@ def body_of(system: System, request: JobRequest, run: RunDir, wrapped: Wrapped) 
 
 
 def _environment(asked: Mapping[str, str], system: System) -> dict[str, str]:
-    session = {name: value for name, value in passed({}).items() if name not in _LOCAL_VARIABLES}
+    session = {name: value for name, value in run_environment({}).items() if name not in _LOCAL_VARIABLES}
     return {**session, **{n: v for n, v in system.environment().items() if n not in ("LC_ALL",)}, **asked}

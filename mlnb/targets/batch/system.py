@@ -31,7 +31,7 @@ from mlnb.targets.batch.request import (
 )
 from mlnb.targets.config import settings
 from mlnb.targets.config.options import TargetOption
-from mlnb.targets.environment import matching
+from mlnb.targets.environment import matching_variables
 from mlnb.targets.gpus import kinds as gpu_kinds
 from mlnb.targets.gpus import selection as gpu_selection
 from mlnb.task import Resources
@@ -340,9 +340,9 @@ class System:
     @property
     def site_variables(self) -> dict[str, str]:
         """The session's variables that the site's plugins for the system's commands need (``command-variables``)."""
-        return matching(settings.words(self.settings, "command-variables"))
+        return matching_variables(settings.words(self.settings, "command-variables"))
 
     def environment(self) -> dict[str, str]:
         """The environment of the system's commands, but for the one that submits."""
         names = ("PATH", "HOME", "USER", "LOGNAME", "TZ", "LD_LIBRARY_PATH", *self.variables)
-        return {**matching(names), "LC_ALL": "C"}
+        return {**matching_variables(names), "LC_ALL": "C"}

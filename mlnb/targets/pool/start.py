@@ -18,7 +18,7 @@ from mlnb.errors import MlnbError, UsageError
 from mlnb.rundir import check_trusted, storage_errors, write_atomic, write_json
 from mlnb.targets import warm
 from mlnb.targets.base import Placement
-from mlnb.targets.environment import passed
+from mlnb.targets.environment import run_environment
 from mlnb.targets.node_zip import node_zip
 from mlnb.targets.pool import folder, orphan_cleanup
 from mlnb.targets.pool.folder import PoolDir, PoolInfo
@@ -103,7 +103,9 @@ def _spawn_daemon(pool_dir: PoolDir, site: Mapping[str, str]) -> subprocess.Pope
     with pool_dir.log.open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "mlnb.targets.pool.daemon", str(pool_dir.path)],
-            env=passed({**_system_variables(), **site, "MLNB_RUNS": str(folder.pools_root().parent), **_QUIET}),
+            env=run_environment(
+                {**_system_variables(), **site, "MLNB_RUNS": str(folder.pools_root().parent), **_QUIET}
+            ),
             cwd=pool_dir.path,
             stdin=subprocess.DEVNULL,
             stdout=log,
