@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from mlnb.targets.batch.commands import read_json
-from mlnb.targets.batch.queued_job import QueuedJob
+from mlnb.targets.batch.queued_job import QueuedJob, exited
 
 Record = Mapping[str, Any]
 
 
 class State(NamedTuple):
-    """What a state code means: see :class:`QueuedJob`. ``{job}`` in the reason becomes the job's id."""
+    """What a state code means: see :class:`QueuedJob`. ``{job}`` in the reason becomes the job's id.
+
+    Of a job that has ended, ``cause`` and ``reason`` may be left to the other fields of its record.
+    """
 
     state: str
     cause: str = ""
     reason: str = ""
     cleaning_up: bool = False
+
+
+def _first_word(value: Any) -> Collection[str]:
+    """The text before the colon, in which systems explain an end: ``TERM_RUNLIMIT: job killed after…``."""
+    return (str(value).partition(":")[0].strip(),)
 
 
 @dataclass(frozen=True)
@@ -46,8 +54,15 @@ class JobTable:
         what the codes mean.
     other_state
         what a code means that is not among ``states``; ``{code}`` in the reason becomes the code.
+    end_field, end_keys, ends
+        how a job ended, if its exit code does not tell: ``end_keys`` of that field's value are looked up in ``ends``:
+        its first match has the cause and the reason.
+    exit_field, read_status
+        the exit code, and what makes a job of it and the state code.
+    no_exit_code
+        cause and reason where that field has no number.
     end
-        makes the :class:`QueuedJob` of a record whose state is ``ended``.
+        takes the place of all these.
     owner_field
         the owner, perhaps with ``@host``: jobs of others are left out.
     nodes_field, node_pattern
@@ -63,7 +78,6 @@ class JobTable:
     command: Sequence[str]
     state_field: str
     states: Mapping[str, State]
-    end: Callable[[str, Record], QueuedJob]
     system: str
     other_state: State
     records: str = ""
@@ -75,6 +89,13 @@ class JobTable:
     reason_field: str = ""
     run_field: str = ""
     submitted_field: str = ""
+    end_field: str = ""
+    end_keys: Callable[[Any], Collection[str]] = field(default=_first_word)
+    ends: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    exit_field: str = ""
+    read_status: Callable[[int, str], QueuedJob] = field(default=exited)
+    no_exit_code: tuple[str, str] = ("failed", "ended; the system does not say how")
+    end: Callable[[str, Record], QueuedJob] | None = None
     ended_command: Sequence[str] = ()
     ended_option: Sequence[str] = ()
     read: Callable[[str, str], Any] = field(default=read_json)
@@ -113,7 +134,7 @@ class JobTable:
         code = str(record.get(self.state_field, ""))
         state = self.states.get(code, self.other_state)
         if state.state == "ended":
-            job = self.end(code, record)
+            job = self.end(code, record) if self.end else self._end(code, state, record)
         else:
             reason = state.reason.replace("{job}", job_id).replace("{code}", code)
             why = str(record.get(self.reason_field) or "").strip() if state.state == "pending" else ""
@@ -129,7 +150,21 @@ class JobTable:
         if not self.run_field:
             return job
         details = {"comment": f"mlnb:{record.get(self.run_field)}", "submitted": record.get(self.submitted_field)}
-        return QueuedJob(**{**vars(job), "details": details})
+        return replace(job, details=details)
+
+    def _end(self, code: str, state: State, record: Record) -> QueuedJob:
+        if state.reason:
+            return QueuedJob("ended", state.cause, state.reason, code)
+        keys = self.end_keys(record.get(self.end_field)) if self.end_field else ()
+        for key, (cause, reason) in self.ends.items():
+            if key in keys:
+                return QueuedJob("ended", cause, reason, code)
+        try:
+            job = self.read_status(int(record[self.exit_field]), code)
+        except (KeyError, TypeError, ValueError, OverflowError):
+            cause, reason = self.no_exit_code
+            return QueuedJob("ended", cause, reason.replace("{code}", code), code)
+        return replace(job, cause=state.cause) if state.cause and job.cause == "completed" else job
 
     def _nodes(self, record: Record) -> tuple[str, ...]:
         given = record.get(self.nodes_field) or ()

@@ -4,33 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from mlnb.targets.batch.job_table import JobTable, Record, State
-from mlnb.targets.batch.queued_job import HELD, MEMORY_LIMIT, SUSPENDED, TIME_LIMIT, WAITING, QueuedJob
+from mlnb.targets.batch.job_table import JobTable, State
+from mlnb.targets.batch.queued_job import HELD, MEMORY_LIMIT, SUSPENDED, TIME_LIMIT, WAITING
 from mlnb.targets.batch.request import JobRequest
 from mlnb.targets.batch.system import COUNT_STARTS, System
 from mlnb.targets.gpus.kinds import RequestSyntax
-
-_TERMINATED = {
-    "TERM_RUNLIMIT": TIME_LIMIT,
-    "TERM_MEMLIMIT": MEMORY_LIMIT,
-    "TERM_SWAP": MEMORY_LIMIT,
-    "TERM_OWNER": ("cancelled", "was killed by its owner, not through mlnb"),
-    "TERM_FORCE_OWNER": ("cancelled", "was killed by its owner, not through mlnb"),
-    "TERM_ADMIN": ("cancelled", "was killed by an administrator"),
-    "TERM_FORCE_ADMIN": ("cancelled", "was killed by an administrator"),
-    "TERM_PREEMPT": ("preempted", "had to make room for a job of higher priority"),
-}
-"""Cause and reason by the first word of ``exit_reason`` (IBM's documentation of bjobs -l and bhist)."""
-
-
-def _end(code: str, record: Record) -> QueuedJob:
-    if code == "ZOMBI":
-        return QueuedJob("ended", "node", "is lost: its node does not answer", code)
-    terminated = _TERMINATED.get(str(record.get("EXIT_REASON") or "").partition(":")[0].strip())
-    if terminated and code == "EXIT":
-        return QueuedJob("ended", *terminated, code)
-    cause = "completed" if code == "DONE" else "failed"
-    return QueuedJob("ended", cause, f"ended with exit code {record.get('EXIT_CODE') or 0}", code)
 
 
 class Lsf(System):
@@ -46,12 +24,12 @@ class Lsf(System):
     variables = ("LSF_*", "LSB_*", "EGO_*")
     restarts = COUNT_STARTS  # LSB_RESTART says only that there was one
     account_keyword = "project"
+    memory_directive = "-M "
     time_format = "{hours:02d}:{minutes:02d}"
     gpu_syntax = RequestSyntax('-gpu "num={count}:gmodel={type}"', any_type='-gpu "num={count}"')
     directives = ("-o {log}",)
     requeue_directives = ("-r", "-Q {requeue_code}")
     no_requeue_directives = ("-rn",)
-    memory_directive = "-M "
     table = JobTable(
         system=display_name,
         # bjobs(1): all values are texts, and empty where there is none
@@ -60,18 +38,26 @@ class Lsf(System):
         job_id="{JOBID}",
         state_field="STAT",
         states={
+            **dict.fromkeys(("PEND", "WAIT"), State("pending", "resources", WAITING)),
             "PSUSP": State("pending", "hold", f"{HELD}: bresume {{job}} releases it"),
-            "PEND": State("pending", "resources", WAITING),
-            "WAIT": State("pending", "resources", WAITING),
-            "USUSP": State("running", reason=SUSPENDED),
-            "SSUSP": State("running", reason=SUSPENDED),
-            **dict.fromkeys(("DONE", "EXIT", "ZOMBI"), State("ended")),
+            **dict.fromkeys(("USUSP", "SSUSP"), State("running", reason=SUSPENDED)),
+            "DONE": State("ended", "completed", "ended with exit code 0"),
+            "EXIT": State("ended", "failed"),
+            "ZOMBI": State("ended", "node", "is lost: its node does not answer"),
         },
         other_state=State("running"),
         nodes_field="EXEC_HOST",
         node_pattern=r"(?:[^:]*\*)?([^:]*)",
         reason_field="PEND_REASON",
-        end=_end,
+        exit_field="EXIT_CODE",
+        end_field="EXIT_REASON",
+        ends={  # IBM's documentation of bjobs -l, and bhist
+            "TERM_RUNLIMIT": TIME_LIMIT,
+            **dict.fromkeys(("TERM_MEMLIMIT", "TERM_SWAP"), MEMORY_LIMIT),
+            **dict.fromkeys(("TERM_OWNER", "TERM_FORCE_OWNER"), ("cancelled", "was killed by its owner, not by mlnb")),
+            **dict.fromkeys(("TERM_ADMIN", "TERM_FORCE_ADMIN"), ("cancelled", "was killed by an administrator")),
+            "TERM_PREEMPT": ("preempted", "had to make room for a job of higher priority"),
+        },
     )
 
     def keywords(self, request: JobRequest) -> dict[str, Any]:

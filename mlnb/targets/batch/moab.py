@@ -31,8 +31,15 @@ class Moab(Pbs):
     submit_command = "msub"
     cancel_command = "canceljob"
     accepted = rf"(?:Moab\.)?{Pbs.accepted}"
-    variables = ("MOABHOMEDIR", "PBS_*")
+    variables = ("MOABHOMEDIR", "PBS_*")  # type: ignore[assignment] # mypy infers the length of that of Pbs
     gpu_syntax = RequestSyntax(any_type="gpus={count}")
     resources_template = ("nodes={nodes}:ppn={cpus}", ":{gpus}", ",mem={memory}mb")
     # Torque's -x means XML; jobs that ended stay for some minutes, with state C
-    table = replace(Pbs.table, system="Torque", command=("qstat", "-x"), read=_read)
+    table = replace(
+        Pbs.table,
+        system="Torque",
+        command=("qstat", "-x"),
+        read=_read,
+        end_field="exit_status",
+        exit_field="exit_status",
+    )

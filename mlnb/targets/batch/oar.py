@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
-from mlnb.targets.batch.job_table import JobTable, Record, State
-from mlnb.targets.batch.queued_job import HELD, SUSPENDED, TIME_LIMIT, WAITING, QueuedJob, killed
+from mlnb.targets.batch.job_table import JobTable, State
+from mlnb.targets.batch.queued_job import HELD, SUSPENDED, TIME_LIMIT, WAITING, QueuedJob, exited, killed
 from mlnb.targets.batch.request import JobRequest
 from mlnb.targets.batch.system import System
 from mlnb.targets.gpus.kinds import RequestSyntax
 
 
-def _end(code: str, record: Record) -> QueuedJob:
-    listed = record.get("events")
-    events = {str(event.get("type")) for event in listed if isinstance(event, dict)} if isinstance(listed, list) else ()
-    if "WALLTIME" in events:
-        return QueuedJob("ended", *TIME_LIMIT, code)
-    if "FRAG_JOB_REQUEST" in events:
-        return QueuedJob("ended", "cancelled", "was deleted with oardel, not through mlnb", code)
-    status = str(record.get("exit_code"))  # as wait() returns it: the code in its second byte, the signal in its first
-    if not re.fullmatch(r"[0-9]{1,9}", status):
-        return QueuedJob("ended", "failed", f"ended: OAR says {code}", code)
-    if int(status) & 0x7F:
-        return killed(int(status) & 0x7F, code)
-    cause = "completed" if code == "Terminated" and int(status) == 0 else "failed"
-    return QueuedJob("ended", cause, f"ended with exit code {int(status) >> 8}", code)
+def _event_types(events: Any) -> list[str]:
+    return [str(event.get("type")) for event in events if isinstance(event, dict)] if isinstance(events, list) else []
+
+
+def _read_status(status: int, code: str) -> QueuedJob:
+    """``status`` is as wait() returns it: the exit code in its second byte, the signal in its first."""
+    return killed(status & 0x7F, code) if status & 0x7F else exited(status >> 8, code)
 
 
 class Oar(System):
@@ -55,16 +47,24 @@ class Oar(System):
         states={
             "Waiting": State("pending", "resources", WAITING),
             "Hold": State("pending", "hold", HELD),
-            "toLaunch": State("pending", "other", "Starting"),
-            "Launching": State("pending", "other", "Starting"),
+            **dict.fromkeys(("toLaunch", "Launching"), State("pending", "other", "Starting")),
             "toAckReservation": State("pending", "begin", "Waiting for its reservation"),
             "Suspended": State("running", reason=SUSPENDED),
             **dict.fromkeys(("Running", "Finishing", "Resuming", "toError"), State("running")),
-            **dict.fromkeys(("Terminated", "Error"), State("ended")),
+            "Terminated": State("ended"),
+            "Error": State("ended", "failed"),
         },
         other_state=State("pending", "other", "OAR says {code}"),
         nodes_field="assigned_network_address",
-        end=_end,
+        end_field="events",
+        end_keys=_event_types,
+        ends={
+            "WALLTIME": TIME_LIMIT,
+            "FRAG_JOB_REQUEST": ("cancelled", "was deleted with oardel, not by mlnb"),
+        },
+        exit_field="exit_code",
+        read_status=_read_status,
+        no_exit_code=("failed", "ended: OAR says {code}"),
     )
 
     def keywords(self, request: JobRequest) -> dict[str, Any]:

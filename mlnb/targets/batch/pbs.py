@@ -2,34 +2,16 @@
 
 from __future__ import annotations
 
-import re
-from typing import Any, ClassVar
-
-from mlnb.targets.batch.job_table import JobTable, Record, State
+from mlnb.targets.batch.job_table import JobTable, State
 from mlnb.targets.batch.queued_job import HELD, MEMORY_LIMIT, SUSPENDED, TIME_LIMIT, WAITING, QueuedJob, exited, killed
-from mlnb.targets.batch.request import JobRequest
 from mlnb.targets.batch.system import COUNT_STARTS, System
 from mlnb.targets.gpus.kinds import RequestSyntax
-
-_ENDED_BY_PBS = {
-    -29: TIME_LIMIT,
-    -28: ("failed", "took more processor time than it may have"),
-    -27: MEMORY_LIMIT,
-    -26: ("memory", "took more virtual memory than it may have"),
-}
-"""Cause and reason by the exit status that PBS gives a job that it ended itself."""
 
 _SIGNALLED = 256
 """PBS adds this to the number of the signal that ended a job."""
 
 
-def _end(code: str, record: Record) -> QueuedJob:
-    try:
-        status = int(record.get("Exit_status", record.get("exit_status")))
-    except (TypeError, ValueError, OverflowError):
-        return QueuedJob("ended", "cancelled", "was deleted (qdel) before it started", code)
-    if status in _ENDED_BY_PBS:
-        return QueuedJob("ended", *_ENDED_BY_PBS[status], code)
+def _read_status(status: int, code: str) -> QueuedJob:
     if status in (_SIGNALLED + 15, _SIGNALLED + 9):
         return QueuedJob("ended", "cancelled", f"was ended by PBS (signal {status - _SIGNALLED}), as qdel does", code)
     if status > _SIGNALLED:
@@ -48,14 +30,12 @@ class Pbs(System):
     submit_command = "qsub"
     cancel_command = "qdel"
     accepted = r"(?P<job>[0-9]+)(?:\.[A-Za-z0-9_.-]+)?"
-    variables: ClassVar[tuple[str, ...]] = ("PBS_CONF_FILE", "PBS_DEFAULT", "PBS_SERVER")
+    variables = ("PBS_CONF_FILE", "PBS_DEFAULT", "PBS_SERVER")
     passes_variables = False  # qstat -f shows a job's Variable_List
     restarts = COUNT_STARTS
     gpu_syntax = RequestSyntax(any_type="ngpus={count}")
     resources_template = ("select={nodes}:ncpus={cpus}", ":mem={memory}mb", ":{gpus}")
-    directives = ("-V", "-j oe", "-o {log}")
-    requeue_directives = ("-r y",)
-    no_requeue_directives = ("-r n",)
+    directives = ("-V", "-j oe", "-o {log}", "-r {requeue}")
     table = JobTable(
         system=display_name,
         command=("qstat", "-x", "-f", "-F", "json"),  # -x: with jobs that have ended, as long as the server keeps them
@@ -69,23 +49,23 @@ class Pbs(System):
             "W": State("pending", "begin", "Waiting for its start time"),
             "T": State("pending", "other", "Being moved"),
             "M": State("pending", "other", "Moved to another server"),
-            "R": State("running"),
-            "B": State("running"),
+            **dict.fromkeys("RB", State("running")),
             "E": State("running", cleaning_up=True),
-            "S": State("running", reason=SUSPENDED),
-            "U": State("running", reason=SUSPENDED),
+            **dict.fromkeys("SU", State("running", reason=SUSPENDED)),
             **dict.fromkeys("FXC", State("ended")),
         },
         other_state=State("pending", "other", "PBS says {code}"),
         nodes_field="exec_host",
         node_pattern=r"[^/]*",
         reason_field="comment",
-        end=_end,
+        end_field="Exit_status",
+        ends={  # by which PBS ended a job itself
+            "-29": TIME_LIMIT,
+            "-28": ("failed", "took more processor time than it may have"),
+            "-27": MEMORY_LIMIT,
+            "-26": ("memory", "took more virtual memory than it may have"),
+        },
+        exit_field="Exit_status",
+        read_status=_read_status,
+        no_exit_code=("cancelled", "was deleted (qdel) before it started"),
     )
-
-    def keywords(self, request: JobRequest) -> dict[str, Any]:
-        """See :class:`System`. A directive of the site that selects nodes takes the place of mlnb's."""
-        keywords = super().keywords(request)
-        if any(re.search(r"\b(select|nodes)=", line) for line in request.gpu_directives if line.startswith("-")):
-            keywords["job_directives_skip"] = [f"-l {keywords['resource_spec']}"]
-        return keywords

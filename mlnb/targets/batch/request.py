@@ -121,8 +121,8 @@ def template_values(request: JobRequest, gpus: str | None, time_format: str) -> 
     """What templates of directives may name; ``None`` for what was not requested.
 
     ``run``, ``name``, ``partition``, ``account``, ``nodes``, ``cpus`` (per node), ``memory`` (MiB per node), ``time``
-    and ``seconds`` (both up to the next minute), ``warning`` (seconds before the end), ``gpus`` (what requests
-    them), ``log`` and ``requeue_code`` (the exit code by which a job asks to be queued again).
+    and ``seconds`` (both up to the next minute), ``warning`` (seconds before the end), ``gpus`` (what requests them),
+    ``log``, ``requeue`` (``y`` or ``n``) and ``requeue_code`` (the exit code by which a job asks to be queued again).
     """
     resources, time = request.resources, request.resources.time
     return {
@@ -130,6 +130,7 @@ def template_values(request: JobRequest, gpus: str | None, time_format: str) -> 
         "name": request.name,
         "partition": request.partition,
         "account": request.account,
+        "requeue": "y" if request.requeue else "n",
         "nodes": resources.nodes,
         "cpus": request.cpus,
         "memory": mebibytes(resources.memory) if resources.memory else None,

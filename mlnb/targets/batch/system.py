@@ -40,6 +40,9 @@ from mlnb.units import parse_time
 COUNT_STARTS = '$(echo >>"${0%/*}/starts"; echo $(($(wc -l <"${0%/*}/starts") - 1)))'
 """Shell for :attr:`System.restarts` where the system keeps no count: a line for each start, in the attempt's folder."""
 
+_SELECTS_NODES = re.compile(r"^-.*\b(select|nodes)=")
+"""A directive of the site for its GPUs that takes the place of the whole ``resource_spec``."""
+
 _MEMORY = 4 * 2**30
 """Bytes per node where neither the person nor the site says."""
 
@@ -184,7 +187,10 @@ class System:
             self.account_keyword: request.account,
             "walltime": values["time"],
             **({"resource_spec": spec} if spec else {}),
-            "job_directives_skip": [self.memory_directive] if self.memory_directive and memory is None else [],
+            "job_directives_skip": [
+                *([self.memory_directive] if self.memory_directive and memory is None else []),
+                *([f"-l {spec}"] if any(map(_SELECTS_NODES.search, request.gpu_directives)) else []),
+            ],
             "job_extra_directives": self.lines(request),
         }
 

@@ -35,9 +35,7 @@ class GridEngine(System):
     requeue_command = "code=99"
     signals = {**System.signals, "USR2": "TERM"}  # noqa: RUF012 - with -notify it sends USR2 before SIGKILL
     account_keyword = "project"
-    directives = ("-S /bin/sh", "-V", "-v MLNB_H_RT={seconds}", "-o {log}", "-notify", "-w e")
-    requeue_directives = ("-r y",)
-    no_requeue_directives = ("-r n",)
+    directives = ("-S /bin/sh", "-V", "-v MLNB_H_RT={seconds}", "-o {log}", "-r {requeue}", "-notify", "-w e")
 
     def keywords(self, request: JobRequest) -> dict[str, Any]:
         """See :class:`System`."""
