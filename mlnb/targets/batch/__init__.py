@@ -45,7 +45,10 @@ def load_system(kind: str) -> type[System]:
     loaded = SYSTEMS.load(kind)
     if not (isinstance(loaded, type) and issubclass(loaded, System)):
         raise UsageError(f"{SYSTEMS.where(kind)} is not a subclass of mlnb.targets.batch.system.System")
-    if missing := [name for name in _REQUIRED if not hasattr(loaded, name)]:
+    missing = [name for name in _REQUIRED if not hasattr(loaded, name)]
+    missing += ["table"] if loaded.jobs is System.jobs and not hasattr(loaded, "table") else []
+    missing += ["job_class or directive_prefix"] if not (loaded.job_class or loaded.directive_prefix) else []
+    if missing:
         raise UsageError(f"{SYSTEMS.where(kind)} does not define {', '.join(missing)}")
     return loaded
 
