@@ -46,7 +46,7 @@ def measure(folder: Path) -> Table:
     def ours() -> None:
         sizes.append(len(message(cursor.new(run.all_series()))))
 
-    table.add("mlnb: new points read, framed", _cpu(ours, logged))
+    table.add("mlnb: read new points, make a frame", _cpu(ours, logged))
     table.rows[-1].note = f"{max(sizes):,} bytes an update; {NEW} new points each, as all rows"
 
     from mlnb.notebook import live_outputs
@@ -59,7 +59,7 @@ def measure(folder: Path) -> Table:
     view = live_outputs._LiveOutput(run, SimpleNamespace(update=lambda *_, **__: None), widget)
     live_outputs._feed(view, time.monotonic())
     bytes_sent.clear()
-    table.add("mlnb: the widget fed", _cpu(lambda: live_outputs._feed(view, time.monotonic()), logged))
+    table.add("mlnb: send the frame to the widget", _cpu(lambda: live_outputs._feed(view, time.monotonic()), logged))
     table.rows[-1].note = f"{max(bytes_sent):,} bytes of points an update"
     widget.close()
 
@@ -67,7 +67,7 @@ def measure(folder: Path) -> Table:
         sizes.append(len(json.dumps(summary(run, run.all_series(), final=False))))
 
     sizes.clear()
-    table.add("mlnb: the words, twice a second", _cpu(words, logged))
+    table.add("mlnb: update the text, twice a second", _cpu(words, logged))
     table.rows[-1].note = f"{max(sizes):,} bytes; with state, usage and the end of the output"
     _others(table)
     return table
@@ -104,7 +104,7 @@ def _others(table: Table) -> None:
         figure.savefig(file, format="png")
         sizes.append(len(file.getvalue()))
 
-    table.add("matplotlib, redrawn", _cpu(matplotlib, rounds=4))
+    table.add("matplotlib: redraw", _cpu(matplotlib, rounds=4))
     table.rows[-1].note = f"{max(sizes):,} bytes an update"
     if importlib.util.find_spec("plotly"):
         import plotly.graph_objects as go

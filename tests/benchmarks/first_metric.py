@@ -22,16 +22,16 @@ def measure(folder: Path) -> Table:
     table = Table(
         "Submit to first metric, local target",
         "s",
-        "warm at most 0.15 s, cold at most import torch + 0.5 s",
+        "with the fork server at most 0.15 s, without it at most import torch + 0.5 s",
         peer="torchrun, 2 ranks",
     )
     warm.start()
     first_metric(Local(), Resources(ranks=1))
-    table.add("mlnb warm, 1 rank", [first_metric(Local(), Resources(ranks=1)) for _ in range(15)])
-    table.add("mlnb warm, 2 ranks", [first_metric(Local(), Resources(ranks=2)) for _ in range(15)])
+    table.add("mlnb with fork server, 1 rank", [first_metric(Local(), Resources(ranks=1)) for _ in range(15)])
+    table.add("mlnb with fork server, 2 ranks", [first_metric(Local(), Resources(ranks=2)) for _ in range(15)])
     cold = Local("local", {"warm": False})
-    table.add("mlnb cold, 1 rank", [first_metric(cold, Resources(ranks=1)) for _ in range(5)])
-    table.add("mlnb cold, 2 ranks", [first_metric(cold, Resources(ranks=2)) for _ in range(5)])
+    table.add("mlnb without fork server, 1 rank", [first_metric(cold, Resources(ranks=1)) for _ in range(5)])
+    table.add("mlnb without fork server, 2 ranks", [first_metric(cold, Resources(ranks=2)) for _ in range(5)])
     table.add(
         "import torch, alone",
         [_command([sys.executable, "-c", "import torch; print('loss', flush=True)"]) for _ in range(5)],

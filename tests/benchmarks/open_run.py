@@ -22,7 +22,7 @@ def measure(folder: Path) -> Table:
 
     from mlnb.api.read.decimate import decimate
 
-    table = Table("Open a run of 10⁶ points", "s", "at most 0.5 s", peer="JSONL, pandas.read_json")
+    table = Table("Reading a run of 10⁶ points", "s", "at most 0.5 s", peer="JSONL, pandas.read_json")
     run = RunDir(folder / "20260101-000000-000000")
     attempt = run.attempt(1)
     attempt.path.mkdir(parents=True)
@@ -48,6 +48,6 @@ def measure(folder: Path) -> Table:
         decimate(series.step, series.value, 1000)
 
     table.add("mlnb, run.metrics()", times(opened, 7))
-    table.add("mlnb, what a chart shows", times(charted, 7))
+    table.add("mlnb, the decimated curve of the view", times(charted, 7))
     table.add(table.peer, times(lambda: pd.read_json(folder / "metrics.jsonl", lines=True), 3))
     return table

@@ -24,7 +24,7 @@ class Net(nn.Module):
 
 def measure(folder: Path) -> Table:
     """Seconds for capture and plan of one cell."""
-    table = Table("The plan of a 300-line session", "ms", "at most 50 ms")
+    table = Table("Capture of a cell in a 300-line session", "ms", "at most 50 ms")
     cells = session()
     namespace: dict[str, object] = {"__name__": "__main__"}
     import linecache
@@ -52,8 +52,8 @@ def measure(folder: Path) -> Table:
             return plan(found, Task(script=found.script, environment={}), place, offer)
 
         first = times(once, 1)
-        table.add("mlnb, plan of a cell", times(once, 30))
-        table.add("mlnb, the first one in a kernel", first)
+        table.add("capture and plan", times(once, 30))
+        table.add("the first one in a kernel", first)
     finally:
         sys.modules["__main__"] = before
     lines = sum(source.count("\n") for source in cells)

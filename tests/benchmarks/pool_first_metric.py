@@ -26,7 +26,7 @@ def measure(folder: Path) -> Table:
     site.mkdir()
     (site / "mlnb.yaml").write_text(json.dumps({"mlnb": {"targets": {"slurm": _SITE}}}))
     os.environ["DASK_CONFIG"] = str(site)
-    table = Table("Submit to first metric, warm pool on SLURM", "s", "at most 0.5 s")
+    table = Table("Submit to first metric, pool on SLURM", "s", "at most 0.5 s")
     with dask.config.set({"mlnb.targets": {"slurm": _SITE}}):
         began = time.perf_counter()
         pool, _ = pools.start(["--on", "slurm", "--gpus", "1", "--name", "bench"])
@@ -35,8 +35,8 @@ def measure(folder: Path) -> Table:
                 time.sleep(0.02)
             warm = time.perf_counter() - began
             first_metric("pool:bench", Resources(gpus=1))
-            table.add("run on a warm pool", [first_metric("pool:bench", Resources(gpus=1)) for _ in range(10)])
-            table.add("pool, start to running", [warm])
+            table.add("run on a pool", [first_metric("pool:bench", Resources(gpus=1)) for _ in range(10)])
+            table.add("start of the pool", [warm])
         finally:
             pools.stop("bench")
         table.add("the same run as a job of its own", [first_metric("slurm", Resources(gpus=1)) for _ in range(3)])

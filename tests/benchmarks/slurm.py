@@ -37,19 +37,19 @@ def there() -> bool:
 
 
 def measure(folder: Path) -> list[Table]:
-    """Four tables; the pairs are measured in turn."""
+    """Four tables; the pairs are measured alternately."""
     folder.chmod(0o755)
     return [_first(folder), _gang(folder), _news(), _commands(folder)]
 
 
 def _first(folder: Path) -> Table:
-    table = Table("Submit to first metric, SLURM", "s", "at most 1.1 of raw sbatch", peer="sbatch, by hand")
+    table = Table("Submit to first metric, SLURM", "s", "at most 1.1 of raw sbatch", peer="sbatch, without mlnb")
     ours, raw = [], []
     for _ in range(_REPEAT):
         ours.append(_ours(Resources(gpus=1, cpus=1)))
         raw.append(_sbatch(folder, ["--gres=gpu:1", "--cpus-per-task=1"], f"{sys.executable} train.py", PRINTS))
     table.add("mlnb", ours)
-    table.add("sbatch, by hand", raw)
+    table.add("sbatch, without mlnb", raw)
     table.pair("mlnb / sbatch", ours, raw)
     return table
 
@@ -72,7 +72,7 @@ def _gang(folder: Path) -> Table:
 
 
 def _news() -> Table:
-    table = Table("From a metric on a node to the notebook, SLURM", "s", "at most 0.5 s for 19 of 20")
+    table = Table("Delay from a metric on a node to the notebook, SLURM", "s", "at most 0.5 s in 95 % of cases")
     run = start("slurm", _TICKS, Resources(cpus=1))
     late: list[float] = []
     while not run.done or len(late) < 200:
@@ -83,13 +83,13 @@ def _news() -> Table:
             break
         time.sleep(LiveOutputs.INTERVAL)
     late.sort()
-    table.add("as the view under the cell looks", late, f"19 of 20 within {late[int(0.95 * len(late))]:.3f} s")
+    table.add("until the reader of the view has it", late, f"95 % within {late[int(0.95 * len(late))]:.3f} s")
     return table
 
 
 def _commands(folder: Path) -> Table:
-    """What 40 running runs cost SLURM, watched by three observers for a while."""
-    table = Table("Scheduler commands while runs run", "s", "at most 2 a minute for 40 runs")
+    """The scheduler commands that 40 running runs cause while three sessions observe them."""
+    table = Table("Scheduler commands while 40 runs are running", "s", "at most 2 per minute for all runs")
     seconds = 60.0
     dense = ["PartitionName=dense", "Nodes=ALL", "OverSubscribe=FORCE:4"]  # four jobs a core
     subprocess.run(["scontrol", "create", *dense], check=True, timeout=30)
@@ -98,7 +98,7 @@ def _commands(folder: Path) -> Table:
         runs = [start("slurm", script, asked, "dense") for _ in range(_RUNS)]
         while not all(run.phase.state == "running" for run in runs):
             time.sleep(0.5)
-        looks, commands = _watched(runs, seconds, folder)
+        observations, commands = _observed(runs, seconds, folder)
         for run in runs:
             run.cancel()
         for run in runs:
@@ -106,14 +106,14 @@ def _commands(folder: Path) -> Table:
         _drained()
     finally:
         subprocess.run(["scontrol", "delete", dense[0]], check=False, timeout=30)
-    table.add(f"a look at {len(runs)} running runs, three times", looks, f"{commands} commands in {seconds:.0f} s")
+    table.add(f"observing {len(runs)} runs in three sessions", observations, f"{commands} commands in {seconds:.0f} s")
     return table
 
 
 _RUNS = 40
 
 
-def _watched(runs: list[Run], seconds: float, folder: Path) -> tuple[list[float], int]:
+def _observed(runs: list[Run], seconds: float, folder: Path) -> tuple[list[float], int]:
     """Look at ``runs`` as three notebooks do: how long each look took, and how many commands that cost."""
     shims, count = folder / "shims", folder / "count"
     shims.mkdir()

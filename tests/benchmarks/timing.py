@@ -13,7 +13,7 @@ UNITS = {"µs": 1e6, "ms": 1e3, "s": 1.0}
 
 @dataclass
 class Row:
-    """One thing that was measured, in seconds."""
+    """The times of one thing, in seconds."""
 
     name: str
     seconds: list[float]
@@ -22,7 +22,7 @@ class Row:
 
 @dataclass
 class Pairs:
-    """Two things measured in turn, a moment apart: what slows the machine for longer than that cancels out."""
+    """Two things measured alternately, a moment apart: what slows the machine for longer than that cancels out."""
 
     name: str
     ours: list[float]
@@ -34,7 +34,7 @@ class Pairs:
         return sorted(one / other for one, other in zip(self.ours, self.peers, strict=True))
 
     def cells(self) -> list[str]:
-        """Min, median, where the median lies 19 times in 20 (of any distribution), max; the ratio of the sums; n."""
+        """Min, median, its 95 % confidence interval (of any distribution), max; the ratio of the sums; n."""
         found = self.ratios
         n = len(found)
         off = 0.98 * math.sqrt(n)
@@ -50,19 +50,19 @@ class Table:
 
     title: str
     unit: str
-    reach: str
+    goal: str
     rows: list[Row] = field(default_factory=list)
     peer: str = ""
     pairs: list[Pairs] = field(default_factory=list)
 
     def add(self, name: str, seconds: list[float], note: str = "") -> None:
-        """Add a row and say it."""
+        """Add a row and print it."""
         self.rows.append(Row(name, seconds, note))
         scale = UNITS[self.unit]
         print(f"  {name:<44} {statistics.median(seconds) * scale:10.3f} {self.unit}", flush=True)
 
     def pair(self, name: str, ours: list[float], peers: list[float]) -> None:
-        """Add what was measured in turn, and say it."""
+        """Add what was measured alternately, and print it."""
         self.pairs.append(Pairs(name, ours, peers))
         print(f"  {name:<44} " + " | ".join(self.pairs[-1].cells()), flush=True)
 
@@ -70,7 +70,7 @@ class Table:
         """The table as Markdown: min, median, max and, of the medians, the ratio to the peer; then the pairs."""
         scale = UNITS[self.unit]
         peer = next((row for row in self.rows if row.name == self.peer), None)
-        lines = [f"### {self.title}", "", f"To reach: {self.reach}.", ""]
+        lines = [f"### {self.title}", "", f"Goal: {self.goal}.", ""]
         ratio = f" | ratio to {self.peer}" if peer else ""
         lines += [f"| | min | median | max | n{ratio} |", f"|---|---:|---:|---:|---:{'|---:' if peer else ''}|"]
         for row in self.rows:
@@ -80,7 +80,10 @@ class Table:
             lines.append(f"| {row.name} | {' | '.join(cells)} | {len(row.seconds)}{last} |")
         lines += [f"\n{row.name}: {row.note}." for row in self.rows if row.note]
         if self.pairs:
-            lines += ["", "| ratio, pair by pair | min | median | 95 % | max | of the sums | pairs |"]
+            lines += [
+                "",
+                "| ratio of pairs | min | median | 95 % interval | max | ratio of the sums | pairs |",
+            ]
             lines += ["|---|---:|---:|---:|---:|---:|---:|"]
             lines += [f"| {' | '.join([pair.name, *pair.cells()])} |" for pair in self.pairs]
         return "\n".join(lines) + "\n"

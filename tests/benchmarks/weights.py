@@ -1,4 +1,4 @@
-"""105 MB of weights into a live module, beside the ways others bring them."""
+"""Loading 105 MB of weights into an existing module, beside the ways others bring them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .timing import Table, times
 def measure(folder: Path) -> Table:
     """Seconds until the module of this process holds the run's weights."""
     table = Table(
-        "105 MB of weights into a live module",
+        "Loading 105 MB of weights into an existing module",
         "ms",
         "at most 1.2 × safetensors' own load and copy",
         peer="safetensors load_file + load_state_dict",
