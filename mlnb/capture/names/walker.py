@@ -21,6 +21,15 @@ class Walker(ast.NodeVisitor):
     ----------
     evaluates_annotations
         whether Python evaluates annotations here (not after ``from __future__ import annotations``).
+
+    Attributes
+    ----------
+    uses
+        what the code visited so far does to names.
+    in_function
+        whether the code is a function's body.
+    type_parameters
+        names in brackets of an enclosing ``def f[T](…)`` or ``class C[T]``, which aren't variables of the session.
     """
 
     def __init__(self, evaluates_annotations: bool = True) -> None:
