@@ -279,7 +279,7 @@ def test_a_waiting_run_can_be_cancelled_and_never_starts(start):
     first = start("import time\nwhile True: time.sleep(0.05)", cpus=cores)
     until(lambda: first.state == "running")
     second = start("print('never')", cpus=cores)
-    until(lambda: second.state == "pending" and "waits for" in second.reason)
+    until(lambda: second.state == "pending" and "Waiting for CPU cores" in second.reason)
     second.cancel()
     assert second.state == "cancelled"
     assert not events(second, "running")
