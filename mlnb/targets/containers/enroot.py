@@ -15,9 +15,9 @@ from mlnb.targets.containers.base import NAMES, Bind, Engine, Wrapped, with_envi
 
 _START = (
     NAMES
-    + r"""engine=$1 asked=$2
+    + r"""engine=$1 pass_env=$2
 shift 2
-for variable in $(names) $asked; do
+for variable in $(names) $pass_env; do
     eval "[ -z \"\${$variable+set}\" ]" || set -- --env "$variable" "$@"
 done
 exec "$engine" start "$@"
@@ -71,9 +71,9 @@ class Enroot(Engine):
             arguments += [word for key, value in _gpu(gpus).items() for word in ("--env", f"{key}={value}")]
         run = with_environment(command, env)
         run = ["sh", "-c", _AT, workdir, *run] if workdir else run
-        asked = " ".join(pass_env)
+        names = " ".join(pass_env)
         return Wrapped(
-            ["sh", "-c", _START, "mlnb", self.command, asked, *arguments, *self.settings.options, self.image, *run]
+            ["sh", "-c", _START, "mlnb", self.command, names, *arguments, *self.settings.options, self.image, *run]
         )
 
 

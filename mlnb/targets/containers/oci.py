@@ -27,31 +27,31 @@ _SECONDS = 20.0
 
 _RUN = (
     NAMES
-    + r"""engine=$1 name=$2-${SLURM_NODEID:-0} gpus=$3 run='' told=''
+    + r"""engine=$1 name=$2-${SLURM_NODEID:-0} gpus=$3 run='' received=''
 shift 3
 if [ "$gpus" != none ]; then
-    ids=${SLURM_STEP_GPUS:-${SLURM_JOB_GPUS:-${CUDA_VISIBLE_DEVICES:-}}} seen='' count=0
+    ids=${SLURM_STEP_GPUS:-${SLURM_JOB_GPUS:-${CUDA_VISIBLE_DEVICES:-}}} visible='' count=0
     IFS=,
     for id in $ids; do
         [ "$gpus" != cdi ] || set -- "--device=nvidia.com/gpu=$id" "$@"
-        seen=$seen${seen:+,}$count count=$((count + 1))
+        visible=$visible${visible:+,}$count count=$((count + 1))
     done
     unset IFS
     case $gpus in
     cdi) [ -n "$ids" ] || set -- --device=nvidia.com/gpu=all "$@" ;;
     *) if [ -n "$ids" ]; then set -- "--gpus=\"device=$ids\"" "$@"; else set -- --gpus=all "$@"; fi ;;
     esac
-    [ -z "$ids" ] || export CUDA_VISIBLE_DEVICES="$seen"
+    [ -z "$ids" ] || export CUDA_VISIBLE_DEVICES="$visible"
 fi
 for variable in $(names); do set -- "--env=$variable" "$@"; done
-heed() { told=$1; [ -z "$run" ] || kill -s "$1" "$run"; }
-for number in TERM INT HUP USR1 USR2; do trap "heed $number" "$number"; done
+forward() { received=$1; [ -z "$run" ] || kill -s "$1" "$run"; }
+for number in TERM INT HUP USR1 USR2; do trap "forward $number" "$number"; done
 "$engine" rm --force "$name" >/dev/null 2>&1
-if [ -z "$told" ]; then
-    leash=$(mktemp -d) && mkfifo "$leash/0" && exec 5<>"$leash/0" 6<"$leash/0" && rm -r "$leash" || exit 1
+if [ -z "$received" ]; then
+    pipe=$(mktemp -d) && mkfifo "$pipe/0" && exec 5<>"$pipe/0" 6<"$pipe/0" && rm -r "$pipe" || exit 1
     "$engine" run --interactive "--name=$name" "$@" <&6 5>&- 6>&- &
     run=$!
-    [ -z "$told" ] || kill -s "$told" "$run"
+    [ -z "$received" ] || kill -s "$received" "$run"
     while wait "$run"; code=$?; kill -0 "$run" 2>/dev/null; do :; done
 else
     code=143
@@ -61,7 +61,7 @@ exit "$code"
 """
 )
 
-_LEASHED = r"""main=$$
+_UNTIL_CLOSED = r"""main=$$
 exec 3<&0 </dev/null
 ( { while read -r _; do :; done; kill -s KILL "$main"; } <&3 & )
 exec "$@" 3<&-
@@ -116,7 +116,7 @@ class _Oci(Engine):
         arguments += [f"--volume={bind.source}:{bind.inside}:{'rw' if bind.writable else 'ro'}" for bind in binds]
         arguments += [f"--workdir={workdir}"] if workdir else []
         arguments += [f"--env={variable}" for variable in ("USER", "LOGNAME", *pass_env)]
-        first, *rest = "sh", "-c", _LEASHED, "mlnb", *with_environment(command, env)
+        first, *rest = "sh", "-c", _UNTIL_CLOSED, "mlnb", *with_environment(command, env)
         arguments += [*self.settings.options, f"--entrypoint={first}", self.image, *rest]
         script = self.gpu_script if kind == "nvidia" else "none"
         list_ids = f"{shlex.quote(self.command)} ps --all --quiet --filter {shlex.quote(f'label={_LABEL}={name}')}"

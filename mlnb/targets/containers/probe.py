@@ -21,14 +21,14 @@ _SECONDS = 30.0
 # Reads torch/version.py, since importing torch takes seconds. Old Pythons have to understand it, too.
 _PROBE = """
 import importlib.util, json, os, sys
-found = {"python": "%d.%d.%d" % sys.version_info[:3], "torch": None, "cuda": None}
+versions = {"python": "%d.%d.%d" % sys.version_info[:3], "torch": None, "cuda": None}
 spec = importlib.util.find_spec("torch")
 if spec is not None and spec.origin:
-    said = {}
+    module = {}
     with open(os.path.join(os.path.dirname(spec.origin), "version.py")) as file:
-        exec(file.read(), said)
-    found["torch"], found["cuda"] = str(said.get("__version__")), said.get("cuda")
-print("mlnb:" + json.dumps(found))
+        exec(file.read(), module)
+    versions["torch"], versions["cuda"] = str(module.get("__version__")), module.get("cuda")
+print("mlnb:" + json.dumps(versions))
 """
 
 Versions = Mapping[str, str | None]

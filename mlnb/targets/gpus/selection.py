@@ -126,7 +126,7 @@ def most_gpus(settings: Mapping[str, Any], machines: Sequence[Machine], syntax: 
     return max(sum(machine.gpus.values()) for machine in machines)
 
 
-def select(asked: GpuRequest, kinds: Sequence[GpuKind], machines: Sequence[Machine] = ()) -> GpuSelection:
+def select(request: GpuRequest, kinds: Sequence[GpuKind], machines: Sequence[Machine] = ()) -> GpuSelection:
     """Choose the smallest kind that suffices, so that the big ones are left to runs that need them.
 
     If kinds differ only by the one feature that requests them, any of them is requested, which starts sooner.
@@ -136,13 +136,13 @@ def select(asked: GpuRequest, kinds: Sequence[GpuKind], machines: Sequence[Machi
     UsageError
         if none suffices: one line with what was asked for, what there is, and the nearest that would do.
     """
-    suitable = [kind for kind in kinds if not _unmet(kind, asked)]
-    available = [kind for kind in suitable if not machines or kind.nodes_with(machines, asked.count)]
+    suitable = [kind for kind in kinds if not _unmet(kind, request)]
+    available = [kind for kind in suitable if not machines or kind.nodes_with(machines, request.count)]
     if not available:
-        raise UsageError(_refusal(asked, suitable or kinds, machines))
+        raise UsageError(_refusal(request, suitable or kinds, machines))
     available.sort(key=lambda kind: kind.size)
-    chosen, directives = _any_of(available, asked.count)
-    nodes = {name: None for kind in chosen for name in kind.nodes_with(machines, asked.count)}
+    chosen, directives = _any_of(available, request.count)
+    nodes = {name: None for kind in chosen for name in kind.nodes_with(machines, request.count)}
     on = f" on {_node_count(len(nodes))}" if nodes else ""
     lines = [f"GPUs: {' or '.join(kind.description for kind in chosen)}{on}"]
     rest = dict.fromkeys(kind.type for kind in available if kind not in chosen and kind.type)
@@ -176,12 +176,16 @@ def _one_feature(options: Iterable[str]) -> str | None:
     return constraints[0] if is_one else None
 
 
-def _unmet(kind: GpuKind, asked: GpuRequest) -> list[str]:
+def _unmet(kind: GpuKind, request: GpuRequest) -> list[str]:
     """Which of ``type``, ``memory`` and ``capability`` the kind does not meet."""
     return [
-        *(["type"] if asked.type is not None and not _is_type(kind, asked.type) else []),
-        *(["memory"] if asked.memory is not None and not _has_memory(kind, asked.memory) else []),
-        *(["capability"] if asked.capability is not None and (kind.capability or (0, 0)) < asked.capability else []),
+        *(["type"] if request.type is not None and not _is_type(kind, request.type) else []),
+        *(["memory"] if request.memory is not None and not _has_memory(kind, request.memory) else []),
+        *(
+            ["capability"]
+            if request.capability is not None and (kind.capability or (0, 0)) < request.capability
+            else []
+        ),
     ]
 
 
@@ -200,15 +204,15 @@ def _is_type(kind: GpuKind, name: str) -> bool:
     return not wanted.memory_is_exact or wanted.memory == kind.memory
 
 
-def _refusal(asked: GpuRequest, kinds: Sequence[GpuKind], machines: Sequence[Machine]) -> str:
+def _refusal(request: GpuRequest, kinds: Sequence[GpuKind], machines: Sequence[Machine]) -> str:
     """One line: what was asked for, what the site has, and the nearest that would do."""
     if not kinds:
-        return f"{asked.flags}: no GPUs are known here; list them under gpus: in the target's settings"
-    nearest = min(kinds, key=lambda kind: _distance(kind, asked, machines))
-    unmet = _unmet(nearest, asked)
-    count = min(asked.count, _most_of_kind(nearest, machines)) if machines else asked.count
-    fewer = count < asked.count
-    flags = asked.flags if asked.is_any or not fewer else f"--gpus {asked.count} {asked.flags}"
+        return f"{request.flags}: no GPUs are known here; list them under gpus: in the target's settings"
+    nearest = min(kinds, key=lambda kind: _distance(kind, request, machines))
+    unmet = _unmet(nearest, request)
+    count = min(request.count, _most_of_kind(nearest, machines)) if machines else request.count
+    fewer = count < request.count
+    flags = request.flags if request.is_any or not fewer else f"--gpus {request.count} {request.flags}"
     if count == 0:
         return f"{flags}: no node here has {nearest.description}"
     for attribute, value in (("memory", nearest.memory), ("capability", nearest.capability)):
@@ -217,9 +221,9 @@ def _refusal(asked: GpuRequest, kinds: Sequence[GpuKind], machines: Sequence[Mac
             return f"{flags}: {unknown}; give it under gpus: in the target's settings"
     instead = GpuRequest(
         count,
-        nearest.type if "type" in unmet else asked.type,
-        nearest.memory if "memory" in unmet else asked.memory,
-        nearest.capability if "capability" in unmet else asked.capability,
+        nearest.type if "type" in unmet else request.type,
+        nearest.memory if "memory" in unmet else request.memory,
+        nearest.capability if "capability" in unmet else request.capability,
     )
     change = GpuRequest(
         count,
@@ -232,19 +236,19 @@ def _refusal(asked: GpuRequest, kinds: Sequence[GpuKind], machines: Sequence[Mac
     offered = (
         f"nodes have {count} × {nearest.description} at most"
         if fewer and not unmet
-        else _offered(nearest, asked, kinds)
+        else _offered(nearest, request, kinds)
     )
     return f"{flags}: {offered}; {changes} would fit{f' {_node_count(len(nodes))}' if machines else ''}"
 
 
-def _distance(kind: GpuKind, asked: GpuRequest, machines: Sequence[Machine]) -> tuple[object, ...]:
+def _distance(kind: GpuKind, request: GpuRequest, machines: Sequence[Machine]) -> tuple[object, ...]:
     """A sort key: how far ``kind`` is from what was asked for; of equals the biggest comes first."""
-    unmet = _unmet(kind, asked)
+    unmet = _unmet(kind, request)
     major, minor = kind.capability or (0, 0)
     bigger = (kind.memory is None, -(kind.memory or 0), -major, -minor)
     if unmet == ["capability"]:
         bigger = (kind.capability is None, -major, -minor, -(kind.memory or 0))
-    return "type" in unmet, len(unmet), -min(asked.count, _most_of_kind(kind, machines)), *bigger
+    return "type" in unmet, len(unmet), -min(request.count, _most_of_kind(kind, machines)), *bigger
 
 
 def _most_of_kind(kind: GpuKind, machines: Sequence[Machine]) -> int:
@@ -252,19 +256,19 @@ def _most_of_kind(kind: GpuKind, machines: Sequence[Machine]) -> int:
     return max((kind.count_on(machine) for machine in machines), default=0)
 
 
-def _offered(nearest: GpuKind, asked: GpuRequest, kinds: Sequence[GpuKind]) -> str:
+def _offered(nearest: GpuKind, request: GpuRequest, kinds: Sequence[GpuKind]) -> str:
     """What the site has instead, as far as it matters to what was asked for."""
-    unmet = _unmet(nearest, asked)
+    unmet = _unmet(nearest, request)
     if "type" in unmet:
         return f"there are {', '.join(dict.fromkeys(kind.description for kind in kinds))}"
-    of = f" {asked.type}" if asked.type is not None else ""
+    of = f" {request.type}" if request.type is not None else ""
     capability = (
         f" and capability {format_capability(nearest.capability)}"
         if nearest.capability and "capability" in unmet
         else ""
     )
-    which = "largest" if unmet == ["memory"] and asked.capability is None else "nearest"
-    which = "newest" if unmet == ["capability"] and asked.memory is None else which
+    which = "largest" if unmet == ["memory"] and request.capability is None else "nearest"
+    which = "newest" if unmet == ["capability"] and request.memory is None else which
     has = (
         f"has {format_gpu_memory(nearest.memory)}" if of and nearest.memory is not None else f"is {nearest.description}"
     )

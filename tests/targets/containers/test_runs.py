@@ -46,6 +46,7 @@ class Place:
     """A target that leaves the start to the test."""
 
     name = "here"
+    mirror = None
 
     def submit(self, run: RunDir, env: dict[str, str]) -> dict[str, Any]:
         return {"target": self.name}
@@ -281,7 +282,9 @@ def test_an_image_that_there_is_not_is_not_looked_into(engine: Inside):
 # a Python that is too old
 
 
-@pytest.mark.parametrize("name", ["__init__.py", "node/__init__.py", "node/__main__.py", "node/requirements.py"])
+@pytest.mark.parametrize(
+    "name", ["__init__.py", "version.py", "node/__init__.py", "node/__main__.py", "node/requirements.py"]
+)
 def test_an_old_python_can_read_what_tells_it_so(name: str):
     import mlnb
 
@@ -289,7 +292,7 @@ def test_an_old_python_can_read_what_tells_it_so(name: str):
     tree = ast.parse(text, feature_version=(3, 6))
     assert "__future__" not in {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     top = {node.module for node in tree.body if isinstance(node, ast.ImportFrom)}
-    assert not [module for module in top if module.startswith("mlnb.") and module != "mlnb.node"]
+    assert not [module for module in top if module.startswith("mlnb.") and module not in ("mlnb.node", "mlnb.version")]
 
 
 def test_a_python_that_is_too_old_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
