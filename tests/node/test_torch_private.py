@@ -188,6 +188,14 @@ def test_one_line_tells_that_a_property_is_gone(monkeypatch: pytest.MonkeyPatch)
     assert line.endswith("which mlnb needs for mlnb.epochs")
 
 
+def test_epochs_are_refused_before_the_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("MLNB_CHECKPOINTS", str(tmp_path))
+    monkeypatch.delattr(DataLoader, torch_private.INDEX_SAMPLER)
+    torch_private.require.cache_clear()
+    with pytest.raises(MlnbError, match=r"has no DataLoader\._index_sampler, which mlnb needs for mlnb\.epochs"):
+        next(mlnb.epochs(1))
+
+
 WITHOUT = """
 import torch._utils, torch.optim
 del torch._utils._flatten_dense_tensors, torch._C._storage_Use_Count

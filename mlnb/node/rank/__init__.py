@@ -1,1 +1,1 @@
-"""One rank: running the script, watching its training, logging its metrics."""
+"""One rank: hooks into its training, metrics, signals, display and tracebacks."""

@@ -16,7 +16,7 @@ STEPS = 30
 
 
 class Steps:
-    """What holds ranks together: none begins a step while another is ``slack`` steps behind."""
+    """Keeps ranks together: none begins a step while another has done ``slack`` steps less."""
 
     def __init__(self, world: int, slack: int) -> None:
         self._done, self._slack, self._changed = [0] * world, slack, threading.Condition()

@@ -141,7 +141,7 @@ def test_tied_weights_stay_tied(travel):
     ids=lambda t: f"{t.dtype}-{tuple(t.shape)}-{t.layout}",
 )
 @pytest.mark.filterwarnings("ignore:Sparse")
-def test_tensors_of_every_kind_come_as_they_are(travel, tensor: torch.Tensor):
+def test_tensors_of_every_kind_are_unchanged(travel, tensor: torch.Tensor):
     got = travel(tensor)
     assert type(got) is type(tensor)
     assert (got.dtype, got.shape, got.layout, got.requires_grad) == (
@@ -193,7 +193,7 @@ def test_arrays_of_every_kind(travel):
         assert got[name].dtype == array.dtype
 
 
-def test_generators_go_on_where_they_were(travel):
+def test_generators_continue_where_they_were(travel):
     torch_one, numpy_one = torch.Generator().manual_seed(3), np.random.default_rng(3)
     torch.rand(5, generator=torch_one), numpy_one.random(5)
     got = travel({"torch": torch_one, "numpy": numpy_one, "also": torch_one})
@@ -246,7 +246,7 @@ def shape(value: Any, seen: dict[int, int]) -> Any:
 
 
 @given(webs())
-def test_any_web_of_plain_containers_is_the_same_web_there(web: list[Any]):
+def test_any_graph_of_plain_containers_is_the_same_graph_after_loading(web: list[Any]):
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
@@ -278,7 +278,7 @@ def double(x): return 2 * x
 """
 
 
-def test_what_a_notebook_defines_is_referred_to_by_name(travel):
+def test_definitions_of_the_notebook_are_referred_to_by_name(travel):
     here, there = cell(_NET), cell(_NET.replace("2 * x", "20 * x"))
     value = {"net": here["Net"](3), "class": here["Net"], "inner": here["Net"].Inner(), "function": here["double"]}
     got = travel(value, there, reference=lambda obj: objects.main_name(obj, [here]))
@@ -288,7 +288,7 @@ def test_what_a_notebook_defines_is_referred_to_by_name(travel):
     assert torch.equal(got["net"].layer.weight, value["net"].layer.weight)
 
 
-def test_what_is_not_defined_there_is_named_and_the_rest_comes(travel):
+def test_missing_definitions_are_listed_and_the_rest_is_loaded(travel):
     here = cell(_NET)
     missing: set[str] = set()
     value = {"net": here["Net"](3), "numbers": [1, 2], "function": here["double"], "inner": here["Net"].Inner()}
@@ -298,7 +298,7 @@ def test_what_is_not_defined_there_is_named_and_the_rest_comes(travel):
     assert isinstance(got["net"], MissingDefinition)
 
 
-def test_what_is_not_defined_there_is_an_error_where_it_must_be(travel):
+def test_a_missing_definition_is_an_error_without_a_list(travel):
     here = cell(_NET)
     with pytest.raises(AttributeError, match="Net is not defined"):
         travel(here["Net"](3), {}, reference=lambda obj: objects.main_name(obj, [here]))
@@ -392,7 +392,7 @@ def test_unchanged_large_data_is_not_read(tmp_path: Path):
 # earlier streams
 
 
-def test_values_of_earlier_streams_are_referred_to(travel):
+def test_values_of_earlier_streams_are_referred_to_by_name(travel):
     shared = [1, 2]
     first = travel({"shared": shared})
     got = travel({"holder": {"part": shared}}, sent={id(shared): "shared"}, earlier=first)

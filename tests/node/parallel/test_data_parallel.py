@@ -155,7 +155,7 @@ def test_a_loop_with_gradients_that_trains_nothing_is_reported(start: Start) -> 
     assert any("nothing was trained" in note and "torch.no_grad()" in note for note in run.result["notes"])
 
 
-def test_a_loop_without_a_loader_is_said_to_train_on_the_same_data(start: Start) -> None:
+def test_a_note_says_if_ranks_train_on_the_same_data(start: Start) -> None:
     loop = "o = torch.optim.SGD(model.parameters(), lr=0.1)\n" + 3 * "loss_of(model, X, y).backward(); o.step()\n"
     _, _, run = trained(start, HEAD + loop, ranks=2, batch=4)
     assert run.result is not None
@@ -174,7 +174,7 @@ print(len(loader()), float(sum(p.sum() for p in ddp.parameters())))
 """
 
 
-def test_code_that_distributes_itself_is_left_alone(start: Start) -> None:
+def test_code_that_distributes_itself_is_not_touched(start: Start) -> None:
     run = start((HEAD + DDP).replace("BATCH", "4"), ranks=2).wait(90)
     assert run.state == "succeeded", run.result
     assert run.logs(0, "out") == run.logs(1, "out")
@@ -272,14 +272,14 @@ def test_frameworks_that_distribute_work_as_under_torchrun(
     assert len(run.series()["loss"]) == (3 if script is SHARDED else 5)
 
 
-def test_ranks_without_an_optimizer_are_refused_not_trained_apart(start: Start) -> None:
+def test_ranks_without_an_optimizer_are_refused(start: Start) -> None:
     run = start(HEAD.replace("BATCH", "4") + "loss_of(model, X, y).backward()", ranks=2).wait(90)
     assert run.state == "failed"
     assert "independent copies" in run.reason
     assert "--parallel none" in run.reason
 
 
-def test_ranks_told_to_be_apart_are(start: Start) -> None:
+def test_parallel_none_trains_independent_copies(start: Start) -> None:
     loop = LOOPS["momentum, shuffled, uneven tail"].replace("range(2)", "range(1)")
     run = start((HEAD + loop + "print(sum(1 for _ in loader()))").replace("BATCH", "4"), ranks=2, parallel="none").wait(
         90
@@ -303,7 +303,7 @@ def test_distributed_code_is_recognised(source: str) -> None:
     assert distributes_itself(source) is not None
 
 
-def test_plain_code_is_not() -> None:
+def test_plain_code_is_not_taken_for_distributed_code() -> None:
     assert distributes_itself("import torch\n# DistributedDataParallel\nprint('accelerate')") is None
 
 
@@ -324,11 +324,11 @@ def test_every_sample_counts_once(world: int, total: int) -> None:
         assert mean == pytest.approx(np.mean(whole))
 
 
-def test_a_stream_is_dealt_out_in_turn() -> None:
+def test_ranks_get_the_batches_of_a_stream_in_turn() -> None:
     dealt = [list(shard_stream(["a", "b", "c"], rank, 2, lambda _: 1)) for rank in range(2)]
     assert dealt == [[("a", 1.0), ("c", 2.0)], [("b", 1.0), ("c", 0.0)]]
 
 
-def test_a_rank_that_comes_off_empty_takes_part_at_weight_zero() -> None:
+def test_a_rank_without_samples_gets_one_at_weight_zero() -> None:
     assert split([[5]], 0, 2) == ([5], 0.0)
     assert split([[5]], 1, 2) == ([5], 2.0)

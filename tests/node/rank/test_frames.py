@@ -38,7 +38,7 @@ def same(frame: frames.Frame, batch: Batch) -> bool:
 
 
 @given(st.lists(batches(), max_size=4))
-def test_what_is_encoded_is_decoded_bit_for_bit(written: list[Batch]):
+def test_decoding_returns_what_was_encoded_bit_for_bit(written: list[Batch]):
     data = b"".join(frames.encode(*batch) for batch in written)
     read = list(frames.decode(data))
     assert len(read) == len(written)
@@ -47,12 +47,12 @@ def test_what_is_encoded_is_decoded_bit_for_bit(written: list[Batch]):
 
 
 @given(st.lists(batches(), min_size=1, max_size=3), st.data())
-def test_cut_at_any_byte_what_remains_are_the_whole_frames_before_it(written: list[Batch], data: st.DataObject):
+def test_a_file_cut_at_any_byte_yields_the_complete_frames_before_it(written: list[Batch], data: st.DataObject):
     parts = [frames.encode(*batch) for batch in written]
-    whole = b"".join(parts)
-    cut = data.draw(st.integers(0, len(whole)))
+    complete = b"".join(parts)
+    cut = data.draw(st.integers(0, len(complete)))
     ends = np.cumsum([len(part) for part in parts])
-    read = list(frames.decode(whole[:cut]))
+    read = list(frames.decode(complete[:cut]))
     assert len(read) == int((ends <= cut).sum())
     assert all(same(frame, batch) for (frame, _), batch in zip(read, written, strict=False))
 
@@ -66,7 +66,7 @@ def test_every_single_cut_of_two_frames():
 
 
 @given(st.lists(batches(), max_size=2), st.binary(max_size=60))
-def test_a_tail_that_is_no_frame_hides_nothing_before_it(written: list[Batch], tail: bytes):
+def test_an_invalid_tail_hides_no_frame_before_it(written: list[Batch], tail: bytes):
     data = b"".join(frames.encode(*batch) for batch in written)
     read = list(frames.decode(data + b"{torn" + tail))
     assert len(read) == len(written)
@@ -78,12 +78,12 @@ def test_garbage_is_never_an_error(data: bytes):
     list(frames.decode(data))
 
 
-def test_headers_that_lie_are_a_torn_frame():
+def test_wrong_headers_are_an_incomplete_frame():
     for header in (b'{"n": -1, "names": []}', b'{"n": 1e300, "names": []}', b'{"n": 1, "names": 7}', b"[1]", b"7"):
         assert list(frames.decode(header + b"\n" + b"\0" * 64 + b"\n")) == []
 
 
-def test_reading_goes_on_where_it_ended():
+def test_reading_continues_where_it_ended():
     one, two = (frames.encode(["a"], [t], [t], [[t]]) for t in (1.0, 2.0))
     ((_, end),) = frames.decode(one)
     ((frame, _),) = frames.decode(one + two, end)

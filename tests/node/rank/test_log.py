@@ -1,4 +1,4 @@
-"""``mlnb.log`` loses nothing, keeps what was true at the call, and never troubles the loop."""
+"""``mlnb.log`` loses nothing, logs values as of the call, and never disturbs the loop."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_nothing_of_200_000_calls_from_two_tight_loops_is_lost(metrics: Metrics)
     assert metrics.error is None
 
 
-def test_what_is_logged_is_on_disk_without_anyone_asking(metrics: Metrics):
+def test_the_thread_writes_logged_values_to_disk(metrics: Metrics):
     metrics.start()
     metrics.log(x=1.0)
     until(lambda: rows(metrics))
@@ -70,7 +70,7 @@ def test_what_is_logged_is_on_disk_without_anyone_asking(metrics: Metrics):
     until(lambda: len(rows(metrics)) == 2)
 
 
-def test_nan_and_infinity_are_kept(metrics: Metrics):
+def test_nan_and_infinity_are_preserved(metrics: Metrics):
     for value in (nan, inf, -inf, torch.tensor(nan), np.float32(inf)):
         metrics.log(x=value)
     found = values(metrics)
@@ -81,7 +81,7 @@ def test_nan_and_infinity_are_kept(metrics: Metrics):
 
 
 @pytest.mark.parametrize(
-    ("value", "kept"),
+    ("value", "expected"),
     [
         (3, 3.0),
         (True, 1.0),
@@ -95,9 +95,9 @@ def test_nan_and_infinity_are_kept(metrics: Metrics):
         (torch.tensor(1.5, dtype=torch.bfloat16), 1.5),
     ],
 )
-def test_numbers_of_every_kind_are_kept(metrics: Metrics, value: object, kept: float):
+def test_numbers_of_every_kind_are_logged(metrics: Metrics, value: object, expected: float):
     metrics.log(x=value)
-    assert values(metrics) == [kept]
+    assert values(metrics) == [expected]
 
 
 class Hostile:
@@ -118,7 +118,7 @@ class Hostile:
     [None, "high", [1.0], {}, object(), torch.ones(3), np.ones(3), 1j, 10**400, Hostile()],
     ids=lambda value: type(value).__name__,
 )
-def test_what_is_no_number_is_nan_and_never_an_error(metrics: Metrics, value: object):
+def test_other_values_become_nan_and_never_an_error(metrics: Metrics, value: object):
     metrics.log(x=value)
     metrics.log(x=1.0)
     found = values(metrics)
@@ -127,14 +127,14 @@ def test_what_is_no_number_is_nan_and_never_an_error(metrics: Metrics, value: ob
 
 
 @pytest.mark.parametrize("step", ["a", nan, np.ones(2), torch.ones(2), Hostile()], ids=lambda s: type(s).__name__)
-def test_a_step_that_is_no_number_is_counted_instead(metrics: Metrics, step: object):
+def test_an_invalid_step_is_replaced_by_a_count(metrics: Metrics, step: object):
     metrics.log(step=step, x=1.0)  # type: ignore[arg-type]
     metrics.flush()
     assert rows(metrics) == [(1.0, "x", 1.0)]
 
 
 @pytest.mark.parametrize("value", [torch.tensor(1.0), np.array(1.0), np.array([1.0])], ids=["torch", "0d", "1d"])
-def test_a_value_is_that_of_the_call_though_changed_in_place_afterwards(metrics: Metrics, value: object):
+def test_a_value_that_is_changed_in_place_later_is_logged_as_of_the_call(metrics: Metrics, value: object):
     metrics.log(x=value)
     value += 1  # type: ignore[operator]
     metrics.log(x=value)
@@ -200,14 +200,14 @@ def test_a_step_of_zero_is_a_step(metrics: Metrics):
     assert [step for step, _, _ in rows(metrics)] == [0, 1, 2]
 
 
-def test_a_run_that_resumes_counts_on(metrics: Metrics):
+def test_a_resumed_run_continues_to_count(metrics: Metrics):
     metrics.resume(30, 5.0)
     metrics.log(x=1.0)
     metrics.flush()
     assert rows(metrics) == [(30, log.RESUMED, 30), (30, "x", 1.0)]
 
 
-def test_what_a_full_disk_did_not_take_comes_when_there_is_space_and_no_frame_is_torn(
+def test_rows_that_a_full_disk_refused_are_written_later_and_no_frame_is_incomplete(
     metrics: Metrics, monkeypatch: pytest.MonkeyPatch
 ):
     metrics.log(x=1.0)
@@ -239,7 +239,7 @@ def values_on_disk(metrics: Metrics) -> list[float]:
     return [value for _, _, value in rows(metrics)]
 
 
-def test_what_a_disk_that_stays_full_costs_is_bounded_and_said(metrics: Metrics, monkeypatch: pytest.MonkeyPatch):
+def test_a_disk_that_stays_full_costs_bounded_memory_and_is_reported(metrics: Metrics, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(log, "_MAX_UNWRITTEN", 1000)
     metrics.path = Path("/dev/full")
     for value in range(200):

@@ -86,7 +86,7 @@ def test_of_two_optimizers_that_take_turns_the_busiest_counts(
     assert hooks.steps == 10 * steps
 
 
-def test_an_optimizer_that_follows_another_counts_on(hooks: TrainingHooks, metrics: Metrics):
+def test_an_optimizer_that_replaces_another_continues_the_count(hooks: TrainingHooks, metrics: Metrics):
     steps = []
     for _ in range(2):
         weight = parameter()
@@ -108,7 +108,7 @@ def test_a_resumed_run_continues_after_its_step(hooks: TrainingHooks, metrics: M
     assert metrics.step == 31
 
 
-def test_a_scaled_loss_is_shown_unscaled(hooks: TrainingHooks, metrics: Metrics):
+def test_a_scaled_loss_is_logged_unscaled(hooks: TrainingHooks, metrics: Metrics):
     scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
     first, second = parameter(2.0), parameter(3.0)
     optimizer = torch.optim.SGD([first, second], lr=0.0)
@@ -122,7 +122,7 @@ def test_a_scaled_loss_is_shown_unscaled(hooks: TrainingHooks, metrics: Metrics)
     assert metrics.step == 1
 
 
-def test_a_scaler_that_is_switched_off_changes_nothing(hooks: TrainingHooks, metrics: Metrics):
+def test_a_disabled_scaler_changes_nothing(hooks: TrainingHooks, metrics: Metrics):
     loss = parameter(2.0) * 1
     scaled = torch.amp.GradScaler("cpu", enabled=False).scale(loss)
     assert scaled is loss
@@ -130,7 +130,7 @@ def test_a_scaler_that_is_switched_off_changes_nothing(hooks: TrainingHooks, met
     assert logged(metrics) == [(1, 2.0)]
 
 
-def test_a_loss_is_that_of_its_backward_though_changed_in_place(hooks: TrainingHooks, metrics: Metrics):
+def test_a_loss_that_is_changed_in_place_later_is_logged_as_of_its_backward(hooks: TrainingHooks, metrics: Metrics):
     loss = parameter(2.0) * 1
     loss.backward()
     with torch.no_grad():
@@ -138,13 +138,13 @@ def test_a_loss_is_that_of_its_backward_though_changed_in_place(hooks: TrainingH
     assert logged(metrics) == [(1, 2.0)]
 
 
-def test_what_is_no_single_number_is_no_loss(hooks: TrainingHooks, metrics: Metrics):
+def test_a_tensor_of_several_elements_is_not_a_loss(hooks: TrainingHooks, metrics: Metrics):
     (torch.ones(3, requires_grad=True) * 2).backward(torch.ones(3))
     assert logged(metrics) == []
     assert hooks.backwards == 1
 
 
-def test_backward_means_what_it_meant(hooks: TrainingHooks):
+def test_backward_does_what_it_did_before(hooks: TrainingHooks):
     a, b = parameter(2.0), parameter(3.0)
     loss = a * b
     assert loss.backward(retain_graph=True) is None
@@ -176,7 +176,7 @@ def test_an_error_in_backward_is_the_scripts_own(hooks: TrainingHooks, metrics: 
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_samples_a_second_of_a_loader(
+def test_samples_per_second_of_a_loader(
     hooks: TrainingHooks, metrics: Metrics, monkeypatch: pytest.MonkeyPatch, workers: int
 ):
     now = [100.0]
@@ -193,7 +193,7 @@ def test_samples_a_second_of_a_loader(
     assert logged(metrics, "step_time") == [(5, 0.4)]
 
 
-def test_samples_of_loops_that_end_in_every_way_are_counted(hooks: TrainingHooks, metrics: Metrics):
+def test_samples_are_counted_however_a_loop_ends(hooks: TrainingHooks, metrics: Metrics):
     data = TensorDataset(torch.zeros(40))
     for _ in DataLoader(data, batch_size=8):
         metrics.flush()  # while it goes on
@@ -210,7 +210,7 @@ def test_samples_of_loops_that_end_in_every_way_are_counted(hooks: TrainingHooks
     assert hooks.samples == 40 + 3 * 40 + 2 * 8 + 2 * 40
 
 
-def test_what_no_longer_watches_leaves_torch_as_it_was(metrics: Metrics):
+def test_uninstalling_restores_torch(metrics: Metrics):
     patched: list[tuple[type, str]] = [
         (torch.Tensor, "backward"),
         (torch.amp.GradScaler, "scale"),
@@ -231,7 +231,7 @@ def test_what_no_longer_watches_leaves_torch_as_it_was(metrics: Metrics):
     assert logged(metrics) == []
 
 
-def test_batches_come_as_they_would(hooks: TrainingHooks):
+def test_loaders_yield_the_same_batches_as_without_hooks(hooks: TrainingHooks):
     data = torch.arange(10)
     batches = [batch.tolist() for (batch,) in DataLoader(TensorDataset(data), batch_size=4)]
     assert batches == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
