@@ -131,7 +131,7 @@ def test_doctor_tells_waiting_from_not_working(tmp_path: Path, monkeypatch: pyte
         *_, last = doctor.checks("slurm", None)
         assert (last.name, last.ok) == ("test run", None)
         (run,) = runs
-        assert last.found.startswith("still pending: waits for free cores and memory")
+        assert last.found.startswith("still pending: Waiting for cores and memory")
         assert f"mlnb show {run.id}" in last.found
         assert slurm.calls("scancel") == []  # it is left there
 

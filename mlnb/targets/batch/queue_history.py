@@ -1,4 +1,4 @@
-"""How long this user's last runs on a target waited before they started: the best guess for the next one."""
+"""How long the user's last runs on a target waited in its queue: the best estimate for the next one."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from mlnb.rundir import RunDir, parse_lines, read_json
 from mlnb.units import format_time
 
 NEWEST = 50
-"""Runs that are looked at, of whatever target: what it costs is bounded."""
+"""Runs that are read, of all targets, so that the cost is bounded."""
 
 FRESH = 60.0
-"""Seconds for which an answer is kept."""
+"""Seconds for which a result is cached."""
 
 _FIRST_EVENTS = 4096
-"""Bytes of a node's events that are read: that it started is the first."""
+"""Bytes of a node's events that are read; the start is the first event."""
 
 
 @dataclass(frozen=True)
-class Waits:
+class QueueTimes:
     """How long runs waited, in seconds."""
 
     count: int
@@ -30,7 +30,7 @@ class Waits:
     median: float
     longest: float
 
-    def words(self, where: str) -> str:
+    def sentence(self, where: str) -> str:
         """One sentence: ``your last 12 runs on gpu waited between 3 s and 41 min (median 2 min)``."""
         if self.count == 1:
             return f"your last run on {where} waited {format_time(self.median)}"
@@ -41,30 +41,30 @@ class Waits:
         return f"your last {self.count} runs on {where} waited between {shortest} and {longest}{middle}"
 
 
-_kept: dict[tuple[Path, str, str | None], tuple[float, Waits | None]] = {}
+_cache: dict[tuple[Path, str, str | None], tuple[float, QueueTimes | None]] = {}
 
 
-def waits(root: Path, target: str, partition: str | None = None) -> Waits | None:
-    """What this user's newest runs on ``target`` (and ``partition``) waited, from submission to their first start.
+def queue_times(root: Path, target: str, partition: str | None = None) -> QueueTimes | None:
+    """How long the user's newest runs on ``target`` (in ``partition``) waited, from submission to their first start.
 
-    ``None`` if there is none that started. Runs that are still waiting are left out.
+    ``None`` if none has started. Runs that still wait are left out.
     """
     key = (root, target, partition)
     now = time.monotonic()
-    if key in _kept and now - _kept[key][0] < FRESH:
-        return _kept[key][1]
+    if key in _cache and now - _cache[key][0] < FRESH:
+        return _cache[key][1]
     seconds = [waited for path in _newest(root) if (waited := _waited(RunDir(path), target, partition)) is not None]
     found = None
     if seconds:
-        found = Waits(len(seconds), min(seconds), statistics.median(seconds), max(seconds))
-    _kept[key] = (now, found)
+        found = QueueTimes(len(seconds), min(seconds), statistics.median(seconds), max(seconds))
+    _cache[key] = (now, found)
     return found
 
 
-def past(root: Path, target: str, partition: str | None = None) -> str:
-    """The words of :func:`waits`; empty if there is nothing to tell."""
-    found = waits(root, target, partition)
-    return found.words(partition or target) if found else ""
+def queue_times_sentence(root: Path, target: str, partition: str | None = None) -> str:
+    """The result of :func:`queue_times` as a sentence for the plan; empty without one."""
+    found = queue_times(root, target, partition)
+    return found.sentence(partition or target) if found else ""
 
 
 def _newest(root: Path) -> list[Path]:

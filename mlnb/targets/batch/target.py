@@ -106,7 +106,7 @@ class BatchTarget:
         lines.append(
             "queued again after preemption, loss of a node or its time limit" if requeue else "never queued again"
         )
-        past = queue_history.past(runs_root(), self.name, resolved.partition)
+        history = queue_history.queue_times_sentence(runs_root(), self.name, resolved.partition)
         about = {
             "name": placement.name,
             "threads": resolved.resources.cpus or 1,
@@ -121,7 +121,7 @@ class BatchTarget:
             "options": dict(given),
             **({"image": image} if image else {}),
         }
-        return Offer(resolved.resources, (*lines, *([past] if past else [])), about)
+        return Offer(resolved.resources, (*lines, *([history] if history else [])), about)
 
     def _account(self, given: str | None) -> str | None:
         account = given or self._settings.get("account")

@@ -248,7 +248,7 @@ def _status(run: RunDir, pool: PoolInfo, *, submitted: bool) -> Status:
     if entry["state"] == "sent":
         return Status(True, "starting", "starting Python…")
     reason = str(entry["reason"]) or f"waits for pool {pool.name}"
-    return Status(True, "pending", reason if pool.state == "running" else f"{reason}, which {pool.reason}")
+    return Status(True, "pending", reason if pool.state == "running" else f"{reason}: {pool.reason}")
 
 
 def _status_without_daemon(pool: PoolInfo, entry: Mapping[str, Any] | None) -> Status:

@@ -108,10 +108,10 @@ print(run.state, run.reason, run.logs(0, "out"))
 def test_a_waiting_run_says_why_and_leaves_nothing_when_cancelled(gridengine: GridEngine, full: str, start: Start):
     waiting = start()
     until(lambda: "free slots" in waiting.reason)
-    assert (waiting.state, waiting.reason) == ("pending", "waits for free slots: others run on all that would fit")
+    assert (waiting.state, waiting.reason) == ("pending", "Waiting for free slots: all suitable ones are in use")
     gridengine.command("qhold", job(waiting))
     until(lambda: "held" in waiting.reason)
-    assert waiting.reason == f"is held, by its owner or an administrator; qrls {job(waiting)} lets it go on"
+    assert waiting.reason == f"Held by its owner or an administrator: qrls {job(waiting)} releases it"
     waiting.cancel()
     assert gridengine.qstat(job(waiting)) is None
     assert waiting.state == "cancelled"

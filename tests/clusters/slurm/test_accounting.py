@@ -157,7 +157,7 @@ def doctor(accounting: Accounting, begun: dict[str, Run]) -> None:
         ("held", "cancelled", "was cancelled by you"),
         ("cancelled", "cancelled", "was cancelled by you"),
         ("memory", "failed", r"took more memory than it may have \(537 MB on each node\); more --memory may help"),
-        ("time", "failed", r"reached its time limit \(5 min\); a longer --time, or --resume .*"),
+        ("time", "failed", r"reached its time limit \(5 min\); try a longer --time, or --resume.*"),
         ("preempted", "failed", "had to make room for a job of higher priority"),
         ("node", "failed", "a node failed under it on node3"),
         ("launch", "failed", r"the job script could not be started on node\d; .* folder of its log can't be written"),
@@ -260,7 +260,7 @@ def test_without_a_word_from_accounting_all_else_goes_on(
     with configured(poll="1s"):
         assert start("print('through')").wait(60).logs() == "through\n"
         waits, cancelled = (program(tmp_path, name, SLEEP, directives=["--hold"]) for name in ("waits", "cancelled"))
-        assert waits.reason.startswith("is held by you")
+        assert waits.reason.startswith("Held by you")
         assert waits.cancel().state == "cancelled"
         assert "sacct" not in commands.calls()
         slurm.cancel(job(cancelled))

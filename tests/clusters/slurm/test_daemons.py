@@ -93,15 +93,15 @@ def test_while_the_controller_is_away_nothing_is_lost(slurm: Slurm, start: Start
             waits = waits_for(start, go, name="waits")
         assert running(run)
         assert running(ends)
-        assert waits.reason.startswith("is held by you")
+        assert waits.reason.startswith("Held by you")
         daemons.stop_control()
         (tmp_path / "end").touch()
         assert ends.wait(60).state == "succeeded", "it leaves its own account"
         until(lambda: " ago: SLURM" in waits.reason)
         assert waits.state == "pending"
-        assert waits.reason.startswith("is held by you"), "what was known of it still is"
+        assert waits.reason.startswith("Held by you"), "what was known of it still is"
         until(lambda: "Unable to contact slurm controller" in waits.reason)  # so squeue says after a while
-        assert waits.reason.startswith("is held by you")
+        assert waits.reason.startswith("Held by you")
         assert (run.state, run.reason) == ("running", ""), "its heartbeats say so"
         daemons.mend()
         until(lambda: " ago: SLURM" not in waits.reason)

@@ -327,9 +327,9 @@ def test_when_its_daemon_is_killed_a_run_goes_on_to_its_end(kept: Kept, again: P
 def test_runs_wait_with_a_pool_that_waits(kept: Kept, slurm: Slurm):
     pool = kept.start("waiting", on="held")
     run = on(pool, SAYS)
-    until(lambda: PoolInfo(pool.folder).reason.startswith("is held"))
+    until(lambda: PoolInfo(pool.folder).reason.startswith("Held"))
     assert run.state == "pending"
-    assert "waits for pool waiting, which is held" in run.reason
+    assert "waits for pool waiting: Held" in run.reason
     other = on(pool, SAYS)
     other.cancel()
     assert other.state == "cancelled"

@@ -131,7 +131,7 @@ def test_a_job_whose_submitter_died_before_it_could_note_it_is_found_and_can_be_
     cancelled.cancel()
     assert (cancelled.state, slurm.jobs_of(cancelled)) == ("cancelled", [])
     assert followed.state == "pending"
-    assert followed.reason.endswith(f"scontrol release {jobs[0]} lets it go on")
+    assert followed.reason.endswith(f"scontrol release {jobs[0]} releases it")
     assert (job(followed), job(cancelled)) == jobs
     slurm.command("scontrol", "release", jobs[0])
     assert followed.wait(60).state == "succeeded"

@@ -55,7 +55,7 @@ def test_a_run_with_a_gpu_from_submission_to_result(
     states = [state for state, _ in seen]
     assert states == sorted(states, key=["pending", "starting", "running", "succeeded"].index)
     assert "running" in states
-    assert all("higher-priority" not in reason for _, reason in seen), seen  # SLURM's first word for each job
+    assert all("higher priority" not in reason for _, reason in seen), seen  # SLURM's first word for each job
 
     assert run.logs(0, "out") == f"gpu 0\ntoken None\nasked {ASKED!r}\n"
     assert list(run.series()["loss"].value) == [5, 4, 3, 2, 1]

@@ -48,15 +48,15 @@ def half_full(slurm: Slurm) -> Iterator[None]:
 def test_a_run_that_waits_for_gpus_says_what_for_and_when_slurm_expects_it(full: None, start: Start):
     with configured(poll="1s"):
         run = start(gpus=2, gpu_type="v100")
-        assert (run.state, run.reason) == ("pending", "waits for SLURM to look at it")
+        assert (run.state, run.reason) == ("pending", "Waiting for SLURM to consider it")
         expected = (
-            r"waits for free GPUs: others run on all that would fit; --gpus 1 would find a place sooner; "
+            r"Waiting for GPUs: all suitable ones are in use; --gpus 1 may start sooner; "
             r"SLURM expects it to start in (9|10) min( \d+ s)?"
         )
         until(lambda: re.fullmatch(expected, run.reason))  # as soon as the nodes are looked at anew
         assert run.state == "pending"
         behind = start(gpus=2, gpu_type="v100")
-        until(lambda: behind.reason.startswith("higher-priority jobs are ahead of it"))
+        until(lambda: behind.reason.startswith("Waiting for jobs of higher priority"))
         assert "with a --time under 5 min it may fit into a gap" in behind.reason
 
 
@@ -65,7 +65,7 @@ def test_a_run_that_waits_says_what_would_start_now_and_the_nodes_are_looked_at_
 ):
     with configured(poll="1s"):
         run = start(gpus=2, gpu_type="v100")
-        until(lambda: "; 1 GPU on one node is free now: --gpus 1 may start there; SLURM expects" in run.reason)
+        until(lambda: "; 1 GPU on one node is free now: try --gpus 1; SLURM expects" in run.reason)
         assert run.state == "pending"
     with configured(poll="1m"):
         asked = commands.calls()
@@ -78,9 +78,7 @@ def test_a_held_run_says_how_it_is_let_go_and_goes_on(slurm: Slurm, start: Start
     with configured(directives=["--hold"], poll="1s"):
         run = start("print('through')")
         assert run.state == "pending"
-        assert run.reason == (
-            f"is held by you or by a coordinator of your account; scontrol release {job(run)} lets it go on"
-        )
+        assert run.reason == (f"Held by you or a coordinator of your account; scontrol release {job(run)} releases it")
         slurm.command("scontrol", "release", job(run))
         assert run.wait(60).state == "succeeded", run.reason
 
@@ -106,7 +104,7 @@ def test_while_slurm_does_not_answer_what_is_known_stays_known(start: Start, com
         commands.say("scancel", DOWN)
         until(lambda: " ago: SLURM" in run.reason)
         assert run.state == "pending"
-        assert re.fullmatch(r"is held .*; as of [\d.]+ s ago: SLURM says: .*connect failure.*", run.reason)
+        assert re.fullmatch(r"Held .*; as of [\d.]+ s ago: SLURM says: .*connect failure.*", run.reason)
         with pytest.raises(MlnbError, match="Unable to contact slurm controller"):
             run.cancel()
         commands.restore()
@@ -121,7 +119,7 @@ def test_a_controller_that_is_away_holds_up_no_view(slurm: Slurm, start: Start, 
     away.write_text(re.sub(r"^SlurmctldPort=.*", "SlurmctldPort=1", slurm.conf.read_text(), flags=re.M))
     with configured(directives=["--hold"], poll="1s"):
         run = start()
-        assert run.reason.startswith("is held")
+        assert run.reason.startswith("Held")
         commands.say("squeue", f'SLURM_CONF={away} exec {real} "$@"')
         took: list[float] = []
         said: set[str] = set()
@@ -134,7 +132,7 @@ def test_a_controller_that_is_away_holds_up_no_view(slurm: Slurm, start: Start, 
         commands.restore()
         until(lambda: " ago: SLURM" not in run.reason)
     assert max(took) < queue_listing.PATIENCE + 1.5
-    held = f"is held by you or by a coordinator of your account; scontrol release {job(run)} lets it go on"
+    held = f"Held by you or a coordinator of your account; scontrol release {job(run)} releases it"
     away_for = f"{held}; as of T ago: SLURM "
     assert {held, f"{away_for}has not answered for T"} < said
     assert any(one.startswith(f"{away_for}says: ") and "Unable to contact slurm controller" in one for one in said)

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlnb.targets.batch import queue_history
-from mlnb.targets.batch.queue_history import Waits, past
+from mlnb.targets.batch.queue_history import QueueTimes, queue_times_sentence
 
 
 @pytest.fixture(autouse=True)
 def nothing_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(queue_history, "_kept", {})
+    monkeypatch.setattr(queue_history, "_cache", {})
 
 
 def write(root: Path, number: int, waited: float | None, target: str = "hpc", partition: str | None = "gpu") -> Path:
@@ -37,32 +37,34 @@ def test_range_count_and_median(tmp_path: Path):
     write(tmp_path, 12, 7000.0, target="local", partition=None)
     (tmp_path / ".store").mkdir()
     (tmp_path / "20261121-999999-torn").mkdir()
-    assert past(tmp_path, "hpc", "gpu") == ("your last 3 runs on gpu waited between 3.0 s and 41 min (median 2 min)")
-    assert past(tmp_path, "hpc", "high") == "your last run on high waited 1 h 56 min"
-    assert past(tmp_path, "hpc").startswith("your last 4 runs on hpc waited between")
+    assert queue_times_sentence(tmp_path, "hpc", "gpu") == (
+        "your last 3 runs on gpu waited between 3.0 s and 41 min (median 2 min)"
+    )
+    assert queue_times_sentence(tmp_path, "hpc", "high") == "your last run on high waited 1 h 56 min"
+    assert queue_times_sentence(tmp_path, "hpc").startswith("your last 4 runs on hpc waited between")
 
 
 def test_nothing_to_tell(tmp_path: Path):
-    assert past(tmp_path / "nowhere", "hpc") == ""
+    assert queue_times_sentence(tmp_path / "nowhere", "hpc") == ""
     write(tmp_path, 1, None)
-    assert past(tmp_path, "hpc", "gpu") == ""
+    assert queue_times_sentence(tmp_path, "hpc", "gpu") == ""
 
 
 def test_only_the_newest_are_looked_at(tmp_path: Path):
     for number in range(queue_history.NEWEST + 10):
         write(tmp_path, number, 5000.0 if number < 10 else 12.0)
-    assert queue_history.waits(tmp_path, "hpc", "gpu") == Waits(queue_history.NEWEST, 12.0, 12.0, 12.0)
-    assert past(tmp_path, "hpc", "gpu") == "your last 50 runs on gpu waited 12 s"
+    assert queue_history.queue_times(tmp_path, "hpc", "gpu") == QueueTimes(queue_history.NEWEST, 12.0, 12.0, 12.0)
+    assert queue_times_sentence(tmp_path, "hpc", "gpu") == "your last 50 runs on gpu waited 12 s"
 
 
 def test_an_answer_is_kept_for_a_minute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     now = 100.0
     monkeypatch.setattr(queue_history.time, "monotonic", lambda: now)
-    assert past(tmp_path, "hpc", "gpu") == ""
+    assert queue_times_sentence(tmp_path, "hpc", "gpu") == ""
     write(tmp_path, 1, 4.0)
-    assert past(tmp_path, "hpc", "gpu") == ""
+    assert queue_times_sentence(tmp_path, "hpc", "gpu") == ""
     now += queue_history.FRESH + 1
-    assert past(tmp_path, "hpc", "gpu") == "your last run on gpu waited 4.0 s"
+    assert queue_times_sentence(tmp_path, "hpc", "gpu") == "your last run on gpu waited 4.0 s"
 
 
 def test_what_does_not_read_is_left_out(tmp_path: Path):
@@ -70,10 +72,10 @@ def test_what_does_not_read_is_left_out(tmp_path: Path):
     (write(tmp_path, 2, 4.0) / "run.json").write_text('{"target": "hpc", "partition": "gpu", "submitted": null}')
     (write(tmp_path, 3, 4.0) / "run.json").write_text("[]")
     write(tmp_path, 4, -0.5)  # the node's clock is behind
-    assert queue_history.waits(tmp_path, "hpc", "gpu") == Waits(1, 0.0, 0.0, 0.0)
+    assert queue_history.queue_times(tmp_path, "hpc", "gpu") == QueueTimes(1, 0.0, 0.0, 0.0)
 
 
 @given(st.lists(st.floats(0, 10**6), min_size=1, max_size=60))
 def test_words_never_fail(seconds: list[float]):
-    found = Waits(len(seconds), min(seconds), sorted(seconds)[len(seconds) // 2], max(seconds))
-    assert str(len(seconds)) in found.words("gpu") or len(seconds) == 1
+    found = QueueTimes(len(seconds), min(seconds), sorted(seconds)[len(seconds) // 2], max(seconds))
+    assert str(len(seconds)) in found.sentence("gpu") or len(seconds) == 1

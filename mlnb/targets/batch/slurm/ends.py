@@ -1,8 +1,8 @@
-"""The states of SLURM's jobs, and how they ended, in plain words.
+"""The states of SLURM's jobs and how they ended, in plain English.
 
-States: squeue(1), JOB STATE CODES. Exit codes: https://slurm.schedmd.com/job_exit_code.html. Seen of 22.05.8: a job
-script that a signal ended and one that could not be started both have the reason ``JobLaunchFailure``; the latter has
-signal 53, which is none that programs are ended by. It is so when its log's folder is missing.
+States: squeue(1), JOB STATE CODES. Exit codes: https://slurm.schedmd.com/job_exit_code.html. In 22.05.8 a
+job script that was ended by a signal and one that could not be started both have the reason ``JobLaunchFailure``. The
+latter has signal 53, by which no program ends; so it is when the folder of its log is missing.
 """
 
 from __future__ import annotations
@@ -13,33 +13,33 @@ import re
 from collections.abc import Sequence
 
 from mlnb.targets.batch.request import REQUEUE
-from mlnb.targets.batch.slurm.reasons import Said
+from mlnb.targets.batch.slurm.reasons import Explanation
 from mlnb.task import Resources
 from mlnb.units import format_size, format_time, signal_name
 
 OUT_OF_MEMORY_SIGNAL = 125
-"""What stands as the signal in the exit code of a job that was out of memory."""
+"""The signal in the exit code of a job that was out of memory."""
 
 _LAST_SIGNAL = 31
-"""Above it are those that no program is ended by unless it was made to."""
+"""Programs end by higher signals only if they were written to."""
 
 _WAITS = {
-    "CONFIGURING": Said("other", "its nodes are being made ready"),
-    "POWER_UP_NODE": Said("other", "its nodes are being switched on"),
-    "REQUEUED": Said("requeue", "was queued again"),
-    "REQUEUE_FED": Said("requeue", "was queued again, on another cluster of the federation"),
-    "REQUEUE_HOLD": Said("hold", "was queued again, and is held until it is released (scontrol release)"),
-    "SPECIAL_EXIT": Said("hold", "was queued again for its exit code, and is held until it is released"),
-    "RESV_DEL_HOLD": Said("hold", "is held, since its reservation was deleted"),
+    "CONFIGURING": Explanation("other", "Its nodes are being prepared"),
+    "POWER_UP_NODE": Explanation("other", "Its nodes are being switched on"),
+    "REQUEUED": Explanation("requeue", "Queued again"),
+    "REQUEUE_FED": Explanation("requeue", "Queued again, on another cluster of the federation"),
+    "REQUEUE_HOLD": Explanation("hold", "Queued again, and held until it is released (scontrol release)"),
+    "SPECIAL_EXIT": Explanation("hold", "Queued again for its exit code, and held until it is released"),
+    "RESV_DEL_HOLD": Explanation("hold", "Held, since its reservation was deleted"),
 }
 
 _RUNS = {
     "RUNNING": "",
-    "COMPLETING": "is ending: what it started on its nodes is being cleared away",
+    "COMPLETING": "is ending: its nodes are being cleaned up",
     "RESIZING": "is changing its size",
     "SIGNALING": "is being sent a signal",
-    "STAGE_OUT": "its data are being brought out of the burst buffer",
-    "STOPPED": "is stopped, and keeps its cores; scontrol or an administrator lets it go on",
+    "STAGE_OUT": "its data are being copied out of the burst buffer",
+    "STOPPED": "is stopped, and keeps its cores; scontrol or an administrator can resume it",
     "SUSPENDED": "is suspended: its cores run another job meanwhile",
 }
 
@@ -68,11 +68,11 @@ def phase(state: str) -> str:
     return "running" if state in _RUNS else "ended" if state in _ENDS else ""
 
 
-def meanwhile(state: str) -> Said:
-    """Cause and words of a job that neither plainly waits nor has ended."""
+def meanwhile(state: str) -> Explanation:
+    """Cause and reason for a state between waiting and running, or one that isn't known."""
     if state in _WAITS:
         return _WAITS[state]
-    return Said("", _RUNS[state]) if state in _RUNS else Said("other", f"SLURM says {state}")
+    return Explanation("", _RUNS[state]) if state in _RUNS else Explanation("other", f"SLURM says {state}")
 
 
 def ended(
@@ -84,8 +84,8 @@ def ended(
     by: int | None = None,
     resources: Resources | None = None,
     nodes: Sequence[str] = (),
-) -> Said:
-    """How a job ended that SLURM says ``state`` of.
+) -> Explanation:
+    """How a job ended whose state SLURM writes as ``state``.
 
     Parameters
     ----------
@@ -102,47 +102,47 @@ def ended(
     """
     if state == "OUT_OF_MEMORY" or signal == OUT_OF_MEMORY_SIGNAL or reason == "OutOfMemory":
         had = f" ({format_size(resources.memory)} on each node)" if resources and resources.memory else ""
-        return Said("memory", f"took more memory than it may have{had}; more --memory may help")
+        return Explanation("memory", f"took more memory than it may have{had}; more --memory may help")
     if state == "TIMEOUT":
         had = f" ({format_time(resources.time)})" if resources and resources.time else ""
-        return Said("time", f"reached its time limit{had}; a longer --time, or --resume from its newest checkpoint")
+        return Explanation("time", f"reached its time limit{had}; try a longer --time, or --resume")
     if state == "CANCELLED":
-        return Said("cancelled", f"was cancelled{_who(by)}")
+        return Explanation("cancelled", f"was cancelled{_who(by)}")
     if state == "NODE_FAIL":
-        return Said("node", f"a node failed under it{_where(nodes)}")
+        return Explanation("node", f"one of its nodes failed{_where(nodes)}")
     if state == "FAILED":
         return _failed(exit_code, signal, reason, nodes)
-    return _OTHERS.get(state) or Said("failed", f"SLURM says {state}")
+    return _OTHERS.get(state) or Explanation("failed", f"SLURM says {state}")
 
 
 _OTHERS = {
-    "COMPLETED": Said("completed", "SLURM says that it completed"),
-    "PREEMPTED": Said("preempted", "had to make room for a job of higher priority"),
-    "BOOT_FAIL": Said("node", "its nodes did not start up"),
-    "DEADLINE": Said("time", "was ended at its deadline"),
-    "REVOKED": Said("vanished", "was taken from this cluster, since another of the federation runs it"),
-    "LAUNCH_FAILED": Said("launch", "its node could not start it"),
-    "RECONFIG_FAIL": Said("node", "its node could not be made ready for it"),
+    "COMPLETED": Explanation("completed", "SLURM says that it completed"),
+    "PREEMPTED": Explanation("preempted", "had to make room for a job of higher priority"),
+    "BOOT_FAIL": Explanation("node", "its nodes did not start up"),
+    "DEADLINE": Explanation("time", "was ended at its deadline"),
+    "REVOKED": Explanation("vanished", "was taken from this cluster, since another of the federation runs it"),
+    "LAUNCH_FAILED": Explanation("launch", "its node could not start it"),
+    "RECONFIG_FAIL": Explanation("node", "its node could not be made ready for it"),
 }
 
 
-def _failed(exit_code: int | None, signal: int | None, reason: str, nodes: Sequence[str]) -> Said:
+def _failed(exit_code: int | None, signal: int | None, reason: str, nodes: Sequence[str]) -> Explanation:
     if reason == "BadConstraints":
-        return Said("launch", "could never start: no node has all that it asks for; ask for less, or for other GPUs")
+        return Explanation("launch", "could never start: no node has all that it asks for; ask for less or other GPUs")
     if signal is not None and signal > _LAST_SIGNAL:  # for accounting it has no reason
         words = (
-            f"the job script could not be started{_where(nodes)}; it is so if the folder of its log can't be written"
+            f"the job script could not be started{_where(nodes)}; it may be that the folder of its log can't be written"
         )
-        return Said("launch", words)
+        return Explanation("launch", words)
     if reason == "SystemFailure":
-        return Said("node", "SLURM, a file system or the network failed under it")
+        return Explanation("node", "failed with SLURM, a file system or the network")
     if signal:
-        return Said("failed", f"was ended by {signal_name(signal)}")
+        return Explanation("failed", f"was ended by {signal_name(signal)}")
     if exit_code == REQUEUE:
-        return Said("failed", f"asked to be queued again (exit code {REQUEUE}), and was not")
+        return Explanation("failed", f"asked to be queued again (exit code {REQUEUE}), and was not")
     if exit_code:
-        return Said("failed", f"ended with exit code {exit_code}")
-    return Said("failed", f"SLURM says FAILED{f', {reason}' if reason else ''}")
+        return Explanation("failed", f"ended with exit code {exit_code}")
+    return Explanation("failed", f"SLURM says FAILED{f', {reason}' if reason else ''}")
 
 
 def _who(by: int | None) -> str:

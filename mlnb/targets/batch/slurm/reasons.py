@@ -1,7 +1,7 @@
-"""SLURM's reasons for letting a job wait, in plain words, with what would start it sooner.
+"""SLURM's reasons why a job waits, in plain English, with what would start it sooner.
 
-The codes: https://slurm.schedmd.com/job_reason_codes.html, squeue(1) of SLURM 22.05, and what 22.05.8 was seen to say.
-How jobs end is told in :mod:`mlnb.targets.batch.slurm.ends`.
+The codes: https://slurm.schedmd.com/job_reason_codes.html, squeue(1) of SLURM 22.05, and the output of 22.05.8.
+Ends of jobs are in :mod:`mlnb.targets.batch.slurm.ends`.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from mlnb.task import Resources
 from mlnb.units import format_time
 
 
-class Said(NamedTuple):
-    """Why, as one of the causes of :class:`~mlnb.targets.batch.queued_job.QueuedJob`, and in words for a person."""
+class Explanation(NamedTuple):
+    """Why a job waits or how it ended: cause and reason of a :class:`~mlnb.targets.batch.queued_job.QueuedJob`."""
 
     cause: str
     reason: str
@@ -28,7 +28,7 @@ class Said(NamedTuple):
 
 @dataclass(frozen=True)
 class _Job:
-    """What :func:`explain_wait` was told."""
+    """What :func:`explain_wait` was given."""
 
     resources: Resources | None
     partition: str | None
@@ -62,8 +62,8 @@ def explain_wait(
     restarts: int = 0,
     nodes: Mapping[str, Node] | None = None,
     partitions: Mapping[str, Partition] | None = None,
-) -> Said:
-    """Why a job waits that SLURM gives ``code`` for. What isn't given, nothing is said of.
+) -> Explanation:
+    """Why a job waits for which SLURM gives ``code``. The more is given, the more precise it is.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def explain_wait(
     resources, partition
         what the job asked for, and where.
     job
-        its id, for words that name a command.
+        its id, for commands in the reason.
     start
         when SLURM will start it, or before which it will not; seconds since the epoch.
     restarts
@@ -84,128 +84,137 @@ def explain_wait(
     # "_" stands for spaces in what scontrol prints; squeue's %R puts parentheses around it
     plain = re.sub(r"^\((.*)\)$", r"\1", code.strip().replace("_", " "))
     said = _of(plain, known)
-    if said.cause in COULD_BE_TOO_MUCH and (reason := _too_much(known)):
-        return Said("impossible", f"will never start: {reason}")
+    if said.cause in MAY_BE_IMPOSSIBLE and (reason := _too_much(known)):
+        return Explanation("impossible", f"Will never start: {reason}")
     return said
 
 
-COULD_BE_TOO_MUCH = frozenset({"resources", "priority", "limit", "down", "other", "impossible"})
-"""Causes of which the cluster may tell more than SLURM's code does."""
+MAY_BE_IMPOSSIBLE = frozenset({"resources", "priority", "limit", "down", "other", "impossible"})
+"""Causes for which the cluster's limits may tell that the job can never start, though SLURM's code does not."""
 
 
-def _of(code: str, job: _Job) -> Said:
-    teller = _TELLERS.get(code)
-    if teller is not None:
-        return teller(job)
+def _of(code: str, job: _Job) -> Explanation:
+    explainer = _EXPLAINERS.get(code)
+    if explainer is not None:
+        return explainer(job)
     for start, family in _FAMILIES.items():
         if code.startswith(start):
             return family(code, job)
     if said := limit(code, job.resources):
-        return Said(*said)
-    return Said("other", f"SLURM says {code}")
+        return Explanation(*said)
+    return Explanation("other", f"SLURM says {code}")
 
 
 def _too_much(job: _Job) -> str:
-    """What of the request the partition can never satisfy, and what it could; empty as far as is known."""
+    """What of the request the partition can never satisfy, and what it can; empty if that is not known."""
     asked, most = job.resources, job.limits
     if asked is None:
         return ""
     if most.max_time is not None and (asked.time or 0) > most.max_time:
         given = format_time(asked.time or 0)
         allowed = format_time(most.max_time)
-        return f"asks for {given}, {job.queue} allows {allowed}; --time {_flag(most.max_time)} would fit"
+        return f"it asks for {given}, {job.queue} allows {allowed}; try --time {_flag(most.max_time)}"
     if most.max_nodes is not None and asked.nodes > most.max_nodes:
-        return f"asks for {asked.nodes} nodes, {job.queue} allows {most.max_nodes}; --nodes {most.max_nodes} would fit"
+        return f"it asks for {asked.nodes} nodes, {job.queue} allows {most.max_nodes}; try --nodes {most.max_nodes}"
     members, wanted = job.members(), asked.gpus or 0
     gpus = max((node.gpu_count for node in members), default=0)
     if not members or wanted <= gpus:
         return ""
-    asks = f"asks for {_gpus(wanted)} a node, nodes of {job.queue} have"
-    return f"{asks} at most {gpus}; --gpus {gpus} would fit" if gpus else f"{asks} none; choose another --partition"
+    asks = f"it asks for {_gpus(wanted)} per node, nodes of {job.queue} have"
+    return f"{asks} at most {gpus}; try --gpus {gpus}" if gpus else f"{asks} none; choose another --partition"
 
 
-def _new(job: _Job) -> Said:
-    words = "waits for SLURM to look at it"
-    return Said("requeue", f"was queued again, and {words}") if job.restarts else Said("other", words)
+def _new(job: _Job) -> Explanation:
+    words = "Waiting for SLURM to consider it"
+    return Explanation("requeue", f"Queued again. {words}") if job.restarts else Explanation("other", words)
 
 
-def _resources(job: _Job) -> Said:
-    """It is next, and what it asks for is in use."""
+def _resources(job: _Job) -> Explanation:
+    """The job is next, and what it asks for is in use."""
     asked = job.resources
-    words = "waits for free GPUs" if asked and asked.gpus else "waits for free cores and memory"
-    words += ": others run on all that would fit"
+    words = "Waiting for cores and memory: all suitable nodes are in use"
+    if asked and asked.gpus:
+        words = f"Waiting for {'a GPU' if asked.gpus == 1 else 'GPUs'}: all suitable ones are in use"
     if asked is None or (asked.gpus or 0) < 2:
-        return Said("resources", words)
+        return Explanation("resources", words)
     free = max((node.gpus_free for node in job.members() if node.usable), default=0)
     if asked.nodes == 1 and 0 < free < (asked.gpus or 0):
-        return Said(
-            "resources", f"{words}; {_gpus(free)} on one node {_are(free)} free now: --gpus {free} may start there"
-        )
-    return Said("resources", f"{words}; --gpus 1 would find a place sooner")
+        return Explanation("resources", f"{words}; {_gpus(free)} on one node {_are(free)} free now: try --gpus {free}")
+    return Explanation("resources", f"{words}; --gpus 1 may start sooner")
 
 
-def _priority(job: _Job) -> Said:
-    """Others come first; the backfill scheduler starts what is short in the gaps before them."""
-    words = "higher-priority jobs are ahead of it"
+def _priority(job: _Job) -> Explanation:
+    """Others come first; the backfill scheduler starts short jobs in the gaps before them."""
+    words = "Waiting for jobs of higher priority"
     given = job.resources.time if job.resources else None
     if given is None:
-        return Said("priority", f"{words}; with a short --time, like 30m, it may fit into a gap before them")
-    return Said("priority", f"{words}; with a --time under {format_time(given)} it may fit into a gap before them")
+        return Explanation("priority", f"{words}; a short --time, like 30m, may fit into a gap before them")
+    return Explanation("priority", f"{words}; a --time under {format_time(given)} may fit into a gap before them")
 
 
-def _begin(job: _Job) -> Said:
+def _begin(job: _Job) -> Explanation:
     until = "" if job.start is None else f" until {_clock(job.start)}"
     if job.restarts:
-        return Said("requeue", f"was queued again; SLURM lets it wait{until} before it may start")
-    return Said("begin", f"waits{until or ' for the time'} before which it was not to start")
+        return Explanation("requeue", f"Queued again; SLURM delays it{until}")
+    return Explanation("begin", f"Waiting{until or ' for the time'}, before which it is not to start")
 
 
-def _time_limit(job: _Job) -> Said:
-    return Said(
-        "impossible", f"will never start: asks for more time than {job.queue} allows; a shorter --time would fit"
+def _time_limit(job: _Job) -> Explanation:
+    return Explanation(
+        "impossible", f"Will never start: it asks for more time than {job.queue} allows; try a shorter --time"
     )
 
 
-def _node_limit(job: _Job) -> Said:
+def _node_limit(job: _Job) -> Explanation:
     asked, most = job.resources, job.limits
     if asked and most.name and (most.max_nodes is None or asked.nodes <= most.max_nodes):
         # the same reason stands for nodes that are down (job_reason_codes.html)
-        return Said("down", f"waits for nodes of {job.queue} that are down or drained")
-    return Said("impossible", f"asks for more nodes than {job.queue} allows, or than are up; fewer --nodes may fit")
+        return Explanation("down", f"Waiting for nodes of {job.queue} that are down or drained")
+    return Explanation(
+        "impossible", f"It asks for more nodes than {job.queue} allows, or than are up; try fewer --nodes"
+    )
 
 
-def _not_available(code: str, job: _Job) -> Said:
+def _not_available(code: str, job: _Job) -> Explanation:
     lower = code.lower()
     nodes = re.search(r"UnavailableNodes:\s*(\S+)", code)
     if "maintenance" in lower:
-        words = "a maintenance begins before it would be done; a shorter --time may fit before it"
-        return Said("down", words)
+        words = "Maintenance begins before it could be done; a shorter --time may fit before it"
+        return Explanation("down", words)
     if nodes:
-        return Said("down", f"waits for nodes that are down, drained or don't answer: {nodes[1]}")
+        return Explanation("down", f"Waiting for nodes that are down, drained or don't answer: {nodes[1]}")
     if "reserved" in lower:
-        return Said("resources", f"{_resources(job).reason}, or nodes are reserved for other jobs")
-    return Said("down", "waits for nodes that are down, drained, reserved or in use")
+        return Explanation("resources", f"{_resources(job).reason}, or reserved for other jobs")
+    return Explanation("down", "Waiting for nodes that are down, drained, reserved or in use")
 
 
-def _down(_: str, job: _Job) -> Said:
-    return Said("down", f"the nodes of {job.queue} that would fit are down, drained or kept for jobs that come first")
+def _down(_: str, job: _Job) -> Explanation:
+    return Explanation(
+        "down", f"The suitable nodes of {job.queue} are down, drained or reserved for jobs of higher priority"
+    )
 
 
-def _launch_failed(_: str, job: _Job) -> Said:
-    words = "SLURM could not start it on its node, and holds it; if it fails again, tell the administrators"
-    return Said("hold", f"{words} (scontrol release {job.job} lets it try again)")
+def _launch_failed(_: str, job: _Job) -> Explanation:
+    words = "Held: SLURM could not start it on its node; if it fails again, tell the administrators"
+    return Explanation("hold", f"{words} (scontrol release {job.job} lets it try again)")
 
 
-def _held(words: str) -> _Teller:
-    return lambda job: Said("hold", f"{words}; scontrol release {job.job} lets it go on")
+def _held(words: str) -> _Explainer:
+    return lambda job: Explanation("hold", f"{words}; scontrol release {job.job} releases it")
 
 
-def _queue(state: str) -> _Teller:
-    return lambda job: Said("down", f"{job.queue} {state} and starts no jobs; choose another --partition")
+def _queue(state: str) -> _Explainer:
+    return lambda job: Explanation(
+        "down", f"{_capital(job.queue)} {state} and starts no jobs; choose another --partition"
+    )
 
 
-def _always(cause: str, words: str) -> _Teller:
-    return lambda _: Said(cause, words)
+def _always(cause: str, words: str) -> _Explainer:
+    return lambda _: Explanation(cause, words)
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _gpus(count: int) -> str:
@@ -217,7 +226,7 @@ def _are(count: int) -> str:
 
 
 def _flag(seconds: int) -> str:
-    """``seconds`` as one writes them behind ``--time``."""
+    """``seconds`` as the value of ``--time``."""
     for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
         if seconds >= length and seconds % length == 0:
             return f"{seconds // length}{unit}"
@@ -225,56 +234,54 @@ def _flag(seconds: int) -> str:
 
 
 def _clock(moment: float) -> str:
-    """A point in time as people here say it: the date only if it is another day."""
+    """A time of day here; with the date if it is another day."""
     then = time.localtime(moment)
     today = time.localtime()[:3] == then[:3]
     return time.strftime("%H:%M" if today else "%Y-%m-%d %H:%M", then)
 
 
-_Teller = Callable[[_Job], Said]
+_Explainer = Callable[[_Job], Explanation]
 
-_TELLERS: dict[str, _Teller] = {
+_EXPLAINERS: dict[str, _Explainer] = {
     "": _new,
     "None": _new,
     "Resources": _resources,
     "Priority": _priority,
     "BeginTime": _begin,
-    "Cleaning": _always("requeue", "was queued again, and what is left of the last attempt is being cleared away"),
-    "Prolog": _always("other", "its node is being made ready"),
-    "Dependency": _always("dependency", "waits for another job to end"),
-    "DependencyNeverSatisfied": _always(
-        "impossible", "will never start: it waits for another job to end well, and that one did not"
-    ),
+    "Cleaning": _always("requeue", "Queued again; what its last attempt left is being cleaned up"),
+    "Prolog": _always("other", "Its node is being prepared"),
+    "Dependency": _always("dependency", "Waiting for another job to end"),
+    "DependencyNeverSatisfied": _always("impossible", "Will never start: it depends on another job, which failed"),
     "PartitionTimeLimit": _time_limit,
     "PartitionNodeLimit": _node_limit,
-    "PartitionConfig": lambda job: Said("impossible", f"asks for what {job.queue} does not allow"),
+    "PartitionConfig": lambda job: Explanation("impossible", f"It asks for what {job.queue} does not allow"),
     "PartitionDown": _queue("is down"),
     "PartitionInactive": _queue("is inactive"),
-    "NodeDown": _always("down", "waits for a node that is down"),
-    "JobHeldUser": _held("is held by you or by a coordinator of your account"),
-    "JobHeldAdmin": _always("hold", "is held by an administrator, who has to release it"),
-    "JobHoldMaxRequeue": _held("is held, since it was queued again as often as SLURM allows"),
+    "NodeDown": _always("down", "Waiting for a node that is down"),
+    "JobHeldUser": _held("Held by you or a coordinator of your account"),
+    "JobHeldAdmin": _always("hold", "Held by an administrator, who has to release it"),
+    "JobHoldMaxRequeue": _held("Held, since it was queued again as often as SLURM allows"),
     "BadConstraints": _always(
-        "impossible", "will never start: no node has all that it asks for; ask for less, or for other GPUs"
+        "impossible", "Will never start: no node has all that it asks for; ask for less, or for other GPUs"
     ),
-    "Constraints": _always("resources", "waits for nodes with the features that it asks for"),
-    "MaxMemPerLimit": _always("impossible", "asks for more memory than a job may have here; less --memory would fit"),
-    "Licenses": _always("resources", "waits for a licence that others use"),
-    "Reservation": _always("begin", "waits for its reservation to begin"),
-    "ReservationDeleted": _always("impossible", "will never start: the reservation that it asks for is gone"),
-    "InvalidAccount": _always("impossible", "will never start: SLURM doesn't know the account that it names"),
-    "AccountNotAllowed": lambda job: Said("impossible", f"will never start: its account may not use {job.queue}"),
-    "InvalidQOS": _always("impossible", "will never start: SLURM doesn't know the QOS that it names"),
-    "QOSNotAllowed": _always("impossible", "will never start: its account or partition may not use the QOS it names"),
-    "DeadLine": _always("impossible", "will never start: it can't be done by its deadline; a shorter --time might"),
-    "JobArrayTaskLimit": _always("limit", "as many tasks of its array run as it allows at once"),
-    "FedJobLock": _always("other", "waits for the clusters of the federation to agree who runs it"),
-    "BurstBufferResources": _always("resources", "waits for room in the burst buffer"),
-    "BurstBufferStageIn": _always("other", "its data are being brought into the burst buffer"),
-    "job requeued in held state": _held("was queued again, and is held"),
+    "Constraints": _always("resources", "Waiting for nodes with the features that it asks for"),
+    "MaxMemPerLimit": _always("impossible", "It asks for more memory than a job may have here; try less --memory"),
+    "Licenses": _always("resources", "Waiting for a licence that others use"),
+    "Reservation": _always("begin", "Waiting for its reservation to begin"),
+    "ReservationDeleted": _always("impossible", "Will never start: the reservation that it asks for is gone"),
+    "InvalidAccount": _always("impossible", "Will never start: SLURM doesn't know the account that it names"),
+    "AccountNotAllowed": lambda job: Explanation("impossible", f"Will never start: its account can't use {job.queue}"),
+    "InvalidQOS": _always("impossible", "Will never start: SLURM doesn't know the QOS that it names"),
+    "QOSNotAllowed": _always("impossible", "Will never start: its account or partition may not use the QOS it names"),
+    "DeadLine": _always("impossible", "Will never start: it can't be done by its deadline; a shorter --time might"),
+    "JobArrayTaskLimit": _always("limit", "As many tasks of its array run as it allows at once"),
+    "FedJobLock": _always("other", "Waiting for the clusters of the federation to agree who runs it"),
+    "BurstBufferResources": _always("resources", "Waiting for space in the burst buffer"),
+    "BurstBufferStageIn": _always("other", "Its data are being copied into the burst buffer"),
+    "job requeued in held state": _held("Queued again, and held"),
 }
 
-_FAMILIES: dict[str, Callable[[str, _Job], Said]] = {
+_FAMILIES: dict[str, Callable[[str, _Job], Explanation]] = {
     "ReqNodeNotAvail": _not_available,
     "Nodes required for job are DOWN": _down,
     "launch failed": _launch_failed,

@@ -29,7 +29,7 @@ from mlnb.targets.batch.slurm import cluster, defaults, queue
 from mlnb.targets.batch.slurm.directives import merged
 from mlnb.targets.batch.slurm.ends import ended
 from mlnb.targets.batch.slurm.nodes import NODES, PARTITIONS, Node, Partition, parse_nodes, parse_partitions
-from mlnb.targets.batch.slurm.reasons import COULD_BE_TOO_MUCH, explain_wait
+from mlnb.targets.batch.slurm.reasons import MAY_BE_IMPOSSIBLE, explain_wait
 from mlnb.targets.batch.slurm.session import option, session_defaults
 from mlnb.targets.batch.slurm.text import EPOCH_TIMES
 from mlnb.targets.batch.system import System
@@ -200,7 +200,7 @@ class Slurm(System):
             restarts = int(details.get("restarts") or 0)
             partition = details.get("partition") or None
             known: dict[str, Any] = {"job": number, "start": job.start, "restarts": restarts}
-            if code and job.cause in COULD_BE_TOO_MUCH:
+            if code and job.cause in MAY_BE_IMPOSSIBLE:
                 poll = settings.seconds(self.settings, "poll")
                 interval = _NODES if poll is None else poll * _NODES_A_LOOK
                 nodes, known["partitions"] = cluster.look(self, interval)

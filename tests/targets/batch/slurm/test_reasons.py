@@ -49,21 +49,21 @@ def here(code: str, resources: Resources | None, partition: str) -> tuple[str, s
 @pytest.mark.parametrize(
     ("code", "cause", "words"),
     [
-        ("Resources", "resources", "waits for free GPUs: others run on all that would fit"),
-        ("Priority", "priority", "higher-priority jobs are ahead of it"),
-        ("Priority", "priority", "with a --time under 2 h it may fit into a gap before them"),
-        ("None", "other", "waits for SLURM to look at it"),
-        ("Dependency", "dependency", "waits for another job"),
-        ("DependencyNeverSatisfied", "impossible", "will never start"),
-        ("BeginTime", "begin", "before which it was not to start"),
+        ("Resources", "resources", "Waiting for a GPU: all suitable ones are in use"),
+        ("Priority", "priority", "Waiting for jobs of higher priority"),
+        ("Priority", "priority", "a --time under 2 h may fit into a gap before them"),
+        ("None", "other", "Waiting for SLURM to consider it"),
+        ("Dependency", "dependency", "Waiting for another job"),
+        ("DependencyNeverSatisfied", "impossible", "Will never start"),
+        ("BeginTime", "begin", "before which it is not to start"),
         ("JobHeldUser", "hold", "scontrol release 12"),
         ("JobHeldAdmin", "hold", "by an administrator"),
         ("launch failed requeued held", "hold", "could not start it on its node"),
         ("launch_failed_requeued_held", "hold", "scontrol release 12"),
         ("BadConstraints", "impossible", "no node has all that it asks for"),
-        ("PartitionTimeLimit", "impossible", "more time than partition gpu allows; a shorter --time would fit"),
+        ("PartitionTimeLimit", "impossible", "more time than partition gpu allows; try a shorter --time"),
         ("PartitionNodeLimit", "impossible", "more nodes than partition gpu allows"),
-        ("PartitionDown", "down", "partition gpu is down and starts no jobs; choose another --partition"),
+        ("PartitionDown", "down", "Partition gpu is down and starts no jobs; choose another --partition"),
         ("PartitionInactive", "down", "is inactive"),
         ("ReqNodeNotAvail, UnavailableNodes:node[1-2]", "down", "don't answer: node[1-2]"),
         ("ReqNodeNotAvail,_UnavailableNodes:node1", "down", "don't answer: node1"),
@@ -73,32 +73,32 @@ def here(code: str, resources: Resources | None, partition: str) -> tuple[str, s
         (
             "Nodes required for job are DOWN, DRAINED or reserved for jobs in higher priority partitions",
             "down",
-            "nodes of partition gpu that would fit are down, drained or kept for jobs that come first",
+            "suitable nodes of partition gpu are down, drained or reserved for jobs of higher priority",
         ),
         ("NodeDown", "down", "a node that is down"),
         ("Licenses", "resources", "licence"),
         ("InvalidAccount", "impossible", "doesn't know the account"),
         ("InvalidQOS", "impossible", "doesn't know the QOS"),
         ("Reservation", "begin", "reservation to begin"),
-        ("QOSMaxGRESPerUser", "limit", "your running jobs use all the GPUs that the QOS allows at once"),
+        ("QOSMaxGRESPerUser", "limit", "Your running jobs use all the GPUs that the QOS allows at once"),
         ("QOSMaxGRESPerUser", "limit", "fewer --gpus may start sooner"),
-        ("MaxGRESPerAccount", "limit", "your group's running jobs use all the GPUs"),
-        ("AssocGrpGRES", "limit", "your group's running jobs use all the GPUs that your account allows at once"),
+        ("MaxGRESPerAccount", "limit", "Your group's running jobs use all the GPUs"),
+        ("AssocGrpGRES", "limit", "Your group's running jobs use all the GPUs that your account allows at once"),
         ("AssocGrpCPUMinutesLimit", "limit", "budget of cores × time on your account is used up"),
         ("AssocGrpGRESRunMinutes", "limit", "a shorter --time may fit"),
-        ("QOSMaxJobsPerUserLimit", "limit", "as many of your jobs are running as the QOS allows"),
-        ("AssocMaxJobsLimit", "limit", "as many of your jobs are running as your account allows"),
+        ("QOSMaxJobsPerUserLimit", "limit", "As many of your jobs are running as the QOS allows"),
+        ("AssocMaxJobsLimit", "limit", "As many of your jobs are running as your account allows"),
         ("QOSMaxSubmitJobPerUserLimit", "limit", "running and waiting"),
         (
             "QOSMaxWallDurationPerJobLimit",
             "impossible",
-            "more time than the QOS allows a job; a shorter --time would fit",
+            "more time than the QOS allows per job; a shorter --time would fit",
         ),
         ("QOSMaxMemoryMinutesPerJob", "impossible", "less --memory or a shorter --time would fit"),
-        ("AssocMaxGRESPerNode", "impossible", "more GPUs than your account allows a node; fewer --gpus would fit"),
+        ("AssocMaxGRESPerNode", "impossible", "more GPUs than your account allows per node; fewer --gpus would fit"),
         ("QOSMinCpuNotSatisfied", "impossible", "the QOS wants a job to ask for more cores; more --cpus would fit"),
         ("QOSGrpWallLimit", "limit", "a shorter --time may start sooner"),
-        ("AssociationJobLimit", "limit", "as many jobs run as your account allows"),
+        ("AssociationJobLimit", "limit", "As many jobs run as your account allows"),
         ("SomethingNew", "other", "SLURM says SomethingNew"),
         ("QOSMaxSomethingPerUser", "other", "SLURM says QOSMaxSomethingPerUser"),
     ],
@@ -113,28 +113,23 @@ def test_reasons_in_words(code: str, cause: str, words: str):
 def test_what_would_start_sooner_is_what_is_free():
     assert here("Resources", Resources(gpus=2), "gpu") == (
         "resources",
-        "waits for free GPUs: others run on all that would fit; "
-        "1 GPU on one node is free now: --gpus 1 may start there",
+        "Waiting for GPUs: all suitable ones are in use; 1 GPU on one node is free now: try --gpus 1",
     )
-    assert here("Resources", Resources(), "gpu")[1] == (
-        "waits for free cores and memory: others run on all that would fit"
-    )
-    assert here("Priority", Resources(), "gpu")[1].endswith(
-        "with a short --time, like 30m, it may fit into a gap before them"
-    )
+    assert here("Resources", Resources(), "gpu")[1] == ("Waiting for cores and memory: all suitable nodes are in use")
+    assert here("Priority", Resources(), "gpu")[1].endswith("a short --time, like 30m, may fit into a gap before them")
 
 
 def test_what_will_never_start_is_said_whatever_the_code():
     for code in ("Resources", "Priority", "PartitionConfig", "ReqNodeNotAvail"):
         assert here(code, Resources(gpus=4), "gpu") == (
             "impossible",
-            "will never start: asks for 4 GPUs a node, nodes of partition gpu have at most 2; --gpus 2 would fit",
+            "Will never start: it asks for 4 GPUs per node, nodes of partition gpu have at most 2; try --gpus 2",
         )
     assert here("PartitionTimeLimit", Resources(time=7200), "short")[1] == (
-        "will never start: asks for 2 h, partition short allows 5 min; --time 5m would fit"
+        "Will never start: it asks for 2 h, partition short allows 5 min; try --time 5m"
     )
     assert here("PartitionNodeLimit", Resources(nodes=2), "short")[1] == (
-        "will never start: asks for 2 nodes, partition short allows 1; --nodes 1 would fit"
+        "Will never start: it asks for 2 nodes, partition short allows 1; try --nodes 1"
     )
     assert here("Resources", Resources(gpus=1), "cpu")[1].endswith("have none; choose another --partition")
     assert here("JobHeldUser", Resources(gpus=4), "gpu")[0] == "hold"
@@ -143,7 +138,7 @@ def test_what_will_never_start_is_said_whatever_the_code():
 def test_the_node_limit_of_a_partition_that_would_allow_it_means_nodes_that_are_down():
     assert here("PartitionNodeLimit", Resources(nodes=2), "gpu") == (
         "down",
-        "waits for nodes of partition gpu that are down or drained",
+        "Waiting for nodes of partition gpu that are down or drained",
     )
 
 
@@ -185,7 +180,7 @@ def test_what_is_no_limit():
     assert limit("Resources") is None
     assert limit("QOSMaxGRESPerUser", Resources()) == (
         "limit",
-        "your running jobs use all the devices that the QOS allows at once; it starts when enough of them end",
+        "Your running jobs use all the devices that the QOS allows at once; it starts when enough of them end",
     )
 
 
@@ -211,7 +206,7 @@ def test_any_code_has_a_cause_and_words(code: str, gpus: int, nodes: int, partit
         ("OUT_OF_MEMORY", 0, 125, "OutOfMemory", "memory", "(8.0 GB on each node); more --memory"),
         ("TIMEOUT", 0, 15, "TimeLimit", "time", "reached its time limit (2 h)"),
         ("PREEMPTED", 0, 15, "", "preempted", "higher priority"),
-        ("NODE_FAIL", 0, 0, "", "node", "a node failed under it on node1"),
+        ("NODE_FAIL", 0, 0, "", "node", "one of its nodes failed on node1"),
         ("CANCELLED", 0, 15, "", "cancelled", "was cancelled"),
         ("BOOT_FAIL", 0, 0, "", "node", "did not start up"),
         ("DEADLINE", 0, 0, "", "time", "deadline"),
@@ -266,5 +261,5 @@ def test_exit_codes_as_squeue_scontrol_and_sacct_write_them():
 
 @pytest.mark.parametrize("code", ["", "None"])
 def test_a_job_that_slurm_has_not_looked_at_says_whether_it_was_queued_again(code: str):
-    assert explain_wait(code) == ("other", "waits for SLURM to look at it")
-    assert explain_wait(code, restarts=1) == ("requeue", "was queued again, and waits for SLURM to look at it")
+    assert explain_wait(code) == ("other", "Waiting for SLURM to consider it")
+    assert explain_wait(code, restarts=1) == ("requeue", "Queued again. Waiting for SLURM to consider it")
