@@ -84,7 +84,7 @@ test-wheel: wheel
 	MLNB_WHEEL="$$(echo dist/*.whl)" $(BIN)/python -m pytest -m wheel $(PYTEST_ARGS)
 
 docs: $(STAMP)
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 test-cluster: $(STAMP) js
 	$(IS_ROOT) && python3 tests/testbeds/image.py build || echo "no images: tests in containers will be skipped" >&2
