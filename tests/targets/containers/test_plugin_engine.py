@@ -76,7 +76,7 @@ def test_it_is_chosen_for_its_images_after_the_engines_of_mlnb(monkeypatch: pyte
 def test_the_local_target_refuses_what_it_has_not():
     local = Local(settings=settings("chroot"))
     with pytest.raises(UsageError, match=r"^--image /srv/chroots/none: there is no such file or folder$"):
-        local.offer(Resources(), Placement(image="/srv/chroots/none"))
+        local.offer(Resources(), Placement(options={"image": "/srv/chroots/none"}))
 
 
 @pytest.mark.usefixtures("chroot")

@@ -210,7 +210,8 @@ def test_told_to_end_it_ends_and_leaves_nothing(engine: Inside):
     result = read_json(directory.result)
     assert result is not None, engine.log()
     assert result["state"] == "failed"
-    assert "SIGTERM" in result["reason"]
+    assert result["reason"] == "Stopped by the system, not through mlnb"
+    assert any("SIGTERM was received" in note for note in result["notes"])
     until(lambda: not engine.left(directory), 10)
 
 
