@@ -159,5 +159,18 @@ def test_the_command_line_needs_no_ipython():
     assert "IPython" not in loaded_by("import mlnb.cli, mlnb.cli.run, mlnb.cli.pool, mlnb.render.runs_table")
 
 
+@pytest.mark.parametrize(
+    "line", ["--help", "run --help", "pool start --help", "run --dry-run x.py", "run --on slurm --partition", "run --x"]
+)
+def test_the_command_line_imports_no_target_s_libraries(line: str):
+    main = (
+        "import contextlib, io, mlnb.cli\n"
+        "with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()), "
+        f"contextlib.redirect_stderr(io.StringIO()): mlnb.cli.main({line.split()!r})"
+    )
+    heavy = {"torch", "dask_jobqueue", "distributed", "IPython", "pandas", "matplotlib", "htcondor"}
+    assert not loaded_by(main) & (heavy if line != "--help" else {*heavy, "numpy", "dask"})
+
+
 def test_the_data_are_read_without_torch():
     assert "torch" not in loaded_by("import mlnb.rundir, mlnb.task, mlnb.errors")

@@ -158,7 +158,6 @@ OPTIONS = (
     RunOption(
         "--parallel",
         type=click.Choice(["auto", "none"]),
-        metavar="auto|none",
         default="auto",
         help="what several ranks of a plain loop do: train together, or each by itself",
     ),

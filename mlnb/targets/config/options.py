@@ -118,7 +118,11 @@ class RunOption(click.Option):
     @property
     def value_name(self) -> str:
         """How help names its value; empty for a switch."""
-        return "" if self.is_flag else self.metavar or self.type.name.upper()
+        if self.is_flag:
+            return ""
+        if self.metavar is None and isinstance(self.type, click.Choice):
+            return "|".join(map(str, self.type.choices))
+        return self.metavar or self.type.name.upper()
 
     def with_help(self, text: str) -> RunOption:
         """The same option with another line of help."""
