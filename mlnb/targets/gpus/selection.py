@@ -238,7 +238,8 @@ def _refusal(request: GpuRequest, kinds: Sequence[GpuKind], machines: Sequence[M
         if fewer and not unmet
         else _offered(nearest, request, kinds)
     )
-    return f"{flags}: {offered}; {changes} would fit{f' {_node_count(len(nodes))}' if machines else ''}"
+    having = f" ({_node_count(len(nodes))} {'has' if len(nodes) == 1 else 'have'} it)" if machines else ""
+    return f"{flags}: {offered}; try {changes}{having}"
 
 
 def _distance(kind: GpuKind, request: GpuRequest, machines: Sequence[Machine]) -> tuple[object, ...]:

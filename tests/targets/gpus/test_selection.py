@@ -201,34 +201,34 @@ def test_a_size_in_binary_units_means_what_is_sold_under_that_number():
     [
         (
             GpuRequest(1, memory=96 * GB),
-            "--gpu-memory 96GB: the largest here is a100 with 80GB; --gpu-memory 80GB would fit 1 node",
+            "--gpu-memory 96GB: the largest here is a100 with 80GB; try --gpu-memory 80GB (1 node has it)",
         ),
         (
             GpuRequest(1, capability=(9, 0)),
             "--gpu-capability 9.0: the newest here is a100 with 80GB and capability 8.0; "
-            "--gpu-capability 8.0 would fit 2 nodes",
+            "try --gpu-capability 8.0 (2 nodes have it)",
         ),
         (
             GpuRequest(1, "h100"),
             "--gpu-type h100: there are a100 with 80GB, a100 with 40GB, v100 with 32GB; "
-            "--gpu-type a100 would fit 2 nodes",
+            "try --gpu-type a100 (2 nodes have it)",
         ),
         (
             GpuRequest(8, "v100"),
-            "--gpus 8 --gpu-type v100: nodes have 4 × v100 with 32GB at most; --gpus 4 would fit 1 node",
+            "--gpus 8 --gpu-type v100: nodes have 4 × v100 with 32GB at most; try --gpus 4 (1 node has it)",
         ),
         (
             GpuRequest(4, memory=60 * GB),
-            "--gpus 4 --gpu-memory 60GB: nodes have 2 × a100 with 80GB at most; --gpus 2 would fit 1 node",
+            "--gpus 4 --gpu-memory 60GB: nodes have 2 × a100 with 80GB at most; try --gpus 2 (1 node has it)",
         ),
         (
             GpuRequest(1, "v100", 80 * GB),
-            "--gpu-type v100 --gpu-memory 80GB: the largest v100 here has 32GB; --gpu-memory 32GB would fit 1 node",
+            "--gpu-type v100 --gpu-memory 80GB: the largest v100 here has 32GB; try --gpu-memory 32GB (1 node has it)",
         ),
         (
             GpuRequest(1, None, 140 * GB, (9, 0)),
             "--gpu-memory 140GB --gpu-capability 9.0: the nearest here is a100 with 80GB and capability 8.0; "
-            "--gpu-memory 80GB --gpu-capability 8.0 would fit 1 node",
+            "try --gpu-memory 80GB --gpu-capability 8.0 (1 node has it)",
         ),
     ],
 )

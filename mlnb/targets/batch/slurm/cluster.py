@@ -1,7 +1,7 @@
-"""SLURM's nodes and partitions as they are now, for words about runs that wait.
+"""SLURM's nodes and partitions as they are now, to explain why runs wait.
 
-One look serves all runs and all observers of a user on a machine for a while. Nobody is held up for it: who can't have
-it, has what was known before.
+They are read once for all runs and all processes of a user on this machine, and cached for a while. While one process
+reads them, the others use the last result.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from mlnb.targets.batch.system import System
 from mlnb.targets.config.paths import runtime_dir
 from mlnb.targets.locks import try_lock
 
-_PATIENCE = 2.0
+_TIMEOUT = 2.0
 
 Cluster = tuple[Mapping[str, Node], Mapping[str, Partition]]
 
 
-def look(system: System, interval: float) -> Cluster:
+def read_cluster(system: System, interval: float) -> Cluster:
     """The nodes and partitions of ``system``, read at most once in ``interval`` seconds; empty if they can't be."""
     path = _path(system)
     if not _fresh(path, interval):
@@ -34,7 +34,7 @@ def look(system: System, interval: float) -> Cluster:
         if lock is not None:
             try:
                 if not _fresh(path, interval):
-                    _take(system, path)
+                    _update(system, path)
             finally:
                 os.close(lock)
     try:
@@ -43,20 +43,20 @@ def look(system: System, interval: float) -> Cluster:
         return {}, {}
 
 
-def _take(system: System, path: Path) -> None:
-    """Ask; where there is no answer, what was known before counts as new, lest everybody asks in turn."""
+def _update(system: System, path: Path) -> None:
+    """Ask SLURM. Without an answer the last result counts as new, lest each process asks in turn."""
     try:
-        told = {"nodes": system.run(NODES, _PATIENCE), "partitions": system.run(PARTITIONS, _PATIENCE)}
+        output = {"nodes": system.run(NODES, _TIMEOUT), "partitions": system.run(PARTITIONS, _TIMEOUT)}
     except MlnbError:
-        told = read_json(path) or {}
-    write_json(path, told)
+        output = read_json(path) or {}
+    write_json(path, output)
 
 
 @lru_cache(maxsize=4)
 def _read(path: Path, _: int) -> Cluster:
-    """Read once for each time it was written: thousands of nodes take a while."""
-    told = read_json(path) or {}
-    return parse_nodes(told.get("nodes", "")), parse_partitions(told.get("partitions", ""))
+    """Parsed once for each time the file was written: thousands of nodes take a while."""
+    output = read_json(path) or {}
+    return parse_nodes(output.get("nodes", "")), parse_partitions(output.get("partitions", ""))
 
 
 def _fresh(path: Path, interval: float) -> bool:
@@ -68,5 +68,5 @@ def _fresh(path: Path, interval: float) -> bool:
 
 def _path(system: System) -> Path:
     """One file for each cluster as this environment finds it."""
-    where = json.dumps({name: value for name, value in sorted(system.environment().items()) if "SLURM" in name})
-    return runtime_dir() / f"cluster-{hashlib.sha256(where.encode()).hexdigest()[:12]}.json"
+    key = json.dumps({name: value for name, value in sorted(system.environment().items()) if "SLURM" in name})
+    return runtime_dir() / f"cluster-{hashlib.sha256(key.encode()).hexdigest()[:12]}.json"

@@ -1,4 +1,4 @@
-"""What a run asks of SLURM, filled in from the partition's limits and its nodes; what can never start is refused.
+"""Completes a request for SLURM from the partition's limits and its nodes, and refuses what can never start.
 
 What is not known is not refused: where SLURM shows no nodes, or counts no memory of them, that is left to ``sbatch``.
 """
@@ -186,20 +186,20 @@ def _fitting(filled: Resources, nodes: Sequence[Node]) -> list[Node]:
 
 
 def _misfit(filled: Resources, part: Partition, nodes: Sequence[Node], fit: Sequence[Node]) -> str:
-    """Which ask is too much, and the nearest that is not."""
+    """What is too much, and the nearest that is not."""
     if fit:
         most = len(fit)
-        return f"--nodes {filled.nodes}: partition {part.name} has {most} that can take it; --nodes {most} would fit"
+        return f"--nodes {filled.nodes}: partition {part.name} has {most} that can take it; try --nodes {most}"
     gpus = max((node.gpu_count for node in nodes), default=0)
     cpus = max((node.cpus for node in nodes), default=0)
     memory = max((node.memory or 0 for node in nodes), default=0)
     where, asked = f"partition {part.name}", filled.gpus or 0
     if asked > gpus:
-        nearest = f"--gpus {gpus} would fit" if gpus else "another --partition may have some"
+        nearest = f"try --gpus {gpus}" if gpus else "another --partition may have some"
         return f"--gpus {asked}: the nodes of {where} have {gpus} at most; {nearest}"
     if filled.ranks * (filled.cpus or 1) > cpus:
         most = cpus // filled.ranks
-        nearest = f"--cpus {most} would fit" if most else f"--ranks {cpus} is the most"
+        nearest = f"try --cpus {most}" if most else f"--ranks {cpus} is the most"
         each = f"{filled.ranks} rank{'s' * (filled.ranks > 1)} × {filled.cpus}"
         return f"--cpus {filled.cpus}: {each} are more cores than the {cpus} of a node of {where}; {nearest}"
     if (filled.memory or 0) > memory:

@@ -90,15 +90,14 @@ def _shared(match: re.Match[str], what: str, flag: str, source: str) -> str:
     return f"{words}; it starts when enough of them end{_less(flag, False, 'may start sooner')}"
 
 
-def _less(flag: str, and_time: bool, advice: str = "would fit") -> str:
-    """What to change in order to ask for less."""
+def _less(flag: str, and_time: bool, effect: str = "") -> str:
+    """What to change in order to ask for less: ``try fewer --gpus``, or that this has ``effect``."""
     if not flag:
         return ""
-    if flag == "--time":
-        return f"; a shorter --time {advice}"
-    adjective = "less" if flag == "--memory" else "fewer"
-    return f"; {adjective} {flag}{' or a shorter --time' if and_time else ''} {advice}"
+    change = "a shorter --time" if flag == "--time" else f"{'less' if flag == '--memory' else 'fewer'} {flag}"
+    change += " or a shorter --time" if and_time and flag != "--time" else ""
+    return f"; {change} {effect}" if effect else f"; try {change}"
 
 
 def _more(flag: str) -> str:
-    return f"; more {flag} would fit" if flag else ""
+    return f"; try more {flag}" if flag else ""

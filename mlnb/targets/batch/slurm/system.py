@@ -40,23 +40,23 @@ from mlnb.targets.gpus import selection as gpu_selection
 from mlnb.task import Resources
 from mlnb.units import format_time
 
-_LOOKS = 5.0
-"""Seconds that SLURM's scheduler may take until it has looked at a new job, which it calls ``Priority`` until then."""
+_SCHEDULING = 5.0
+"""Seconds that SLURM's scheduler may take to consider a new job; until then the job's reason is ``Priority``."""
 
-_NODES, _NODES_A_LOOK = 30.0, 6
-"""Seconds between two looks at the nodes, of which there may be thousands; with ``poll``, looks at the queue."""
+_NODES_INTERVAL, _NODES_POLLS = 30.0, 6
+"""Seconds between two readings of the nodes, of which there may be thousands; or, with ``poll``, how many polls."""
 
-_ACCOUNTING = 10.0
-"""Seconds that ``sacct`` has: one whose database is stuck says nothing for as long as one waits."""
+_ACCOUNTING_TIMEOUT = 10.0
+"""Seconds that ``sacct`` has: with a stuck database it never ends."""
 
 _END = "$(SLURM_TIME_FORMAT=%s timeout 3 squeue -ah -j $SLURM_JOB_ID -O EndTime 2>/dev/null | grep -xE '[0-9]+ *')"
-"""Shell: the end of the job where SLURM doesn't tell it (22.05 doesn't): one look at this job alone, some 5 ms.
+"""Shell: the job's end, where SLURM sets no variable for it (22.05 doesn't): queries this job alone, some 5 ms.
 
-A node without ``squeue``, or a controller that is down, is no reason to wait: the run then goes by its own ``--time``.
+A node without ``squeue``, or a controller that is down, delays nothing: the run then uses its own ``--time``.
 """
 
 _BY_CAUSE = {"memory": "OUT_OF_MEMORY", "time": "TIMEOUT"}
-"""Ends that what was asked for explains."""
+"""Ends that are explained with what the run asked for."""
 
 
 class Slurm(System):
@@ -143,11 +143,11 @@ class Slurm(System):
         }
 
     def launch(self, request: JobRequest, program: Sequence[str], options: Sequence[str] = ()) -> list[str]:
-        """See :class:`System`. One node needs no ``srun``: the job's script stands on it already."""
+        """See :class:`System`. One node needs no ``srun``: the job's script runs on it already."""
         nodes = request.resources.nodes
         if nodes == 1 and not options:
             return list(program)
-        # cores said again: since 22.05 steps don't take them from the job
+        # cores again: since 22.05 steps don't inherit them from the job
         step = [f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", f"--cpus-per-task={request.cpus}"]
         return ["srun", *step, "--kill-on-bad-exit=1", "--input=none", "--export=ALL", *options, *program]
 
@@ -171,7 +171,7 @@ class Slurm(System):
         return self._partitions
 
     def _partitions_with(self, named: str | None) -> dict[str, Partition]:
-        """The partitions that SLURM shows, and those of ``named`` that it hides: only who names them is to see them."""
+        """The partitions that SLURM lists, and those of ``named`` that it hides: only who names them may see them."""
         hidden = {name for name in (named or "").split(",") if name} - set(self._partitions)
         if not hidden:
             return self._partitions
@@ -195,15 +195,15 @@ class Slurm(System):
         details = job.details
         if details.get("state") == "PENDING":
             code = "" if job.code == "PENDING" else job.code
-            if job.cause == "priority" and time.time() - float(details.get("submitted") or 0.0) < _LOOKS:
+            if job.cause == "priority" and time.time() - float(details.get("submitted") or 0.0) < _SCHEDULING:
                 code = ""
             restarts = int(details.get("restarts") or 0)
             partition = details.get("partition") or None
             known: dict[str, Any] = {"job": number, "start": job.start, "restarts": restarts}
             if code and job.cause in MAY_BE_IMPOSSIBLE:
                 poll = settings.seconds(self.settings, "poll")
-                interval = _NODES if poll is None else poll * _NODES_A_LOOK
-                nodes, known["partitions"] = cluster.look(self, interval)
+                interval = _NODES_INTERVAL if poll is None else poll * _NODES_POLLS
+                nodes, known["partitions"] = cluster.read_cluster(self, interval)
                 known["nodes"] = gpu_selection.machines_for(resources, self.settings, nodes)
             return explain_wait(code, resources, partition, **known).reason
         if job.cause in _BY_CAUSE:
@@ -213,7 +213,7 @@ class Slurm(System):
     def ended(self, ids: Sequence[str]) -> dict[str, QueuedJob]:
         """See :class:`System`. Without a database SLURM forgets a job some minutes after its end."""
         try:
-            return queue.parse_account(self.run(queue.ACCOUNT(ids), _ACCOUNTING))
+            return queue.parse_account(self.run(queue.ACCOUNT(ids), _ACCOUNTING_TIMEOUT))
         except CommandFailed as error:
             missing = shutil.which("sacct", path=self.environment().get("PATH")) is None
             if missing or "accounting storage is disabled" in error.output.lower():
@@ -221,7 +221,7 @@ class Slurm(System):
             raise
 
     def refusal(self, error: CommandFailed, request: JobRequest) -> MlnbError:
-        """What sbatch refused, with what the ``%%train`` line can change."""
+        """See :class:`System`. It names the option that can be changed."""
         said = error.output.lower()
         if "violates" in said:  # a limit of the account or the QOS, which are right
             return error
@@ -242,9 +242,9 @@ class Slurm(System):
 
     @contextlib.contextmanager
     def submission_environment(self, env: Mapping[str, str]) -> Iterator[tuple[list[str], dict[str, str]]]:
-        """See :class:`System`. What the site's plugins need does not travel: the job gets its variables from a file.
+        """See :class:`System`. The job does not get what the site's plugins need: its variables are in a file.
 
-        One in memory, which sbatch finds under this process. (``--export=NAMES`` would have a node read the user's
+        The file is in memory; sbatch finds it under this process. (``--export=NAMES`` would have a node read the user's
         login files, and pass on all variables of SLURM's.)
         """
         if not self.site_variables:

@@ -142,7 +142,7 @@ def test_where_a_site_says_how_gpus_are_asked_for_each_ask_goes_so(site: Site):
         assert "GPUs: a100 with 80GB on 2 nodes" in plan
     assert about(site.job("", gpus=[A100])[0], *GPUS, "--qos") == []
     assert site.refusal("--gpus 2", gpus=[A100]) == "--gpus 2: no node here has a100 with 80GB"
-    assert site.refusal("--partition gpu --gpus 9", gpus=[A100]).endswith("--gpus 8 would fit 2 nodes")
+    assert site.refusal("--partition gpu --gpus 9", gpus=[A100]).endswith("try --gpus 8 (2 nodes have it)")
 
 
 # several partitions
