@@ -1,8 +1,11 @@
-"""mlnb: this cell, but there.
+"""Run notebook cells as training jobs. Start: ``%load_ext mlnb``, then ``%%train`` on top of a cell.
 
-Light on purpose: ranks import it too, so everything but the version loads on first use. Python 3.6 can read it, so
-that the node program can say that it needs a newer one (``mlnb.node.requirements``).
+``%%train?`` shows the options, ``%runs`` the runs, ``mlnb.runs`` gives them to Python; ``mlnb --help`` for the command
+line.
 """
+
+# Ranks import this module too: everything but the version is loaded on first use. Python 3.6 can read it, so that the
+# node program can say that it needs a newer one (mlnb.node.requirements).
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

@@ -1,6 +1,6 @@
 """The command line: ``mlnb run | runs | show | logs | cancel | rm | pool | doctor``.
 
-Every command has ``--json``. Exit codes: 0 done, 1 the run failed, 2 bad use.
+Every command has ``--json``. Exit codes: 0 done, 1 failed, 2 usage error.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from mlnb.errors import MlnbError, UsageError
 from mlnb.targets.config.options import RunOption
 from mlnb.version import __version__
 
-BAD_USE = 2
+USAGE_ERROR = 2
 
 
 class _Group(click.Group):
     """Commands whose errors are one line."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        """Run a command; exit with the code that its ending has."""
+        """Run a command and exit: with its exit code, or with one line for its error."""
         kwargs["standalone_mode"] = False
         try:
             code = super().main(*args, **kwargs)
@@ -36,13 +36,13 @@ class _Group(click.Group):
             sys.exit(130)
         except click.exceptions.NoArgsIsHelpError as error:
             click.echo(error.format_message(), err=True)
-            sys.exit(BAD_USE)
+            sys.exit(USAGE_ERROR)
         except click.ClickException as error:
             click.echo(f"mlnb: {error.format_message()}", err=True)
-            sys.exit(BAD_USE)
+            sys.exit(USAGE_ERROR)
         except UsageError as error:
             click.echo(f"mlnb: {error}", err=True)
-            sys.exit(BAD_USE)
+            sys.exit(USAGE_ERROR)
         except MlnbError as error:
             click.echo(f"mlnb: {error}", err=True)
             sys.exit(1)
@@ -51,7 +51,7 @@ class _Group(click.Group):
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="mlnb")
 def main() -> None:
-    """Run training jobs and look after them."""
+    """Run training jobs, follow them, stop them."""
 
 
 class _Run(DeclaredCommand):
@@ -105,11 +105,11 @@ def runs(number: int, as_json: bool) -> None:
     from mlnb.api import runs as all_runs
     from mlnb.render.runs_table import text_table
 
-    found = all_runs.observed(number)
+    newest = all_runs.observed(number)
     if as_json:
-        echo_json([one.to_json() for one in found])
+        echo_json([run.to_json() for run in newest])
     else:
-        click.echo(text_table(found))
+        click.echo(text_table(newest))
 
 
 @main.command()
@@ -120,14 +120,14 @@ def show(name: str, as_json: bool) -> None:
     from mlnb.api import runs as all_runs
     from mlnb.render.summary import status_line
 
-    found = all_runs[name]
+    run = all_runs[name]
     if as_json:
-        echo_json(found.to_json())
+        echo_json(run.to_json())
         return
-    data = found.to_json()
-    click.echo(status_line(found))
-    for word in ("id", "dir", "target", "attempts"):
-        click.echo(f"  {word:<9} {data[word]}")
+    data = run.to_json()
+    click.echo(status_line(run))
+    for key in ("id", "dir", "target", "attempts"):
+        click.echo(f"  {key:<9} {data[key]}")
     for note in data["notes"]:
         click.echo(f"  note      {note}")
     for metric, last in data["metrics"].items():
@@ -138,60 +138,60 @@ def show(name: str, as_json: bool) -> None:
 
 @main.command()
 @click.argument("name")
-@click.option("-f", "--follow", is_flag=True, help="go on until the run ends")
-@click.option("--rank", default=0, show_default=True, type=click.IntRange(0), help="which rank's")
+@click.option("-f", "--follow", is_flag=True, help="continue until the run ends")
+@click.option("--rank", default=0, show_default=True, type=click.IntRange(0), help="the rank whose output to print")
 @as_json
 def logs(name: str, follow: bool, rank: int, as_json: bool) -> int:
     """Print what a rank has printed."""
     from mlnb.api import runs as all_runs
     from mlnb.api.log_stream import lines
 
-    found = all_runs[name]
+    run = all_runs[name]
     if as_json:
         if follow:
-            found.wait()
-        echo_json({"id": found.id, "rank": rank, "out": found.logs(rank, "out"), "err": found.logs(rank, "err")})
+            run.wait()
+        echo_json({"id": run.id, "rank": rank, "out": run.logs(rank, "out"), "err": run.logs(rank, "err")})
     elif follow:
-        found.logs(rank)  # refuses a rank that there isn't
-        for text in lines(found, rank):
+        run.logs(rank)  # refuses a rank that does not exist
+        for text in lines(run, rank):
             click.echo(text, nl=False)
     else:
-        click.echo(found.logs(rank), nl=False)
-    return int(follow and found.state != "succeeded")
+        click.echo(run.logs(rank), nl=False)
+    return int(follow and run.state != "succeeded")
 
 
 @main.command()
 @click.argument("names", nargs=-1, required=True)
 @as_json
 def cancel(names: tuple[str, ...], as_json: bool) -> None:
-    """End runs: SIGTERM, time for a checkpoint, SIGKILL. Returns when they are gone."""
+    """Stop runs (they may save a checkpoint first). Returns when they have ended."""
     from mlnb.api import runs as all_runs
     from mlnb.units import state_phrase
 
-    found = [all_runs[name] for name in names]
-    for one in found:
-        already = "already " if one.done else ""
-        one.cancel()
+    named = [all_runs[name] for name in names]
+    for run in named:
+        already = "already " if run.done else ""
+        run.cancel()
         if not as_json:
-            click.echo(f"{one.name} ({one.id}) {state_phrase(one.state).replace(' ', f' {already}', 1)}")
+            click.echo(f"{run.name} ({run.id}) {state_phrase(run.state).replace(' ', f' {already}', 1)}")
     if as_json:
-        echo_json([one.to_json() for one in found])
+        echo_json([run.to_json() for run in named])
 
 
 @main.command()
 @click.argument("names", nargs=-1, required=True)
 @as_json
 def rm(names: tuple[str, ...], as_json: bool) -> None:
-    """Delete runs that have ended, and data that no other run uses."""
+    """Delete runs that have ended, and their data unless another run uses it."""
     from mlnb.api import runs as all_runs
     from mlnb.units import format_size
 
-    found = [all_runs[name] for name in names]
-    removed = [{"id": one.id, "name": one.name, "freed": one.remove()} for one in found]
+    removed = [(run.id, run.name, run.remove()) for run in [all_runs[name] for name in names]]
     if as_json:
-        echo_json(removed)
-    for one in () if as_json else removed:
-        click.echo(f"{one['name']} ({one['id']}) is deleted, {format_size(int(str(one['freed'])))} are free")
+        echo_json([{"id": run_id, "name": name, "freed": freed} for run_id, name, freed in removed])
+        return
+    for run_id, name, freed in removed:
+        click.echo(f"{name} ({run_id}) deleted, {format_size(freed)} freed")
 
 
 main.add_command(pool)

@@ -11,6 +11,7 @@ import click
 
 from mlnb.api import Run, resume, runs
 from mlnb.api.log_stream import lines
+from mlnb.api.read.describe import end_sentence
 from mlnb.api.submit.option_reader import OptionTable, value_of
 from mlnb.api.submit.options import OPTIONS as ALL
 from mlnb.api.submit.options import Options
@@ -24,7 +25,6 @@ from mlnb.rundir import RunDir
 from mlnb.targets.config.options import COMMON, RunOption
 from mlnb.targets.config.paths import runs_root
 from mlnb.targets.registry import target
-from mlnb.units import state_phrase
 
 _NOT_HERE = {
     "--in": "a script reads its files where they are",
@@ -126,8 +126,8 @@ def run_script(given: Mapping[str, Any], script: Sequence[str], *, detach: bool,
         task, goes_on = earlier.task, True
     if options.dry_run:
         what = " ".join([str(path), *argv]) if rest else "the run as it is"
-        rows = [f"runs on    {place.name}: {'; '.join(offer.summary_lines)}", f"runs       {what}"]
-        rows += [f"takes      {name}" for name in contents]
+        rows = [f"runs on      {place.name}: {'; '.join(offer.summary_lines)}", f"runs         {what}"]
+        rows += [f"sends        {name}" for name in contents]
         submission = place.preview(RunDir(runs_root() / "RUN"), offer)
         click.echo("\n\n".join(part for part in ("\n".join(rows), task.script, submission) if part))
         return 0
@@ -145,7 +145,7 @@ def run_script(given: Mapping[str, Any], script: Sequence[str], *, detach: bool,
         if as_json:
             echo_json(run.to_json())
         else:
-            click.echo(f"{run.name} ({run.id}) is submitted; mlnb logs -f {run.id} follows it")
+            click.echo(f"{run.name} ({run.id}) submitted. `mlnb logs -f {run.id}` follows it.")
         return 0
     return _follow(run, as_json)
 
@@ -160,11 +160,12 @@ def _follow(run: Run, as_json: bool) -> int:
         for text in lines(run):
             click.echo(text, nl=False, err=as_json)
     except KeyboardInterrupt:
-        ways = f"mlnb logs -f {run.id} follows it, mlnb cancel {run.id} ends it"
-        click.echo(f"\nmlnb: {run.name} ({run.id}) goes on. {ways}", err=True)
+        commands = f"`mlnb logs -f {run.id}` follows it, `mlnb cancel {run.id}` stops it."
+        click.echo(f"\nmlnb: Run {run.name} ({run.id}) continues. {commands}", err=True)
         return 130
     if as_json:
         echo_json(run.to_json())
     elif run.state != "succeeded":
-        click.echo(f"mlnb: {run.name} ({run.id}) {state_phrase(run.state)}: {run.reason}", err=True)
+        ended = end_sentence(run.name, run.state, run.reason, run.task.resources.world_size)
+        click.echo(f"mlnb: {ended} `mlnb show {run.id}` has the details.", err=True)
     return int(run.state != "succeeded")

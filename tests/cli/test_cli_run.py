@@ -81,7 +81,8 @@ def test_a_script_that_fails_shows_its_traceback_and_exits_with_1(project: Shell
     assert f'File "train.py", line {line}, in main' in "\n".join(trace)
     assert last == "ValueError: no such data"
     assert ended.err == (
-        f"mlnb: train ({run.id}) has failed: rank 0 in train.py, line {line}: ValueError: no such data\n"
+        f"mlnb: Run train failed in train.py, line {line}: ValueError: no such data. "
+        f"`mlnb show {run.id}` has the details.\n"
     )
 
 
@@ -89,7 +90,7 @@ def test_the_script_s_own_refusal_of_its_arguments_is_a_failed_run(project: Shel
     ended = project("run", "train.py", "--nothing-such")
     assert ended.code == 1
     assert "train.py: error: " in ended.out
-    assert "has failed: the script called sys.exit(2)" in ended.err
+    assert " failed: the script called sys.exit(2). " in ended.err
 
 
 def test_two_dashes_and_typer_and_a_script_elsewhere(mlnb: Shell, tmp_path: Path) -> None:
@@ -144,7 +145,7 @@ def test_an_interrupt_leaves_the_run_running(mlnb: Shell) -> None:
     run = runs["wait"]
     assert ended.code == 130
     assert ended.err.strip() == (
-        f"mlnb: wait ({run.id}) goes on. mlnb logs -f {run.id} follows it, mlnb cancel {run.id} ends it"
+        f"mlnb: Run wait ({run.id}) continues. `mlnb logs -f {run.id}` follows it, `mlnb cancel {run.id}` stops it."
     )
     assert run.state == "running"
     script.with_name("gate").touch()
@@ -155,7 +156,7 @@ def test_detach_returns_at_once_and_says_how_to_follow(mlnb: Shell, waiting: str
     ended = mlnb("run", "--detach", "wait.py")
     second = runs[0]
     assert ended.code == 0
-    assert ended.out == f"wait ({second.id}) is submitted; mlnb logs -f {second.id} follows it\n"
+    assert ended.out == f"wait ({second.id}) submitted. `mlnb logs -f {second.id}` follows it.\n"
     assert second.id != waiting
     assert second.state not in FINAL
 
@@ -214,9 +215,9 @@ def test_bad_use_is_one_line_exit_2_and_writes_nothing(
 def test_a_dry_run_shows_and_writes_nothing(project: Shell, runs_root: Path) -> None:
     ended = project("run", "--dry-run", "train.py", "set", "--steps", "2")
     assert ended.code == 0
-    assert ended.out.startswith("runs on    local: 1 rank × ")
-    assert "runs       train.py set --steps 2\n" in ended.out
-    assert "takes      modules/helper.py\n" in ended.out
+    assert ended.out.startswith("runs on      local: 1 rank × ")
+    assert "runs         train.py set --steps 2\n" in ended.out
+    assert "sends        modules/helper.py\n" in ended.out
     assert ARGPARSE in ended.out
     assert not runs_root.exists()
 

@@ -28,7 +28,7 @@ def main(directory: Path) -> None:
                 tab.command("apputils:change-theme", theme=theme)
                 tab.run_all()
                 said = tab.page.locator(".jp-OutputArea-output")
-                said.get_by_text("accuracy of the weights that were pulled").wait_for(timeout=90_000)
+                said.get_by_text("accuracy of the weights that were pulled").wait_for(timeout=300_000)
                 chart = tab.page.locator(".mlnb-plot canvas").first
                 chart.scroll_into_view_if_needed()
                 tab.page.locator(".jp-Cell").filter(has=chart).first.evaluate("cell => cell.scrollIntoView()")
