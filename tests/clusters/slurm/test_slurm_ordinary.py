@@ -81,6 +81,6 @@ def test_a_hidden_partition_is_used_by_who_knows_its_name_and_shown_to_nobody(
         refusal, told = ordinary_user.snippet(HIDDEN, timeout=120).splitlines()
     finally:
         slurm.command("scontrol", "delete", "PartitionName=mlnbhidden")
-    assert "--partition mlnbhidd: there is no such partition" in refusal
+    assert "Unknown partition mlnbhidd." in refusal
     assert "mlnbhidden" not in refusal
     assert told == "True succeeded"

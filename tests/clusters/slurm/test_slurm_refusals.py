@@ -42,7 +42,7 @@ def refused(slurm: Slurm, start: Start, tmp_path: Path) -> Iterator[Refused]:
     [
         (
             {"partition": "hihg"},
-            "--partition hihg: there is no such partition; there are gpu, high, short; did you mean high?",
+            "Unknown partition hihg. Did you mean high? Available: gpu, high, short.",
         ),
         (
             {"partition": "gpu; touch x"},

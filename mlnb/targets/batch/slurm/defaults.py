@@ -14,7 +14,7 @@ from mlnb.errors import UsageError
 from mlnb.targets.base import gpus_of
 from mlnb.targets.batch.request import ResolvedRequest
 from mlnb.targets.batch.slurm.nodes import Node, Partition
-from mlnb.targets.batch.slurm.text import words
+from mlnb.targets.batch.slurm.text import split_list
 from mlnb.targets.gpus import selection as gpu_selection
 from mlnb.task import Resources
 from mlnb.units import format_size, format_time
@@ -44,74 +44,74 @@ def resolve(
     UsageError
         for what no node or no limit of a partition allows, with the nearest that would do.
     """
-    chosen, others, said = None, [], []
+    chosen, others, lines = None, [], []
     refusals: list[UsageError] = []
-    for part in _named(name, partitions):
+    for part in _chosen_partitions(name, partitions):
         try:
-            filled, able = _fill(chosen.resources if chosen else asked, part, nodes, settings)
+            resolved, suitability = _resolve_in(chosen.resources if chosen else asked, part, nodes, settings)
         except UsageError as error:
             refusals.append(error)
-            said.append(f"not in partition {part.name}: {error}")
+            lines.append(f"not in partition {part.name}: {error}")
             continue
         if chosen is None:
-            chosen = filled
-        elif filled.gpu_directives == chosen.gpu_directives:
+            chosen = resolved
+        elif resolved.gpu_directives == chosen.gpu_directives:
             others.append(part.name)
-            said.append(f"or partition {part.name}: {able}")
+            lines.append(f"or partition {part.name}: {suitability}")
         else:
-            said.append(f"not in partition {part.name}: its GPUs are asked for in another way")
+            lines.append(f"not in partition {part.name}: its GPUs are asked for in another way")
     if chosen is None:
         raise refusals[0]
     return replace(
-        chosen, partition=",".join([chosen.partition or "", *others]), summary_lines=(*chosen.summary_lines, *said)
+        chosen, partition=",".join([chosen.partition or "", *others]), summary_lines=(*chosen.summary_lines, *lines)
     )
 
 
-def _named(name: str | None, partitions: Mapping[str, Partition]) -> list[Partition]:
+def _chosen_partitions(name: str | None, partitions: Mapping[str, Partition]) -> list[Partition]:
     if name is None:
         found = default(partitions)
         if found is None:
-            raise UsageError(f"--partition is needed: SLURM has no default here; there are {', '.join(partitions)}")
+            raise UsageError(f"Choose a --partition: SLURM has no default here. Available: {', '.join(partitions)}.")
         return [found]
-    for one in words(name):
-        if one not in partitions:
-            near = difflib.get_close_matches(one, partitions, 1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            there = ", ".join(partitions) or "none that you may use"
-            raise UsageError(f"--partition {one}: there is no such partition; there are {there}{hint}")
-    return [partitions[one] for one in dict.fromkeys(words(name))]
+    for each in split_list(name):
+        if each not in partitions:
+            near = difflib.get_close_matches(each, partitions, 1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            available = ", ".join(partitions) or "none that you may use"
+            raise UsageError(f"Unknown partition {each}.{hint} Available: {available}.")
+    return [partitions[each] for each in dict.fromkeys(split_list(name))]
 
 
-def _fill(
+def _resolve_in(
     asked: Resources, part: Partition, nodes: Mapping[str, Node], settings: Mapping[str, Any]
 ) -> tuple[ResolvedRequest, str]:
     """Complete resources for a job in this partition, and how many of its nodes can take it, in words."""
     if part.state != "UP":
         raise UsageError(f"--partition {part.name}: SLURM says that it is {part.state.lower()} and takes no jobs")
-    there = [part.capped(nodes[one]) for one in part.nodes if one in nodes]
-    known = bool(there)
-    asked = replace(asked, gpus=gpus_of(asked, gpu_selection.most_gpus(settings, there)))
+    candidates = [part.capped(nodes[each]) for each in part.nodes if each in nodes]
+    nodes_known = bool(candidates)
+    asked = replace(asked, gpus=gpus_of(asked, gpu_selection.most_gpus(settings, candidates)))
     gpus: tuple[str, ...] = ()
-    plan = [f"partition {part.name}"]
-    choice = gpu_selection.selection_for(asked, settings, there)
+    summary = [f"partition {part.name}"]
+    choice = gpu_selection.selection_for(asked, settings, candidates)
     if choice is not None:
         gpus = choice.directives
-        plan += choice.summary_lines
-        there = [node for node in there if node.name in choice.nodes]
-    time, said = _time(asked, part)
+        summary += choice.summary_lines
+        candidates = [node for node in candidates if node.name in choice.nodes]
+    time, lines = _time(asked, part)
     if part.max_nodes is not None and asked.nodes > part.max_nodes:
         raise UsageError(f"--nodes {asked.nodes}: partition {part.name} allows {part.max_nodes} a job")
-    cpus = asked.cpus or _cores(asked, part, there)
-    filled = replace(asked, cpus=cpus, memory=_memory(asked, cpus, part, there), time=time)
-    able = "SLURM shows no nodes of it: whether they can take it was not checked"
-    if known:
-        fit = _fitting(filled, there)
-        if len(fit) < asked.nodes:
-            raise UsageError(_misfit(filled, part, there, fit))
-        usable = [node.name for node in fit if node.usable]
-        down = f", {len(fit) - len(usable)} of them not available now" if len(usable) < len(fit) else ""
-        able = f"{len(fit)} of its {len(part.nodes)} nodes can take it{down}"
-    return ResolvedRequest(filled, part.name, gpus, (*plan, able, *said)), able
+    cpus = asked.cpus or _cores(asked, part, candidates)
+    resolved = replace(asked, cpus=cpus, memory=_memory(asked, cpus, part, candidates), time=time)
+    suitability = "SLURM shows no nodes of it: whether they can take it was not checked"
+    if nodes_known:
+        suitable = _suitable_nodes(resolved, candidates)
+        if len(suitable) < asked.nodes:
+            raise UsageError(_too_much(resolved, part, candidates, suitable))
+        usable = [node.name for node in suitable if node.usable]
+        down = f", {len(suitable) - len(usable)} of them not available now" if len(usable) < len(suitable) else ""
+        suitability = f"{len(suitable)} of its {len(part.nodes)} nodes can take it{down}"
+    return ResolvedRequest(resolved, part.name, gpus, (*summary, suitability, *lines)), suitability
 
 
 def _time(asked: Resources, part: Partition) -> tuple[int, list[str]]:
@@ -127,17 +127,17 @@ def _time(asked: Resources, part: Partition) -> tuple[int, list[str]]:
     return most, [f"{format_time(most)} is what partition {part.name} allows: a shorter --time may start sooner"]
 
 
-def _share(asked: Resources, nodes: Sequence[Node]) -> Node | None:
+def _smallest_with_gpus(asked: Resources, nodes: Sequence[Node]) -> Node | None:
     """The smallest node that has the GPUs: a share of it fits on the others too."""
-    able = [node for node in nodes if node.gpu_count >= (asked.gpus or 0)]
-    return min(able, key=lambda node: (node.cpus, node.memory or 0), default=None)
+    suitable = [node for node in nodes if node.gpu_count >= (asked.gpus or 0)]
+    return min(suitable, key=lambda node: (node.cpus, node.memory or 0), default=None)
 
 
 def _cores(asked: Resources, part: Partition, nodes: Sequence[Node]) -> int:
     """Cores a rank: the site's own default for its GPUs, else their share of a node; without GPUs up to four."""
     if asked.gpus and part.cpus_per_gpu is not None:
         return max(1, part.cpus_per_gpu * asked.gpus // asked.ranks)
-    node = _share(asked, nodes)
+    node = _smallest_with_gpus(asked, nodes)
     if node is None:
         return 1
     if asked.gpus and node.gpu_count:
@@ -159,7 +159,7 @@ def _memory(asked: Resources, cpus: int, part: Partition, nodes: Sequence[Node])
         return None
     if asked.memory is not None:
         return asked.memory
-    cores, node = cpus * asked.ranks, _share(asked, [node for node in nodes if node.memory is not None])
+    cores, node = cpus * asked.ranks, _smallest_with_gpus(asked, [node for node in nodes if node.memory is not None])
     most = [node.memory] if node is not None and node.memory is not None else []
     most += [part.max_memory_per_cpu * cores] if part.max_memory_per_cpu is not None else []
     if asked.gpus and part.memory_per_gpu is not None:
@@ -174,37 +174,37 @@ def _memory(asked: Resources, cpus: int, part: Partition, nodes: Sequence[Node])
     return min([max(2**30, int(node.memory * min(1.0, max(shares))) // 2**30 * 2**30), *most])
 
 
-def _fitting(filled: Resources, nodes: Sequence[Node]) -> list[Node]:
-    cpus = filled.ranks * (filled.cpus or 1)
+def _suitable_nodes(resolved: Resources, nodes: Sequence[Node]) -> list[Node]:
+    cpus = resolved.ranks * (resolved.cpus or 1)
     return [
         node
         for node in nodes
         if node.cpus >= cpus
-        and node.gpu_count >= (filled.gpus or 0)
-        and (filled.memory is None or (node.memory or 0) >= filled.memory)
+        and node.gpu_count >= (resolved.gpus or 0)
+        and (resolved.memory is None or (node.memory or 0) >= resolved.memory)
     ]
 
 
-def _misfit(filled: Resources, part: Partition, nodes: Sequence[Node], fit: Sequence[Node]) -> str:
+def _too_much(resolved: Resources, part: Partition, nodes: Sequence[Node], suitable: Sequence[Node]) -> str:
     """What is too much, and the nearest that is not."""
-    if fit:
-        most = len(fit)
-        return f"--nodes {filled.nodes}: partition {part.name} has {most} that can take it; try --nodes {most}"
+    if suitable:
+        most = len(suitable)
+        return f"--nodes {resolved.nodes}: partition {part.name} has {most} that can take it; try --nodes {most}"
     gpus = max((node.gpu_count for node in nodes), default=0)
     cpus = max((node.cpus for node in nodes), default=0)
     memory = max((node.memory or 0 for node in nodes), default=0)
-    where, asked = f"partition {part.name}", filled.gpus or 0
+    where, asked = f"partition {part.name}", resolved.gpus or 0
     if asked > gpus:
         nearest = f"try --gpus {gpus}" if gpus else "another --partition may have some"
         return f"--gpus {asked}: the nodes of {where} have {gpus} at most; {nearest}"
-    if filled.ranks * (filled.cpus or 1) > cpus:
-        most = cpus // filled.ranks
+    if resolved.ranks * (resolved.cpus or 1) > cpus:
+        most = cpus // resolved.ranks
         nearest = f"try --cpus {most}" if most else f"--ranks {cpus} is the most"
-        each = f"{filled.ranks} rank{'s' * (filled.ranks > 1)} × {filled.cpus}"
-        return f"--cpus {filled.cpus}: {each} are more cores than the {cpus} of a node of {where}; {nearest}"
-    if (filled.memory or 0) > memory:
-        return f"--memory {format_size(filled.memory or 0)}: the nodes of {where} have {format_size(memory)} at most"
+        each = f"{resolved.ranks} rank{'s' * (resolved.ranks > 1)} × {resolved.cpus}"
+        return f"--cpus {resolved.cpus}: {each} are more cores than the {cpus} of a node of {where}; {nearest}"
+    if (resolved.memory or 0) > memory:
+        return f"--memory {format_size(resolved.memory or 0)}: the nodes of {where} have {format_size(memory)} at most"
     return (
-        f"no node of {where} has {asked} GPUs, {filled.ranks * (filled.cpus or 1)} cores and "
-        f"{format_size(filled.memory or 0)} at once: ask for less of one of them"
+        f"no node of {where} has {asked} GPUs, {resolved.ranks * (resolved.cpus or 1)} cores and "
+        f"{format_size(resolved.memory or 0)} at once: ask for less of one of them"
     )

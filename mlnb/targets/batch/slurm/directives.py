@@ -1,4 +1,4 @@
-"""SLURM's directives from several hands as one submission; of equal options sbatch would take the last only.
+"""Merges SLURM's directives of mlnb, the target and jobqueue.yaml: of equal options sbatch takes the last only.
 
 sbatch(1) has what they mean. mlnb's own say what the plan says; a site's ``directives`` may say anything else.
 """
@@ -68,10 +68,10 @@ _PLANNED = {
     "--ntasks-per-node": "",
     "--comment": "",
 }
-"""What the plan says, and mlnb with it → the target's setting for it; empty where a run alone says it."""
+"""Options that the plan decides → the target's setting for them; empty if only the run decides."""
 
 _ELSEWHERE = frozenset({"partition", "account", "time", "cpus", "memory"})
-"""Settings whose options dask-jobqueue writes, if there is anything to say."""
+"""Settings whose options dask-jobqueue writes, where they have a value."""
 
 _LISTS = ("--gres", "--licenses")
 
@@ -79,9 +79,9 @@ _LISTS = ("--gres", "--licenses")
 def merged(
     own: Sequence[str],
     gpus: Sequence[str],
-    extra: Sequence[str],
-    usual: Sequence[str],
-    said: Collection[str] = (),
+    site: Sequence[str],
+    default: Sequence[str],
+    elsewhere: Collection[str] = (),
 ) -> list[str]:
     """The lines of a submission.
 
@@ -91,53 +91,58 @@ def merged(
         mlnb's; each of one option.
     gpus
         what asks for the GPUs.
-    extra
+    site
         the target's ``directives``: of equal options theirs hold, but constraints, resources and licences are joined.
-    usual
-        those of ``jobqueue.yaml``, of which is taken what nobody else says.
-    said
-        names of options that are said elsewhere in the submission; others of their kind are the site's to say.
+    default
+        those of ``jobqueue.yaml``; all others override them.
+    elsewhere
+        names of options that are elsewhere in the submission; the site may set others of the same setting.
 
     Raises
     ------
     UsageError
-        if ``directives`` say what the plan says, or don't read.
+        if ``directives`` contradict the plan, or can't be parsed.
     """
-    asking, theirs = _options(gpus, "gpus"), _options(extra, "directives")
-    ours, free = [*_options(own, "own"), *asking], _ELSEWHERE - {_PLANNED.get(name) for name in said}
-    for option in asking:
-        _check(option, "gpus", {*free, "gpus"})
-    for option in theirs:
-        _check(option, "directives", free)
-    taken = {option.name for option in [*ours, *theirs]} | set(said)
-    there = {_PLANNED[name] or name for name in taken if name in _PLANNED}
-    left = [each for option in _options(usual, "job-extra-directives") for each in _free(option, taken, there)]
-    found: dict[str, Option] = {}
-    for option in [*ours, *theirs, *left]:
-        before = found.get(option.name)
-        found[option.name] = option if before is None else _joined(before, option)
-    return [option.line for option in found.values()]
+    gpu_options, site_options = _options(gpus, "gpus"), _options(site, "directives")
+    own_options, site_settings = (
+        [*_options(own, "own"), *gpu_options],
+        _ELSEWHERE - {_PLANNED.get(name) for name in elsewhere},
+    )
+    for option in gpu_options:
+        _check(option, "gpus", {*site_settings, "gpus"})
+    for option in site_options:
+        _check(option, "directives", site_settings)
+    names = {option.name for option in [*own_options, *site_options]} | set(elsewhere)
+    settings = {_PLANNED[name] or name for name in names if name in _PLANNED}
+    remaining = [
+        each for option in _options(default, "job-extra-directives") for each in _remaining(option, names, settings)
+    ]
+    options: dict[str, Option] = {}
+    for option in [*own_options, *site_options, *remaining]:
+        before = options.get(option.name)
+        options[option.name] = option if before is None else _joined(before, option)
+    return [option.line for option in options.values()]
 
 
 def _options(lines: Iterable[str], setting: str) -> list[Option]:
-    found: list[Option] = []
+    options: list[Option] = []
     for line in lines:
         try:
             read = shlex.split(line, comments=True)
         except ValueError as error:
             raise UsageError(f"{setting}: {line!r} does not read: {error}") from None
-        start = len(found)
+        start = len(options)
         for word in read:
             if word.startswith("--"):
                 name, equals, value = word.partition("=")
-                found.append(Option(name, value if equals else None))
+                options.append(Option(name, value if equals else None))
             elif word.startswith("-") and len(word) > 1:
-                found.append(Option(_LONG.get(word[:2], word[:2]), word[2:] or None))
-            elif len(found) > start and found[-1].value is None:
-                found[-1] = found[-1]._replace(value=word)
+                options.append(Option(_LONG.get(word[:2], word[:2]), word[2:] or None))
+            elif len(options) > start and options[-1].value is None:
+                options[-1] = options[-1]._replace(value=word)
             else:
                 raise UsageError(f"{setting}: {line!r}: {word!r} is no option of sbatch, which begin with '-'")
-    return found
+    return options
 
 
 def _check(option: Option, where: str, allowed: Collection[str | None]) -> None:
@@ -149,15 +154,15 @@ def _check(option: Option, where: str, allowed: Collection[str | None]) -> None:
     raise UsageError(f"{where}: {option.line}: {instead}")
 
 
-def _free(option: Option, taken: set[str], there: set[str]) -> list[Option]:
-    """What is left of a directive that was written for Dask's workers."""
+def _remaining(option: Option, names: set[str], settings: set[str]) -> list[Option]:
+    """What applies to a run of a directive that was written for Dask's workers."""
     if option.name in _PLANNED:
         planned = _PLANNED[option.name]
-        return [] if not planned or planned in (*there, "gpus") else [option]
+        return [] if not planned or planned in (*settings, "gpus") else [option]
     if option.name == "--gres":
         rest = [each for each in (option.value or "").split(",") if not _gpus(each)]
         return [option._replace(value=",".join(rest))] if rest else []
-    return [option] if option.name not in taken or option.name in (*_LISTS, "--constraint") else []
+    return [option] if option.name not in names or option.name in (*_LISTS, "--constraint") else []
 
 
 def _gpus(gres: str | None) -> bool:
@@ -165,7 +170,7 @@ def _gpus(gres: str | None) -> bool:
 
 
 def _joined(before: Option, option: Option) -> Option:
-    """Two of one name: both hold where SLURM has a way to say so, else the later one."""
+    """Two options of one name: both, where SLURM can combine them, else the later one."""
     if option.name not in (*_LISTS, "--constraint") or before.value is None or option.value is None:
         return option
     if before.value == option.value:

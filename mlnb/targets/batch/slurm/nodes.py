@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from mlnb.targets.batch.slurm.text import duration, expand, number, pairs, words
+from mlnb.targets.batch.slurm.text import duration, expand, number, pairs, split_list
 
 NODES = ("scontrol", "--all", "show", "node", "--details", "--oneliner")
 """All nodes, a line each; only with ``--details`` does it say which GPUs are in use."""
@@ -130,9 +130,9 @@ def parse_nodes(text: str) -> dict[str, Node]:
                 _memory(node),
                 gpus(node.get("Gres", "")),
                 gpus(node.get("GresUsed", "")),
-                words(node.get("ActiveFeatures") or node.get("AvailableFeatures", "")),
+                split_list(node.get("ActiveFeatures") or node.get("AvailableFeatures", "")),
                 node.get("State", ""),
-                words(node.get("Partitions", "")),
+                split_list(node.get("Partitions", "")),
                 number(node.get("CPUAlloc")) or 0,
                 (number(node.get("AllocMem")) or 0) * MIB,
             )
@@ -153,7 +153,7 @@ def parse_partitions(text: str) -> dict[str, Partition]:
     for line in text.splitlines():
         part = pairs(line)
         if name := part.get("PartitionName"):
-            defaults = dict(each.split("=", 1) for each in words(part.get("JobDefaults", "")) if "=" in each)
+            defaults = dict(each.split("=", 1) for each in split_list(part.get("JobDefaults", "")) if "=" in each)
             found[name] = Partition(
                 name,
                 part.get("Default", "").upper() == "YES",

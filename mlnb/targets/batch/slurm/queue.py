@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from mlnb.targets.batch.queued_job import QueuedJob
 from mlnb.targets.batch.slurm.ends import OUT_OF_MEMORY_SIGNAL, ended, exit_of, meanwhile, phase
 from mlnb.targets.batch.slurm.reasons import explain_wait
-from mlnb.targets.batch.slurm.text import duration, expand, moment, number, said
+from mlnb.targets.batch.slurm.text import duration, expand, moment, number, text_or_empty
 
 _FIELDS = (
     "JobID",
@@ -54,8 +54,8 @@ def parse(text: str) -> dict[str, QueuedJob]:
         parts = line.strip().split("|", len(_FIELDS) - 1)
         if len(parts) != len(_FIELDS):
             continue
-        row = {name: said(part) for name, part in zip(_FIELDS, parts, strict=True)}
-        row["Comment"] = said(row["Comment"].removesuffix("|"))
+        row = {name: text_or_empty(part) for name, part in zip(_FIELDS, parts, strict=True)}
+        row["Comment"] = text_or_empty(row["Comment"].removesuffix("|"))
         job = _queued(
             row["JobID"],
             row["State"],
@@ -98,10 +98,10 @@ def parse_account(text: str) -> dict[str, QueuedJob]:
         queued = _queued(
             job,
             "OUT_OF_MEMORY" if last.memory and last.state == "FAILED" else last.state,
-            said(last.reason),
+            text_or_empty(last.reason),
             last.start,
             last.exit,
-            said(last.nodes).removeprefix("None assigned"),
+            text_or_empty(last.nodes).removeprefix("None assigned"),
             partition=last.partition,
             submitted=moment(last.submit),
             ended=moment(last.end),
@@ -146,14 +146,14 @@ def _queued(
     if kind == "ended":
         by = _canceller(words)
         about["by"] = by
-        told = ended(state, code, signal, reason=reason, by=by, nodes=nodes)
+        explanation = ended(state, code, signal, reason=reason, by=by, nodes=nodes)
     elif state == "PENDING":
         restarts = int(about.get("restarts") or 0)
-        told = explain_wait(reason, None, about.get("partition") or None, job=job, start=when, restarts=restarts)
+        explanation = explain_wait(reason, None, about.get("partition") or None, job=job, start=when, restarts=restarts)
     else:
-        told = meanwhile(state)
+        explanation = meanwhile(state)
     shown = reason if state == "PENDING" and reason else state
-    return QueuedJob(kind, told.cause, told.reason, shown, when, nodes, about, state == "COMPLETING")
+    return QueuedJob(kind, explanation.cause, explanation.reason, shown, when, nodes, about, state == "COMPLETING")
 
 
 def _canceller(words: Sequence[str]) -> int | None:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from mlnb.targets.batch.slurm.limit_reasons import limit
 from mlnb.targets.batch.slurm.nodes import Node, Partition
-from mlnb.targets.batch.slurm.text import words
+from mlnb.targets.batch.slurm.text import split_list
 from mlnb.task import Resources
 from mlnb.units import format_time
 
@@ -48,7 +48,7 @@ class _Job:
 
     def members(self) -> list[Node]:
         """The nodes of its partition (of one of them), as far as is known."""
-        named = set(words(self.partition or ""))
+        named = set(split_list(self.partition or ""))
         return [node for node in self.nodes.values() if not named or named.intersection(node.partitions)]
 
 

@@ -36,7 +36,7 @@ def pairs(line: str) -> dict[str, str]:
     return found
 
 
-def words(text: str) -> tuple[str, ...]:
+def split_list(text: str) -> tuple[str, ...]:
     """The words of a list with commas."""
     return tuple(word for word in re.split(r"[,\s]+", text) if word)
 
@@ -81,7 +81,7 @@ def moment(text: str) -> float | None:
         return None
 
 
-def said(text: str) -> str:
+def text_or_empty(text: str) -> str:
     """A field without the words by which SLURM says that it is empty."""
     return "" if text.strip() in _NOTHING else text.strip()
 

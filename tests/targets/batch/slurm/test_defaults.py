@@ -159,4 +159,4 @@ def test_of_several_partitions_those_that_can_take_it_are_asked(site: Site):
     assert "not in partition cpu: --gpus 1: the nodes of partition cpu have 0 at most" in plan
     assert "--time 1 h: partition short allows 30 min" in site.job("--partition cpu,short --time 1h")[1]
     assert site.refusal("--partition cpu,short --time 30h") == "--time 30 h: partition cpu allows 24 h at most"
-    assert "--partition hsort: there is no such partition" in site.refusal("--partition cpu,hsort")
+    assert "Unknown partition hsort." in site.refusal("--partition cpu,hsort")
