@@ -176,7 +176,10 @@ def test_the_directives_are_what_was_requested():
         "--memory=4096M",
         "--output=job.log",
     ]
-    asked, placement = Resources(gpus=2, time=5400, memory=2**30), Placement("y", partition="long", account="physics")
+    asked, placement = (
+        Resources(gpus=2, time=5400, memory=2**30),
+        Placement("y", {"partition": "long", "account": "physics"}),
+    )
     assert directives(asked, placement) == [
         "--name=y",
         "--comment=RUN",

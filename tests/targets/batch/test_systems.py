@@ -210,7 +210,7 @@ def test_what_says_of_which_kind_stands_beside_what_says_how_many(run: RunDir):
 def test_a_kind_of_gpu_is_asked_for_in_the_system_s_own_way_where_it_has_one(run: RunDir):
     assert gpu_lines("lsf", run, "--gpus 2") == ['#BSUB -gpu "num=2:gmodel=a100"']
     for kind in ("pbs", "moab", "sge", "oar", "htcondor"):
-        with pytest.raises(UsageError, match="needs a directive: what asks this batch system for"):
+        with pytest.raises(UsageError, match=r"needs a directive that requests {count} of them from this batch system"):
             gpu_lines(kind, run, "--gpus 2")
 
 
