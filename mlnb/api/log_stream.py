@@ -1,4 +1,4 @@
-"""What a rank prints, as it prints it."""
+"""Following the output of a rank while it runs."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from pathlib import Path
 
 from mlnb.api.run import Run
 
-_STEP = 0.1
+_INTERVAL = 0.1
+"""Seconds between two looks at the files."""
 
 
-class _Text:
-    """A file that grows, as text: a character whose bytes are not all there yet comes with the rest of them."""
+class _TextTail:
+    """A text file that grows. A character of which only some bytes are there yet is returned with the rest of them."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._offset = path, 0
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
 
     def new(self, *, last: bool) -> str:
-        """What came since the last call; ``last`` says that nothing comes behind it."""
+        """The text since the last call. ``last`` says that no more will come."""
         try:
             with self._path.open("rb") as file:
                 file.seek(self._offset)
@@ -31,20 +32,23 @@ class _Text:
         return self._decoder.decode(data, final=last)
 
 
-def lines(run: Run, rank: int = 0) -> Iterator[str]:
-    """What a rank prints from the newest attempt on until the run ends, one attempt behind the other."""
-    files: dict[int, tuple[_Text, _Text]] = {}
+def follow_output(run: Run, rank: int = 0) -> Iterator[str]:
+    """The output of a rank until the run ends, in pieces: that of the newest attempt, then of those that follow.
+
+    Standard output and standard error are interleaved as they are read.
+    """
+    files: dict[int, tuple[_TextTail, _TextTail]] = {}
     while True:
         done = run.done
         attempts = run.directory.attempts()
         for attempt in attempts if files else attempts[-1:]:
             if not files or attempt.number > min(files):
-                files.setdefault(attempt.number, (_Text(attempt.stdout(rank)), _Text(attempt.stderr(rank))))
-        for number, both in files.items():
-            for file in both:
+                files.setdefault(attempt.number, (_TextTail(attempt.stdout(rank)), _TextTail(attempt.stderr(rank))))
+        for number, streams in files.items():
+            for file in streams:
                 text = file.new(last=done or number < max(files))
                 if text:
                     yield text
         if done:
             return
-        time.sleep(_STEP)
+        time.sleep(_INTERVAL)

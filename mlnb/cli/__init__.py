@@ -144,7 +144,7 @@ def show(name: str, as_json: bool) -> None:
 def logs(name: str, follow: bool, rank: int, as_json: bool) -> int:
     """Print what a rank has printed."""
     from mlnb.api import runs as all_runs
-    from mlnb.api.log_stream import lines
+    from mlnb.api.log_stream import follow_output
 
     run = all_runs[name]
     if as_json:
@@ -153,7 +153,7 @@ def logs(name: str, follow: bool, rank: int, as_json: bool) -> int:
         echo_json({"id": run.id, "rank": rank, "out": run.logs(rank, "out"), "err": run.logs(rank, "err")})
     elif follow:
         run.logs(rank)  # refuses a rank that does not exist
-        for text in lines(run, rank):
+        for text in follow_output(run, rank):
             click.echo(text, nl=False)
     else:
         click.echo(run.logs(rank), nl=False)

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from mlnb.api import Run, resume, runs
-from mlnb.api.log_stream import lines
+from mlnb.api.log_stream import follow_output
 from mlnb.api.read.describe import end_sentence
 from mlnb.api.submit.option_reader import OptionTable, value_of
 from mlnb.api.submit.options import OPTIONS as ALL
@@ -157,7 +157,7 @@ def _name(path: Path) -> str:
 
 def _follow(run: Run, as_json: bool) -> int:
     try:
-        for text in lines(run):
+        for text in follow_output(run):
             click.echo(text, nl=False, err=as_json)
     except KeyboardInterrupt:
         commands = f"`mlnb logs -f {run.id}` follows it, `mlnb cancel {run.id}` stops it."

@@ -29,6 +29,11 @@ def main(directory: Path) -> None:
                 tab.run_all()
                 said = tab.page.locator(".jp-OutputArea-output")
                 said.get_by_text("accuracy of the weights that were pulled").wait_for(timeout=300_000)
+                # the notebook holds only the cells in sight: from its top on, the first chart is that of the first run
+                tab.page.locator(".jp-WindowedPanel-outer").first.evaluate("panel => panel.scrollTo(0, 0)")
+                tab.page.wait_for_timeout(1000)
+                tab.page.locator(".jp-CodeCell", has_text="%%train").first.scroll_into_view_if_needed()
+                tab.page.wait_for_timeout(1000)
                 chart = tab.page.locator(".mlnb-plot canvas").first
                 chart.scroll_into_view_if_needed()
                 tab.page.locator(".jp-Cell").filter(has=chart).first.evaluate("cell => cell.scrollIntoView()")

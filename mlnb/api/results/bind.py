@@ -1,4 +1,4 @@
-"""Bringing a run's outputs into a session: definitions, values, deletions, as if the cell had run here."""
+"""Binding a run's outputs in a session: definitions, values, deletions, as if the cell had run here."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ def deliver(
     Parameters
     ----------
     task
-        what the run was an execution of.
+        the run's task.
     names
-        what is still the run's to give (the rest has got a newer value meanwhile); ``None`` for all.
+        the names to bind (others have got a newer value meanwhile); ``None`` for all.
     link
-        what this session has of the run, if it submitted it.
+        the session's objects, if this session submitted the run.
 
     Returns
     -------
     Pulled
-        what came, with a note for everything that could not come back.
+        the outputs, with a note for each that could not be returned.
 
     Raises
     ------
@@ -44,17 +44,17 @@ def deliver(
     NotTrusted
         if someone else could have written its files.
     """
-    carried, cells_own = definitions(task)
+    sent, cells_own = definitions(task)
     own = [one for one in cells_own if names is None or set(one.names) & names]
-    late = [one for one in own if one.define(namespace) is not None]  # perhaps for want of a value that comes below
+    failed = [one for one in own if one.define(namespace) is not None]  # some may need a value that is bound below
     pulled = pull(run, link, namespace)
-    if pulled.missing:  # a session that was restarted: the run has the definitions that it took along
-        added = [one for one in carried if not set(one.names) & set(namespace)]
+    if pulled.missing:  # a session that was restarted: the run directory has the definitions that were sent
+        added = [one for one in sent if not set(one.names) & set(namespace)]
         for one in added:
             one.define(namespace)
         pulled = pull(run, namespace=namespace)
-        there = sorted({name for one in added for name in one.names if not isinstance(one.node, _IMPORTS)})
-        pulled.notes.append(f"{', '.join(there)}: defined here as in the run, since the session lacked them")
+        restored = sorted({name for one in added for name in one.names if not isinstance(one.node, _IMPORTS)})
+        pulled.notes.append(f"{', '.join(restored)}: defined here as in the run, since the session lacked them")
     defined = {name for one in own for name in one.names}
     for name in list(pulled.values):
         if name in defined or (names is not None and name not in names):
@@ -64,7 +64,7 @@ def deliver(
         if names is None or name in names:
             namespace.pop(name, None)
     pulled.notes[:] = [note for note in pulled.notes if note.split(" ", 1)[0] not in defined]
-    for one in late:
+    for one in failed:
         error = one.define(namespace)
         if error is not None:
             pulled.notes.append(f"{', '.join(one.names)} could not be defined here: {error}")
@@ -80,7 +80,7 @@ class Definition:
     filename: str
 
     def define(self, namespace: dict[str, Any]) -> str | None:
-        """Run it in ``namespace``; the error in words if it fails."""
+        """Run it in ``namespace``; the error as text if it fails."""
         try:
             exec(compile(ast.Module([self.node], []), self.filename, "exec", dont_inherit=True), namespace)  # noqa: S102
         except Exception as error:  # noqa: BLE001 - the cell's own code
@@ -92,23 +92,23 @@ _IMPORTS = (ast.Import, ast.ImportFrom)
 
 
 def definitions(task: Task) -> tuple[list[Definition], list[Definition]]:
-    """What a task's script defines and imports, in order: what it took along, and the cell's own.
+    """What a task's script defines and imports, in order: what was sent with the cell, and the cell's own.
 
-    Both have the line numbers of the cells they come from.
+    Line numbers are those of the notebook's cells.
     """
     if not task.interactive or not task.segments:
         return [], []
-    carried: list[Definition] = []
+    sent: list[Definition] = []
     own: list[Definition] = []
     for node in ast.parse(task.script).body:
         names = _defines(node)
         if not names or (isinstance(node, ast.ImportFrom) and (node.module or "").startswith("mlnb.node")):
             continue
-        place = source_location(task.segments, node.lineno) or ("mlnb", node.lineno)
-        chosen = own if node.lineno >= task.segments[-1].start else carried
-        ast.increment_lineno(node, place[1] - node.lineno)
-        chosen.append(Definition(names, node, f"<{place[0]}>"))
-    return carried, own
+        location = source_location(task.segments, node.lineno) or ("mlnb", node.lineno)
+        chosen = own if node.lineno >= task.segments[-1].start else sent
+        ast.increment_lineno(node, location[1] - node.lineno)
+        chosen.append(Definition(names, node, f"<{location[0]}>"))
+    return sent, own
 
 
 def _defines(node: ast.stmt) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""What came back, put into the objects that were sent: as if the cell had changed them here.
+"""Merging returned values into the objects that were sent, as if the cell had changed them here.
 
 Objects that the cell changed in place are changed in place here, so that everything in the session that refers
 to them sees it; and what came back new but refers to one of them (a new optimizer of an old model, say) is made to

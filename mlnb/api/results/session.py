@@ -1,4 +1,4 @@
-"""What only the session that submitted a run has of it."""
+"""The link between a run and the session that submitted it."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SessionLink:
-    """How a run's results are tied to objects of this session.
+    """Which objects of this session a run's results are written into.
 
     Attributes
     ----------
     labels
-        the session's storages, which take new content in place; ``None`` where all is to be new.
+        the session's storages, which get new content in place; ``None`` to make all objects anew.
     bindings
-        what the script calls by names that the session lacks (functions without a name).
+        functions and classes that only the script has a name for, by that name.
     """
 
     labels: Labels | None
