@@ -16,6 +16,7 @@ import dask
 import pytest
 
 import mlnb
+from mlnb.api.submit.option_reader import parse
 from mlnb.errors import UsageError
 from mlnb.rundir import RunDir
 from mlnb.targets import batch
@@ -176,14 +177,13 @@ def test_the_directives_are_what_was_requested():
         "--memory=4096M",
         "--output=job.log",
     ]
-    asked, placement = (
-        Resources(gpus=2, time=5400, memory=2**30),
-        Placement("y", {"partition": "long", "account": "physics"}),
-    )
+    asked = Resources(gpus=2, time=5400, memory=2**30)
+    placement = Placement("y", {"partition": "long", "account": "physics", "lane": "left"})
     assert directives(asked, placement) == [
         "--name=y",
         "--comment=RUN",
         "--queue=long",
+        "--lane=left",
         "--project=physics",
         "--cores=1",
         "--memory=1024M",
@@ -191,6 +191,15 @@ def test_the_directives_are_what_was_requested():
         "--output=job.log",
         "--gpus=2",
     ]
+
+
+@pytest.mark.usefixtures("toy")
+def test_its_own_option_is_an_option_of_its_targets_only():
+    assert parse("--on toy --lane left --partition long").target_options == {"lane": "left", "partition": "long"}
+    with pytest.raises(UsageError, match=r"^--lane left: target slurm has no .*\. Targets that have it: toy\.$"):
+        parse("--on slurm --lane left")
+    with pytest.raises(UsageError, match="--lane 'a b': use letters"):
+        target("toy").preview(RunDir(Path("/RUN")), target("toy").offer(Resources(), Placement("x", {"lane": "a b"})))
 
 
 @pytest.mark.usefixtures("toy")
