@@ -1,4 +1,4 @@
-"""What people touch in a notebook: ``%load_ext mlnb`` brings ``%%train``, ``%runs`` and waiting for results."""
+"""The IPython extension: ``%load_ext mlnb`` adds ``%%train``, ``%runs``, ``%pool`` and waiting for results."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def load_ipython_extension(shell: Any) -> None:
-    """Set up a kernel: ``%load_ext mlnb``. Doing it twice does nothing more."""
+    """Set up a kernel: ``%load_ext mlnb``. A second call does nothing."""
     from mlnb.notebook import complete, pending
     from mlnb.notebook.live_outputs import LiveOutputs
     from mlnb.notebook.magics import TrainMagics
@@ -17,20 +17,20 @@ def load_ipython_extension(shell: Any) -> None:
 
     if pending.current is not None and any(isinstance(t, pending.WaitTransformer) for t in shell.ast_transformers):
         return
-    views = LiveOutputs()
-    pending.current = pending.PendingRuns(shell, views)
-    magics = TrainMagics(shell, views, pending.current, parent=shell)
+    live_outputs = LiveOutputs()
+    pending.current = pending.PendingRuns(shell, live_outputs)
+    magics = TrainMagics(shell, live_outputs, pending.current, parent=shell)
     shell.register_magics(magics, PoolMagics(shell))
     shell.configurables.append(magics)  # for %config
     shell.ast_transformers.append(pending.WaitTransformer(pending.current))
     shell.events.register("post_run_cell", pending.current.after_cell)
     complete.install(shell)
-    shell.user_ns.setdefault("mlnb", sys.modules["mlnb"])  # as every message of ours writes it
-    threading.Thread(target=_warm, name="mlnb-warm", daemon=True).start()
+    shell.user_ns.setdefault("mlnb", sys.modules["mlnb"])  # messages name it so
+    threading.Thread(target=_prepare, name="mlnb-warm", daemon=True).start()
 
 
-def _warm() -> None:
-    """Have ready what the first ``%%train`` needs; without it that only starts more slowly."""
+def _prepare() -> None:
+    """Load what the first ``%%train`` needs, so that it starts faster."""
     from mlnb.errors import MlnbError
     from mlnb.notebook.live_outputs import has_front_end
     from mlnb.targets.registry import target

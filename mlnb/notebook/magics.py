@@ -1,4 +1,4 @@
-"""``%%train``, ``%runs``: what a person types."""
+"""The magics ``%%train`` and ``%runs``."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ Sizes: 24GB, 1.5GiB, 500M. Times: 90s, 30m, 2h, 1h30m, 02:30:00; a bare number i
 
 @magics_class
 class TrainMagics(Magics):
-    """The magics; their defaults are traits, as in ``c.TrainMagics.gpus = 4``."""
+    """The magics. Defaults of options are traits: ``c.TrainMagics.gpus = 4`` in the configuration of IPython."""
 
     gpus = Int(-1, help="default of --gpus; -1 leaves it to the target").tag(config=True)
     ranks = Int(0, help="default of --ranks; 0 is one for each GPU").tag(config=True)
@@ -66,11 +66,11 @@ class TrainMagics(Magics):
     wait = Bool(False, help="whether %%train waits for the run's end").tag(config=True)
 
     def __init__(
-        self, shell: Any, views: LiveOutputs, pending: PendingRuns, parent: Configurable | None = None
+        self, shell: Any, live_outputs: LiveOutputs, pending: PendingRuns, parent: Configurable | None = None
     ) -> None:
         super().__init__(shell, parent=parent)
         self.shell: Any = shell
-        self._views, self._pending = views, pending
+        self._live_outputs, self._pending = live_outputs, pending
         self._planned: object = None
 
     def _defaults(self) -> Options:
@@ -97,7 +97,7 @@ class TrainMagics(Magics):
         if earlier is not None:
             offer = resume.note(earlier, options, offer)
             self._pending.drop(earlier)
-        with contextlib.suppress(SyntaxError):  # which capture words better
+        with contextlib.suppress(SyntaxError):  # capture refuses it with a better message
             self._pending.collect(self._pending.read_by(self.shell.transform_cell(cell)))
         self._pending.collect_finished()
         captured = capture(
@@ -115,11 +115,11 @@ class TrainMagics(Magics):
             print("\n\n".join(part for part in (planned.text, task.script, submission) if part))
             return
         run = self._start(task, captured, options, place, offer, earlier, given, name=placement.name)
-        known = (place.name, offer.summary_lines, captured.items, captured.outputs, captured.deletes, captured.notes)
-        if known != self._planned:  # said once, and again when it has changed
-            self._planned = known
+        plan_key = (place.name, offer.summary_lines, captured.items, captured.outputs, captured.deletes, captured.notes)
+        if plan_key != self._planned:  # shown once, and again when it has changed
+            self._planned = plan_key
             display(planned.mime_bundle(), raw=True)
-        self._views.show(run)
+        self._live_outputs.show(run)
         self._pending.add(run, {*captured.outputs, *captured.deletes, *captured.shared})
         if options.wait:
             self._pending.collect_run(run)
@@ -129,7 +129,7 @@ class TrainMagics(Magics):
     @line_magic
     def runs(self, line: str) -> None:
         """Show runs, newest first: %runs [N] (20 without N), or one run: %runs NAME."""
-        show_runs(line.strip(), self._views)
+        show_runs(line.strip(), self._live_outputs)
 
     @property
     def _number(self) -> int:
@@ -198,19 +198,19 @@ class TrainMagics(Magics):
 
 
 def _check_outputs(asked: Sequence[str], captured: Captured, source: str) -> None:
-    """Refuse a name of ``--out`` that the cell can't bring.
+    """Refuse a name of ``--out`` that the cell does not have.
 
     Raises
     ------
     UsageError
         naming it and the nearest that the cell has.
     """
-    found = analyse(source)
-    there = found.stores | found.deletes | {item.name for item in captured.items}
+    uses = analyse(source)
+    available = uses.stores | uses.deletes | {item.name for item in captured.items}
     for name in asked:
-        if name not in there and not found.star_imports:
-            near = difflib.get_close_matches(name, there, 1)
-            hint = f"did you mean {near[0]}?" if near else f"it binds {', '.join(sorted(found.stores)) or 'nothing'}"
+        if name not in available and not uses.star_imports:
+            near = difflib.get_close_matches(name, available, 1)
+            hint = f"did you mean {near[0]}?" if near else f"it binds {', '.join(sorted(uses.stores)) or 'nothing'}"
             raise UsageError(f"--out {name}: the cell has no such name; {hint}")
 
 
