@@ -28,7 +28,7 @@ def main(directory: Path) -> None:
                 tab.command("apputils:change-theme", theme=theme)
                 tab.run_all()
                 said = tab.page.locator(".jp-OutputArea-output")
-                said.get_by_text("accuracy of the weights that were pulled").wait_for(timeout=300_000)
+                said.get_by_text("accuracy of the weights that were pulled").wait_for(timeout=120_000)
                 # the notebook holds only the cells in sight: from its top on, the first chart is that of the first run
                 tab.page.locator(".jp-WindowedPanel-outer").first.evaluate("panel => panel.scrollTo(0, 0)")
                 tab.page.wait_for_timeout(1000)
