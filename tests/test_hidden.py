@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from mlnb.api import Run
 from mlnb.node.process.identity import is_alive
 from mlnb.rundir import RunDir, read_json, read_lines, write_json
+from mlnb.runinfo import NodeSettings, RunInfo
 from mlnb.targets.pool import runs
 from mlnb.targets.pool.runs import PoolRuns
 from tests.conftest import Start
@@ -52,7 +54,7 @@ def test_a_run_whose_handle_is_hidden_is_not_one_whose_submission_died(start: St
     attempt = run.directory.attempt(1)
     attempt.events(0).unlink()
     run.directory.result.unlink()
-    write_json(run.directory.run, {**run.about, "submitted": 0})
+    replace(run.info, submitted=0.0).write(run.directory)
     os.utime(attempt.path, (0, 0))
     hide(monkeypatch, run.directory.handle)
     assert "submission was interrupted" not in reread(run).reason
@@ -77,7 +79,7 @@ def run(tmp_path: Path) -> RunDir:
     made.attempt(1).path.mkdir(parents=True)
     made.checkpoints.mkdir()
     (made.checkpoints / "epoch-0003.pt").write_bytes(b"")
-    write_json(made.run, {"id": "a-run", "name": "a-run", "requeue": True})
+    RunInfo("a-run", "a-run", node=NodeSettings(requeue=True)).write(made)
     return made
 
 

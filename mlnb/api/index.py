@@ -18,6 +18,7 @@ from pathlib import Path
 
 from mlnb.errors import StorageError
 from mlnb.rundir import RunDir, read_json, revalidate_directory, select_fields, write_json
+from mlnb.runinfo import RunInfo
 
 _FOLDER = ".index"
 """A folder of its own, so that writing there does not change the time of the folder of runs."""
@@ -113,10 +114,10 @@ class Index:
         count = 0
         for run_id in run_ids:
             file = RunDir(self.root / run_id).run
-            about = read_json(file) or {}
-            if about or file.exists():  # one that doesn't read is a run all the same
-                name, target = str(about.get("name", run_id)), str(about.get("target", "local"))
-                self._entries[run_id] = Entry(run_id, name, target, float(about.get("submitted") or 0.0))
+            values = read_json(file)
+            if values is not None or file.exists():  # one that doesn't read is a run all the same
+                info = RunInfo.from_json(values or {}, run_id)
+                self._entries[run_id] = Entry(run_id, info.name, info.target, info.submitted)
                 count += 1
         return count
 

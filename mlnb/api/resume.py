@@ -92,12 +92,13 @@ def completed(run: Run | None, given: Mapping[str, Any], defaults: Options) -> O
 
 def _before(run: Run, on: str) -> dict[str, Any]:
     """What ``run`` asked for, as it is asked for again on target ``on``."""
-    written = run.about.get("asked")
+    written: Mapping[str, Any] | None = run.info.asked
     if written is None:  # an older run: what it was given, which on another target would have been other
         had = asdict(run.task.resources)
         written = {key: had[key] for key in (had if on == run.target else _SHAPE) if had[key] is not None}
-        written |= {key: run.about[key] for key in ("partition", "image") if run.about.get(key)}
-        written |= {"requeue": False} if run.about.get("requeue") is False else {}
+        placement = run.info.placement
+        written |= {key: placement[key] for key in ("partition", "image") if placement.get(key)}
+        written |= {"requeue": False} if placement.get("requeue") is False else {}
     before = {key: value for key, value in written.items() if key != "no_requeue"}
     return {**before, "requeue": False} if written.get("no_requeue") else before  # as older runs have it
 

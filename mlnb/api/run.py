@@ -19,6 +19,7 @@ from mlnb.api.submit.job_start import order_end
 from mlnb.api.submit.store import Store
 from mlnb.errors import MlnbError, RunFailed, UsageError
 from mlnb.rundir import FINAL, RunDir, read_json, storage_errors
+from mlnb.runinfo import RunInfo
 from mlnb.targets.registry import target
 from mlnb.task import Task
 
@@ -40,7 +41,8 @@ class Run:
 
     def __init__(self, directory: RunDir) -> None:
         self.directory = directory
-        self._about, self._task = JsonFile(directory.run), JsonFile(directory.task)
+        self._run_json, self._task = JsonFile(directory.run), JsonFile(directory.task)
+        self._info: tuple[dict[str, Any], RunInfo] | None = None
         self._parsed: tuple[dict[str, Any], Task] | None = None
         self._events = Events(directory)
         self._history = History(directory)
@@ -54,9 +56,12 @@ class Run:
         self._link = link
 
     @property
-    def about(self) -> dict[str, Any]:
-        """What was written at submission, of the newest attempt."""
-        return self._about.read()
+    def info(self) -> RunInfo:
+        """Who submitted it, where it runs, what was asked for: of the newest attempt."""
+        values = self._run_json.read()
+        if self._info is None or self._info[0] is not values:
+            self._info = values, RunInfo.from_json(values or {}, self.id)
+        return self._info[1]
 
     @property
     def task(self) -> Task:
@@ -74,7 +79,7 @@ class Run:
     @property
     def name(self) -> str:
         """The name it was given; need not be unique."""
-        return str(self.about.get("name", self.id))
+        return self.info.name
 
     @property
     def dir(self) -> Path:
@@ -84,7 +89,7 @@ class Run:
     @property
     def target(self) -> str:
         """Where it runs."""
-        return str(self.about.get("target", "local"))
+        return self.info.target
 
     def observe(self) -> Observation:
         """State, reason and result, read now."""
@@ -144,7 +149,7 @@ class Run:
 
     def _catch_up(self) -> None:
         """Bring what is new, where the run is elsewhere; how often its target is asked is the mirror's business."""
-        if self.about.get("mirrored"):
+        if self.info.mirrored:
             catch_up(self.directory, self.target)
 
     def series(self) -> dict[str, Series]:
@@ -255,7 +260,7 @@ class Run:
         if not self.done:
             raise UsageError(f"run {self.name} ({self.id}) is {self.state}: cancel it first, or wait for its end")
         files = [path.stat() for path in self.dir.rglob("*") if path.is_file()]
-        if self.about.get("mirrored") and (mirror := target(self.target).mirror) is not None:
+        if self.info.mirrored and (mirror := target(self.target).mirror) is not None:
             mirror.remove(self.directory)
         with storage_errors(self.dir):
             shutil.rmtree(self.dir)
@@ -364,7 +369,7 @@ class Run:
             "attempts": self.attempts,
             "exit_code": self.exit_code,
             "metrics": last,
-            "submitted": self.about.get("submitted"),
+            "submitted": self.info.submitted,
             "seconds": (seen.result or {}).get("seconds"),
             "notes": (seen.result or {}).get("notes", []),
             "error": (seen.result or {}).get("error"),

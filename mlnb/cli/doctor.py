@@ -140,7 +140,7 @@ def _results(run: Run) -> Iterator[Check]:
         printed: dict[str, Any] = json.loads(run.logs(stream="out").splitlines()[-1])
     except (ValueError, IndexError):
         printed = {}
-    image = run.about.get("image")
+    image = run.info.placement.get("image")
     if image:
         yield Check("container", bool(printed), str(image))
     nothing = "the run printed nothing"

@@ -20,7 +20,8 @@ from pathlib import Path
 from mlnb.node.attempt.events import Events
 from mlnb.node.process.identity import is_alive, process_identity
 from mlnb.node.process.local_queue import LocalQueue
-from mlnb.rundir import RunDir, read_json, read_json_fresh
+from mlnb.rundir import RunDir, read_json_fresh
+from mlnb.runinfo import RunInfo
 
 _RESTORE_INTERVAL = 1.0
 _CLEANUP_TIMEOUT = 60.0
@@ -35,7 +36,7 @@ def main() -> int:
     parser.add_argument("command", nargs="+")
     options = parser.parse_args()
     run_dir = RunDir(options.run_dir)
-    slots = (read_json(run_dir.run) or {})["container_slots"]
+    slots = RunInfo.read(run_dir).node.queue or {}
     queue = LocalQueue(Path(slots["folder"]), slots["cpus_total"], tuple(slots["gpus_total"]))
     devices = _wait_for_turn(run_dir, options.attempt, queue, slots["cpus"], slots["gpus"])
     if devices is None:

@@ -39,14 +39,9 @@ from mlnb.node.rendezvous.channel import Message
 from mlnb.node.rendezvous.create import create_rendezvous
 from mlnb.node.shutdown import Shutdown
 from mlnb.rundir import RunDir, read_json, read_json_fresh, write_json
+from mlnb.runinfo import RunInfo
 from mlnb.task import Task
 from mlnb.units import format_size
-
-GRACE = 10.0
-"""Seconds a rank has between SIGTERM and SIGKILL."""
-
-RENDEZVOUS_TIMEOUT = 300.0
-"""Seconds that the nodes of a run have to connect."""
 
 _TIME_WARNING = 150.0
 """Seconds before the deadline from which SIGUSR1 means that the time is nearly over: batch systems send it up to a
@@ -73,8 +68,10 @@ class NodeProgram:
     ) -> None:
         self._run_dir, self._node, self._attempt = run_dir, node, attempt
         self._task = Task.from_json(read_json(run_dir.task) or {})
-        self._about = read_json(run_dir.run) or {}
-        self._queue_request = {**self._about.get("slots", {}), **(queue or {})}
+        self._info = RunInfo.read(run_dir)
+        settings = self._info.node
+        own = {} if settings.queued_outside else settings.queue or {}
+        self._queue_request = {**own, **(queue or {})}
         self._files = run_dir.attempt(attempt)
         resources, self._host = self._task.resources, job_environment.host_name()
         self._where = f" on node {node} ({self._host})" if resources.nodes > 1 else ""
@@ -84,7 +81,7 @@ class NodeProgram:
         self._ranks = RankProcesses(node, resources.ranks)
         self._rendezvous = create_rendezvous(self._files, node, resources.nodes, self._host)
         self._progress = Progress(run_dir.checkpoints)
-        self._grace = float(self._about.get("grace", GRACE))
+        self._grace = settings.grace
         self._shutdown = Shutdown(
             self._events,
             self._ranks,
@@ -117,7 +114,7 @@ class NodeProgram:
         os.environ["MLNB_GRACE"] = str(self._grace)
         self._deadline = self._new_deadline()
         with contextlib.suppress(OSError):
-            os.chdir(self._about.get("cwd") or self._run_dir.path)
+            os.chdir(self._info.cwd or self._run_dir.path)
         pid = os.getpid()
         identity, python = process_identity(pid), platform.python_version()
         self._events.add("started", pid=pid, identity=identity, host=self._host, python=python)
@@ -129,7 +126,7 @@ class NodeProgram:
         finally:
             self._rendezvous.close()
             if self._queue is not None:
-                self._queue.release(self._about["id"])
+                self._queue.release(self._info.id)
 
     def _new_deadline(self) -> Deadline:
         return Deadline(self._task.resources.time, job_environment.job_end(), self._grace)
@@ -183,7 +180,7 @@ class NodeProgram:
         if not request:
             return
         self._queue = queue = LocalQueue(Path(request["folder"]), request["cpus_total"], tuple(request["gpus_total"]))
-        run = self._about["id"]
+        run = self._info.id
         queue.take_over(run, request["cpus"], request["gpus"])
         while not self._shutdown.is_requested:
             devices = queue.acquire(run)
@@ -220,7 +217,7 @@ class NodeProgram:
 
     def _connect_nodes(self) -> MasterAddress | None:
         """Wait for the other nodes. Returns ``None`` if the run has to stop before all are connected."""
-        timeout = float(self._about.get("gather", RENDEZVOUS_TIMEOUT))
+        timeout = self._info.node.rendezvous_timeout
         end = time.monotonic() + timeout
         while not self._shutdown.is_requested:
             master = self._rendezvous.connect()
@@ -244,11 +241,11 @@ class NodeProgram:
         self._oom_kills = rank_exit.oom_kills()
         self._ranks.start(
             self._run_dir,
-            self._about.get("id", self._run_dir.path.name),
+            self._info.id,
             self._task,
             attempt=self._attempt,
             master=master,
-            cpus=self._about.get("threads", 1),
+            cpus=self._info.node.threads,
             guard=guard,
             close_in_child=self._rendezvous.close,
         )
@@ -322,7 +319,7 @@ class NodeProgram:
     @property
     def _target_chose_memory(self) -> bool:
         """Whether the memory limit is the target's or its site's, not the user's."""
-        return "memory" in self._about.get("chosen", ())
+        return "memory" in self._info.node.chosen
 
     def _reap(self) -> None:
         ended = self._ranks.reap()
@@ -366,9 +363,9 @@ class NodeProgram:
             request,
             self._exits,
             self._task.resources.world_size,
-            may_requeue=bool(self._about.get("requeue")),
+            may_requeue=self._info.node.requeue,
             made_checkpoint=self._progress.made,
-            resume_name=str(self._about.get("name", "")) if self._progress.any else "",
+            resume_name=self._info.name if self._progress.any else "",
         )
         if outcome.state == INTERRUPTED:
             self._events.add(INTERRUPTED, reason=outcome.reason, detail=outcome.detail)

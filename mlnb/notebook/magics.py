@@ -159,7 +159,7 @@ class TrainMagics(Magics):
                 "torch": _version("torch"),
                 "mlnb": __version__,
                 "env": sorted(name for name, _ in options.env),
-                **({"image": offer.about["image"]} if "image" in offer.about else {}),
+                **({"image": offer.placement["image"]} if "image" in offer.placement else {}),
             },
             seed=_seed(advance=not options.dry_run) if options.seed is None else options.seed,
             parallel=options.parallel,

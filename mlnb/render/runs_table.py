@@ -17,7 +17,7 @@ def row(run: Run) -> tuple[str, ...]:
     """One run as the cells of :data:`HEADER`."""
     observed = run.observe()
     loss = run.series().get("loss")
-    submitted = float(run.about.get("submitted", 0.0))
+    submitted = run.info.submitted
     seconds = (observed.result or {}).get("seconds")
     return (
         run.name,

@@ -69,7 +69,7 @@ class Manager:
                 "reason": observation.reason,
                 "target": run.target,
                 "attempts": run.attempts,
-                "submitted": run.about.get("submitted"),
+                "submitted": run.info.submitted,
             }
             for run, observation in zip(runs, observations, strict=True)
         ]

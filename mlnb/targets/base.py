@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from mlnb.errors import MlnbError, UsageError
 from mlnb.rundir import RunDir
+from mlnb.runinfo import NodeSettings
 from mlnb.targets.config.options import TargetOption
 from mlnb.targets.mirror.base import Mirror
 from mlnb.task import Resources
@@ -41,13 +42,16 @@ class Offer:
         complete: what was left open is filled in.
     summary_lines
         what was chosen, as a person reads it in the plan: one line each, no full stop.
-    about
-        what the node program needs to know of the target; goes into ``run.json``.
+    node
+        what the run's node programs have to know.
+    placement
+        what else was chosen, as JSON values that the target reads again from ``run.json``.
     """
 
     resources: Resources
     summary_lines: tuple[str, ...] = ()
-    about: Mapping[str, Any] = field(default_factory=dict)
+    node: NodeSettings = field(default_factory=NodeSettings)
+    placement: Mapping[str, Any] = field(default_factory=dict)
 
 
 def gpus_of(asked: Resources, there: int) -> int:

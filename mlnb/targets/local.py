@@ -19,6 +19,7 @@ from mlnb.node.machine import gpus as devices
 from mlnb.node.process.identity import in_other_namespace, is_alive, process_identity, send_signal, wait_for_exit
 from mlnb.node.process.local_queue import LocalQueue
 from mlnb.rundir import RunDir, read_json, read_lines
+from mlnb.runinfo import GRACE, NodeSettings, RunInfo
 from mlnb.targets import local_container, other_host, registry, warm
 from mlnb.targets.base import Offer, Placement, Status, check_options, gpus_of
 from mlnb.targets.config import limits
@@ -96,20 +97,23 @@ class Local:
         if gpu_count:
             lines.append(f"{gpu_count} of {len(all_gpus)} GPUs")
         lines.append("no time limit" if asked.time is None else f"time limit {format_time(asked.time)}")
-        slots = {
+        queue = {
             "folder": str(runtime_dir()),
             "cpus": min(ranks * cpus, all_cores),
             "gpus": gpu_count,
             "cpus_total": all_cores,
             "gpus_total": list(all_gpus),
         }
-        about: dict[str, Any] = {"threads": cpus, "grace": typed.seconds(self._settings, "grace") or 10.0}
-        if container is None:
-            about["slots"] = slots
-        else:  # mlnb.node.container_start waits for the slots, the node program needn't
+        if container is not None:
             lines += local_container.summary_lines(container, warm_start=self._warm)
-            about |= {"container_slots": slots, "image": container.image}
-        return Offer(Resources(1, ranks, gpu_count, cpus, asked.memory, asked.time), tuple(lines), about)
+        node = NodeSettings(
+            grace=typed.seconds(self._settings, "grace") or GRACE,
+            threads=cpus,
+            queue=queue,
+            queued_outside=container is not None,  # mlnb.node.container_start waits
+        )
+        resources = Resources(1, ranks, gpu_count, cpus, asked.memory, asked.time)
+        return Offer(resources, tuple(lines), node, {} if container is None else {"image": container.image})
 
     def _check_resources(self, asked: Resources) -> None:
         for flag, given, reason in (
@@ -123,7 +127,7 @@ class Local:
 
     def preview(self, run: RunDir, offer: Offer) -> str:
         """The command that starts the container; empty without an image, where the script says everything."""
-        container = local_container.container_for(offer.about.get("image"), self._settings)
+        container = local_container.container_for(offer.placement.get("image"), self._settings)
         if container is None:
             return ""
         return shlex.join(container.wrap(["-m", "mlnb.node", str(run.path)], run, offer.resources, {}).command)
@@ -132,12 +136,12 @@ class Local:
 
     def submit(self, run: RunDir, env: Mapping[str, str]) -> dict[str, Any]:
         """See :class:`mlnb.targets.base.Target`."""
-        about = read_json(run.run) or {}
+        info = RunInfo.read(run)
         attempt = max(1, len(run.attempts()))
-        pid, how = self._start(run, attempt, about.get("image"), env)
+        pid, how = self._start(run, attempt, info.placement.get("image"), env)
         identity = process_identity(pid) or ""
-        slots = _slots(about) or {}
-        _queue(slots).enqueue(about["id"], slots["cpus"], slots["gpus"], pid, identity)
+        request = info.node.queue or {}
+        _queue(request).enqueue(info.id, request["cpus"], request["gpus"], pid, identity)
         return {"target": self.name, "pid": pid, "identity": identity, "start": how, "attempt": attempt}
 
     def _start(self, run: RunDir, attempt: int, image: str | None, env: Mapping[str, str]) -> tuple[int, str]:
@@ -184,7 +188,7 @@ class Local:
             return other_host.status(run, _host(run))
         if not is_alive(*process):
             return Status(False, reason="its node program is gone")
-        slots = _slots(read_json(run.run) or {})
+        slots = RunInfo.read(run).node.queue
         waiting = _queue(slots).waiting_for(run.path.name) if slots else None
         if slots is None or waiting is None:
             return Status(True, "starting", "")
@@ -207,7 +211,7 @@ class Local:
     def cancel(self, run: RunDir) -> bool:
         """See :class:`mlnb.targets.base.Target`. SIGTERM, grace for a checkpoint, SIGKILL."""
         process = self._process(run)
-        grace = float((read_json(run.run) or {}).get("grace", 10.0))
+        grace = RunInfo.read(run).node.grace
         if process is not None and in_other_namespace(process[1]):
             return other_host.wait_for_end(run, grace + _PATIENCE * 2)
         if process is None or not self._is_node(run, process):  # being submitted, or torch being imported
@@ -248,12 +252,7 @@ class Local:
 
 def _in_image(run: RunDir) -> bool:
     """Whether a run's node program is in a container image, where its pid may be another one."""
-    return "container_slots" in (read_json(run.run) or {})
-
-
-def _slots(about: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What a run needs of the local queue, from ``run.json``."""
-    return about.get("slots") or about.get("container_slots")
+    return RunInfo.read(run).node.queued_outside
 
 
 def _queue(slots: Mapping[str, Any]) -> LocalQueue:
@@ -278,7 +277,7 @@ def _waiting_reason(run: RunDir, slots: Mapping[str, Any], ahead: int, holders: 
 
 
 def _name(path: Path) -> str:
-    return str((read_json(RunDir(path).run) or {}).get("name", path.name))
+    return RunInfo.read(RunDir(path)).name
 
 
 def _too_few_gpus(count: int, available: Sequence[str], own: str) -> str:
@@ -307,7 +306,7 @@ def _host(run: RunDir) -> str:
         for event in read_lines(attempt.events(0)):
             if "host" in event:
                 return str(event["host"])
-    return str((read_json(run.run) or {}).get("host", "another machine"))
+    return RunInfo.read(run).host or "another machine"
 
 
 def cores() -> int:

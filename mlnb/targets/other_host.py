@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import time
 
-from mlnb.rundir import RunDir, read_json, read_json_fresh, revalidate_directory
+from mlnb.rundir import RunDir, read_json_fresh, revalidate_directory
+from mlnb.runinfo import RunInfo
 from mlnb.targets.base import Status
 from mlnb.units import format_time
 
@@ -34,7 +35,7 @@ def status(run: RunDir, host: str) -> Status:
 
 def last_sign_of_life(run: RunDir) -> float:
     """When the run was last active, in seconds since the epoch, by the clock of its host or of the file system."""
-    signs = [float((read_json(run.run) or {}).get("submitted", 0.0))]
+    signs = [RunInfo.read(run).submitted]
     for attempt in run.attempts()[-1:]:
         signs.append(float((read_json_fresh(attempt.heartbeat(0)) or {}).get("t", 0.0)))
         with contextlib.suppress(OSError):

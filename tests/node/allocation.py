@@ -12,6 +12,7 @@ from mlnb.api import Run
 from mlnb.api.submit.submit import submit
 from mlnb.node.process.identity import process_identity
 from mlnb.rundir import RunDir, read_lines
+from mlnb.runinfo import NodeSettings
 from mlnb.targets.base import Offer
 from mlnb.targets.environment import run_environment
 from mlnb.targets.local import Local
@@ -34,8 +35,8 @@ class Allocation:
 
     def __init__(self, script: str, nodes: int = 2, ranks: int = 1, **about: Any) -> None:
         given = {key: about.pop(key) for key in ("time", "memory") if key in about}
-        settings = {"threads": 1, "grace": 5.0, **about}
-        offer = Offer(Resources(nodes, ranks, 0, 1, **given), about=settings)
+        node = NodeSettings(**{"threads": 1, "grace": 5.0, **about})
+        offer = Offer(Resources(nodes, ranks, 0, 1, **given), node=node)
         task = Task(script=script, seed=0)
         self.run = Run(submit(task, {}, ByHand(), offer, name="gang", env={}))
         self.programs: dict[int, subprocess.Popen[bytes]] = {}

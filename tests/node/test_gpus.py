@@ -11,6 +11,7 @@ import pytest
 from mlnb.api import Run
 from mlnb.api.submit.submit import submit
 from mlnb.rundir import read_json, read_lines
+from mlnb.runinfo import NodeSettings
 from mlnb.targets.base import Offer
 from mlnb.targets.environment import run_environment
 from mlnb.targets.warm import with_node_zip
@@ -24,7 +25,7 @@ def ran(tmp_path: Path, visible: str | None, requested: int = 1) -> Run:
     """A run as a batch system starts it: no slots, and the variable as the system sets it, or leaves it."""
     (tmp_path / "nvml").mkdir()
     (tmp_path / "nvml" / "pynvml.py").write_bytes(STAND_IN.read_bytes())
-    offer = Offer(Resources(gpus=requested, cpus=1), about={"threads": 1})
+    offer = Offer(Resources(gpus=requested, cpus=1), node=NodeSettings(threads=1))
     run = Run(submit(Task(script=""), {}, ByHand(), offer, name="job", env={}))
     env = with_node_zip(run_environment({}), run.directory.node_zip)
     env["PYTHONPATH"] = f"{tmp_path / 'nvml'}:{env['PYTHONPATH']}"

@@ -216,7 +216,7 @@ def test_a_run_over_its_memory_is_ended(start):
 def test_memory_that_nobody_asked_for_is_not_said_to_be_what_memory_allows(runs_root):
     local = target()
     offer = local.offer(Resources(memory=200_000_000))
-    offer = replace(offer, about={**offer.about, "chosen": ["memory"]})  # as a batch system's target has it
+    offer = replace(offer, node=replace(offer.node, chosen=("memory",)))  # as a batch system's target has it
     script = "import time\nx = bytearray(b'1') * 400_000_000\nwhile True: time.sleep(0.05)"
     run = Run(submit(Task(script=script), {}, local, offer, name="test", env={})).wait(60)
     assert run.state == "failed"

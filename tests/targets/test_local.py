@@ -52,14 +52,14 @@ def test_what_was_left_open_is_chosen_and_said(two_gpus: None):
     offer = Local().offer(Resources(ranks=2, gpus=2))
     assert offer.resources == Resources(1, 2, 2, 4)
     assert offer.summary_lines == ("2 ranks × 4 cores of this machine's 8", "2 of 2 GPUs", "no time limit")
-    assert offer.about["slots"]["cpus"] == 8
+    assert offer.node.queue["cpus"] == 8
 
 
 def test_ranks_may_share_cores_and_are_told_so(two_gpus: None):
     offer = Local().offer(Resources(ranks=20))
     assert offer.resources.cpus == 1
     assert "20 ranks share 8 cores" in offer.summary_lines
-    assert offer.about["slots"]["cpus"] == 8
+    assert offer.node.queue["cpus"] == 8
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_targets_are_those_of_the_configuration(monkeypatch: pytest.MonkeyPatch)
     with dask.config.set({"mlnb": {"target": "mine", "targets": {"mine": {"kind": "local", "grace": 3}}}}):
         assert names() == ["local", "mine"]
         assert target().name == "mine"
-        assert target().offer(Resources()).about["grace"] == 3.0
+        assert target().offer(Resources()).node.grace == 3.0
 
 
 @pytest.mark.parametrize("kind", [None, "slrum"])
@@ -263,6 +263,7 @@ def test_the_zip_holds_the_lower_floors_only_and_is_the_same_every_time():
         "mlnb/task.py",
         "mlnb/rundir.py",
         "mlnb/manifest.py",
+        "mlnb/runinfo.py",
         "mlnb/version.py",
         "pynvml.py",
     }

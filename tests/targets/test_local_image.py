@@ -14,6 +14,7 @@ from mlnb.errors import UsageError
 from mlnb.node import container_start
 from mlnb.node.process.local_queue import LocalQueue
 from mlnb.rundir import RunDir, write_json
+from mlnb.runinfo import NodeSettings, RunInfo
 from mlnb.targets import local, local_container
 from mlnb.targets.base import Placement
 from mlnb.targets.containers.images import absolute
@@ -88,9 +89,9 @@ def test_the_plan_and_the_run_name_the_image(engine: str, engines: Path, images:
     offer = target.offer(Resources(), Placement(options={"image": images[engine]}))
     assert f"in the image {images[engine]} ({engine})" in offer.summary_lines
     assert "no warm start: the run imports torch in the image" in offer.summary_lines
-    assert offer.about["image"] == images[engine]
-    assert "slots" not in offer.about  # which the node program would wait for
-    assert offer.about["container_slots"]["cpus"] >= 1
+    assert offer.placement["image"] == images[engine]
+    assert offer.node.queued_outside  # else it is what the node program would wait for
+    assert offer.node.queue["cpus"] >= 1
     cold = Local(settings={"warm": False, "container": {"engine": engine, "pull": "missing"}})
     assert not [
         line
@@ -104,7 +105,8 @@ def submitted(tmp_path: Path, image: str, *, gpus: int = 0) -> RunDir:
     run = RunDir(tmp_path / "runs" / "a-run")
     run.attempt(1).path.mkdir(parents=True)
     slots = {"folder": str(tmp_path), "cpus": 1, "gpus": gpus, "cpus_total": 1, "gpus_total": ["4", "5"]}
-    write_json(run.run, {"id": "a-run", "name": "gan", "cwd": str(tmp_path), "image": image, "container_slots": slots})
+    node = NodeSettings(queue=slots, queued_outside=True)
+    RunInfo("a-run", "gan", cwd=str(tmp_path), node=node, placement={"image": image}).write(run)
     write_json(run.task, Task(script="", resources=Resources(1, 1, gpus, 1, 2**30)).to_json())
     return run
 

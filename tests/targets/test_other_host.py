@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,7 @@ def stop_beating(run: Run, seconds: float) -> None:
     attempt = run.directory.attempt(1)
     then = time.time() - seconds
     write_json(attempt.heartbeat(0), {**(read_json(attempt.heartbeat(0)) or {}), "t": then})
-    write_json(run.directory.run, {**run.about, "submitted": then})
+    replace(run.info, submitted=then).write(run.directory)
     os.utime(attempt.path, (then, then))
 
 

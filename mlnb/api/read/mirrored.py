@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from mlnb.errors import MlnbError
 from mlnb.rundir import RunDir, read_json
+from mlnb.runinfo import RunInfo
 from mlnb.targets.base import Target
 from mlnb.targets.registry import target
 
@@ -45,8 +46,8 @@ def fetch(run: RunDir, part: str) -> None:
     MlnbError
         if the other end does not answer.
     """
-    about = read_json(run.run) or {}
-    if about.get("mirrored"):
-        place = target(str(about["target"]))
+    info = RunInfo.read(run)
+    if info.mirrored:
+        place = target(info.target)
         if place.mirror is not None:
             place.mirror.fetch(run, part)

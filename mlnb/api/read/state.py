@@ -20,6 +20,7 @@ from mlnb.api.read.usage import Sample, UsageAggregator
 from mlnb.errors import MlnbError
 from mlnb.node.attempt.events import INTERRUPTED
 from mlnb.rundir import FINAL, RunDir, read_json, read_json_fresh, revalidate_directory
+from mlnb.runinfo import RunInfo
 from mlnb.targets.base import Status
 from mlnb.targets.registry import target
 from mlnb.task import Resources
@@ -156,8 +157,7 @@ def observe(runs: Sequence[tuple[RunDir, Events]]) -> list[Observation]:
         if final is not None:
             found[index] = final
         else:
-            about = read_json(run.run) or {}
-            asked.setdefault(str(about.get("target", "local")), []).append(index)
+            asked.setdefault(RunInfo.read(run).target, []).append(index)
     for name, indices in asked.items():
         found |= zip(indices, _of_one_target(name, [runs[index] for index in indices]), strict=True)
     return [found[index] for index in range(len(runs))]
@@ -210,7 +210,7 @@ def _submitted(run: RunDir) -> float:
     """When the newest attempt was submitted."""
     attempts = run.attempts()
     begun = [attempts[-1].path.stat().st_mtime] if attempts else []
-    return max([float((read_json(run.run) or {}).get("submitted", 0.0)), *begun])
+    return max([RunInfo.read(run).submitted, *begun])
 
 
 def _vanished(run: RunDir, events: Events, status: Status) -> Observation:

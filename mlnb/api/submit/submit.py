@@ -22,6 +22,7 @@ from mlnb.api.submit.job_start import Starting, uninterrupted
 from mlnb.api.submit.store import Bytes, Content, Store
 from mlnb.errors import MlnbError, UsageError
 from mlnb.rundir import RunDir, check_trusted, read_json, storage_errors, write_json
+from mlnb.runinfo import RunInfo
 from mlnb.targets.base import Offer, Target
 from mlnb.targets.config.paths import runs_root
 from mlnb.targets.node_zip import node_zip
@@ -65,7 +66,7 @@ class Submission:
     env
         variables asked for; only their names are written.
     about
-        more for ``run.json``.
+        more fields of :class:`mlnb.runinfo.RunInfo`: ``cell``, ``git``, ``asked``, ``resume``.
     """
 
     task: Task
@@ -145,29 +146,27 @@ def _describe(
     building: RunDir, run_id: str, store: Store, submission: Submission, target: Target, offer: Offer
 ) -> None:
     """Write a run directory: all but what the job and the target write."""
-    about = {"mirrored": target.mirror is not None, **submission.about}
+    about = dict(submission.about)
     complete = _write(building, store, submission.task, submission.contents, offer)
     if target.mirror is not None:
         other = about.pop("resume", None)
         sending.seal(building, None if other is None else Path(other))
         about |= {} if other is None else {"resume": sending.RESUME}
-    write_json(
-        building.run,
-        {
-            "id": run_id,
-            "name": check_name(submission.name),
-            "target": target.name,
-            "task": complete.digest,
-            "submitted": time.time(),
-            "user": getpass.getuser(),
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "cwd": str(Path.cwd()),
-            **offer.about,
-            "placed": sorted(offer.about),
-            **about,
-        },
+    info = RunInfo(
+        id=run_id,
+        name=check_name(submission.name),
+        target=target.name,
+        task=complete.digest,
+        submitted=time.time(),
+        user=getpass.getuser(),
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        cwd=str(Path.cwd()),
+        mirrored=target.mirror is not None,
+        node=offer.node,
+        placement=offer.placement,
     )
+    replace(info, **about).write(building)
 
 
 def resume(
@@ -184,7 +183,7 @@ def resume(
     offer
         what ``target`` makes of what the attempt is to have; what the one before had without it.
     about
-        more for ``run.json``.
+        more fields of :class:`mlnb.runinfo.RunInfo`.
 
     Raises
     ------
@@ -192,7 +191,7 @@ def resume(
         if the target refuses the job, or the run directory can't be written. Then the run is as it was.
     """
     number = len(run.attempts()) + 1
-    moved = (read_json(run.run) or {}).get("target") != target.name
+    moved = RunInfo.read(run).target != target.name
     fetch(run, "checkpoints")
     before = {path: read_json(path) for path in (run.task, run.run, run.handle, run.cancel)}
     starting = Starting([run], target)
@@ -214,13 +213,18 @@ def resume(
 
 def _place_anew(run: RunDir, target: Target, env: Mapping[str, str], offer: Offer, about: Mapping[str, Any]) -> None:
     """Have a run's files say what its next attempt is to have, and where."""
-    task, known = Task.from_json(read_json(run.task) or {}), read_json(run.run) or {}
+    task = Task.from_json(read_json(run.task) or {})
     changed = replace(task, resources=offer.resources, environment={**task.environment, "env": sorted(env)})
-    kept = {key: value for key, value in known.items() if key not in known.get("placed", ())}
-    about = {"mirrored": target.mirror is not None, **about}
-    told = {"target": target.name, "task": changed.digest, **offer.about, "placed": sorted(offer.about), **about}
+    info = replace(
+        RunInfo.read(run),
+        target=target.name,
+        task=changed.digest,
+        mirrored=target.mirror is not None,
+        node=offer.node,
+        placement=offer.placement,
+    )
     write_json(run.task, changed.to_json())
-    write_json(run.run, {**kept, **told})
+    replace(info, **about).write(run)
     note_change(run)
 
 

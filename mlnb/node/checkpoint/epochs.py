@@ -19,7 +19,8 @@ from mlnb.node.checkpoint.loader_positions import LoaderPositions
 from mlnb.node.rank import log, randomness
 from mlnb.node.rank.stop import exit_now, expect_checkpoint, stop_requested, writing_checkpoint
 from mlnb.node.torch_private import Feature
-from mlnb.rundir import RunDir, read_json
+from mlnb.rundir import RunDir
+from mlnb.runinfo import RunInfo
 
 
 def epochs(count: int, *, minutes: float = math.inf, **state: Any) -> Iterator[int]:
@@ -138,7 +139,7 @@ def _resume(folder: Path, state: dict[str, Any], rank: int) -> tuple[int, dict[s
         the number of complete epochs, and this rank's state if the checkpoint was made in the middle of an epoch.
     """
     paths = checkpoint_files.checkpoints(folder)
-    other = (read_json(RunDir(os.environ["MLNB_RUN"]).run) or {}).get("resume")
+    other = RunInfo.read(RunDir(os.environ["MLNB_RUN"])).resume
     if not paths and other:
         paths = checkpoint_files.checkpoints(Path(os.environ["MLNB_RUN"]) / other)
     if not paths:

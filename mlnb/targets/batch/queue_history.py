@@ -8,7 +8,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlnb.rundir import RunDir, parse_lines, read_json
+from mlnb.rundir import RunDir, parse_lines
+from mlnb.runinfo import RunInfo
 from mlnb.units import format_time
 
 NEWEST = 50
@@ -78,10 +79,10 @@ def _newest(root: Path) -> list[Path]:
 
 def _waited(run: RunDir, target: str, partition: str | None) -> float | None:
     """Seconds from submission to the first start; ``None`` if it hasn't started, or was elsewhere or another's."""
-    about = read_json(run.run)
-    if about is None or about.get("target") != target:
+    info = RunInfo.read(run)
+    if info.target != target or not info.submitted:
         return None
-    if partition is not None and about.get("partition") != partition:
+    if partition is not None and info.placement.get("partition") != partition:
         return None
     try:
         if run.path.stat().st_uid != os.getuid():
@@ -91,7 +92,6 @@ def _waited(run: RunDir, target: str, partition: str | None) -> float | None:
     except OSError:  # it has no events yet
         return None
     started = next((event.get("t") for event in events if event.get("event") == "started"), None)
-    submitted = about.get("submitted")
-    if not isinstance(started, (int, float)) or not isinstance(submitted, (int, float)):
+    if not isinstance(started, (int, float)):
         return None
-    return max(0.0, started - submitted)  # clocks of two machines may differ a little
+    return max(0.0, started - info.submitted)  # clocks of two machines may differ a little

@@ -10,6 +10,7 @@ from typing import Any
 
 from mlnb.errors import MlnbError
 from mlnb.rundir import RunDir, read_json, read_json_fresh, write_json
+from mlnb.runinfo import RunInfo
 from mlnb.targets.base import Status
 from mlnb.targets.batch import ends, queue_listing
 from mlnb.targets.batch.queue_listing import Listing
@@ -143,8 +144,7 @@ class States:
     def _without_job(self, run: RunDir, listing: Listing) -> Status:
         """The state of a run without a job: it is being submitted, or its submission was interrupted."""
         attempts = run.attempts()
-        about = read_json(run.run) or {}
-        began = max([float(about.get("submitted", 0.0)), *(last.path.stat().st_mtime for last in attempts[-1:])])
+        began = max([RunInfo.read(run).submitted, *(last.path.stat().st_mtime for last in attempts[-1:])])
         if listing.error:
             return Status(None, "pending", listing.error)
         if listing.time - began < SUBMISSION_TIMEOUT:

@@ -12,11 +12,13 @@ from typing import Any
 
 from mlnb.errors import MlnbError, UsageError
 from mlnb.rundir import RunDir, read_json
+from mlnb.runinfo import NodeSettings, RunInfo
 from mlnb.targets import containers
 from mlnb.targets.base import Offer, Placement, Status, check_options
 from mlnb.targets.batch import queue_history, queue_listing, states
 from mlnb.targets.batch.job import Job, make_job
 from mlnb.targets.batch.options import OPTIONS
+from mlnb.targets.batch.placement import BatchPlacement
 from mlnb.targets.batch.request import JobRequest, SubmittedJob, directive_word
 from mlnb.targets.batch.system import System
 from mlnb.targets.config import limits, settings
@@ -107,21 +109,23 @@ class BatchTarget:
             "queued again after preemption, loss of a node or its time limit" if requeue else "never queued again"
         )
         history = queue_history.queue_times_sentence(runs_root(), self.name, resolved.partition)
-        about = {
-            "name": placement.name,
-            "threads": resolved.resources.cpus or 1,
-            "grace": settings.seconds(self._settings, "grace") or _GRACE,
-            "requeue": requeue,
-            "partition": resolved.partition,
-            "account": account,
-            "qos": qos,
-            "directives": list(session.directives),
-            "gpu_directives": list(resolved.gpu_directives),
-            "chosen": [key for key in ("cpus", "memory", "time") if getattr(asked, key) is None],
-            "options": dict(given),
-            **({"image": image} if image else {}),
-        }
-        return Offer(resolved.resources, (*lines, *([history] if history else [])), about)
+        node = NodeSettings(
+            grace=settings.seconds(self._settings, "grace") or _GRACE,
+            threads=resolved.resources.cpus or 1,
+            requeue=requeue,
+            chosen=tuple(key for key in ("cpus", "memory", "time") if getattr(asked, key) is None),
+        )
+        chosen = BatchPlacement(
+            name=placement.name,
+            partition=resolved.partition,
+            account=account,
+            qos=qos,
+            image=image or None,
+            directives=tuple(session.directives),
+            gpu_directives=tuple(resolved.gpu_directives),
+            options=dict(given),
+        )
+        return Offer(resolved.resources, (*lines, *([history] if history else [])), node, chosen.to_json())
 
     def _account(self, given: str | None) -> str | None:
         account = given or self._settings.get("account")
@@ -143,17 +147,17 @@ class BatchTarget:
 
     def preview(self, run: RunDir, offer: Offer) -> str:
         """The job as it would be submitted."""
-        job = self.job(run, offer.resources, {"id": run.path.name, **offer.about}, {}, attempt=1)
+        info = RunInfo(run.path.name, str(offer.placement.get("name")), node=offer.node, placement=offer.placement)
+        job = self.job(run, offer.resources, info, {}, attempt=1)
         return job.text()
 
     # the job
 
     def submit(self, run: RunDir, env: Mapping[str, str]) -> dict[str, Any]:
         """See :class:`mlnb.targets.base.Target`."""
-        about = read_json(run.run) or {}
         attempt = max(1, len(run.attempts()))
         resources = Task.from_json(read_json(run.task) or {}).resources
-        job = self.job(run, resources, about, env, attempt=attempt)
+        job = self.job(run, resources, RunInfo.read(run), env, attempt=attempt)
         number, cluster = self._submitted[run.path.name] = job.submit()
         submitted = time.time()  # a listing of the queue from before may not have it
         queue_listing.expire(self.system)
@@ -166,24 +170,23 @@ class BatchTarget:
             "attempt": attempt,
         }
 
-    def job(
-        self, run: RunDir, resources: Resources, about: Mapping[str, Any], env: Mapping[str, str], *, attempt: int
-    ) -> Job:
-        """The job of attempt ``attempt``, to be read or submitted; ``about`` is what ``run.json`` holds."""
+    def job(self, run: RunDir, resources: Resources, info: RunInfo, env: Mapping[str, str], *, attempt: int) -> Job:
+        """The job of attempt ``attempt``, to be read or submitted."""
+        chosen = BatchPlacement.from_json(info.placement)
         request = JobRequest(
-            run=str(about["id"]),
-            name=str(about["name"]),
+            run=info.id,
+            name=info.name,
             resources=resources,
-            partition=about.get("partition"),
-            account=about["account"] if "account" in about else self._account(None),
-            qos=about.get("qos"),
-            requeue=bool(about.get("requeue", True)),
-            gpu_directives=tuple(about.get("gpu_directives", ())),
-            site_directives=(*about.get("directives", ()), *settings.words(self._settings, "directives")),
+            partition=chosen.partition,
+            account=chosen.account,
+            qos=chosen.qos,
+            requeue=info.node.requeue,
+            gpu_directives=chosen.gpu_directives,
+            site_directives=(*chosen.directives, *settings.words(self._settings, "directives")),
             default_directives=self.system.section.directives,
-            options=about.get("options", {}),
+            options=chosen.options,
         )
-        return make_job(self.system, request, run, attempt, env, self._container(about.get("image")))
+        return make_job(self.system, request, run, attempt, env, self._container(chosen.image))
 
     def _container(self, image: str | None) -> containers.Contained | None:
         return containers.for_target(str(image), self._settings) if image else None
@@ -202,7 +205,7 @@ class BatchTarget:
         if found is None:
             return True
         job, system = found.job, self.system.on_cluster(found.cluster)
-        grace = float((read_json(run.run) or {}).get("grace", _GRACE))
+        grace = RunInfo.read(run).node.grace
         end = time.monotonic() + grace
         while states.has_heartbeat(run) and time.monotonic() < end:  # it sees cancel.json and writes its checkpoint
             time.sleep(_STEP)
@@ -235,7 +238,7 @@ class BatchTarget:
                 handle = self._states.adopt(run, listing.jobs)
             if handle:
                 return SubmittedJob(str(handle["job"]), str(handle.get("cluster", "")))
-            young = time.time() - float((read_json(run.run) or {}).get("submitted", 0.0)) < states.SUBMISSION_TIMEOUT
+            young = time.time() - RunInfo.read(run).submitted < states.SUBMISSION_TIMEOUT
             if not young or time.monotonic() > end:
                 return None
             time.sleep(_STEP * 2)

@@ -6,10 +6,10 @@ import platform
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path, PurePath
-from typing import Any
 
 from mlnb.errors import UsageError
-from mlnb.rundir import RunDir, read_json
+from mlnb.rundir import RunDir
+from mlnb.runinfo import RunInfo
 from mlnb.targets.containers.base import Bind, Engine, Wrapped
 from mlnb.targets.containers.probe import differences, inspect
 from mlnb.task import Resources
@@ -80,15 +80,15 @@ class Contained:
             raise UsageError(f"--image {self.image}: {missing}")
 
     def _binds(self, run: RunDir) -> list[Bind]:
-        about: Mapping[str, Any] = read_json(run.run) or {}
+        info = RunInfo.read(run)
         binds = [_parse(text) for text in self.engine.settings.binds]
-        cwd = str(about.get("cwd") or Path.cwd())
+        cwd = info.cwd or str(Path.cwd())
         parts = PurePath(cwd).parts
         if len(parts) > 1 and parts[1] not in _IMAGES_OWN:
             binds.append(Bind(cwd, writable=True))
         binds.append(Bind(str(run.path), writable=True))
-        if Path(str(about.get("resume") or "")).is_absolute():  # checkpoints of another run
-            binds.append(Bind(str(about["resume"])))
+        if info.resume and Path(info.resume).is_absolute():  # checkpoints of another run
+            binds.append(Bind(info.resume))
         by_path = {bind.inside: bind for bind in binds}  # of two at one path the later holds
         return sorted(by_path.values(), key=lambda bind: PurePath(bind.inside).parts)
 

@@ -21,6 +21,7 @@ from distributed.security import Security
 from mlnb.errors import UsageError
 from mlnb.node.pool_node import WORKER_FILE
 from mlnb.rundir import write_atomic, write_json
+from mlnb.runinfo import NodeSettings, RunInfo
 from mlnb.targets.batch import queue_listing
 from mlnb.targets.batch.job import Job, body_of
 from mlnb.targets.batch.queued_job import QueuedJob
@@ -192,9 +193,10 @@ class Allocation:
 
 def job_of(pool: PoolInfo, target_: BatchTarget) -> Job:
     """The pool's job: like that of a run with these resources, but it runs ``mlnb.node.pool_node``."""
-    about = {**pool.request["about"], "id": pool.id, "name": pool.name}
+    node = NodeSettings.from_json(pool.request["node"])
+    info = RunInfo(pool.id, pool.name, node=node, placement={**pool.request["placement"], "name": pool.name})
     folder = pool.folder.job
-    job = target_.job(folder, pool.resources, about, {}, attempt=1)
+    job = target_.job(folder, pool.resources, info, {}, attempt=1)
     python = str(target_.system.settings.get("python") or sys.executable)
     command = Wrapped([python, "-m", "mlnb.node.pool_node", str(folder.path)])
     return replace(job, body=body_of(target_.system, job.request, folder, command))

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from mlnb.node import pool_node
-from mlnb.rundir import RunDir, read_json, read_json_fresh, read_lines, revalidate_directory
+from mlnb.rundir import RunDir, read_json_fresh, read_lines, revalidate_directory
+from mlnb.runinfo import RunInfo
 
 _DOUBT = 5.0
 """Seconds to wait for an explanation when a node program is gone without a result: its result may become visible late,
@@ -144,7 +145,7 @@ class PoolRuns:
         ahead, holders = position
         others = f": {ahead} run{'s' * (ahead > 1)} ahead" if ahead else ""
         paths = [self._runs[run_id].path for run_id in holders[:3] if run_id in self._runs]
-        names = [str((read_json(RunDir(path).run) or {}).get("name", path.name)) for path in paths]
+        names = [RunInfo.read(RunDir(path)).name for path in paths]
         using = f"; {' and '.join(names)} {'is' if len(names) == 1 else 'are'} using them" if names else ""
         return f"Waiting for cores or GPUs of the pool{others}{using}"
 
@@ -245,7 +246,7 @@ class PoolRuns:
 def _can_resume(run: PoolRun) -> bool:
     """Whether a run may have another attempt and has a checkpoint. If only that is missing, ``reason`` says so."""
     directory = RunDir(run.path)
-    if read_json_fresh(directory.cancel) is not None or not (read_json(directory.run) or {}).get("requeue"):
+    if read_json_fresh(directory.cancel) is not None or not RunInfo.read(directory).node.requeue:
         return False
     if any(directory.checkpoints.glob("*")):
         return True

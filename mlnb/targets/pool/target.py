@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from mlnb.errors import MlnbError, UsageError
 from mlnb.node.process.socket_request import send_request
 from mlnb.rundir import RunDir, read_json
+from mlnb.runinfo import NodeSettings, RunInfo
 from mlnb.targets.base import Offer, Placement, Status, SubmissionUnknown, check_options, gpus_of
 from mlnb.targets.batch import queue_listing
 from mlnb.targets.batch.states import has_heartbeat
@@ -23,9 +24,6 @@ from mlnb.targets.pool import folder, orphan_cleanup
 from mlnb.targets.pool.folder import PoolDir, PoolInfo
 from mlnb.task import Resources
 from mlnb.units import format_size, format_time
-
-GRACE = 20.0
-"""Seconds for a checkpoint between SIGTERM and SIGKILL, unless the batch target's settings say otherwise."""
 
 _ANSWER_TIMEOUT = 10.0
 _KILL_PATIENCE = 10.0
@@ -91,14 +89,15 @@ class Pool:
         if pool.state != "running":
             lines.append(f"waits for the pool: {pool.reason}")
         requeue = placement.options.get("requeue") is not False
-        about = {
-            "pool": pool.id,
-            "slots": {"cpus": asked.ranks * cpus, "gpus": gpus},
-            "threads": cpus,
-            "grace": float(pool.request["about"].get("grace", GRACE)),
-            "requeue": requeue and bool(pool.request["about"].get("requeue", True)),
-        }
-        return Offer(Resources(1, asked.ranks, gpus, cpus, asked.memory, asked.time), tuple(lines), about)
+        job = NodeSettings.from_json(pool.request["node"])
+        node = NodeSettings(
+            grace=job.grace,
+            threads=cpus,
+            requeue=requeue and job.requeue,
+            queue={"cpus": asked.ranks * cpus, "gpus": gpus},  # where that is, the pool's node says
+        )
+        resources = Resources(1, asked.ranks, gpus, cpus, asked.memory, asked.time)
+        return Offer(resources, tuple(lines), node, {"pool": pool.id})
 
     def preview(self, run: RunDir, offer: Offer) -> str:  # noqa: ARG002
         """Nothing: the pool's job is there already."""
@@ -108,10 +107,10 @@ class Pool:
 
     def submit(self, run: RunDir, env: Mapping[str, str]) -> dict[str, Any]:
         """See :class:`mlnb.targets.base.Target`. ``env`` goes over a socket that only this user can open."""
-        about = read_json(run.run) or {}
-        if "pool" not in about:
-            raise UsageError(f"--on {self.name}: that run was submitted to {about.get('target')}; resume it there")
-        pool = PoolInfo(PoolDir(folder.pools_root() / (self._offered or about["pool"])))
+        info = RunInfo.read(run)
+        if "pool" not in info.placement:
+            raise UsageError(f"--on {self.name}: that run was submitted to {info.target}; resume it there")
+        pool = PoolInfo(PoolDir(folder.pools_root() / (self._offered or info.placement["pool"])))
         if not pool.live:
             pool = self._pool()
         attempt = max(1, len(run.attempts()))
@@ -130,16 +129,16 @@ class Pool:
         statuses = []
         for run in runs:
             handle = read_json(run.handle)
-            name = str((handle or read_json(run.run) or {}).get("pool"))
+            name = str((handle or RunInfo.read(run).placement).get("pool"))
             pool = pools.setdefault(name, PoolInfo(PoolDir(folder.pools_root() / name)))
             statuses.append(_status(run, pool, submitted=handle is not None))
         return statuses
 
     def cancel(self, run: RunDir) -> bool:
         """See :class:`mlnb.targets.base.Target`. The pool and its other runs go on."""
-        about = read_json(run.run) or {}
-        pool = PoolInfo(PoolDir(folder.pools_root() / str((read_json(run.handle) or about).get("pool"))))
-        grace = float(about.get("grace", GRACE))
+        info = RunInfo.read(run)
+        pool = PoolInfo(PoolDir(folder.pools_root() / str((read_json(run.handle) or info.placement).get("pool"))))
+        grace = info.node.grace
         try:
             request = {"do": "cancel", "run": run.path.name, "grace": grace}
             if pool.live and _ask(pool, request, grace + _KILL_PATIENCE).get("gone"):

@@ -63,12 +63,12 @@ def tiny_disk(runs_root: Path) -> Iterator[Path]:
 
 
 def test_a_run_directory_says_what_where_and_when(runs_root: Path):
-    run = put(contents={"inputs/0.bin": Bytes(b"data")}, about={"more": 1})
+    run = put(contents={"inputs/0.bin": Bytes(b"data")}, about={"cell": 5})
     about = read_json(run.run)
     task = Task.from_json(read_json(run.task) or {})
     assert about is not None
     assert about["id"] == run.path.name
-    assert (about["name"], about["target"], about["more"], about["pid"]) == ("test", "local", 1, os.getpid())
+    assert (about["name"], about["target"], about["cell"], about["pid"]) == ("test", "local", 5, os.getpid())
     assert about["task"] == task.digest
     assert task.resources == OFFER.resources
     assert [(file.path, file.size) for file in task.files] == [("inputs/0.bin", 4)]

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -33,8 +34,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 def long_ago(run: Run) -> None:
     """Have this run be one that was submitted an hour ago: what the queue doesn't hold is not on its way there."""
-    about = read_json(run.directory.run) or {}
-    write_json(run.directory.run, {**about, "submitted": time.time() - 3600})
+    replace(run.info, submitted=time.time() - 3600).write(run.directory)
     handle = read_json(run.directory.handle)
     if handle is not None:
         write_json(run.directory.handle, {**handle, "submitted": time.time() - 3600})

@@ -59,7 +59,7 @@ def machines() -> Iterator[Machines]:
 def test_two_nodes_meet_by_the_only_addresses_that_they_have(
     allocate: Allocate, machines: Machines, network: str, first: str
 ):
-    allocation = allocate(_REDUCE, gather=30)
+    allocation = allocate(_REDUCE, rendezvous_timeout=30)
     allocation.inside = dict(enumerate(machines(network)))
     allocation.start()
     assert allocation.codes() == [0, 0], allocation.output()

@@ -74,7 +74,7 @@ def test_a_cancel_that_one_node_sees_ends_all(apart: Allocate, tmp_path: Path):
 
 
 def test_a_node_with_another_key_is_not_let_in(apart: Allocate, tmp_path: Path):
-    allocation = apart(FOREVER, gather=3.0)
+    allocation = apart(FOREVER, rendezvous_timeout=3.0)
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     for node, key in ((0, KEY), (1, "34" * 32)):

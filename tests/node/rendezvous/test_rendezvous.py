@@ -112,7 +112,7 @@ def test_who_does_not_know_the_token_is_refused_and_the_run_goes_on(allocate: Al
 
 
 def test_a_node_that_does_not_come_is_named(allocate: Allocate):
-    allocation = allocate("print('on')", nodes=3, gather=2)
+    allocation = allocate("print('on')", nodes=3, rendezvous_timeout=2)
     allocation.start(0, 2)
     assert allocation.codes() == [1, 1]
     assert (allocation.run.state, allocation.run.reason) == ("failed", "node 1 of 3 did not connect within 2 s")
@@ -120,7 +120,7 @@ def test_a_node_that_does_not_come_is_named(allocate: Allocate):
 
 
 def test_a_node_that_comes_when_all_is_over_ends_at_once(allocate: Allocate):
-    allocation = allocate("print('on')", gather=2)
+    allocation = allocate("print('on')", rendezvous_timeout=2)
     allocation.start(0)
     assert allocation.codes() == [1]
     allocation.start(1)
@@ -129,7 +129,7 @@ def test_a_node_that_comes_when_all_is_over_ends_at_once(allocate: Allocate):
 
 
 def test_without_node_0_the_others_say_so(allocate: Allocate):
-    allocation = allocate("print('on')", gather=1)
+    allocation = allocate("print('on')", rendezvous_timeout=1)
     allocation.start(1)
     allocation.programs[1].wait(60)
     assert allocation.event("ending", 1)["reason"] == "node 0 could not be reached within 1 s"

@@ -58,8 +58,8 @@ def test_the_default_time_needs_a_unit_too(site: Site):
 
 
 def test_seconds_may_be_a_number():
-    assert offered("kind: local\ngrace: 3").about["grace"] == 3.0
-    assert offered("kind: local\ngrace: 1m").about["grace"] == 60.0
+    assert offered("kind: local\ngrace: 3").node.grace == 3.0
+    assert offered("kind: local\ngrace: 1m").node.grace == 60.0
     assert refusal("kind: local\ngrace: -1").endswith("write more than 0 seconds")
 
 

@@ -21,6 +21,7 @@ from mlnb.api.submit.submit import submit
 from mlnb.node import requirements
 from mlnb.node.process.identity import signal_group
 from mlnb.rundir import RunDir, read_json
+from mlnb.runinfo import NodeSettings
 from mlnb.targets import containers
 from mlnb.targets.base import Offer
 from mlnb.targets.containers import Wrapped
@@ -72,7 +73,7 @@ class Inside:
         return containers.for_target(self.image(torch), {"container": {"engine": self.name}})
 
     def written(self, script: str, env: dict[str, str] | None = None, outputs: tuple[str, ...] = ()) -> RunDir:
-        offer = Offer(Resources(), (), {"threads": 1, "grace": 5.0})
+        offer = Offer(Resources(), (), NodeSettings(threads=1, grace=5.0))
         task = Task(script=script, seed=0, outputs=outputs)
         return submit(task, {}, Place(), offer, name="test", env=env or {})  # type: ignore[arg-type]
 

@@ -1,0 +1,160 @@
+"""What ``run.json`` holds of a run: who submitted it, where it runs, and what its node programs have to know.
+
+Standard library only. Files of older versions of mlnb read, too; what a newer one has written besides is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from mlnb.rundir import RunDir, read_json, select_fields, write_json
+
+SCHEMA = 2
+"""The version of ``run.json``. Before version 2 all values stood side by side, those of every target included."""
+
+GRACE = 10.0
+"""Seconds a rank has between SIGTERM and SIGKILL, if the target says nothing else."""
+
+RENDEZVOUS_TIMEOUT = 300.0
+"""Seconds that the nodes of a run have to find each other, if the target says nothing else."""
+
+
+@dataclass(frozen=True)
+class NodeSettings:
+    """What a node program has to know of its run beside the task.
+
+    Attributes
+    ----------
+    grace
+        seconds a rank has between SIGTERM and SIGKILL.
+    threads
+        cores for each rank.
+    rendezvous_timeout
+        seconds that the nodes have to find each other.
+    requeue
+        whether the run may be queued again.
+    chosen
+        the resources that nobody asked for: the target chose them.
+    queue
+        what the run needs of the machine's local queue, and where that is (:mod:`mlnb.node.process.local_queue`);
+        ``None`` where the target hands out cores and GPUs itself.
+    queued_outside
+        whether a process outside of the run's container waits for these, so that the node program need not.
+    """
+
+    grace: float = GRACE
+    threads: int = 1
+    rendezvous_timeout: float = RENDEZVOUS_TIMEOUT
+    requeue: bool = False
+    chosen: tuple[str, ...] = ()
+    queue: Mapping[str, Any] | None = None
+    queued_outside: bool = False
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> NodeSettings:
+        """The inverse of ``asdict``."""
+        given = select_fields(cls, data)
+        return cls(**{**given, "chosen": tuple(given.get("chosen", ()))})
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """One run, as it was submitted or resumed last.
+
+    Attributes
+    ----------
+    id, name, target
+        the run's id, its name, and the target that it was submitted to.
+    task
+        the digest of its task.
+    submitted
+        when it was submitted first, in seconds since the epoch.
+    user, host, pid, cwd
+        who submitted it, on which machine, from which process and folder.
+    mirrored
+        whether the run directory is a copy of one elsewhere (:mod:`mlnb.targets.mirror`).
+    resume
+        the folder of another run's checkpoints that it goes on from, if it does; relative to the run directory or
+        absolute.
+    cell, git
+        the number of its cell, and the state of the git repository that it was submitted in.
+    asked
+        the options that were given, by key: they hold again when the run is resumed. ``None`` where an older version
+        did not write them.
+    node
+        for its node programs.
+    placement
+        what its target has chosen; each target knows the keys of its own.
+    """
+
+    id: str
+    name: str = ""
+    target: str = "local"
+    task: str = ""
+    submitted: float = 0.0
+    user: str = ""
+    host: str = ""
+    pid: int = 0
+    cwd: str = ""
+    mirrored: bool = False
+    resume: str | None = None
+    cell: int | None = None
+    git: Mapping[str, Any] | None = None
+    asked: Mapping[str, Any] | None = None
+    node: NodeSettings = field(default_factory=NodeSettings)
+    placement: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, run: RunDir) -> RunInfo:
+        """What is written of ``run``; all but the id is left open where there is nothing that reads."""
+        return cls.from_json(read_json(run.run) or {}, run.path.name)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], run_id: str) -> RunInfo:
+        """The content of ``run.json`` of the run ``run_id``, of this version or an older one."""
+        values = data if data.get("schema", 1) >= SCHEMA else _of_version_1(data)
+        given = {name: value for name, value in select_fields(cls, values).items() if value is not None}
+        given["node"] = NodeSettings.from_json(given.get("node", {}))
+        if not isinstance(given.get("submitted", 0.0), (int, float)):
+            del given["submitted"]
+        given.setdefault("name", run_id)
+        return cls(**{**given, "id": run_id})
+
+    def write(self, run: RunDir) -> None:
+        """Replace ``run.json`` atomically.
+
+        Raises
+        ------
+        StorageError
+            if it can't be written.
+        """
+        write_json(run.run, self.to_json())
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of ``run.json``; what is ``None`` is left out."""
+        values = {name: value for name, value in asdict(self).items() if value is not None}
+        return {"schema": SCHEMA, **values}
+
+
+_OLD_NODE = {
+    "grace": "grace",
+    "threads": "threads",
+    "gather": "rendezvous_timeout",
+    "requeue": "requeue",
+    "chosen": "chosen",
+    "slots": "queue",
+}
+"""Names that version 1 had for the fields of :class:`NodeSettings`."""
+
+
+def _of_version_1(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Sort the values that stood side by side: what is the run's, the node program's, and the target's."""
+    node = {new: data[old] for old, new in _OLD_NODE.items() if data.get(old) is not None}
+    own = {item.name for item in fields(RunInfo)} - {"node", "placement"}
+    moved = {*own, *_OLD_NODE, "placed", "container_slots"} - {"requeue"}  # --resume asks for it again
+    rest = {name: value for name, value in data.items() if name not in moved}
+    if data.get("container_slots"):
+        node |= {"queue": data["container_slots"], "queued_outside": True}
+    return {**{name: value for name, value in data.items() if name in own}, "node": node, "placement": rest}
