@@ -12,6 +12,7 @@ import pytest
 from mlnb.api import Run, resume
 from mlnb.api.submit.option_reader import OptionTable, parse
 from mlnb.api.submit.options import Options
+from mlnb.runinfo import RunInfo
 from mlnb.targets.base import Offer
 from mlnb.targets.registry import target
 from mlnb.task import Resources, Task
@@ -19,9 +20,9 @@ from mlnb.task import Resources, Task
 
 def earlier(asked: dict[str, Any] | None, on: str = "slurm", **about: Any) -> Run:
     """A run that ended, with what ``run.json`` has of it."""
-    told = about if asked is None else {**about, "asked": asked}
+    info = RunInfo.from_json({**about, "name": "old", "target": on, "asked": asked}, "old")
     run = SimpleNamespace(
-        about=told, target=on, name="old", task=Task(script="", resources=Resources(1, 2, 2, 4, 2**30, 600))
+        info=info, target=on, name="old", task=Task(script="", resources=Resources(1, 2, 2, 4, 2**30, 600))
     )
     run.checkpoints = lambda: [Path("epoch-000001")]
     return cast(Run, run)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterator
@@ -98,7 +97,7 @@ def test_the_option_arrives_in_the_placement(here: None):
     options = parse("--on painted --colour green")
     assert options.placement("x").options["colour"] == "green"
     offer = target("painted").offer(options.resources(), options.placement("x"))
-    assert (offer.about["colour"], offer.summary_lines[-1]) == ("green", "painted green")
+    assert (offer.placement["colour"], offer.summary_lines[-1]) == ("green", "painted green")
 
 
 def test_help_has_the_option_and_says_whose_it_is(here: None):
@@ -133,8 +132,8 @@ def test_a_run_goes_through_it_and_its_option_is_asked_for_again(shell: Shell):
     first = shell("run", "--on", "painted", "--colour", "blue", *words, "train.py", "gate")
     assert first.code == 1, first.err
     run = runs["one"]
-    about = json.loads(run.directory.run.read_text())
-    assert (about["target"], about["asked"]["colour"], about["colour"]) == ("painted", "blue", "blue")
+    info = run.info
+    assert (info.target, (info.asked or {})["colour"], info.placement["colour"]) == ("painted", "blue", "blue")
     shell.write("gate", "")
     assert _planned(shell("run", "--resume", "one", "--dry-run")).endswith("painted blue")
     assert _planned(shell("run", "--resume", "one", "--colour", "red", "--dry-run")).endswith("painted red")
