@@ -193,8 +193,8 @@ class Allocation:
 
 def job_of(pool: PoolInfo, target_: BatchTarget) -> Job:
     """The pool's job: like that of a run with these resources, but it runs ``mlnb.node.pool_node``."""
-    node = NodeSettings.from_json(pool.request["node"])
-    info = RunInfo(pool.id, pool.name, node=node, placement={**pool.request["placement"], "name": pool.name})
+    node = NodeSettings.from_json(pool.request.get("node", {}))
+    info = RunInfo(pool.id, pool.name, node=node, placement={**pool.request.get("placement", {}), "name": pool.name})
     folder = pool.folder.job
     job = target_.job(folder, pool.resources, info, {}, attempt=1)
     python = str(target_.system.settings.get("python") or sys.executable)

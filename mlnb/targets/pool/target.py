@@ -89,7 +89,7 @@ class Pool:
         if pool.state != "running":
             lines.append(f"waits for the pool: {pool.reason}")
         requeue = placement.options.get("requeue") is not False
-        job = NodeSettings.from_json(pool.request["node"])
+        job = NodeSettings.from_json(pool.request.get("node", {}))
         node = NodeSettings(
             grace=job.grace,
             threads=cpus,

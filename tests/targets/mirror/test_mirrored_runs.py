@@ -73,7 +73,7 @@ def session_run(cell: str, namespace: dict[str, object]) -> Run:
         inputs=captured.inputs,
         interactive=True,
     )
-    run = runs.add(Run(submit(task, captured.finish(), place, offer, name="session", env={})))
+    run = runs.add(Run(submit(task, captured.hashed_contents(), place, offer, name="session", env={})))
     run.attach(SessionLink(captured.labels, captured.bindings))
     return run
 
