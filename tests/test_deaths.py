@@ -56,6 +56,7 @@ offer = place.offer(Resources(ranks=2, cpus=1))
 print("ready", flush=True)
 sys.stdin.readline()
 submit(Task(script=script), {}, place, offer, name="deaths", env={"STOP": stop, "SIDE": side})
+print("submitted", flush=True)
 time.sleep(1000)
 """
 
@@ -212,8 +213,10 @@ def test_the_submitting_process_dies_and_the_run_goes_on(
         assert submitter.stdout.readline() == b"ready\n"
         submitter.stdin.write(b"go\n")
         submitter.stdin.flush()
+        if seed >= 3:
+            assert submitter.stdout.readline() == b"submitted\n"
         chance = random.Random(seed)
-        time.sleep(chance.uniform(0, 0.06) if seed < 3 else chance.uniform(0.3, 1.0))
+        time.sleep(chance.uniform(0, 0.06) if seed < 3 else chance.uniform(0, 0.7))  # any moment will do
         submitter.kill()
     submitted = [run for run in runs if run.name == "deaths"]
     assert len(submitted) <= 1

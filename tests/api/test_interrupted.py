@@ -56,6 +56,8 @@ def test_after_an_interruption_the_target_tells_the_state(place: Says):
     tell(run, 0, *INTERRUPTED)
     place.status = Status(True, "pending", "was queued again")
     assert (run.state, run.reason) == ("pending", "told to end; was queued again")
+    place.status = Status(True, "pending", "Queued again; SLURM delays it")
+    assert run.reason == "told to end. Queued again; SLURM delays it"
     place.status = Status(True, "pending")
     assert run.reason == "to be queued again: told to end"
 

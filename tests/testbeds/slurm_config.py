@@ -20,7 +20,8 @@ HARDWARE = (
 )
 
 # Limits, sizes and waits are small, so that tests meet them. DefMemPerCPU: without it a job that names no memory gets
-# all of the node's, and is alone there. cred_expire: a requeued job waits that long before it may start again.
+# all of the node's, and is alone there. cred_expire: a requeued job waits that long before it may start again,
+# and a test has that long to see it wait.
 # FirstJobId differs from one testbed to the next, so that a job id that someone kept never means another job.
 SLURM_CONF = """\
 ClusterName=mlnb
@@ -29,7 +30,7 @@ SlurmUser=root
 SlurmdUser=root
 {listening}
 AuthType=auth/munge
-AuthInfo=cred_expire=5
+AuthInfo=cred_expire=60
 CredType=cred/munge
 SlurmctldPort={control}
 SlurmctldPidFile={state}/run/slurmctld.pid

@@ -25,6 +25,13 @@ def readable_reason(reason: str) -> str:
     return who_stopped(match[1]) if match else reason
 
 
+def append_reason(reason: str, more: str) -> str:
+    """``reason``, then ``more`` as a sentence of its own if it begins like one, else after a semicolon."""
+    if not more:
+        return reason
+    return f"{reason}. {more}" if more[0].isupper() else f"{reason}; {more}"
+
+
 def end_sentence(name: str, state: str, reason: str, world_size: int) -> str:
     """How a run ended, as in ``Run fails failed in cell [6], line 4: ValueError: x``, with a full stop.
 

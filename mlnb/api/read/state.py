@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mlnb.api.read.describe import readable_reason, who_stopped
+from mlnb.api.read.describe import append_reason, readable_reason, who_stopped
 from mlnb.api.read.growable import GrowableColumns
 from mlnb.api.read.history import Series
 from mlnb.api.read.mirrored import refresh
@@ -188,8 +188,9 @@ def _judge(run: RunDir, events: Events, status: Status) -> Observation:
     if status.alive is False:
         return _vanished(run, events, status)
     if phase.interrupted:  # its programs have ended: what comes next, only the target knows
-        then = f"{phase.interrupted}; {status.reason}" if status.reason else f"to be queued again: {phase.interrupted}"
-        return Observation(status.state, then)
+        if not status.reason:
+            return Observation(status.state, f"to be queued again: {phase.interrupted}")
+        return Observation(status.state, append_reason(phase.interrupted, status.reason))
     if status.state == "pending" and status.alive and time.time() - (phase.heard or 0.0) > _SILENT:
         return Observation(status.state, status.reason)
     if phase.ending:
@@ -232,8 +233,8 @@ def _vanished(run: RunDir, events: Events, status: Status) -> Observation:
         account = f"it wrote no result{heard}" if phase.heard else "it had not started"
         return Observation("cancelled", f"{who_stopped(str(cancel.get('by', 'its owner')))}; {account}")
     if phase.interrupted:
-        more = f"; {status.reason}" if status.reason and status.reason not in phase.interrupted else ""
-        return Observation("cancelled" if told == "cancelled" else "failed", f"{phase.interrupted}{more}")
+        more = "" if status.reason in phase.interrupted else status.reason
+        return Observation("cancelled" if told == "cancelled" else "failed", append_reason(phase.interrupted, more))
     if told is not None:
         return Observation(told, f"{status.reason}{heard}{last}")
     return Observation("lost", f"{status.reason or 'its job vanished'} without a result{heard}{last}")

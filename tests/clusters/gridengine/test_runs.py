@@ -110,7 +110,7 @@ def test_a_waiting_run_says_why_and_leaves_nothing_when_cancelled(gridengine: Gr
     until(lambda: "free slots" in waiting.reason)
     assert (waiting.state, waiting.reason) == ("pending", "Waiting for free slots: all suitable ones are in use")
     gridengine.command("qhold", job(waiting))
-    until(lambda: "held" in waiting.reason)
+    until(lambda: "Held" in waiting.reason)
     assert waiting.reason == f"Held by its owner or an administrator: qrls {job(waiting)} releases it"
     waiting.cancel()
     assert gridengine.qstat(job(waiting)) is None
@@ -124,8 +124,9 @@ def test_a_run_that_can_not_be_started_says_why(gridengine: GridEngine, start: S
         until(lambda: "could not start it" in run.reason)
         assert run.state == "pending"
         assert run.reason == (
-            'Grid Engine could not start it (can\'t open output file "/nonexistent/log": No such file or directory), '
-            f"and holds it; qmod -cj {job(run)} lets it try again"
+            "Held: Grid Engine could not start it "
+            '(can\'t open output file "/nonexistent/log": No such file or directory); '
+            f"qmod -cj {job(run)} lets it try again"
         )
 
 
@@ -152,7 +153,7 @@ def test_runs_whose_jobs_are_deleted_say_so_and_are_no_success(gridengine: GridE
     assert run.logs(0, "out") == "had time to save\n"
     assert gone(run)
     assert waiting.state == "cancelled"
-    assert "as one that is deleted (qdel) before it starts" in waiting.reason
+    assert "as a job that is deleted (qdel) before it starts" in waiting.reason
 
 
 def test_a_run_ends_in_time_for_a_checkpoint_and_says_why(gridengine: GridEngine, start: Start):

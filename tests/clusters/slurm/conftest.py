@@ -92,10 +92,11 @@ class Slurm:
         return state
 
     def start_now(self, job: str) -> None:
-        """Let a requeued job run at once, not when its old credentials have expired."""
+        """Let a requeued job run at once, not when its old credentials have expired; it may have begun by itself."""
         # not for a condition: a node starts nothing in the second in which it ended the same job, SLURM counts in those
         time.sleep(1.1)
-        self.command("scontrol", "update", f"jobid={job}", "StartTime=now")
+        if self.state(job) == "PENDING":
+            self.command("scontrol", "update", f"jobid={job}", "StartTime=now")
 
     def cancel(self, *jobs: str) -> None:
         """End these jobs, whatever they are; to have ended already is fine."""

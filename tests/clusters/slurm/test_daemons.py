@@ -74,10 +74,10 @@ def test_a_run_whose_node_fails(slurm: Slurm, start: Start, daemons: Operator, t
         node = training.run.phase.host
         daemons.scontrol("update", f"nodename={node}", "state=down", "reason=test")
         if requeue:
-            training.told("pending", "one of its nodes failed", "queued again")
+            training.told("pending", "A node of the job failed. Queued again")
         else:
             assert training.run.wait(60).state == "failed"
-            assert training.run.reason.startswith("one of its nodes failed; --resume training goes on"), training.run
+            assert training.run.reason == "A node of the job failed. Continue with --resume training"
         until(lambda: not on_a_node(training.job))  # SLURM drains a node that still has what it is to start
         if requeue:
             daemons.mend()

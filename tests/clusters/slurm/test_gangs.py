@@ -81,6 +81,6 @@ def test_a_preempted_gang_goes_on_where_it_was(slurm: Slurm, start: Start, tmp_p
     with configured(poll="1s", directives=["--nodelist=node2,node3"]):
         gang = begin(start, tmp_path, name="gang", batch=4, nodes=2, requeue=True).under_way()
         slurm.sbatch("sleep 1", "--partition=high", "--nodelist=node3", "--exclusive", "--time=1")
-        gang.told("pending", "preempted", "queued again")
+        gang.told("pending", "Preempted by a job of higher priority. Queued again")
         gang.go_on(slurm)
         assert gang.has_gone_on() == whole.has_gone_on(attempts=1)

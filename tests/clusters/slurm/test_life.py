@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mlnb.api.submit.submit import resume
-from mlnb.cli.run import run_script
+from mlnb.cli.run import read_words, run_script
 from mlnb.targets.registry import target
 from tests.clusters.slurm.conftest import Slurm, Start, configured
 from tests.clusters.slurm.training import STEPS, begin, plain
@@ -39,10 +39,11 @@ def test_a_run_that_is_sent_back_to_the_queue_goes_on_where_it_was(slurm: Slurm,
         make_room(slurm)
         slurm.command("scontrol", "requeue", requeued.job)
         for training, why in both:
-            training.told("pending", why, "queued again")
+            training.told("pending", why, "Queued again")
         for training, _ in both:
-            training.go_on(slurm)
+            training.start_again(slurm)
             training.told("running")
+            training.hurry()
         for training, _ in both:
             assert training.has_gone_on() == plain()
 
@@ -68,11 +69,11 @@ def test_a_run_that_is_resumed_has_the_time_and_partition_that_the_line_says(
     slurm: Slurm, start: Start, tmp_path: Path
 ):
     with configured(poll="1s"):
-        training = begin(start, tmp_path, requeue=False, time=10)
+        training = begin(start, tmp_path, requeue=False, time=20)
         assert training.run.wait(60).state == "failed"
         training.hurry()
         words = ["--resume", "training", "--time", "7m", "--partition", "high", "--detach"]
-        assert run_script([*words, "--env", f"HURRY={training.hurried}", "--env", "BATCH=8"]) == 0
+        assert run_script(**read_words([*words, "--env", f"HURRY={training.hurried}", "--env", "BATCH=8"])) == 0
         asked = slurm.show(training.job)
         assert (asked["TimeLimit"], asked["Partition"], asked["MinMemoryNode"]) == ("00:07:00", "high", "1G")
         assert (asked["Requeue"], asked["JobName"]) == ("0", "training")
@@ -82,9 +83,9 @@ def test_a_run_that_is_resumed_has_the_time_and_partition_that_the_line_says(
 @pytest.mark.cluster
 def test_a_run_out_of_time_goes_on_until_it_is_done(slurm: Slurm, start: Start, tmp_path: Path):
     with configured(poll="1s"):
-        training = begin(start, tmp_path, requeue=True, time=10)
-        waits = begin(start, tmp_path, name="no-more", requeue=False, time=10)
-        never = start("import time\ntime.sleep(100)", name="never", requeue=True, time=10)
+        training = begin(start, tmp_path, requeue=True, time=20)
+        waits = begin(start, tmp_path, name="no-more", requeue=False, time=20)
+        never = start("import time\ntime.sleep(100)", name="never", requeue=True, time=20)
         training.told("pending", "Out of time (", "Checkpoint saved at step")
         training.go_on(slurm)
         for run, hint in (

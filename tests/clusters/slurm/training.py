@@ -29,7 +29,7 @@ model = torch.nn.Linear(4, 1)
 optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9)
 for epoch in mlnb.epochs(40, model=model, optimizer=optimizer):
     for (a,) in DataLoader(TensorDataset(X), batch_size=int(os.environ["BATCH"]), shuffle=True):
-        time.sleep(0 if Path(os.environ["HURRY"]).exists() else 0.05)
+        time.sleep(0 if Path(os.environ["HURRY"]).exists() else 0.1)
         optimizer.zero_grad()
         loss = (model(a) - a.sum(1, keepdim=True)).square().mean()
         loss.backward()
@@ -68,12 +68,16 @@ class Training:
 
         return until(found).reason  # type: ignore[union-attr]
 
+    def start_again(self, slurm: Slurm, *, hurry: bool = False) -> None:
+        """Let a job that was queued again start now."""
+        until(lambda: int(slurm.show(self.job)["Restarts"]))  # its state may have passed
+        if hurry:
+            self.hurry()
+        slurm.start_now(self.job)
+
     def go_on(self, slurm: Slurm) -> None:
         """Let a job that was queued again start now, and come to its end."""
-        slurm.wait_state(self.job, "PENDING")
-        until(lambda: self.run.state == "pending")
-        self.hurry()
-        slurm.start_now(self.job)
+        self.start_again(slurm, hurry=True)
 
     def has_gone_on(self, attempts: int = 2) -> str:
         """Wait for its end; nothing of its curve is missing or doubled. The weights, exactly."""
