@@ -19,10 +19,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mlnb.errors import MlnbError
 from mlnb.node.machine import hardware
 from mlnb.node.process.identity import process_identity
+from mlnb.node.process.local_queue import LocalQueue
 from mlnb.node.process.preload import ALL_MODULES, preload
 from mlnb.rundir import RunDir
+from mlnb.runinfo import RunInfo
 
 IDLE_TIMEOUT = 15 * 60.0
 """Seconds without a request and without a run after which the fork server exits."""
@@ -127,10 +130,26 @@ def fork_node_program(listener: socket.socket, defaults: Mapping[str, Any] | Non
             finally:
                 os._exit(1)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
-        with contextlib.suppress(OSError):
-            answer = {"pid": pid, "identity": process_identity(pid)}
-            connection.sendall(json.dumps(answer).encode() + b"\n")
+        identity = process_identity(pid) or ""
+        try:
+            connection.sendall(json.dumps({"pid": pid, "identity": identity}).encode() + b"\n")
+        except OSError:
+            _hand_over(request, pid, identity)
     return pid
+
+
+def _hand_over(request: Mapping[str, Any], pid: int, identity: str) -> None:
+    """Make a node program the owner of its run's entry in the queue for cores and GPUs.
+
+    A client that did not wait for the answer has named this process, which outlives the node program: if that died
+    before it took its entry over, the entry would block the queue.
+    """
+    run = RunDir(request["run"])
+    with contextlib.suppress(MlnbError, OSError, KeyError):  # the run was removed
+        slots = request.get("slots") or RunInfo.read(run).node.queue
+        if slots:
+            queue = LocalQueue(Path(slots["folder"]), slots["cpus_total"], tuple(slots["gpus_total"]))
+            queue.hand_over(run.path.name, pid, identity)
 
 
 def is_same_user(connection: socket.socket) -> bool:

@@ -101,6 +101,13 @@ class LocalQueue:
                 tickets.append(ticket)
         self._own_ticket = ticket
 
+    def hand_over(self, run: str, pid: int, identity: str) -> None:
+        """Make process ``pid`` the owner of ``run``'s entry, if this process owns it on its behalf."""
+        with self._tickets() as tickets:
+            for ticket in tickets:
+                if ticket.run == run and ticket.pid == os.getpid():
+                    ticket.pid, ticket.identity = pid, identity
+
     def acquire(self, run: str) -> tuple[str, ...] | None:
         """Grant ``run`` what it asks for, if it is next. Returns its GPUs (maybe none), ``None`` if it must wait."""
         with self._tickets() as tickets:

@@ -1,0 +1,34 @@
+"""The fork server: what it leaves of a run whose node program died at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import tempfile
+from pathlib import Path
+
+from mlnb.node import fork_server
+from mlnb.node.process.identity import process_identity
+from mlnb.node.process.local_queue import LocalQueue
+
+
+def test_a_node_program_that_dies_before_its_turn_leaves_the_queue_though_the_client_has_named_the_server(
+    tmp_path: Path,
+):
+    """A client that did not wait for the answer knows no pid but the server's, which lives on."""
+    queue, own = LocalQueue(tmp_path, cpus=2), process_identity(os.getpid()) or ""
+    queue.enqueue("gone", 2, 0, os.getpid(), own)
+    queue.enqueue("next", 2, 0, os.getpid(), own)
+    slots = {"folder": str(tmp_path), "cpus": 2, "gpus": 0, "cpus_total": 2, "gpus_total": []}
+    with tempfile.TemporaryDirectory(prefix="mlnb-", dir="/tmp") as folder:  # a socket needs a short path
+        listener = fork_server.listen(Path(folder) / "socket")
+        assert listener is not None
+        with listener, socket.socket(socket.AF_UNIX) as client:
+            client.connect(f"{folder}/socket")
+            client.sendall(json.dumps({"run": str(tmp_path / "gone"), "attempt": 1, "env": {}}).encode() + b"\n")
+            client.close()
+            pid = fork_server.fork_node_program(listener, {"env": {}, "slots": slots})  # no such run: it exits
+    assert pid is not None
+    os.waitpid(pid, 0)
+    assert queue.acquire("next") == ()
