@@ -93,14 +93,21 @@ def completed(run: Run | None, given: Mapping[str, Any], defaults: Options) -> O
 def _before(run: Run, on: str) -> dict[str, Any]:
     """What ``run`` asked for, as it is asked for again on target ``on``."""
     written: Mapping[str, Any] | None = run.info.asked
-    if written is None:  # an older run: what it was given, which on another target would have been other
+    if written is None:  # not submitted by a line: what it was given, which on another target would have been other
         had = asdict(run.task.resources)
         written = {key: had[key] for key in (had if on == run.target else _SHAPE) if had[key] is not None}
         placement = run.info.placement
         written |= {key: placement[key] for key in ("partition", "image") if placement.get(key)}
-        written |= {"requeue": False} if placement.get("requeue") is False else {}
+        written |= {"requeue": False} if _is_never_requeued(run) else {}
     before = {key: value for key, value in written.items() if key != "no_requeue"}
     return {**before, "requeue": False} if written.get("no_requeue") else before  # as older runs have it
+
+
+def _is_never_requeued(run: Run) -> bool:
+    """Whether ``run`` is never queued again, where its target could do that."""
+    with contextlib.suppress(UsageError):  # nobody knows the target any more
+        return not run.info.node.requeue and any(option.key == "requeue" for option in registry.options_of(run.target))
+    return False
 
 
 def _left_out(run: Run, options: Options) -> list[str]:

@@ -12,7 +12,7 @@ import pytest
 from mlnb.api import Run, resume
 from mlnb.api.submit.option_reader import OptionTable, parse
 from mlnb.api.submit.options import Options
-from mlnb.runinfo import RunInfo
+from mlnb.runinfo import SCHEMA, RunInfo
 from mlnb.targets.base import Offer
 from mlnb.targets.registry import target
 from mlnb.task import Resources, Task
@@ -78,6 +78,15 @@ def test_an_older_run_has_what_it_was_given():
     elsewhere = completed(run, "--on local")
     assert (elsewhere.ranks, elsewhere.cpus, elsewhere.memory) == (2, None, None)
     assert elsewhere.target_options == {"image": "x.sif"}
+
+
+@pytest.mark.parametrize(
+    ("on", "requeue", "kept"),
+    [("slurm", False, {"requeue": False}), ("slurm", True, {}), ("local", False, {}), ("nowhere", False, {})],
+)
+def test_a_run_that_no_line_submitted_is_requeued_as_little_as_before(on: str, requeue: bool, kept: dict):
+    run = earlier(None, on, schema=SCHEMA, node={"requeue": requeue})
+    assert completed(run, "--on slurm").target_options == kept
 
 
 def test_what_is_written_is_read_again():

@@ -46,7 +46,7 @@ def refused(slurm: Slurm, start: Start, tmp_path: Path) -> Iterator[Refused]:
         ),
         (
             {"partition": "gpu; touch x"},
-            "--partition 'gpu; touch x': letters, digits and '_.,@+:/-' are allowed, none of the latter first",
+            "--partition 'gpu; touch x': use letters, digits and '_.,@+:/-', and begin with one of the first three",
         ),
         ({"gpus": 3}, "--gpus 3: the nodes of partition gpu have 2 at most; try --gpus 2"),
         ({"time": 2 * 86400}, "--time 48 h: partition gpu allows 24 h at most"),
