@@ -48,7 +48,7 @@ def check_name(name: str) -> str:
 
 def new_id() -> str:
     """A run id: sorts by time, is unique, needs no quoting."""
-    return time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + secrets.token_hex(3)
+    return time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + secrets.token_hex(4)
 
 
 @dataclass(frozen=True)

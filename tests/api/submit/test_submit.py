@@ -140,7 +140,7 @@ def test_other_names_are_refused_and_nothing_is_written(runs_root: Path, name: s
 def test_ids_are_unique_and_need_no_quoting():
     ids = {new_id() for _ in range(500)}
     assert len(ids) == 500
-    assert all(re.fullmatch(r"\d{8}-\d{6}-[0-9a-f]{6}", one) for one in ids)
+    assert all(re.fullmatch(r"\d{8}-\d{6}-[0-9a-f]{8}", one) for one in ids)
 
 
 def test_values_of_the_environment_are_written_nowhere(runs_root: Path):
