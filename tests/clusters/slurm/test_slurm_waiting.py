@@ -57,7 +57,7 @@ def test_a_run_that_waits_for_gpus_says_what_for_and_when_slurm_expects_it(full:
         assert run.state == "pending"
         behind = start(gpus=2, gpu_type="v100")
         until(lambda: behind.reason.startswith("Waiting for jobs of higher priority"))
-        assert "with a --time under 5 min it may fit into a gap" in behind.reason
+        assert "a --time under 5 min may fit into a gap before them" in behind.reason
 
 
 def test_a_run_that_waits_says_what_would_start_now_and_the_nodes_are_looked_at_seldom(
