@@ -133,7 +133,9 @@ def test_a_run_that_can_not_be_resumed_is_named(mlnb: Shell, tmp_path: Path) -> 
     assert mlnb("run", "--resume", "plain").err == (
         "mlnb: --resume plain: that run has no checkpoint; mlnb.epochs(...) makes them\n"
     )
-    assert mlnb("run", "--resume", "plian").err.startswith("mlnb: --resume plian: run 'plian': there is none")
+    refusal = mlnb("run", "--resume", "plian").err
+    assert refusal.startswith("mlnb: --resume plian: No run named 'plian' in ")
+    assert refusal.endswith(". Did you mean plain?\n")
 
 
 def test_a_dry_run_shows_what_it_would_have(mlnb: Shell, stopped: Run) -> None:

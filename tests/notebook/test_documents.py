@@ -105,12 +105,13 @@ def test_a_failed_run_stops_run_all_at_the_cell_that_reads_it(tmp_path: Path, ru
     with pytest.raises(nbclient.exceptions.CellExecutionError) as caught:
         nbclient.NotebookClient(document, timeout=100, resources={"metadata": {"path": tmp_path}}).execute()
     told = "rank 0 in cell [3], line 4: ValueError: beyond <limit>"
-    assert told in str(caught.value)
+    failure = "Run failing failed in cell [3], line 4: ValueError: beyond <limit>. Your session is unchanged."
+    assert failure in str(caught.value)
     assert [bool(cell["outputs"]) for cell in document.cells[3:]] == [True, True, False]
     error = document.cells[4]["outputs"][-1]
     assert error["output_type"] == "error"
     assert len(error["traceback"]) == 1
-    assert told in error["traceback"][0]
+    assert failure in error["traceback"][0]
     bundle = bundle_of(document.cells[2])
     assert bundle[MIME]["state"] == "failed"
     assert bundle[MIME]["reason"] == told
