@@ -1,4 +1,4 @@
-"""What all tests share: a runs' root of each test's own, and one warm parent for the whole session."""
+"""What all tests share: a runs' root of each test's own, one fork server for the session, nobody's own settings."""
 
 from __future__ import annotations
 
@@ -16,6 +16,10 @@ from mlnb.api.submit.submit import submit
 from mlnb.targets import warm
 from mlnb.targets.registry import target
 from mlnb.task import Resources, Task
+from mlnb.workspace import Workspace
+from tests.isolation import isolate
+
+isolate()  # Dask reads its configuration when it is imported, which the above does not
 
 # a loaded machine is slow, which says nothing about what is tested
 settings.register_profile("explore", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -31,7 +35,7 @@ def runtime() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="mlnb-"))
     os.environ["MLNB_RUNTIME"] = str(folder)
     yield folder
-    warm.stop()
+    warm.stop(Workspace.of_process())
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -22,6 +22,7 @@ from mlnb.node.process.identity import process_identity
 from mlnb.rundir import RunDir, read_lines
 from mlnb.targets import warm
 from mlnb.targets.local import cores
+from mlnb.workspace import Workspace
 from tests.waiting import until
 
 SLACK = 1.0
@@ -170,7 +171,7 @@ def test_the_warm_parent_dies_and_the_run_goes_on(training: Training, start, see
     assert training.run.wait(60).state == "succeeded"
     check(training, None)
     cores_are_free(start)
-    assert warm.socket_path().exists()
+    assert warm.socket_path(Workspace.of_process()).exists()
 
 
 @pytest.mark.parametrize("seed", range(1, 3))

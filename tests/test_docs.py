@@ -19,6 +19,7 @@ from mlnb.cli.pool import pool
 from mlnb.targets.config import settings as typed
 from mlnb.targets.containers.base import Settings
 from mlnb.targets.registry import load_kind
+from mlnb.workspace import Workspace
 from tests.notebook.kernels import kernel
 
 ROOT = Path(__file__).parents[1]
@@ -87,13 +88,13 @@ def test_the_cells_of_a_page_run(page: Path, tmp_path: Path):
 @pytest.mark.parametrize(("page", "line"), lines(PAGES, r"^%%train(.*)$", "python"))
 def test_the_options_of_cells_exist(page: Path, line: str):
     if "--gpu 1" not in line:  # the misspelt one, in a cell that is said to fail
-        read(shlex.split(line))
+        read(shlex.split(line), Workspace.of_process())
 
 
 @pytest.mark.parametrize(("page", "line"), lines(PAGES, r"^%pool start(.*)$", "python"))
 def test_the_options_of_pools_exist(page: Path, line: str):
     words = shlex.split(line)
-    OptionTable(value_of(words, "--on"), POOL_OPTIONS, for_pools).read(words)
+    OptionTable(value_of(words, "--on"), Workspace.of_process(), POOL_OPTIONS, for_pools).read(words)
 
 
 @pytest.mark.parametrize(("page", "line"), lines(PAGES, r"^mlnb(?= )(.*)$", "sh"))
@@ -105,7 +106,7 @@ def test_the_commands_exist(page: Path, line: str):
     found = group.commands[command]  # type: ignore[attr-defined]
     found.make_context(command, words)
     if (group, command) == (pool, "start"):  # which reads its options when it is called
-        OptionTable(value_of(words, "--on"), POOL_OPTIONS, for_pools).read(words)
+        OptionTable(value_of(words, "--on"), Workspace.of_process(), POOL_OPTIONS, for_pools).read(words)
 
 
 @pytest.mark.parametrize("page", USER_PAGES, ids=name)

@@ -18,6 +18,7 @@ ROOT = Path(mlnb.__file__).parent
 FLOORS = (
     ("errors", "task", "rundir", "manifest", "runinfo", "units", "version"),
     ("node",),
+    ("workspace",),
     ("targets",),
     ("capture",),
     ("api",),

@@ -12,29 +12,41 @@ from mlnb.api.read.state import observe
 from mlnb.api.run import Run
 from mlnb.errors import UsageError
 from mlnb.rundir import RunDir
-from mlnb.targets.config.paths import runs_root
+from mlnb.workspace import Workspace
 
 __all__ = ["Run", "Runs", "runs"]
 
 
 class Runs:
-    """All runs of this user, newest first: ``for run in mlnb.runs``, ``mlnb.runs["resnet"]``, ``mlnb.runs[0]``."""
+    """All runs of a workspace, newest first: ``for run in mlnb.runs``, ``mlnb.runs["resnet"]``, ``mlnb.runs[0]``.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    workspace
+        whose runs; without it those of this process's workspace, as it is at each access.
+    """
+
+    def __init__(self, workspace: Workspace | None = None) -> None:
+        self._workspace = workspace
         self._runs: dict[Path, Run] = {}
         self._index: Index | None = None
 
     @property
+    def workspace(self) -> Workspace:
+        """Whose runs these are."""
+        return self._workspace or Workspace.of_process()
+
+    @property
     def index(self) -> Index:
         """Ids and names of the runs, without reading each."""
-        root = runs_root()
+        root = self.workspace.root
         if self._index is None or self._index.root != root:
             self._index = Index(root)
         return self._index
 
     def _run(self, run_id: str) -> Run:
         path = self.index.root / run_id
-        return self._runs.setdefault(path, Run(RunDir(path)))
+        return self._runs.setdefault(path, Run(RunDir(path), self.workspace))
 
     def add(self, run: Run) -> Run:
         """Have this process know ``run`` by this very object (which holds what only this session has)."""

@@ -12,6 +12,7 @@ from mlnb.targets.pool import start as pool_start
 from mlnb.targets.pool.folder import PoolInfo, all_pools
 from mlnb.targets.registry import target
 from mlnb.units import format_time
+from mlnb.workspace import Workspace
 
 _OPTION_HELP = {
     "--on": "the batch system that runs the pool's job",
@@ -41,8 +42,10 @@ _ENDED_SHOWN = 5
 """How many of the pools that have ended are listed."""
 
 
-def start(arguments: Sequence[str]) -> tuple[PoolInfo, str]:
+def start(arguments: Sequence[str], workspace: Workspace | None = None) -> tuple[PoolInfo, str]:
     """Start a pool, with options as on the command line; returns it and a sentence that says what was chosen.
+
+    Without a workspace it is one of this process's, as in the other functions here.
 
     Raises
     ------
@@ -51,23 +54,27 @@ def start(arguments: Sequence[str]) -> tuple[PoolInfo, str]:
     MlnbError
         if the pool's job can't be submitted.
     """
-    given = OptionTable(value_of(arguments, "--on"), POOL_OPTIONS, for_pools).read(arguments)
+    workspace = workspace or Workspace.of_process()
+    given = OptionTable(value_of(arguments, "--on"), workspace, POOL_OPTIONS, for_pools).read(arguments)
     idle = given.pop("idle", None)
     options = Options(**given)
-    on = target(options.on).name
+    on = target(options.on, workspace).name
     placement = options.placement(options.name or "pool")
-    pool, chosen = pool_start.start(on, options.resources(), placement, name=options.name, idle=idle)
+    pool, chosen = pool_start.start(on, options.resources(), placement, workspace, name=options.name, idle=idle)
     ends = f"ends when nothing has run on it for {format_time(idle or pool_start.IDLE)}{'' if idle else ' (--idle)'}"
-    job = ", ".join(pool.written.jobs)
-    return pool, f"pool {pool.name} is job {job} of {on}: {chosen}; {ends}; --on {_target_name(pool)} runs there"
+    job, on_pool = ", ".join(pool.written.jobs), _target_name(pool, workspace)
+    return (
+        pool,
+        f"pool {pool.name} is job {job} of {on}: {chosen}; {ends}; --on {on_pool} runs there",
+    )
 
 
-def _target_name(pool: PoolInfo) -> str:
+def _target_name(pool: PoolInfo, workspace: Workspace) -> str:
     """What to write after ``--on``."""
-    return "pool" if sum(other.accepts_runs for other in all_pools()) == 1 else f"pool:{pool.name}"
+    return "pool" if sum(other.accepts_runs for other in all_pools(workspace)) == 1 else f"pool:{pool.name}"
 
 
-def stop(name: str | None) -> tuple[PoolInfo, str]:
+def stop(name: str | None, workspace: Workspace | None = None) -> tuple[PoolInfo, str]:
     """End a pool: at once, or with the last run on it; returns it and a sentence that says which.
 
     Raises
@@ -75,16 +82,16 @@ def stop(name: str | None) -> tuple[PoolInfo, str]:
     UsageError
         if there is none, or several without a name.
     """
-    pool = pool_start.stop(name)
+    pool = pool_start.stop(name, workspace or Workspace.of_process())
     if not pool.live:
         return pool, f"pool {pool.name} has ended: {pool.reason}"
     active = f"{pool.active_runs} run{'s' * (pool.active_runs > 1)}"
     return pool, f"pool {pool.name} accepts no more runs, and ends with the {active} on it"
 
 
-def listed() -> list[PoolInfo]:
+def listed(workspace: Workspace | None = None) -> list[PoolInfo]:
     """The live pools, newest first, and then the last few that have ended."""
-    pools = all_pools()
+    pools = all_pools(workspace or Workspace.of_process())
     return [pool for pool in pools if pool.live] + [pool for pool in pools if not pool.live][:_ENDED_SHOWN]
 
 

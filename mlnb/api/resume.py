@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from mlnb.api import Run, runs
+from mlnb.api import Run, Runs
 from mlnb.api.submit.option_reader import value_of
 from mlnb.api.submit.options import OPTIONS, Options
 from mlnb.api.submit.submit import resume
@@ -35,7 +35,7 @@ def asked(options: Options, place: Target) -> dict[str, Any]:
     return {key: value for key, value in {**resources, **own}.items() if value is not None}
 
 
-def target_name(words: Sequence[str]) -> str | None:
+def target_name(words: Sequence[str], runs: Runs) -> str | None:
     """The target of the run that ``--resume`` names in ``words``, which have not been read yet; ``None`` without."""
     name = value_of(words, "--resume")
     if name is None:
@@ -45,7 +45,7 @@ def target_name(words: Sequence[str]) -> str | None:
     return None
 
 
-def earlier(name: str | None) -> Run | None:
+def earlier(name: str | None, runs: Runs) -> Run | None:
     """The run that ``--resume`` names, if it can be gone on with.
 
     Raises
@@ -83,7 +83,7 @@ def completed(run: Run | None, given: Mapping[str, Any], defaults: Options) -> O
         resources["ranks"] = None  # a rank for each GPU, unless the line says otherwise
     own = {
         option.key: tuple(before[option.key]) if option.multiple else before[option.key]
-        for option in registry.options_of(on)
+        for option in registry.options_of(on, run.workspace)
         if option.on_resume and option.key in before and (on == run.target or option.portable)
     }
     own |= given.get("target_options", {})

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from mlnb.api.read.describe import end_sentence
 from mlnb.api.read.history import History, Series, frame
 from mlnb.api.read.mirrored import catch_up, fetch
-from mlnb.api.read.state import Events, Observation, Phase, observe
+from mlnb.api.read.state import Events, Observation, Phase, Watched, observe
 from mlnb.api.read.tailing import JsonFile
 from mlnb.api.submit.job_start import order_end
 from mlnb.api.submit.store import Store
@@ -22,6 +22,7 @@ from mlnb.rundir import FINAL, RunDir, read_json, storage_errors
 from mlnb.runinfo import RunInfo
 from mlnb.targets.registry import target
 from mlnb.task import Task
+from mlnb.workspace import Workspace
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,10 +38,12 @@ class Run:
     ----------
     directory
         the run directory.
+    workspace
+        whose run it is; without it, this process's workspace.
     """
 
-    def __init__(self, directory: RunDir) -> None:
-        self.directory = directory
+    def __init__(self, directory: RunDir, workspace: Workspace | None = None) -> None:
+        self.directory, self.workspace = directory, workspace or Workspace.of_process()
         self._run_json, self._task = JsonFile(directory.run), JsonFile(directory.task)
         self._info: tuple[dict[str, Any], RunInfo] | None = None
         self._parsed: tuple[dict[str, Any], Task] | None = None
@@ -96,7 +99,7 @@ class Run:
         if self._final is not None and (self._final.result or {}).get("attempt", 1) < self.attempts:
             self._final = None  # it was resumed
         if self._final is None:
-            self.take(observe([(self.directory, self._events)])[0])
+            self.take(observe([self.watched])[0])
         return self._final or self._seen
 
     def take(self, seen: Observation) -> None:
@@ -106,9 +109,9 @@ class Run:
             self._final = seen
 
     @property
-    def watched(self) -> tuple[RunDir, Events]:
+    def watched(self) -> Watched:
         """What :func:`mlnb.api.read.state.observe` needs of it."""
-        return self.directory, self._events
+        return Watched(self.directory, self._events, self.workspace)
 
     @property
     def state(self) -> str:
@@ -150,7 +153,7 @@ class Run:
     def _catch_up(self) -> None:
         """Bring what is new, where the run is elsewhere; how often its target is asked is the mirror's business."""
         if self.info.mirrored:
-            catch_up(self.directory, self.target)
+            catch_up(self.directory, self.target, self.workspace)
 
     def series(self) -> dict[str, Series]:
         """Its metrics as arrays by name."""
@@ -211,7 +214,7 @@ class Run:
 
     def figures(self) -> list[Path]:
         """Pictures that the newest attempt showed, in order."""
-        fetch(self.directory, "figures")
+        fetch(self.directory, "figures", self.workspace)
         attempts = self.directory.attempts()
         return sorted(attempts[-1].figures.glob("*.png")) if attempts else []
 
@@ -243,7 +246,7 @@ class Run:
         if self.done:
             return self
         self.cancelled_here = True
-        place = target(self.target)
+        place = target(self.target, self.workspace)
         order_end(self.directory, place)
         if not place.cancel(self.directory):
             raise MlnbError(f"run {self.name} ({self.id}) did not end when told to: {self.reason or self.state}")
@@ -260,7 +263,7 @@ class Run:
         if not self.done:
             raise UsageError(f"run {self.name} ({self.id}) is {self.state}: cancel it first, or wait for its end")
         files = [path.stat() for path in self.dir.rglob("*") if path.is_file()]
-        if self.info.mirrored and (mirror := target(self.target).mirror) is not None:
+        if self.info.mirrored and (mirror := target(self.target, self.workspace).mirror) is not None:
             mirror.remove(self.directory)
         with storage_errors(self.dir):
             shutil.rmtree(self.dir)
@@ -271,7 +274,7 @@ class Run:
         """Its whole checkpoints, oldest first."""
         from mlnb.node.checkpoint.files import checkpoints
 
-        fetch(self.directory, "checkpoints")
+        fetch(self.directory, "checkpoints", self.workspace)
         return checkpoints(self.directory.checkpoints)
 
     def restore(self, **objects: Any) -> int:
@@ -329,7 +332,7 @@ class Run:
             return self.deliver(shell.user_ns)
         from mlnb.api.results.outputs import pull
 
-        fetch(self.directory, "outputs")
+        fetch(self.directory, "outputs", self.workspace)
         if not self.directory.has_outputs:
             seen = self.observe()
             ended = f"run {self.name} ({self.id}) is {seen.state} and has left no outputs. {seen.reason}"
@@ -352,7 +355,7 @@ class Run:
         if seen.state != "succeeded":
             world_size = self.task.resources.world_size
             raise RunFailed(end_sentence(self.name, seen.state, seen.reason or "it has not ended yet", world_size))
-        fetch(self.directory, "outputs")
+        fetch(self.directory, "outputs", self.workspace)
         return deliver(self.directory, self.task, namespace, names, self._link)
 
     def to_json(self) -> dict[str, Any]:

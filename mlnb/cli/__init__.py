@@ -62,23 +62,28 @@ class _Run(DeclaredCommand):
 
     def options(self, words: Sequence[str] | None) -> list[RunOption]:
         """See :class:`DeclaredCommand`."""
+        from mlnb.api import runs as all_runs
         from mlnb.api.completion import chosen
         from mlnb.api.submit.option_help import every_option, options_here
         from mlnb.cli.run import OPTIONS
 
-        return every_option(OPTIONS) if words is None else options_here(chosen(words), OPTIONS)
+        if words is None:
+            return every_option(OPTIONS)
+        return options_here(chosen(words, all_runs), all_runs.workspace, OPTIONS)
 
     def own_words(self, words: list[str]) -> list[str]:
         """See :class:`DeclaredCommand`."""
+        from mlnb.api import runs as all_runs
         from mlnb.cli.run import split
 
-        return split(words)[0]
+        return split(words, all_runs)[0]
 
     def read(self, words: list[str]) -> dict[str, Any]:
         """See :class:`DeclaredCommand`."""
+        from mlnb.api import runs as all_runs
         from mlnb.cli.run import read_words
 
-        return read_words(words)
+        return read_words(words, all_runs)
 
 
 @main.command(cls=_Run, context_settings={"allow_interspersed_args": False, "help_option_names": []})
@@ -92,9 +97,10 @@ def run(**arguments: Any) -> int:
     A run that is resumed, a notebook's too, has what the options say, and what they leave open as it was. With a
     script that is another than the run's, a new run starts from its checkpoint.
     """
+    from mlnb.api import runs as all_runs
     from mlnb.cli.run import run_script
 
-    return run_script(**arguments)
+    return run_script(runs=all_runs, **arguments)
 
 
 @main.command()
@@ -203,8 +209,9 @@ main.add_command(pool)
 def doctor(name: str, as_json: bool) -> int:
     """Check, line by line, what works on a target."""
     from mlnb.cli.doctor import ALL_GOOD, checks
+    from mlnb.workspace import Workspace
 
-    results = list(checks(name, None if as_json else _report))
+    results = list(checks(name, Workspace.of_process(), None if as_json else _report))
     if as_json:
         echo_json([{"check": one.name, "ok": one.ok, "found": one.found} for one in results])
     elif all(one.ok for one in results):

@@ -50,10 +50,10 @@ class DeclaredCommand(click.Command, abc.ABC):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """See :class:`click.Command`. click itself parses only for completion, where what is wrong is no matter."""
         if ctx.resilient_parsing:
-            from mlnb.api import completion
+            from mlnb.api import completion, runs
 
             ctx.meta[__name__] = list(args)
-            completion.prepare(ctx, list(args))
+            completion.prepare(ctx, list(args), runs)
             return super().parse_args(ctx, args)
         if _HELP & set(self.own_words(args)):
             click.echo(self.get_help(ctx), color=ctx.color)

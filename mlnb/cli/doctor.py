@@ -14,10 +14,10 @@ from mlnb.api import Run
 from mlnb.api.submit.submit import submit
 from mlnb.errors import MlnbError
 from mlnb.targets.base import Placement, Target
-from mlnb.targets.config.paths import runs_root, runtime_dir
 from mlnb.targets.registry import target
 from mlnb.task import Resources, Task
 from mlnb.units import format_size, format_time
+from mlnb.workspace import Workspace
 
 _SCRIPT = """\
 import json, os, sys
@@ -73,7 +73,7 @@ class Check:
 Report = Callable[[str, bool | None, str], None]
 
 
-def checks(name: str, report: Report | None) -> Iterator[Check]:
+def checks(name: str, workspace: Workspace, report: Report | None) -> Iterator[Check]:
     """Check everything on the target ``name``; each check is passed to ``report`` (if given) and yielded as it ends.
 
     Raises
@@ -81,17 +81,17 @@ def checks(name: str, report: Report | None) -> Iterator[Check]:
     UsageError
         if there is no such target.
     """
-    for check in _checks(name):
+    for check in _checks(name, workspace):
         if report is not None:
             report(check.name, check.ok, check.found)
         yield check
 
 
-def _checks(name: str) -> Iterator[Check]:
-    chosen = target(name)
+def _checks(name: str, workspace: Workspace) -> Iterator[Check]:
+    chosen = target(name, workspace)
     folders = [
-        Check("run folder", *_folder(lambda: str(runs_root()))),
-        Check("runtime folder", *_folder(lambda: str(runtime_dir()))),
+        Check("run folder", *_folder(lambda: workspace.root)),
+        Check("runtime folder", *_folder(workspace.runtime_dir)),
     ]
     yield from folders
     try:
@@ -198,13 +198,13 @@ def _wait(run: Run) -> tuple[bool | None, str] | None:
 
 def _submit(chosen: Target, script: str, resources: Resources) -> Run:
     offer = chosen.offer(resources, Placement("doctor"))
-    return Run(submit(Task(script=script), {}, chosen, offer, name="doctor", env={}))
+    return Run(submit(Task(script=script), {}, chosen, offer, name="doctor", env={}), chosen.workspace)
 
 
-def _folder(find: Callable[[], str]) -> tuple[bool, str]:
+def _folder(find: Callable[[], Path]) -> tuple[bool, str]:
     """Whether a folder can be written, and how much is free there."""
     try:
-        path = Path(find())
+        path = find()
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         probe = path / ".doctor"
         probe.write_bytes(b"x")

@@ -27,13 +27,14 @@ class _Start(DeclaredCommand):
 
     def options(self, words: Sequence[str] | None) -> list[RunOption]:
         """See :class:`DeclaredCommand`."""
+        from mlnb.api import runs
         from mlnb.api.completion import chosen
         from mlnb.api.pools import POOL_OPTIONS, for_pools
         from mlnb.api.submit.option_help import every_option, options_here
 
         if words is None:
             return [*every_option(POOL_OPTIONS, for_pools), _JSON]
-        return [*options_here(chosen(words), POOL_OPTIONS, for_pools), _JSON]
+        return [*options_here(chosen(words, runs), runs.workspace, POOL_OPTIONS, for_pools), _JSON]
 
     def read(self, words: list[str]) -> dict[str, Any]:
         """See :class:`DeclaredCommand`."""
@@ -44,8 +45,9 @@ class _Start(DeclaredCommand):
 def start(arguments: list[str], as_json: bool) -> None:
     """Start a pool, as in: mlnb pool start --on slurm --gpus 1 --time 1h."""
     from mlnb.api import pools
+    from mlnb.workspace import Workspace
 
-    started, message = pools.start(arguments)
+    started, message = pools.start(arguments, Workspace.of_process())
     if as_json:
         echo_json(pools.to_json(started))
     else:
@@ -58,11 +60,13 @@ def list_(as_json: bool) -> None:
     """List the pools, and the last few that have ended."""
     from mlnb.api import pools
     from mlnb.render.pools_table import text_table
+    from mlnb.workspace import Workspace
 
+    listed = pools.listed(Workspace.of_process())
     if as_json:
-        echo_json([pools.to_json(pool) for pool in pools.listed()])
+        echo_json([pools.to_json(pool) for pool in listed])
     else:
-        click.echo(text_table())
+        click.echo(text_table(listed))
 
 
 @pool.command()
@@ -71,8 +75,9 @@ def list_(as_json: bool) -> None:
 def stop(name: str | None, as_json: bool) -> None:
     """End a pool: at once, or with the last run on it. It accepts no more."""
     from mlnb.api import pools
+    from mlnb.workspace import Workspace
 
-    stopped, message = pools.stop(name)
+    stopped, message = pools.stop(name, Workspace.of_process())
     if as_json:
         echo_json(pools.to_json(stopped))
     else:

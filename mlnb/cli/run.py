@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from mlnb.api import Run, resume, runs
+from mlnb.api import Run, Runs, resume
 from mlnb.api.log_stream import follow_output
 from mlnb.api.read.describe import end_sentence
 from mlnb.api.submit.option_reader import OptionTable, value_of
@@ -23,7 +23,6 @@ from mlnb.cli.output import echo_json
 from mlnb.errors import UsageError
 from mlnb.rundir import RunDir
 from mlnb.targets.config.options import COMMON, RunOption
-from mlnb.targets.config.paths import runs_root
 from mlnb.targets.registry import target
 
 _NOT_HERE = {
@@ -48,7 +47,7 @@ OPTIONS = (
 """The options of ``mlnb run`` that every run has."""
 
 
-def read_words(words: Sequence[str]) -> dict[str, Any]:
+def read_words(words: Sequence[str], runs: Runs) -> dict[str, Any]:
     """What ``mlnb run words`` asks for: the arguments of :func:`run_script`.
 
     Raises
@@ -58,13 +57,13 @@ def read_words(words: Sequence[str]) -> dict[str, Any]:
     """
     if not words:
         raise UsageError("run needs a script: mlnb run [options] script.py [-- args]; mlnb run --help says more")
-    ours, script = split(words)
-    given = _table(ours).read(ours)
+    ours, script = split(words, runs)
+    given = _table(ours, runs).read(ours)
     switches = {name: bool(given.pop(name, False)) for name in ("detach", "as_json")}
     return {"given": given, "script": script, **switches}
 
 
-def split(words: Sequence[str]) -> tuple[list[str], list[str]]:
+def split(words: Sequence[str], runs: Runs) -> tuple[list[str], list[str]]:
     """Our options (up to a call for help), and the script with its arguments.
 
     Raises
@@ -72,7 +71,7 @@ def split(words: Sequence[str]) -> tuple[list[str], list[str]]:
     UsageError
         for an option that no target has.
     """
-    table, index = _table(words), 0
+    table, index = _table(words, runs), 0
     while index < len(words) and words[index].startswith("-"):
         if words[index] in ("-h", "--help"):
             return list(words[: index + 1]), []
@@ -86,12 +85,12 @@ def split(words: Sequence[str]) -> tuple[list[str], list[str]]:
     return list(words[:index]), list(words[index:])
 
 
-def _table(words: Sequence[str]) -> OptionTable:
+def _table(words: Sequence[str], runs: Runs) -> OptionTable:
     """The options for the target that ``words`` name, themselves or by the run that they resume."""
-    return OptionTable(value_of(words, "--on") or resume.target_name(words), OPTIONS)
+    return OptionTable(value_of(words, "--on") or resume.target_name(words, runs), runs.workspace, OPTIONS)
 
 
-def run_script(given: Mapping[str, Any], script: Sequence[str], *, detach: bool, as_json: bool) -> int:
+def run_script(given: Mapping[str, Any], script: Sequence[str], *, runs: Runs, detach: bool, as_json: bool) -> int:
     """Run a script, or go on with a run; the exit code.
 
     Parameters
@@ -100,6 +99,8 @@ def run_script(given: Mapping[str, Any], script: Sequence[str], *, detach: bool,
         the values of the options, by key.
     script
         the script and its arguments; may be empty with ``--resume``.
+    runs
+        among which the run is to be.
 
     Raises
     ------
@@ -107,11 +108,12 @@ def run_script(given: Mapping[str, Any], script: Sequence[str], *, detach: bool,
         for what can't be, before anything is written.
     """
     rest = list(script)
-    earlier = resume.earlier(given.get("resume"))
+    earlier = resume.earlier(given.get("resume"), runs)
     if not rest and earlier is None:
         raise UsageError("run needs a script: mlnb run [options] script.py [-- args]")
     options = resume.completed(earlier, given, Options())
-    place = target(options.on)
+    workspace = runs.workspace
+    place = target(options.on, workspace)
     path, argv = Path(rest[0]) if rest else Path(), rest[2:] if rest[1:2] == ["--"] else rest[1:]
     placement = options.placement(earlier.name if earlier is not None and not rest else _name(path))
     offer = place.offer(options.resources(), placement)
@@ -128,7 +130,7 @@ def run_script(given: Mapping[str, Any], script: Sequence[str], *, detach: bool,
         what = " ".join([str(path), *argv]) if rest else "the run as it is"
         rows = [f"runs on      {place.name}: {'; '.join(offer.summary_lines)}", f"runs         {what}"]
         rows += [f"sends        {name}" for name in contents]
-        submission = place.preview(RunDir(runs_root() / "RUN"), offer)
+        submission = place.preview(RunDir(workspace.root / "RUN"), offer)
         click.echo("\n\n".join(part for part in ("\n".join(rows), task.script, submission) if part))
         return 0
     if earlier is not None and goes_on:
@@ -137,8 +139,8 @@ def run_script(given: Mapping[str, Any], script: Sequence[str], *, detach: bool,
         about: dict[str, Any] = {"git": git_state(path.parent), "asked": resume.asked(options, place)}
         if earlier is not None:
             about["resume"] = str(earlier.directory.checkpoints)
-        run = Run(submit(task, contents, place, offer, name=placement.name, env=dict(options.env), about=about))
-        runs.add(run)
+        made = submit(task, contents, place, offer, name=placement.name, env=dict(options.env), about=about)
+        run = runs.add(Run(made, workspace))
     if earlier is not None:
         click.echo(f"mlnb: {offer.summary_lines[-1]}", err=True)
     if detach:

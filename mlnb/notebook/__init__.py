@@ -34,9 +34,10 @@ def _prepare() -> None:
     from mlnb.errors import MlnbError
     from mlnb.notebook.live_outputs import has_front_end
     from mlnb.targets.registry import target
+    from mlnb.workspace import Workspace
 
     with contextlib.suppress(OSError, MlnbError):
-        target().prepare()
+        target(None, Workspace.of_process()).prepare()
     if has_front_end():
         with contextlib.suppress(ImportError):
             from mlnb.notebook import widget  # noqa: F401

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from mlnb.api import completion
+from mlnb.api import completion, runs
 from mlnb.api.pools import POOL_OPTIONS, for_pools
 
 
@@ -32,5 +32,5 @@ def candidates(line: str) -> list[str]:
         return []
     before = (match["before"] or "").split()
     if match["magic"] == "%%train":
-        return completion.candidates(before, match["last"])
-    return completion.candidates(before, match["last"], POOL_OPTIONS, for_pools)
+        return completion.candidates(before, match["last"], runs)
+    return completion.candidates(before, match["last"], runs, POOL_OPTIONS, for_pools)

@@ -33,7 +33,6 @@ from mlnb.notebook.plan import plan
 from mlnb.notebook.runs import show_runs
 from mlnb.rundir import RunDir
 from mlnb.targets.base import Offer, Target
-from mlnb.targets.config.paths import runs_root
 from mlnb.targets.registry import target
 from mlnb.task import Task
 from mlnb.version import __version__
@@ -76,7 +75,7 @@ class TrainMagics(Magics):
     def _defaults(self) -> Options:
         words = [f"--{name}={getattr(self, name)}" for name in ("memory", "time", "on") if getattr(self, name)]
         return replace(
-            parse_words(words),
+            parse_words(words, runs.workspace),
             gpus=self.gpus if self.gpus >= 0 else None,
             ranks=self.ranks or None,
             cpus=self.cpus or None,
@@ -87,11 +86,11 @@ class TrainMagics(Magics):
     @cell_magic
     def train(self, line: str, cell: str) -> None:
         """Run this cell as a training job."""
-        line_words, defaults = split(line, "%%train"), self._defaults()
-        given = read(line_words, resume.target_name(line_words) or defaults.on)
-        earlier = resume.earlier(given.get("resume"))
+        line_words, defaults, workspace = split(line, "%%train"), self._defaults(), runs.workspace
+        given = read(line_words, workspace, resume.target_name(line_words, runs) or defaults.on)
+        earlier = resume.earlier(given.get("resume"), runs)
         options = resume.completed(earlier, given, defaults)
-        place = target(options.on)
+        place = target(options.on, workspace)
         placement = options.placement(f"train-{self._number}")
         offer = place.offer(options.resources(), placement)
         if earlier is not None:
@@ -111,7 +110,7 @@ class TrainMagics(Magics):
         task = self._task(captured, options, offer)
         planned = plan(captured, task, place, offer)
         if options.dry_run:
-            submission = place.preview(RunDir(runs_root() / "RUN"), offer)
+            submission = place.preview(RunDir(workspace.root / "RUN"), offer)
             print("\n\n".join(part for part in (planned.text, task.script, submission) if part))
             return
         run = self._start(task, captured, options, place, offer, earlier, given, name=placement.name)
@@ -192,7 +191,7 @@ class TrainMagics(Magics):
                 earlier.attach(link)
                 return earlier
             about["resume"] = str(earlier.directory.checkpoints)
-        run = Run(submit(task, contents, place, offer, name=name, env=env, about=about))
+        run = Run(submit(task, contents, place, offer, name=name, env=env, about=about), place.workspace)
         run.attach(link)
         return runs.add(run)
 

@@ -7,7 +7,7 @@ import difflib
 from IPython.core.magic import Magics, line_magic, magics_class
 from IPython.display import display
 
-from mlnb.api import pools
+from mlnb.api import pools, runs
 from mlnb.api.submit.option_help import every_option, help_text
 from mlnb.api.submit.option_reader import split
 from mlnb.errors import UsageError
@@ -37,15 +37,16 @@ class PoolMagics(Magics):
     @line_magic
     def pool(self, line: str) -> None:
         """Keep an allocation of a batch system between runs, so that they start at once."""
-        arguments = split(line, "%pool")
+        arguments, workspace = split(line, "%pool"), runs.workspace
         if not arguments:
-            display({"text/plain": text_table(), "text/html": html_table()}, raw=True)
+            listed = pools.listed(workspace)
+            display({"text/plain": text_table(listed), "text/html": html_table(listed)}, raw=True)
         elif arguments[0] == "start":
-            print(pools.start(arguments[1:])[1])
+            print(pools.start(arguments[1:], workspace)[1])
         elif arguments[0] == "stop":
             if len(arguments) > 2:
                 raise UsageError(f"%pool stop {' '.join(arguments[1:])}: name one pool, or none if there is only one")
-            print(pools.stop(arguments[1] if len(arguments) == 2 else None)[1])
+            print(pools.stop(arguments[1] if len(arguments) == 2 else None, workspace)[1])
         else:
             near = difflib.get_close_matches(arguments[0], _SUBCOMMANDS, 1)
             hint = f"did you mean %pool {near[0]}?" if near else "%pool, %pool start … or %pool stop [NAME]"

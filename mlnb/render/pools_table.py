@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import html
 import time
+from collections.abc import Sequence
 
-from mlnb.api import pools
 from mlnb.render.table import as_html, as_text
 from mlnb.targets.pool.folder import PoolInfo
 from mlnb.units import format_time
@@ -14,15 +14,15 @@ HEADER = ("name", "state", "why", "on", "resources", "runs", "ends", "id")
 _NO_POOLS = "No pools. Start one: %pool start --on slurm --gpus 1 --time 1h"
 
 
-def text_table() -> str:
+def text_table(pools: Sequence[PoolInfo]) -> str:
     """The pools as plain text."""
-    rows = [row(pool) for pool in pools.listed()]
+    rows = [row(pool) for pool in pools]
     return as_text(HEADER, rows) if rows else _NO_POOLS
 
 
-def html_table() -> str:
+def html_table(pools: Sequence[PoolInfo]) -> str:
     """The pools as HTML."""
-    rows = [row(pool) for pool in pools.listed()]
+    rows = [row(pool) for pool in pools]
     return as_html(HEADER, rows) if rows else f"<p>{html.escape(_NO_POOLS)}</p>"
 
 

@@ -1,4 +1,4 @@
-"""The runs of this user for the HTTP handlers: ids in, JSON out. Blocks; may be called from any thread."""
+"""The runs of a workspace for the HTTP handlers: ids in, JSON out. Blocks; may be called from any thread."""
 
 from __future__ import annotations
 
@@ -14,25 +14,21 @@ from mlnb.errors import UsageError
 from mlnb.render.summary import summary
 from mlnb.rundir import FINAL, RunDir
 from mlnb.server.poller import Poller
-from mlnb.targets.config.paths import runs_root
+from mlnb.workspace import Workspace
 
 ID = r"[0-9][\w.+-]{0,200}"
 """What an id looks like; none can name a path outside the runs' root."""
 
 
 class Manager:
-    """The runs in this user's root."""
+    """The runs of a workspace."""
 
-    def __init__(self) -> None:
+    def __init__(self, workspace: Workspace) -> None:
         self.poller = Poller()
+        self._workspace = workspace
         self._runs: dict[str, Run] = {}
-        self._index: Index | None = None
+        self._index = Index(workspace.root)
         self._lock = threading.Lock()
-
-    def _runs_index(self) -> Index:
-        if self._index is None or self._index.root != runs_root():
-            self._index = Index(runs_root())
-        return self._index
 
     def find(self, run_id: str) -> Run:
         """A new object for the run of this id.
@@ -42,15 +38,15 @@ class Manager:
         UsageError
             if there is none.
         """
-        path = runs_root() / run_id
+        path = self._workspace.root / run_id
         if not re.fullmatch(ID, run_id, re.ASCII) or not (path / "run.json").is_file():
             raise UsageError(f"No run with id {run_id[:200]!r}.")
-        return Run(RunDir(path))
+        return Run(RunDir(path), self._workspace)
 
     def listed(self, ids: Iterable[str] | None = None, limit: int = 100) -> list[dict[str, Any]]:
         """The newest runs, or those of ``ids`` that exist, with their states read together."""
         if ids is None:
-            names = [entry.id for entry in self._runs_index().entries()[:limit]]
+            names = [entry.id for entry in self._index.entries()[:limit]]
         else:
             names = list(dict.fromkeys(ids))[:limit]
         with self._lock:

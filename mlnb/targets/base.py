@@ -13,6 +13,7 @@ from mlnb.runinfo import NodeSettings
 from mlnb.targets.config.options import TargetOption
 from mlnb.targets.mirror.base import Mirror
 from mlnb.task import Resources
+from mlnb.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -84,11 +85,14 @@ class Target(Protocol):
     ----------
     name
         as it is chosen with ``--on``.
+    workspace
+        whose runs go there.
     mirror
         brings here what runs write, where the target has no file system with the session in common; else ``None``.
     """
 
     name: str
+    workspace: Workspace
     mirror: Mirror | None
 
     @property
@@ -176,8 +180,8 @@ class TargetKind(Protocol):
     def settings(self) -> frozenset[str]:
         """See the class."""
 
-    def __call__(self, name: str, settings: Mapping[str, Any], /) -> Target:
-        """The target called ``name``, with settings that have been checked to be among :attr:`settings`."""
+    def __call__(self, name: str, settings: Mapping[str, Any], workspace: Workspace, /) -> Target:
+        """The target called ``name`` for runs of ``workspace``; its settings are among :attr:`settings`."""
 
 
 def check_options(target: Target, placement: Placement) -> None:

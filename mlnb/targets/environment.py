@@ -6,27 +6,33 @@ import os
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 
+from mlnb.workspace import Workspace
+
 _NEEDED = (  # noqa: SIM905 - reads as the list it is
     "PATH HOME USER LOGNAME SHELL LANG LANGUAGE LC_* TZ TMPDIR TERM HOSTNAME LD_LIBRARY_PATH LIBRARY_PATH "
     "PYTHONPATH PYTHONHOME PYTHONNOUSERSITE PYTHONUSERBASE PYTHONDONTWRITEBYTECODE VIRTUAL_ENV CONDA_* MAMBA_* "
     "XDG_* OMP_* MKL_* OPENBLAS_* NUMEXPR_* KMP_* CUDA_* NVIDIA_* NCCL_* GLOO_* TORCH_HOME TORCH_EXTENSIONS_DIR "
     "PYTORCH_* HF_HOME HF_HUB_CACHE HF_HUB_OFFLINE HF_DATASETS_CACHE TRANSFORMERS_CACHE SSL_CERT_FILE SSL_CERT_DIR "
-    "REQUESTS_CA_BUNDLE no_proxy NO_PROXY MLNB_RUNS MLNB_RUNTIME DASK_CONFIG"
+    "REQUESTS_CA_BUNDLE no_proxy NO_PROXY"
 ).split()
 
 
-def run_environment(asked: Mapping[str, str], session: Mapping[str, str] | None = None) -> dict[str, str]:
+def run_environment(
+    asked: Mapping[str, str], workspace: Workspace, session: Mapping[str, str] | None = None
+) -> dict[str, str]:
     """The environment of a run.
 
     Parameters
     ----------
     asked
         the variables of ``--env``.
+    workspace
+        the run's; programs in the run that use mlnb find it by its variables.
     session
         the environment to take the others from; by default this process's. Tokens, and everything else that a program
         does not need in order to start, are left out.
     """
-    return {**matching_variables(_NEEDED, session), **asked}
+    return {**matching_variables(_NEEDED, session), **workspace.variables(), **asked}
 
 
 def matching_variables(patterns: Sequence[str], session: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -25,12 +25,13 @@ from mlnb.targets.base import Offer, Placement, Status, check_options, gpus_of
 from mlnb.targets.config import limits
 from mlnb.targets.config import settings as typed
 from mlnb.targets.config.options import IMAGE, TargetOption
-from mlnb.targets.config.paths import runtime_dir
+from mlnb.targets.containers import Contained
 from mlnb.targets.environment import run_environment
 from mlnb.targets.many import submit_one_by_one
 from mlnb.targets.mirror.base import Mirror
 from mlnb.task import Resources, Task
 from mlnb.units import format_time
+from mlnb.workspace import Workspace
 
 _PATIENCE = 5.0
 """Seconds to wait for a process to start, or to be gone after SIGKILL."""
@@ -49,6 +50,8 @@ class Local:
     settings
         of the configuration: ``warm`` (whether to fork node programs from a process that has torch imported; true),
         ``grace`` (seconds between SIGTERM and SIGKILL), ``image`` and ``container`` (as those of a batch system).
+    workspace
+        whose runs it runs.
     """
 
     kind: ClassVar[str] = "local"
@@ -56,15 +59,14 @@ class Local:
     settings: ClassVar[frozenset[str]] = limits.SETTINGS | {"warm", "grace", "image", "container"}
     mirror: Mirror | None = None
 
-    def __init__(self, name: str = "local", settings: Mapping[str, Any] | None = None) -> None:
-        self.name = name
-        self._settings = settings or {}
+    def __init__(self, name: str, settings: Mapping[str, Any], workspace: Workspace) -> None:
+        self.name, self._settings, self.workspace = name, settings, workspace
         self._warm = bool(self._settings.get("warm", True))
 
     def prepare(self) -> None:
         """Start the fork server."""
         if self._warm and not self._settings.get("image"):
-            warm.start()
+            warm.start(self.workspace)
 
     # resources
 
@@ -82,7 +84,7 @@ class Local:
         all_gpus, all_cores, ranks = gpus(), cores(), asked.ranks
         gpu_count = gpus_of(asked, len(all_gpus))
         if gpu_count > len(all_gpus):
-            raise UsageError(_too_few_gpus(gpu_count, all_gpus, self.name))
+            raise UsageError(_too_few_gpus(gpu_count, all_gpus, self.name, self.workspace))
         cpus = asked.cpus or max(1, min(all_cores // ranks, 8))
         if asked.cpus and asked.cpus * ranks > all_cores:
             nearest = max(1, all_cores // ranks)
@@ -90,7 +92,7 @@ class Local:
                 f"--cpus {asked.cpus}: {ranks} rank{'s' * (ranks > 1)} × {asked.cpus} cores are "
                 f"{ranks * asked.cpus}; this machine has {all_cores}. --cpus {nearest} is the most"
             )
-        container = local_container.container_for(placement.options.get("image"), self._settings)
+        container = self._container(placement.options.get("image"))
         lines = [f"{ranks} rank{'s' * (ranks > 1)} × {cpus} core{'s' * (cpus > 1)} of this machine's {all_cores}"]
         if ranks > all_cores:
             lines.append(f"{ranks} ranks share {all_cores} cores")
@@ -98,7 +100,7 @@ class Local:
             lines.append(f"{gpu_count} of {len(all_gpus)} GPUs")
         lines.append("no time limit" if asked.time is None else f"time limit {format_time(asked.time)}")
         queue = {
-            "folder": str(runtime_dir()),
+            "folder": str(self.workspace.runtime_dir()),
             "cpus": min(ranks * cpus, all_cores),
             "gpus": gpu_count,
             "cpus_total": all_cores,
@@ -127,10 +129,13 @@ class Local:
 
     def preview(self, run: RunDir, offer: Offer) -> str:
         """The command that starts the container; empty without an image, where the script says everything."""
-        container = local_container.container_for(offer.placement.get("image"), self._settings)
+        container = self._container(offer.placement.get("image"))
         if container is None:
             return ""
         return shlex.join(container.wrap(["-m", "mlnb.node", str(run.path)], run, offer.resources, {}).command)
+
+    def _container(self, image: str | None) -> Contained | None:
+        return local_container.container_for(image, self._settings, self.workspace)
 
     # the job
 
@@ -146,11 +151,11 @@ class Local:
 
     def _start(self, run: RunDir, attempt: int, image: str | None, env: Mapping[str, str]) -> tuple[int, str]:
         """Start a run; a pid, and whether it is that of a ``warm``, ``cold`` or ``container`` start."""
-        container = local_container.container_for(image, self._settings) if image else None
+        container = self._container(image) if image else None
         if container is not None:
             return local_container.start(run, container, attempt, env), "container"
-        environment = run_environment(env)
-        pid = warm.submit(run, attempt, environment) if self._warm else None
+        environment = run_environment(env, self.workspace)
+        pid = warm.submit(run, attempt, environment, self.workspace) if self._warm else None
         return (pid, "warm") if pid is not None else (self._start_cold(run, attempt, environment), "cold")
 
     def _start_cold(self, run: RunDir, attempt: int, env: Mapping[str, str]) -> int:
@@ -280,9 +285,11 @@ def _name(path: Path) -> str:
     return RunInfo.read(RunDir(path)).name
 
 
-def _too_few_gpus(count: int, available: Sequence[str], own: str) -> str:
+def _too_few_gpus(count: int, available: Sequence[str], own: str, workspace: Workspace) -> str:
     """One line: how many GPUs this machine has, and which targets have enough."""
-    others = [f"--on {name} ({number} GPU{'s' * (number > 1)})" for name, number in _gpus_elsewhere(own, count)]
+    others = [
+        f"--on {name} ({number} GPU{'s' * (number > 1)})" for name, number in _gpus_elsewhere(own, count, workspace)
+    ]
     use = f"Use {' or '.join(others)}, or" if others else "Use --on with a target that has, or"
     if not available:
         return f"--gpus {count}: this machine has no GPU. {use} drop --gpus."
@@ -290,12 +297,12 @@ def _too_few_gpus(count: int, available: Sequence[str], own: str) -> str:
     return f"--gpus {count}: this machine has {number}. {use} --gpus {len(available)}."
 
 
-def _gpus_elsewhere(own: str, count: int) -> list[tuple[str, int]]:
+def _gpus_elsewhere(own: str, count: int, workspace: Workspace) -> list[tuple[str, int]]:
     """Other targets with at least ``count`` GPUs, and how many they have, as far as they answer."""
     targets = []
-    for name in registry.names():
+    for name in registry.names(workspace):
         with contextlib.suppress(MlnbError):
-            number = len(registry.target(name).resources().get("gpus", ())) if name != own else 0
+            number = len(registry.target(name, workspace).resources().get("gpus", ())) if name != own else 0
             targets += [(name, number)] if number >= count else []
     return targets
 

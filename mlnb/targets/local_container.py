@@ -13,9 +13,10 @@ from mlnb.targets.containers import Contained, for_target
 from mlnb.targets.containers.images import absolute
 from mlnb.targets.environment import matching_variables, run_environment
 from mlnb.task import Task
+from mlnb.workspace import Workspace
 
 
-def container_for(image: str | None, settings: Mapping[str, Any]) -> Contained | None:
+def container_for(image: str | None, settings: Mapping[str, Any], workspace: Workspace) -> Contained | None:
     """The image that a run is to be in, with its engine; ``None`` without an image.
 
     Parameters
@@ -31,7 +32,7 @@ def container_for(image: str | None, settings: Mapping[str, Any]) -> Contained |
     named = image or settings.get("image")
     if not named:
         return None
-    container = for_target(absolute(str(named)), settings)
+    container = for_target(absolute(str(named)), settings, workspace)
     container.check_kind("local")
     container.check_here()
     return container
@@ -57,7 +58,7 @@ def command_for(run: RunDir, container: Contained, attempt: int, env: Mapping[st
 
 def environment_for(container: Contained, env: Mapping[str, str]) -> dict[str, str]:
     """The environment of that command: what programs and the engine need, and ``env``, what ``--env`` names."""
-    return {**matching_variables(container.engine.variables), **run_environment(env)}
+    return {**matching_variables(container.engine.variables), **run_environment(env, container.workspace)}
 
 
 def start(run: RunDir, container: Contained, attempt: int, env: Mapping[str, str]) -> int:

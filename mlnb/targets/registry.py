@@ -19,8 +19,8 @@ from mlnb.targets import batch
 from mlnb.targets.base import Target, TargetKind
 from mlnb.targets.config import settings as typed
 from mlnb.targets.config.options import TargetOption
-from mlnb.targets.config.paths import section, targets
 from mlnb.targets.plugins import Plugins
+from mlnb.workspace import Workspace
 
 KINDS = Plugins(
     "target kind",
@@ -29,25 +29,29 @@ KINDS = Plugins(
 )
 
 
-def names() -> list[str]:
-    """The targets to choose from, sorted: those configured, and those that this machine has without configuration."""
+def names(workspace: Workspace | None = None) -> list[str]:
+    """The targets to choose from, sorted: those configured, and those that this machine has without configuration.
+
+    Without a workspace, those of this process.
+    """
+    workspace = workspace or Workspace.of_process()
     others = {kind for kind in KINDS.names() if kind != "pool"}
-    return sorted({*others, *batch.detected(), *_pools(), *targets()})
+    return sorted({*others, *batch.detected(), *_pools(workspace), *workspace.targets})
 
 
-def _pools() -> list[str]:
+def _pools(workspace: Workspace) -> list[str]:
     """Pools that accept runs: ``pool`` where there is only one, ``pool:NAME`` of each."""
     folder = import_module("mlnb.targets.pool.folder")
-    accepting = [pool.name for pool in folder.all_pools() if pool.accepts_runs]
+    accepting = [pool.name for pool in folder.all_pools(workspace) if pool.accepts_runs]
     return [*(["pool"] if len(accepting) == 1 else []), *(f"pool:{name}" for name in accepting)]
 
 
-def default_name() -> str:
+def default_name(workspace: Workspace) -> str:
     """The target of runs that name none: ``target:`` of the configuration, else ``local``."""
-    return str(section().get("target", "local"))
+    return str(workspace.settings.get("target", "local"))
 
 
-def kind_name(name: str) -> str:
+def kind_name(name: str, workspace: Workspace) -> str:
     """The kind of the target called ``name``. Imports no class.
 
     Raises
@@ -55,7 +59,7 @@ def kind_name(name: str) -> str:
     UsageError
         if there is no target of that name, or its configuration names an unknown kind.
     """
-    configured = targets()
+    configured = workspace.targets
     if name in configured:
         kind = str(configured[name].get("kind", name))
         if not _is_kind(kind) or kind == "pool":
@@ -64,7 +68,7 @@ def kind_name(name: str) -> str:
         return kind
     kind = name.partition(":")[0] if name.startswith("pool:") else name
     if not _is_kind(kind):
-        available = names()
+        available = names(workspace)
         nearest = _nearest(name, [*available, *batch.SYSTEMS.names()])
         raise UsageError(f"Unknown target {name}.{nearest} Available: {', '.join(available)}.")
     return kind
@@ -99,7 +103,7 @@ def load_kind(kind: str) -> TargetKind:
     return loaded
 
 
-def options_of(name: str) -> Sequence[TargetOption]:
+def options_of(name: str, workspace: Workspace) -> Sequence[TargetOption]:
     """The options that the target called ``name`` has beyond those of every target. Imports its class.
 
     Raises
@@ -107,7 +111,7 @@ def options_of(name: str) -> Sequence[TargetOption]:
     UsageError
         as :func:`target`, but for a wrong configuration of its settings.
     """
-    return load_kind(kind_name(name)).options
+    return load_kind(kind_name(name, workspace)).options
 
 
 def kinds() -> dict[str, TargetKind]:
@@ -119,16 +123,17 @@ def kinds() -> dict[str, TargetKind]:
     return found
 
 
-def target(name: str | None = None) -> Target:
-    """The target called ``name``; the configured default without a name.
+def target(name: str | None = None, workspace: Workspace | None = None) -> Target:
+    """The target called ``name``; the configured default without a name. Without a workspace, that of this process.
 
     Raises
     ------
     UsageError
         if there is none of that name, its class can't be imported, or its configuration is wrong.
     """
-    chosen = name or default_name()
-    kind = kind_name(chosen)
+    workspace = workspace or Workspace.of_process()
+    chosen = name or default_name(workspace)
+    kind = kind_name(chosen, workspace)
     loaded = load_kind(kind)
-    given: Mapping[str, Any] = targets().get(chosen, {})
-    return loaded(chosen, typed.checked(chosen, kind, given, loaded.settings))
+    given: Mapping[str, Any] = workspace.targets.get(chosen, {})
+    return loaded(chosen, typed.checked(chosen, kind, given, loaded.settings), workspace)

@@ -18,9 +18,9 @@ from pathlib import Path
 
 from mlnb.node.process.identity import process_identity, send_signal
 from mlnb.rundir import RunDir, write_atomic
-from mlnb.targets.config import paths
 from mlnb.targets.environment import run_environment
 from mlnb.targets.node_zip import node_zip
+from mlnb.workspace import Workspace
 
 ANSWER_TIMEOUT = 0.3
 """Seconds to wait for the node program's pid. A fork server answers in a few milliseconds, unless it is still importing
@@ -30,22 +30,22 @@ _START_TIMEOUT = 10.0
 """Seconds to wait for the socket of a fork server that was just started."""
 
 
-def socket_path() -> Path:
+def socket_path(workspace: Workspace) -> Path:
     """The path of the fork server's socket; it differs by Python, ``PYTHONPATH`` and version of mlnb."""
     key = "\0".join([sys.executable, node_zip().digest, os.environ.get("PYTHONPATH", "")])
-    return paths.socket_path(f"warm-{hashlib.sha256(key.encode()).hexdigest()[:12]}.sock")
+    return workspace.socket_path(f"warm-{hashlib.sha256(key.encode()).hexdigest()[:12]}.sock")
 
 
-def start() -> Path:
+def start(workspace: Workspace) -> Path:
     """Start a fork server unless one listens; returns the path of its socket, which may appear a little later."""
-    path = socket_path()
+    path = socket_path(workspace)
     if _listens(path):
         return path
     with contextlib.suppress(OSError):
         path.unlink()  # left by a process that is gone
     process = subprocess.Popen(
         [sys.executable, "-m", "mlnb.node.fork_server", str(path)],
-        env=with_node_zip(run_environment({}), installed_node_zip()),
+        env=with_node_zip(run_environment({}, workspace), installed_node_zip(workspace)),
         cwd=path.parent,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -56,19 +56,20 @@ def start() -> Path:
     return path
 
 
-def stop() -> bool:
+def stop(workspace: Workspace) -> bool:
     """End the fork server; whether there was one. Runs that it has started go on."""
-    client = _connect(socket_path(), patience=0.0)
+    path = socket_path(workspace)
+    client = _connect(path, patience=0.0)
     if client is None:
         return False
     with client:
         pid = _peer(client)
-    socket_path().unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
     identity = process_identity(pid) if pid else None
     return bool(pid and identity and send_signal(pid, identity, signal.SIGTERM))
 
 
-def submit(run: RunDir, attempt: int, env: Mapping[str, str]) -> int | None:
+def submit(run: RunDir, attempt: int, env: Mapping[str, str], workspace: Workspace) -> int | None:
     """Have the fork server start the node program of ``run``, with the environment ``env``.
 
     Returns
@@ -76,7 +77,7 @@ def submit(run: RunDir, attempt: int, env: Mapping[str, str]) -> int | None:
     int or None
         the node program's pid; that of the fork server while it still imports torch; ``None`` if there is none.
     """
-    path = start()
+    path = start(workspace)
     client = _connect(path)
     if client is None:
         return None
@@ -124,9 +125,9 @@ def _peer(client: socket.socket) -> int | None:
     return int(struct.unpack("3i", data)[0])
 
 
-def installed_node_zip() -> Path:
+def installed_node_zip(workspace: Workspace) -> Path:
     """The node zip as a file in the runtime folder, for processes that belong to no run; written if missing."""
-    path = paths.runtime_dir() / f"mlnb-{node_zip().digest[:12]}.zip"
+    path = workspace.runtime_dir() / f"mlnb-{node_zip().digest[:12]}.zip"
     if not path.exists():
         write_atomic(path, node_zip().data)
     return path

@@ -15,6 +15,7 @@ from mlnb.api.submit.submit import submit
 from mlnb.rundir import RunDir
 from mlnb.targets.base import Offer, Status
 from mlnb.task import Resources, Task
+from mlnb.workspace import Workspace
 from tests.node.allocation import ByHand
 
 
@@ -29,8 +30,8 @@ class Says(ByHand):
 
 @pytest.fixture
 def place(monkeypatch: pytest.MonkeyPatch) -> Says:
-    place = Says()
-    monkeypatch.setattr(state, "target", lambda _: place)
+    place = Says("local", {}, Workspace.of_process())
+    monkeypatch.setattr(state, "target", lambda *_: place)
     return place
 
 

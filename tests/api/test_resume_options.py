@@ -10,26 +10,32 @@ from typing import Any, cast
 import pytest
 
 from mlnb.api import Run, resume
-from mlnb.api.submit.option_reader import OptionTable, parse
+from mlnb.api.submit.option_reader import OptionTable
 from mlnb.api.submit.options import Options
 from mlnb.runinfo import SCHEMA, RunInfo
 from mlnb.targets.base import Offer
 from mlnb.targets.registry import target
 from mlnb.task import Resources, Task
+from mlnb.workspace import Workspace
+from tests.option_line import parse
 
 
 def earlier(asked: dict[str, Any] | None, on: str = "slurm", **about: Any) -> Run:
     """A run that ended, with what ``run.json`` has of it."""
     info = RunInfo.from_json({**about, "name": "old", "target": on, "asked": asked}, "old")
     run = SimpleNamespace(
-        info=info, target=on, name="old", task=Task(script="", resources=Resources(1, 2, 2, 4, 2**30, 600))
+        info=info,
+        target=on,
+        workspace=Workspace.of_process(),
+        name="old",
+        task=Task(script="", resources=Resources(1, 2, 2, 4, 2**30, 600)),
     )
     run.checkpoints = lambda: [Path("epoch-000001")]
     return cast(Run, run)
 
 
 def completed(run: Run, line: str = "") -> Options:
-    given = OptionTable(resume.value_of(line.split(), "--on") or run.target).read(line.split())
+    given = OptionTable(resume.value_of(line.split(), "--on") or run.target, Workspace.of_process()).read(line.split())
     return resume.completed(run, given, Options(memory=1, time=1))
 
 

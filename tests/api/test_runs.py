@@ -19,6 +19,7 @@ from mlnb.rundir import RunDir, read_lines
 from mlnb.targets.base import Offer
 from mlnb.targets.local import Local, cores
 from mlnb.task import Resources, Task
+from mlnb.workspace import Workspace
 from tests.waiting import until
 
 
@@ -26,7 +27,7 @@ class Silent(Local):
     """A target that starts nothing, and names a process as the run's that there is not."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__("local", {}, Workspace.of_process())
         self.handle = {"target": "local", "pid": 0, "identity": f"{pid_namespace()}:none", "attempt": 1}
 
     def submit(self, run: RunDir, env: Mapping[str, str]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from mlnb.targets import warm
 from mlnb.targets.local import Local
 from mlnb.task import Resources
+from mlnb.workspace import Workspace
 
 from .firsts import PRINTS, first_metric
 from .timing import Table
@@ -25,11 +26,13 @@ def measure(folder: Path) -> Table:
         "with the fork server at most 0.15 s, without it at most import torch + 0.5 s",
         peer="torchrun, 2 ranks",
     )
-    warm.start()
-    first_metric(Local(), Resources(ranks=1))
-    table.add("mlnb with fork server, 1 rank", [first_metric(Local(), Resources(ranks=1)) for _ in range(15)])
-    table.add("mlnb with fork server, 2 ranks", [first_metric(Local(), Resources(ranks=2)) for _ in range(15)])
-    cold = Local("local", {"warm": False})
+    workspace = Workspace.of_process()
+    warm.start(workspace)
+    local = Local("local", {}, workspace)
+    first_metric(local, Resources(ranks=1))
+    table.add("mlnb with fork server, 1 rank", [first_metric(local, Resources(ranks=1)) for _ in range(15)])
+    table.add("mlnb with fork server, 2 ranks", [first_metric(local, Resources(ranks=2)) for _ in range(15)])
+    cold = Local("local", {"warm": False}, workspace)
     table.add("mlnb without fork server, 1 rank", [first_metric(cold, Resources(ranks=1)) for _ in range(5)])
     table.add("mlnb without fork server, 2 ranks", [first_metric(cold, Resources(ranks=2)) for _ in range(5)])
     table.add(

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlnb.workspace import Workspace
+
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 MARK = "<!-- tables -->"
@@ -54,7 +56,7 @@ def main() -> None:
         tables += made if isinstance(made, list) else [made]
     from mlnb.targets import warm
 
-    warm.stop()
+    warm.stop(Workspace.of_process())
     print("\n" + "\n".join(table.markdown() for table in tables))
     if "--write" in sys.argv:
         path = ROOT / "docs" / "performance.md"

@@ -9,6 +9,7 @@ from mlnb.api import Run
 from mlnb.api.submit.submit import submit
 from mlnb.targets.local import Local
 from mlnb.task import Resources, Task
+from mlnb.workspace import Workspace
 
 from .timing import Table
 
@@ -81,7 +82,7 @@ def split(pairs: list[list[list[float]]], which: int) -> tuple[list[float], list
 
 def with_mlnb(source: str, ranks: int) -> str:
     """What rank 0 of a run printed."""
-    place = Local()
+    place = Local("local", {}, Workspace.of_process())
     run = Run(submit(Task(script=source, seed=0), {}, place, place.offer(Resources(ranks=ranks)), name="steps", env={}))
     run.wait(600)
     if run.state != "succeeded":

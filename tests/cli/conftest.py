@@ -16,6 +16,7 @@ import pytest
 
 from mlnb.api import runs
 from mlnb.targets import warm
+from mlnb.workspace import Workspace
 from tests.waiting import until
 
 COMMAND = str(Path(sys.executable).with_name("mlnb"))
@@ -78,7 +79,7 @@ def interrupt(process: subprocess.Popen[str]) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def warm_parent(runtime: Path) -> None:
     """Have torch imported once for all runs."""
-    warm.start()
+    warm.start(Workspace.of_process())
 
 
 @pytest.fixture

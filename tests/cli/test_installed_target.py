@@ -12,12 +12,12 @@ import pytest
 
 from mlnb.api import completion, runs
 from mlnb.api.submit.option_help import every_option, help_text
-from mlnb.api.submit.option_reader import parse
 from mlnb.errors import UsageError
 from mlnb.targets.base import TargetKind
 from mlnb.targets.registry import load_kind, target
 from mlnb.task import Resources
 from tests.cli.conftest import Ended, Shell
+from tests.option_line import parse
 from tests.targets.distributions import installed, write_distribution
 
 PAGE = Path(__file__).parents[2] / "docs" / "contributing" / "add-a-target.md"
@@ -106,11 +106,11 @@ def test_help_has_the_option_and_says_whose_it_is(here: None):
 
 
 def test_the_notebook_completes_the_option_and_its_values(here: None):
-    assert completion.candidates(["--on", "painted"], "--col") == ["--colour"]
-    assert completion.candidates([], "--col") == ["--colour"]
-    assert completion.candidates(["--on", "local"], "--col") == []
-    assert completion.candidates(["--on", "painted", "--colour"], "") == ["red", "green", "blue"]
-    assert completion.candidates(["--on"], "pai") == ["painted"]
+    assert completion.candidates(["--on", "painted"], "--col", runs) == ["--colour"]
+    assert completion.candidates([], "--col", runs) == ["--colour"]
+    assert completion.candidates(["--on", "local"], "--col", runs) == []
+    assert completion.candidates(["--on", "painted", "--colour"], "", runs) == ["red", "green", "blue"]
+    assert completion.candidates(["--on"], "pai", runs) == ["painted"]
 
 
 def test_the_class_is_a_kind_of_targets(here: None):

@@ -18,6 +18,7 @@ from mlnb.targets.environment import run_environment
 from mlnb.targets.local import Local
 from mlnb.targets.warm import with_node_zip
 from mlnb.task import Resources, Task
+from mlnb.workspace import Workspace
 from tests.waiting import until
 
 FOREVER = "import time\nprint('on', flush=True)\nwhile True: time.sleep(0.05)"
@@ -38,7 +39,7 @@ class Allocation:
         node = NodeSettings(**{"threads": 1, "grace": 5.0, **about})
         offer = Offer(Resources(nodes, ranks, 0, 1, **given), node=node)
         task = Task(script=script, seed=0)
-        self.run = Run(submit(task, {}, ByHand(), offer, name="gang", env={}))
+        self.run = Run(submit(task, {}, ByHand("local", {}, Workspace.of_process()), offer, name="gang", env={}))
         self.programs: dict[int, subprocess.Popen[bytes]] = {}
         self.inside: dict[int, list[str]] = {}
         """Prefix of a node's command, as ``ip netns exec NAME``."""
@@ -49,7 +50,7 @@ class Allocation:
             program = [sys.executable, "-m", "mlnb.node", str(self.run.dir), "--node", str(node), *options]
             command = [*self.inside.get(node, ()), *program]
             environment = with_node_zip(
-                run_environment({"MLNB_HOST": f"host{node}", **env}), self.run.directory.node_zip
+                run_environment({"MLNB_HOST": f"host{node}", **env}, self.run.workspace), self.run.directory.node_zip
             )
             with (self.run.dir / f"node-{node}-{attempt}.log").open("wb") as log:
                 self.programs[node] = subprocess.Popen(

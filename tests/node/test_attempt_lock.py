@@ -13,6 +13,7 @@ from mlnb.node.process.identity import is_alive
 from mlnb.rundir import read_json
 from mlnb.targets import warm
 from mlnb.targets.registry import target
+from mlnb.workspace import Workspace
 from tests.conftest import Start
 from tests.node.allocation import FOREVER, Allocate, Allocation
 from tests.waiting import until
@@ -98,7 +99,7 @@ def test_a_warm_parent_that_is_asked_twice_starts_once(start: Start):
     run = start(FOREVER)
     until(lambda: "on" in run.logs())
     log = run.directory.attempt(1).path / "node-0.log"
-    warm.submit(run.directory, 1, {})
+    warm.submit(run.directory, 1, {}, Workspace.of_process())
     until(lambda: "already; exiting" in log.read_text())
     assert run.state == "running"
     assert run.logs() == "on\n"

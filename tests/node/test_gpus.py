@@ -16,6 +16,7 @@ from mlnb.targets.base import Offer
 from mlnb.targets.environment import run_environment
 from mlnb.targets.warm import with_node_zip
 from mlnb.task import Resources, Task
+from mlnb.workspace import Workspace
 from tests.node.allocation import ByHand
 
 STAND_IN = Path(__file__).with_name("pynvml_standin.py")
@@ -26,8 +27,8 @@ def ran(tmp_path: Path, visible: str | None, requested: int = 1) -> Run:
     (tmp_path / "nvml").mkdir()
     (tmp_path / "nvml" / "pynvml.py").write_bytes(STAND_IN.read_bytes())
     offer = Offer(Resources(gpus=requested, cpus=1), node=NodeSettings(threads=1))
-    run = Run(submit(Task(script=""), {}, ByHand(), offer, name="job", env={}))
-    env = with_node_zip(run_environment({}), run.directory.node_zip)
+    run = Run(submit(Task(script=""), {}, ByHand("local", {}, Workspace.of_process()), offer, name="job", env={}))
+    env = with_node_zip(run_environment({}, Workspace.of_process()), run.directory.node_zip)
     env["PYTHONPATH"] = f"{tmp_path / 'nvml'}:{env['PYTHONPATH']}"
     env.pop("CUDA_VISIBLE_DEVICES", None)
     env |= {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}

@@ -9,6 +9,7 @@ import pytest
 
 from mlnb.api import runs
 from mlnb.api.submit.option_help import every_option, options_here
+from mlnb.workspace import Workspace
 from tests.notebook.conftest import Gate
 from tests.notebook.kernels import MIME, Kernel, kernel
 
@@ -26,7 +27,8 @@ def test_completion_offers_the_options_that_are_left(nb: Kernel) -> None:
     assert nb.complete("%%train --na") == ["%%train --name"]
     assert "%%train --name x --name" not in nb.complete("%%train --name x --")
     offered = nb.complete("%%train --")
-    assert set(offered) == {f"%%train {flag}" for option in options_here(None) for flag in option.flags}
+    options = options_here(None, Workspace.of_process())
+    assert set(offered) == {f"%%train {flag}" for option in options for flag in option.flags}
     assert nb.complete("%%train --on slurm --part") == ["%%train --on slurm --partition"]
     assert nb.complete("%%train --on local --part") == []
     assert "%%train --env A --env" in nb.complete("%%train --env A --e")

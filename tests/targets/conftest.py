@@ -8,11 +8,11 @@ from pathlib import Path
 import dask
 import pytest
 
-from mlnb.api.submit.option_reader import parse
 from mlnb.errors import UsageError
 from mlnb.rundir import RunDir
 from mlnb.targets.base import Target
 from mlnb.targets.registry import target
+from tests.option_line import parse
 
 CPU = "NodeName=c{} CPUTot=64 ActiveFeatures=(null) Gres=(null) RealMemory=250000 State=IDLE Partitions=cpu"
 GPU = (

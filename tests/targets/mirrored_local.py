@@ -14,20 +14,20 @@ from pathlib import Path
 from typing import Any
 
 from mlnb.rundir import RunDir
-from mlnb.targets.config.paths import runs_root
 from mlnb.targets.local import Local
 from mlnb.targets.mirror.base import Mirror
 from mlnb.targets.mirror.copying import CopyMirror
 from mlnb.targets.mirror.folder import FolderTransport
+from mlnb.workspace import Workspace
 
 UNSHARE = shutil.which("unshare", path="/usr/bin:/bin")
 CAN_HIDE = bool(UNSHARE) and subprocess.run([str(UNSHARE), "--mount", "true"], check=False).returncode == 0
 """Whether this process may make mount namespaces."""
 
 
-def remote_root() -> Path:
+def remote_root(workspace: Workspace | None = None) -> Path:
     """Where the jobs' run directories are, beside the session's."""
-    return runs_root().with_name("remote-runs")
+    return (workspace or Workspace.of_process()).root.with_name("remote-runs")
 
 
 class MirroredLocal(Local):
@@ -35,13 +35,13 @@ class MirroredLocal(Local):
 
     mirror: Mirror | None
 
-    def __init__(self, name: str = "local", settings: Mapping[str, Any] | None = None) -> None:
-        super().__init__(name, settings)
-        self.mirror = CopyMirror(FolderTransport(remote_root()), interval=0.05)
+    def __init__(self, name: str, settings: Mapping[str, Any], workspace: Workspace) -> None:
+        super().__init__(name, settings, workspace)
+        self.mirror = CopyMirror(FolderTransport(remote_root(workspace)), interval=0.05)
 
     def submit(self, run: RunDir, env: Mapping[str, str]) -> dict[str, Any]:
         """Start the job on the other folder; see :class:`Local`."""
-        there = RunDir(remote_root() / run.path.name)
+        there = RunDir(remote_root(self.workspace) / run.path.name)
         there.attempt(max(1, len(run.attempts()))).path.mkdir(mode=0o700, parents=True, exist_ok=True)
         for _ in range(len(run.attempts()) - len(there.attempts())):
             there.attempt(len(there.attempts()) + 1).path.mkdir(mode=0o700)
@@ -56,5 +56,5 @@ class MirroredLocal(Local):
         command = super()._command(run, attempt)
         if not CAN_HIDE:
             return command
-        hide = f"mount -t tmpfs none {shlex.quote(str(runs_root()))}"
+        hide = f"mount -t tmpfs none {shlex.quote(str(self.workspace.root))}"
         return [str(UNSHARE), "--mount", "sh", "-c", f"{hide} && exec {shlex.join(command)}"]

@@ -18,12 +18,12 @@ from mlnb.errors import StorageError, UsageError
 from mlnb.node.process.identity import is_alive, process_identity, send_signal, wait_for_exit
 from mlnb.rundir import read_json, read_lines
 from mlnb.targets import local, registry, warm
-from mlnb.targets.config.paths import runs_root, runtime_dir
 from mlnb.targets.environment import run_environment
 from mlnb.targets.local import Local, cores
 from mlnb.targets.node_zip import node_zip
 from mlnb.targets.registry import names, target
 from mlnb.task import Resources
+from mlnb.workspace import Workspace
 from tests.waiting import until
 
 
@@ -43,20 +43,20 @@ def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def refusal(asked: Resources) -> str:
     with pytest.raises(UsageError) as caught:
-        Local().offer(asked)
+        Local("local", {}, Workspace.of_process()).offer(asked)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
 def test_what_was_left_open_is_chosen_and_said(two_gpus: None):
-    offer = Local().offer(Resources(ranks=2, gpus=2))
+    offer = Local("local", {}, Workspace.of_process()).offer(Resources(ranks=2, gpus=2))
     assert offer.resources == Resources(1, 2, 2, 4)
     assert offer.summary_lines == ("2 ranks × 4 cores of this machine's 8", "2 of 2 GPUs", "no time limit")
     assert offer.node.queue["cpus"] == 8
 
 
 def test_ranks_may_share_cores_and_are_told_so(two_gpus: None):
-    offer = Local().offer(Resources(ranks=20))
+    offer = Local("local", {}, Workspace.of_process()).offer(Resources(ranks=20))
     assert offer.resources.cpus == 1
     assert "20 ranks share 8 cores" in offer.summary_lines
     assert offer.node.queue["cpus"] == 8
@@ -114,24 +114,24 @@ def test_a_configuration_that_is_none_is_refused():
 
 def test_where_runs_go(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setenv("MLNB_RUNS", str(tmp_path / "{user}"))
-    assert runs_root().parent == tmp_path
-    assert "{" not in str(runs_root())
+    assert Workspace.of_process().root.parent == tmp_path
+    assert "{" not in str(Workspace.of_process().root)
     monkeypatch.setenv("MLNB_RUNS", str(tmp_path / "{x} {}"))  # braces of somebody's own
-    assert runs_root() == tmp_path / "{x} {}"
+    assert Workspace.of_process().root == tmp_path / "{x} {}"
     monkeypatch.delenv("MLNB_RUNS")
     with dask.config.set({"mlnb.runs": "~/there"}):
-        assert runs_root() == Path.home() / "there"
+        assert Workspace.of_process().root == Path.home() / "there"
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    assert runs_root() == tmp_path / "mlnb" / "runs"
+    assert Workspace.of_process().root == tmp_path / "mlnb" / "runs"
 
 
 @pytest.mark.parametrize("mode", [0o755, 0o770, 0o701])
 def test_a_runtime_folder_that_others_can_enter_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mode: int):
     monkeypatch.setenv("MLNB_RUNTIME", str(tmp_path / "run"))
-    assert runtime_dir().stat().st_mode & 0o777 == 0o700
+    assert Workspace.of_process().runtime_dir().stat().st_mode & 0o777 == 0o700
     (tmp_path / "run").chmod(mode)
     with pytest.raises(UsageError, match=rf"^Others can read {tmp_path}/run\. Run: chmod 700 {tmp_path}/run"):
-        runtime_dir()
+        Workspace.of_process().runtime_dir()
 
 
 def test_the_runtime_folder_outlives_the_login_and_is_the_same_for_all_sessions(
@@ -141,7 +141,7 @@ def test_the_runtime_folder_outlives_the_login_and_is_the_same_for_all_sessions(
     for session in ("one", "other"):
         monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / session))
         monkeypatch.setenv("TMPDIR", str(tmp_path / session))
-        assert runtime_dir() == Path(f"/tmp/mlnb-{os.getuid()}")
+        assert Workspace.of_process().runtime_dir() == Path(f"/tmp/mlnb-{os.getuid()}")
     assert not (tmp_path / "one").exists()
 
 
@@ -151,10 +151,10 @@ def test_a_runtime_folder_that_cannot_be_made_is_one_line_that_names_its_variabl
     (tmp_path / "file").touch()
     monkeypatch.setenv("MLNB_RUNTIME", str(tmp_path / "file" / "run"))
     with pytest.raises(StorageError, match=r"part of the path is not a directory\. .* set MLNB_RUNTIME"):
-        runtime_dir()
+        Workspace.of_process().runtime_dir()
     monkeypatch.setenv("MLNB_RUNTIME", str(tmp_path / "file"))
     with pytest.raises(UsageError, match="set MLNB_RUNTIME"):
-        runtime_dir()
+        Workspace.of_process().runtime_dir()
 
 
 def test_a_runtime_folder_whose_sockets_would_have_too_long_a_path_is_refused(
@@ -164,7 +164,7 @@ def test_a_runtime_folder_whose_sockets_would_have_too_long_a_path_is_refused(
     with pytest.raises(
         UsageError, match=r"MLNB_RUNTIME=.*x: a socket's path would have 1.. characters and may have 99"
     ):
-        warm.start()
+        warm.start(Workspace.of_process())
 
 
 def test_a_runs_gpus_and_cores_are_its_own_though_the_runtime_folder_is_cleared(
@@ -188,7 +188,7 @@ def test_a_runtime_folder_that_is_a_link_is_refused(monkeypatch: pytest.MonkeyPa
     (tmp_path / "run").symlink_to(tmp_path / "elsewhere")
     monkeypatch.setenv("MLNB_RUNTIME", str(tmp_path / "run"))
     with pytest.raises(UsageError, match="MLNB_RUNTIME"):
-        runtime_dir()
+        Workspace.of_process().runtime_dir()
 
 
 # environment
@@ -212,7 +212,7 @@ def test_what_a_program_needs_is_passed_and_nothing_else():
         "WORLD_SIZE": "8",
         "MASTER_ADDR": "elsewhere",
     }
-    got = run_environment({"MY_PASSWORD": "asked"}, session)
+    got = run_environment({"MY_PASSWORD": "asked"}, Workspace(Path("/runs"), Path("/rt")), session)
     assert got == {
         "PATH": "/bin",
         "HOME": "/home/me",
@@ -220,6 +220,8 @@ def test_what_a_program_needs_is_passed_and_nothing_else():
         "CUDA_HOME": "/cuda",
         "HF_HOME": "/cache",
         "MY_PASSWORD": "asked",
+        "MLNB_RUNS": "/runs",
+        "MLNB_RUNTIME": "/rt",
     }
 
 
@@ -302,15 +304,15 @@ def test_a_run_belongs_to_a_session_of_its_own(start):
 
 def test_a_warm_parent_that_was_stopped_is_started_again(start):
     assert start("").wait(60).state == "succeeded"
-    path = warm.socket_path()
-    assert warm.stop()
+    path = warm.socket_path(Workspace.of_process())
+    assert warm.stop(Workspace.of_process())
     assert not path.exists()
-    assert not warm.stop()
+    assert not warm.stop(Workspace.of_process())
     assert start("").wait(60).state == "succeeded"
 
 
 def test_cancelling_a_run_that_has_not_begun_leaves_the_warm_parent_alone(start):
-    warm.stop()
+    warm.stop(Workspace.of_process())
     first = start("print('never')")  # the warm parent still imports torch
     second = start("print('through')")
     first.cancel()
@@ -325,7 +327,7 @@ def test_strangers_words_do_no_harm_to_a_warm_parent(start):
     assert start("").wait(60).state == "succeeded"
     for words in (b"", b"\n", b"{torn\n", b"[1]\n", b'{"run": 1}\n', b"\xff\n"):
         with socket.socket(socket.AF_UNIX) as client:
-            client.connect(str(warm.socket_path()))
+            client.connect(str(warm.socket_path(Workspace.of_process())))
             client.sendall(words)
     assert start("").wait(60).state == "succeeded"
 
@@ -351,6 +353,6 @@ def test_a_process_is_known_by_more_than_its_number():
 
 
 def test_sizes_of_this_machine():
-    there = Local().resources()
+    there = Local("local", {}, Workspace.of_process()).resources()
     assert there["cpus"] == cores() >= 1
     assert all(re.fullmatch(r"\S+", gpu) for gpu in there["gpus"])

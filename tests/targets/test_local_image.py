@@ -20,6 +20,7 @@ from mlnb.targets.base import Placement
 from mlnb.targets.containers.images import absolute
 from mlnb.targets.local import Local
 from mlnb.task import Resources, Task
+from mlnb.workspace import Workspace
 from tests.waiting import until
 
 NAMES = {"apptainer": "apptainer", "charliecloud": "ch-run", "docker": "docker", "enroot": "enroot", "podman": "podman"}
@@ -39,7 +40,7 @@ def engines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (folder / program).chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
     monkeypatch.setenv("PRINTED", str(tmp_path / "printed"))
-    monkeypatch.setattr("mlnb.targets.containers.contained.inspect", lambda engine: None)
+    monkeypatch.setattr("mlnb.targets.containers.contained.inspect", lambda *_: None)
     return folder
 
 
@@ -55,7 +56,7 @@ def images(tmp_path: Path) -> dict[str, str]:
 
 def refusal(settings: dict[str, object], image: str | None = None) -> str:
     with pytest.raises(UsageError) as caught:
-        Local(settings=settings).offer(Resources(), Placement(options={"image": image}))
+        Local("local", settings, Workspace.of_process()).offer(Resources(), Placement(options={"image": image}))
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -85,14 +86,14 @@ def test_what_this_machine_can_not_run_is_refused(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("engine", NAMES)
 def test_the_plan_and_the_run_name_the_image(engine: str, engines: Path, images: dict[str, str]):
-    target = Local(settings={"container": {"engine": engine, "pull": "missing"}})
+    target = Local("local", {"container": {"engine": engine, "pull": "missing"}}, Workspace.of_process())
     offer = target.offer(Resources(), Placement(options={"image": images[engine]}))
     assert f"in the image {images[engine]} ({engine})" in offer.summary_lines
     assert "no warm start: the run imports torch in the image" in offer.summary_lines
     assert offer.placement["image"] == images[engine]
     assert offer.node.queued_outside  # else it is what the node program would wait for
     assert offer.node.queue["cpus"] >= 1
-    cold = Local(settings={"warm": False, "container": {"engine": engine, "pull": "missing"}})
+    cold = Local("local", {"warm": False, "container": {"engine": engine, "pull": "missing"}}, Workspace.of_process())
     assert not [
         line
         for line in cold.offer(Resources(), Placement(options={"image": images[engine]})).summary_lines
@@ -116,7 +117,8 @@ def test_each_engine_starts_the_node_program_with_the_gpus_that_the_queue_grants
     engine: str, engines: Path, images: dict[str, str], tmp_path: Path
 ):
     run = submitted(tmp_path, images[engine], gpus=1)
-    container = local_container.container_for(images[engine], {"container": {"engine": engine, "pull": "missing"}})
+    settings = {"container": {"engine": engine, "pull": "missing"}}
+    container = local_container.container_for(images[engine], settings, Workspace.of_process())
     assert container is not None
     command = local_container.command_for(run, container, 2, {"KEY": "secret"})
     assert command[:3] == [sys.executable, "-m", "mlnb.node.container_start"]

@@ -10,6 +10,7 @@ from mlnb.rundir import RunDir, read_json
 from mlnb.runinfo import RunInfo
 from mlnb.targets.base import Target
 from mlnb.targets.registry import target
+from mlnb.workspace import Workspace
 
 
 def refresh(place: Target, runs: Sequence[RunDir], *, at_once: bool = False) -> None:
@@ -29,14 +30,14 @@ def refresh(place: Target, runs: Sequence[RunDir], *, at_once: bool = False) -> 
         place.mirror.refresh(runs, at_once=at_once)
 
 
-def catch_up(run: RunDir, target_name: str) -> None:
+def catch_up(run: RunDir, target_name: str, workspace: Workspace) -> None:
     """Bring what is new of one mirrored run, unless all of it is here. A target that does not answer brings nothing."""
     if int((read_json(run.result) or {}).get("attempt", 0)) < len(run.attempts()):
         with contextlib.suppress(MlnbError):
-            refresh(target(target_name), [run])
+            refresh(target(target_name, workspace), [run])
 
 
-def fetch(run: RunDir, part: str) -> None:
+def fetch(run: RunDir, part: str, workspace: Workspace) -> None:
     """Bring a part of a run: ``outputs``, ``checkpoints`` or ``figures``.
 
     Raises
@@ -48,6 +49,6 @@ def fetch(run: RunDir, part: str) -> None:
     """
     info = RunInfo.read(run)
     if info.mirrored:
-        place = target(info.target)
+        place = target(info.target, workspace)
         if place.mirror is not None:
             place.mirror.fetch(run, part)

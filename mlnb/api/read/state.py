@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from mlnb.runinfo import RunInfo
 from mlnb.targets.base import Status
 from mlnb.targets.registry import target
 from mlnb.task import Resources
+from mlnb.workspace import Workspace
 
 _PATIENCE = 60.0
 """Seconds after which a directory without a handle is a submission that died."""
@@ -148,32 +149,43 @@ class Events:
                 self._samples.setdefault(name, GrowableColumns(3)).append(*row)
 
 
-def observe(runs: Sequence[tuple[RunDir, Events]]) -> list[Observation]:
+class Watched(NamedTuple):
+    """A run whose state is read again and again; ``workspace`` says whose it is."""
+
+    directory: RunDir
+    events: Events
+    workspace: Workspace
+
+
+def observe(runs: Sequence[Watched]) -> list[Observation]:
     """The states of many runs, each target asked once for all of its own."""
     found: dict[int, Observation] = {}
-    asked: dict[str, list[int]] = {}
-    for index, (run, _) in enumerate(runs):
-        final = _final(run)
+    asked: dict[tuple[str, Workspace], list[int]] = {}
+    for index, run in enumerate(runs):
+        final = _final(run.directory)
         if final is not None:
             found[index] = final
         else:
-            asked.setdefault(RunInfo.read(run).target, []).append(index)
-    for name, indices in asked.items():
-        found |= zip(indices, _of_one_target(name, [runs[index] for index in indices]), strict=True)
+            asked.setdefault((RunInfo.read(run.directory).target, run.workspace), []).append(index)
+    for (name, workspace), indices in asked.items():
+        found |= zip(indices, _of_one_target(name, workspace, [runs[index] for index in indices]), strict=True)
     return [found[index] for index in range(len(runs))]
 
 
-def _of_one_target(name: str, runs: Sequence[tuple[RunDir, Events]]) -> list[Observation]:
-    directories = [run for run, _ in runs]
+def _of_one_target(name: str, workspace: Workspace, runs: Sequence[Watched]) -> list[Observation]:
+    directories = [run.directory for run in runs]
     try:
-        place = target(name)
+        place = target(name, workspace)
         statuses = place.poll(directories)
         gone = [run for run, status in zip(directories, statuses, strict=True) if status.alive is False]
         refresh(place, gone, at_once=True)
         refresh(place, directories)
     except MlnbError as error:  # what was read before holds
         statuses = [Status(None, "pending", str(error))] * len(runs)
-    return [_final(run) or _judge(run, events, status) for (run, events), status in zip(runs, statuses, strict=True)]
+    return [
+        _final(run.directory) or _judge(run.directory, run.events, status)
+        for run, status in zip(runs, statuses, strict=True)
+    ]
 
 
 def _final(run: RunDir, read: Callable[[Path], dict[str, Any] | None] = read_json) -> Observation | None:

@@ -10,6 +10,7 @@ from mlnb.api.submit.options import OPTIONS, RANKS
 from mlnb.errors import UsageError
 from mlnb.targets import registry
 from mlnb.targets.config.options import ADVANCED, CLUSTER, COMMON, GPUS, RunOption, distinct
+from mlnb.workspace import Workspace
 
 Row = tuple[str, str]
 """How an option is written, and what it means."""
@@ -26,14 +27,15 @@ def every_option(
 
 def options_here(
     on: str | None,
+    workspace: Workspace,
     general: Sequence[RunOption] = OPTIONS,
     accepts: Callable[[RunOption], bool] = lambda option: True,  # noqa: ARG005
 ) -> list[RunOption]:
     """The options to complete: for target ``on``; without, for all targets that there are to choose from."""
     own: list[RunOption] = []
-    for name in (on,) if on else registry.names():
+    for name in (on,) if on else registry.names(workspace):
         with contextlib.suppress(UsageError):  # an unknown target, or one whose class can't be imported
-            own += filter(accepts, registry.options_of(name))
+            own += filter(accepts, registry.options_of(name, workspace))
     return distinct([*general, *dict.fromkeys(own)])
 
 

@@ -14,6 +14,7 @@ from mlnb.api.submit.options import OPTIONS, Options
 from mlnb.errors import UsageError
 from mlnb.targets import registry
 from mlnb.targets.config.options import RunOption, by_flag
+from mlnb.workspace import Workspace
 
 
 class OptionTable:
@@ -24,7 +25,9 @@ class OptionTable:
     Parameters
     ----------
     on
-        the name of the target; the configured default without.
+        the name of the target; ``None`` for the configured default.
+    workspace
+        whose targets there are.
     general
         the options that every run has.
     accepts
@@ -33,11 +36,12 @@ class OptionTable:
 
     def __init__(
         self,
-        on: str | None = None,
+        on: str | None,
+        workspace: Workspace,
         general: Sequence[RunOption] = OPTIONS,
         accepts: Callable[[RunOption], bool] = lambda option: True,  # noqa: ARG005
     ) -> None:
-        self._on, self._general, self._accepts = on, by_flag(general), accepts
+        self._on, self._workspace, self._general, self._accepts = on, workspace, by_flag(general), accepts
         self._own: Mapping[str, RunOption] | None = None
         self._problem: UsageError | None = None
 
@@ -47,7 +51,7 @@ class OptionTable:
             return self._general.get(flag)
         if self._own is None:
             try:
-                self._own = self._accepted(registry.options_of(self._target))
+                self._own = self._accepted(registry.options_of(self._target, self._workspace))
             except UsageError as error:
                 self._own, self._problem = {}, error
         return self._own.get(flag)
@@ -58,7 +62,7 @@ class OptionTable:
 
     @property
     def _target(self) -> str:
-        return self._on or registry.default_name()
+        return self._on or registry.default_name(self._workspace)
 
     def _accepted(self, options: Sequence[RunOption]) -> dict[str, RunOption]:
         """Those of a target's options that are in the table, by flag.
@@ -95,7 +99,8 @@ class OptionTable:
             return UsageError(f"{flag}: not an option; {self._suggestion(flag)}")
         kinds, option = [kind for kind, _ in elsewhere], elsewhere[0][1]
         given = flag if option.is_flag or not value or option.secret else f"{flag} {value}"
-        names = [name for name in registry.names() if registry.kind_name(name) in kinds]
+        available = registry.names(self._workspace)
+        names = [name for name in available if registry.kind_name(name, self._workspace) in kinds]
         have = (
             f"Targets that have it: {', '.join(names)}"
             if names
@@ -180,7 +185,7 @@ def split(line: str, magic: str) -> list[str]:
         raise UsageError(f"{magic} {line.strip()}: {error}; quote values with spaces like 'this'") from None
 
 
-def read(words: Sequence[str], on: str | None = None) -> dict[str, Any]:
+def read(words: Sequence[str], workspace: Workspace, on: str | None = None) -> dict[str, Any]:
     """The values given in ``words``, by key; see :meth:`OptionTable.read`.
 
     Parameters
@@ -188,15 +193,10 @@ def read(words: Sequence[str], on: str | None = None) -> dict[str, Any]:
     on
         the target where the words name none; the configured default without.
     """
-    return OptionTable(value_of(words, "--on") or on).read(words)
+    return OptionTable(value_of(words, "--on") or on, workspace).read(words)
 
 
-def parse_words(words: Sequence[str], defaults: Options | None = None) -> Options:
+def parse_words(words: Sequence[str], workspace: Workspace, defaults: Options | None = None) -> Options:
     """The options of a line that is split into words; ``defaults`` hold for those not given. Raises as :func:`read`."""
     defaults = defaults or Options()
-    return replace(defaults, **read(words, defaults.on))
-
-
-def parse(line: str, defaults: Options | None = None) -> Options:
-    """The options of the rest of a ``%%train`` line; see :func:`parse_words`."""
-    return parse_words(split(line, "%%train"), defaults)
+    return replace(defaults, **read(words, workspace, defaults.on))

@@ -24,7 +24,6 @@ from mlnb.errors import MlnbError, UsageError
 from mlnb.rundir import RunDir, check_trusted, read_json, storage_errors, write_json
 from mlnb.runinfo import RunInfo
 from mlnb.targets.base import Offer, Target
-from mlnb.targets.config.paths import runs_root
 from mlnb.targets.node_zip import node_zip
 from mlnb.task import File, Task
 
@@ -86,7 +85,9 @@ def submit(
     env: Mapping[str, str],
     about: Mapping[str, Any] | None = None,
 ) -> RunDir:
-    """Write the run directory and start the job; see :class:`Submission` for the parameters.
+    """Write the run directory and start the job, in the workspace of the target.
+
+    See :class:`Submission` for the parameters.
 
     Raises
     ------
@@ -108,7 +109,7 @@ def submit_many(submissions: Sequence[Submission], target: Target, offer: Offer)
     MlnbError
         if the target refuses a job. In both cases nothing is left behind; nor is by an interrupt.
     """
-    root = runs_root()
+    root = target.workspace.root
     with storage_errors(root):
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
         check_trusted(root, "no run is put there")
@@ -192,7 +193,7 @@ def resume(
     """
     number = len(run.attempts()) + 1
     moved = RunInfo.read(run).target != target.name
-    fetch(run, "checkpoints")
+    fetch(run, "checkpoints", target.workspace)
     before = {path: read_json(path) for path in (run.task, run.run, run.handle, run.cancel)}
     starting = Starting([run], target)
     try:

@@ -131,7 +131,7 @@ class Job:
             name=request.name,
             cores=request.cpus,
             memory=mebibytes(request.resources.memory or 2**30) * 2**20,
-            section=section.name,
+            section=section,
             skip=[*keywords.pop("job_directives_skip", ()), *section.skipped],
             keywords=keywords,
             submit_command=system.submit_command,
@@ -199,5 +199,7 @@ def body_of(system: System, request: JobRequest, run: RunDir, wrapped: Wrapped) 
 
 
 def _environment(asked: Mapping[str, str], system: System) -> dict[str, str]:
-    session = {name: value for name, value in run_environment({}).items() if name not in _LOCAL_VARIABLES}
+    session = {
+        name: value for name, value in run_environment({}, system.workspace).items() if name not in _LOCAL_VARIABLES
+    }
     return {**session, **{n: v for n, v in system.environment().items() if n not in ("LC_ALL",)}, **asked}

@@ -8,13 +8,15 @@ private: the names in :data:`CLASS_MEMBERS` and :data:`INSTANCE_MEMBERS`. :func:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import inspect
+import secrets
 import shlex
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib import metadata
@@ -23,6 +25,7 @@ from types import ModuleType
 from typing import Any
 
 from mlnb.errors import MlnbError, UsageError
+from mlnb.targets.batch.jobqueue_section import Section
 
 CLASS_MEMBERS = ("_call", "_job_id_from_submit_output", "_submit_job", "job_script", "start", "submit_command")
 """What a Job class has to have. The first three are overridden, so that its commands are run by mlnb."""
@@ -35,7 +38,7 @@ _KEYWORDS = ("scheduler", "name", "job_name", "cores", "memory", "processes", "c
 Run = Callable[..., str]
 """``run(argv, env, stdin=b"")``: runs a command and returns what it printed, as ``run_command`` does."""
 
-_importing = threading.Lock()
+_importing, _making = threading.Lock(), threading.Lock()
 
 
 class JobqueueJob:
@@ -52,7 +55,7 @@ class JobqueueJob:
     cores, memory
         of the node; memory in bytes.
     section
-        the section of ``jobqueue.yaml``.
+        the settings for dask-jobqueue.
     keywords
         further arguments of the class.
     skip
@@ -80,7 +83,7 @@ class JobqueueJob:
         name: str,
         cores: int,
         memory: int,
-        section: str,
+        section: Section,
         keywords: Mapping[str, Any],
         skip: Sequence[str],
         submit_command: str,
@@ -105,7 +108,7 @@ class JobqueueJob:
             "submit_command": submit_command,
             **({"_submit_job": submit_by_stdin} if reads_stdin else {}),
         }
-        with warnings.catch_warnings():
+        with _making, _configured(section) as config_name, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they are about Dask workers
             try:
                 self._job = type("RunJob", (loaded,), members)(
@@ -115,12 +118,12 @@ class JobqueueJob:
                     cores=cores,
                     memory=f"{memory} B",
                     processes=1,
-                    config_name=section,
+                    config_name=config_name,
                     job_directives_skip=skip,
                     **keywords,
                 )
             except (KeyError, ValueError, TypeError) as error:
-                raise UsageError(f"jobqueue.{section} of Dask's configuration: {error}") from None
+                raise UsageError(f"jobqueue.{section.name} of Dask's configuration: {error}") from None
         check(self._job, INSTANCE_MEMBERS)
         self._job._command_template = line
 
@@ -165,6 +168,27 @@ def load_class(job_class: str) -> type[Any]:
         return getattr(_import(f"dask_jobqueue.{module}"), name)  # type: ignore[no-any-return]
     except (ModuleNotFoundError, AttributeError) as error:
         raise MlnbError(_lacks([job_class])) from error
+
+
+@contextlib.contextmanager
+def _configured(section: Section) -> Iterator[str]:
+    """Add ``section`` to this process's Dask configuration; yields the name that it has there.
+
+    Job classes read no other configuration. The name is used once, so that no other thread that reads ``jobqueue``
+    meanwhile finds another workspace's settings.
+
+    Raises
+    ------
+    UsageError
+        if the section is missing.
+    """
+    import dask.config
+
+    values, name = section.values, f"mlnb-{secrets.token_hex(8)}"
+    if not values:
+        raise UsageError(f"jobqueue.{section.name} of Dask's configuration: there is no such section")
+    with dask.config.set({f"jobqueue.{name}": values}):
+        yield name
 
 
 def check(made: Any, members: Iterable[str], keywords: Iterable[str] = ()) -> None:

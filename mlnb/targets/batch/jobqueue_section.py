@@ -1,22 +1,36 @@
-"""The site's settings for dask-jobqueue, which hold for mlnb's jobs too: one section of ``jobqueue.yaml``."""
+"""The settings for dask-jobqueue, which hold for mlnb's jobs too: one section below ``jobqueue:``."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from mlnb.errors import UsageError
+from mlnb.workspace import Workspace
 
 
 @dataclass(frozen=True)
 class Section:
-    """One section, by its name under ``jobqueue:``; what it does not set is ``None`` or empty.
+    """One section of a workspace's configuration, by its name; what it does not set is ``None`` or empty.
 
     dask-jobqueue's Job classes read more of it by themselves, as the account and the shell.
     """
 
     name: str
+    workspace: Workspace
+
+    @property
+    def values(self) -> Mapping[str, Any]:
+        """All of it, over dask-jobqueue's own defaults if that is imported; empty if there is no such section."""
+        configs = [self.workspace.config]
+        if "dask.config" in sys.modules:  # else there are no defaults yet, and importing it takes long
+            configs = [*sys.modules["dask.config"].defaults, *configs]
+        merged: dict[str, Any] = {}
+        for config in configs:
+            merged |= _normalised(_normalised(config.get("jobqueue")).get(self.name.replace("_", "-")))
+        return merged
 
     @property
     def queue(self) -> str | None:
@@ -48,16 +62,21 @@ class Section:
         """Lines of shell that run before each job."""
         return self._lines("job-script-prologue", "env-extra")
 
+    @property
+    def interface(self) -> str | None:
+        """The network interface between this machine and the nodes."""
+        options = self._value("scheduler-options")
+        named = options.get("interface") if isinstance(options, Mapping) else None
+        return str(named) if named else self._text("interface")
+
     def _text(self, *keys: str) -> str | None:
         value = self._value(*keys)
         return None if value is None else str(value)
 
     def _value(self, *keys: str) -> Any:
         """The first that is set: later keys are those of older versions of dask-jobqueue."""
-        import dask.config  # here, so that listing the kinds of targets does not import dask
-
-        values = (dask.config.get(f"jobqueue.{self.name}.{key}", None) for key in keys)
-        return next((value for value in values if value is not None), None)
+        values = self.values
+        return next((values[key] for key in keys if values.get(key) is not None), None)
 
     def _lines(self, *keys: str) -> tuple[str, ...]:
         value = self._value(*keys)
@@ -68,3 +87,8 @@ class Section:
             if not isinstance(line, str) or "\n" in line:
                 raise UsageError(f"{keys[0]}: {line!r} of jobqueue.{self.name} is not a text of one line")
         return lines
+
+
+def _normalised(section: Any) -> dict[str, Any]:
+    """A section with ``-`` in all its keys, where Dask allows ``_`` too; empty if it is not a mapping."""
+    return {str(key).replace("_", "-"): value for key, value in section.items()} if isinstance(section, Mapping) else {}

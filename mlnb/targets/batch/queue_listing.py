@@ -23,7 +23,6 @@ from mlnb.rundir import read_json, select_fields, write_json
 from mlnb.targets.batch.commands import TIMEOUT
 from mlnb.targets.batch.queued_job import QueuedJob
 from mlnb.targets.batch.system import System
-from mlnb.targets.config.paths import runtime_dir
 from mlnb.targets.locks import OPEN_FLAGS, try_lock
 from mlnb.units import format_time
 
@@ -213,7 +212,7 @@ def _path(system: System, what: str = "queue") -> Path:
     """One file for each system as this environment finds it (``SLURM_CONF`` and the like)."""
     environment = {name: value for name, value in sorted(system.environment().items()) if name not in _IRRELEVANT}
     key = json.dumps([_FORMAT, system.kind, environment])
-    return runtime_dir() / f"{what}-{hashlib.sha256(key.encode()).hexdigest()[:12]}.json"
+    return system.workspace.runtime_dir() / f"{what}-{hashlib.sha256(key.encode()).hexdigest()[:12]}.json"
 
 
 _IRRELEVANT = frozenset({"PATH", "LD_LIBRARY_PATH", "TZ"})

@@ -36,6 +36,7 @@ from mlnb.targets.gpus import kinds as gpu_kinds
 from mlnb.targets.gpus import selection as gpu_selection
 from mlnb.task import Resources
 from mlnb.units import parse_time
+from mlnb.workspace import Workspace
 
 COUNT_STARTS = '$(echo >>"${0%/*}/starts"; echo $(($(wc -l <"${0%/*}/starts") - 1)))'
 """Shell for :attr:`System.restarts` where the system keeps no count: a line for each start, in the attempt's folder."""
@@ -57,6 +58,8 @@ class System:
     ----------
     settings
         of the target: see docs/site-setup.md.
+    workspace
+        whose jobs it runs.
     """
 
     kind: ClassVar[str]
@@ -149,13 +152,13 @@ class System:
     requeue_command: ClassVar[str] = ""
     """Shell command by which a job has itself queued again, where its exit code does not."""
 
-    def __init__(self, settings: Mapping[str, Any]) -> None:
-        self.settings = settings
+    def __init__(self, settings: Mapping[str, Any], workspace: Workspace) -> None:
+        self.settings, self.workspace = settings, workspace
 
     @property
     def section(self) -> Section:
         """The site's settings for dask-jobqueue."""
-        return Section(str(self.settings.get("jobqueue", self.kind)))
+        return Section(str(self.settings.get("jobqueue", self.kind)), self.workspace)
 
     @property
     def session_defaults(self) -> SessionDefaults:

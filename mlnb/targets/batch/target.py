@@ -23,11 +23,11 @@ from mlnb.targets.batch.request import JobRequest, SubmittedJob, directive_word
 from mlnb.targets.batch.system import System
 from mlnb.targets.config import limits, settings
 from mlnb.targets.config.options import TargetOption
-from mlnb.targets.config.paths import runs_root
 from mlnb.targets.many import submit_one_by_one
 from mlnb.targets.mirror.base import Mirror
 from mlnb.task import Resources, Task
 from mlnb.units import format_size, format_time
+from mlnb.workspace import Workspace
 
 _GRACE = 20.0
 """Seconds that a run has to write its checkpoint when it is to end, unless the target says otherwise."""
@@ -58,6 +58,7 @@ class BatchTarget:
     def __init__(self, name: str, system: System) -> None:
         self.name = name
         self.system = system
+        self.workspace = system.workspace
         self._settings = system.settings
         self._interval = settings.seconds(self._settings, "poll") or queue_listing.INTERVAL
         self._states = states.States(name, system, self._interval)
@@ -108,7 +109,7 @@ class BatchTarget:
         lines.append(
             "queued again after preemption, loss of a node or its time limit" if requeue else "never queued again"
         )
-        history = queue_history.queue_times_sentence(runs_root(), self.name, resolved.partition)
+        history = queue_history.queue_times_sentence(self.workspace.root, self.name, resolved.partition)
         node = NodeSettings(
             grace=settings.seconds(self._settings, "grace") or _GRACE,
             threads=resolved.resources.cpus or 1,
@@ -189,7 +190,7 @@ class BatchTarget:
         return make_job(self.system, request, run, attempt, env, self._container(chosen.image))
 
     def _container(self, image: str | None) -> containers.Contained | None:
-        return containers.for_target(str(image), self._settings) if image else None
+        return containers.for_target(str(image), self._settings, self.workspace) if image else None
 
     def submit_many(self, runs: Sequence[RunDir], envs: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
         """See :class:`mlnb.targets.base.Target`."""
@@ -265,9 +266,9 @@ class BatchKind:
         """See :class:`mlnb.targets.base.TargetKind`."""
         return SETTINGS | self.system.own_settings
 
-    def __call__(self, name: str, settings: Mapping[str, Any], /) -> BatchTarget:
+    def __call__(self, name: str, settings: Mapping[str, Any], workspace: Workspace, /) -> BatchTarget:
         """A target of this kind."""
-        return BatchTarget(name, self.system(settings))
+        return BatchTarget(name, self.system(settings, workspace))
 
 
 def _summary(resources: Resources, asked: Resources) -> list[str]:

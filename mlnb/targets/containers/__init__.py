@@ -2,7 +2,7 @@
 
 ::
 
-    contained = containers.for_target("/images/torch.sif", settings)  # settings of a target, with a container: section
+    contained = containers.for_target("/images/torch.sif", settings, workspace)  # settings of a target
     contained.differences()                                           # lines for the plan
     wrapped = contained.wrap(["-m", "mlnb.node", RUN], run, resources, env)  # command, launcher, before, after
 
@@ -27,6 +27,7 @@ from mlnb.targets.containers.contained import Contained
 from mlnb.targets.containers.images import check
 from mlnb.targets.containers.probe import differences, inspect
 from mlnb.targets.plugins import Plugins
+from mlnb.workspace import Workspace
 
 __all__ = [
     "ENGINES",
@@ -60,7 +61,7 @@ ENGINES = Plugins(
 )
 
 
-def for_target(image: str, settings: Mapping[str, Any]) -> Contained:
+def for_target(image: str, settings: Mapping[str, Any], workspace: Workspace) -> Contained:
     """The image, with the engine that the ``container:`` section of a target's settings names.
 
     Raises
@@ -71,7 +72,7 @@ def for_target(image: str, settings: Mapping[str, Any]) -> Contained:
     section = settings.get("container") or {}
     if not isinstance(section, Mapping):
         raise UsageError(f"container: {section!r} of a target's settings must be a mapping")
-    return Contained(engine(None, image, section))
+    return Contained(engine(None, image, section), workspace)
 
 
 def engine(name: str | None, image: str, settings: Mapping[str, Any] | None = None) -> Engine:

@@ -13,6 +13,7 @@ from mlnb.runinfo import RunInfo
 from mlnb.targets.containers.base import Bind, Engine, Wrapped
 from mlnb.targets.containers.probe import differences, inspect
 from mlnb.task import Resources
+from mlnb.workspace import Workspace
 
 # top-level folders that stay those of the image
 _IMAGES_OWN = frozenset(
@@ -21,10 +22,10 @@ _IMAGES_OWN = frozenset(
 
 
 class Contained:
-    """An engine with an image, as runs use it."""
+    """An engine with an image, as runs of a workspace use it."""
 
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
+    def __init__(self, engine: Engine, workspace: Workspace) -> None:
+        self.engine, self.workspace = engine, workspace
 
     @property
     def image(self) -> str:
@@ -34,7 +35,7 @@ class Contained:
     def differences(self) -> list[str]:
         """How the image differs from the session, a line each. Raises ``UsageError`` if it has no torch."""
         session = {"python": platform.python_version(), "torch": metadata.version("torch")}
-        return differences(self.image, session, inspect(self.engine))
+        return differences(self.image, session, inspect(self.engine, self.workspace))
 
     def wrap(self, arguments: Sequence[str], run: RunDir, resources: Resources, env: Mapping[str, str]) -> Wrapped:
         """Run the image's Python with ``arguments``, inside the image.

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from mlnb.errors import UsageError
 from mlnb.rundir import read_json, write_json
-from mlnb.targets.config.paths import runtime_dir
 from mlnb.targets.containers.base import Engine
+from mlnb.workspace import Workspace
 
 OLDEST = (3, 10)
 """The oldest Python that the node program runs on."""
@@ -35,11 +35,11 @@ Versions = Mapping[str, str | None]
 """``python``, ``torch`` and ``cuda``, each a version or ``None`` for none."""
 
 
-def inspect(engine: Engine) -> Versions | None:
+def inspect(engine: Engine, workspace: Workspace) -> Versions | None:
     """Find the versions in the image by running its Python.
 
-    They are cached in the runtime folder until the image changes. Folders are not cached: packages in them can change
-    unnoticed, and running their Python takes only a moment.
+    They are cached in the runtime folder of ``workspace`` until the image changes. Folders are not cached: packages in
+    them can change unnoticed, and running their Python takes only a moment.
 
     Returns
     -------
@@ -52,7 +52,7 @@ def inspect(engine: Engine) -> Versions | None:
     if identity is None:
         return None
     key = hashlib.sha256(f"{engine.name}\0{engine.image}\0{engine.settings.python}\0{identity}".encode()).hexdigest()
-    cache = runtime_dir() / f"image-{key[:24]}.json"
+    cache = workspace.runtime_dir() / f"image-{key[:24]}.json"
     cacheable = not Path(engine.image).is_dir()
     cached = read_json(cache) if cacheable else None
     if cached is not None:

@@ -31,6 +31,7 @@ from mlnb.targets.config import settings
 from mlnb.targets.containers import Wrapped
 from mlnb.targets.pool.folder import PoolInfo
 from mlnb.targets.registry import target
+from mlnb.workspace import Workspace
 
 _CALL_TIMEOUT = 10.0
 _DEATH_TIMEOUT = "60s"
@@ -60,12 +61,14 @@ class Allocation:
     ----------
     pool
         whose they are.
+    workspace
+        whose pool it is.
     """
 
-    def __init__(self, pool: PoolInfo) -> None:
+    def __init__(self, pool: PoolInfo, workspace: Workspace) -> None:
         self._pool = pool
-        self.target = batch_target(str(pool.request["on"]))
-        self.system = system_of(pool)
+        self.target = batch_target(str(pool.request["on"]), workspace)
+        self.system = system_of(pool, workspace)
         self._interval = settings.seconds(self.system.settings, "poll") or queue_listing.INTERVAL
         self._submitted_at = self._cancelled_at = 0.0
         self.job = ""
@@ -79,7 +82,7 @@ class Allocation:
             files, (security.tls_ca_file, security.tls_worker_cert, security.tls_worker_key), strict=True
         ):
             write_atomic(path, str(content))
-        interface = _interface(self.target)
+        interface = str(self.system.settings.get("interface") or self.system.section.interface or "") or None
         with dask.config.set(
             {"distributed.scheduler.http.routes": []}
         ):  # the HTTP server can't be left out, but serves nothing
@@ -202,12 +205,12 @@ def job_of(pool: PoolInfo, target_: BatchTarget) -> Job:
     return replace(job, body=body_of(target_.system, job.request, folder, command))
 
 
-def system_of(pool: PoolInfo) -> System:
+def system_of(pool: PoolInfo, workspace: Workspace) -> System:
     """The batch system (and its cluster) that has the pool's job."""
-    return batch_target(str(pool.request["on"])).system.on_cluster(str(pool.request.get("cluster", "")))
+    return batch_target(str(pool.request["on"]), workspace).system.on_cluster(str(pool.request.get("cluster", "")))
 
 
-def batch_target(name: str) -> BatchTarget:
+def batch_target(name: str, workspace: Workspace) -> BatchTarget:
     """The target called ``name``, which has to be a batch system.
 
     Raises
@@ -215,20 +218,7 @@ def batch_target(name: str) -> BatchTarget:
     UsageError
         if it is none.
     """
-    found = target(name)
+    found = target(name, workspace)
     if not isinstance(found, BatchTarget):
         raise UsageError(f"--on {name}: a pool is an allocation of a batch system, as in --on slurm")
     return found
-
-
-def _interface(target_: BatchTarget) -> str | None:
-    """The network interface between this machine and the nodes, if the site names one for mlnb or for dask-jobqueue."""
-    section = f"jobqueue.{target_.system.settings.get('jobqueue', target_.system.kind)}"
-    for found in (
-        target_.system.settings.get("interface"),
-        dask.config.get(f"{section}.scheduler-options.interface", None),
-        dask.config.get(f"{section}.interface", None),
-    ):
-        if found:
-            return str(found)
-    return None

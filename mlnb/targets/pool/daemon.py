@@ -1,7 +1,8 @@
 """A pool's daemon: a detached process that keeps the pool's job, and hands runs to it.
 
-``python -m mlnb.targets.pool.daemon FOLDER``. It outlives the session that started it. Sessions talk to it over a Unix
-socket in the user's private runtime folder, so that the values of ``--env`` are written nowhere.
+``python -m mlnb.targets.pool.daemon FOLDER``, with the workspace as JSON on its standard input. It outlives the session
+that started it. Sessions talk to it over a Unix socket in the workspace's private runtime folder, so that the values of
+``--env`` are written nowhere.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ from mlnb.node.fork_server import is_same_user
 from mlnb.node.process.identity import process_identity
 from mlnb.rundir import write_json
 from mlnb.targets.base import SubmissionUnknown
-from mlnb.targets.config.paths import socket_path
 from mlnb.targets.pool import orphan_cleanup
 from mlnb.targets.pool.folder import HEARTBEAT, PoolDir, PoolInfo, PoolState
 from mlnb.units import format_time
+from mlnb.workspace import Workspace
 
 if TYPE_CHECKING:
     from mlnb.targets.pool.allocation import Allocation, QueueView
@@ -79,11 +80,14 @@ class PoolDaemon:
         its job, which is not submitted yet.
     runs
         its runs; none yet.
+    workspace
+        whose pool it is.
     """
 
-    def __init__(self, pool: PoolInfo, allocation: Allocation, runs: PoolRuns) -> None:
+    def __init__(self, pool: PoolInfo, allocation: Allocation, runs: PoolRuns, workspace: Workspace) -> None:
         self._pool, self._allocation, self._runs = pool, allocation, runs
-        self._socket = socket_path(f"pool-{hashlib.sha256(os.fsencode(pool.folder.path)).hexdigest()[:12]}.sock")
+        digest = hashlib.sha256(os.fsencode(pool.folder.path)).hexdigest()
+        self._socket = workspace.socket_path(f"pool-{digest[:12]}.sock")
         pid = os.getpid()
         daemon = {"pid": pid, "identity": process_identity(pid), "host": socket.gethostname()}
         self._state = PoolState(
@@ -307,20 +311,20 @@ class PoolDaemon:
         return {"job": self._allocation.job}
 
 
-def main(folder: PoolDir) -> int:
+def main(folder: PoolDir, workspace: Workspace) -> int:
     """Run the daemon of the pool in ``folder``; its exit code."""
-    orphan_cleanup.fork(folder)
+    orphan_cleanup.fork(folder, workspace)
     from mlnb.targets.pool.allocation import Allocation  # starts threads (distributed): import it after the fork
     from mlnb.targets.pool.runs import PoolRuns
 
     pool = PoolInfo(folder)
 
     async def run() -> None:
-        await PoolDaemon(pool, Allocation(pool), PoolRuns()).main()
+        await PoolDaemon(pool, Allocation(pool, workspace), PoolRuns(), workspace).main()
 
     asyncio.run(run())
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(PoolDir(Path(sys.argv[1]))))
+    sys.exit(main(PoolDir(Path(sys.argv[1])), Workspace.from_json(json.load(sys.stdin))))

@@ -15,8 +15,8 @@ from mlnb import rundir
 from mlnb.errors import UsageError
 from mlnb.node.process.identity import is_alive
 from mlnb.rundir import RunDir, read_json
-from mlnb.targets.config.paths import runs_root
 from mlnb.task import Resources
+from mlnb.workspace import Workspace
 
 STATES = ("pending", "starting", "running", "closing", "ended")
 
@@ -198,22 +198,22 @@ class PoolInfo:
         return sum(run["state"] != "over" for run in self.written.runs.values())
 
 
-def pools_root() -> Path:
+def pools_root(workspace: Workspace) -> Path:
     """The folder of all pools' folders: beside the runs, since the nodes must see both."""
-    return runs_root() / ".pools"
+    return workspace.root / ".pools"
 
 
-def all_pools() -> list[PoolInfo]:
-    """All pools of this user whose folder still exists, newest first."""
+def all_pools(workspace: Workspace) -> list[PoolInfo]:
+    """All pools of a workspace whose folder still exists, newest first."""
     try:
-        folders = [Path(entry.path) for entry in os.scandir(pools_root()) if not entry.name.startswith(".")]
+        folders = [Path(entry.path) for entry in os.scandir(pools_root(workspace)) if not entry.name.startswith(".")]
     except OSError:
         return []
     pools = [PoolInfo(PoolDir(path)) for path in folders]
     return sorted((pool for pool in pools if pool.request), key=lambda pool: -float(pool.request["since"]))
 
 
-def find_pool(name: str | None, *, accepting: bool = False) -> PoolInfo:
+def find_pool(name: str | None, workspace: Workspace, *, accepting: bool = False) -> PoolInfo:
     """The live pool called ``name``; without a name, the only one that lives.
 
     Parameters
@@ -226,7 +226,8 @@ def find_pool(name: str | None, *, accepting: bool = False) -> PoolInfo:
     UsageError
         if there is none, or if there are several and no name is given.
     """
-    candidates = [pool for pool in all_pools() if (pool.accepts_runs if accepting else pool.live)]
+    pools = all_pools(workspace)
+    candidates = [pool for pool in pools if (pool.accepts_runs if accepting else pool.live)]
     if name is not None:
         named = [pool for pool in candidates if pool.name == name]
         if named:
@@ -234,7 +235,7 @@ def find_pool(name: str | None, *, accepting: bool = False) -> PoolInfo:
     names = [pool.name for pool in candidates]
     label = "pool" if name is None else f"pool {name}"
     if not candidates:
-        last = next((pool for pool in all_pools() if name in (None, pool.name)), None)
+        last = next((pool for pool in pools if name in (None, pool.name)), None)
         end = "is closing" if last is not None and last.live else "has ended"
         ended = f" ({last.name} {end}: {last.reason})" if last is not None else ""
         raise UsageError(f"{label}: there is no pool{ended}; %pool start (mlnb pool start) makes one")

@@ -16,6 +16,7 @@ from mlnb.errors import MlnbError
 from mlnb.node.process.identity import process_identity, wait_for_exit
 from mlnb.targets.batch import queue_listing
 from mlnb.targets.pool.folder import PoolDir, PoolInfo
+from mlnb.workspace import Workspace
 
 _PATIENCE = 600.0
 """Seconds for which the batch system is asked for the job."""
@@ -28,7 +29,7 @@ _FORGOTTEN = 3600.0
 """Seconds after the last sign of a pool after which a job that the queue does not list won't appear any more."""
 
 
-def fork(folder: PoolDir) -> None:
+def fork(folder: PoolDir, workspace: Workspace) -> None:
     """Fork the process that cleans up after this one, the daemon.
 
     Call it before there are threads, or open files that it should not keep open.
@@ -47,13 +48,13 @@ def fork(folder: PoolDir) -> None:
         while os.read(read, 1):
             pass
         wait_for_exit(*daemon, _EXIT_PATIENCE)
-        cancel_orphaned_job(PoolInfo(folder), _PATIENCE)
+        cancel_orphaned_job(PoolInfo(folder), workspace, _PATIENCE)
         code = 0
     finally:
         os._exit(code)
 
 
-def cancel_orphaned_job(pool: PoolInfo, patience: float = 0.0) -> bool:
+def cancel_orphaned_job(pool: PoolInfo, workspace: Workspace, patience: float = 0.0) -> bool:
     """Cancel the job of a pool whose daemon is dead if it still waits in the queue; whether no job is left waiting.
 
     Parameters
@@ -71,18 +72,18 @@ def cancel_orphaned_job(pool: PoolInfo, patience: float = 0.0) -> bool:
     end = time.monotonic() + patience
     while True:
         with contextlib.suppress(MlnbError):
-            if _cancel_waiting(pool):
+            if _cancel_waiting(pool, workspace):
                 return True
         if time.monotonic() >= end:
             return False
         time.sleep(_INTERVAL)
 
 
-def _cancel_waiting(pool: PoolInfo) -> bool:
+def _cancel_waiting(pool: PoolInfo, workspace: Workspace) -> bool:
     """Cancel the pool's jobs that wait; whether none waits, nor can appear any more."""
     from mlnb.targets.pool.allocation import system_of
 
-    system = system_of(pool)
+    system = system_of(pool, workspace)
     listing = queue_listing.list_queue(system)
     if listing.error:
         return False

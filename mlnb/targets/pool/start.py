@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import json
 import os
@@ -23,6 +24,7 @@ from mlnb.targets.node_zip import node_zip
 from mlnb.targets.pool import folder, orphan_cleanup
 from mlnb.targets.pool.folder import PoolDir, PoolInfo
 from mlnb.task import Resources
+from mlnb.workspace import Workspace
 
 IDLE = 15 * 60
 """Seconds without a run after which a pool ends, unless ``--idle`` says otherwise."""
@@ -36,7 +38,7 @@ _RETENTION = 86400.0
 
 
 def start(
-    on: str, asked: Resources, placement: Placement, *, name: str | None, idle: int | None
+    on: str, asked: Resources, placement: Placement, workspace: Workspace, *, name: str | None, idle: int | None
 ) -> tuple[PoolInfo, str]:
     """Start a pool and wait until its job is in the queue.
 
@@ -63,19 +65,20 @@ def start(
     """
     from mlnb.targets.pool.allocation import batch_target
 
-    target = batch_target(on)
-    _clean_up()
-    names = {pool.name for pool in folder.all_pools() if pool.live}
+    target = batch_target(on, workspace)
+    _clean_up(workspace)
+    names = {pool.name for pool in folder.all_pools(workspace) if pool.live}
     name = name or _free_name(names)
     if name in names:
         raise UsageError(f"--name {name}: there is a pool of that name; mlnb pool stop {name} ends it")
     offer = target.offer(asked, replace(placement, name=name))
     if offer.resources.nodes > 1:
         raise UsageError(f"--nodes {offer.resources.nodes}: a pool has one node")
-    pool_dir = PoolDir(folder.pools_root() / f"{name}-{secrets.token_hex(3)}")
+    root = folder.pools_root(workspace)
+    pool_dir = PoolDir(root / f"{name}-{secrets.token_hex(3)}")
     with storage_errors(pool_dir.path):
-        folder.pools_root().mkdir(mode=0o700, parents=True, exist_ok=True)
-        check_trusted(folder.pools_root(), "no pool is put there")
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        check_trusted(root, "no pool is put there")
         pool_dir.path.mkdir(mode=0o700)
         pool_dir.job.attempt(1).path.mkdir(mode=0o700, parents=True)
     write_atomic(pool_dir.job.node_zip, node_zip().data)
@@ -95,33 +98,35 @@ def start(
             "bundle": node_zip().digest,
         },
     )
-    return _wait_for_job(pool_dir, _spawn_daemon(pool_dir, target.system.site_variables)), "; ".join(
+    return _wait_for_job(pool_dir, _spawn_daemon(pool_dir, workspace, target.system.site_variables)), "; ".join(
         offer.summary_lines
     )
 
 
-def _spawn_daemon(pool_dir: PoolDir, site: Mapping[str, str]) -> subprocess.Popen[bytes]:
+def _spawn_daemon(pool_dir: PoolDir, workspace: Workspace, site: Mapping[str, str]) -> subprocess.Popen[bytes]:
     with pool_dir.log.open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "mlnb.targets.pool.daemon", str(pool_dir.path)],
-            env=run_environment(
-                {**_system_variables(), **site, "MLNB_RUNS": str(folder.pools_root().parent), **_QUIET}
-            ),
+            env=run_environment({**_system_variables(workspace), **site, **_QUIET}, workspace),
             cwd=pool_dir.path,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
             start_new_session=True,
         )
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError), process.stdin:  # if it has died, its log says why
+        process.stdin.write(json.dumps(workspace.to_json(), default=str).encode())
     warm.reap(process)
     return process
 
 
-def _system_variables() -> dict[str, str]:
+def _system_variables(workspace: Workspace) -> dict[str, str]:
     """The environment variables that the batch systems' own commands need."""
     from mlnb.targets.batch import load_system, submit_commands
 
-    return {n: value for kind in submit_commands() for n, value in load_system(kind)({}).environment().items()}
+    systems = (load_system(kind)({}, workspace) for kind in submit_commands())
+    return {name: value for system in systems for name, value in system.environment().items()}
 
 
 def _wait_for_job(pool_dir: PoolDir, process: subprocess.Popen[bytes]) -> PoolInfo:
@@ -152,7 +157,7 @@ def _wait_for_job(pool_dir: PoolDir, process: subprocess.Popen[bytes]) -> PoolIn
         time.sleep(0.02)
 
 
-def stop(name: str | None) -> PoolInfo:
+def stop(name: str | None, workspace: Workspace) -> PoolInfo:
     """End a pool: at once, or with the last run on it. Waits until the daemon has done so.
 
     Raises
@@ -160,7 +165,7 @@ def stop(name: str | None) -> PoolInfo:
     UsageError
         if there is none, or several without a name.
     """
-    pool = folder.find_pool(name)
+    pool = folder.find_pool(name, workspace)
     try:
         with storage_errors(pool.folder.stop), open(pool.folder.stop, "x", opener=_private) as file:
             json.dump({"by": getpass.getuser(), "host": socket.gethostname(), "t": time.time()}, file)
@@ -181,10 +186,10 @@ def _free_name(used: set[str]) -> str:
     return next(name for name in ("pool", *(f"pool-{number}" for number in range(2, 10**6))) if name not in used)
 
 
-def _clean_up() -> None:
+def _clean_up(workspace: Workspace) -> None:
     """Cancel the waiting jobs of pools whose daemon died, and remove the folders of pools that ended long ago."""
-    for pool in folder.all_pools():
-        if not pool.live and orphan_cleanup.cancel_orphaned_job(pool):
+    for pool in folder.all_pools(workspace):
+        if not pool.live and orphan_cleanup.cancel_orphaned_job(pool, workspace):
             ended = max(pool.written.written_at, float(pool.request["since"]))
             if time.time() - ended > _RETENTION:
                 shutil.rmtree(pool.folder.path, ignore_errors=True)

@@ -24,6 +24,7 @@ from mlnb.targets.pool import folder, orphan_cleanup
 from mlnb.targets.pool.folder import PoolDir, PoolInfo
 from mlnb.task import Resources
 from mlnb.units import format_size, format_time
+from mlnb.workspace import Workspace
 
 _ANSWER_TIMEOUT = 10.0
 _KILL_PATIENCE = 10.0
@@ -36,6 +37,8 @@ class Pool:
     ----------
     name
         as it is chosen with ``--on``: ``pool``, or ``pool:NAME`` where there are several.
+    workspace
+        whose pools there are.
     """
 
     kind: ClassVar[str] = "pool"
@@ -44,8 +47,13 @@ class Pool:
 
     mirror: Mirror | None = None
 
-    def __init__(self, name: str, settings: Mapping[str, Any]) -> None:  # noqa: ARG002 - those of its batch system hold
-        self.name = name
+    def __init__(
+        self,
+        name: str,
+        settings: Mapping[str, Any],  # noqa: ARG002 - those of its batch system hold
+        workspace: Workspace,
+    ) -> None:
+        self.name, self.workspace = name, workspace
         self._offered: str | None = None
 
     def prepare(self) -> None:
@@ -54,9 +62,12 @@ class Pool:
     def _pool(self) -> PoolInfo:
         """The pool that ``--on`` names. Raises ``UsageError`` if there is none that accepts runs."""
         try:
-            return folder.find_pool(self.name.partition(":")[2] or None, accepting=True)
+            return folder.find_pool(self.name.partition(":")[2] or None, self.workspace, accepting=True)
         except UsageError as error:
             raise UsageError(f"--on {self.name}: {error}") from None
+
+    def _pool_in(self, folder_name: str) -> PoolInfo:
+        return PoolInfo(PoolDir(folder.pools_root(self.workspace) / folder_name))
 
     # resources
 
@@ -110,7 +121,7 @@ class Pool:
         info = RunInfo.read(run)
         if "pool" not in info.placement:
             raise UsageError(f"--on {self.name}: that run was submitted to {info.target}; resume it there")
-        pool = PoolInfo(PoolDir(folder.pools_root() / (self._offered or info.placement["pool"])))
+        pool = self._pool_in(self._offered or info.placement["pool"])
         if not pool.live:
             pool = self._pool()
         attempt = max(1, len(run.attempts()))
@@ -130,14 +141,14 @@ class Pool:
         for run in runs:
             handle = read_json(run.handle)
             name = str((handle or RunInfo.read(run).placement).get("pool"))
-            pool = pools.setdefault(name, PoolInfo(PoolDir(folder.pools_root() / name)))
-            statuses.append(_status(run, pool, submitted=handle is not None))
+            pool = pools.setdefault(name, self._pool_in(name))
+            statuses.append(_status(run, pool, self.workspace, submitted=handle is not None))
         return statuses
 
     def cancel(self, run: RunDir) -> bool:
         """See :class:`mlnb.targets.base.Target`. The pool and its other runs go on."""
         info = RunInfo.read(run)
-        pool = PoolInfo(PoolDir(folder.pools_root() / str((read_json(run.handle) or info.placement).get("pool"))))
+        pool = self._pool_in(str((read_json(run.handle) or info.placement).get("pool")))
         grace = info.node.grace
         try:
             request = {"do": "cancel", "run": run.path.name, "grace": grace}
@@ -224,7 +235,7 @@ def _ask(pool: PoolInfo, request: Mapping[str, Any], patience: float) -> dict[st
         raise problem(f"pool {pool.name} does not answer ({error}); it is {pool.state}: {pool.reason}") from None
 
 
-def _status(run: RunDir, pool: PoolInfo, *, submitted: bool) -> Status:
+def _status(run: RunDir, pool: PoolInfo, workspace: Workspace, *, submitted: bool) -> Status:
     """The status of one run of ``pool``; ``submitted`` says whether its submission has come to its end."""
     entry = pool.written.runs.get(run.path.name)
     if entry is not None and entry["state"] == "over" and entry["attempt"] >= len(run.attempts()):
@@ -238,7 +249,7 @@ def _status(run: RunDir, pool: PoolInfo, *, submitted: bool) -> Status:
     if not pool.request:
         return Status(False, reason="the folder of its pool is gone")
     if not pool.live:
-        return _status_without_daemon(pool, entry)
+        return _status_without_daemon(pool, workspace, entry)
     if entry is None:
         silent = time.time() - pool.written.written_at > folder.HEARTBEAT * 2
         if submitted and not silent:
@@ -250,16 +261,16 @@ def _status(run: RunDir, pool: PoolInfo, *, submitted: bool) -> Status:
     return Status(True, "pending", reason if pool.state == "running" else f"{reason}: {pool.reason}")
 
 
-def _status_without_daemon(pool: PoolInfo, entry: Mapping[str, Any] | None) -> Status:
+def _status_without_daemon(pool: PoolInfo, workspace: Workspace, entry: Mapping[str, Any] | None) -> Status:
     """The status of a run without heartbeats whose pool has no daemon: the pool's job may still run."""
     reason = f"its pool has ended: {pool.reason}"
     was_started = entry is not None and entry["state"] == "sent"
     if not was_started or (pool.written.state == "ended" and not pool.written.left_to_runs):
-        orphan_cleanup.cancel_orphaned_job(pool)
+        orphan_cleanup.cancel_orphaned_job(pool, workspace)
         return Status(False, reason=reason)
     from mlnb.targets.pool.allocation import system_of
 
-    listing = queue_listing.list_queue(system_of(pool))
+    listing = queue_listing.list_queue(system_of(pool, workspace))
     if listing.error:
         return Status(None, "running", listing.error)
     if any(job in listing.jobs and listing.jobs[job].state == "running" for job in pool.written.jobs):

@@ -9,11 +9,11 @@ import dask
 import pytest
 
 from mlnb.api.submit.option_help import every_option, help_text
-from mlnb.api.submit.option_reader import parse
 from mlnb.api.submit.options import OPTIONS, RANKS, Options
 from mlnb.errors import UsageError
 from mlnb.targets.registry import kinds
 from mlnb.task import Resources
+from tests.option_line import parse
 
 SLURM_IS_HERE = shutil.which("sbatch") is not None
 

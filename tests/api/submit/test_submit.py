@@ -23,6 +23,7 @@ from mlnb.targets.base import Offer
 from mlnb.targets.local import Local
 from mlnb.targets.registry import target
 from mlnb.task import Resources, Task
+from mlnb.workspace import Workspace
 
 
 class Refusing(Local):
@@ -42,9 +43,13 @@ class Recording(Local):
 OFFER = Offer(Resources(1, 1, 0, 1))
 
 
+def made(kind: type[Local]) -> Local:
+    return kind("local", {}, Workspace.of_process())
+
+
 def put(place: Local | None = None, contents: Mapping[str, Any] | None = None, **more: Any) -> RunDir:
     given = {"name": "test", "env": {}, **more}
-    return submit(Task(script="x = 1"), contents or {}, place or Recording(), OFFER, **given)
+    return submit(Task(script="x = 1"), contents or {}, place or made(Recording), OFFER, **given)
 
 
 def files(root: Path) -> list[Path]:
@@ -79,7 +84,7 @@ def test_a_run_directory_says_what_where_and_when(runs_root: Path):
 
 def test_a_target_that_refuses_leaves_nothing(runs_root: Path):
     with pytest.raises(MlnbError, match="the queue is closed"):
-        put(Refusing(), {"inputs/0.bin": Bytes(b"data")})
+        put(made(Refusing), {"inputs/0.bin": Bytes(b"data")})
     assert files(runs_root) == []
     assert len(runs) == 0
 
@@ -88,7 +93,10 @@ def test_a_target_that_refuses_leaves_what_other_runs_use(runs_root: Path):
     run = put(contents={"inputs/0.bin": Bytes(b"data")})
     before = files(runs_root)
     with pytest.raises(MlnbError):
-        put(Refusing(), {"inputs/0.bin": Bytes(b"data"), "inputs/1.bin": Bytes(b"more")})
+        put(
+            made(Refusing),
+            {"inputs/0.bin": Bytes(b"data"), "inputs/1.bin": Bytes(b"more")},
+        )
     assert files(runs_root) == before
     assert (run.inputs / "0.bin").read_bytes() == b"data"
 

@@ -15,6 +15,7 @@ from mlnb.rundir import RunDir
 from mlnb.targets.base import SubmissionUnknown
 from mlnb.targets.local import Local
 from mlnb.task import Resources, Task
+from mlnb.workspace import Workspace
 
 
 def trials(count: int) -> list[Submission]:
@@ -40,7 +41,7 @@ class Arrays(Local):
 
 @pytest.mark.parametrize("kind", [Local, Arrays])
 def test_each_run_has_its_own_parameters_and_name(kind: type[Local]):
-    target = kind()
+    target = kind("local", {}, Workspace.of_process())
     submitted = [Run(one) for one in submit_many(trials(3), target, target.offer(Resources(cpus=1)))]
     for number, run in enumerate(submitted):
         assert run.wait(60).state == "succeeded", run.logs()
@@ -77,7 +78,7 @@ def test_if_one_is_refused_none_runs_and_nothing_is_left(
         return cancel(self, run)
 
     monkeypatch.setattr(Local, "cancel", noted)
-    target = Refusing()
+    target = Refusing("local", {}, Workspace.of_process())
     target.error = error
     with pytest.raises(type(error)):
         submit_many(trials(3), target, target.offer(Resources(cpus=1)))
@@ -87,7 +88,7 @@ def test_if_one_is_refused_none_runs_and_nothing_is_left(
 
 
 def test_a_job_without_an_answer_holds_up_no_other():
-    target = Refusing()
+    target = Refusing("local", {}, Workspace.of_process())
     target.error = SubmissionUnknown("no answer")
     found = submit_many(trials(3), target, target.offer(Resources(cpus=1)))
     assert [run.handle.exists() for run in found] == [True, True, False]
@@ -107,7 +108,7 @@ def test_a_run_that_can_not_be_written_takes_the_others_along(runs_root: Path, m
         return Path(write(self))
 
     monkeypatch.setattr(RunDir, "script", property(full))
-    target = Local()
+    target = Local("local", {}, Workspace.of_process())
     with pytest.raises(StorageError):
         submit_many(trials(3), target, target.offer(Resources(cpus=1)))
     assert [path for path in runs_root.iterdir() if path.name not in (".store", ".index")] == []

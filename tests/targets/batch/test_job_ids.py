@@ -13,6 +13,7 @@ import pytest
 
 from mlnb.errors import MlnbError, UsageError
 from mlnb.targets.batch import load_system
+from mlnb.workspace import Workspace
 from tests.targets.batch.played import Played, aged, go, handle, played
 
 NEWS = "You have 120 GPU hours left on account phys42.\n42\u00a0nodes are down.\nSee job 7 of <https://site/8>\n"
@@ -44,7 +45,7 @@ def slurm(tmp_path: Path) -> Iterator[Played]:
 def test_a_job_is_what_its_own_line_says_whatever_a_wrapper_prints_around_it(
     kind: str, said: str, job: tuple[str, str]
 ):
-    system = load_system(kind)({})
+    system = load_system(kind)({}, Workspace.of_process())
     assert system.submitted_job(f"{NEWS}\n{said}\n{NEWS}") == job
     assert system.submitted_job(NEWS) is None
 

@@ -15,8 +15,10 @@ import mlnb
 from mlnb.errors import MlnbError, UsageError
 from mlnb.targets.batch import SYSTEMS, jobqueue_adapter, load_system
 from mlnb.targets.batch.jobqueue_adapter import CLASS_MEMBERS, INSTANCE_MEMBERS, JobqueueJob, Run, check, load_class
+from mlnb.targets.batch.jobqueue_section import Section
 from mlnb.targets.batch.request import JobRequest
 from mlnb.task import Resources
+from mlnb.workspace import Workspace
 
 KINDS = [kind for kind in SYSTEMS.names() if load_system(kind).job_class]
 REQUEST = JobRequest("20261121-000000-abcdef", "digits", Resources(cpus=2, gpus=1, memory=2**30, time=3600))
@@ -38,14 +40,14 @@ class Commands:
 
 
 def job(kind: str, run: Run, **more: Any) -> JobqueueJob:
-    system = load_system(kind)({})
+    system = load_system(kind)({}, Workspace.of_process())
     keywords = dict(system.keywords(REQUEST))
     skip = keywords.pop("job_directives_skip")
     given: dict[str, Any] = {
         "name": "digits",
         "cores": 2,
         "memory": 2**30,
-        "section": kind,
+        "section": system.section,
         "keywords": keywords,
         "skip": skip,
         "submit_command": system.submit_command,
@@ -129,7 +131,7 @@ def test_a_class_that_is_missing_is_named(job_class: str):
 
 def test_what_a_section_has_wrong_is_the_sites_to_mend():
     with pytest.raises(UsageError, match=r"jobqueue\.nosuch of Dask's configuration"):
-        job("slurm", Commands(), section="nosuch")
+        job("slurm", Commands(), section=Section("nosuch", Workspace.of_process()))
 
 
 PRIVATE = {name for name in (*CLASS_MEMBERS, *INSTANCE_MEMBERS) if name.startswith("_")} | {"_script_template"}

@@ -15,17 +15,18 @@ from mlnb.targets.batch.slurm.queue import QUEUE
 from mlnb.targets.pool import folder
 from mlnb.targets.pool.folder import PoolDir
 from mlnb.task import Resources
+from mlnb.workspace import Workspace
 
 MORE = {"from the future": 1}
 
 
 def test_a_pool(tmp_path: Path):
-    made = PoolDir(folder.pools_root() / "warm-1")
+    made = PoolDir(folder.pools_root(Workspace.of_process()) / "warm-1")
     made.path.mkdir(parents=True)
     asked: dict[str, Any] = {"name": "warm", "on": "slurm", "since": 1.0, "resources": {"gpus": 2, **MORE}}
     write_json(made.request, {**asked, **MORE})
     write_json(made.state, {"state": "ended", "reason": "was stopped", "jobs": ["7"], **MORE})
-    (pool,) = folder.all_pools()
+    (pool,) = folder.all_pools(Workspace.of_process())
     assert pool.resources == Resources(gpus=2)
     assert (pool.state, pool.reason, pool.written.jobs) == ("ended", "was stopped", ("7",))
 
@@ -38,7 +39,7 @@ def test_a_look_at_the_queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (commands / QUEUE[0]).chmod(0o755)
     monkeypatch.setenv("PATH", f"{commands}:{os.environ['PATH']}")
     monkeypatch.setenv("MLNB_RUNTIME", str(tmp_path / "rt"))
-    system = load_system("slurm")({})
+    system = load_system("slurm")({}, Workspace.of_process())
     seen = queue_listing.list_queue(system, 60.0)
     assert list(seen.jobs) == ["7"]
     (kept,) = (tmp_path / "rt").glob("*.json")

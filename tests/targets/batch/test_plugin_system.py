@@ -16,7 +16,6 @@ import dask
 import pytest
 
 import mlnb
-from mlnb.api.submit.option_reader import parse
 from mlnb.errors import UsageError
 from mlnb.rundir import RunDir
 from mlnb.targets import batch
@@ -24,6 +23,7 @@ from mlnb.targets.base import Placement
 from mlnb.targets.batch.job_table import JobTable, State
 from mlnb.targets.registry import names, target
 from mlnb.task import Resources
+from tests.option_line import parse
 from tests.targets.batch.played import aged, go, handle
 from tests.targets.distributions import installed, write_distribution
 from tests.waiting import until

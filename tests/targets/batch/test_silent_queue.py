@@ -13,6 +13,7 @@ import pytest
 from mlnb.targets.batch import load_system, queue_listing
 from mlnb.targets.batch.queue_listing import Listing
 from mlnb.targets.batch.slurm.queue import QUEUE
+from mlnb.workspace import Workspace
 from tests.waiting import until
 
 JOB = "|".join(["7", "PENDING", "Resources", "N/A", "0", "1:00", "1", "gpu", "0", "0", "", "mlnb:run"])
@@ -47,7 +48,7 @@ def squeue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Squeue:
 
 
 def look(interval: float = 0.1) -> Listing:
-    return queue_listing.list_queue(load_system("slurm")({}), interval)
+    return queue_listing.list_queue(load_system("slurm")({}, Workspace.of_process()), interval)
 
 
 def timed(action: Callable[[], Listing]) -> tuple[Listing, float]:
@@ -105,7 +106,9 @@ def test_one_that_is_down_is_asked_less_and_less_often(squeue: Squeue):
     assert list(seen.jobs) == ["7"]
     assert 3 <= squeue.calls - asked <= 6, "not thirty times"
     squeue.says(f"echo '{JOB}'")
-    queue_listing.expire(load_system("slurm")({}))  # as where something is submitted: then it is asked at once
+    queue_listing.expire(
+        load_system("slurm")({}, Workspace.of_process())
+    )  # as where something is submitted: then it is asked at once
     assert look().error == ""
     old()
     asked = squeue.calls
@@ -116,7 +119,7 @@ def test_one_that_is_down_is_asked_less_and_less_often(squeue: Squeue):
 def test_what_is_known_of_other_jobs_is_not_forgotten_with_a_change(squeue: Squeue):
     look()
     squeue.says(DOWN)
-    queue_listing.expire(load_system("slurm")({}))
+    queue_listing.expire(load_system("slurm")({}, Workspace.of_process()))
     seen = look()
     assert list(seen.jobs) == ["7"]
     assert seen.answered > 0

@@ -14,7 +14,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlnb.api.submit.option_reader import parse
 from mlnb.errors import UsageError
 from mlnb.rundir import RunDir
 from mlnb.targets.base import Placement
@@ -23,6 +22,8 @@ from mlnb.targets.batch.job import make_job
 from mlnb.targets.batch.request import JobRequest, directive_word, format_clock
 from mlnb.targets.batch.target import BatchTarget
 from mlnb.task import Resources
+from mlnb.workspace import Workspace
+from tests.option_line import parse
 
 RESOURCES = Resources(ranks=2, gpus=2, cpus=3, memory=7 * 2**30, time=5400)
 
@@ -32,7 +33,7 @@ def ask(**more: object) -> JobRequest:
 
 
 def text(kind: str, run: RunDir, **more: object) -> str:
-    return make_job(load_system(kind)({}), ask(**more), run, 1, {}).text()
+    return make_job(load_system(kind)({}, Workspace.of_process()), ask(**more), run, 1, {}).text()
 
 
 def directives(kind: str, mark: str, run: RunDir, **more: object) -> list[str]:
@@ -135,7 +136,7 @@ def test_the_job_runs_the_node_program_and_no_dask_worker(kind: str, run: RunDir
 def rendered(kind: str, run: RunDir, resources: Resources) -> str:
     """The directives of a job with these resources."""
     return (
-        make_job(load_system(kind)({}), JobRequest(run.path.name, "x", resources), run, 1, {})
+        make_job(load_system(kind)({}, Workspace.of_process()), JobRequest(run.path.name, "x", resources), run, 1, {})
         .text()
         .split("\n\n# ", 1)[0]
     )
@@ -177,7 +178,7 @@ def test_without_memory_nothing_is_said_of_it(kind: str, run: RunDir):
 def gpu_lines(kind: str, run: RunDir, line: str, **entry: object) -> list[str]:
     """The lines about GPUs of a submission to a site with these GPUs."""
     settings = {"gpus": [{"type": "a100", "memory": "80GB", **entry}], "parallel-environment": "smp"}
-    place = BatchTarget(kind, load_system(kind)(settings))
+    place = BatchTarget(kind, load_system(kind)(settings, Workspace.of_process()))
     offer = place.offer(parse(line).resources())
     shown = place.preview(run, offer).split("\n\n# ", 1)[0]
     return [line for line in shown.splitlines() if re.search("gpu|a100", line) and not line.startswith("exec")]
@@ -223,7 +224,7 @@ def test_a_run_has_a_gpu_where_the_site_says_that_there_are_some(run: RunDir):
 def test_the_queue_and_directives_of_jobqueue_yaml_are_taken(kind: str, run: RunDir):
     theirs = {"queue": "theirs", "job-extra-directives": ["-site wants"]}
     with dask.config.set({f"jobqueue.{kind}.{key}": value for key, value in theirs.items()}):
-        place = BatchTarget(kind, load_system(kind)({"directives": ["-target wants"]}))
+        place = BatchTarget(kind, load_system(kind)({"directives": ["-target wants"]}, Workspace.of_process()))
         shown = place.preview(run, place.offer(Resources()))
         assert "-q theirs\n" in shown
         assert shown.index("-site wants\n") < shown.index("-target wants\n")
@@ -233,7 +234,7 @@ def test_the_queue_and_directives_of_jobqueue_yaml_are_taken(kind: str, run: Run
 def test_the_directives_of_jobqueue_yaml_are_taken_on_htcondor_but_for_what_the_plan_says(run: RunDir):
     theirs = {"+Site": '"x"', "batch_name": "dask", "request_memory": 1, "RequestCpus": 9}
     with dask.config.set({"jobqueue.htcondor.job-extra-directives": theirs}):
-        place = BatchTarget("htcondor", load_system("htcondor")({}))
+        place = BatchTarget("htcondor", load_system("htcondor")({}, Workspace.of_process()))
         shown = place.preview(run, place.offer(Resources(), Placement("digits")))
     lines = shown.splitlines()
     assert {'+Site = "x"', "batch_name = digits", "RequestCpus = MY.DaskWorkerCores"} <= set(lines)
@@ -247,7 +248,7 @@ def test_the_time_that_dask_jobqueue_gives_a_job_is_said_in_the_plan(
 ):
     written = given.removesuffix(":00") if given and kind == "lsf" else given  # HOUR:MINUTE
     with dask.config.set({f"jobqueue.{kind}.walltime": written} if written else {}):
-        place = BatchTarget(kind, load_system(kind)({}))
+        place = BatchTarget(kind, load_system(kind)({}, Workspace.of_process()))
         offer = place.offer(Resources())
         assert offer.resources.time == hours * 3600
         assert "time chosen by the target's defaults" in "; ".join(offer.summary_lines)
@@ -314,7 +315,7 @@ def test_the_prologue_of_jobqueue_yaml_runs_before_the_node_program(
     run.attempt(1).path.mkdir(parents=True)
     prologue = ["# what the site wants", "", 'SITE="it\'s $((40 + 2))"', "export SITE"]
     with dask.config.set({f"jobqueue.{kind}.job-script-prologue": prologue}):
-        job = make_job(load_system(kind)({"python": str(python)}), ask(), run, 1, {})
+        job = make_job(load_system(kind)({"python": str(python)}, Workspace.of_process()), ask(), run, 1, {})
         assert job.submit().job.removesuffix(".0") == "7"
         assert all(line in job.text() for line in prologue)
     done = subprocess.run(started(kind, kept.read_text()), capture_output=True, text=True)
@@ -325,11 +326,11 @@ def test_the_prologue_of_jobqueue_yaml_runs_before_the_node_program(
 def test_several_nodes_are_refused_where_nothing_starts_them(kind: str, run: RunDir):
     wide = JobRequest("r", "wide", Resources(nodes=2, cpus=1, memory=2**30))
     with pytest.raises(UsageError, match="--nodes 2"):
-        make_job(load_system(kind)({}), wide, run, 1, {})
+        make_job(load_system(kind)({}, Workspace.of_process()), wide, run, 1, {})
 
 
 def test_where_jobs_are_not_queued_again_the_plan_says_so():
-    place = BatchTarget("oar", load_system("oar")({"memory": "1GB"}))
+    place = BatchTarget("oar", load_system("oar")({"memory": "1GB"}, Workspace.of_process()))
     assert "never queued again" in place.offer(Resources()).summary_lines
     with pytest.raises(UsageError, match="--requeue: OAR can't"):
         place.offer(Resources(), Placement(options={"requeue": True}))
@@ -337,7 +338,7 @@ def test_where_jobs_are_not_queued_again_the_plan_says_so():
 
 def test_slurm_starts_a_node_program_on_each_node(run: RunDir):
     wide = JobRequest("r", "wide", Resources(nodes=2, ranks=2, cpus=2, memory=2**30))
-    body = make_job(load_system("slurm")({}), wide, run, 1, {}).body
+    body = make_job(load_system("slurm")({}, Workspace.of_process()), wide, run, 1, {}).body
     launch = next(line for line in body.splitlines() if line.startswith("srun"))
     assert "--nodes=2 --ntasks=2 --ntasks-per-node=1 --cpus-per-task=4 --kill-on-bad-exit=1" in launch
 
@@ -348,7 +349,7 @@ EVIL = st.text(st.characters(blacklist_characters="\0/", blacklist_categories=["
 @given(EVIL)
 def test_whatever_a_path_holds_the_shell_reads_it_as_itself(name: str):
     run = RunDir(Path("/tmp") / f"x{name}")
-    body = make_job(load_system("slurm")({}), ask(), run, 1, {}).body
+    body = make_job(load_system("slurm")({}, Workspace.of_process()), ask(), run, 1, {}).body
     launch = body[: body.index("node=$!")].rpartition("export MLNB_DEADLINE\n")[2].strip().removesuffix("&")
     assert shlex.split(launch)[1:] == ["-m", "mlnb.node", str(run.path), "--attempt", "1"]
 
@@ -361,7 +362,8 @@ def test_another_thread_sets_its_signals_while_dask_jobqueue_is_imported(tmp_pat
     code = (
         "import gate, signal, threading\n"
         "from mlnb.targets.batch import load_system\n"
-        "elsewhere = threading.Thread(target=load_system('slurm')({}).prepare)\n"
+        "from mlnb.workspace import Workspace\n"
+        "elsewhere = threading.Thread(target=load_system('slurm')({}, Workspace.of_process()).prepare)\n"
         "elsewhere.start()\n"
         "assert gate.reached.wait(20)\n"
         "mine = lambda *_: None\n"
@@ -381,9 +383,10 @@ def test_an_interrupt_of_a_cell_stays_one(tmp_path: Path):
         "import signal, sys, threading\n"
         "before = signal.getsignal(signal.SIGINT)\n"
         "from mlnb.targets.batch import load_system\n"
-        "elsewhere = threading.Thread(target=load_system('slurm')({}).prepare)\n"
+        "from mlnb.workspace import Workspace\n"
+        "elsewhere = threading.Thread(target=load_system('slurm')({}, Workspace.of_process()).prepare)\n"
         "elsewhere.start()\n"
-        "load_system('sge')({}).prepare()\n"
+        "load_system('sge')({}, Workspace.of_process()).prepare()\n"
         "elsewhere.join()\n"
         "assert 'dask_jobqueue.runner' in sys.modules\n"
         "sys.exit(signal.getsignal(signal.SIGINT) is not before)\n"

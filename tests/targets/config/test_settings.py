@@ -12,9 +12,9 @@ import yaml
 
 from mlnb.errors import UsageError
 from mlnb.targets.base import Offer
-from mlnb.targets.config.paths import targets
 from mlnb.targets.registry import target
 from mlnb.task import Resources
+from mlnb.workspace import Workspace
 from tests.targets.conftest import Site
 
 
@@ -94,6 +94,6 @@ def test_the_settings_of_the_docs_are_known():
     text = (Path(__file__).parents[3] / "docs" / "site-setup.md").read_text()
     example = yaml.safe_load(text.partition("```yaml\n")[2].partition("```")[0])
     with dask.config.set(example):
-        assert set(targets()) == {"a100", "course"}
-        for name in targets():
+        assert set(Workspace.of_process().targets) == {"a100", "course"}
+        for name in Workspace.of_process().targets:
             assert target(name).name == name

@@ -16,6 +16,7 @@ from mlnb.targets import containers
 from mlnb.targets.containers import Bind, charliecloud, differences, load_engine
 from mlnb.targets.containers.images import check
 from mlnb.task import Resources
+from mlnb.workspace import Workspace
 
 SIF, SQSH, NAME = "/images/torch.sif", "/images/torch.sqsh", "registry.example/ml/torch:2.4"
 IMAGES = {"apptainer": SIF, "singularity": SIF, "enroot": SQSH, "pyxis": SQSH, "podman": NAME, "docker": NAME}
@@ -93,7 +94,7 @@ def test_where_nothing_says_which_engine_the_setting_is_named(monkeypatch: pytes
 def test_settings_that_are_none_are_refused(settings: dict[str, object], said: list[str]):
     text = refusal(containers.engine, None, SIF, settings)
     assert all(word in text for word in said)
-    assert "mapping" in refusal(containers.for_target, SIF, {"container": "podman"})
+    assert "mapping" in refusal(containers.for_target, SIF, {"container": "podman"}, Workspace.of_process())
 
 
 def test_images_are_those_that_the_site_allows():
@@ -183,7 +184,7 @@ def test_enroot_and_pyxis_as_their_manuals_have_it():
     assert "--container-env=KEY,NVIDIA_VISIBLE_DEVICES,NVIDIA_DRIVER_CAPABILITIES" in wrapped.launcher
     assert wrapped.command[0] == "env"
     assert "export NVIDIA_VISIBLE_DEVICES=all" in wrapped.before
-    contained = containers.Contained(engine)
+    contained = containers.Contained(engine, Workspace.of_process())
     contained.check_kind("slurm")
     assert "not with pbs" in refusal(contained.check_kind, "pbs")
 
@@ -304,7 +305,7 @@ def test_a_run_sees_its_folder_and_the_cells(tmp_path: Path):
     run.path.mkdir(parents=True)
     write_json(run.run, {"cwd": str(tmp_path)})
     settings = {"container": {"binds": ["/data:ro", "/scratch:/fast:rw", "/plain"], "python": "/opt/bin/python"}}
-    contained = containers.for_target(SIF, settings)
+    contained = containers.for_target(SIF, settings, Workspace.of_process())
     wrapped = contained.wrap(["-m", "x"], run, Resources(gpus=1), {"KEY": "hidden"})
     binds = [wrapped.command[i + 1] for i, word in enumerate(wrapped.command) if word == "--bind"]
     assert binds == [
@@ -317,7 +318,7 @@ def test_a_run_sees_its_folder_and_the_cells(tmp_path: Path):
     write_json(run.run, {"cwd": "/usr/share"})  # which is the image's
     again = contained.wrap(["-m", "x"], run, Resources(), {})
     assert "/usr/share:/usr/share:rw" not in again.command
-    wrong = containers.for_target(SIF, {"container": {"binds": ["relative:ro"]}})
+    wrong = containers.for_target(SIF, {"container": {"binds": ["relative:ro"]}}, Workspace.of_process())
     assert "container.binds" in refusal(wrong.wrap, ["x"], run, Resources(), {})
 
 

@@ -16,6 +16,7 @@ from mlnb.targets.base import Placement
 from mlnb.targets.containers import ENGINES
 from mlnb.targets.local import Local
 from mlnb.task import Resources
+from mlnb.workspace import Workspace
 from tests.targets.distributions import installed, write_distribution
 
 PAGE = Path(__file__).parents[3] / "docs" / "contributing" / "add-a-container-engine.md"
@@ -55,7 +56,7 @@ def test_it_runs_the_node_program_as_the_page_says(tmp_path: Path):
     run = RunDir(tmp_path / "a run")
     run.path.mkdir()
     write_json(run.run, {"cwd": "/usr"})
-    contained = containers.for_target("/srv/chroots/torch", settings("chroot"))
+    contained = containers.for_target("/srv/chroots/torch", settings("chroot"), Workspace.of_process())
     wrapped = contained.wrap(["-m", "mlnb.node", str(run.path)], run, Resources(), {"KEY": "secret"})
     assert wrapped.command[:2] == ["chroot", "/srv/chroots/torch"]
     assert wrapped.command[-3:] == ["-m", "mlnb.node", str(run.path)]
@@ -74,7 +75,7 @@ def test_it_is_chosen_for_its_images_after_the_engines_of_mlnb(monkeypatch: pyte
 
 @pytest.mark.usefixtures("chroot")
 def test_the_local_target_refuses_what_it_has_not():
-    local = Local(settings=settings("chroot"))
+    local = Local("local", settings("chroot"), Workspace.of_process())
     with pytest.raises(UsageError, match=r"^--image /srv/chroots/none: there is no such file or folder$"):
         local.offer(Resources(), Placement(options={"image": "/srv/chroots/none"}))
 
@@ -90,7 +91,7 @@ def test_the_local_target_refuses_what_it_has_not():
 )
 def test_one_that_can_not_be_used_is_one_line_that_says_whose_it_is(engine: str, line: str):
     with pytest.raises(UsageError) as caught:
-        containers.for_target("/srv/chroots/torch", settings(engine))
+        containers.for_target("/srv/chroots/torch", settings(engine), Workspace.of_process())
     assert str(caught.value).startswith(line)
     assert "\n" not in str(caught.value)
 

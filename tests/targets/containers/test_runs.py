@@ -26,6 +26,7 @@ from mlnb.targets import containers
 from mlnb.targets.base import Offer
 from mlnb.targets.containers import Wrapped
 from mlnb.task import Resources, Task
+from mlnb.workspace import Workspace
 from tests.testbeds import image as testbed
 from tests.waiting import until
 
@@ -49,6 +50,10 @@ class Place:
     name = "here"
     mirror = None
 
+    @property
+    def workspace(self) -> Workspace:
+        return Workspace.of_process()
+
     def submit(self, run: RunDir, env: dict[str, str]) -> dict[str, Any]:
         return {"target": self.name}
 
@@ -70,7 +75,7 @@ class Inside:
         return str(testbed.folder(torch))
 
     def contained(self, torch: bool = True) -> containers.Contained:
-        return containers.for_target(self.image(torch), {"container": {"engine": self.name}})
+        return containers.for_target(self.image(torch), {"container": {"engine": self.name}}, Workspace.of_process())
 
     def written(self, script: str, env: dict[str, str] | None = None, outputs: tuple[str, ...] = ()) -> RunDir:
         offer = Offer(Resources(), (), NodeSettings(threads=1, grace=5.0))
@@ -264,20 +269,20 @@ def test_an_image_without_torch_says_so_at_once(engine: Inside):
 
 def test_an_image_is_looked_into_once(engine: Inside, runtime: Path):
     for torch in (True, False):
-        found = containers.inspect(engine.contained(torch).engine)
+        found = containers.inspect(engine.contained(torch).engine, Workspace.of_process())
         assert found is not None
         assert found["python"].startswith("3.")  # type: ignore[union-attr]
         assert (found["torch"] is not None) == torch
         before = {path: path.stat().st_mtime_ns for path in runtime.glob("image-*.json")}
-        assert containers.inspect(engine.contained(torch).engine) == found
+        assert containers.inspect(engine.contained(torch).engine, Workspace.of_process()) == found
         assert {path: path.stat().st_mtime_ns for path in runtime.glob("image-*.json")} == before
     assert engine.contained().differences() == []
 
 
 def test_an_image_that_there_is_not_is_not_looked_into(engine: Inside):
     missing = "nothing/there:1" if engine.name == "podman" else "/nothing/there"
-    contained = containers.for_target(missing, {"container": {"engine": engine.name}})
-    assert containers.inspect(contained.engine) is None
+    contained = containers.for_target(missing, {"container": {"engine": engine.name}}, Workspace.of_process())
+    assert containers.inspect(contained.engine, Workspace.of_process()) is None
     assert "not looked into" in contained.differences()[0]
 
 

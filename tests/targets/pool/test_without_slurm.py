@@ -19,6 +19,7 @@ from mlnb.targets.pool import folder
 from mlnb.targets.pool.folder import PoolDir, all_pools
 from mlnb.targets.registry import names, target
 from mlnb.task import Resources
+from mlnb.workspace import Workspace
 from tests.targets.batch.played import Played, played
 from tests.waiting import until
 
@@ -36,14 +37,14 @@ def test_a_pools_job_that_appears_when_its_daemon_has_given_up_is_taken_out_of_t
     slurm.say("scancel", f"echo >{slurm.folder}/listed")
     with pytest.raises(MlnbError, match="Socket timed out on send/recv operation; whether it took the job"):
         pools.start(["--on", "slurm", "--name", "warm"])
-    (pool,) = all_pools()
+    (pool,) = all_pools(Workspace.of_process())
     slurm.queue(f"12345 PENDING {pool.id}")
     until(lambda: slurm.calls("scancel") == [": 12345"])
 
 
 def left(name: str, state: str, *, age: float = 0.0, alive: bool = True) -> PoolDir:
     """A pool's folder, as a daemon has left it ``age`` seconds ago."""
-    made = PoolDir(folder.pools_root() / f"{name}-{state}")
+    made = PoolDir(folder.pools_root(Workspace.of_process()) / f"{name}-{state}")
     made.path.mkdir(parents=True)
     since = time.time() - age
     resources = {"nodes": 1, "ranks": 1, "gpus": 0, "cpus": 1, "memory": None, "time": None}
@@ -65,7 +66,7 @@ def test_an_older_pool_that_is_closing_is_in_nobodys_way():
     left("new", "running")
     assert [name for name in names() if name.startswith("pool")] == ["pool", "pool:new"]
     assert any("pool new" in words for words in target("pool").offer(Resources()).summary_lines)
-    assert folder.find_pool("old").name == "old"  # to stop, say
+    assert folder.find_pool("old", Workspace.of_process()).name == "old"  # to stop, say
 
 
 def test_what_a_dead_pool_left_is_cleared_away_when_slurm_has_forgotten_its_job(slurm: Played):
@@ -75,7 +76,7 @@ def test_what_a_dead_pool_left_is_cleared_away_when_slurm_has_forgotten_its_job(
     for _ in range(2):
         with pytest.raises(MlnbError):
             pools.start(["--on", "slurm", "--name", "next"])
-    assert sorted(pool.name for pool in all_pools()) == ["day", "young"]
+    assert sorted(pool.name for pool in all_pools(Workspace.of_process())) == ["day", "young"]
     assert len(slurm.calls("squeue")) <= 4  # of which one a submission that failed
 
 
@@ -85,4 +86,4 @@ def test_a_dead_pools_folder_stays_while_slurm_does_not_answer(slurm: Played):
     slurm.say("sbatch", "exit 1")
     with pytest.raises(MlnbError):
         pools.start(["--on", "slurm", "--name", "next"])
-    assert [pool.name for pool in all_pools()] == ["old"]
+    assert [pool.name for pool in all_pools(Workspace.of_process())] == ["old"]

@@ -18,7 +18,6 @@ from mlnb.errors import MlnbError
 from mlnb.rundir import read_json, write_json
 from mlnb.targets.batch.slurm.nodes import NODES, PARTITIONS, Node, Partition, parse_nodes, parse_partitions
 from mlnb.targets.batch.system import System
-from mlnb.targets.config.paths import runtime_dir
 from mlnb.targets.locks import try_lock
 
 _TIMEOUT = 2.0
@@ -69,4 +68,4 @@ def _fresh(path: Path, interval: float) -> bool:
 def _path(system: System) -> Path:
     """One file for each cluster as this environment finds it."""
     key = json.dumps({name: value for name, value in sorted(system.environment().items()) if "SLURM" in name})
-    return runtime_dir() / f"cluster-{hashlib.sha256(key.encode()).hexdigest()[:12]}.json"
+    return system.workspace.runtime_dir() / f"cluster-{hashlib.sha256(key.encode()).hexdigest()[:12]}.json"

@@ -100,7 +100,7 @@ class Slurm(System):
 
     def on_cluster(self, cluster: str) -> System:
         """See :class:`System`."""
-        return self if cluster == self.cluster else Slurm({**self.settings, "cluster": cluster})
+        return self if cluster == self.cluster else Slurm({**self.settings, "cluster": cluster}, self.workspace)
 
     def keywords(self, request: JobRequest) -> dict[str, Any]:
         """See :class:`System`. One task on each node: it is the node program, which starts the ranks."""

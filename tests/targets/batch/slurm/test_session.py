@@ -8,12 +8,12 @@ from pathlib import Path
 import dask
 import pytest
 
-from mlnb.api.submit.option_reader import parse
 from mlnb.api.submit.options import Options
 from mlnb.errors import UsageError
 from mlnb.rundir import RunDir
 from mlnb.targets.batch.slurm.text import limit
 from mlnb.targets.registry import target
+from tests.option_line import parse
 from tests.targets.batch.played import Played, go, played
 
 

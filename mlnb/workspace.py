@@ -1,0 +1,214 @@
+"""A user's workspace: the folder of runs, the folder of sockets and locks, and the configuration.
+
+Everything that submits, lists or reads runs gets a workspace, so that one process can serve several users. The
+configuration is Dask's; mlnb reads two of its sections, ``jobqueue`` and its own::
+
+    mlnb:
+      runs: /scratch/{user}/mlnb     # where run directories go
+      target: local                  # where runs go that name no target
+      targets:
+        local:
+          kind: local
+          warm: true                 # keep a fork server with torch imported
+          max-time: 2h               # a limit: a run that asks for more is refused
+"""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import os
+import shlex
+import stat
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mlnb.errors import UsageError
+from mlnb.rundir import storage_errors
+
+_SOCKET_LENGTH = 107 - len(".4194304")
+"""Characters of a socket's path (unix(7)), to which a process may add its pid while it makes the socket."""
+
+_SECTIONS = ("mlnb", "jobqueue")
+"""The sections of Dask's configuration that mlnb reads."""
+
+
+class ProcessConfig(Mapping[str, Any]):
+    """The Dask configuration of this process, read anew at each access: a later ``dask.config.set`` counts.
+
+    Dask is imported at the first access, since that takes longer than what many commands do.
+    """
+
+    def __getitem__(self, key: str) -> Any:
+        return self._now[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._now)
+
+    def __len__(self) -> int:
+        return len(self._now)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ProcessConfig)
+
+    def __hash__(self) -> int:
+        return hash(ProcessConfig)
+
+    @property
+    def _now(self) -> Mapping[str, Any]:
+        import dask.config
+
+        return dask.config.config
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Where one user's runs are, and how they are configured.
+
+    Attributes
+    ----------
+    root
+        the folder of all run directories; absolute. It need not exist.
+    runtime
+        the folder for sockets and locks on this machine; absolute. It need not exist. Processes that share cores and
+        GPUs have to share it.
+    config
+        the Dask configuration, as a nested mapping. It is not shown, since values may be secrets.
+    """
+
+    root: Path
+    runtime: Path
+    config: Mapping[str, Any] = field(default_factory=dict, hash=False, repr=False)
+
+    @classmethod
+    def of_process(cls) -> Workspace:
+        """The workspace of this process's user, by ``MLNB_RUNS``, ``MLNB_RUNTIME`` and Dask's configuration.
+
+        Raises
+        ------
+        UsageError
+            if ``MLNB_RUNS`` is not set, and the section that may name the folder is not a mapping.
+        """
+        config = ProcessConfig()
+        runtime = os.environ.get("MLNB_RUNTIME")
+        return cls(_root(config), Path(runtime).absolute() if runtime else _default_runtime(), config)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Workspace:
+        """The inverse of :meth:`to_json`."""
+        return cls(Path(values["root"]), Path(values["runtime"]), values["config"])
+
+    def to_json(self) -> dict[str, Any]:
+        """The workspace for another process on this machine, with those parts of the configuration that mlnb reads.
+
+        Values of the configuration are those of YAML, of which JSON lacks some (dates).
+        """
+        config = {name: self.config[name] for name in _SECTIONS if name in self.config}
+        return {"root": str(self.root), "runtime": str(self.runtime), "config": config}
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The ``mlnb:`` section of the configuration; empty if there is none.
+
+        Raises
+        ------
+        UsageError
+            if it is not a mapping.
+        """
+        return _settings(self.config)
+
+    @property
+    def targets(self) -> Mapping[str, Mapping[str, Any]]:
+        """The settings of the configured targets, by name.
+
+        Raises
+        ------
+        UsageError
+            if they are not mappings.
+        """
+        found = self.settings.get("targets") or {}
+        if not isinstance(found, Mapping):
+            raise UsageError(f"targets: {found!r} of the mlnb: section in Dask's configuration must be a mapping")
+        for name, settings in found.items():
+            if not isinstance(settings or {}, Mapping):
+                raise UsageError(
+                    f"targets: {name}: {settings!r} of the mlnb: section in Dask's configuration must be a mapping"
+                )
+        return {str(name): settings or {} for name, settings in found.items()}
+
+    def variables(self) -> dict[str, str]:
+        """Environment variables by which mlnb finds this workspace in another process, such as a run.
+
+        They can't name a configuration that is not this process's own; :meth:`to_json` can.
+        """
+        named = {"MLNB_RUNS": str(self.root), "MLNB_RUNTIME": str(self.runtime)}
+        if isinstance(self.config, ProcessConfig) and "DASK_CONFIG" in os.environ:
+            named["DASK_CONFIG"] = os.environ["DASK_CONFIG"]
+        return named
+
+    def runtime_dir(self) -> Path:
+        """The folder :attr:`runtime`, made with mode 0700 if it is missing.
+
+        Raises
+        ------
+        UsageError
+            if it is not a folder, belongs to another user, or others can read it.
+        StorageError
+            if it can't be made.
+        """
+        folder = self.runtime
+        with storage_errors(folder, "MLNB_RUNTIME"), contextlib.suppress(FileExistsError):
+            folder.mkdir(mode=0o700, parents=True)
+        info = folder.stat(follow_symlinks=False)
+        if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.getuid():
+            raise UsageError(f"{folder} is not a folder of yours: set MLNB_RUNTIME to one that is")
+        if info.st_mode & 0o077:
+            raise UsageError(f"Others can read {folder}. Run: chmod 700 {shlex.quote(str(folder))}")
+        return folder
+
+    def socket_path(self, name: str) -> Path:
+        """The path of the Unix socket called ``name``.
+
+        Raises
+        ------
+        UsageError
+            if it is longer than paths of sockets may be; or as :meth:`runtime_dir`.
+        """
+        path = self.runtime_dir() / name
+        length = len(os.fsencode(path))
+        if length > _SOCKET_LENGTH:
+            raise UsageError(
+                f"MLNB_RUNTIME={path.parent}: a socket's path would have {length} characters and may have "
+                f"{_SOCKET_LENGTH}: choose a folder whose path is {length - _SOCKET_LENGTH} shorter"
+            )
+        return path
+
+
+def _settings(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    found = config.get("mlnb", {})
+    if not isinstance(found, Mapping):
+        raise UsageError(f"mlnb: in Dask's configuration is {found!r}; it must be a mapping (see docs/design.md)")
+    return found
+
+
+def _root(config: Mapping[str, Any]) -> Path:
+    """The folder of runs: ``MLNB_RUNS``, else the configured one, else one among the user's data."""
+    chosen = os.environ.get("MLNB_RUNS") or _settings(config).get("runs")
+    if chosen:
+        return Path(str(chosen).replace("{user}", getpass.getuser())).expanduser().absolute()
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "mlnb" / "runs"
+    data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(data) / "mlnb" / "runs"
+
+
+def _default_runtime() -> Path:
+    """A folder in /tmp.
+
+    Runs and pools outlive the login, so it is not ``XDG_RUNTIME_DIR``, which ends with it. All sessions share the
+    machine's cores and GPUs, so it is not in ``TMPDIR``, which may be each session's own.
+    """
+    return Path(f"/tmp/mlnb-{os.getuid()}")  # noqa: S108
