@@ -106,7 +106,8 @@ def _before(run: Run, on: str) -> dict[str, Any]:
 def _is_never_requeued(run: Run) -> bool:
     """Whether ``run`` is never queued again, where its target could do that."""
     with contextlib.suppress(UsageError):  # nobody knows the target any more
-        return not run.info.node.requeue and any(option.key == "requeue" for option in registry.options_of(run.target))
+        options = registry.options_of(run.target, run.workspace)
+        return not run.info.node.requeue and any(option.key == "requeue" for option in options)
     return False
 
 
