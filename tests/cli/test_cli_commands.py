@@ -10,6 +10,7 @@ import pytest
 
 from mlnb.api import runs
 from mlnb.targets.batch import target
+from mlnb.workspace import Workspace
 from tests.cli.conftest import Shell
 from tests.conftest import Start
 from tests.targets.batch.played import played
@@ -128,7 +129,7 @@ def test_doctor_tells_waiting_from_not_working(tmp_path: Path, monkeypatch: pyte
         slurm.say(
             "sbatch", f'echo "12345|PENDING|Resources|N/A|1|1:00|1|gpu|0|0||x|" >{slurm.folder}/listed; echo 12345'
         )
-        *_, last = doctor.checks("slurm", None)
+        *_, last = doctor.checks("slurm", Workspace.of_process(), None)
         assert (last.name, last.ok) == ("test run", None)
         (run,) = runs
         assert last.found.startswith("still pending: Waiting for cores and memory")
@@ -145,7 +146,7 @@ def test_doctor_counts_from_the_start_and_a_run_that_can_not_be_cancelled_ends_n
         now = "$(date +%s)"
         row = f"12345|RUNNING|None|{now}|{now}|1:00|1|gpu|0|0|n1|x|"
         slurm.say("sbatch", f'echo "{row}" >{slurm.folder}/listed; echo 12345')
-        *_, last = doctor.checks("slurm", None)
+        *_, last = doctor.checks("slurm", Workspace.of_process(), None)
         assert (last.name, last.ok) == ("test run", False)
         assert last.found.startswith("still starting ")
         assert "did not end when told to" in last.found
