@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.metadata
 import json
 import os
 import signal
@@ -31,9 +32,21 @@ _START_TIMEOUT = 10.0
 
 
 def socket_path(workspace: Workspace) -> Path:
-    """The path of the fork server's socket; it differs by Python, ``PYTHONPATH`` and version of mlnb."""
-    key = "\0".join([sys.executable, node_zip().digest, os.environ.get("PYTHONPATH", "")])
+    """The path of the fork server's socket.
+
+    It differs by Python, ``PYTHONPATH``, mlnb's code and the version of torch that is installed now: a fork server that
+    has imported another torch before an upgrade is not asked.
+    """
+    key = "\0".join([sys.executable, node_zip().digest, os.environ.get("PYTHONPATH", ""), _torch_version()])
     return workspace.socket_path(f"warm-{hashlib.sha256(key.encode()).hexdigest()[:12]}.sock")
+
+
+def _torch_version() -> str:
+    # Read from disk each time (a millisecond): torch may have been upgraded since this process imported it.
+    try:
+        return importlib.metadata.version("torch")
+    except importlib.metadata.PackageNotFoundError:
+        return ""
 
 
 def start(workspace: Workspace) -> Path:

@@ -311,6 +311,15 @@ def test_a_warm_parent_that_was_stopped_is_started_again(start):
     assert start("").wait(60).state == "succeeded"
 
 
+def test_a_fork_server_that_has_imported_another_torch_is_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    before = warm.socket_path(Workspace.of_process())
+    upgrade = tmp_path / "torch-99.0.dist-info"
+    upgrade.mkdir()
+    (upgrade / "METADATA").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 99.0\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert warm.socket_path(Workspace.of_process()) != before
+
+
 def test_cancelling_a_run_that_has_not_begun_leaves_the_warm_parent_alone(start):
     warm.stop(Workspace.of_process())
     first = start("print('never')")  # the warm parent still imports torch

@@ -18,6 +18,7 @@ from mlnb.node.checkpoint import files as checkpoint_files
 from mlnb.node.process.identity import send_signal
 from mlnb.rundir import read_lines
 from mlnb.targets.registry import target
+from tests.node.printed import printed
 from tests.waiting import until
 
 EPOCHS, STEPS = 6, 8
@@ -237,7 +238,7 @@ def test_ranks_that_train_together_are_resumed_together(start, go: Path, tmp_pat
     run.wait(90)
     uninterrupted.wait(90)
     assert run.state == uninterrupted.state == "succeeded", run.logs() + uninterrupted.logs()
-    assert run.logs(0, "out") == uninterrupted.logs(0, "out") == run.logs(1, "out")
+    assert printed(run, 0) == printed(uninterrupted, 0) == printed(run, 1)
     assert list(run.series()["loss"].step) == list(range(1, EPOCHS * STEPS + 1))
     assert list(run.series()["loss"].value) == list(uninterrupted.series()["loss"].value)
 

@@ -11,6 +11,7 @@ from mlnb.api import Run
 from mlnb.node.parallel.batch_sharding import ShardedBatches, shard_stream, split
 from mlnb.node.parallel.data_parallel import distributes_itself
 from tests.conftest import Start
+from tests.node.printed import printed
 
 HEAD = """
 import itertools, torch
@@ -145,7 +146,7 @@ print("trained in", len(train))
 def test_a_loop_without_gradients_sees_all_data_on_every_rank(start: Start) -> None:
     _, _, run = trained(start, HEAD + VALIDATE, ranks=2, batch=4)
     for rank in (0, 1):
-        assert run.logs(rank, "out").splitlines() == ["validated 37 in 10", "trained in 5"]
+        assert printed(run, rank).splitlines() == ["validated 37 in 10", "trained in 5"]
 
 
 def test_a_loop_with_gradients_that_trains_nothing_is_reported(start: Start) -> None:
@@ -177,8 +178,8 @@ print(len(loader()), float(sum(p.sum() for p in ddp.parameters())))
 def test_code_that_distributes_itself_is_not_touched(start: Start) -> None:
     run = start((HEAD + DDP).replace("BATCH", "4"), ranks=2).wait(90)
     assert run.state == "succeeded", run.result
-    assert run.logs(0, "out") == run.logs(1, "out")
-    assert run.logs(0, "out").startswith("10 ")
+    assert printed(run, 0) == printed(run, 1)
+    assert printed(run, 0).startswith("10 ")
     assert run.result is not None
     assert any("mlnb shards no data" in note for note in run.result["notes"])
 
