@@ -114,6 +114,8 @@ def fork_node_program(listener: socket.socket, defaults: Mapping[str, Any] | Non
             request = json.loads(connection.makefile("rb").readline())
         except (OSError, ValueError):
             return None
+        if not _is_request(request):
+            return None
         if defaults is not None:
             env = {**defaults["env"], **request["env"]}
             request = {**request, "env": env, "slots": defaults["slots"]}
@@ -136,6 +138,12 @@ def fork_node_program(listener: socket.socket, defaults: Mapping[str, Any] | Non
         except OSError:
             _hand_over(request, pid, identity)
     return pid
+
+
+def _is_request(request: object) -> bool:
+    """Whether a line that was received has what :func:`serve` describes."""
+    kinds = {"run": str, "attempt": int, "env": dict}
+    return isinstance(request, dict) and all(isinstance(request.get(key), kind) for key, kind in kinds.items())
 
 
 def _hand_over(request: Mapping[str, Any], pid: int, identity: str) -> None:
