@@ -40,7 +40,8 @@ def main(arguments: list[str]) -> int:
 def run(user: OrdinaryUser, arguments: list[str], asks: dict[str, str]) -> int:
     """Run pytest as ``user``, who can't write into the working tree."""
     own = ["-p", "no:cacheprovider", f"--basetemp={user.home}/t"]
-    env = {**user.environment(), **asks, "PYTHONDONTWRITEBYTECODE": "1"}
+    unwritten = {"PYTHONDONTWRITEBYTECODE": "1", "HYPOTHESIS_STORAGE_DIRECTORY": f"{user.home}/.hypothesis"}
+    env = {**user.environment(), **asks, **unwritten}
     return subprocess.run(
         [*user.login, str(user.python), "-m", "pytest", *own, *arguments], cwd=user.tree, env=env, check=False
     ).returncode
