@@ -203,7 +203,7 @@ def test_the_submitting_process_dies_and_the_run_goes_on(
     tmp_path: Path, runs_root: Path, start, seed: int, monkeypatch: pytest.MonkeyPatch
 ):
     """As a notebook's kernel does: it may die during the submission, or while the run trains."""
-    monkeypatch.setattr(state, "_PATIENCE", 3.0)
+    monkeypatch.setattr(state, "_SUBMISSION_TIMEOUT", 3.0)
     assert start("").wait(60).state == "succeeded"  # the warm parent is there
     training = Training(tmp_path)
     command = [sys.executable, "-c", _SUBMIT, _TRAIN, str(training.stop), str(training.side)]

@@ -49,7 +49,7 @@ class Runs:
         return self._runs.setdefault(path, Run(RunDir(path), self.workspace))
 
     def add(self, run: Run) -> Run:
-        """Have this process know ``run`` by this very object (which holds what only this session has)."""
+        """Use this object for ``run`` from now on: it holds what only this session has."""
         self._runs[run.dir] = run
         return run
 
@@ -65,7 +65,7 @@ class Runs:
         Raises
         ------
         UsageError
-            (a ``KeyError`` in spirit) if there is none, with the nearest name.
+            if there is none; the message suggests the nearest name.
         """
         if isinstance(key, int):
             entries = self.index.entries()
@@ -82,11 +82,11 @@ class Runs:
         raise UsageError(f"No run named {key!r} in {self.index.root}. {hint}")
 
     def observed(self, limit: int | None = None) -> list[Run]:
-        """The newest runs, their states read together."""
-        found = list(itertools.islice(self, limit))
-        for run, seen in zip(found, observe([run.watched for run in found]), strict=True):
-            run.take(seen)
-        return found
+        """The newest runs; their states are read together, which is faster than one by one."""
+        newest = list(itertools.islice(self, limit))
+        for run, observation in zip(newest, observe([run.observable for run in newest]), strict=True):
+            run.record(observation)
+        return newest
 
     def __repr__(self) -> str:
         return f"<mlnb.runs: {len(self)} in {self.index.root}>"

@@ -1,4 +1,4 @@
-"""The index of a folder of runs: their ids and names, at the cost of what has changed since the last look.
+"""The index of a folder of runs: their ids and names; an update reads only what has changed since the last one.
 
 The index is a cache: the run directories stay the only truth. A run directory that comes or goes changes the folder's
 own time of change; one whose name or target changes (a run that is resumed) is noted in ``.index/changed``, a line
@@ -28,7 +28,7 @@ _WORTH_SAVING = 20
 """New runs after which the cache is written again: until then reading them costs less than writing it."""
 
 _COARSE = 2_000_000_000
-"""Nanoseconds: some file systems count time so coarsely that a second change may leave the same time of change."""
+"""Nanoseconds: the resolution of some file systems' timestamps; a second change within it may leave the same one."""
 
 
 @dataclass(frozen=True)
@@ -83,19 +83,19 @@ class Index:
             return
         if not self._loaded:
             self._load()
-        here = {entry.name for entry in os.scandir(self.root) if entry.name[:1].isdigit()}
-        gone = self._entries.keys() - here
-        for run_id in gone:
+        existing = {entry.name for entry in os.scandir(self.root) if entry.name[:1].isdigit()}
+        removed = self._entries.keys() - existing
+        for run_id in removed:
             del self._entries[run_id]
-        added = self._add(here - self._entries.keys())
-        changed = self._add(self._changes() & here)
-        if gone or added or changed or not self._newest_first:
+        added = self._add(existing - self._entries.keys())
+        changed = self._add(self._changes() & existing)
+        if removed or added or changed or not self._newest_first:
             order = sorted(self._entries.values(), key=lambda entry: (entry.submitted, entry.id), reverse=True)
             self._newest_first = tuple(order)
         self._unsaved += added + changed
         if self._unsaved >= _WORTH_SAVING:
             self._save()
-        # a change within the clock's grain may leave the same time: then look again next time
+        # a change within the clock's resolution may leave the same time: then read again next time
         self._state = state if time.time_ns() - state[0] > _COARSE else None
 
     def _now(self) -> tuple[int, int] | None:
@@ -110,7 +110,7 @@ class Index:
         return None
 
     def _add(self, run_ids: Iterable[str]) -> int:
-        """Read these runs; how many of them there are. What has no ``run.json`` is none."""
+        """Read these runs. Returns how many of them exist: a directory without ``run.json`` is no run."""
         count = 0
         for run_id in run_ids:
             file = RunDir(self.root / run_id).run
@@ -129,9 +129,9 @@ class Index:
                 data = file.read()
         except OSError:
             return set()
-        whole = data[: data.rfind(b"\n") + 1]  # the rest is being written
-        self._read_changes += len(whole)
-        return set(whole.decode(errors="replace").split())
+        complete_lines = data[: data.rfind(b"\n") + 1]  # the rest is being written
+        self._read_changes += len(complete_lines)
+        return set(complete_lines.decode(errors="replace").split())
 
     def _load(self) -> None:
         self._loaded = True

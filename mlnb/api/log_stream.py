@@ -1,4 +1,4 @@
-"""Following the output of a rank while it runs."""
+"""Follows the output of a rank while it runs."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 from mlnb.api.run import Run
 
 _INTERVAL = 0.1
-"""Seconds between two looks at the files."""
+"""Seconds between two reads."""
 
 
 class _TextTail:
-    """A text file that grows. A character of which only some bytes are there yet is returned with the rest of them."""
+    """A text file that grows. A character whose bytes are not all written yet is returned later."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._offset = path, 0

@@ -1,4 +1,4 @@
-"""A run, as Python and every view see it. All of it is read from the run directory."""
+"""A run: its state, metrics, logs and results, all read from the run directory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from mlnb.api.read.describe import end_sentence
 from mlnb.api.read.history import History, Series, frame
 from mlnb.api.read.mirrored import catch_up, fetch
-from mlnb.api.read.state import Events, Observation, Phase, Watched, observe
+from mlnb.api.read.progress import AttemptProgress, Events
+from mlnb.api.read.state import Observable, Observation, observe
 from mlnb.api.read.tailing import JsonFile
 from mlnb.api.submit.job_start import order_end
 from mlnb.api.submit.store import Store
@@ -51,16 +52,16 @@ class Run:
         self._history = History(directory)
         self._final: Observation | None = None
         self.cancelled_here = False
-        """Whether it was this process that cancelled it."""
+        """Whether this process cancelled it."""
         self._link: SessionLink | None = None
 
     def attach(self, link: SessionLink) -> None:
-        """Have results written into objects of this session, which has submitted the run."""
+        """Write results into the objects of this session, which submitted the run."""
         self._link = link
 
     @property
     def info(self) -> RunInfo:
-        """Who submitted it, where it runs, what was asked for: of the newest attempt."""
+        """Who submitted it, where it runs, what was requested: those of the newest attempt."""
         values = self._run_json.read()
         if self._info is None or self._info[0] is not values:
             self._info = values, RunInfo.from_json(values or {}, self.id)
@@ -68,10 +69,10 @@ class Run:
 
     @property
     def task(self) -> Task:
-        """What the run is an execution of, with what its newest attempt was to have."""
-        read = self._task.read()
-        if self._parsed is None or self._parsed[0] is not read:
-            self._parsed = read, Task.from_json(read or {"script": ""})
+        """What the run executes, with the resources of its newest attempt."""
+        values = self._task.read()
+        if self._parsed is None or self._parsed[0] is not values:
+            self._parsed = values, Task.from_json(values or {"script": ""})
         return self._parsed[1]
 
     @property
@@ -99,19 +100,19 @@ class Run:
         if self._final is not None and (self._final.result or {}).get("attempt", 1) < self.attempts:
             self._final = None  # it was resumed
         if self._final is None:
-            self.take(observe([self.watched])[0])
-        return self._final or self._seen
+            self.record(observe([self.observable])[0])
+        return self._final or self._observation
 
-    def take(self, seen: Observation) -> None:
-        """Keep what was observed of this run together with others."""
-        self._seen = seen
-        if seen.result is not None:
-            self._final = seen
+    def record(self, observation: Observation) -> None:
+        """Keep what :func:`mlnb.api.read.state.observe` returned for this run."""
+        self._observation = observation
+        if observation.result is not None:
+            self._final = observation
 
     @property
-    def watched(self) -> Watched:
-        """What :func:`mlnb.api.read.state.observe` needs of it."""
-        return Watched(self.directory, self._events, self.workspace)
+    def observable(self) -> Observable:
+        """This run, as an argument of :func:`mlnb.api.read.state.observe`."""
+        return Observable(self.directory, self._events, self.workspace)
 
     @property
     def state(self) -> str:
@@ -120,7 +121,7 @@ class Run:
 
     @property
     def reason(self) -> str:
-        """Why it is in that state, in words; empty where there is nothing to say."""
+        """Why it is in that state; empty if there is nothing to say."""
         return self.observe().reason
 
     @property
@@ -140,7 +141,7 @@ class Run:
         return len(self.directory.attempts())
 
     @property
-    def phase(self) -> Phase:
+    def progress(self) -> AttemptProgress:
         """How far the newest attempt has come."""
         self._catch_up()
         return self._events.read()
@@ -151,7 +152,7 @@ class Run:
         return self.state in FINAL
 
     def _catch_up(self) -> None:
-        """Bring what is new, where the run is elsewhere; how often its target is asked is the mirror's business."""
+        """Copy what is new if the run has another file system; the mirror limits how often its target is asked."""
         if self.info.mirrored:
             catch_up(self.directory, self.target, self.workspace)
 
@@ -161,7 +162,7 @@ class Run:
         return self._history.read()
 
     def all_series(self) -> dict[str, Series]:
-        """All that a view draws: metrics, and under names of our own progress and what the run's processes use."""
+        """All that a view draws: the metrics, and under names that begin with ``mlnb.`` progress and usage."""
         self._catch_up()
         return {**self._history.all(), **self._events.usage()}
 
@@ -246,9 +247,9 @@ class Run:
         if self.done:
             return self
         self.cancelled_here = True
-        place = target(self.target, self.workspace)
-        order_end(self.directory, place)
-        if not place.cancel(self.directory):
+        run_target = target(self.target, self.workspace)
+        order_end(self.directory, run_target)
+        if not run_target.cancel(self.directory):
             raise MlnbError(f"run {self.name} ({self.id}) did not end when told to: {self.reason or self.state}")
         return self
 
@@ -267,11 +268,11 @@ class Run:
             mirror.remove(self.directory)
         with storage_errors(self.dir):
             shutil.rmtree(self.dir)
-        own = sum(info.st_size for info in files if info.st_nlink == 1)
-        return own + Store(self.dir.parent).sweep()
+        freed = sum(info.st_size for info in files if info.st_nlink == 1)
+        return freed + Store(self.dir.parent).sweep()
 
     def checkpoints(self) -> list[Path]:
-        """Its whole checkpoints, oldest first."""
+        """Its complete checkpoints, oldest first."""
         from mlnb.node.checkpoint.files import checkpoints
 
         fetch(self.directory, "checkpoints", self.workspace)
@@ -288,7 +289,7 @@ class Run:
         Returns
         -------
         int
-            how many epochs the checkpoint has behind it.
+            how many epochs were done at the checkpoint.
 
         Raises
         ------
@@ -302,10 +303,10 @@ class Run:
         from mlnb.node.checkpoint import epochs
         from mlnb.node.checkpoint import files as checkpoint_files
 
-        found = self.checkpoints()
-        if not found:
+        checkpoints = self.checkpoints()
+        if not checkpoints:
             raise MlnbError(f"run {self.name} ({self.id}) has no checkpoint; mlnb.epochs(...) makes them")
-        saved = checkpoint_files.load(found[-1])
+        saved = checkpoint_files.load(checkpoints[-1])
         for name in objects:
             if name not in saved["state"]:
                 raise UsageError(f"{name}: the checkpoint holds {', '.join(saved['state'])}")
@@ -334,9 +335,9 @@ class Run:
 
         fetch(self.directory, "outputs", self.workspace)
         if not self.directory.has_outputs:
-            seen = self.observe()
-            ended = f"run {self.name} ({self.id}) is {seen.state} and has left no outputs. {seen.reason}"
-            raise MlnbError(ended.rstrip())
+            observed = self.observe()
+            message = f"run {self.name} ({self.id}) is {observed.state} and has left no outputs. {observed.reason}"
+            raise MlnbError(message.rstrip())
         return pull(self.directory, self._link and replace(self._link, labels=None))
 
     def deliver(self, namespace: dict[str, Any], names: set[str] | None = None) -> Pulled:
@@ -351,36 +352,40 @@ class Run:
         """
         from mlnb.api.results.bind import deliver
 
-        seen = self.observe()
-        if seen.state != "succeeded":
+        observed = self.observe()
+        if observed.state != "succeeded":
             world_size = self.task.resources.world_size
-            raise RunFailed(end_sentence(self.name, seen.state, seen.reason or "it has not ended yet", world_size))
+            raise RunFailed(
+                end_sentence(self.name, observed.state, observed.reason or "it has not ended yet", world_size)
+            )
         fetch(self.directory, "outputs", self.workspace)
         return deliver(self.directory, self.task, namespace, names, self._link)
 
     def to_json(self) -> dict[str, Any]:
         """What ``--json`` shows of a run."""
-        seen = self.observe()
-        last = {name: _last(series) for name, series in self.series().items()}
+        observed = self.observe()
+        newest = {name: _last(series) for name, series in self.series().items()}
         return {
             "id": self.id,
             "name": self.name,
-            "state": seen.state,
-            "reason": seen.reason,
+            "state": observed.state,
+            "reason": observed.reason,
             "target": self.target,
             "dir": str(self.dir),
             "attempts": self.attempts,
             "exit_code": self.exit_code,
-            "metrics": last,
+            "metrics": newest,
             "submitted": self.info.submitted,
-            "seconds": (seen.result or {}).get("seconds"),
-            "notes": (seen.result or {}).get("notes", []),
-            "error": (seen.result or {}).get("error"),
+            "seconds": (observed.result or {}).get("seconds"),
+            "notes": (observed.result or {}).get("notes", []),
+            "error": (observed.result or {}).get("error"),
         }
 
     def __repr__(self) -> str:
-        seen = self.observe()
-        return f"<mlnb run {self.name} ({self.id}): {seen.state}{': ' + seen.reason if seen.reason else ''}>"
+        observed = self.observe()
+        return (
+            f"<mlnb run {self.name} ({self.id}): {observed.state}{': ' + observed.reason if observed.reason else ''}>"
+        )
 
 
 def _tail(path: Path, lines: int) -> str:
@@ -401,7 +406,7 @@ def _shell() -> Any:
 
 
 def _last(series: Series) -> dict[str, Any]:
-    """The newest value as JSON takes it: NaN and infinity as words."""
+    """The newest value for JSON: NaN and infinity as strings."""
     value = float(series.value[-1])
     plain = value if value == value and abs(value) != float("inf") else str(value)
     return {"step": int(series.step[-1]), "value": plain, "count": len(series)}

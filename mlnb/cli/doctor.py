@@ -133,8 +133,8 @@ def _test_run(chosen: Target, resources: Resources) -> Generator[Check, None, Ru
 
 def _results(run: Run) -> Iterator[Check]:
     """What the tiny run found on its node, and what arrived here."""
-    started = run.phase.number > 0 and bool(run.phase.state)
-    visible = f"run folder visible from {run.phase.host or 'the node'}"
+    started = run.progress.number > 0 and bool(run.progress.state)
+    visible = f"run folder visible from {run.progress.host or 'the node'}"
     yield Check("files", started, visible if started else f"the node has written nothing into {run.dir}")
     try:
         printed: dict[str, Any] = json.loads(run.logs(stream="out").splitlines()[-1])

@@ -105,8 +105,8 @@ class LiveOutputs:
                     self._thread = None
                     return
                 runs = [outputs[0].run for outputs in self._active.values()]
-                for run, observation in zip(runs, observe([run.watched for run in runs]), strict=True):
-                    run.take(observation)
+                for run, observation in zip(runs, observe([run.observable for run in runs]), strict=True):
+                    run.record(observation)
                     self._refresh(run.id)
 
     def _refresh(self, run_id: str) -> None:

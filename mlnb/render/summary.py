@@ -83,7 +83,7 @@ def numbers(run: Run, series: SeriesByName | None = None) -> list[str]:
     series = run.all_series() if series is None else series
     parts = [*latest_values(series), *_speed(series)]
     if observed.state == "running":
-        parts += _resources(run.phase.usage or {})
+        parts += _resources(run.progress.usage or {})
         ends = expected_end(series)
         parts += [f"about {format_time_left(ends - time.time())} left"] if ends is not None else []
     return [*parts, *_duration(observed.result or {})]

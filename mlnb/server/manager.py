@@ -56,7 +56,7 @@ class Manager:
                     runs.append(self._runs.setdefault(name, self.find(name)))
                 except UsageError:  # never was, or was removed
                     self._runs.pop(name, None)
-            observations = observe([run.watched for run in runs])
+            observations = observe([run.observable for run in runs])
         return [
             {
                 "id": run.id,

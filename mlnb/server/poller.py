@@ -111,8 +111,8 @@ class Poller:
     def _poll(self, runs: list[_Followed]) -> bool:
         """Read these and call their subscribers; whether there was anything new."""
         changed = False
-        for followed, observation in zip(runs, observe([one.run.watched for one in runs]), strict=True):
-            followed.run.take(observation)
+        for followed, observation in zip(runs, observe([one.run.observable for one in runs]), strict=True):
+            followed.run.record(observation)
             snapshot = _read(followed)
             if snapshot is followed.last:
                 continue

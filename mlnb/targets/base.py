@@ -66,11 +66,20 @@ class SubmissionUnknown(MlnbError):
     """Whether a target took a job isn't known: it was asked to, and did not answer."""
 
 
+SUBMITTING = "being submitted"
+"""The reason of a run that has no job yet."""
+
+
 @dataclass(frozen=True)
 class Status:
-    """What a target knows of a job: whether it is there, and why it waits or ended.
+    """What a target knows of a job: whether it exists, and why it waits or ended.
 
-    ``alive`` is ``None`` where the target can't tell at the moment.
+    Attributes
+    ----------
+    alive
+        whether the job exists; ``None`` if the target can't tell at the moment.
+    state, reason
+        those of the run, as far as the target knows: see ``mlnb.rundir.STATES``.
     """
 
     alive: bool | None

@@ -21,7 +21,7 @@ from mlnb.node.process.local_queue import LocalQueue
 from mlnb.rundir import RunDir, read_json, read_lines
 from mlnb.runinfo import GRACE, NodeSettings, RunInfo
 from mlnb.targets import local_container, other_host, registry, warm
-from mlnb.targets.base import Offer, Placement, Status, check_options, gpus_of
+from mlnb.targets.base import SUBMITTING, Offer, Placement, Status, check_options, gpus_of
 from mlnb.targets.config import limits
 from mlnb.targets.config import settings as typed
 from mlnb.targets.config.options import IMAGE, TargetOption
@@ -188,7 +188,7 @@ class Local:
     def _status(self, run: RunDir) -> Status:
         process = self._process(run)
         if process is None:
-            return Status(None, "pending", "being submitted")
+            return Status(None, "pending", SUBMITTING)
         if in_other_namespace(process[1]):
             return other_host.status(run, _host(run))
         if not is_alive(*process):

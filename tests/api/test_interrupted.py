@@ -106,9 +106,9 @@ def test_what_all_nodes_use_is_told_together(place: Says):
     told = run.all_series()
     assert list(told["mlnb.cpu"].value) == [3.0, 3.0, 3.0]
     assert list(told["mlnb.memory"].step) == [0, 1, 2]
-    assert run.phase.usage is not None
-    assert [gpu["gpu"] for gpu in run.phase.usage["gpus"]] == ["0", "1"]
-    assert run.phase.host == "here and 1 more"
+    assert run.progress.usage is not None
+    assert [gpu["gpu"] for gpu in run.progress.usage["gpus"]] == ["0", "1"]
+    assert run.progress.host == "here and 1 more"
 
 
 def test_what_the_target_says_of_a_job_that_runs_is_the_reason(place: Says):

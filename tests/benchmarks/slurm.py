@@ -96,7 +96,7 @@ def _commands(folder: Path) -> Table:
     try:
         script, asked = "import time\ntime.sleep(600)", Resources(cpus=1, memory=2**28)
         runs = [start("slurm", script, asked, "dense") for _ in range(_RUNS)]
-        while not all(run.phase.state == "running" for run in runs):
+        while not all(run.progress.state == "running" for run in runs):
             time.sleep(0.5)
         observations, commands = _observed(runs, seconds, folder)
         for run in runs:
@@ -130,7 +130,7 @@ def _observed(runs: list[Run], seconds: float, folder: Path) -> tuple[list[float
         while time.monotonic() < end:
             began = time.perf_counter()
             for _ in range(3):  # notebooks
-                observe([run.watched for run in runs])
+                observe([run.observable for run in runs])
             looks.append(time.perf_counter() - began)
             time.sleep(0.5)
     finally:

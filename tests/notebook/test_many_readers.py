@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mlnb.api.read.history import History
-from mlnb.api.read.state import Events
+from mlnb.api.read.progress import Events
 from mlnb.node.rank import frames
 from mlnb.rundir import RunDir
 

@@ -1,4 +1,4 @@
-"""Reading only what is new of a run's metrics: for views, trackers, and whoever else follows a run.
+"""Reads only what is new of a run's metrics: for views, trackers, and whatever else follows a run.
 
     cursor = SeriesCursor()
     while True:
@@ -34,7 +34,7 @@ class SeriesUpdate:
     Attributes
     ----------
     times, steps, values
-        of shape (n,); times in seconds since the epoch. ``n`` is 0 where points only were taken back.
+        of shape (n,); times in seconds since the epoch. ``n`` is 0 if points were only withdrawn.
     total
         how many points were logged in all; a reader that asked for decimated ones holds fewer.
     """
@@ -49,18 +49,18 @@ class SeriesUpdate:
 
 @dataclass
 class _Position:
-    """How much of one metric was handed out for good: so many points as logged, so many as handed out."""
+    """How much of one metric was returned and can't change: ``logged`` points, decimated to ``sent``."""
 
     series: Series | None = None
     generation: int = -1
     logged: int = 0
     sent: int = 0
     open_sent: bool = False
-    """Whether points that may still change were handed out after those."""
+    """Whether points that may still change were returned after those."""
 
 
 class SeriesCursor:
-    """What one reader has got of the metrics of one run. Each reader has a cursor of its own.
+    """Remembers what one reader has of the metrics of one run. Each reader has its own cursor.
 
     Parameters
     ----------
@@ -74,22 +74,22 @@ class SeriesCursor:
         self._positions: dict[str, _Position] = {}
 
     def new(self, series: Mapping[str, Series], *, settled: bool = False) -> list[SeriesUpdate]:
-        """What the reader has not got yet; after this call it counts as handed out.
+        """What the reader does not have yet; after this call it does.
 
         Parameters
         ----------
         series
             what :meth:`mlnb.api.run.Run.series` (or ``all_series``) returns now.
         settled
-            leave out points that may still change since not every rank has reported them: for readers that cannot
-            take back. Ask without it once the run has ended.
+            leave out points that may still change since not every rank has reported them: for readers that can't
+            withdraw points. Call without it once the run has ended.
         """
         for name in set(self._positions) - set(series):
             del self._positions[name]
         updates = []
-        for name, one in series.items():
+        for name, metric in series.items():
             position = self._positions.setdefault(name, _Position())
-            update = self._advance(position, name, one, settled=settled)
+            update = self._advance(position, name, metric, settled=settled)
             updates += [update] if update else []
         return updates
 

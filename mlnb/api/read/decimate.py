@@ -1,4 +1,4 @@
-"""Fewer points that make the same picture: of each pixel the lowest, the highest, and what is no number."""
+"""Decimates a curve so that its picture stays the same: each pixel keeps its extremes, and NaN or infinity."""
 
 from __future__ import annotations
 

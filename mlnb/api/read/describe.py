@@ -1,4 +1,4 @@
-"""How a run ended, as a sentence; and who stopped it, as its reader would say it."""
+"""Sentences about how a run ended, and who stopped it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The metrics of a run as one history: attempts joined without a step missing or doubled, ranks averaged."""
+"""The metrics of a run as one history: attempts joined without missing or repeated steps, ranks averaged."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 RESERVED = "mlnb."
-"""How names begin that are ours, not the script's."""
+"""The prefix of names that belong to mlnb, not to the script."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Series:
     generation
         differs between two reads if points of the first may have changed or gone.
     stable
-        the first so many points are the same in all later reads of this generation; those behind may change, since
-        not every rank has reported them yet.
+        how many points, from the first, are the same in all later reads of this generation; later ones may change,
+        since not every rank has reported them yet.
     """
 
     time: Array
@@ -47,7 +47,7 @@ class Series:
 
 
 class History:
-    """The metrics of one run; each call of :meth:`read` reads only what is new, and costs only what is new.
+    """The metrics of one run; each call of :meth:`read` reads and processes only what is new.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ class History:
         self._run = run
         self._files: dict[tuple[int, int], MetricsTail] = {}
         self._ranks: dict[tuple[int, int], dict[str, GrowableColumns]] = {}
-        self._joined: dict[str, Joined] = {}
+        self._metrics: dict[str, JoinedMetric] = {}
         self._series: dict[str, Series] = {}
         self._newest = 0
         self._generation = 0
@@ -67,75 +67,75 @@ class History:
 
     def read(self) -> dict[str, Series]:
         """Every metric by name."""
-        return {name: one for name, one in self.all().items() if not name.startswith(RESERVED)}
+        return {name: series for name, series in self.all().items() if not name.startswith(RESERVED)}
 
     def all(self) -> dict[str, Series]:
-        """Every metric by name, and what the ranks tell the reader under names of our own."""
+        """Every metric by name, and what mlnb itself records under names that begin with :data:`RESERVED`."""
         with self._lock:
             new = self._new()
             if new:
-                self._take(new)
-            return {name: one for name, one in self._series.items() if name != RESUMED}
+                self._update(new)
+            return {name: series for name, series in self._series.items() if name != RESUMED}
 
     def _new(self) -> dict[tuple[int, int], Columns]:
         """What the ranks have written since the last call, by attempt and rank."""
-        found = {}
+        new = {}
         for attempt in self._run.attempts():
             for rank in attempt.ranks():
                 key = (attempt.number, rank)
                 columns = self._files.setdefault(key, MetricsTail(attempt.metrics(rank))).new()
                 if columns:
-                    found[key] = columns
-        return found
+                    new[key] = columns
+        return new
 
-    def _take(self, new: dict[tuple[int, int], Columns]) -> None:
+    def _update(self, new: dict[tuple[int, int], Columns]) -> None:
         for key, columns in new.items():
-            kept = self._ranks.setdefault(key, {})
-            for name, one in columns.items():
-                kept.setdefault(name, GrowableColumns(3)).append(*one)
+            of_rank = self._ranks.setdefault(key, {})
+            for name, rows in columns.items():
+                of_rank.setdefault(name, GrowableColumns(3)).append(*rows)
         newest = max(attempt for attempt, _ in self._ranks)
-        goes_on = newest == self._newest and all(
+        same_attempt = newest == self._newest and all(
             attempt == newest and RESUMED not in columns for (attempt, _), columns in new.items()
         )
-        if not goes_on:
+        if not same_attempt:
             self._newest = newest
             self._generation += 1
-            self._joined = self._before(newest)
+            self._metrics = self._earlier_attempts(newest)
             self._series = {}
         ranks = [self._ranks[key] for key in sorted(self._ranks) if key[0] == newest]
         fresh = {name for columns in new.values() for name in columns}
-        for name in dict.fromkeys([*self._joined, *(name for columns in ranks for name in columns)]):
-            if not goes_on or name in fresh:
-                joined = self._joined.setdefault(name, Joined())
-                joined.bring([columns[name] for columns in ranks if name in columns], newest)
-                self._series[name] = joined.series(self._generation)
+        for name in dict.fromkeys([*self._metrics, *(name for columns in ranks for name in columns)]):
+            if not same_attempt or name in fresh:
+                metric = self._metrics.setdefault(name, JoinedMetric())
+                metric.update([columns[name] for columns in ranks if name in columns], newest)
+                self._series[name] = metric.series(self._generation)
 
-    def _before(self, newest: int) -> dict[str, Joined]:
-        """The attempts before the newest, each cut back to the step at which the next one went on."""
+    def _earlier_attempts(self, newest: int) -> dict[str, JoinedMetric]:
+        """The metrics of the attempts before the newest, each cut back to the step from which the next one resumed."""
         attempts = sorted({attempt for attempt, _ in self._ranks})
-        by_attempt = [(a, self._merged(a) if a != newest else self._first(a)) for a in attempts]
+        by_attempt = [(a, self._mean_of(a) if a != newest else self._first_rank_of(a)) for a in attempts]
         names = dict.fromkeys(name for _, columns in by_attempt for name in columns)
-        return {name: joined for name in names if len(joined := _joined(name, by_attempt, newest))}
+        return {name: metric for name in names if len(metric := _joined(name, by_attempt, newest))}
 
-    def _merged(self, attempt: int) -> Columns:
-        """One attempt's metrics over all ranks."""
+    def _mean_of(self, attempt: int) -> Columns:
+        """One attempt's metrics, averaged over its ranks."""
         ranks = [self._ranks[key] for key in sorted(self._ranks) if key[0] == attempt]
         names = dict.fromkeys(name for columns in ranks for name in columns)
         return {name: _mean([columns[name].columns() for columns in ranks if name in columns]) for name in names}
 
-    def _first(self, attempt: int) -> Columns:
-        """One attempt's metrics by the first rank that has them."""
+    def _first_rank_of(self, attempt: int) -> Columns:
+        """One attempt's metrics, each as reported by the first rank that has it."""
         ranks = [self._ranks[key] for key in sorted(self._ranks, reverse=True) if key[0] == attempt]
-        return {name: one.columns() for columns in ranks for name, one in columns.items()}
+        return {name: rows.columns() for columns in ranks for name, rows in columns.items()}
 
 
-class Joined:
-    """One metric over attempts and ranks: rows that all ranks have reported stay, those behind are made anew."""
+class JoinedMetric:
+    """One metric over attempts and ranks: rows that all ranks have reported stay, later ones are computed again."""
 
     def __init__(self) -> None:
         self._rows = GrowableColumns(3)
         self._attempt = np.empty(256, dtype=np.int16)
-        self._base = 0  # rows of the attempts before the newest
+        self._earlier = 0  # rows of the attempts before the newest
         self._settled = 0  # rows of the newest one that all its ranks have reported
         self._ranks = 0
         self._restarts = 0
@@ -143,7 +143,7 @@ class Joined:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def put(self, columns: Rows, attempt: int) -> None:
+    def append(self, columns: Rows, attempt: int) -> None:
         """Add rows of one attempt."""
         start = len(self._rows)
         self._rows.append(*columns)
@@ -153,45 +153,44 @@ class Joined:
             self._attempt = larger
         self._attempt[start : len(self._rows)] = attempt
 
-    def end_base(self) -> None:
-        """Say that all rows so far are of attempts before the newest."""
-        self._base = len(self._rows)
+    def end_earlier_attempts(self) -> None:
+        """Declare that all rows so far belong to attempts before the newest."""
+        self._earlier = len(self._rows)
 
-    def bring(self, ranks: list[GrowableColumns], attempt: int) -> None:
-        """Bring up to date what the newest attempt's ranks have reported, each of them all of it."""
-        if len(ranks) != self._ranks:  # a rank more: what was settled without it is not
+    def update(self, ranks: list[GrowableColumns], attempt: int) -> None:
+        """Update the rows of the newest attempt from what each of its ranks has reported so far."""
+        if len(ranks) != self._ranks:  # a further rank reports: rows that were settled without it no longer are
             self._restarts += bool(self._ranks)
             self._ranks, self._settled = len(ranks), 0
-        self._rows.cut(self._base + self._settled)
+        self._rows.cut(self._earlier + self._settled)
         if len(ranks) == 1:
-            self.put(ranks[0].columns(self._settled), attempt)
+            self.append(ranks[0].columns(self._settled), attempt)
             self._settled = len(ranks[0])
             return
         if not ranks:
             return
         new = [rank.columns(self._settled) for rank in ranks]
-        count = min(len(one[0]) for one in new)
-        if _aligned(new, count, self._last()):
-            times, values = (np.stack([one[i][:count] for one in new]) for i in (0, 2))
-            self.put((times.min(0, initial=np.inf), new[0][1][:count], values.mean(0)), attempt)
+        count = min(len(rows[0]) for rows in new)
+        if _aligned(new, count, self._last_settled_step()):
+            times, values = (np.stack([rows[i][:count] for rows in new]) for i in (0, 2))
+            self.append((times.min(0, initial=np.inf), new[0][1][:count], values.mean(0)), attempt)
             self._settled += count
-            new = [rest for one in new if len((rest := _from(one, count))[0])]
+            new = [rest for rows in new if len((rest := _rows_from(rows, count))[0])]
         elif self._settled:
             self._restarts += 1
             self._settled = 0
-            self._rows.cut(self._base)
+            self._rows.cut(self._earlier)
             new = [rank.columns() for rank in ranks]
         if new:
-            self.put(_mean(new), attempt)
+            self.append(_mean(new), attempt)
 
-    def _last(self) -> float:
-        """The newest settled step."""
+    def _last_settled_step(self) -> float:
         return float(self._rows.columns()[1][-1]) if self._settled else -np.inf
 
     def series(self, generation: int) -> Series:
-        """What there is, not copied."""
+        """The metric as it is now; the arrays are views."""
         size = len(self._rows)
-        # one number for both kinds of change: attempts come and ranks join far less than 1000 times
+        # one number for both kinds of change: there are far fewer than 1000 attempts and ranks
         times, steps, values = self._rows.columns()
         return Series(
             times,
@@ -199,16 +198,19 @@ class Joined:
             values,
             self._attempt[:size],
             generation * 1000 + self._restarts,
-            self._base + self._settled,
+            self._earlier + self._settled,
         )
 
 
-def _from(columns: Rows, start: int) -> Rows:
+def _rows_from(columns: Rows, start: int) -> Rows:
     return tuple(column[start:] for column in columns)
 
 
 def _aligned(ranks: list[Rows], count: int, last: float) -> bool:
-    """Whether the first ``count`` rows of all ranks are of the same steps, in order, and none behind is earlier."""
+    """Whether the first ``count`` rows of all ranks have the same ascending steps, and no later row an earlier step.
+
+    ``last`` is the newest settled step.
+    """
     first = ranks[0][1][:count]
     if count and (first[0] < last or np.any(first[1:] < first[:-1])):
         return False
@@ -220,52 +222,54 @@ def _aligned(ranks: list[Rows], count: int, last: float) -> bool:
 
 
 def _mean(parts: list[Rows]) -> Rows:
-    """Average over ranks, step by step; the k-th value of a step meets the k-th of the other ranks."""
+    """The mean over ranks, step by step; the k-th value of a step is averaged with the k-th of the other ranks."""
     if len(parts) == 1:
         return parts[0]
     times, steps, values = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    turn = np.concatenate([_turn(part[1]) for part in parts])
-    keys, place = np.unique(np.stack([steps, turn]), axis=1, return_inverse=True)
-    place = place.reshape(-1)
-    count = np.bincount(place)
+    repeats = np.concatenate([_repeats(part[1]) for part in parts])
+    keys, group = np.unique(np.stack([steps, repeats]), axis=1, return_inverse=True)
+    group = group.reshape(-1)
+    count = np.bincount(group)
     earliest = np.full(len(count), np.inf)
-    np.minimum.at(earliest, place, times)
-    return earliest, keys[0], np.bincount(place, values) / count
+    np.minimum.at(earliest, group, times)
+    return earliest, keys[0], np.bincount(group, values) / count
 
 
-def _turn(steps: Array) -> Array:
+def _repeats(steps: Array) -> Array:
     """For each entry, how many before it have the same step."""
     order = np.argsort(steps, kind="stable")
     ordered = steps[order]
     starts = np.r_[True, ordered[1:] != ordered[:-1]]
     first = np.maximum.accumulate(np.where(starts, np.arange(len(steps)), 0))
-    turn = np.empty(len(steps))
-    turn[order] = np.arange(len(steps)) - first
-    return turn
+    repeats = np.empty(len(steps))
+    repeats[order] = np.arange(len(steps)) - first
+    return repeats
 
 
-def _joined(name: str, by_attempt: list[tuple[int, Columns]], newest: int) -> Joined:
-    """One metric of the attempts before the newest, each cut back to the step at which the next one went on."""
+def _joined(name: str, by_attempt: list[tuple[int, Columns]], newest: int) -> JoinedMetric:
+    """One metric of the attempts before the newest, each cut back to the step from which the next one resumed."""
     parts: list[tuple[Rows, int]] = []
     for attempt, columns in by_attempt:
-        if columns:  # one that has no checkpoint to go on from starts over
-            at, start = (float(columns[RESUMED][i][-1]) if RESUMED in columns else -np.inf for i in (0, 2))
+        if columns:  # an attempt without a checkpoint to resume from starts over
+            resumed_at, resumed_from = (
+                float(columns[RESUMED][i][-1]) if RESUMED in columns else -np.inf for i in (0, 2)
+            )
             parts = [
                 (tuple(column[keep] for column in rows), number)
                 for rows, number in parts
-                for keep in [(rows[1] <= start) & (rows[0] <= at)]
+                for keep in [(rows[1] <= resumed_from) & (rows[0] <= resumed_at)]
             ]
         if name in columns and attempt != newest:
             parts.append((columns[name], attempt))
-    joined = Joined()
+    metric = JoinedMetric()
     for rows, attempt in parts:
-        joined.put(rows, attempt)
-    joined.end_base()
-    return joined
+        metric.append(rows, attempt)
+    metric.end_earlier_attempts()
+    return metric
 
 
 def frame(series: dict[str, Series]) -> pd.DataFrame:
-    """A long DataFrame: ``name step time value attempt``, a row a value.
+    """A long DataFrame: ``name step time value attempt``, one row for each value.
 
     Raises
     ------
@@ -278,11 +282,11 @@ def frame(series: dict[str, Series]) -> pd.DataFrame:
         raise MlnbError("metrics() needs pandas, which is not installed: pip install pandas") from None
 
     names = list(series)
-    lengths = [len(one) for one in series.values()]
+    lengths = [len(metric) for metric in series.values()]
     codes = np.repeat(np.arange(len(names), dtype=np.int32), lengths)
 
     def column(field: str) -> npt.NDArray[np.float64]:
-        return np.concatenate([getattr(one, field) for one in series.values()]) if names else np.empty(0)
+        return np.concatenate([getattr(metric, field) for metric in series.values()]) if names else np.empty(0)
 
     return pd.DataFrame(
         {

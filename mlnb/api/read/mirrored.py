@@ -1,4 +1,4 @@
-"""What is read of runs elsewhere: brought here first, so that all readers read the session's run directory."""
+"""Copying what is new of runs on targets with another file system, so that all readers read the local run directory."""
 
 from __future__ import annotations
 
@@ -13,42 +13,42 @@ from mlnb.targets.registry import target
 from mlnb.workspace import Workspace
 
 
-def refresh(place: Target, runs: Sequence[RunDir], *, at_once: bool = False) -> None:
-    """Bring what is new of runs of one target; nothing to do where its file system is the session's.
+def refresh(of_target: Target, runs: Sequence[RunDir], *, at_once: bool = False) -> None:
+    """Copy what is new of the runs of one target; does nothing if the target shares the session's file system.
 
     Parameters
     ----------
     at_once
-        whether the other end is to be asked now, however short a time ago it was asked.
+        ask the target now, however recently it was asked.
 
     Raises
     ------
     MlnbError
-        if its other end does not answer.
+        if the target does not answer.
     """
-    if place.mirror is not None and runs:
-        place.mirror.refresh(runs, at_once=at_once)
+    if of_target.mirror is not None and runs:
+        of_target.mirror.refresh(runs, at_once=at_once)
 
 
 def catch_up(run: RunDir, target_name: str, workspace: Workspace) -> None:
-    """Bring what is new of one mirrored run, unless all of it is here. A target that does not answer brings nothing."""
+    """Copy what is new of one mirrored run, unless it is complete. A target that does not answer is ignored."""
     if int((read_json(run.result) or {}).get("attempt", 0)) < len(run.attempts()):
         with contextlib.suppress(MlnbError):
             refresh(target(target_name, workspace), [run])
 
 
 def fetch(run: RunDir, part: str, workspace: Workspace) -> None:
-    """Bring a part of a run: ``outputs``, ``checkpoints`` or ``figures``.
+    """Copy a part of a run: ``outputs``, ``checkpoints`` or ``figures``.
 
     Raises
     ------
     NotTrusted
         if it is not what the run's own processes wrote.
     MlnbError
-        if the other end does not answer.
+        if the target does not answer.
     """
     info = RunInfo.read(run)
     if info.mirrored:
-        place = target(info.target, workspace)
-        if place.mirror is not None:
-            place.mirror.fetch(run, part)
+        of_target = target(info.target, workspace)
+        if of_target.mirror is not None:
+            of_target.mirror.fetch(run, part)

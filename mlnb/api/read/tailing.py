@@ -1,4 +1,4 @@
-"""Files that grow, read from where the last read ended, and files that are replaced, read when they were."""
+"""Readers of growing files, which read only what is new, and of replaced files, which read only after a change."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ Columns = dict[str, Rows]
 
 
 class JsonFile:
-    """A JSON file that is only ever replaced as a whole."""
+    """Reads a JSON file that is only ever replaced as a whole."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._seen: tuple[int, int] | None = None
+        self._version: tuple[int, int] | None = None
         self._content: dict[str, Any] = {}
 
     def read(self) -> dict[str, Any]:
-        """What it holds: the same object until it is replaced, and after it was deleted."""
+        """The content: the same object until the file is replaced, also after it was deleted."""
         try:
             info = self._path.stat()
         except OSError:
             return self._content
-        seen = info.st_ino, info.st_mtime_ns
-        if seen != self._seen:
-            self._content, self._seen = read_json(self._path) or {}, seen
+        version = info.st_ino, info.st_mtime_ns
+        if version != self._version:
+            self._content, self._version = read_json(self._path) or {}, version
         return self._content
 
 
 class JsonlTail:
-    """A JSON-lines file."""
+    """Reads a JSON-lines file."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._offset = 0
 
     def new(self) -> list[dict[str, Any]]:
-        """The whole lines that came since the last call."""
+        """The complete lines that were appended since the last call."""
         try:
             with self._path.open("rb") as file:
                 file.seek(self._offset)
@@ -59,14 +59,14 @@ class JsonlTail:
 
 
 class MetricsTail:
-    """A metrics file."""
+    """Reads a metrics file."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._offset = 0
 
     def new(self) -> Columns:
-        """The metrics that came since the last call; empty where there are none."""
+        """The rows that were appended since the last call, by metric; empty if there are none."""
         try:
             with self._path.open("rb") as file:
                 file.seek(self._offset)
@@ -75,7 +75,7 @@ class MetricsTail:
             return {}
         parts: dict[str, list[tuple[memoryview, memoryview, memoryview]]] = {}
         end = 0
-        for frame, end in frames.decode(data):  # noqa: B007 - where the last whole frame ends
+        for frame, end in frames.decode(data):  # noqa: B007 - where the last complete frame ends
             times, steps, *columns = frame.columns
             for name, values in zip(frame.names, columns, strict=True):
                 parts.setdefault(name, []).append((times, steps, values))

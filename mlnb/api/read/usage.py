@@ -1,4 +1,4 @@
-"""What the nodes of a run use, second by second, as one."""
+"""Adds up what the nodes of a run use, second by second."""
 
 from __future__ import annotations
 
@@ -6,54 +6,54 @@ from collections.abc import Sequence
 from typing import Any
 
 Sample = dict[str, Any]
-"""``t`` in seconds since the epoch, ``cpu`` in cores, ``memory`` in bytes, ``gpus`` one by one; ``None`` if unknown."""
+"""``t`` in seconds since the epoch, ``cpu`` in cores, ``memory`` in bytes, ``gpus`` a list; ``None`` if unknown."""
 
 CARRY = 3
-"""Seconds for which a node's newest sample stands for it."""
+"""Seconds for which a node's newest sample is used when newer ones are missing."""
 
 
 class UsageAggregator:
-    """Samples of ``nodes`` nodes become samples of all: sums, and GPUs numbered through.
+    """Turns samples of single nodes into samples of the run: sums, and GPUs numbered over all nodes.
 
-    A second is told when all nodes have come to it, or when one is :data:`CARRY` seconds ahead. A node that was silent
-    for longer is left out of it; its GPUs keep their numbers.
+    The sample of a second is returned when all nodes have reached that second, or when one is more than :data:`CARRY`
+    seconds ahead. A node that was silent for longer is left out of it; its GPUs keep their numbers.
     """
 
     def __init__(self, nodes: int) -> None:
         self._nodes = nodes
-        self._newest: dict[int, Sample] = {}  # by node, of the seconds that were told
+        self._newest: dict[int, Sample] = {}  # by node, of the seconds already returned
         self._waiting: dict[int, dict[int, Sample]] = {}  # by second and node
         self._reached: dict[int, int] = {}
         self._gpus: dict[int, int] = {}
 
     def add(self, node: int, sample: Sample) -> list[Sample]:
-        """Take a sample of one node; those of all that are now known, in order."""
+        """Add a sample of one node. Returns the samples of the run that are now complete, in order."""
         if self._nodes == 1:
             return [sample]
         second = int(sample["t"])
         self._waiting.setdefault(second, {})[node] = sample
         self._reached[node] = max(second, self._reached.get(node, second))
         self._gpus[node] = len(sample["gpus"] or ())
-        front = max(self._reached.values())
-        everyone = min(self._reached.values()) if len(self._reached) == self._nodes else front - CARRY - 1
-        known = max(everyone, front - CARRY - 1)
-        return [self._sum(one) for one in sorted(self._waiting) if one <= known]
+        complete = max(self._reached.values()) - CARRY - 1
+        if len(self._reached) == self._nodes:
+            complete = max(complete, min(self._reached.values()))
+        return [self._sum(waiting) for waiting in sorted(self._waiting) if waiting <= complete]
 
     def _sum(self, second: int) -> Sample:
         self._newest |= self._waiting.pop(second)
-        there = {node: one for node, one in self._newest.items() if second - int(one["t"]) <= CARRY}
+        current = {node: sample for node, sample in self._newest.items() if second - int(sample["t"]) <= CARRY}
         gpus: list[Sample] = []
         for node in sorted(self._gpus):
-            own: Sequence[Sample] = there[node]["gpus"] or () if node in there else ({},) * self._gpus[node]
-            gpus += [{**gpu, "gpu": str(len(gpus) + place)} for place, gpu in enumerate(own)]
+            of_node: Sequence[Sample] = current[node]["gpus"] or () if node in current else ({},) * self._gpus[node]
+            gpus += [{**gpu, "gpu": str(number)} for number, gpu in enumerate(of_node, start=len(gpus))]
         return {
             "t": float(second),
-            "cpu": _total(there, "cpu"),
-            "memory": _total(there, "memory"),
+            "cpu": _total(current, "cpu"),
+            "memory": _total(current, "memory"),
             "gpus": gpus,
         }
 
 
 def _total(samples: dict[int, Sample], name: str) -> float | None:
-    known = [one[name] for one in samples.values() if one.get(name) is not None]
-    return sum(known) if known else None
+    values = [sample[name] for sample in samples.values() if sample.get(name) is not None]
+    return sum(values) if values else None

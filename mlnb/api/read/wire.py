@@ -1,4 +1,4 @@
-"""How new points are sent to a view: a header as a line of JSON, then all steps and all values as doubles.
+"""Frames that send new points to a view: a header as a line of JSON, then all steps and all values as doubles.
 
 Widget and server send the same; ``labextension/chart/frame.ts`` reads it.
 """
@@ -14,11 +14,11 @@ import numpy as np
 from mlnb.api.read.cursor import SeriesUpdate
 
 PIXELS = 2000
-"""No screen shows more columns: the cursor of a view decimates to these."""
+"""Width in pixels to which the cursor of a view decimates; no screen is wider."""
 
 
 def header(update: SeriesUpdate) -> dict[str, Any]:
-    """What a frame says of its points, as JSON."""
+    """The JSON header of a frame."""
     return {
         "type": "points",
         "metric": update.metric,

@@ -11,7 +11,7 @@ from typing import Any
 from mlnb.errors import MlnbError
 from mlnb.rundir import RunDir, read_json, read_json_fresh, write_json
 from mlnb.runinfo import RunInfo
-from mlnb.targets.base import Status
+from mlnb.targets.base import SUBMITTING, Status
 from mlnb.targets.batch import ends, queue_listing
 from mlnb.targets.batch.queue_listing import Listing
 from mlnb.targets.batch.queued_job import QueuedJob
@@ -148,7 +148,7 @@ class States:
         if listing.error:
             return Status(None, "pending", listing.error)
         if listing.time - began < SUBMISSION_TIMEOUT:
-            return Status(None, "pending", "being submitted")
+            return Status(None, "pending", SUBMITTING)
         reason = f"its submission was interrupted: {self._system.display_name} has no job of it"
         return ends.write_end(run, {}, "lost", reason)
 

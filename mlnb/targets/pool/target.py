@@ -13,7 +13,7 @@ from mlnb.errors import MlnbError, UsageError
 from mlnb.node.process.socket_request import send_request
 from mlnb.rundir import RunDir, read_json
 from mlnb.runinfo import NodeSettings, RunInfo
-from mlnb.targets.base import Offer, Placement, Status, SubmissionUnknown, check_options, gpus_of
+from mlnb.targets.base import SUBMITTING, Offer, Placement, Status, SubmissionUnknown, check_options, gpus_of
 from mlnb.targets.batch import queue_listing
 from mlnb.targets.batch.states import has_heartbeat
 from mlnb.targets.config.options import REQUEUE, TargetOption
@@ -254,7 +254,7 @@ def _status(run: RunDir, pool: PoolInfo, workspace: Workspace, *, submitted: boo
         silent = time.time() - pool.written.written_at > folder.HEARTBEAT * 2
         if submitted and not silent:
             return Status(False, reason="its pool does not know it")
-        return Status(None, "pending", "being submitted")
+        return Status(None, "pending", SUBMITTING)
     if entry["state"] == "sent":
         return Status(True, "starting", "starting Python…")
     reason = str(entry["reason"]) or f"waits for pool {pool.name}"

@@ -107,7 +107,7 @@ def ends(slurm: Slurm, accounting: Accounting, tmp_path_factory: pytest.TempPath
         commands = Commands(folder / "commands")
         patch.setenv("PATH", f"{commands.folder}:{os.environ['PATH']}")
         looked_at = {name: run for name, run in begun.items() if name not in AWAY}
-        seen = dict(zip(looked_at, observe([run.watched for run in looked_at.values()]), strict=True))
+        seen = dict(zip(looked_at, observe([run.observable for run in looked_at.values()]), strict=True))
         return Ends(begun, seen, Counter(commands.calls()))
 
 

@@ -34,7 +34,7 @@ def waits_for(start: Start, go: Path, **asked: object) -> Run:
 def running(run: Run) -> str:
     """Wait until the script has begun; its node."""
     until(lambda: run.series().get("on") is not None)
-    return run.phase.host
+    return run.progress.host
 
 
 def on_a_node(number: str) -> bool:
@@ -71,7 +71,7 @@ def test_a_run_whose_node_fails(slurm: Slurm, start: Start, daemons: Operator, t
     """It is queued again, and goes on; one that is not to be queued again ends with the node as the reason."""
     with configured(poll="1s"):
         training = begin(start, tmp_path, requeue=requeue).under_way()
-        node = training.run.phase.host
+        node = training.run.progress.host
         daemons.scontrol("update", f"nodename={node}", "state=down", "reason=test")
         if requeue:
             training.told("pending", "A node of the job failed. Queued again")

@@ -38,7 +38,7 @@ def test_a_cell_on_two_nodes_trains_as_two_ranks_on_one_and_as_one_process(slurm
     assert numbers(weights(gang.run)) == pytest.approx(numbers(plain()), abs=1e-6)
 
     assert host(gang.run, 0) != host(gang.run, 1)
-    assert gang.run.phase.host == f"{host(gang.run, 0)} and 1 more"
+    assert gang.run.progress.host == f"{host(gang.run, 0)} and 1 more"
     own = [
         [
             event["memory"]

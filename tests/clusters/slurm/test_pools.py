@@ -172,7 +172,7 @@ def test_a_run_has_processes_of_its_own_in_the_pools_job(
     assert (run.state, run.reason) == ("succeeded", "")
     assert run.logs(0, "out") == f"{shared.written.jobs[0]} 0 a-value-of-env None\n"
     assert list(run.series()["loss"].value) == [1.0]
-    assert run.phase.host.startswith("node")
+    assert run.progress.host.startswith("node")
     written = [path for path in root.rglob("*") if path.is_file() and path.name != "rank-0.out"]
     assert not [path for path in written if b"a-value-of-env" in path.read_bytes()]
     on(short, WAITS.format(gate="never"), name="overlong")  # for the last test

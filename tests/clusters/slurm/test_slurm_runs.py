@@ -60,7 +60,7 @@ def test_a_run_with_a_gpu_from_submission_to_result(
     assert run.logs(0, "out") == f"gpu 0\ntoken None\nasked {ASKED!r}\n"
     assert list(run.series()["loss"].value) == [5, 4, 3, 2, 1]
     assert run.exit_code == 0
-    assert run.phase.host.startswith("node")
+    assert run.progress.host.startswith("node")
 
     shown = slurm.show(job(run))
     assert shown["TresPerNode"] == "gres:gpu:1"

@@ -141,8 +141,8 @@ def test_a_run_that_had_no_checkpoint_starts_over_and_its_curve_too(start, go: P
 def test_a_warned_run_ends_after_its_next_checkpoint(start, go: Path):
     run = start(_TRAIN, env={"GO": str(go)})
     in_the_middle(run)
-    phase = run.phase
-    assert phase.state == "running"
+    progress = run.progress
+    assert progress.state == "running"
     started = next(event for event in read_lines(run.directory.attempt(1).events(0)) if event["event"] == "started")
     assert send_signal(started["pid"], started["identity"], signal.SIGUSR1)
     until(lambda: any(event["event"] == "warned" for event in read_lines(run.directory.attempt(1).events(0))))

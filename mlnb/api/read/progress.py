@@ -1,0 +1,133 @@
+"""How far a run's newest attempt has come, and what it uses: read from the events that its nodes append."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mlnb.api.read.growable import GrowableColumns
+from mlnb.api.read.history import Series
+from mlnb.api.read.tailing import JsonlTail
+from mlnb.api.read.usage import Sample, UsageAggregator
+from mlnb.node.attempt.events import INTERRUPTED
+from mlnb.rundir import RunDir, read_json
+from mlnb.task import Resources
+
+
+@dataclass
+class AttemptProgress:
+    """How far the newest attempt has come, by its own events.
+
+    Attributes
+    ----------
+    state
+        ``started``, ``starting`` or ``running``, as node 0 reports it; empty before that.
+    last_heard
+        when any node last wrote an event, in seconds since the epoch; ``None`` if none did.
+    stop_reason
+        why it is being stopped; empty if it isn't.
+    interruption
+        why it ended early, so that it may be queued again; empty if it did not.
+    host
+        host name of node 0, and how many nodes there are besides.
+    usage
+        the newest sample, all nodes together.
+    """
+
+    number: int = 0
+    state: str = ""
+    last_heard: float | None = None
+    stop_reason: str = ""
+    interruption: str = ""
+    host: str = ""
+    usage: dict[str, Any] | None = None
+
+
+class Events:
+    """Reads the events of the newest attempt, of all its nodes; each call reads only what is new. Thread-safe."""
+
+    def __init__(self, run: RunDir) -> None:
+        self._run = run
+        self._tails: list[JsonlTail] = []
+        self._aggregator = UsageAggregator(1)
+        self._lock = threading.Lock()
+        self._samples: dict[str, GrowableColumns] = {}
+        self._usage: dict[str, Series] = {}
+        self._first_sample = 0.0
+        self.progress = AttemptProgress()
+
+    def read(self) -> AttemptProgress:
+        """The progress of the newest attempt now."""
+        with self._lock:
+            return self._read()
+
+    def usage(self) -> dict[str, Series]:
+        """What the newest attempt used, over seconds since its first sample.
+
+        ``mlnb.cpu`` is in cores, ``mlnb.memory`` in bytes; GPUs are ``mlnb.gpuN.utilisation``, ``.memory`` and
+        ``.power``.
+        """
+        with self._lock:
+            self._read()
+            for name, columns in self._samples.items():
+                old = self._usage.get(name)
+                if old is None or len(old) < len(columns):
+                    attempt = np.full(len(columns), self.progress.number, dtype=np.int16)
+                    times, steps, values = columns.columns()
+                    self._usage[name] = Series(times, steps, values, attempt, self.progress.number, len(columns))
+            return dict(self._usage)
+
+    def _read(self) -> AttemptProgress:
+        attempts = self._run.attempts()
+        if not attempts:
+            return self.progress
+        newest = attempts[-1]
+        if newest.number != self.progress.number or not self._tails:
+            nodes = _node_count(self._run)
+            self._tails = [JsonlTail(newest.events(node)) for node in range(nodes)]
+            self._aggregator = UsageAggregator(nodes)
+            self.progress = AttemptProgress(newest.number)
+            self._samples, self._usage = {}, {}
+        for node, tail in enumerate(self._tails):
+            for event in tail.new():
+                self._apply(node, event)
+        return self.progress
+
+    def _apply(self, node: int, event: dict[str, Any]) -> None:
+        """Update the progress with one event of one node."""
+        progress = self.progress
+        progress.last_heard = max(progress.last_heard or 0.0, event.get("t") or 0.0)
+        kind = event.get("event")
+        if kind == "sample":
+            sample = {"t": event.get("t") or 0.0, **{key: event.get(key) for key in ("cpu", "memory", "gpus")}}
+            for usage in self._aggregator.add(node, sample):
+                progress.usage = usage
+                self._append_sample(usage)
+        elif kind == "ending":
+            progress.stop_reason = progress.stop_reason or str(event.get("reason", ""))
+        elif node == 0 and kind in ("started", "starting", "running"):
+            progress.state = str(kind)
+            if "host" in event:
+                more = len(self._tails) - 1
+                progress.host = f"{event['host']} and {more} more" if more else event["host"]
+        elif node == 0 and kind == INTERRUPTED:
+            progress.interruption = str(event.get("reason", ""))
+
+    def _append_sample(self, usage: Sample) -> None:
+        time = float(usage["t"] or 0.0)
+        self._first_sample = self._first_sample if self._samples else time
+        values = {"mlnb.cpu": usage["cpu"], "mlnb.memory": usage["memory"]}
+        for index, gpu in enumerate(usage["gpus"] or ()):
+            values |= {f"mlnb.gpu{index}.{field}": gpu.get(field) for field in ("utilisation", "memory", "power")}
+        for name, value in values.items():
+            if isinstance(value, (int, float)):
+                row = np.array([[time], [time - self._first_sample], [value]])
+                self._samples.setdefault(name, GrowableColumns(3)).append(*row)
+
+
+def _node_count(run: RunDir) -> int:
+    resources = (read_json(run.task) or {}).get("resources", {})
+    return int(resources.get("nodes", Resources.nodes))
