@@ -1,1 +1,1 @@
-"""SLURM."""
+"""The SLURM batch system."""

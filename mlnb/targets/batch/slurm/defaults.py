@@ -69,10 +69,10 @@ def resolve(
 
 def _chosen_partitions(name: str | None, partitions: Mapping[str, Partition]) -> list[Partition]:
     if name is None:
-        found = default(partitions)
-        if found is None:
+        default_partition = default(partitions)
+        if default_partition is None:
             raise UsageError(f"Choose a --partition: SLURM has no default here. Available: {', '.join(partitions)}.")
-        return [found]
+        return [default_partition]
     for each in split_list(name):
         if each not in partitions:
             near = difflib.get_close_matches(each, partitions, 1)

@@ -1,6 +1,6 @@
-"""Merges SLURM's directives of mlnb, the target and jobqueue.yaml: of equal options sbatch takes the last only.
+"""Merges the SLURM directives of mlnb, the target and jobqueue.yaml, since sbatch uses only the last of equal options.
 
-sbatch(1) has what they mean. mlnb's own say what the plan says; a site's ``directives`` may say anything else.
+sbatch(1) documents the options. mlnb writes those that the plan shows; a site's ``directives`` may set all others.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Option(NamedTuple):
 
     @property
     def line(self) -> str:
-        """As it stands behind ``#SBATCH``."""
+        """The text after ``#SBATCH``."""
         if self.value is None:
             return self.name
         value = shlex.quote(self.value) if re.search(r"[\s#'\"\\]", self.value) else self.value
@@ -70,33 +70,33 @@ _PLANNED = {
 }
 """Options that the plan decides → the target's setting for them; empty if only the run decides."""
 
-_ELSEWHERE = frozenset({"partition", "account", "time", "cpus", "memory"})
+_JOBQUEUE_SETTINGS = frozenset({"partition", "account", "time", "cpus", "memory"})
 """Settings whose options dask-jobqueue writes, where they have a value."""
 
 _LISTS = ("--gres", "--licenses")
 
 
-def merged(
+def merge(
     own: Sequence[str],
     gpus: Sequence[str],
     site: Sequence[str],
     default: Sequence[str],
-    elsewhere: Collection[str] = (),
+    rendered: Collection[str] = (),
 ) -> list[str]:
-    """The lines of a submission.
+    """The directives of one job, each without ``#SBATCH``.
 
     Parameters
     ----------
     own
-        mlnb's; each of one option.
+        those of mlnb, one option each.
     gpus
-        what asks for the GPUs.
+        those that request the GPUs.
     site
-        the target's ``directives``: of equal options theirs hold, but constraints, resources and licences are joined.
+        the target's ``directives``: they override equal options, but constraints, resources and licences are combined.
     default
         those of ``jobqueue.yaml``; all others override them.
-    elsewhere
-        names of options that are elsewhere in the submission; the site may set others of the same setting.
+    rendered
+        names of options that dask-jobqueue writes; the site may set others of the same setting.
 
     Raises
     ------
@@ -106,13 +106,13 @@ def merged(
     gpu_options, site_options = _options(gpus, "gpus"), _options(site, "directives")
     own_options, site_settings = (
         [*_options(own, "own"), *gpu_options],
-        _ELSEWHERE - {_PLANNED.get(name) for name in elsewhere},
+        _JOBQUEUE_SETTINGS - {_PLANNED.get(name) for name in rendered},
     )
     for option in gpu_options:
         _check(option, "gpus", {*site_settings, "gpus"})
     for option in site_options:
         _check(option, "directives", site_settings)
-    names = {option.name for option in [*own_options, *site_options]} | set(elsewhere)
+    names = {option.name for option in [*own_options, *site_options]} | set(rendered)
     settings = {_PLANNED[name] or name for name in names if name in _PLANNED}
     remaining = [
         each for option in _options(default, "job-extra-directives") for each in _remaining(option, names, settings)
@@ -120,19 +120,30 @@ def merged(
     options: dict[str, Option] = {}
     for option in [*own_options, *site_options, *remaining]:
         before = options.get(option.name)
-        options[option.name] = option if before is None else _joined(before, option)
+        options[option.name] = option if before is None else _combined(before, option)
     return [option.line for option in options.values()]
+
+
+def option_value(lines: Iterable[str], name: str) -> str | None:
+    """The value of the option with this long name; ``None`` if the directives lack it, empty if it has no value.
+
+    Raises
+    ------
+    UsageError
+        if the directives can't be parsed.
+    """
+    return next((option.value or "" for option in _options(lines, "directives") if option.name == name), None)
 
 
 def _options(lines: Iterable[str], setting: str) -> list[Option]:
     options: list[Option] = []
     for line in lines:
         try:
-            read = shlex.split(line, comments=True)
+            words = shlex.split(line, comments=True)
         except ValueError as error:
             raise UsageError(f"{setting}: {line!r} does not read: {error}") from None
         start = len(options)
-        for word in read:
+        for word in words:
             if word.startswith("--"):
                 name, equals, value = word.partition("=")
                 options.append(Option(name, value if equals else None))
@@ -146,7 +157,7 @@ def _options(lines: Iterable[str], setting: str) -> list[Option]:
 
 
 def _check(option: Option, where: str, allowed: Collection[str | None]) -> None:
-    """Refuse what would make the plan untrue."""
+    """Refuse an option that would contradict the plan."""
     setting = "gpus" if option.name == "--gres" and _gpus(option.value) else _PLANNED.get(option.name)
     if setting is None or (setting and setting in allowed):
         return
@@ -155,7 +166,7 @@ def _check(option: Option, where: str, allowed: Collection[str | None]) -> None:
 
 
 def _remaining(option: Option, names: set[str], settings: set[str]) -> list[Option]:
-    """What applies to a run of a directive that was written for Dask's workers."""
+    """The part of a directive, written for Dask's workers, that applies to a run."""
     if option.name in _PLANNED:
         planned = _PLANNED[option.name]
         return [] if not planned or planned in (*settings, "gpus") else [option]
@@ -169,17 +180,17 @@ def _gpus(gres: str | None) -> bool:
     return any(each.strip().partition(":")[0] in ("gpu", "gres/gpu") for each in (gres or "").split(","))
 
 
-def _joined(before: Option, option: Option) -> Option:
-    """Two options of one name: both, where SLURM can combine them, else the later one."""
+def _combined(before: Option, option: Option) -> Option:
+    """Two options of one name: combined if SLURM can do so, else the later one."""
     if option.name not in (*_LISTS, "--constraint") or before.value is None or option.value is None:
         return option
     if before.value == option.value:
         return option
     if option.name == "--constraint":
-        return option._replace(value=f"{_closed(before.value)}&{_closed(option.value)}")
+        return option._replace(value=f"{_parenthesized(before.value)}&{_parenthesized(option.value)}")
     return option._replace(value=f"{before.value},{option.value}")
 
 
-def _closed(constraint: str) -> str:
-    """A constraint that can stand beside another: "or" binds no tighter than "and"."""
+def _parenthesized(constraint: str) -> str:
+    """A constraint that can be combined with another by ``&``: one with ``|`` needs parentheses."""
     return f"({constraint})" if "|" in re.sub(r"\[[^]]*\]|\([^)]*\)", "", constraint) else constraint

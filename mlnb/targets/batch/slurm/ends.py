@@ -1,8 +1,8 @@
-"""The states of SLURM's jobs and how they ended, in plain English.
+"""Explains in plain English the states of SLURM's jobs and how they ended.
 
 States: squeue(1), JOB STATE CODES. Exit codes: https://slurm.schedmd.com/job_exit_code.html. In 22.05.8 a
 job script that was ended by a signal and one that could not be started both have the reason ``JobLaunchFailure``. The
-latter has signal 53, by which no program ends; so it is when the folder of its log is missing.
+latter has signal 53, which ends no program; it occurs when the folder of the log is missing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ OUT_OF_MEMORY_SIGNAL = 125
 """The signal in the exit code of a job that was out of memory."""
 
 _LAST_SIGNAL = 31
-"""Programs end by higher signals only if they were written to."""
+"""The highest ordinary signal of Linux; real-time signals have higher numbers."""
 
 _WAITS = {
     "CONFIGURING": Explanation("other", "Its nodes are being prepared"),
@@ -68,14 +68,14 @@ def phase(state: str) -> str:
     return "running" if state in _RUNS else "ended" if state in _ENDS else ""
 
 
-def meanwhile(state: str) -> Explanation:
-    """Cause and reason for a state between waiting and running, or one that isn't known."""
+def explain_state(state: str) -> Explanation:
+    """Explains the state of a job that has not ended; an unknown state is shown as it is."""
     if state in _WAITS:
         return _WAITS[state]
     return Explanation("", _RUNS[state]) if state in _RUNS else Explanation("other", f"SLURM says {state}")
 
 
-def ended(
+def explain_end(
     state: str,
     exit_code: int | None = None,
     signal: int | None = None,
@@ -85,18 +85,18 @@ def ended(
     resources: Resources | None = None,
     nodes: Sequence[str] = (),
 ) -> Explanation:
-    """How a job ended whose state SLURM writes as ``state``.
+    """Explains how a job ended from the state that SLURM reports.
 
     Parameters
     ----------
     exit_code, signal
-        of the job script, as far as known.
+        of the job script, as far as they are known.
     reason
-        SLURM's reason, which tells some failures apart.
+        SLURM's reason code, which distinguishes some failures.
     by
         user id of who cancelled it.
     resources
-        what it had asked for.
+        what it had requested.
     nodes
         where it ran.
     """
@@ -130,10 +130,10 @@ def _failed(exit_code: int | None, signal: int | None, reason: str, nodes: Seque
     if reason == "BadConstraints":
         return Explanation("launch", "could never start: no node has all that it asks for; ask for less or other GPUs")
     if signal is not None and signal > _LAST_SIGNAL:  # for accounting it has no reason
-        words = (
+        text = (
             f"the job script could not be started{_where(nodes)}; it may be that the folder of its log can't be written"
         )
-        return Explanation("launch", words)
+        return Explanation("launch", text)
     if reason == "SystemFailure":
         return Explanation("node", "failed with SLURM, a file system or the network")
     if signal:

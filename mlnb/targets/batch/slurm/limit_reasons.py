@@ -51,8 +51,8 @@ _VAGUE = {
 }
 
 
-def limit(code: str, resources: Resources | None = None) -> tuple[str, str] | None:
-    """Cause and reason; ``None`` if the code is no limit.
+def explain_limit(code: str, resources: Resources | None = None) -> tuple[str, str] | None:
+    """Cause and reason of a job that waits because of a limit; ``None`` if the code names no limit.
 
     The cause is ``limit``, or ``impossible`` if the end of other jobs won't help.
     """
@@ -70,8 +70,8 @@ def limit(code: str, resources: Resources | None = None) -> tuple[str, str] | No
     if match["per"] in ("PerJob", "PerNode"):
         each = "per node" if match["per"] == "PerNode" else "per job"
         amount = f"{what} × time" if match["time"] else what
-        words = f"it asks for more {amount} than {source} allows {each}"
-        return "impossible", f"Will not start: {words}{_less(flag, bool(match['time']))}"
+        text = f"it asks for more {amount} than {source} allows {each}"
+        return "impossible", f"Will not start: {text}{_less(flag, bool(match['time']))}"
     return "limit", _shared(match, what, flag, source)
 
 
@@ -86,8 +86,8 @@ def _shared(match: re.Match[str], what: str, flag: str, source: str) -> str:
     if what == "jobs":
         queued = "running and waiting" if "submit" in match["what"].lower() else "running"
         return f"As many of {whose.lower()} jobs are {queued} as {source} allows; it starts when one of them ends"
-    words = f"{whose} running jobs use all the {what} that {source} allows at once"
-    return f"{words}; it starts when enough of them end{_less(flag, False, 'may start sooner')}"
+    text = f"{whose} running jobs use all the {what} that {source} allows at once"
+    return f"{text}; it starts when enough of them end{_less(flag, False, 'may start sooner')}"
 
 
 def _less(flag: str, and_time: bool, effect: str = "") -> str:

@@ -1,6 +1,6 @@
-"""What a SLURM cluster is made of, read from ``scontrol show node`` and ``scontrol show partition``.
+"""The nodes and partitions of a SLURM cluster, read from ``scontrol show node`` and ``scontrol show partition``.
 
-Formats: scontrol(1), and the output of SLURM 22.05.8. What does not read is left out; nothing here raises.
+Formats: scontrol(1), and the output of SLURM 22.05.8. What can't be parsed is left out; nothing here raises.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from dataclasses import dataclass, field, replace
 from mlnb.targets.batch.slurm.text import duration, expand, number, pairs, split_list
 
 NODES = ("scontrol", "--all", "show", "node", "--details", "--oneliner")
-"""All nodes, a line each; only with ``--details`` does it say which GPUs are in use."""
+"""The command that lists all nodes, one per line; ``--details`` adds which GPUs are in use."""
 
 PARTITIONS = ("scontrol", "show", "partition", "--oneliner")
-"""All partitions that this user may see, a line each."""
+"""The command that lists the partitions that this user may see, one per line."""
 
 MIB = 2**20
-"""SLURM counts memory in these."""
+"""The unit of memory in SLURM's output, in bytes."""
 
 _UNUSABLE = frozenset(
     {"DOWN", "DRAIN", "DRAINED", "DRAINING", "FAIL", "FAILING", "FUTURE", "UNKNOWN", "NOT_RESPONDING"}
@@ -32,13 +32,13 @@ class Node:
     Attributes
     ----------
     cpus
-        what SLURM counts as CPUs there (cores, or threads of them, as the site wants) and jobs may have.
+        CPUs that jobs may have; the site decides whether SLURM counts cores or hardware threads.
     memory
-        bytes that jobs may have; ``None`` where SLURM counts none, since the site does not have it as a resource.
+        bytes that jobs may have; ``None`` if the site does not configure memory as a resource.
     gpus, gpus_used
-        type of the GPUs → count; the type is empty where the site names none. A node without GPUs has ``{}``.
+        count of GPUs by type; the type is empty if the site names none. A node without GPUs has ``{}``.
     features
-        words that ``--constraint`` can ask for.
+        features that ``--constraint`` can select.
     state
         as SLURM writes it, like ``IDLE`` or ``MIXED+DRAIN``.
     """
@@ -56,8 +56,8 @@ class Node:
 
     @property
     def usable(self) -> bool:
-        """Whether jobs can be started there once it is free: neither down nor drained, and it answers."""
-        # "*" behind a state: it doesn't answer (sinfo(1), NODE STATE CODES)
+        """Whether jobs can start on it: it is neither down nor drained, and it answers."""
+        # "*" after a state: it doesn't answer (sinfo(1), NODE STATE CODES)
         return "*" not in self.state and not _UNUSABLE.intersection(re.findall(r"[A-Z_]+", self.state.upper()))
 
     @property
@@ -78,15 +78,15 @@ class Partition:
     Attributes
     ----------
     max_time, default_time
-        seconds; ``None`` for no limit, and for no default (a job that names no time then gets the limit).
+        seconds; ``None`` for no limit, and for no default (then the limit is the default).
     max_nodes
         nodes of one job; ``None`` for no limit.
     memory_per_cpu, memory_per_node
-        bytes that a job gets that asks for no memory. ``None``: not set here, so that slurm.conf's own default holds.
+        default memory of a job, in bytes; ``None`` if the partition sets none: then that of slurm.conf holds.
     cpus_per_gpu, memory_per_gpu
-        those of a job that asks for GPUs.
+        defaults of a job that requests GPUs.
     max_cpus, max_memory, max_memory_per_cpu
-        what a job may have of one node, whatever the node has; ``None`` for no limit.
+        the most that a job may have of one node; ``None`` for no limit.
     state
         ``UP``, ``DOWN``, ``DRAIN`` or ``INACTIVE``.
     """
@@ -107,24 +107,24 @@ class Partition:
     memory_per_gpu: int | None = None
 
     def capped(self, node: Node) -> Node:
-        """``node`` with what a job of this partition may have of it."""
-        cpus = _least(node.cpus, self.max_cpus)
+        """``node``, reduced to what a job of this partition may have of it."""
+        cpus = _smallest(node.cpus, self.max_cpus)
         per_cpu = None if self.max_memory_per_cpu is None else self.max_memory_per_cpu * cpus
-        memory = None if node.memory is None else _least(node.memory, self.max_memory, per_cpu)
+        memory = None if node.memory is None else _smallest(node.memory, self.max_memory, per_cpu)
         return replace(node, cpus=cpus, memory=memory)
 
 
-def _least(there: int, *limits: int | None) -> int:
-    return min([there, *(limit for limit in limits if limit is not None)])
+def _smallest(value: int, *limits: int | None) -> int:
+    return min([value, *(limit for limit in limits if limit is not None)])
 
 
 def parse_nodes(text: str) -> dict[str, Node]:
     """The nodes of what :data:`NODES` printed, by name."""
-    found = {}
+    nodes = {}
     for line in text.splitlines():
         node = pairs(line)
         if name := node.get("NodeName"):
-            found[name] = Node(
+            nodes[name] = Node(
                 name,
                 number(node.get("CPUEfctv")) or number(node.get("CPUTot")) or 0,
                 _memory(node),
@@ -136,25 +136,25 @@ def parse_nodes(text: str) -> dict[str, Node]:
                 number(node.get("CPUAlloc")) or 0,
                 (number(node.get("AllocMem")) or 0) * MIB,
             )
-    return found
+    return nodes
 
 
 def _memory(node: Mapping[str, str]) -> int | None:
     """Bytes that jobs may have: without those kept for SLURM's own daemon."""
     real = number(node.get("RealMemory")) or 0
-    if real <= 1:  # what slurm.conf(5) takes where the site says nothing
+    if real <= 1:  # the default of slurm.conf(5)
         return None
     return max(0, real - (number(node.get("MemSpecLimit")) or 0)) * MIB
 
 
 def parse_partitions(text: str) -> dict[str, Partition]:
     """The partitions of what :data:`PARTITIONS` printed, by name."""
-    found = {}
+    partitions = {}
     for line in text.splitlines():
         part = pairs(line)
         if name := part.get("PartitionName"):
             defaults = dict(each.split("=", 1) for each in split_list(part.get("JobDefaults", "")) if "=" in each)
-            found[name] = Partition(
+            partitions[name] = Partition(
                 name,
                 part.get("Default", "").upper() == "YES",
                 duration(part.get("MaxTime", "")),
@@ -170,7 +170,7 @@ def parse_partitions(text: str) -> dict[str, Partition]:
                 number(defaults.get("DefCpuPerGPU")),
                 _size(defaults.get("DefMemPerGPU")),
             )
-    return found
+    return partitions
 
 
 def _size(text: str | None) -> int | None:
@@ -179,11 +179,11 @@ def _size(text: str | None) -> int | None:
 
 
 def gpus(gres: str) -> dict[str, int]:
-    """The GPUs of a list of generic resources: ``gpu:a100:4(S:0-1),gpu:2,shard:8`` is ``{"a100": 4, "": 2}``."""
-    found: dict[str, int] = {}
+    """Counts the GPUs in a list of generic resources: ``gpu:a100:4(S:0-1),gpu:2,shard:8`` is ``{"a100": 4, "": 2}``."""
+    counts: dict[str, int] = {}
     for part in re.sub(r"\([^)]*\)?", "", gres).split(","):
         match = re.fullmatch(r"gpu:(?:([^:]+):)?([0-9]{1,6})", part.strip())
         if match:
             kind = match[1] or ""
-            found[kind] = found.get(kind, 0) + int(match[2])
-    return found
+            counts[kind] = counts.get(kind, 0) + int(match[2])
+    return counts

@@ -1,7 +1,7 @@
-"""What SLURM says of jobs: of those in its queue and that ended lately, and of long gone ones (accounting).
+"""Reads what SLURM reports of jobs: squeue for queued and recently ended ones, sacct (accounting) for older ones.
 
-Formats: squeue(1), sacct(1), and the output of SLURM 22.05.8. Lines that don't read are left out; nothing
-here raises. Points in time are seconds since the epoch, or local time where ``slurm_text.EPOCH_TIMES`` was not set.
+Formats: squeue(1), sacct(1), and the output of SLURM 22.05.8. Lines that can't be parsed are left out;
+nothing here raises. Times are seconds since the epoch, or local time if ``text.EPOCH_TIMES`` was not set.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from mlnb.targets.batch.queued_job import QueuedJob
-from mlnb.targets.batch.slurm.ends import OUT_OF_MEMORY_SIGNAL, ended, exit_of, meanwhile, phase
+from mlnb.targets.batch.slurm.ends import OUT_OF_MEMORY_SIGNAL, exit_of, explain_end, explain_state, phase
 from mlnb.targets.batch.slurm.reasons import explain_wait
-from mlnb.targets.batch.slurm.text import duration, expand, moment, number, text_or_empty
+from mlnb.targets.batch.slurm.text import duration, expand, number, text_or_empty, timestamp
 
 _FIELDS = (
     "JobID",
@@ -30,26 +30,33 @@ _FIELDS = (
     "Comment",
 )
 
-QUEUE = ("squeue", "--me", "--all", "--states=all", "--noheader", "-O", ",".join(f"{name}:|" for name in _FIELDS))
-"""All of the user's jobs, those too that ended within SLURM's ``MinJobAge`` (5 minutes by default): one command.
+QUEUE_COMMAND = (
+    "squeue",
+    "--me",
+    "--all",
+    "--states=all",
+    "--noheader",
+    "-O",
+    ",".join(f"{name}:|" for name in _FIELDS),
+)
+"""The command that lists the user's jobs, and those that ended within SLURM's ``MinJobAge`` (5 minutes by default).
 
-``--all``: those in hidden partitions, too. ``--me`` needs SLURM 20.11. A field with something put behind it and no
-width is printed whole. The comment is the only one that may hold a ``|``, hence last; names may too, and are not asked
-for.
+``--all`` includes hidden partitions. ``--me`` needs SLURM 20.11. A field that is followed by a separator and has no
+width is printed in full. Only the comment may contain a ``|``, hence it is last; so may names, which are not requested.
 """
 
 _ACCOUNT_FIELDS = "JobID,State,ExitCode,DerivedExitCode,Reason,Start,End,Submit,Partition,NodeList"
 _STATE = re.compile(r"[A-Z_]+")
 
 
-def ACCOUNT(jobs: Iterable[str]) -> tuple[str, ...]:  # noqa: N802
-    """The command that asks accounting for ``jobs``, all their attempts and steps."""
+def account_command(jobs: Iterable[str]) -> tuple[str, ...]:
+    """The command that lists ``jobs`` with all their attempts and steps, from accounting."""
     return ("sacct", "--duplicates", "--parsable2", "--noheader", f"--format={_ACCOUNT_FIELDS}", "-j", ",".join(jobs))
 
 
 def parse(text: str) -> dict[str, QueuedJob]:
-    """The jobs of what :data:`QUEUE` printed, by job id."""
-    found = {}
+    """The jobs of what :data:`QUEUE_COMMAND` printed, by job id."""
+    jobs = {}
     for line in text.splitlines():
         parts = line.strip().split("|", len(_FIELDS) - 1)
         if len(parts) != len(_FIELDS):
@@ -64,19 +71,19 @@ def parse(text: str) -> dict[str, QueuedJob]:
             row["exit_code"],
             row["NodeList"],
             partition=row["Partition"],
-            submitted=moment(row["SubmitTime"]),
+            submitted=timestamp(row["SubmitTime"]),
             time=duration(row["TimeLimit"]),
             count=number(row["NumNodes"]),
             restarts=number(row["RestartCnt"]) or 0,
             comment=row["Comment"],
         )
-        if job is not None and row["State"] != "REVOKED":  # which --all shows: another cluster has the job
-            found[row["JobID"]] = job
-    return found
+        if job is not None and row["State"] != "REVOKED":  # --all lists those too: another cluster has the job
+            jobs[row["JobID"]] = job
+    return jobs
 
 
 def parse_account(text: str) -> dict[str, QueuedJob]:
-    """The jobs of what :func:`ACCOUNT` printed, by job id: of several attempts the last.
+    """The jobs of what :func:`account_command` printed, by job id: of several attempts the last.
 
     A step that was out of memory counts for its job: SLURM may call the job itself merely failed.
     """
@@ -91,9 +98,9 @@ def parse_account(text: str) -> dict[str, QueuedJob]:
             attempts.setdefault(job, []).append(_Attempt._make((*parts, False)))
         elif job in attempts and (state[0] == "OUT_OF_MEMORY" or exit_of(parts[2])[1] == OUT_OF_MEMORY_SIGNAL):
             attempts[job][-1] = attempts[job][-1]._replace(memory=True)
-    found = {}
+    jobs = {}
     for job, each in attempts.items():
-        each.sort(key=lambda attempt: moment(attempt.submit) or 0.0)
+        each.sort(key=lambda attempt: timestamp(attempt.submit) or 0.0)
         last = each[-1]
         queued = _queued(
             job,
@@ -103,15 +110,15 @@ def parse_account(text: str) -> dict[str, QueuedJob]:
             last.exit,
             text_or_empty(last.nodes).removeprefix("None assigned"),
             partition=last.partition,
-            submitted=moment(last.submit),
-            ended=moment(last.end),
+            submitted=timestamp(last.submit),
+            ended=timestamp(last.end),
             derived=exit_of(last.derived),
             restarts=len(each) - 1,
             history=tuple(attempt.state.split()[0] for attempt in each),
         )
         if queued is not None:
-            found[job] = queued
-    return found
+            jobs[job] = queued
+    return jobs
 
 
 class _Attempt(NamedTuple):
@@ -131,31 +138,35 @@ class _Attempt(NamedTuple):
 
 
 def _queued(
-    job: str, state_text: str, reason: str, start: str, exit_text: str, hosts: str, **about: Any
+    job: str, state_text: str, reason: str, start: str, exit_text: str, hosts: str, **details: Any
 ) -> QueuedJob | None:
-    """A job from the fields that both commands have; ``None`` if it is none."""
-    words = state_text.split()
-    state = words[0] if words else ""
+    """A job from the fields that both commands print; ``None`` if they are not those of a job."""
+    state_words = state_text.split()
+    state = state_words[0] if state_words else ""
     if not re.fullmatch(r"[0-9][0-9_+\[\]%,-]*", job) or not _STATE.fullmatch(state):
         return None
     nodes = expand(hosts)
-    when = moment(start)
+    start_time = timestamp(start)
     code, signal = exit_of(exit_text)
-    about = {"state": state, "exit": code, "signal": signal, **about}
+    details = {"state": state, "exit": code, "signal": signal, **details}
     kind = phase(state) or ("running" if nodes else "pending")
     if kind == "ended":
-        by = _canceller(words)
-        about["by"] = by
-        explanation = ended(state, code, signal, reason=reason, by=by, nodes=nodes)
+        by = _canceller(state_words)
+        details["by"] = by
+        explanation = explain_end(state, code, signal, reason=reason, by=by, nodes=nodes)
     elif state == "PENDING":
-        restarts = int(about.get("restarts") or 0)
-        explanation = explain_wait(reason, None, about.get("partition") or None, job=job, start=when, restarts=restarts)
+        restarts = int(details.get("restarts") or 0)
+        explanation = explain_wait(
+            reason, None, details.get("partition") or None, job=job, start=start_time, restarts=restarts
+        )
     else:
-        explanation = meanwhile(state)
+        explanation = explain_state(state)
     shown = reason if state == "PENDING" and reason else state
-    return QueuedJob(kind, explanation.cause, explanation.reason, shown, when, nodes, about, state == "COMPLETING")
+    return QueuedJob(
+        kind, explanation.cause, explanation.reason, shown, start_time, nodes, details, state == "COMPLETING"
+    )
 
 
-def _canceller(words: Sequence[str]) -> int | None:
+def _canceller(state_words: Sequence[str]) -> int | None:
     """The user id in accounting's ``CANCELLED by 1000``."""
-    return number(words[2]) if len(words) == 3 and words[1] == "by" else None
+    return number(state_words[2]) if len(state_words) == 3 and state_words[1] == "by" else None

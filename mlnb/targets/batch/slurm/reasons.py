@@ -1,4 +1,4 @@
-"""SLURM's reasons why a job waits, in plain English, with what would start it sooner.
+"""Explains in plain English why SLURM keeps a job waiting, and what would start it sooner.
 
 The codes: https://slurm.schedmd.com/job_reason_codes.html, squeue(1) of SLURM 22.05, and the output of 22.05.8.
 Ends of jobs are in :mod:`mlnb.targets.batch.slurm.ends`.
@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from mlnb.targets.batch.slurm.limit_reasons import limit
+from mlnb.targets.batch.slurm.limit_reasons import explain_limit
 from mlnb.targets.batch.slurm.nodes import Node, Partition
 from mlnb.targets.batch.slurm.text import split_list
 from mlnb.task import Resources
@@ -27,8 +27,8 @@ class Explanation(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _Job:
-    """What :func:`explain_wait` was given."""
+class _WaitingJob:
+    """The job to explain, as far as it is known: the arguments of :func:`explain_wait`."""
 
     resources: Resources | None
     partition: str | None
@@ -46,8 +46,8 @@ class _Job:
     def limits(self) -> Partition:
         return self.partitions.get(self.partition or "") or Partition("")
 
-    def members(self) -> list[Node]:
-        """The nodes of its partition (of one of them), as far as is known."""
+    def candidates(self) -> list[Node]:
+        """The nodes of its partitions, as far as they are known."""
         named = set(split_list(self.partition or ""))
         return [node for node in self.nodes.values() if not named or named.intersection(node.partitions)]
 
@@ -63,16 +63,16 @@ def explain_wait(
     nodes: Mapping[str, Node] | None = None,
     partitions: Mapping[str, Partition] | None = None,
 ) -> Explanation:
-    """Why a job waits for which SLURM gives ``code``. The more is given, the more precise it is.
+    """Why a job waits, from the reason code that SLURM gives. More arguments make the explanation more precise.
 
     Parameters
     ----------
     code
-        the reason as squeue or scontrol writes it; one that isn't known is shown as it is.
+        the reason code as squeue or scontrol prints it; an unknown one is shown as it is.
     resources, partition
-        what the job asked for, and where.
+        what the job requests, and where.
     job
-        its id, for commands in the reason.
+        its id, for commands in the explanation.
     start
         when SLURM will start it, or before which it will not; seconds since the epoch.
     restarts
@@ -80,94 +80,94 @@ def explain_wait(
     nodes, partitions
         the cluster, by name.
     """
-    known = _Job(resources, partition, job, start, restarts, nodes or {}, partitions or {})
+    waiting = _WaitingJob(resources, partition, job, start, restarts, nodes or {}, partitions or {})
     # "_" stands for spaces in what scontrol prints; squeue's %R puts parentheses around it
     plain = re.sub(r"^\((.*)\)$", r"\1", code.strip().replace("_", " "))
-    said = _of(plain, known)
-    if said.cause in MAY_BE_IMPOSSIBLE and (reason := _too_much(known)):
+    explanation = _explain_code(plain, waiting)
+    if explanation.cause in MAY_BE_IMPOSSIBLE and (reason := _too_much(waiting)):
         return Explanation("impossible", f"Will never start: {reason}")
-    return said
+    return explanation
 
 
 MAY_BE_IMPOSSIBLE = frozenset({"resources", "priority", "limit", "down", "other", "impossible"})
 """Causes for which the cluster's limits may tell that the job can never start, though SLURM's code does not."""
 
 
-def _of(code: str, job: _Job) -> Explanation:
+def _explain_code(code: str, job: _WaitingJob) -> Explanation:
     explainer = _EXPLAINERS.get(code)
     if explainer is not None:
         return explainer(job)
-    for start, family in _FAMILIES.items():
-        if code.startswith(start):
+    for prefix, family in _FAMILIES.items():
+        if code.startswith(prefix):
             return family(code, job)
-    if said := limit(code, job.resources):
-        return Explanation(*said)
+    if explanation := explain_limit(code, job.resources):
+        return Explanation(*explanation)
     return Explanation("other", f"SLURM says {code}")
 
 
-def _too_much(job: _Job) -> str:
-    """What of the request the partition can never satisfy, and what it can; empty if that is not known."""
-    asked, most = job.resources, job.limits
-    if asked is None:
+def _too_much(job: _WaitingJob) -> str:
+    """Which part of the request the partition can never satisfy, and what it can; empty if there is none."""
+    requested, limits = job.resources, job.limits
+    if requested is None:
         return ""
-    if most.max_time is not None and (asked.time or 0) > most.max_time:
-        given = format_time(asked.time or 0)
-        allowed = format_time(most.max_time)
-        return f"it asks for {given}, {job.queue} allows {allowed}; try --time {_flag(most.max_time)}"
-    if most.max_nodes is not None and asked.nodes > most.max_nodes:
-        return f"it asks for {asked.nodes} nodes, {job.queue} allows {most.max_nodes}; try --nodes {most.max_nodes}"
-    members, wanted = job.members(), asked.gpus or 0
-    gpus = max((node.gpu_count for node in members), default=0)
-    if not members or wanted <= gpus:
+    if limits.max_time is not None and (requested.time or 0) > limits.max_time:
+        given = format_time(requested.time or 0)
+        allowed = format_time(limits.max_time)
+        return f"it asks for {given}, {job.queue} allows {allowed}; try --time {_flag(limits.max_time)}"
+    if (most := limits.max_nodes) is not None and requested.nodes > most:
+        return f"it asks for {requested.nodes} nodes, {job.queue} allows {most}; try --nodes {most}"
+    candidates, gpus_wanted = job.candidates(), requested.gpus or 0
+    gpus = max((node.gpu_count for node in candidates), default=0)
+    if not candidates or gpus_wanted <= gpus:
         return ""
-    asks = f"it asks for {_gpus(wanted)} per node, nodes of {job.queue} have"
+    asks = f"it asks for {_gpus(gpus_wanted)} per node, nodes of {job.queue} have"
     return f"{asks} at most {gpus}; try --gpus {gpus}" if gpus else f"{asks} none; choose another --partition"
 
 
-def _new(job: _Job) -> Explanation:
-    words = "Waiting for SLURM to consider it"
-    return Explanation("requeue", f"Queued again. {words}") if job.restarts else Explanation("other", words)
+def _new(job: _WaitingJob) -> Explanation:
+    text = "Waiting for SLURM to consider it"
+    return Explanation("requeue", f"Queued again. {text}") if job.restarts else Explanation("other", text)
 
 
-def _resources(job: _Job) -> Explanation:
+def _resources(job: _WaitingJob) -> Explanation:
     """The job is next, and what it asks for is in use."""
-    asked = job.resources
-    words = "Waiting for cores and memory: all suitable nodes are in use"
-    if asked and asked.gpus:
-        words = f"Waiting for {'a GPU' if asked.gpus == 1 else 'GPUs'}: all suitable ones are in use"
-    if asked is None or (asked.gpus or 0) < 2:
-        return Explanation("resources", words)
-    free = max((node.gpus_free for node in job.members() if node.usable), default=0)
-    if asked.nodes == 1 and 0 < free < (asked.gpus or 0):
-        return Explanation("resources", f"{words}; {_gpus(free)} on one node {_are(free)} free now: try --gpus {free}")
-    return Explanation("resources", f"{words}; --gpus 1 may start sooner")
+    requested = job.resources
+    text = "Waiting for cores and memory: all suitable nodes are in use"
+    if requested and requested.gpus:
+        text = f"Waiting for {'a GPU' if requested.gpus == 1 else 'GPUs'}: all suitable ones are in use"
+    if requested is None or (requested.gpus or 0) < 2:
+        return Explanation("resources", text)
+    free = max((node.gpus_free for node in job.candidates() if node.usable), default=0)
+    if requested.nodes == 1 and 0 < free < (requested.gpus or 0):
+        return Explanation("resources", f"{text}; {_gpus(free)} on one node {_are(free)} free now: try --gpus {free}")
+    return Explanation("resources", f"{text}; --gpus 1 may start sooner")
 
 
-def _priority(job: _Job) -> Explanation:
+def _priority(job: _WaitingJob) -> Explanation:
     """Others come first; the backfill scheduler starts short jobs in the gaps before them."""
-    words = "Waiting for jobs of higher priority"
+    text = "Waiting for jobs of higher priority"
     given = job.resources.time if job.resources else None
     if given is None:
-        return Explanation("priority", f"{words}; a short --time, like 30m, may fit into a gap before them")
-    return Explanation("priority", f"{words}; a --time under {format_time(given)} may fit into a gap before them")
+        return Explanation("priority", f"{text}; a short --time, like 30m, may fit into a gap before them")
+    return Explanation("priority", f"{text}; a --time under {format_time(given)} may fit into a gap before them")
 
 
-def _begin(job: _Job) -> Explanation:
+def _begin(job: _WaitingJob) -> Explanation:
     until = "" if job.start is None else f" until {_clock(job.start)}"
     if job.restarts:
         return Explanation("requeue", f"Queued again; SLURM delays it{until}")
     return Explanation("begin", f"Waiting{until or ' for the time'}, before which it is not to start")
 
 
-def _time_limit(job: _Job) -> Explanation:
+def _time_limit(job: _WaitingJob) -> Explanation:
     return Explanation(
         "impossible", f"Will never start: it asks for more time than {job.queue} allows; try a shorter --time"
     )
 
 
-def _node_limit(job: _Job) -> Explanation:
-    asked, most = job.resources, job.limits
-    if asked and most.name and (most.max_nodes is None or asked.nodes <= most.max_nodes):
+def _node_limit(job: _WaitingJob) -> Explanation:
+    requested, limits = job.resources, job.limits
+    if requested and limits.name and (limits.max_nodes is None or requested.nodes <= limits.max_nodes):
         # the same reason stands for nodes that are down (job_reason_codes.html)
         return Explanation("down", f"Waiting for nodes of {job.queue} that are down or drained")
     return Explanation(
@@ -175,12 +175,12 @@ def _node_limit(job: _Job) -> Explanation:
     )
 
 
-def _not_available(code: str, job: _Job) -> Explanation:
+def _not_available(code: str, job: _WaitingJob) -> Explanation:
     lower = code.lower()
     nodes = re.search(r"UnavailableNodes:\s*(\S+)", code)
     if "maintenance" in lower:
-        words = "Maintenance begins before it could be done; a shorter --time may fit before it"
-        return Explanation("down", words)
+        text = "Maintenance begins before it could be done; a shorter --time may fit before it"
+        return Explanation("down", text)
     if nodes:
         return Explanation("down", f"Waiting for nodes that are down, drained or don't answer: {nodes[1]}")
     if "reserved" in lower:
@@ -188,32 +188,32 @@ def _not_available(code: str, job: _Job) -> Explanation:
     return Explanation("down", "Waiting for nodes that are down, drained, reserved or in use")
 
 
-def _down(_: str, job: _Job) -> Explanation:
+def _down(_: str, job: _WaitingJob) -> Explanation:
     return Explanation(
         "down", f"The suitable nodes of {job.queue} are down, drained or reserved for jobs of higher priority"
     )
 
 
-def _launch_failed(_: str, job: _Job) -> Explanation:
-    words = "Held: SLURM could not start it on its node; if it fails again, tell the administrators"
-    return Explanation("hold", f"{words} (scontrol release {job.job} lets it try again)")
+def _launch_failed(_: str, job: _WaitingJob) -> Explanation:
+    text = "Held: SLURM could not start it on its node; if it fails again, tell the administrators"
+    return Explanation("hold", f"{text} (scontrol release {job.job} lets it try again)")
 
 
-def _held(words: str) -> _Explainer:
-    return lambda job: Explanation("hold", f"{words}; scontrol release {job.job} releases it")
+def _held(text: str) -> _Explainer:
+    return lambda job: Explanation("hold", f"{text}; scontrol release {job.job} releases it")
 
 
 def _queue(state: str) -> _Explainer:
     return lambda job: Explanation(
-        "down", f"{_capital(job.queue)} {state} and starts no jobs; choose another --partition"
+        "down", f"{_capitalized(job.queue)} {state} and starts no jobs; choose another --partition"
     )
 
 
-def _always(cause: str, words: str) -> _Explainer:
-    return lambda _: Explanation(cause, words)
+def _always(cause: str, text: str) -> _Explainer:
+    return lambda _: Explanation(cause, text)
 
 
-def _capital(text: str) -> str:
+def _capitalized(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
@@ -233,14 +233,14 @@ def _flag(seconds: int) -> str:
     return f"{seconds}s"
 
 
-def _clock(moment: float) -> str:
-    """A time of day here; with the date if it is another day."""
-    then = time.localtime(moment)
+def _clock(timestamp: float) -> str:
+    """A local time of day, with the date if it is another day."""
+    then = time.localtime(timestamp)
     today = time.localtime()[:3] == then[:3]
     return time.strftime("%H:%M" if today else "%Y-%m-%d %H:%M", then)
 
 
-_Explainer = Callable[[_Job], Explanation]
+_Explainer = Callable[[_WaitingJob], Explanation]
 
 _EXPLAINERS: dict[str, _Explainer] = {
     "": _new,
@@ -281,7 +281,7 @@ _EXPLAINERS: dict[str, _Explainer] = {
     "job requeued in held state": _held("Queued again, and held"),
 }
 
-_FAMILIES: dict[str, Callable[[str, _Job], Explanation]] = {
+_FAMILIES: dict[str, Callable[[str, _WaitingJob], Explanation]] = {
     "ReqNodeNotAvail": _not_available,
     "Nodes required for job are DOWN": _down,
     "launch failed": _launch_failed,

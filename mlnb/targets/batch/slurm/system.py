@@ -1,4 +1,4 @@
-"""SLURM."""
+"""SLURM as a batch system: its directives, commands, limits and reasons."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from mlnb.targets.batch.request import (
     mebibytes,
 )
 from mlnb.targets.batch.slurm import cluster, defaults, queue
-from mlnb.targets.batch.slurm.directives import merged
-from mlnb.targets.batch.slurm.ends import ended
+from mlnb.targets.batch.slurm.directives import merge, option_value
+from mlnb.targets.batch.slurm.ends import explain_end
 from mlnb.targets.batch.slurm.nodes import NODES, PARTITIONS, Node, Partition, parse_nodes, parse_partitions
 from mlnb.targets.batch.slurm.reasons import MAY_BE_IMPOSSIBLE, explain_wait
-from mlnb.targets.batch.slurm.session import option, session_defaults
+from mlnb.targets.batch.slurm.session import session_defaults
 from mlnb.targets.batch.slurm.text import EPOCH_TIMES
 from mlnb.targets.batch.system import System
 from mlnb.targets.config import settings
@@ -56,7 +56,7 @@ A node without ``squeue``, or a controller that is down, delays nothing: the run
 """
 
 _BY_CAUSE = {"memory": "OUT_OF_MEMORY", "time": "TIMEOUT"}
-"""Ends that are explained with what the run asked for."""
+"""Causes of an end whose explanation names what the run requested, by SLURM's state."""
 
 
 class Slurm(System):
@@ -80,11 +80,11 @@ class Slurm(System):
     requeue_command = 'scontrol requeue "$SLURM_JOB_ID"'
 
     @cached_property
-    def cluster(self) -> str:  # once: what is asked must not change between two questions
+    def cluster(self) -> str:  # once: all commands of one operation must ask the same cluster
         """See :class:`System`. The target's own, else that of its directives, else the session's."""
         given = self.settings.get("cluster")
         if given is None:
-            given = option(self._directives, "--clusters", "-M")
+            given = option_value(self._directives, "--clusters")
         if given is None:
             given = os.environ.get("SBATCH_CLUSTERS") or os.environ.get("SLURM_CLUSTERS") or ""
         return _one_cluster(str(given)) if given else ""
@@ -131,7 +131,7 @@ class Slurm(System):
             **({"--time": f"-t {format_clock(time)}"} if time else {}),
         }
         skipped = self.section.skipped
-        said = [name for name, line in rendered.items() if not any(part in line for part in skipped)]
+        rendered_names = [name for name, line in rendered.items() if not any(part in line for part in skipped)]
         return {
             "queue": request.partition,
             "account": request.account,
@@ -139,7 +139,7 @@ class Slurm(System):
             "job_cpu": request.cpus,
             "job_mem": None if memory is None else f"{mebibytes(memory)}M",
             "job_directives_skip": ["-n 1", *(["--mem="] if memory is None else [])],
-            "job_extra_directives": merged(own, gpus, extra, request.default_directives, said),
+            "job_extra_directives": merge(own, gpus, extra, request.default_directives, rendered_names),
         }
 
     def launch(self, request: JobRequest, program: Sequence[str], options: Sequence[str] = ()) -> list[str]:
@@ -182,13 +182,13 @@ class Slurm(System):
         """Nodes and GPUs of the default partition (or the target's own)."""
         name = self.settings.get("partition") or self.section.queue
         part = self._partitions.get(str(name)) if name else defaults.default(self._partitions)
-        nodes = [self._nodes[one] for one in part.nodes if one in self._nodes] if part else []
+        nodes = [self._nodes[node] for node in part.nodes if node in self._nodes] if part else []
         gpus = [f"{node.name}:{index}" for node in nodes for index in range(node.gpu_count)]
         return {"nodes": len(nodes), "cpus": sum(node.cpus for node in nodes), "gpus": gpus}
 
     def jobs(self) -> dict[str, QueuedJob]:
         """See :class:`System`."""
-        return queue.parse(self.run(queue.QUEUE))
+        return queue.parse(self.run(queue.QUEUE_COMMAND))
 
     def explain(self, number: str, job: QueuedJob, resources: Resources) -> str:
         """See :class:`System`."""
@@ -199,21 +199,21 @@ class Slurm(System):
                 code = ""
             restarts = int(details.get("restarts") or 0)
             partition = details.get("partition") or None
-            known: dict[str, Any] = {"job": number, "start": job.start, "restarts": restarts}
+            more: dict[str, Any] = {"job": number, "start": job.start, "restarts": restarts}
             if code and job.cause in MAY_BE_IMPOSSIBLE:
                 poll = settings.seconds(self.settings, "poll")
                 interval = _NODES_INTERVAL if poll is None else poll * _NODES_POLLS
-                nodes, known["partitions"] = cluster.read_cluster(self, interval)
-                known["nodes"] = gpu_selection.machines_for(resources, self.settings, nodes)
-            return explain_wait(code, resources, partition, **known).reason
+                nodes, more["partitions"] = cluster.read_cluster(self, interval)
+                more["nodes"] = gpu_selection.machines_for(resources, self.settings, nodes)
+            return explain_wait(code, resources, partition, **more).reason
         if job.cause in _BY_CAUSE:
-            return ended(_BY_CAUSE[job.cause], resources=resources).reason
+            return explain_end(_BY_CAUSE[job.cause], resources=resources).reason
         return job.reason
 
     def ended(self, ids: Sequence[str]) -> dict[str, QueuedJob]:
         """See :class:`System`. Without a database SLURM forgets a job some minutes after its end."""
         try:
-            return queue.parse_account(self.run(queue.ACCOUNT(ids), _ACCOUNTING_TIMEOUT))
+            return queue.parse_account(self.run(queue.account_command(ids), _ACCOUNTING_TIMEOUT))
         except CommandFailed as error:
             missing = shutil.which("sacct", path=self.environment().get("PATH")) is None
             if missing or "accounting storage is disabled" in error.output.lower():
@@ -222,21 +222,21 @@ class Slurm(System):
 
     def refusal(self, error: CommandFailed, request: JobRequest) -> MlnbError:
         """See :class:`System`. It names the option that can be changed."""
-        said = error.output.lower()
-        if "violates" in said:  # a limit of the account or the QOS, which are right
+        output = error.output.lower()
+        if "violates" in output:  # a limit of the account or the QOS, which are right
             return error
         for word, flag, given, setting in (
             (r"\bqos\b", "--qos", request.qos, "directives:"),
             (r"\baccount\b", "--account", request.account, "account:"),
         ):
-            if re.search(word, said):
+            if re.search(word, output):
                 head, which = (f"{flag} {given}: ", "another") if given else ("", "one")
                 return UsageError(f"{head}{error}; {flag} names {which}, or {setting} of the target does")
         for word, flag, value in (
             ("partition", "--partition", request.partition),
             ("time limit", "--time", request.resources.time and format_time(request.resources.time)),
         ):
-            if word in said and value:
+            if word in output and value:
                 return UsageError(f"{flag} {value}: {error}")
         return error
 

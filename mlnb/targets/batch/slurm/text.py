@@ -1,7 +1,7 @@
-"""How SLURM's commands write lists of hosts, times and ``Key=value`` lines.
+"""Parses what SLURM's commands print: host lists, times and lines of ``Key=value``.
 
-Formats: squeue(1), scontrol(1), sinfo(1), and the output of SLURM 22.05.8. Nothing here raises: what doesn't read is
-``None``, empty, or taken as it stands.
+Formats: squeue(1), scontrol(1), sinfo(1), and the output of SLURM 22.05.8. Nothing here raises: what can't be parsed
+is ``None``, empty, or returned unchanged.
 """
 
 from __future__ import annotations
@@ -12,32 +12,32 @@ from collections.abc import Iterator
 from itertools import islice, product
 
 EPOCH_TIMES = {"SLURM_TIME_FORMAT": "%s"}
-"""Environment of SLURM's commands that has them print points in time as seconds since the epoch.
+"""Environment that makes SLURM's commands print times as seconds since the epoch.
 
-Their usual form is local time without a zone: ambiguous for an hour each autumn, and wrong for who reads it elsewhere.
+By default they print local time without a zone: ambiguous for an hour each autumn, and wrong in another time zone.
 """
 
 _MOST_NAMES = 100_000
 _PAIR = re.compile(r"(?:^|(?<=\s))([A-Za-z][A-Za-z0-9_:/-]*)=")
-_NOTHING = frozenset({"", "(null)", "N/A", "n/a", "Unknown", "None", "NONE"})
+_EMPTY_VALUES = frozenset({"", "(null)", "N/A", "n/a", "Unknown", "None", "NONE"})
 
 
 def pairs(line: str) -> dict[str, str]:
     """The ``Key=value`` words of one line of scontrol; values may hold spaces, as those of ``OS`` and ``Reason`` do.
 
-    Of several equal keys the first counts: what people wrote stands behind what SLURM says.
+    Of several equal keys the first counts: text written by people follows the values of SLURM.
     """
-    found: dict[str, str] = {}
+    values: dict[str, str] = {}
     keys = list(_PAIR.finditer(line))
     ends = [key.start() for key in keys[1:]] + [len(line)]
     for key, end in zip(keys, ends, strict=False):
         value = line[key.end() : end].strip()
-        found.setdefault(key[1], "" if value in ("(null)", "N/A") else value)
-    return found
+        values.setdefault(key[1], "" if value in ("(null)", "N/A") else value)
+    return values
 
 
 def split_list(text: str) -> tuple[str, ...]:
-    """The words of a list with commas."""
+    """The items of a list that commas or spaces separate."""
     return tuple(word for word in re.split(r"[,\s]+", text) if word)
 
 
@@ -58,8 +58,8 @@ def duration(text: str) -> int | None:
     return days * 86400 + hours * 3600 + minutes * 60 + seconds
 
 
-def limit(text: str) -> int | None:
-    """Seconds of a time as people write it for sbatch, in which a number alone is minutes; else ``None``."""
+def parse_time_limit(text: str) -> int | None:
+    """Seconds of a time as sbatch accepts it, where a single number means minutes; else ``None``."""
     text = text.strip()
     match = re.fullmatch(r"(?:([0-9]{1,6})-([0-9]{1,6})|([0-9]{1,6}))(?::([0-9]{1,6}))?(?::([0-9]{1,2}))?", text)
     if match is None:
@@ -70,8 +70,8 @@ def limit(text: str) -> int | None:
     return first * 3600 + second * 60 + third if match[5] else first * 60 + second
 
 
-def moment(text: str) -> float | None:
-    """Seconds since the epoch of a point in time: printed as such, or as local time; ``None`` where SLURM has none."""
+def timestamp(text: str) -> float | None:
+    """Seconds since the epoch, from a time printed as such or as local time; ``None`` if there is none."""
     text = text.strip()
     if re.fullmatch(r"[0-9]{1,11}", text):
         return float(text) or None
@@ -82,21 +82,21 @@ def moment(text: str) -> float | None:
 
 
 def text_or_empty(text: str) -> str:
-    """A field without the words by which SLURM says that it is empty."""
-    return "" if text.strip() in _NOTHING else text.strip()
+    """A field; empty if it has one of the values by which SLURM marks an empty field."""
+    return "" if text.strip() in _EMPTY_VALUES else text.strip()
 
 
 def expand(hosts: str) -> tuple[str, ...]:
     """The names of a host list: ``node[1-3,07],x`` is ``node1 node2 node3 node07 x``.
 
-    A word whose brackets don't read is taken as it stands; 100 000 names at most are given.
+    A word whose brackets can't be parsed is returned unchanged; at most 100 000 names are returned.
     """
     names = (name for word in _host_words(hosts) for name in _expand(word))
     return tuple(islice(names, _MOST_NAMES))
 
 
 def _host_words(hosts: str) -> Iterator[str]:
-    """The words of a host list: commas inside of brackets don't part."""
+    """The words of a host list: commas inside brackets do not separate."""
     for word in re.findall(r"(?:\[[^\]]*\]|[^,])+", hosts):
         if word.strip():
             yield word.strip()
@@ -117,14 +117,14 @@ def _expand(word: str) -> Iterator[str]:
 
 
 def _range(text: str) -> list[str]:
-    """``1-3,07`` as texts, each with the zeros in front that the first of its range has; empty if it doesn't read."""
-    found: list[str] = []
+    """The numbers of ``1-3,07`` as text, with the leading zeros of each range's start; empty if it can't be parsed."""
+    names: list[str] = []
     for part in text.split(","):
         match = re.fullmatch(r"([0-9]{1,9})(?:-([0-9]{1,9}))?", part)
         if match is None:
             return []
         first, last = int(match[1]), int(match[2] or match[1])
-        if last < first or len(found) + last - first >= _MOST_NAMES:
+        if last < first or len(names) + last - first >= _MOST_NAMES:
             return []
-        found.extend(f"{each:0{len(match[1])}d}" for each in range(first, last + 1))
-    return found
+        names.extend(f"{each:0{len(match[1])}d}" for each in range(first, last + 1))
+    return names

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlnb.targets.batch.slurm.nodes import MIB, Node, gpus, parse_nodes, parse_partitions
-from mlnb.targets.batch.slurm.text import duration, expand, moment, pairs
+from mlnb.targets.batch.slurm.text import duration, expand, pairs, timestamp
 
 # scontrol show node --details --oneliner; the reason was written by hand
 NODES = (
@@ -127,7 +127,7 @@ def test_durations_come_back(days: int, hours: int, minutes: int, seconds: int):
 
 def test_what_is_no_time():
     assert [duration(text) for text in ("UNLIMITED", "NONE", "", "5", "Partition_Limit")] == [None] * 5
-    assert [moment(text) for text in ("N/A", "Unknown", "None", "", "0", "2026-13-01T00:00:00")] == [None] * 6
+    assert [timestamp(text) for text in ("N/A", "Unknown", "None", "", "0", "2026-13-01T00:00:00")] == [None] * 6
 
 
 @given(

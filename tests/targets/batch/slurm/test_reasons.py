@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlnb.targets.batch.slurm.ends import ended, exit_of, meanwhile, phase
-from mlnb.targets.batch.slurm.limit_reasons import limit
+from mlnb.targets.batch.slurm.ends import exit_of, explain_end, explain_state, phase
+from mlnb.targets.batch.slurm.limit_reasons import explain_limit
 from mlnb.targets.batch.slurm.nodes import Node, Partition
 from mlnb.targets.batch.slurm.reasons import explain_wait
 from mlnb.task import Resources
@@ -160,7 +160,7 @@ def test_all_limits_of_a_resource_are_known(whose: str, what: str):
         f"{whose}Grp{what}RunMinutes",
         f"{whose}Max{what}PerUser",
     ):
-        cause, words = limit(code) or ("", "")
+        cause, words = explain_limit(code) or ("", "")
         assert cause == "limit"
         assert WHAT[what] in words
     for code in (
@@ -169,16 +169,16 @@ def test_all_limits_of_a_resource_are_known(whose: str, what: str):
         f"{whose}Max{what}MinutesPerJob",
         f"QOSMin{what}",
     ):
-        cause, words = limit(code) or ("", "")
+        cause, words = explain_limit(code) or ("", "")
         assert cause == "impossible"
         assert WHAT[what] in words
 
 
 def test_what_is_no_limit():
-    assert limit("MaxMemPerLimit") is None
-    assert limit("GrpGRES") is None
-    assert limit("Resources") is None
-    assert limit("QOSMaxGRESPerUser", Resources()) == (
+    assert explain_limit("MaxMemPerLimit") is None
+    assert explain_limit("GrpGRES") is None
+    assert explain_limit("Resources") is None
+    assert explain_limit("QOSMaxGRESPerUser", Resources()) == (
         "limit",
         "Your running jobs use all the devices that the QOS allows at once; it starts when enough of them end",
     )
@@ -217,19 +217,19 @@ def test_any_code_has_a_cause_and_words(code: str, gpus: int, nodes: int, partit
 )
 def test_ends_in_words(state: str, exit_code: int, signal: int, reason: str, cause: str, words: str):
     asked = Resources(memory=8 * 10**9, time=7200)
-    said = ended(state, exit_code, signal, reason=reason, resources=asked, nodes=("node1",))
+    said = explain_end(state, exit_code, signal, reason=reason, resources=asked, nodes=("node1",))
     assert said.cause == cause
     assert said.cause in ENDED
     assert words in said.reason
 
 
 def test_who_cancelled(monkeypatch: pytest.MonkeyPatch):
-    assert ended("CANCELLED", by=os.getuid()).reason == "was cancelled by you"
+    assert explain_end("CANCELLED", by=os.getuid()).reason == "was cancelled by you"
     monkeypatch.setattr(os, "getuid", lambda: 4242)
-    assert ended("CANCELLED", by=0).reason == "was cancelled by root (an administrator)"
-    assert ended("CANCELLED", by=1).reason == "was cancelled by daemon"
-    assert ended("CANCELLED", by=3_999_999_999).reason == "was cancelled by user id 3999999999"
-    assert ended("CANCELLED", by=10**18).reason == f"was cancelled by user id {10**18}"
+    assert explain_end("CANCELLED", by=0).reason == "was cancelled by root (an administrator)"
+    assert explain_end("CANCELLED", by=1).reason == "was cancelled by daemon"
+    assert explain_end("CANCELLED", by=3_999_999_999).reason == "was cancelled by user id 3999999999"
+    assert explain_end("CANCELLED", by=10**18).reason == f"was cancelled by user id {10**18}"
 
 
 def test_phases():
@@ -239,10 +239,10 @@ def test_phases():
     assert [phase(state) for state in ("RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "STAGE_OUT")] == ["running"] * 5
     assert [phase(state) for state in ("COMPLETED", "FAILED", "TIMEOUT", "NODE_FAIL", "REVOKED")] == ["ended"] * 5
     assert phase("NEW") == ""
-    assert meanwhile("REQUEUE_HOLD").cause == meanwhile("SPECIAL_EXIT").cause == "hold"
-    assert meanwhile("REQUEUED").cause == "requeue"
-    assert meanwhile("RUNNING") == ("", "")
-    assert meanwhile("NEW") == ("other", "SLURM says NEW")
+    assert explain_state("REQUEUE_HOLD").cause == explain_state("SPECIAL_EXIT").cause == "hold"
+    assert explain_state("REQUEUED").cause == "requeue"
+    assert explain_state("RUNNING") == ("", "")
+    assert explain_state("NEW") == ("other", "SLURM says NEW")
 
 
 def test_exit_codes_as_squeue_scontrol_and_sacct_write_them():

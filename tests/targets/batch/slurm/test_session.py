@@ -11,7 +11,7 @@ import pytest
 from mlnb.api.submit.options import Options
 from mlnb.errors import UsageError
 from mlnb.rundir import RunDir
-from mlnb.targets.batch.slurm.text import limit
+from mlnb.targets.batch.slurm.text import parse_time_limit
 from mlnb.targets.registry import target
 from tests.option_line import parse
 from tests.targets.batch.played import Played, go, played
@@ -105,7 +105,7 @@ def test_other_systems_know_no_quality_of_service():
     ],
 )
 def test_times_as_sbatch_takes_them(text: str, seconds: int | None):
-    assert limit(text) == seconds
+    assert parse_time_limit(text) == seconds
 
 
 HEARD = (
