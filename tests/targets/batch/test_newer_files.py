@@ -11,7 +11,7 @@ import pytest
 
 from mlnb.rundir import write_json
 from mlnb.targets.batch import load_system, queue_listing
-from mlnb.targets.batch.slurm.queue import QUEUE
+from mlnb.targets.batch.slurm.queue import QUEUE_COMMAND
 from mlnb.targets.pool import folder
 from mlnb.targets.pool.folder import PoolDir
 from mlnb.task import Resources
@@ -35,8 +35,8 @@ def test_a_look_at_the_queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     commands = tmp_path / "bin"
     commands.mkdir()
     job = "|".join(["7", "PENDING", "Resources", "N/A", "0", "1:00", "1", "gpu", "0", "0", "", "mlnb:run"])
-    (commands / QUEUE[0]).write_text(f"#!/bin/sh\necho '{job}'\n")
-    (commands / QUEUE[0]).chmod(0o755)
+    (commands / QUEUE_COMMAND[0]).write_text(f"#!/bin/sh\necho '{job}'\n")
+    (commands / QUEUE_COMMAND[0]).chmod(0o755)
     monkeypatch.setenv("PATH", f"{commands}:{os.environ['PATH']}")
     monkeypatch.setenv("MLNB_RUNTIME", str(tmp_path / "rt"))
     system = load_system("slurm")({}, Workspace.of_process())

@@ -12,7 +12,7 @@ import pytest
 
 from mlnb.targets.batch import load_system, queue_listing
 from mlnb.targets.batch.queue_listing import Listing
-from mlnb.targets.batch.slurm.queue import QUEUE
+from mlnb.targets.batch.slurm.queue import QUEUE_COMMAND
 from mlnb.workspace import Workspace
 from tests.waiting import until
 
@@ -24,7 +24,7 @@ class Squeue:
     """A ``squeue`` that does as it is told."""
 
     def __init__(self, folder: Path) -> None:
-        self._path, self._calls = folder / QUEUE[0], folder / "calls"
+        self._path, self._calls = folder / QUEUE_COMMAND[0], folder / "calls"
         folder.mkdir()
 
     def says(self, script: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlnb.targets.batch.slurm.queue import ACCOUNT, QUEUE, parse, parse_account
+from mlnb.targets.batch.slurm.queue import QUEUE_COMMAND, account_command, parse, parse_account
 
 # SLURM_TIME_FORMAT=%s squeue, of jobs that were made to be so
 SQUEUE = """\
@@ -49,9 +49,9 @@ SACCT = """\
 
 
 def test_the_queue_in_one_command():
-    assert QUEUE[:5] == ("squeue", "--me", "--all", "--states=all", "--noheader")
-    assert all(field.endswith(":|") for field in QUEUE[6].split(","))
-    assert QUEUE[6].endswith("Comment:|")  # the one that may hold the separator
+    assert QUEUE_COMMAND[:5] == ("squeue", "--me", "--all", "--states=all", "--noheader")
+    assert all(field.endswith(":|") for field in QUEUE_COMMAND[6].split(","))
+    assert QUEUE_COMMAND[6].endswith("Comment:|")  # the one that may hold the separator
 
 
 def test_the_queue_is_read():
@@ -125,7 +125,7 @@ def test_the_memory_of_an_attempt_before_is_not_the_lasts():
 
 
 def test_the_jobs_that_accounting_is_asked_for():
-    argv = ACCOUNT(["1", "2"])
+    argv = account_command(["1", "2"])
     assert argv[0] == "sacct"
     assert "--duplicates" in argv
     assert argv[-2:] == ("-j", "1,2")
