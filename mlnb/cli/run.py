@@ -17,8 +17,8 @@ from mlnb.api.submit.options import OPTIONS as ALL
 from mlnb.api.submit.options import Options
 from mlnb.api.submit.provenance import git_state
 from mlnb.api.submit.script import script_task
-from mlnb.api.submit.store import Content
 from mlnb.api.submit.submit import submit
+from mlnb.capture.ship.contents import Content
 from mlnb.cli.output import echo_json
 from mlnb.errors import UsageError
 from mlnb.rundir import RunDir

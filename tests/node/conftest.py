@@ -11,8 +11,8 @@ import pytest
 
 from mlnb.api import Run, runs
 from mlnb.api.results.session import SessionLink
-from mlnb.api.submit.store import Bytes
 from mlnb.api.submit.submit import submit
+from mlnb.capture.ship.contents import Bytes
 from mlnb.node.data import objects, storages
 from mlnb.targets.registry import target
 from mlnb.task import Resources, Segment, Task

@@ -1,4 +1,4 @@
-"""Binding a run's outputs in a session: definitions, values, deletions, as if the cell had run here."""
+"""Binds a run's outputs in a session (definitions, values, deletions) as if the cell had run here."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from mlnb.api.results.merge import bind
 from mlnb.api.results.outputs import Pulled, pull
 from mlnb.api.results.session import SessionLink
+from mlnb.capture.source.nodes import defined_names
 from mlnb.node.rank.tracebacks import source_location
 from mlnb.rundir import RunDir
 from mlnb.task import Task
@@ -28,7 +29,7 @@ def deliver(
     task
         the run's task.
     names
-        the names to bind (others have got a newer value meanwhile); ``None`` for all.
+        the names to bind; ``None`` for all. The others have been assigned a newer value since.
     link
         the session's objects, if this session submitted the run.
 
@@ -44,18 +45,22 @@ def deliver(
     NotTrusted
         if someone else could have written its files.
     """
-    sent, cells_own = definitions(task)
-    own = [one for one in cells_own if names is None or set(one.names) & names]
-    failed = [one for one in own if one.define(namespace) is not None]  # some may need a value that is bound below
+    sent, of_cell = definitions(task)
+    to_bind = [definition for definition in of_cell if names is None or set(definition.names) & names]
+    failed = [
+        definition for definition in to_bind if definition.define(namespace) is not None
+    ]  # some may need a value that is bound below
     pulled = pull(run, link, namespace)
     if pulled.missing:  # a session that was restarted: the run directory has the definitions that were sent
-        added = [one for one in sent if not set(one.names) & set(namespace)]
-        for one in added:
-            one.define(namespace)
+        added = [definition for definition in sent if not set(definition.names) & set(namespace)]
+        for definition in added:
+            definition.define(namespace)
         pulled = pull(run, namespace=namespace)
-        restored = sorted({name for one in added for name in one.names if not isinstance(one.node, _IMPORTS)})
+        restored = sorted(
+            {name for definition in added for name in definition.names if not isinstance(definition.node, _IMPORTS)}
+        )
         pulled.notes.append(f"{', '.join(restored)}: defined here as in the run, since the session lacked them")
-    defined = {name for one in own for name in one.names}
+    defined = {name for definition in to_bind for name in definition.names}
     for name in list(pulled.values):
         if name in defined or (names is not None and name not in names):
             del pulled.values[name]
@@ -64,23 +69,23 @@ def deliver(
         if names is None or name in names:
             namespace.pop(name, None)
     pulled.notes[:] = [note for note in pulled.notes if note.split(" ", 1)[0] not in defined]
-    for one in failed:
-        error = one.define(namespace)
+    for definition in failed:
+        error = definition.define(namespace)
         if error is not None:
-            pulled.notes.append(f"{', '.join(one.names)} could not be defined here: {error}")
+            pulled.notes.append(f"{', '.join(definition.names)} could not be defined here: {error}")
     return pulled
 
 
 @dataclass(frozen=True)
 class Definition:
-    """An import, function, class or named lambda at the cell's top level."""
+    """A statement at the top level that imports or defines names."""
 
     names: tuple[str, ...]
     node: ast.stmt
     filename: str
 
     def define(self, namespace: dict[str, Any]) -> str | None:
-        """Run it in ``namespace``; the error as text if it fails."""
+        """Execute it in ``namespace``. Returns the error as text if it fails, else ``None``."""
         try:
             exec(compile(ast.Module([self.node], []), self.filename, "exec", dont_inherit=True), namespace)  # noqa: S102
         except Exception as error:  # noqa: BLE001 - the cell's own code
@@ -92,30 +97,20 @@ _IMPORTS = (ast.Import, ast.ImportFrom)
 
 
 def definitions(task: Task) -> tuple[list[Definition], list[Definition]]:
-    """What a task's script defines and imports, in order: what was sent with the cell, and the cell's own.
+    """What a task's script defines and imports, in order: those sent along with the cell, and the cell's own.
 
     Line numbers are those of the notebook's cells.
     """
     if not task.interactive or not task.segments:
         return [], []
     sent: list[Definition] = []
-    own: list[Definition] = []
+    of_cell: list[Definition] = []
     for node in ast.parse(task.script).body:
-        names = _defines(node)
+        names = tuple(defined_names(node))
         if not names or (isinstance(node, ast.ImportFrom) and (node.module or "").startswith("mlnb.node")):
             continue
         location = source_location(task.segments, node.lineno) or ("mlnb", node.lineno)
-        chosen = own if node.lineno >= task.segments[-1].start else sent
+        destination = of_cell if node.lineno >= task.segments[-1].start else sent
         ast.increment_lineno(node, location[1] - node.lineno)
-        chosen.append(Definition(names, node, f"<{location[0]}>"))
-    return sent, own
-
-
-def _defines(node: ast.stmt) -> tuple[str, ...]:
-    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-        return (node.name,)
-    if isinstance(node, (ast.Import, ast.ImportFrom)):
-        return tuple(alias.asname or alias.name.split(".")[0] for alias in node.names)
-    if isinstance(node, ast.Assign) and isinstance(node.value, ast.Lambda):
-        return tuple(target.id for target in node.targets if isinstance(target, ast.Name))
-    return ()
+        destination.append(Definition(names, node, f"<{location[0]}>"))
+    return sent, of_cell

@@ -1,8 +1,8 @@
-"""Merging returned values into the objects that were sent, as if the cell had changed them here.
+"""Merges returned values into the objects that were sent, as if the cell had changed them here.
 
 Objects that the cell changed in place are changed in place here, so that everything in the session that refers
-to them sees it; and what came back new but refers to one of them (a new optimizer of an old model, say) is made to
-refer to the live one.
+to them sees it. A new object that refers to one of them (a new optimizer of an old model) is changed so that it
+refers to the live one.
 """
 
 from __future__ import annotations
@@ -16,9 +16,12 @@ import torch
 from mlnb.node.torch_private import storage_id
 
 Twins = dict[int, tuple[Any, Any]]
-"""id of an object that came back → that object (so that its id stays its own) and its live twin."""
+"""id of a returned object → that object (kept, so that its id stays valid) and the live object that replaces it."""
 
 _ATOMS = (str, bytes, int, float, complex, bool, type(None), torch.Tensor, type)
+
+_REGISTRIES = ("_parameters", "_buffers", "_modules")
+"""Attributes in which a module keeps what it is made of."""
 
 
 def merge(live: Any, new: Any, twins: Twins) -> Any:
@@ -27,12 +30,12 @@ def merge(live: Any, new: Any, twins: Twins) -> Any:
     Parameters
     ----------
     twins
-        filled with what became one; see :func:`rewire`.
+        the pairs of objects that were merged are added here; see :func:`rewire`.
 
     Returns
     -------
     object
-        ``live``, or ``new`` where ``live`` can't take it in place.
+        ``live``, or ``new`` if ``live`` can't be changed in place.
     """
     if id(new) in twins:
         return twins[id(new)][1]
@@ -74,7 +77,7 @@ def _merge(live: Any, new: Any, twins: Twins) -> Any:
 
 
 def _tensor(live: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
-    """A tensor keeps its identity; its data are the live storage already, or are swapped as ``.data`` does."""
+    """A tensor keeps its identity. Its data is in the live storage already, else it is replaced through ``.data``."""
     same = (
         storage_id(new.untyped_storage()) == storage_id(live.untyped_storage())
         and new.shape == live.shape
@@ -89,16 +92,16 @@ def _tensor(live: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
 
 
 def _module(live: torch.nn.Module, new: torch.nn.Module, twins: Twins) -> torch.nn.Module:
-    for registry in ("_parameters", "_buffers", "_modules"):
-        theirs = new.__dict__.pop(registry)
-        _attributes(live.__dict__[registry], theirs, twins)
-        new.__dict__[registry] = theirs
-    rest = {key: value for key, value in new.__dict__.items() if key not in ("_parameters", "_buffers", "_modules")}
-    mine = {key: live.__dict__[key] for key in live.__dict__ if key not in ("_parameters", "_buffers", "_modules")}
-    for key in mine:
+    for registry in _REGISTRIES:
+        returned = new.__dict__.pop(registry)
+        _attributes(live.__dict__[registry], returned, twins)
+        new.__dict__[registry] = returned
+    old_attributes = {key: value for key, value in live.__dict__.items() if key not in _REGISTRIES}
+    new_attributes = {key: value for key, value in new.__dict__.items() if key not in _REGISTRIES}
+    for key in old_attributes:
         del live.__dict__[key]
-    _attributes(mine, rest, twins)
-    live.__dict__.update(mine)
+    _attributes(old_attributes, new_attributes, twins)
+    live.__dict__.update(old_attributes)
     return live
 
 
@@ -106,9 +109,9 @@ def _attributes(live: MutableMapping[str, Any], new: MutableMapping[str, Any], t
     """``live`` gets the entries of ``new``, merged where both have a module, tensor, optimizer or generator."""
     merged = {}
     for key, value in new.items():
-        own = live.get(key)
-        if isinstance(own, (torch.Tensor, torch.nn.Module, torch.optim.Optimizer, torch.Generator)):
-            merged[key] = merge(own, value, twins)
+        old = live.get(key)
+        if isinstance(old, (torch.Tensor, torch.nn.Module, torch.optim.Optimizer, torch.Generator)):
+            merged[key] = merge(old, value, twins)
         else:
             merged[key] = twins[id(value)][1] if id(value) in twins else value
     live.clear()
@@ -123,8 +126,8 @@ def _optimizer(live: torch.optim.Optimizer, new: torch.optim.Optimizer) -> torch
     return live
 
 
-def rewire(value: Any, twins: Twins, seen: set[int] | None = None) -> Any:
-    """Replace, in ``value`` and all it holds, what came back by its live twin.
+def rewire(value: Any, twins: Twins, visited: set[int] | None = None) -> Any:
+    """Replace returned objects by their live twins, in ``value`` and all that it contains.
 
     Returns
     -------
@@ -134,48 +137,48 @@ def rewire(value: Any, twins: Twins, seen: set[int] | None = None) -> Any:
     if not twins or (isinstance(value, _ATOMS) and id(value) not in twins):
         return value
     if id(value) in twins:
-        return rewire(twins[id(value)][1], twins, seen) if twins[id(value)][1] is not value else value
-    seen = set() if seen is None else seen
-    if id(value) in seen:
+        return rewire(twins[id(value)][1], twins, visited) if twins[id(value)][1] is not value else value
+    visited = set() if visited is None else visited
+    if id(value) in visited:
         return value
-    seen.add(id(value))
+    visited.add(id(value))
     if isinstance(value, tuple):
-        parts = [rewire(part, twins, seen) for part in value]
+        parts = [rewire(part, twins, visited) for part in value]
         if all(a is b for a, b in zip(parts, value, strict=True)):
             return value
         return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
     if isinstance(value, (list, collections.deque)):
         for index, part in enumerate(value):
-            value[index] = rewire(part, twins, seen)
+            value[index] = rewire(part, twins, visited)
     elif isinstance(value, dict):
-        _rewire_dict(value, twins, seen)
+        _rewire_dict(value, twins, visited)
     elif isinstance(value, torch.optim.Optimizer):
-        rewire(value.param_groups, twins, seen)
-        rewire(value.state, twins, seen)
+        rewire(value.param_groups, twins, visited)
+        rewire(value.state, twins, visited)
     elif hasattr(value, "__dict__") and not isinstance(value, type):
-        _rewire_dict(value.__dict__, twins, seen)
+        _rewire_dict(value.__dict__, twins, visited)
     return value
 
 
-def _rewire_dict(value: dict[Any, Any], twins: Twins, seen: set[int]) -> None:
+def _rewire_dict(value: dict[Any, Any], twins: Twins, visited: set[int]) -> None:
     if any(id(key) in twins for key in value):
-        entries = [(rewire(key, twins, seen), rewire(part, twins, seen)) for key, part in value.items()]
+        entries = [(rewire(key, twins, visited), rewire(part, twins, visited)) for key, part in value.items()]
         value.clear()
         value.update(entries)
         return
     for key, part in value.items():
-        twin = rewire(part, twins, seen)
+        twin = rewire(part, twins, visited)
         if twin is not part:
             value[key] = twin
 
 
 def bind(namespace: dict[str, Any], values: dict[str, Any], kept: frozenset[str]) -> None:
-    """Bind ``values`` in ``namespace``; names in ``kept`` keep their live objects, changed in place."""
+    """Bind ``values`` in ``namespace``; names in ``kept`` keep their live objects, which are changed in place."""
     twins: Twins = {}
     bound = {}
     for name in sorted(values, key=lambda name: name not in kept):  # the kept first: others may refer to them
         value = values[name]
         bound[name] = merge(namespace[name], value, twins) if name in kept and name in namespace else value
-    seen: set[int] = set()
+    visited: set[int] = set()
     for name, value in bound.items():
-        namespace[name] = rewire(value, twins, seen)
+        namespace[name] = rewire(value, twins, visited)

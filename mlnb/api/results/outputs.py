@@ -1,4 +1,4 @@
-"""A run's outputs, loaded from its directory."""
+"""Loads a run's outputs from its directory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mlnb.rundir import RunDir, check_trusted
 
 @dataclass
 class Pulled:
-    """Outputs in this process.
+    """Outputs, loaded into this process.
 
     Attributes
     ----------
@@ -51,9 +51,9 @@ def pull(run: RunDir, link: SessionLink | None = None, namespace: dict[str, Any]
     Parameters
     ----------
     link
-        what this session has of the run: storages that it sent take their new content in place.
+        the session's objects, if this session submitted the run: storages that it sent are updated in place.
     namespace
-        where the notebook's classes and functions are found; by default ``__main__``.
+        has the notebook's classes and functions; by default ``__main__``.
 
     Raises
     ------

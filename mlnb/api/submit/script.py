@@ -7,7 +7,7 @@ from importlib import metadata
 from pathlib import Path
 
 from mlnb.api.submit.options import Options
-from mlnb.api.submit.store import Content
+from mlnb.capture.ship.contents import Content
 from mlnb.capture.source.modules import LocalModules, imported_by
 from mlnb.errors import UsageError
 from mlnb.targets.base import Offer

@@ -1,51 +1,15 @@
-"""Data by content: stored once under the runs' root, linked into every run that uses it."""
+"""A content-addressed store: input data is stored once, and hard-linked into each run that uses it."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import shutil
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
+from mlnb.capture.ship.contents import Content
 from mlnb.rundir import storage_errors, temporary_path
-
-
-class Content(Protocol):
-    """Something that can be written to a file and is known by its SHA-256."""
-
-    @property
-    def size(self) -> int:
-        """Bytes."""
-
-    def digest(self) -> str:
-        """SHA-256, hexadecimal; computed once."""
-
-    def write(self, path: Path) -> None:
-        """Write it to ``path``."""
-
-
-@dataclass(frozen=True)
-class Bytes:
-    """A small :class:`Content` in memory."""
-
-    data: bytes
-
-    @property
-    def size(self) -> int:
-        """Bytes."""
-        return len(self.data)
-
-    def digest(self) -> str:
-        """SHA-256, hexadecimal."""
-        return hashlib.sha256(self.data).hexdigest()
-
-    def write(self, path: Path) -> None:
-        """Write it to ``path``."""
-        path.write_bytes(self.data)
 
 
 class Store:
@@ -61,7 +25,7 @@ class Store:
         Raises
         ------
         StorageError
-            if it can't be written; what was there before stays as it was.
+            if it can't be written; then the store is unchanged.
         """
         digest = content.digest()
         stored = self._folder / digest[:2] / digest
@@ -82,21 +46,21 @@ class Store:
                     raise
             try:
                 os.link(stored, path)
-            except OSError:  # no hard links there, or too many
+            except OSError:  # the file system has no hard links, or this file has too many
                 shutil.copyfile(stored, path)
                 path.chmod(0o400)
 
     def undo(self) -> None:
-        """Remove what was stored by this object and is used by no run: its run was not submitted after all."""
+        """Remove what this object has stored and no run uses: its run was not submitted after all."""
         for path in self._new:
             with contextlib.suppress(OSError):
                 if path.stat().st_nlink == 1:
                     path.unlink()
 
     def sweep(self, min_age: float = 3600.0) -> int:
-        """Remove what no run uses any more; the bytes that became free.
+        """Remove what no run uses any more. Returns how many bytes were freed.
 
-        What was stored less than ``min_age`` seconds ago may be on its way into a run, and stays.
+        What was stored less than ``min_age`` seconds ago stays: a run may be about to use it.
         """
         freed, before = 0, time.time() - min_age
         for path in self._folder.glob("??/*"):

@@ -19,7 +19,8 @@ from mlnb.api.index import note_change
 from mlnb.api.read.mirrored import fetch
 from mlnb.api.submit import sending
 from mlnb.api.submit.job_start import Starting, uninterrupted
-from mlnb.api.submit.store import Bytes, Content, Store
+from mlnb.api.submit.store import Store
+from mlnb.capture.ship.contents import Bytes, Content
 from mlnb.errors import MlnbError, UsageError
 from mlnb.rundir import RunDir, check_trusted, read_json, storage_errors, write_json
 from mlnb.runinfo import RunInfo

@@ -14,8 +14,9 @@ import pytest
 
 from mlnb.api import Run, runs
 from mlnb.api.submit import job_start
-from mlnb.api.submit.store import Bytes, Store
+from mlnb.api.submit.store import Store
 from mlnb.api.submit.submit import check_name, new_id, submit
+from mlnb.capture.ship.contents import Bytes
 from mlnb.errors import MlnbError, NotTrusted, StorageError, UsageError
 from mlnb.node.process.identity import process_identity
 from mlnb.rundir import RunDir, read_json
