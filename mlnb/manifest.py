@@ -1,7 +1,7 @@
-"""Signed lists of files: what crossed a network is trusted by its digests, not by its owner and mode.
+"""Signed manifests: files that crossed a network are trusted by their digests, not by owner and mode.
 
-A run on a target without a shared file system has a key of its own, which the session keeps and the job gets in its
-environment. Whoever writes files that are unpickled at the other end lists their digests, signed with that key.
+Each run on a target without a shared file system has its own key, which the session keeps and the job gets in its
+environment. The side that writes files which the other unpickles lists their digests, signed with that key.
 Standard library only.
 """
 
@@ -19,10 +19,10 @@ from mlnb.errors import NotTrusted
 from mlnb.rundir import check_trusted, read_json, write_json
 
 VARIABLE = "MLNB_RUN_KEY"
-"""The environment variable that holds the key of a run in its job; mlnb writes its value into no script and no log."""
+"""The environment variable that holds the key of a run in its job; mlnb never writes its value to a script or log."""
 
 NAME = "manifest.json"
-"""The list of a folder's files. A second writer in the same folder has one of its own: ``manifest.rank-1.json``."""
+"""The name of a folder's manifest. A second writer in the folder has its own: ``manifest.rank-1.json``."""
 
 _CHUNK = 2**20
 
@@ -44,19 +44,19 @@ def digest(path: Path) -> str:
 def write(folder: Path, names: Iterable[str], key: str, manifest: str = NAME, *, part: str | None = None) -> None:
     """List files of ``folder`` with their digests, signed with ``key``.
 
-    A file that the list has already, with the same size and time of change, is not read again.
+    A file that the manifest already has, with the same size and time of change, is not read again.
 
     Parameters
     ----------
     manifest
-        the name of the list: each writer has one.
+        the name of the manifest file; each writer has its own.
     part
-        what the folder will be called when it is read, if not as it is now.
+        the name that the folder will have when it is read, if it differs.
 
     Raises
     ------
     StorageError
-        if the list can't be written.
+        if the manifest can't be written.
     """
     before = (read_json(folder / manifest) or {}).get("files", {})
     files = {}
@@ -76,33 +76,33 @@ def sign(
     part: str | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> None:
-    """Like :func:`write`, in a job whose run has a key; nothing happens elsewhere."""
+    """Like :func:`write`, with the key of the job's run; does nothing if it has none."""
     key = environ.get(VARIABLE)
     if key is not None:
         write(folder, names, key, manifest, part=part)
 
 
 def read(folder: Path, key: str) -> dict[str, str]:
-    """The digests of the files of ``folder`` by name, from all of its lists; empty where there is no list.
+    """The digests of the files of ``folder`` by name, from all of its manifests; empty if there are none.
 
     Raises
     ------
     NotTrusted
-        if a list is not signed with ``key``.
+        if a manifest is not signed with ``key``.
     """
-    found: dict[str, str] = {}
+    digests: dict[str, str] = {}
     for path in sorted(folder.glob("manifest*.json")):
-        found |= parse(path.read_bytes(), folder.name, key)
-    return found
+        digests |= parse(path.read_bytes(), folder.name, key)
+    return digests
 
 
 def parse(data: bytes, folder: str, key: str) -> dict[str, str]:
-    """The digests by file name in one list, given the name of the folder that it is of.
+    """The digests by file name in one manifest, given the name of its folder.
 
     Raises
     ------
     NotTrusted
-        if it is not signed with ``key``, or is no list.
+        if it is not signed with ``key``, or can't be parsed.
     """
     try:
         value = json.loads(data)
@@ -116,7 +116,7 @@ def parse(data: bytes, folder: str, key: str) -> dict[str, str]:
 
 
 def check(path: Path, digests: Mapping[str, str]) -> None:
-    """Refuse a file whose content is not what its folder's list says.
+    """Refuse a file whose content does not match the manifest of its folder.
 
     Raises
     ------
@@ -130,12 +130,12 @@ def check(path: Path, digests: Mapping[str, str]) -> None:
 def check_loadable(path: Path, environ: Mapping[str, str] = os.environ) -> None:
     """Refuse a file of a run that someone else could have written, before it is unpickled.
 
-    In a job that has a key, the signed list decides; elsewhere owner and mode of the file and its folder do.
+    In a job that has a key, the manifest decides; otherwise owner and mode of the file and its folder do.
 
     Raises
     ------
     NotTrusted
-        if it could be another's.
+        if someone else could have written it.
     """
     key = environ.get(VARIABLE)
     if key is None:
@@ -150,5 +150,5 @@ def _digests(files: Mapping[str, Mapping[str, object]]) -> dict[str, str]:
 
 
 def _signature(folder: str, digests: Mapping[str, str], key: str) -> str:
-    listed = json.dumps([folder, sorted(digests.items())])
-    return hmac.new(bytes.fromhex(key), listed.encode(), "sha256").hexdigest()
+    content = json.dumps([folder, sorted(digests.items())])
+    return hmac.new(bytes.fromhex(key), content.encode(), "sha256").hexdigest()

@@ -204,7 +204,7 @@ def test_the_submitting_process_dies_and_the_run_goes_on(
 ):
     """As a notebook's kernel does: it may die during the submission, or while the run trains."""
     monkeypatch.setattr(state, "_SUBMISSION_TIMEOUT", 3.0)
-    assert start("").wait(60).state == "succeeded"  # the warm parent is there
+    assert start("").wait(60).state == "succeeded"  # the fork server is there
     training = Training(tmp_path)
     command = [sys.executable, "-c", _SUBMIT, _TRAIN, str(training.stop), str(training.side)]
     cwd = Path(__file__).parents[1]

@@ -99,7 +99,7 @@ def test_the_runs_of_two_workspaces_are_observed_together(two: tuple[Workspace, 
     for run in started:
         run.wait(60)
     again = [Run(run.directory, run.workspace) for run in started]
-    assert [seen.state for seen in observe([run.watched for run in again])] == ["succeeded", "succeeded"]
+    assert [seen.state for seen in observe([run.observable for run in again])] == ["succeeded", "succeeded"]
 
 
 def test_a_program_in_a_run_finds_the_workspace_of_the_run(two: tuple[Workspace, Workspace]):

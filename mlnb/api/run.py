@@ -16,7 +16,7 @@ from mlnb.api.read.mirrored import catch_up, fetch
 from mlnb.api.read.progress import AttemptProgress, Events
 from mlnb.api.read.state import Observable, Observation, observe
 from mlnb.api.read.tailing import JsonFile
-from mlnb.api.submit.job_start import order_end
+from mlnb.api.submit.job_start import request_cancel
 from mlnb.api.submit.store import Store
 from mlnb.errors import MlnbError, RunFailed, UsageError
 from mlnb.rundir import FINAL, RunDir, read_json, storage_errors
@@ -111,7 +111,7 @@ class Run:
 
     @property
     def observable(self) -> Observable:
-        """This run, as an argument of :func:`mlnb.api.read.state.observe`."""
+        """The run as an argument of :func:`mlnb.api.read.state.observe`."""
         return Observable(self.directory, self._events, self.workspace)
 
     @property
@@ -248,7 +248,7 @@ class Run:
             return self
         self.cancelled_here = True
         run_target = target(self.target, self.workspace)
-        order_end(self.directory, run_target)
+        request_cancel(self.directory, run_target)
         if not run_target.cancel(self.directory):
             raise MlnbError(f"run {self.name} ({self.id}) did not end when told to: {self.reason or self.state}")
         return self

@@ -1,4 +1,4 @@
-"""The fork server, or warm parent: it has imported torch and forks node programs, so that runs start in milliseconds.
+"""The fork server: it has imported torch and forks node programs, so that runs start in milliseconds.
 
 It has done nothing but import: no torch operation, no CUDA, no threads, no session state. A forked node program is as
 clean as a new interpreter. The fork server survives the notebook's kernel, and exits when it has been idle for a while.

@@ -43,7 +43,7 @@ class Manager:
             raise UsageError(f"No run with id {run_id[:200]!r}.")
         return Run(RunDir(path), self._workspace)
 
-    def listed(self, ids: Iterable[str] | None = None, limit: int = 100) -> list[dict[str, Any]]:
+    def list_runs(self, ids: Iterable[str] | None = None, limit: int = 100) -> list[dict[str, Any]]:
         """The newest runs, or those of ``ids`` that exist, with their states read together."""
         if ids is None:
             names = [entry.id for entry in self._index.entries()[:limit]]
@@ -54,7 +54,7 @@ class Manager:
             for name in names:
                 try:
                     runs.append(self._runs.setdefault(name, self.find(name)))
-                except UsageError:  # never was, or was removed
+                except UsageError:  # it never existed, or was removed
                     self._runs.pop(name, None)
             observations = observe([run.observable for run in runs])
         return [
@@ -70,8 +70,8 @@ class Manager:
             for run, observation in zip(runs, observations, strict=True)
         ]
 
-    def shown(self, run_id: str) -> dict[str, Any]:
-        """What a view shows of a run beside its curves.
+    def summary_of(self, run_id: str) -> dict[str, Any]:
+        """The summary of a run: what a view shows besides its curves.
 
         Raises
         ------
@@ -93,4 +93,4 @@ class Manager:
         """
         run = self.find(run_id)
         run.cancel()
-        return self.shown(run_id)
+        return self.summary_of(run_id)

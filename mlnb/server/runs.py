@@ -19,11 +19,11 @@ class _Handler(APIHandler):
     auth_resource = "mlnb"
 
     def initialize(self, manager: Manager) -> None:
-        """Tornado calls this with what the route was given."""
+        """Tornado calls this with the keyword arguments of the route."""
         self.manager = manager
 
     async def answer(self, call: Callable[..., Any], *arguments: Any) -> None:
-        """Answer with what ``call``, run in a thread, returns; or with the error's text and 404 or 409."""
+        """Send what ``call``, run in a thread, returns as JSON; or the error's message with status 404 or 409."""
         try:
             content = await asyncio.to_thread(call, *arguments)
         except UsageError as error:
@@ -42,7 +42,7 @@ class RunsHandler(_Handler):
     @authorized
     async def get(self) -> None:
         """See the class."""
-        await self.answer(self.manager.listed, self.get_query_arguments("id") or None)
+        await self.answer(self.manager.list_runs, self.get_query_arguments("id") or None)
 
 
 class RunHandler(_Handler):
@@ -52,11 +52,11 @@ class RunHandler(_Handler):
     @authorized
     async def get(self, run_id: str) -> None:
         """See the class."""
-        await self.answer(self.manager.shown, run_id)
+        await self.answer(self.manager.summary_of, run_id)
 
 
 class CancelHandler(_Handler):
-    """Ends a run; answers when it has ended."""
+    """Ends a run; responds when it has ended."""
 
     @web.authenticated
     @authorized("execute")  # type: ignore[untyped-decorator]

@@ -1,7 +1,8 @@
-"""WebSocket ``/mlnb/runs/ID/stream``: a run while it goes on.
+"""The WebSocket handler ``/mlnb/runs/ID/stream``: streams a run to a view until it ends.
 
 Text messages are JSON: ``{"type": "summary", "run": …, "names": […]}``, and at the end ``{"type": "end"}``. Binary ones
-are frames of points (:mod:`mlnb.api.read.wire`), the first with all there is. Nothing is sent while nothing is new.
+are frames of points (:mod:`mlnb.api.read.wire`), the first of each metric with all its points. Nothing is sent if
+nothing is new.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class StreamHandler(WebSocketMixin, WebSocketHandler, JupyterHandler):
     auth_resource = "mlnb"
 
     def initialize(self, manager: Manager) -> None:
-        """Tornado calls this with what the route was given."""
+        """Tornado calls this with the keyword arguments of the route."""
         self.manager = manager
         self._newest: asyncio.Queue[Snapshot] = asyncio.Queue()
         self._sender: asyncio.Task[None] | None = None
@@ -55,12 +56,12 @@ class StreamHandler(WebSocketMixin, WebSocketHandler, JupyterHandler):
         await super().get(run_id)
 
     def open(self, run_id: str) -> None:
-        """Follow the run."""
+        """Start to follow the run."""
         super().open(run_id)
         loop, queue = asyncio.get_running_loop(), self._newest
 
         def receive(snapshot: Snapshot) -> None:
-            with contextlib.suppress(RuntimeError):  # the server is ending
+            with contextlib.suppress(RuntimeError):  # the server is shutting down
                 loop.call_soon_threadsafe(queue.put_nowait, snapshot)
 
         self._subscriber = receive
@@ -68,15 +69,15 @@ class StreamHandler(WebSocketMixin, WebSocketHandler, JupyterHandler):
         self.manager.poller.subscribe(self.run, self._subscriber)
 
     async def _send(self) -> None:
-        cursor, number = SeriesCursor(PIXELS), 0
+        cursor, sent_number = SeriesCursor(PIXELS), 0
         try:
             while True:
                 newest = await self._newest.get()
-                while not self._newest.empty():  # a slow view gets the newest, not each that it has missed
+                while not self._newest.empty():  # a slow view gets only the newest of those that it has missed
                     newest = self._newest.get_nowait()
                 updates = await asyncio.to_thread(cursor.new, newest.series)
-                if newest.number != number:
-                    number = newest.number
+                if newest.number != sent_number:
+                    sent_number = newest.number
                     content = {"type": "summary", "run": newest.summary, "names": list(newest.series)}
                     await self.write_message(json.dumps(content))
                 if updates:
@@ -90,10 +91,10 @@ class StreamHandler(WebSocketMixin, WebSocketHandler, JupyterHandler):
             return
 
     def on_message(self, message: str | bytes) -> None:
-        """Views send nothing."""
+        """Ignored: views send nothing."""
 
     def on_close(self) -> None:
-        """Follow the run no more."""
+        """Stop following the run."""
         super().on_close()
         if self._sender is not None:
             self._sender.cancel()

@@ -1,6 +1,6 @@
 """A target for tests that shares no file system with the session: the local one, whose runs are in another folder.
 
-With a warm parent the job is given another folder than the session's. Without one, and as root, it runs in a mount
+With a fork server the job is given another folder than the session's. Without one, and as root, it runs in a mount
 namespace of its own in which the session's runs are hidden, as they are on another machine.
 """
 

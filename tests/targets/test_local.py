@@ -322,7 +322,7 @@ def test_a_fork_server_that_has_imported_another_torch_is_not_asked(tmp_path: Pa
 
 def test_cancelling_a_run_that_has_not_begun_leaves_the_warm_parent_alone(start):
     warm.stop(Workspace.of_process())
-    first = start("print('never')")  # the warm parent still imports torch
+    first = start("print('never')")  # the fork server still imports torch
     second = start("print('through')")
     first.cancel()
     assert first.state == "cancelled"

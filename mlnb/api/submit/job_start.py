@@ -1,4 +1,4 @@
-"""Jobs of runs are started as one step: it is there and known, or there is none, whoever interrupts whatever."""
+"""Starts the jobs of runs atomically: afterwards every job exists and can be found, or none exists."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from mlnb.rundir import RunDir, storage_errors, write_json
 from mlnb.targets.base import SubmissionUnknown, Target
 
 
-class Starting:
-    """Runs that are about to have jobs: all of them, or none.
+class JobStart:
+    """Starts the jobs of some runs: all of them, or none.
 
     Attributes
     ----------
     has_jobs
-        whether they have, or may have: then their directories must stay, so that the jobs can be followed.
+        whether the runs have jobs, or may have: then their directories must stay, so that the jobs can be found.
     """
 
     def __init__(self, runs: Sequence[RunDir], target: Target) -> None:
@@ -32,17 +32,17 @@ class Starting:
         self.has_jobs = False
 
     def start(self, envs: Sequence[Mapping[str, str]]) -> None:
-        """Have the jobs started, and note how they are found again. An interrupt waits until then, and cancels them.
+        """Start the jobs, and write how to find them again. An interrupt is delayed until then, and cancels them.
 
-        A run of which it isn't known whether the target took its job stays without a handle: the target finds the job
-        when it is there, and says so when there is none.
+        If it isn't known whether the target accepted a job, its run gets no handle: the target finds the job later, or
+        reports that there is none.
 
         Raises
         ------
         MlnbError
             if the target refuses a job, or a run directory can't be written.
         KeyboardInterrupt
-            if it was interrupted meanwhile.
+            if it was interrupted.
         """
         with uninterrupted() as interrupted:
             self.has_jobs = True
@@ -69,33 +69,33 @@ class Starting:
         return self._target.submit_many(self._runs, envs)
 
     def _cancel(self) -> None:
-        """Have the jobs ended that may be there."""
+        """Cancel the jobs that may exist."""
         ended = []
         for run in self._runs:
             ended.append(False)
             with contextlib.suppress(MlnbError):
-                order_end(run, self._target)
+                request_cancel(run, self._target)
                 ended[-1] = self._target.cancel(run)
         self.has_jobs = not all(ended)
 
 
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[Callable[[], bool]]:
-    """Inside SIGINT is only remembered: what is yielded says whether there was one. Other threads never get it."""
-    came: list[int] = []
-    usual = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or usual is None:
+    """Delay SIGINT; yields a function that returns whether it arrived. Does nothing outside the main thread."""
+    received: list[int] = []
+    previous = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or previous is None:
         yield lambda: False
         return
-    signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    signal.signal(signal.SIGINT, lambda number, _: received.append(number))
     try:
-        yield lambda: bool(came)
+        yield lambda: bool(received)
     finally:
-        signal.signal(signal.SIGINT, usual)
+        signal.signal(signal.SIGINT, previous)
 
 
-def order_end(run: RunDir, target: Target) -> None:
-    """Write down, once, that the run is to end, and who wants it; where the job doesn't see that, have it sent there.
+def request_cancel(run: RunDir, target: Target) -> None:
+    """Write ``cancel.json``, once: that the run shall end, and who wants it. It is sent to the job if need be.
 
     Raises
     ------

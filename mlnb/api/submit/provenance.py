@@ -1,4 +1,4 @@
-"""Where a run's code comes from, as far as git knows."""
+"""The git state of the folder that a run is submitted from."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
-PATIENCE = 0.5
-"""Seconds that git may take: a huge or distant work tree must not hold a cell up."""
+TIMEOUT = 0.5
+"""Seconds that git may take: a huge or remote work tree must not delay a cell."""
 
 
 def git_state(folder: Path) -> dict[str, str] | None:
@@ -21,15 +21,15 @@ def git_state(folder: Path) -> dict[str, str] | None:
     git = shutil.which("git")
     if git is None:
         return None
-    commit = _ask(git, folder, "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
-    branch = _ask(git, folder, "rev-parse", "--abbrev-ref", "HEAD") if commit else None
+    commit = _run_git(git, folder, "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
+    branch = _run_git(git, folder, "rev-parse", "--abbrev-ref", "HEAD") if commit else None
     return {"commit": commit, "branch": branch or ""} if commit else None
 
 
-def _ask(git: str, folder: Path, *words: str) -> str | None:
+def _run_git(git: str, folder: Path, *arguments: str) -> str | None:
     try:
         done = subprocess.run(
-            [git, "-C", str(folder), *words], capture_output=True, text=True, timeout=PATIENCE, check=False
+            [git, "-C", str(folder), *arguments], capture_output=True, text=True, timeout=TIMEOUT, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
         return None

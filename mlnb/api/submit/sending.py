@@ -1,4 +1,4 @@
-"""Sending a run directory to a target that has no file system with the session in common."""
+"""Sends a run directory to a target that does not share the session's file system."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from mlnb.rundir import RunDir, write_atomic
 from mlnb.targets.base import Target
 
 RESUME = "resume"
-"""The folder of a run directory that holds the checkpoints of the run that it goes on from, where those must travel."""
+"""The folder of a run directory with a copy of the checkpoints that it continues from, if they have to be sent."""
 
-_STAYS = frozenset({"key", "handle.json", "ended.json"})
-"""Files that are the session's alone."""
+_NOT_SENT = frozenset({"key", "handle.json", "ended.json"})
+"""Files that only the session needs."""
 
 
 def seal(run: RunDir, checkpoints: Path | None = None) -> None:
-    """Give a run directory that is about to be sent its key, and sign what will be unpickled at the other end.
+    """Create the key of a run that is about to be sent, and sign what the job will unpickle.
 
     Parameters
     ----------
     checkpoints
-        the folder of another run's checkpoints that the run is to go on from: a copy goes along.
+        the folder of another run's checkpoints that the run continues from: a copy is sent too.
     """
     key = manifest.new_key()
     write_atomic(run.key, key)
@@ -35,7 +35,7 @@ def seal(run: RunDir, checkpoints: Path | None = None) -> None:
 
 
 def send(run: RunDir, target: Target) -> Mapping[str, str]:
-    """Have the job's machine see all of a new run directory; the variables that the job needs for that.
+    """Copy a new run directory to the job's machine. Returns the environment variables that the job needs for that.
 
     Raises
     ------
@@ -45,17 +45,17 @@ def send(run: RunDir, target: Target) -> Mapping[str, str]:
     if target.mirror is None:
         return {}
     paths = [path.relative_to(run.path) for path in sorted(run.path.rglob("*")) if path.is_file()]
-    target.mirror.push(run, [str(path) for path in paths if path.name not in _STAYS and path.name[0] != "."])
+    target.mirror.push(run, [str(path) for path in paths if path.name not in _NOT_SENT and path.name[0] != "."])
     return {manifest.VARIABLE: run.read_key()}
 
 
 def send_again(run: RunDir, target: Target, *, moved: bool) -> Mapping[str, str]:
-    """Have the job's machine see what the next attempt of a run changes; the variables that the job needs for that.
+    """Copy what the next attempt changes to the job's machine. Returns the variables that the job needs for that.
 
     Parameters
     ----------
     moved
-        whether the attempt before was on another target: then all that it has left goes along.
+        whether the previous attempt was on another target: then all that it left is sent too.
 
     Raises
     ------

@@ -18,7 +18,7 @@ from typing import Any
 from mlnb.api.index import note_change
 from mlnb.api.read.mirrored import fetch
 from mlnb.api.submit import sending
-from mlnb.api.submit.job_start import Starting, uninterrupted
+from mlnb.api.submit.job_start import JobStart, uninterrupted
 from mlnb.api.submit.store import Store
 from mlnb.capture.ship.contents import Bytes, Content
 from mlnb.errors import MlnbError, UsageError
@@ -116,7 +116,7 @@ def submit_many(submissions: Sequence[Submission], target: Target, offer: Offer)
         check_trusted(root, "no run is put there")
     store = Store(root)
     runs = [RunDir(root / new_id()) for _ in submissions]
-    starting = Starting(runs, target)
+    starting = JobStart(runs, target)
     try:
         for run, submission in zip(runs, submissions, strict=True):
             building = RunDir(_building(run))
@@ -196,7 +196,7 @@ def resume(
     moved = RunInfo.read(run).target != target.name
     fetch(run, "checkpoints", target.workspace)
     before = {path: read_json(path) for path in (run.task, run.run, run.handle, run.cancel)}
-    starting = Starting([run], target)
+    starting = JobStart([run], target)
     try:
         with storage_errors(run.path):
             if offer is not None:

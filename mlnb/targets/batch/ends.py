@@ -1,4 +1,4 @@
-"""The end of a run whose job ended without writing a result: as its system reports it, with what the job printed."""
+"""Records how a job ended that left no result: what the batch system reports, and what the job printed."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from mlnb.targets.batch.queued_job import QueuedJob
 from mlnb.targets.batch.request import LOG
 
 _STATES = {"cancelled": "cancelled", "vanished": "lost", "completed": "lost"}
-"""A run's state by the cause of its job's end; by any other it failed."""
+"""A run's state, by the cause of its job's end; ``failed`` for all other causes."""
 
 _TAIL = 4096
-"""Bytes at the end of the job's log that are read."""
+"""Bytes to read from the end of the job's log."""
 
 _EXCERPT = 300
-"""Characters of it that are shown."""
+"""Characters of the log to show."""
 
 
 def write_end(run: RunDir, handle: Mapping[str, Any], state: str, reason: str, code: str = "") -> Status:
-    """Write down how a job ended (``ended.json``), so that its system need not be asked again."""
+    """Write how a job ended to ``ended.json``, so that the system need not be asked again. Returns the status."""
     with contextlib.suppress(MlnbError, FileNotFoundError):  # no permission to write here, or the run was removed
         end = {"job": handle.get("job"), "attempt": len(run.attempts()), "state": state, "reason": reason}
         write_json(run.ended, {**end, "code": code})
@@ -32,7 +32,7 @@ def write_end(run: RunDir, handle: Mapping[str, Any], state: str, reason: str, c
 
 
 def read_end(run: RunDir, handle: Mapping[str, Any]) -> Status | None:
-    """What :func:`write_end` wrote of the job of ``handle``; ``None`` if nothing."""
+    """The end that :func:`write_end` wrote for the job of ``handle``; ``None`` if there is none."""
     ended = read_json(run.ended)
     if ended is None or ended.get("job") != handle.get("job"):
         return None
@@ -42,7 +42,7 @@ def read_end(run: RunDir, handle: Mapping[str, Any]) -> Status | None:
 
 
 def end_of(run: RunDir, handle: Mapping[str, Any], job: QueuedJob, explanation: str) -> Status:
-    """The end of a run whose job is ``job``; it is written down, too.
+    """The status of a run whose job has ended; writes it to ``ended.json``, too.
 
     Parameters
     ----------
@@ -50,15 +50,15 @@ def end_of(run: RunDir, handle: Mapping[str, Any], job: QueuedJob, explanation: 
         how the job ended: a sentence without its subject.
     """
     reason = f"job {handle['job']}: {explanation}"
-    printed = _log_excerpt(run, int(handle.get("attempt", 1)))
-    if printed and job.cause not in ("cancelled", "vanished"):
-        reason += f", before the node program began; it printed: {printed}"
+    excerpt = _log_excerpt(run, int(handle.get("attempt", 1)))
+    if excerpt and job.cause not in ("cancelled", "vanished"):
+        reason += f", before the node program began; it printed: {excerpt}"
     state = _STATES.get(job.cause, "failed")
     return write_end(run, handle, state, f"{reason}; it wrote no result" if state == "lost" else reason, job.code)
 
 
 def _log_excerpt(run: RunDir, attempt: int) -> str:
-    """The last lines that the job printed; empty if the node program has begun, whose own record says more."""
+    """The last lines of the job's log; empty if the node program has started, since its own files say more."""
     attempts = run.attempts()
     if not attempts or attempts[-1].events(0).exists():
         return ""

@@ -1,4 +1,4 @@
-"""The states of a batch system's runs: from their own files where those tell, else from one listing of the queue."""
+"""Finds the states of a batch system's runs: from their files if possible, else from one listing of the queue."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from mlnb.task import Task
 from mlnb.units import format_time
 
 HEARTBEAT_TIMEOUT = 15.0
-"""Seconds for which a heartbeat shows that a job runs, so that its system need not be asked."""
+"""Seconds for which a heartbeat shows that a job is running, so that the system need not be asked."""
 
 SUBMISSION_TIMEOUT = 60.0
 """Seconds after which the submission of a run without a job counts as interrupted."""
 
 ACCOUNTING_DELAY = 60.0
-"""Seconds within which accounting that answers has heard of what happened while it was away."""
+"""Seconds after which accounting, once it answers again, knows what happened while it did not."""
 
 CANCELLER_DELAY = 10.0
-"""Seconds within which accounting has heard of an end that the queue already shows."""
+"""Seconds after which accounting knows of an end that the queue already shows."""
 
 _JOB_ID_REUSED = 3600.0
-"""A job that was submitted this many seconds before a run is another's: systems begin anew with their numbers."""
+"""A job that was submitted this many seconds before a run is not the run's: systems reuse job ids."""
 
 _TIME_LIMIT_SLACK = 600.0
-"""Seconds after its time limit within which systems end a job."""
+"""Seconds after its time limit within which the system has ended a job."""
 
 _CLOCK_SKEW = 10.0
 """Seconds by which clocks of machines that share runs may differ."""
@@ -59,8 +59,8 @@ class States:
         self._target, self._system, self._interval = target, system, interval
 
     def of(self, runs: Sequence[RunDir]) -> list[Status]:
-        """The states of these runs. The system is not asked about those whose own files tell."""
-        found: dict[int, Status] = {}
+        """The states of these runs. The system is asked only about those whose files don't tell."""
+        statuses: dict[int, Status] = {}
         unsettled: dict[int, dict[str, Any]] = {}
         for index, run in enumerate(runs):
             handle = read_json(run.handle) or {}
@@ -68,14 +68,14 @@ class States:
             if status is None and has_heartbeat(run):
                 status = Status(True, "running")
             if status is not None:
-                found[index] = status
+                statuses[index] = status
             else:
                 unsettled[index] = handle
         for cluster in {_cluster(handle) for handle in unsettled.values() if handle} - {self._system.cluster}:
             indices = [index for index, handle in unsettled.items() if handle and _cluster(handle) == cluster]
-            there = States(self._target, self._system.on_cluster(cluster), self._interval)
-            found |= dict(zip(indices, there.of([runs[index] for index in indices]), strict=True))
-            unsettled = {index: handle for index, handle in unsettled.items() if index not in found}
+            on_cluster = States(self._target, self._system.on_cluster(cluster), self._interval)
+            statuses |= dict(zip(indices, on_cluster.of([runs[index] for index in indices]), strict=True))
+            unsettled = {index: handle for index, handle in unsettled.items() if index not in statuses}
         if unsettled:
             newest = max(float(handle.get("submitted", 0.0)) for handle in unsettled.values())
             listing = queue_listing.list_queue(self._system, self._interval, after=newest)
@@ -85,19 +85,19 @@ class States:
                 if status is None:
                     missing[index] = handle
                 else:
-                    found[index] = status
-            found |= self._from_accounting(runs, missing, listing)
-        return [found[index] for index in range(len(runs))]
+                    statuses[index] = status
+            statuses |= self._from_accounting(runs, missing, listing)
+        return [statuses[index] for index in range(len(runs))]
 
     def adopt(self, run: RunDir, jobs: Mapping[str, QueuedJob]) -> dict[str, Any]:
-        """Write the handle of a run that has none, whose job is found in the queue by its comment; returns it.
+        """Find the job of a run without a handle by its comment, and write the handle. Returns it.
 
-        A run has none if the session that submitted it died before it could write it. Empty if there is no such job.
+        A run has no handle if the session died before it could write it. Empty if there is no such job.
         """
-        found = job_of(run, jobs)
-        if found is None:
+        match = job_of(run, jobs)
+        if match is None:
             return {}
-        number, job = found
+        number, job = match
         handle = {
             "target": self._target,
             "kind": self._system.kind,
@@ -108,12 +108,12 @@ class States:
         }
         with contextlib.suppress(
             MlnbError, FileNotFoundError
-        ):  # without permission to write it can be read all the same
+        ):  # without permission to write, the run can still be read
             write_json(run.handle, handle)
         return handle
 
     def _status(self, run: RunDir, handle: dict[str, Any], listing: Listing) -> Status | None:
-        """The state of one run by the queue; ``None`` if accounting has to be asked."""
+        """The state of one run according to the queue; ``None`` if accounting has to be asked."""
         if not handle:
             handle |= read_json_fresh(run.handle) or self.adopt(run, listing.jobs)
         if not handle:
@@ -122,7 +122,7 @@ class States:
         if job is None:
             if listing.error:
                 return Status(None, "pending", listing.error)
-            # a cancelled job has ended as soon as the queue lacks it: not every system goes on listing it
+            # a cancelled job has ended as soon as it is not listed: not every system lists ended jobs
             if listing.time < float(handle.get("submitted", 0.0)) + _CLOCK_SKEW and not run.cancel.exists():
                 return Status(True, "pending", f"Submitted to {self._system.display_name} as job {handle['job']}")
             return None
@@ -132,7 +132,7 @@ class States:
             return ends.end_of(run, handle, job, self._explain(run, handle, job))
         if job.cleaning_up and run.cancel.exists():
             return ends.end_of(run, handle, replace(job, cause="cancelled"), "was cancelled")
-        if job.state == "running" and job.reason:  # as one that is suspended has
+        if job.state == "running" and job.reason:  # such as a suspended job
             return Status(True, "running", job.reason)
         if job.state == "running":
             where = f" on {', '.join(job.nodes)}" if job.nodes else ""
@@ -168,21 +168,21 @@ class States:
     def _from_accounting(
         self, runs: Sequence[RunDir], missing: Mapping[int, Mapping[str, Any]], listing: Listing
     ) -> dict[int, Status]:
-        """The states of runs whose jobs the queue has forgotten, or does not tell who cancelled them."""
+        """The states of runs whose jobs the queue no longer lists, or whose canceller it does not tell."""
         if not missing:
             return {}
         jobs = [str(handle["job"]) for handle in missing.values()]
         accounting = queue_listing.list_ended(self._system, jobs, self._interval)
-        found = {}
+        statuses = {}
         for index, handle in missing.items():
             run, job = runs[index], str(handle["job"])
             end = self._end(run, handle, listing.jobs.get(job), accounting)
             if end is not None:
-                found[index] = ends.end_of(run, handle, end, self._explain(run, handle, end))
+                statuses[index] = ends.end_of(run, handle, end, self._explain(run, handle, end))
                 continue
             state = "running" if _has_begun(run) else "pending"
-            found[index] = Status(None, state, self._waiting_for_accounting(job, listing, accounting))
-        return found
+            statuses[index] = Status(None, state, self._waiting_for_accounting(job, listing, accounting))
+        return statuses
 
     def _waiting_for_accounting(self, job: str, listing: Listing, accounting: Listing) -> str:
         if job in listing.jobs:
@@ -197,12 +197,12 @@ class States:
     def _end(
         self, run: RunDir, handle: Mapping[str, Any], queued: QueuedJob | None, accounting: Listing
     ) -> QueuedJob | None:
-        """How a job ended; ``None`` if accounting may yet report it, minutes later if it was away when the job ended.
+        """How a job ended; ``None`` if accounting may still report it, which takes minutes if it was down at that time.
 
         Parameters
         ----------
         queued
-            how the queue says that it ended, if it does.
+            the job with its end, if the queue lists it.
         """
         job = str(handle["job"])
         recorded = accounting.jobs.get(job)
@@ -220,12 +220,12 @@ class States:
         if (recorded is not None or self._system.accounting_lags) and waited < ACCOUNTING_DELAY:
             return None
         if recorded is not None and not run.cancel.exists() and not _is_overdue(run, recorded):
-            return None  # accounting says that it still exists: that is no end
+            return None  # accounting reports that it still exists
         return self._system.vanished()
 
 
 def job_of(run: RunDir, jobs: Mapping[str, QueuedJob]) -> tuple[str, QueuedJob] | None:
-    """The job of a run's newest attempt among ``jobs``, found by its comment; with its id."""
+    """Id and job of a run's newest attempt, found among ``jobs`` by its comment; ``None`` if it is not there."""
     comment = f"mlnb:{run.path.name}"
     candidates = [
         (_submitted(job), number, job)
@@ -236,7 +236,7 @@ def job_of(run: RunDir, jobs: Mapping[str, QueuedJob]) -> tuple[str, QueuedJob] 
 
 
 def has_heartbeat(run: RunDir) -> bool:
-    """Whether the newest attempt's first node wrote its heartbeat a moment ago, and hasn't ended since."""
+    """Whether the newest attempt's first node has a fresh heartbeat, and has not ended."""
     attempts = run.attempts()
     heartbeat = read_json(attempts[-1].heartbeat(0)) if attempts else None
     if heartbeat is None or heartbeat.get("ended") or abs(time.time() - float(heartbeat["t"])) >= HEARTBEAT_TIMEOUT:
@@ -256,10 +256,10 @@ def _cluster(handle: Mapping[str, Any]) -> str:
 
 
 def _has_log(run: RunDir, handle: Mapping[str, Any], listing: Listing) -> bool:
-    """Whether the job has begun since the queue was listed: its system then opens its log."""
+    """Whether the job has started since the queue was listed: the system then opens its log."""
     attempt = run.attempt(int(handle.get("attempt", 1)))
     if attempt.events(0).exists():
-        return False  # it was queued again: the log is from before
+        return False  # the job was queued again: the log is older
     try:
         return (attempt.path / LOG).stat().st_mtime >= listing.time - 1.0
     except OSError:
@@ -267,19 +267,19 @@ def _has_log(run: RunDir, handle: Mapping[str, Any], listing: Listing) -> bool:
 
 
 def _has_begun(run: RunDir) -> bool:
-    """Whether the newest attempt's node program has begun."""
+    """Whether the newest attempt's node program has started."""
     attempts = run.attempts()
     return bool(attempts) and attempts[-1].heartbeat(0).exists()
 
 
 def _has_reused_id(handle: Mapping[str, Any], job: QueuedJob) -> bool:
-    """Whether this is an earlier job that had the same id."""
+    """Whether this is an earlier job with the same id."""
     submitted = _submitted(job)
     return bool(submitted) and submitted + _JOB_ID_REUSED < float(handle.get("submitted", 0.0))
 
 
 def _is_overdue(run: RunDir, job: QueuedJob) -> bool:
-    """Whether a job that accounting calls running can't be any more: slurmdbd may have missed its end."""
+    """Whether a job that accounting calls running is long past its time limit: slurmdbd may have missed its end."""
     limit = Task.from_json(read_json(run.task) or {"script": ""}).resources.time
     if job.state != "running" or job.start is None or limit is None:
         return False
@@ -296,4 +296,4 @@ def _is_earlier_attempt(run: RunDir, number: str, job: QueuedJob) -> bool:
         return True
     attempts = run.attempts()
     begun = attempts[-1].path.stat().st_mtime if attempts else 0.0
-    return run.result.exists() and _submitted(job) + 1.0 < begun  # systems count whole seconds
+    return run.result.exists() and _submitted(job) + 1.0 < begun  # systems report full seconds

@@ -1,1 +1,1 @@
-"""Runs without a shared file system: their directory is elsewhere, and a mirror of it is kept here."""
+"""Runs on targets without a shared file system: a mirror of their remote run directory is kept locally."""

@@ -1,8 +1,8 @@
-"""What a target without a shared file system has to offer: a mirror of its run directories, or a way to its files.
+"""The interface of targets without a shared file system: a mirror of run directories, or a transport for their files.
 
-Everything that reads a run reads the run directory of the session. A :class:`Mirror` brings there what the job wrote
-elsewhere, and carries signals the other way. Most targets need only a :class:`Transport`, which reads and writes files
-at the other end: :class:`mlnb.targets.mirror.copying.CopyMirror` does the rest.
+Everything that reads a run reads its local run directory. A :class:`Mirror` copies into it what the job wrote on the
+remote machine, and sends signals to the job. Most targets need only a :class:`Transport`, which reads and writes remote
+files: :class:`mlnb.targets.mirror.copying.CopyMirror` does the rest.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from typing import NamedTuple, Protocol
 from mlnb.rundir import RunDir
 
 PARTS = ("outputs", "checkpoints", "figures")
-"""What is brought only when someone asks for it; all else is brought as it is written."""
+"""Folders that are copied only when they are read; all else is copied as it is written."""
 
 
 class Mirror(Protocol):
-    """Keeps run directories of the session like those that the jobs see."""
+    """Keeps local run directories and those that the jobs see in step."""
 
     def push(self, run: RunDir, files: Sequence[str]) -> None:
-        """Make files of the session's run directory (paths relative to it) the same where the job will see them.
+        """Copy files of the local run directory (paths relative to it) to where the job will see them.
 
-        A file that is not here is deleted there.
+        A file that does not exist locally is deleted there.
 
         Raises
         ------
@@ -32,53 +32,53 @@ class Mirror(Protocol):
         """
 
     def refresh(self, runs: Sequence[RunDir], *, at_once: bool = False) -> None:
-        """Bring what is new of many runs: events, heartbeats, metrics, logs, and at last the result.
+        """Copy what is new of many runs: events, heartbeats, metrics, logs, and last the result.
 
-        The result is written here only after all that the job wrote before it. Called often; how often the other end
-        is asked is the mirror's business, unless it is to be asked ``at_once``.
+        The local result is written only after all that the job wrote before it. This is called often; the mirror limits
+        how often it asks the remote side, except with ``at_once``.
 
         Raises
         ------
         MlnbError
-            if the other end does not answer. What was brought before stays and reads.
+            if the remote side does not answer. What was copied before stays readable.
         """
 
     def fetch(self, run: RunDir, part: str) -> None:
-        """Bring one of :data:`PARTS`, as it is now.
+        """Copy one of :data:`PARTS`, as it is now.
 
         Raises
         ------
         NotTrusted
             if files are not those that the run's own processes have signed.
         MlnbError
-            if the other end does not answer.
+            if the remote side does not answer.
         """
 
     def signal(self, run: RunDir, name: str) -> None:
-        """Let the node programs see a signal: ``cancel``, of which the session has written the file.
+        """Send a signal to the node programs: ``cancel``, whose file the session has written.
 
         Raises
         ------
         MlnbError
-            if the other end does not answer.
+            if the remote side does not answer.
         """
 
     def remove(self, run: RunDir) -> None:
-        """Delete the run's directory at the other end; nothing happens where there is none."""
+        """Delete the remote run directory, if there is one."""
 
 
 class Entry(NamedTuple):
-    """A file at the other end: its size in bytes, and the time of its last change in nanoseconds."""
+    """A remote file: its size in bytes, and the time of its last change in nanoseconds."""
 
     size: int
     changed: int
 
 
 class Transport(Protocol):
-    """Files of run directories at the other end. Each call may raise ``OSError`` or ``MlnbError``."""
+    """Access to the files of remote run directories. Each call may raise ``OSError`` or ``MlnbError``."""
 
     def listing(self, runs: Sequence[str]) -> Mapping[str, Mapping[str, Entry]]:
-        """The files of these runs (ids) by path relative to the run directory; a run that is not there is left out."""
+        """The files of these runs (ids), by path relative to the run directory; runs that don't exist are left out."""
 
     def read(self, run: str, path: str, offset: int = 0) -> Iterator[bytes]:
         """The content of a file from ``offset`` to its end, in pieces of a few megabytes at most.
@@ -90,7 +90,7 @@ class Transport(Protocol):
         """
 
     def write(self, run: str, path: str, source: Path) -> None:
-        """Put a copy of ``source`` at ``path``, at once: nobody sees a part of it. Folders are made."""
+        """Copy ``source`` to ``path`` atomically: nobody sees a part of it. Creates folders."""
 
     def delete(self, run: str, path: str) -> None:
         """Delete a file, if there is one."""

@@ -1,8 +1,8 @@
-"""A mirror that copies: what is appended from where the copy ends, what is replaced when it has changed.
+"""A mirror that copies files: the new end of files that are appended to, and replaced files when they have changed.
 
-Kernel, server and command line all refresh the same copy. A lock in the run directory lets one of them write at a time,
-and the lock file's time of change says when one of them has last looked. How far an appended file was copied is how
-long the copy is. What is replaced is remembered by size and time of change at the other end, in ``.mirror.json``.
+Kernel, server and command line all refresh the same copy. A lock in the run directory lets one of them write at a time;
+the lock file's time of change is when one of them last asked the remote side. The length of a copy is how far an
+appended file was copied. Replaced files are recorded in ``.mirror.json`` by their remote size and time of change.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from mlnb.rundir import RunDir, read_json, storage_errors, temporary_path, write
 from mlnb.targets.mirror.base import Entry, Transport
 
 INTERVAL = 0.5
-"""Seconds between two looks at the other end for the same run, unless a mirror is made with another."""
+"""Seconds between two requests for the same run, by default."""
 
 _APPENDED = (".jsonl", ".metrics", ".out", ".err", ".log")
 _RESULT = "result.json"
 _STATE, _LOCK = ".mirror.json", ".mirror.lock"
 _ROUNDS, _PAUSE = 5, 0.1
-"""How often, and after how many seconds again, what was replaced while it was copied is copied anew."""
+"""How often a part is copied if it is replaced meanwhile, and the seconds between two tries."""
 
 
 class CopyMirror:
@@ -35,19 +35,19 @@ class CopyMirror:
     Parameters
     ----------
     transport
-        how files at the other end are read and written.
+        reads and writes the remote files.
     interval
-        seconds between two looks at the other end for the same run.
+        seconds between two requests for the same run.
     """
 
     def __init__(self, transport: Transport, interval: float = INTERVAL) -> None:
         self._transport, self._interval = transport, interval
 
-    # to the other end
+    # to the remote side
 
     def push(self, run: RunDir, files: Sequence[str]) -> None:
         """See the class."""
-        with _one_line(run, "files can't be sent to its target"):
+        with _described(run, "files can't be sent to its target"):
             for path in files:
                 if (run.path / path).exists():
                     self._transport.write(run.path.name, path, run.path / path)
@@ -56,36 +56,36 @@ class CopyMirror:
 
     def signal(self, run: RunDir, name: str) -> None:
         """See the class."""
-        with _one_line(run, f"its job can't be told ({name})"):
+        with _described(run, f"its job can't be told ({name})"):
             self._transport.write(run.path.name, f"{name}.json", run.path / f"{name}.json")
 
     def remove(self, run: RunDir) -> None:
         """See the class."""
-        with _one_line(run, "its files at the target can't be deleted"):
+        with _described(run, "its files at the target can't be deleted"):
             self._transport.remove(run.path.name)
 
-    # from there
+    # from the remote side
 
     def refresh(self, runs: Sequence[RunDir], *, at_once: bool = False) -> None:
         """See the class."""
         due = [run for run in runs if at_once or self._is_due(run)]
         if not due:
             return
-        with _one_line(due[0], "its target does not answer"):
+        with _described(due[0], "its target does not answer"):
             listings = self._transport.listing([run.path.name for run in due])
             for run in due:
-                with _locked(run, wait=at_once) as mine:
-                    if mine:
-                        self._bring_live(run, listings.get(run.path.name, {}))
+                with _locked(run, wait=at_once) as locked:
+                    if locked:
+                        self._copy_live_files(run, listings.get(run.path.name, {}))
 
     def fetch(self, run: RunDir, part: str) -> None:
         """See the class."""
-        if _Copied(run).is_complete(part, len(run.attempts())):
+        if _MirrorState(run).is_complete(part, len(run.attempts())):
             return
-        with _one_line(run, "its target does not answer"), _locked(run, wait=True):
+        with _described(run, "its target does not answer"), _locked(run, wait=True):
             for rounds_left in reversed(range(_ROUNDS)):
                 try:
-                    self._bring_part(run, part)
+                    self._copy_part(run, part)
                     return
                 except (FileNotFoundError, _Mismatch) as error:  # replaced while it was copied, as checkpoints are
                     if not rounds_left:
@@ -94,57 +94,57 @@ class CopyMirror:
                     time.sleep(_PAUSE)
 
     def _is_due(self, run: RunDir) -> bool:
-        """Whether nobody, in whatever process, has looked at the other end for a while."""
+        """Whether no process has asked the remote side within the interval."""
         try:
             return time.time() - (run.path / _LOCK).stat().st_mtime >= self._interval
         except FileNotFoundError:
             return run.path.exists()
 
     @staticmethod
-    def _goes_on(run: RunDir) -> bool:
-        """Whether the other end may still change."""
+    def _may_change(run: RunDir) -> bool:
+        """Whether the remote files may still change."""
         return int((read_json(run.result) or {}).get("attempt", 0)) < len(run.attempts())
 
-    def _bring_live(self, run: RunDir, listed: Mapping[str, Entry]) -> None:
-        if _RESULT in listed:  # it is written last: a listing made after it was seen has all that came before
+    def _copy_live_files(self, run: RunDir, listed: Mapping[str, Entry]) -> None:
+        if _RESULT in listed:  # it is written last: a listing made after it exists has all earlier files
             listed = self._transport.listing([run.path.name]).get(run.path.name, {})
-        copied = _Copied(run)
+        copied = _MirrorState(run)
         for path, entry in sorted(listed.items()):
             if path != _RESULT and _is_live(path):
-                self._bring(run, path, entry, copied)
+                self._copy_file(run, path, entry, copied)
         if _RESULT in listed:
-            self._bring(run, _RESULT, listed[_RESULT], copied)
+            self._copy_file(run, _RESULT, listed[_RESULT], copied)
         copied.save()
 
-    def _bring(self, run: RunDir, path: str, entry: Entry, copied: _Copied) -> None:
-        with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+    def _copy_file(self, run: RunDir, path: str, entry: Entry, copied: _MirrorState) -> None:
+        with contextlib.suppress(FileNotFoundError):  # it was removed since the listing
             if path.endswith(_APPENDED):
-                have = _size(run.path / path)
-                if entry.size < have:  # begun anew at the other end
+                local_size = _size(run.path / path)
+                if entry.size < local_size:  # the remote file was started again
                     _replace(run, path, self._read(run, path))
-                elif entry.size > have or not (run.path / path).exists():  # an empty file says that there is a rank
-                    _append(run, path, self._read(run, path, have))
+                elif entry.size > local_size or not (run.path / path).exists():  # an empty file shows a rank
+                    _append(run, path, self._read(run, path, local_size))
             elif copied.differs(path, entry):
                 _replace(run, path, self._read(run, path))
                 copied.note(path, entry)
 
-    def _bring_part(self, run: RunDir, part: str) -> None:
-        complete = not self._goes_on(run)  # asked first: what is listed afterwards is all there will be
+    def _copy_part(self, run: RunDir, part: str) -> None:
+        complete = not self._may_change(run)  # determined first: a later listing then has all files
         listed = self._transport.listing([run.path.name]).get(run.path.name, {})
-        copied = _Copied(run)
+        copied = _MirrorState(run)
         if part == "figures":
             for path, entry in listed.items():
                 if _is_figure(path):
-                    self._bring(run, path, entry, copied)
+                    self._copy_file(run, path, entry, copied)
         else:
-            self._bring_signed(run, part, listed, copied, complete=complete)
+            self._copy_signed_files(run, part, listed, copied, complete=complete)
         copied.complete(part, len(run.attempts()) if complete else 0)
         copied.save()
 
-    def _bring_signed(
-        self, run: RunDir, part: str, listed: Mapping[str, Entry], copied: _Copied, *, complete: bool
+    def _copy_signed_files(
+        self, run: RunDir, part: str, listed: Mapping[str, Entry], copied: _MirrorState, *, complete: bool
     ) -> None:
-        """Bring the files that the signed lists of a folder name; nobody vouches for others there."""
+        """Copy the files that the signed lists of a folder name, and no others."""
         entries = {
             _name(path): entry
             for path, entry in listed.items()
@@ -166,43 +166,43 @@ class CopyMirror:
         folder = run.path / part
         for old in folder.iterdir() if folder.is_dir() else ():
             if old.name not in digests:
-                old.unlink()  # it was removed there, as old checkpoints are
+                old.unlink()  # the remote file was removed, as old checkpoints are
 
     def _read(self, run: RunDir, path: str, offset: int = 0) -> Iterator[bytes]:
         return self._transport.read(run.path.name, path, offset)
 
 
-class _Copied:
-    """What has been brought: replaced files by size and time of change at the other end, and which parts are whole."""
+class _MirrorState:
+    """What has been copied: replaced files by their remote size and time of change, and which parts are complete."""
 
     def __init__(self, run: RunDir) -> None:
         self._run = run
         state = read_json(run.path / _STATE) or {}
         self._entries: dict[str, list[int]] = dict(state.get("files", {}))
-        self._complete: dict[str, int] = dict(state.get("complete", {}))  # part → the attempt that it is of
+        self._complete: dict[str, int] = dict(state.get("complete", {}))  # attempt by part
         self._changed = False
 
     def differs(self, path: str, entry: Entry) -> bool:
-        """Whether the other end has a file that was not brought yet."""
+        """Whether this version of the remote file was not copied yet."""
         return self._entries.get(path) != list(entry) or not (self._run.path / path).exists()
 
     def note(self, path: str, entry: Entry) -> None:
-        """Remember that a file was brought."""
+        """Record that a file was copied."""
         self._entries[path] = list(entry)
         self._changed = True
 
     def is_complete(self, part: str, attempts: int) -> bool:
-        """Whether all of a part is here that a run with so many attempts, the last of which has ended, will have."""
+        """Whether a part was copied in full after the last of so many attempts had ended."""
         return self._complete.get(part) == attempts
 
     def complete(self, part: str, attempt: int) -> None:
-        """Remember that a part is whole after this attempt; 0 if it is not."""
+        """Record that a part is complete after this attempt; 0 if it is not."""
         if self._complete.get(part, 0) != attempt:
             self._complete[part] = attempt
             self._changed = True
 
     def save(self) -> None:
-        """Write it down, if there is anything new."""
+        """Write the state, if it has changed."""
         if self._changed:
             write_json(self._run.path / _STATE, {"files": self._entries, "complete": self._complete})
 
@@ -212,7 +212,7 @@ def _name(path: str) -> str:
 
 
 def _is_live(path: str) -> bool:
-    """Whether a file is brought as it is written: an attempt's, but for figures. No path leads out of the run."""
+    """Whether a file is copied as it is written: those of attempts, except figures. Accepts no path out of the run."""
     parts = PurePosixPath(path).parts
     return len(parts) == 3 and parts[0] == "attempts" and parts[1].isdigit() and not parts[2].startswith(".")
 
@@ -239,12 +239,12 @@ def _append(run: RunDir, path: str, pieces: Iterator[bytes]) -> None:
 
 
 def _replace(run: RunDir, path: str, pieces: Iterator[bytes], sha256: str | None = None) -> None:
-    """Put a file here at once, if its content has the digest that it is to have.
+    """Write a local file atomically, if its content has this digest.
 
     Raises
     ------
     _Mismatch
-        if it has another.
+        if it has another digest.
     """
     target = run.path / path
     temporary = temporary_path(target)
@@ -262,7 +262,7 @@ def _replace(run: RunDir, path: str, pieces: Iterator[bytes], sha256: str | None
 
 
 class _Mismatch(Exception):
-    """A file that is not what its list says: it was replaced a moment ago, or is not the run's."""
+    """A file does not match the signed list: it was replaced a moment ago, or the run did not write it."""
 
 
 def _private(path: str, flags: int) -> int:
@@ -271,7 +271,7 @@ def _private(path: str, flags: int) -> int:
 
 @contextlib.contextmanager
 def _locked(run: RunDir, *, wait: bool = False) -> Iterator[bool]:
-    """Whether this process may write the copy now. Without ``wait`` it may not where another does."""
+    """Lock the copy for writing. Yields whether that succeeded; with ``wait`` it always does."""
     with open(run.path / _LOCK, "ab", opener=_private) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -283,9 +283,9 @@ def _locked(run: RunDir, *, wait: bool = False) -> Iterator[bool]:
 
 
 @contextlib.contextmanager
-def _one_line(run: RunDir, what: str) -> Iterator[None]:
-    """Say of which run an error of the transport is, and what can't be done."""
+def _described(run: RunDir, failure: str) -> Iterator[None]:
+    """Raise errors of the transport as :class:`MlnbError`, with the run and what failed."""
     try:
         yield
     except OSError as error:
-        raise MlnbError(f"run {run.path.name}: {what}: {error.strerror or error}") from error
+        raise MlnbError(f"run {run.path.name}: {failure}: {error.strerror or error}") from error

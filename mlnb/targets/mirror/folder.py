@@ -1,6 +1,6 @@
-"""A transport to run directories in another folder: a file system that this machine sees and the session's runs do not.
+"""A transport to run directories in another folder, as on a file system that is mounted on this machine only.
 
-It also serves tests: a job that sees only the other folder is a job on another machine.
+Tests use it too: a job that sees only the other folder is like a job on another machine.
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ class FolderTransport:
 
 
 def _files(folder: Path) -> dict[str, Entry]:
-    found = {}
+    entries = {}
     for path, _, names in os.walk(folder):
         for name in names:
             try:
                 info = Path(path, name).stat()
-            except FileNotFoundError:  # it was renamed or removed meanwhile
+            except FileNotFoundError:  # it was renamed or removed since
                 continue
-            found[os.path.relpath(Path(path, name), folder)] = Entry(info.st_size, info.st_mtime_ns)
-    return found
+            entries[os.path.relpath(Path(path, name), folder)] = Entry(info.st_size, info.st_mtime_ns)
+    return entries

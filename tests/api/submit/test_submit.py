@@ -245,7 +245,7 @@ def test_a_handle_that_cannot_be_written_ends_the_job(runs_root: Path, monkeypat
         submit(Task(script=script), {}, place, place.offer(Resources()), name="x", env={})
     assert pids
     assert len(runs) == 0
-    follower = start("x = 1").wait(60)  # the warm parent has served the first by now
+    follower = start("x = 1").wait(60)  # the fork server has served the first by now
     assert follower.state == "succeeded"
     assert not marker.exists() or process_identity(int(marker.read_text())) is None
     assert [path.name for path in runs_root.iterdir() if path.name != ".store"] == [follower.id]
