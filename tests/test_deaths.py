@@ -158,7 +158,7 @@ def test_a_rank_dies(training: Training, start, seed: int):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_warm_parent_dies_and_the_run_goes_on(training: Training, start, seed: int):
+def test_the_fork_server_dies_and_the_run_goes_on(training: Training, start, seed: int):
     training.node()
     random_moment(training, seed)
     parent = psutil.Process(training.node()).ppid()

@@ -113,9 +113,9 @@ def test_the_server_s_managers_serve_their_own(two: tuple[Workspace, Workspace])
     started = [start(workspace, "x = 1").wait(60) for workspace in two]
     managers = [Manager(workspace) for workspace in two]
     for manager, mine, yours in zip(managers, started, reversed(started), strict=True):
-        assert [(one["id"], one["state"]) for one in manager.listed()] == [(mine.id, "succeeded")]
-        assert manager.shown(mine.id)["state"] == "succeeded"
-        assert manager.listed([yours.id]) == []
+        assert [(one["id"], one["state"]) for one in manager.list_runs()] == [(mine.id, "succeeded")]
+        assert manager.summary_of(mine.id)["state"] == "succeeded"
+        assert manager.list_runs([yours.id]) == []
         with pytest.raises(UsageError, match="No run with id"):
             manager.cancel(yours.id)
 

@@ -77,7 +77,7 @@ def interrupt(process: subprocess.Popen[str]) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def warm_parent(runtime: Path) -> None:
+def fork_server(runtime: Path) -> None:
     """Have torch imported once for all runs."""
     warm.start(Workspace.of_process())
 

@@ -95,7 +95,7 @@ def test_a_run_that_is_through_is_not_run_again(allocate: Allocate):
     assert allocation.run.attempts == 1
 
 
-def test_a_warm_parent_that_is_asked_twice_starts_once(start: Start):
+def test_a_fork_server_that_is_asked_twice_starts_once(start: Start):
     run = start(FOREVER)
     until(lambda: "on" in run.logs())
     log = run.directory.attempt(1).path / "node-0.log"

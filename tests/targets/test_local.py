@@ -275,7 +275,7 @@ def test_the_zip_holds_the_lower_floors_only_and_is_the_same_every_time():
 # how it starts
 
 
-def test_a_run_starts_without_a_warm_parent_too(start):
+def test_a_run_starts_without_a_fork_server_too(start):
     with dask.config.set({"mlnb.targets.local.warm": False}):
         run = start("import torch, mlnb\nmlnb.log(x=1)\nprint(torch.ones(1).item())").wait(90)
     assert run.state == "succeeded", run.logs()
@@ -284,7 +284,7 @@ def test_a_run_starts_without_a_warm_parent_too(start):
     assert list(run.series()["x"].value) == [1.0]
 
 
-def test_runs_of_a_warm_parent_are_as_fresh_as_new_interpreters(start):
+def test_runs_of_a_fork_server_are_as_fresh_as_new_interpreters(start):
     script = (
         "import os, sys, threading, torch\n"
         "print(threading.active_count() <= 2, hasattr(torch, 'mark'), os.getpid() == os.getpgid(0))\n"
@@ -302,7 +302,7 @@ def test_a_run_belongs_to_a_session_of_its_own(start):
     assert int(run.logs(0, "out")) == node["pid"] != os.getsid(0)
 
 
-def test_a_warm_parent_that_was_stopped_is_started_again(start):
+def test_a_fork_server_that_was_stopped_is_started_again(start):
     assert start("").wait(60).state == "succeeded"
     path = warm.socket_path(Workspace.of_process())
     assert warm.stop(Workspace.of_process())
@@ -320,7 +320,7 @@ def test_a_fork_server_that_has_imported_another_torch_is_not_asked(tmp_path: Pa
     assert warm.socket_path(Workspace.of_process()) != before
 
 
-def test_cancelling_a_run_that_has_not_begun_leaves_the_warm_parent_alone(start):
+def test_cancelling_a_run_that_has_not_begun_leaves_the_fork_server_alone(start):
     warm.stop(Workspace.of_process())
     first = start("print('never')")  # the fork server still imports torch
     second = start("print('through')")
@@ -330,7 +330,7 @@ def test_cancelling_a_run_that_has_not_begun_leaves_the_warm_parent_alone(start)
     assert first.logs(0, "out") == ""
 
 
-def test_strangers_words_do_no_harm_to_a_warm_parent(start):
+def test_strangers_words_do_no_harm_to_a_fork_server(start):
     import socket
 
     assert start("").wait(60).state == "succeeded"
