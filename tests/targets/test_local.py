@@ -233,7 +233,7 @@ def test_the_node_program_runs_from_its_zip_alone(tmp_path: Path):
     archive.write_bytes(node_zip().data)
     code = "import mlnb.node.program, mlnb.node.rank_program, sys; print(mlnb.node.program.__file__)"
     env = {**os.environ, "PYTHONPATH": str(archive)}
-    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, env=env, cwd=tmp_path)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(str(archive))
 
@@ -248,7 +248,7 @@ def test_the_node_program_comes_compiled_for_this_python_and_another_takes_its_s
     code = "import mlnb.node.program as program; print(program.__file__, program.NodeProgram.main.__code__.co_filename)"
     for archive, ending in ((here, ".pyc"), (elsewhere, ".py")):
         env = {**os.environ, "PYTHONPATH": str(archive)}
-        command = [sys.executable, "-P", "-c", code]
+        command = [sys.executable, "-c", code]
         done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=tmp_path, check=True)
         file, compiled_as = done.stdout.split()
         assert file == f"{archive}/mlnb/node/program{ending}"
