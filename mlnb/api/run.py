@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import time
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlnb.api.read.describe import end_sentence
 from mlnb.api.read.history import History, Series, frame
+from mlnb.api.read.logs import last_lines, printed
 from mlnb.api.read.mirrored import catch_up, fetch
 from mlnb.api.read.progress import AttemptProgress, Events
 from mlnb.api.read.state import Observable, Observation, observe
@@ -19,7 +19,7 @@ from mlnb.api.read.tailing import JsonFile
 from mlnb.api.submit.job_start import request_cancel
 from mlnb.api.submit.store import Store
 from mlnb.errors import MlnbError, RunFailed, UsageError
-from mlnb.rundir import FINAL, RunDir, read_json, storage_errors
+from mlnb.rundir import FINAL, RunDir, storage_errors
 from mlnb.runinfo import RunInfo
 from mlnb.targets.registry import target
 from mlnb.task import Task
@@ -186,17 +186,10 @@ class Run:
             if there is no such rank or stream.
         """
         self._catch_up()
-        if stream not in ("out", "err", "both"):
-            raise UsageError(f"stream {stream!r}: out, err or both")
         world = self.task.resources.world_size
         if not 0 <= rank < world:
             raise UsageError(f"rank {rank}: the run has ranks 0 to {world - 1}")
-        attempts = self.directory.attempts()
-        if not attempts:
-            return ""
-        files = {"out": attempts[-1].stdout(rank), "err": attempts[-1].stderr(rank)}
-        chosen = [files[stream]] if stream != "both" else list(files.values())
-        return "".join(path.read_text(errors="replace") for path in chosen if path.exists())
+        return printed(self.directory, rank, stream)
 
     def tail(self, lines: int, rank: int = 0) -> str:
         """The last lines that a rank printed in the newest attempt, as a terminal would show them.
@@ -204,14 +197,7 @@ class Run:
         Standard output, and standard error unless that is the traceback of the run's own error.
         """
         self._catch_up()
-        attempts = self.directory.attempts()
-        if not attempts:
-            return ""
-        files = [attempts[-1].stdout(rank)]
-        result = read_json(self.directory.result) or {}  # alone, since whoever asks has just observed the rest
-        if not result.get("error") or result.get("attempt", 1) < len(attempts):
-            files.append(attempts[-1].stderr(rank))
-        return "\n".join(part for part in (_tail(path, lines) for path in files) if part)
+        return last_lines(self.directory, lines, rank)
 
     def figures(self) -> list[Path]:
         """Pictures that the newest attempt showed, in order."""
@@ -386,17 +372,6 @@ class Run:
         return (
             f"<mlnb run {self.name} ({self.id}): {observed.state}{': ' + observed.reason if observed.reason else ''}>"
         )
-
-
-def _tail(path: Path, lines: int) -> str:
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - 200 * lines))
-            text = file.read().decode(errors="replace")
-    except OSError:
-        return ""
-    shown = [line.rstrip("\r").rpartition("\r")[2] for line in text.rstrip("\n").split("\n")]
-    return "\n".join(shown[-lines:])
 
 
 def _shell() -> Any:
