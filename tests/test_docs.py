@@ -69,7 +69,7 @@ def lines(pages: list[Path], pattern: str, language: str) -> Iterator[tuple[Path
                 yield page, found.partition(" #")[0].strip()
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     "page", [page for page in NOTEBOOKS if any(b.runs_here for b in blocks(page, "python"))], ids=name

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 HOSTILE = """
 mlnb:
   target: nowhere
@@ -29,6 +31,7 @@ TESTS = (
 )
 
 
+@pytest.mark.cluster
 def test_a_hostile_configuration_changes_no_test(tmp_path: Path):
     folders = [tmp_path / "named", tmp_path / "home" / ".config" / "dask", tmp_path / "etc"]
     for folder in folders:
