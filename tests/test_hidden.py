@@ -66,7 +66,9 @@ def test_the_end_of_a_run_on_another_machine_is_seen_though_its_result_was_hidde
     run = finished(start)
     monkeypatch.setattr("mlnb.node.process.identity.pid_namespace", lambda: "another machine")
     hide(monkeypatch, run.directory.result)
-    assert reread(run).state == "succeeded"  # at the first look, since that asks the target, which opens the folder
+    observed = reread(run)
+    assert not observed.done
+    assert observed.state == "succeeded"
 
 
 # in a pool

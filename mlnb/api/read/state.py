@@ -62,8 +62,10 @@ def observe(runs: Sequence[Observable]) -> list[Observation]:
 
 def _poll_target(name: str, workspace: Workspace, runs: Sequence[Observable]) -> list[Observation]:
     directories = [run.directory for run in runs]
+    mirrored = False
     try:
         polled = target(name, workspace)
+        mirrored = polled.mirror is not None
         statuses = polled.poll(directories)
         ended = [run for run, status in zip(directories, statuses, strict=True) if status.alive is False]
         refresh(polled, ended, at_once=True)
@@ -71,7 +73,7 @@ def _poll_target(name: str, workspace: Workspace, runs: Sequence[Observable]) ->
     except MlnbError as error:  # the target can't be reached: what the run directories hold still counts
         statuses = [Status(None, "pending", str(error))] * len(runs)
     return [
-        _final(run.directory) or derive_state(run.directory, run.events, status)
+        (mirrored and _final(run.directory)) or derive_state(run.directory, run.events, status)
         for run, status in zip(runs, statuses, strict=True)
     ]
 
