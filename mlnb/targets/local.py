@@ -7,7 +7,6 @@ import functools
 import os
 import shlex
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -159,19 +158,7 @@ class Local:
         return (pid, "warm") if pid is not None else (self._start_cold(run, attempt, environment), "cold")
 
     def _start_cold(self, run: RunDir, attempt: int, env: Mapping[str, str]) -> int:
-        folder = run.attempt(attempt).path
-        with (folder / "node-0.log").open("ab") as log:
-            process = subprocess.Popen(
-                self._command(run, attempt),
-                env=warm.with_node_zip(env, run.node_zip),
-                cwd=run.path,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        warm.reap(process)
-        return process.pid
+        return warm.start_detached(self._command(run, attempt), env, run, attempt)
 
     def _command(self, run: RunDir, attempt: int) -> list[str]:
         """What starts a node program where no fork server forks it."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -63,16 +62,4 @@ def environment_for(container: Contained, env: Mapping[str, str]) -> dict[str, s
 
 def start(run: RunDir, container: Contained, attempt: int, env: Mapping[str, str]) -> int:
     """Start a run in its image, detached; the pid, which is the container engine's later."""
-    log_path = run.attempt(attempt).path / "node-0.log"
-    with log_path.open("ab") as log:
-        process = subprocess.Popen(
-            command_for(run, container, attempt, env),
-            env=warm.with_node_zip(environment_for(container, env), run.node_zip),
-            cwd=run.path,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    warm.reap(process)
-    return process.pid
+    return warm.start_detached(command_for(run, container, attempt, env), environment_for(container, env), run, attempt)

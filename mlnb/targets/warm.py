@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mlnb.node.process.identity import process_identity, send_signal
@@ -150,6 +150,25 @@ def with_node_zip(env: Mapping[str, str], archive: Path) -> dict[str, str]:
     """``env`` with the node zip ``archive`` first in ``PYTHONPATH``."""
     others = [part for part in env.get("PYTHONPATH", "").split(os.pathsep) if part]
     return {**env, "PYTHONPATH": os.pathsep.join([str(archive), *others])}
+
+
+def start_detached(command: Sequence[str], env: Mapping[str, str], run: RunDir, attempt: int) -> int:
+    """Start a run's process in a session of its own, so that it outlives this one; its pid.
+
+    It finds the run's node zip, works in the run directory, and writes into the log of node 0.
+    """
+    with (run.attempt(attempt).path / "node-0.log").open("ab") as log:
+        process = subprocess.Popen(
+            command,
+            env=with_node_zip(env, run.node_zip),
+            cwd=run.path,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    reap(process)
+    return process.pid
 
 
 def reap(process: subprocess.Popen[bytes]) -> None:
