@@ -55,11 +55,11 @@ class Offer:
     placement: Mapping[str, Any] = field(default_factory=dict)
 
 
-def gpus_of(asked: Resources, there: int) -> int:
-    """GPUs on each node: as asked, else one where there are any, or where somebody says what it has to be."""
-    if asked.gpus is not None:
-        return asked.gpus
-    return 1 if there or asked.gpu_type or asked.gpu_memory or asked.gpu_capability else 0
+def gpus_of(requested: Resources, there: int) -> int:
+    """GPUs on each node: as requested, else one where there are any, or where somebody says what it has to be."""
+    if requested.gpus is not None:
+        return requested.gpus
+    return 1 if there or requested.gpu_type or requested.gpu_memory or requested.gpu_capability else 0
 
 
 class SubmissionUnknown(MlnbError):
@@ -111,7 +111,7 @@ class Target(Protocol):
     def prepare(self) -> None:
         """Have ready what a session's first run takes longest for; called from a thread, and nothing relies on it."""
 
-    def offer(self, asked: Resources, placement: Placement = ...) -> Offer:
+    def offer(self, requested: Resources, placement: Placement = ...) -> Offer:
         """Fill in what was left open and check what was asked for.
 
         Raises

@@ -18,13 +18,13 @@ _NEEDED = (  # noqa: SIM905 - reads as the list it is
 
 
 def run_environment(
-    asked: Mapping[str, str], workspace: Workspace, session: Mapping[str, str] | None = None
+    requested: Mapping[str, str], workspace: Workspace, session: Mapping[str, str] | None = None
 ) -> dict[str, str]:
     """The environment of a run.
 
     Parameters
     ----------
-    asked
+    requested
         the variables of ``--env``.
     workspace
         the run's; programs in the run that use mlnb find it by its variables.
@@ -32,7 +32,7 @@ def run_environment(
         the environment to take the others from; by default this process's. Tokens, and everything else that a program
         does not need in order to start, are left out.
     """
-    return {**matching_variables(_NEEDED, session), **workspace.variables(), **asked}
+    return {**matching_variables(_NEEDED, session), **workspace.variables(), **requested}
 
 
 def matching_variables(patterns: Sequence[str], session: Mapping[str, str] | None = None) -> dict[str, str]:

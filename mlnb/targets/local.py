@@ -73,23 +73,23 @@ class Local:
         """Cores and GPUs of this machine."""
         return {"cpus": cores(), "gpus": list(gpus())}
 
-    def offer(self, asked: Resources, placement: Placement = Placement()) -> Offer:  # noqa: B008 - it is frozen
+    def offer(self, requested: Resources, placement: Placement = Placement()) -> Offer:  # noqa: B008 - it is frozen
         """See :class:`mlnb.targets.base.Target`."""
         check_options(self, placement)
-        self._check_resources(asked)
-        asked = limits.usual(self._settings, asked)
-        if asked.nodes != 1:
-            raise UsageError(f"--nodes {asked.nodes}: the local target is one machine; --nodes 1 is all it has")
-        all_gpus, all_cores, ranks = gpus(), cores(), asked.ranks
-        gpu_count = gpus_of(asked, len(all_gpus))
+        self._check_resources(requested)
+        requested = limits.default_gpus(self._settings, requested)
+        if requested.nodes != 1:
+            raise UsageError(f"--nodes {requested.nodes}: the local target is one machine; --nodes 1 is all it has")
+        all_gpus, all_cores, ranks = gpus(), cores(), requested.ranks
+        gpu_count = gpus_of(requested, len(all_gpus))
         if gpu_count > len(all_gpus):
             raise UsageError(_too_few_gpus(gpu_count, all_gpus, self.name, self.workspace))
-        cpus = asked.cpus or max(1, min(all_cores // ranks, 8))
-        if asked.cpus and asked.cpus * ranks > all_cores:
+        cpus = requested.cpus or max(1, min(all_cores // ranks, 8))
+        if requested.cpus and requested.cpus * ranks > all_cores:
             nearest = max(1, all_cores // ranks)
             raise UsageError(
-                f"--cpus {asked.cpus}: {ranks} rank{'s' * (ranks > 1)} × {asked.cpus} cores are "
-                f"{ranks * asked.cpus}; this machine has {all_cores}. --cpus {nearest} is the most"
+                f"--cpus {requested.cpus}: {ranks} rank{'s' * (ranks > 1)} × {requested.cpus} cores are "
+                f"{ranks * requested.cpus}; this machine has {all_cores}. --cpus {nearest} is the most"
             )
         container = self._container(placement.options.get("image"))
         lines = [f"{ranks} rank{'s' * (ranks > 1)} × {cpus} core{'s' * (cpus > 1)} of this machine's {all_cores}"]
@@ -97,7 +97,7 @@ class Local:
             lines.append(f"{ranks} ranks share {all_cores} cores")
         if gpu_count:
             lines.append(f"{gpu_count} of {len(all_gpus)} GPUs")
-        lines.append("no time limit" if asked.time is None else f"time limit {format_time(asked.time)}")
+        lines.append("no time limit" if requested.time is None else f"time limit {format_time(requested.time)}")
         queue = {
             "folder": str(self.workspace.runtime_dir()),
             "cpus": min(ranks * cpus, all_cores),
@@ -113,18 +113,18 @@ class Local:
             queue=queue,
             queued_outside=container is not None,  # mlnb.node.container_start waits
         )
-        resources = Resources(1, ranks, gpu_count, cpus, asked.memory, asked.time)
+        resources = Resources(1, ranks, gpu_count, cpus, requested.memory, requested.time)
         return Offer(resources, tuple(lines), node, {} if container is None else {"image": container.image})
 
-    def _check_resources(self, asked: Resources) -> None:
+    def _check_resources(self, requested: Resources) -> None:
         for flag, given, reason in (
-            ("--gpu-type", asked.gpu_type, "GPUs can be chosen on batch systems only"),
-            ("--gpu-memory", asked.gpu_memory, "GPUs can be chosen on batch systems only"),
-            ("--gpu-capability", asked.gpu_capability, "GPUs can be chosen on batch systems only"),
+            ("--gpu-type", requested.gpu_type, "GPUs can be chosen on batch systems only"),
+            ("--gpu-memory", requested.gpu_memory, "GPUs can be chosen on batch systems only"),
+            ("--gpu-capability", requested.gpu_capability, "GPUs can be chosen on batch systems only"),
         ):
             if given is not None:
                 raise UsageError(f"{flag} {given}: not possible on this machine: {reason}. --on names another target")
-        limits.check(self.name, self._settings, asked)
+        limits.check(self.name, self._settings, requested)
 
     def preview(self, run: RunDir, offer: Offer) -> str:
         """The command that starts the container; empty without an image, where the script says everything."""

@@ -198,8 +198,8 @@ def body_of(system: System, request: JobRequest, run: RunDir, wrapped: Wrapped) 
     return "\n".join([*lines, "exit $code"]) + "\n"
 
 
-def _environment(asked: Mapping[str, str], system: System) -> dict[str, str]:
+def _environment(requested: Mapping[str, str], system: System) -> dict[str, str]:
     session = {
         name: value for name, value in run_environment({}, system.workspace).items() if name not in _LOCAL_VARIABLES
     }
-    return {**session, **{n: v for n, v in system.environment().items() if n not in ("LC_ALL",)}, **asked}
+    return {**session, **{n: v for n, v in system.environment().items() if n not in ("LC_ALL",)}, **requested}

@@ -251,7 +251,7 @@ class System:
         """The partitions (queues) that completion offers; none where they aren't looked up."""
         return ()
 
-    def resolve(self, asked: Resources, partition: str | None) -> ResolvedRequest:
+    def resolve(self, requested: Resources, partition: str | None) -> ResolvedRequest:
         """Fill in what was left open.
 
         Raises
@@ -259,9 +259,11 @@ class System:
         UsageError
             for what the system can never satisfy, with the nearest that it can.
         """
-        gpus = gpus_of(asked, gpu_selection.most_gpus(self.settings, (), self.gpu_syntax))
-        time = asked.time or self._default_time()
-        resolved = replace(asked, gpus=gpus, cpus=asked.cpus or 1, memory=asked.memory or _MEMORY, time=time)
+        gpus = gpus_of(requested, gpu_selection.most_gpus(self.settings, (), self.gpu_syntax))
+        time = requested.time or self._default_time()
+        resolved = replace(
+            requested, gpus=gpus, cpus=requested.cpus or 1, memory=requested.memory or _MEMORY, time=time
+        )
         choice = gpu_selection.selection_for(resolved, self.settings, (), self.gpu_syntax)
         if choice is None:
             return ResolvedRequest(resolved, partition)

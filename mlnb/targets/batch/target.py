@@ -79,28 +79,28 @@ class BatchTarget:
         """See :class:`mlnb.targets.base.Target`."""
         return self.system.resources()
 
-    def offer(self, asked: Resources, placement: Placement = Placement()) -> Offer:  # noqa: B008 - it is frozen
+    def offer(self, requested: Resources, placement: Placement = Placement()) -> Offer:  # noqa: B008 - it is frozen
         """See :class:`mlnb.targets.base.Target`."""
         check_options(self, placement)
         given = placement.options
-        limits.check(self.name, self._settings, asked)
-        asked = limits.usual(self._settings, asked)
+        limits.check(self.name, self._settings, requested)
+        requested = limits.default_gpus(self._settings, requested)
         session, section = self.system.session_defaults, self.system.section
         partition = given.get("partition") or self._settings.get("partition") or section.queue or session.partition
         partition = directive_word(str(partition), "--partition") if partition else None
         cpus, memory = settings.count(self._settings, "cpus"), settings.size(self._settings, "memory")
         seconds = settings.time(self._settings, "time") or session.time
         with_defaults = replace(
-            asked, cpus=asked.cpus or cpus, memory=asked.memory or memory, time=asked.time or seconds
+            requested, cpus=requested.cpus or cpus, memory=requested.memory or memory, time=requested.time or seconds
         )
         resolved = self.system.resolve(with_defaults, partition)
-        resolved = replace(resolved, resources=limits.within(self._settings, resolved.resources, with_defaults))
+        resolved = replace(resolved, resources=limits.cap_defaults(self._settings, resolved.resources, with_defaults))
         limits.check(self.name, self._settings, resolved.resources)
         requeue = self._requeue(given.get("requeue"))
         image = given.get("image") or self._settings.get("image")
         container = self._container(image)
         account, qos = self._account(given.get("account")), self._qos(given.get("qos"))
-        lines = [*_summary(resolved.resources, asked), *resolved.summary_lines]
+        lines = [*_summary(resolved.resources, requested), *resolved.summary_lines]
         lines += [f"{what} {name}" for what, name in (("account", account), ("QOS", qos)) if name]
         lines += [" ".join(session.directives)] if session.directives else []
         lines += session.summary_lines
@@ -114,7 +114,7 @@ class BatchTarget:
             grace=settings.seconds(self._settings, "grace") or _GRACE,
             threads=resolved.resources.cpus or 1,
             requeue=requeue,
-            chosen=tuple(key for key in ("cpus", "memory", "time") if getattr(asked, key) is None),
+            chosen=tuple(key for key in ("cpus", "memory", "time") if getattr(requested, key) is None),
         )
         chosen = BatchPlacement(
             name=placement.name,
@@ -271,7 +271,7 @@ class BatchKind:
         return BatchTarget(name, self.system(settings, workspace))
 
 
-def _summary(resources: Resources, asked: Resources) -> list[str]:
+def _summary(resources: Resources, requested: Resources) -> list[str]:
     """What a run gets, and what of that the target chose, for the plan."""
     ranks = f"{resources.ranks} rank{'s' * (resources.ranks > 1)}"
     cores = f"{resources.cpus} core{'s' * ((resources.cpus or 1) > 1)}"
@@ -284,9 +284,9 @@ def _summary(resources: Resources, asked: Resources) -> list[str]:
     chosen = [
         name
         for name, given, now in (
-            ("cores", asked.cpus, resources.cpus),
-            ("memory", asked.memory, resources.memory),
-            ("time", asked.time, resources.time),
+            ("cores", requested.cpus, resources.cpus),
+            ("memory", requested.memory, resources.memory),
+            ("time", requested.time, resources.time),
         )
         if given is None and now is not None
     ]

@@ -1,4 +1,4 @@
-"""What a site allows on a target, as for a course: ``max-gpus``, ``max-nodes``, ``max-memory``, ``max-time``."""
+"""Limits of one run that a site sets on a target: ``max-gpus``, ``max-nodes``, ``max-memory``, ``max-time``."""
 
 from __future__ import annotations
 
@@ -15,42 +15,49 @@ SETTINGS = frozenset({"max-gpus", "max-nodes", "max-memory", "max-time"})
 """Settings that every kind of target with limits declares."""
 
 
-def usual(settings: Mapping[str, Any], asked: Resources) -> Resources:
-    """``asked``, without GPUs where none are asked for and the target allows none on each node."""
-    gpus = count(settings, "max-gpus")
-    return replace(asked, gpus=0) if asked.gpus is None and gpus is not None and gpus < asked.nodes else asked
+def default_gpus(settings: Mapping[str, Any], requested: Resources) -> Resources:
+    """``requested``, with 0 GPUs if it leaves them open and ``max-gpus`` is too low for one on each node."""
+    most = count(settings, "max-gpus")
+    if requested.gpus is None and most is not None and most < requested.nodes:
+        return replace(requested, gpus=0)
+    return requested
 
 
-def within(settings: Mapping[str, Any], filled: Resources, asked: Resources) -> Resources:
-    """``filled``, with no more than the target allows of what ``asked`` leaves open: nobody asked for more."""
+def cap_defaults(settings: Mapping[str, Any], resolved: Resources, requested: Resources) -> Resources:
+    """``resolved``, with memory and time lowered to the target's limits where ``requested`` leaves them open."""
     memory, time_ = size(settings, "max-memory"), time(settings, "max-time")
-    if asked.memory is None and memory is not None and filled.memory is not None:
-        filled = replace(filled, memory=min(memory, filled.memory))
-    if asked.time is None and time_ is not None:
-        filled = replace(filled, time=min(time_, filled.time or time_))
-    return filled
+    if requested.memory is None and memory is not None and resolved.memory is not None:
+        resolved = replace(resolved, memory=min(memory, resolved.memory))
+    if requested.time is None and time_ is not None:
+        resolved = replace(resolved, time=min(time_, resolved.time or time_))
+    return resolved
 
 
-def check(target: str, settings: Mapping[str, Any], asked: Resources) -> None:
-    """Refuse what is over a limit of the target.
+def check(target: str, settings: Mapping[str, Any], requested: Resources) -> None:
+    """Check a request against the limits of the target.
 
     Raises
     ------
     UsageError
-        naming the limit and the most that it allows.
+        if it exceeds one; the message names the limit and the most that it allows.
     """
     gpus, nodes = count(settings, "max-gpus"), count(settings, "max-nodes")
-    if gpus is not None and asked.nodes * (asked.gpus or 0) > gpus:
-        each = f"--nodes {asked.nodes} --gpus {asked.gpus}" if asked.nodes > 1 else f"--gpus {asked.gpus}"
-        each_most = f"--gpus {gpus // asked.nodes} is the most{f' on each of {asked.nodes}' if asked.nodes > 1 else ''}"
-        nearest = each_most if gpus >= asked.nodes or not gpus else f"--nodes {gpus} is the most"
-        raise UsageError(f"{each}: target {target} allows {gpus} GPU{'s' * (gpus != 1)} a run (max-gpus); {nearest}")
-    if nodes is not None and asked.nodes > nodes:
-        raise UsageError(f"--nodes {asked.nodes}: target {target} allows {nodes} a run (max-nodes)")
-    for flag, given, most, words in (
-        ("--memory", asked.memory, size(settings, "max-memory"), settings.get("max-memory")),
-        ("--time", asked.time, time(settings, "max-time"), settings.get("max-time")),
-    ):
-        if given is not None and most is not None and given > most:
-            said = format_time(given) if flag == "--time" else format_size(given)
-            raise UsageError(f"{flag} {said}: target {target} allows {words} a run (max{flag[1:]})")
+    if gpus is not None and requested.nodes * (requested.gpus or 0) > gpus:
+        several = requested.nodes > 1
+        given = f"--nodes {requested.nodes} --gpus {requested.gpus}" if several else f"--gpus {requested.gpus}"
+        nearest = f"--gpus {gpus // requested.nodes} is the most{f' on each of {requested.nodes}' if several else ''}"
+        if 0 < gpus < requested.nodes:
+            nearest = f"--nodes {gpus} is the most"
+        raise UsageError(f"{given}: target {target} allows {gpus} GPU{'s' * (gpus != 1)} a run (max-gpus); {nearest}")
+    if nodes is not None and requested.nodes > nodes:
+        raise UsageError(f"--nodes {requested.nodes}: target {target} allows {nodes} a run (max-nodes)")
+    memory, time_ = size(settings, "max-memory"), time(settings, "max-time")
+    if requested.memory is not None and memory is not None and requested.memory > memory:
+        raise UsageError(
+            f"--memory {format_size(requested.memory)}: target {target} allows {settings['max-memory']} a run "
+            "(max-memory)"
+        )
+    if requested.time is not None and time_ is not None and requested.time > time_:
+        raise UsageError(
+            f"--time {format_time(requested.time)}: target {target} allows {settings['max-time']} a run (max-time)"
+        )

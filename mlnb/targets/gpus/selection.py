@@ -83,7 +83,7 @@ class GpuSelection:
 
 
 def selection_for(
-    asked: Resources, settings: Mapping[str, Any], machines: Sequence[Machine], syntax: RequestSyntax = SLURM
+    requested: Resources, settings: Mapping[str, Any], machines: Sequence[Machine], syntax: RequestSyntax = SLURM
 ) -> GpuSelection | None:
     """What to request for a run; ``None`` if it needs no GPUs, or if any will do and the settings list none.
 
@@ -93,13 +93,13 @@ def selection_for(
         if no GPUs here suffice, with the nearest that do; or if ``gpus:`` of the settings is wrong.
     """
     capability = None
-    if asked.gpu_capability is not None:
+    if requested.gpu_capability is not None:
         try:
-            capability = parse_capability(asked.gpu_capability)
+            capability = parse_capability(requested.gpu_capability)
         except ValueError as error:
-            raise UsageError(f"--gpu-capability {asked.gpu_capability}: --gpu-capability takes {error}") from None
+            raise UsageError(f"--gpu-capability {requested.gpu_capability}: --gpu-capability takes {error}") from None
     request, kinds = (
-        GpuRequest(asked.gpus or 0, asked.gpu_type, asked.gpu_memory, capability),
+        GpuRequest(requested.gpus or 0, requested.gpu_type, requested.gpu_memory, capability),
         configured(settings, syntax),
     )
     if not request.count or (request.is_any and not kinds):
@@ -107,10 +107,10 @@ def selection_for(
     return select(request, kinds or discover(machines), machines)
 
 
-def machines_for(asked: Resources, settings: Mapping[str, Any], machines: Mapping[str, M]) -> dict[str, M]:
+def machines_for(requested: Resources, settings: Mapping[str, Any], machines: Mapping[str, M]) -> dict[str, M]:
     """The machines that have the GPUs that are asked for; all, if any GPU will do, or if none of them has these."""
     try:
-        choice = selection_for(asked, settings, tuple(machines.values()))
+        choice = selection_for(requested, settings, tuple(machines.values()))
     except UsageError:
         choice = None
     return {name: machine for name, machine in machines.items() if choice is None or name in choice.nodes}

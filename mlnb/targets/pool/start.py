@@ -38,7 +38,7 @@ _RETENTION = 86400.0
 
 
 def start(
-    on: str, asked: Resources, placement: Placement, workspace: Workspace, *, name: str | None, idle: int | None
+    on: str, requested: Resources, placement: Placement, workspace: Workspace, *, name: str | None, idle: int | None
 ) -> tuple[PoolInfo, str]:
     """Start a pool and wait until its job is in the queue.
 
@@ -71,7 +71,7 @@ def start(
     name = name or _free_name(names)
     if name in names:
         raise UsageError(f"--name {name}: there is a pool of that name; mlnb pool stop {name} ends it")
-    offer = target.offer(asked, replace(placement, name=name))
+    offer = target.offer(requested, replace(placement, name=name))
     if offer.resources.nodes > 1:
         raise UsageError(f"--nodes {offer.resources.nodes}: a pool has one node")
     root = folder.pools_root(workspace)

@@ -76,21 +76,21 @@ class Pool:
         pool = self._pool()
         return {"cpus": pool.cores, "gpus": [str(index) for index in range(pool.resources.gpus or 0)]}
 
-    def offer(self, asked: Resources, placement: Placement = Placement()) -> Offer:  # noqa: B008 - it is frozen
+    def offer(self, requested: Resources, placement: Placement = Placement()) -> Offer:  # noqa: B008 - it is frozen
         """See :class:`mlnb.targets.base.Target`."""
         pool = self._pool()
         _check_same(pool)
         has = pool.resources
         pool_gpus = has.gpus or 0
-        asked = replace(asked, gpus=gpus_of(asked, pool_gpus))
-        gpus = asked.gpus or 0
+        requested = replace(requested, gpus=gpus_of(requested, pool_gpus))
+        gpus = requested.gpus or 0
         # as many of the cores as of the GPUs
         share = pool.cores * gpus // pool_gpus if gpus and pool_gpus >= gpus else pool.cores
-        cpus = asked.cpus or max(1, (share if gpus or not pool_gpus else 1) // asked.ranks)
+        cpus = requested.cpus or max(1, (share if gpus or not pool_gpus else 1) // requested.ranks)
         check_options(self, placement)
-        _check(pool, asked, cpus)
+        _check(pool, requested, cpus)
         self._offered = pool.id
-        ranks = f"{asked.ranks} rank{'s' * (asked.ranks > 1)} × {cpus} core{'s' * (cpus > 1)}"
+        ranks = f"{requested.ranks} rank{'s' * (requested.ranks > 1)} × {cpus} core{'s' * (cpus > 1)}"
         gpu_count = f", {gpus} GPU{'s' * (gpus > 1)}" if gpus else ""
         lines = [f"{ranks}{gpu_count} of pool {pool.name}, which has {_has(pool)}"]
         if pool.written.ends_at is not None:
@@ -105,9 +105,9 @@ class Pool:
             grace=job.grace,
             threads=cpus,
             requeue=requeue and job.requeue,
-            queue={"cpus": asked.ranks * cpus, "gpus": gpus},  # where that is, the pool's node says
+            queue={"cpus": requested.ranks * cpus, "gpus": gpus},  # where that is, the pool's node says
         )
-        resources = Resources(1, asked.ranks, gpus, cpus, asked.memory, asked.time)
+        resources = Resources(1, requested.ranks, gpus, cpus, requested.memory, requested.time)
         return Offer(resources, tuple(lines), node, {"pool": pool.id})
 
     def preview(self, run: RunDir, offer: Offer) -> str:  # noqa: ARG002
@@ -180,7 +180,7 @@ def _check_same(pool: PoolInfo) -> None:
         raise UsageError(f"--on pool: {pool.name} was started on {host}, and accepts runs of sessions on {host} only")
 
 
-def _check(pool: PoolInfo, asked: Resources, cpus: int) -> None:
+def _check(pool: PoolInfo, requested: Resources, cpus: int) -> None:
     """Refuse what the pool does not have.
 
     Raises
@@ -192,19 +192,19 @@ def _check(pool: PoolInfo, asked: Resources, cpus: int) -> None:
     other = f"--on {pool.request['on']} takes it as a job"
     time_left = has.time if pool.written.ends_at is None else max(0, int(pool.written.ends_at - time.time()))
     for flag, wanted, most, description in (
-        ("--nodes", asked.nodes, 1, "1 node"),
-        ("--gpus", asked.gpus or 0, has.gpus or 0, f"{has.gpus} GPU{'s' * (has.gpus != 1)}"),
-        ("--cpus", asked.ranks * cpus if asked.cpus else 0, pool.cores, f"{pool.cores} cores"),
-        ("--memory", asked.memory or 0, has.memory, format_size(has.memory or 0)),
-        ("--time", asked.time or 0, time_left, f"{format_time(time_left or 0)} left"),
+        ("--nodes", requested.nodes, 1, "1 node"),
+        ("--gpus", requested.gpus or 0, has.gpus or 0, f"{has.gpus} GPU{'s' * (has.gpus != 1)}"),
+        ("--cpus", requested.ranks * cpus if requested.cpus else 0, pool.cores, f"{pool.cores} cores"),
+        ("--memory", requested.memory or 0, has.memory, format_size(has.memory or 0)),
+        ("--time", requested.time or 0, time_left, f"{format_time(time_left or 0)} left"),
     ):
         if most is not None and wanted > most:
             value = {"--memory": format_size, "--time": format_time}.get(flag, str)(wanted)
             raise UsageError(f"{flag} {value}: pool {pool.name} has {description}; {other}")
     for flag, given in (
-        ("--gpu-type", asked.gpu_type),
-        ("--gpu-memory", asked.gpu_memory),
-        ("--gpu-capability", asked.gpu_capability),
+        ("--gpu-type", requested.gpu_type),
+        ("--gpu-memory", requested.gpu_memory),
+        ("--gpu-capability", requested.gpu_capability),
     ):
         if given is not None:
             raise UsageError(f"{flag} {given}: not possible on pool {pool.name}, whose job runs already; {other}")

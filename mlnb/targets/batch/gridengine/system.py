@@ -59,9 +59,9 @@ class GridEngine(System):
         """See :class:`System`. Grid Engine signals all of the job's processes, also those that have no handler."""
         return ["/bin/sh", "-c", 'trap "" USR1 USR2; exec "$@"', "sh", *super().launch(request, program, options)]
 
-    def resolve(self, asked: Resources, partition: str | None) -> ResolvedRequest:
+    def resolve(self, requested: Resources, partition: str | None) -> ResolvedRequest:
         """See :class:`System`. Memory is limited only if someone says so: sites name it differently."""
-        resolved = super().resolve(asked, partition)
+        resolved = super().resolve(requested, partition)
         cores = resolved.resources.ranks * (resolved.resources.cpus or 1)
         if cores > 1 and not self.settings.get("parallel-environment"):
             available = ", ".join(self.run(["qconf", "-spl"]).split())
@@ -69,7 +69,7 @@ class GridEngine(System):
                 f"{cores} cores on one node: Grid Engine gives them through a parallel environment whose "
                 f"allocation_rule is $pe_slots; set parallel-environment: of the target to one of: {available}"
             )
-        return replace(resolved, resources=replace(resolved.resources, memory=asked.memory))
+        return replace(resolved, resources=replace(resolved.resources, memory=requested.memory))
 
     def jobs(self) -> dict[str, QueuedJob]:
         """See :class:`System`. Jobs that ended are not listed; the errors of jobs take a second command."""

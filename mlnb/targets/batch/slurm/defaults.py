@@ -28,7 +28,7 @@ def default(partitions: Mapping[str, Partition]) -> Partition | None:
 
 
 def resolve(
-    asked: Resources,
+    requested: Resources,
     name: str | None,
     nodes: Mapping[str, Node],
     partitions: Mapping[str, Partition],
@@ -48,7 +48,7 @@ def resolve(
     refusals: list[UsageError] = []
     for part in _chosen_partitions(name, partitions):
         try:
-            resolved, suitability = _resolve_in(chosen.resources if chosen else asked, part, nodes, settings)
+            resolved, suitability = _resolve_in(chosen.resources if chosen else requested, part, nodes, settings)
         except UsageError as error:
             refusals.append(error)
             lines.append(f"not in partition {part.name}: {error}")
@@ -83,30 +83,30 @@ def _chosen_partitions(name: str | None, partitions: Mapping[str, Partition]) ->
 
 
 def _resolve_in(
-    asked: Resources, part: Partition, nodes: Mapping[str, Node], settings: Mapping[str, Any]
+    requested: Resources, part: Partition, nodes: Mapping[str, Node], settings: Mapping[str, Any]
 ) -> tuple[ResolvedRequest, str]:
     """Complete resources for a job in this partition, and how many of its nodes can take it, in words."""
     if part.state != "UP":
         raise UsageError(f"--partition {part.name}: SLURM says that it is {part.state.lower()} and takes no jobs")
     candidates = [part.capped(nodes[each]) for each in part.nodes if each in nodes]
     nodes_known = bool(candidates)
-    asked = replace(asked, gpus=gpus_of(asked, gpu_selection.most_gpus(settings, candidates)))
+    requested = replace(requested, gpus=gpus_of(requested, gpu_selection.most_gpus(settings, candidates)))
     gpus: tuple[str, ...] = ()
     summary = [f"partition {part.name}"]
-    choice = gpu_selection.selection_for(asked, settings, candidates)
+    choice = gpu_selection.selection_for(requested, settings, candidates)
     if choice is not None:
         gpus = choice.directives
         summary += choice.summary_lines
         candidates = [node for node in candidates if node.name in choice.nodes]
-    time, lines = _time(asked, part)
-    if part.max_nodes is not None and asked.nodes > part.max_nodes:
-        raise UsageError(f"--nodes {asked.nodes}: partition {part.name} allows {part.max_nodes} a job")
-    cpus = asked.cpus or _cores(asked, part, candidates)
-    resolved = replace(asked, cpus=cpus, memory=_memory(asked, cpus, part, candidates), time=time)
+    time, lines = _time(requested, part)
+    if part.max_nodes is not None and requested.nodes > part.max_nodes:
+        raise UsageError(f"--nodes {requested.nodes}: partition {part.name} allows {part.max_nodes} a job")
+    cpus = requested.cpus or _cores(requested, part, candidates)
+    resolved = replace(requested, cpus=cpus, memory=_memory(requested, cpus, part, candidates), time=time)
     suitability = "SLURM shows no nodes of it: whether they can take it was not checked"
     if nodes_known:
         suitable = _suitable_nodes(resolved, candidates)
-        if len(suitable) < asked.nodes:
+        if len(suitable) < requested.nodes:
             raise UsageError(_too_much(resolved, part, candidates, suitable))
         usable = [node.name for node in suitable if node.usable]
         down = f", {len(suitable) - len(usable)} of them not available now" if len(usable) < len(suitable) else ""
@@ -114,63 +114,67 @@ def _resolve_in(
     return ResolvedRequest(resolved, part.name, gpus, (*summary, suitability, *lines)), suitability
 
 
-def _time(asked: Resources, part: Partition) -> tuple[int, list[str]]:
-    if asked.time is not None:
-        if part.max_time is not None and asked.time > part.max_time:
+def _time(requested: Resources, part: Partition) -> tuple[int, list[str]]:
+    if requested.time is not None:
+        if part.max_time is not None and requested.time > part.max_time:
             raise UsageError(
-                f"--time {format_time(asked.time)}: partition {part.name} allows {format_time(part.max_time)} at most"
+                f"--time {format_time(requested.time)}: partition {part.name} allows "
+                f"{format_time(part.max_time)} at most"
             )
-        return asked.time, []
+        return requested.time, []
     if part.default_time is not None:
         return part.default_time, [f"{format_time(part.default_time)} is partition {part.name}'s default"]
     most = min(part.max_time or _DAY, _DAY)
     return most, [f"{format_time(most)} is what partition {part.name} allows: a shorter --time may start sooner"]
 
 
-def _smallest_with_gpus(asked: Resources, nodes: Sequence[Node]) -> Node | None:
+def _smallest_with_gpus(requested: Resources, nodes: Sequence[Node]) -> Node | None:
     """The smallest node that has the GPUs: a share of it fits on the others too."""
-    suitable = [node for node in nodes if node.gpu_count >= (asked.gpus or 0)]
+    suitable = [node for node in nodes if node.gpu_count >= (requested.gpus or 0)]
     return min(suitable, key=lambda node: (node.cpus, node.memory or 0), default=None)
 
 
-def _cores(asked: Resources, part: Partition, nodes: Sequence[Node]) -> int:
+def _cores(requested: Resources, part: Partition, nodes: Sequence[Node]) -> int:
     """Cores a rank: the site's own default for its GPUs, else their share of a node; without GPUs up to four."""
-    if asked.gpus and part.cpus_per_gpu is not None:
-        return max(1, part.cpus_per_gpu * asked.gpus // asked.ranks)
-    node = _smallest_with_gpus(asked, nodes)
+    if requested.gpus and part.cpus_per_gpu is not None:
+        return max(1, part.cpus_per_gpu * requested.gpus // requested.ranks)
+    node = _smallest_with_gpus(requested, nodes)
     if node is None:
         return 1
-    if asked.gpus and node.gpu_count:
-        return max(1, node.cpus * asked.gpus // (node.gpu_count * asked.ranks))
-    return max(1, min(4, node.cpus // asked.ranks))
+    if requested.gpus and node.gpu_count:
+        return max(1, node.cpus * requested.gpus // (node.gpu_count * requested.ranks))
+    return max(1, min(4, node.cpus // requested.ranks))
 
 
-def _memory(asked: Resources, cpus: int, part: Partition, nodes: Sequence[Node]) -> int | None:
+def _memory(requested: Resources, cpus: int, part: Partition, nodes: Sequence[Node]) -> int | None:
     """Bytes a node: as asked for, else the site's own default, else what is the cores' or the GPUs' share.
 
     ``None`` where SLURM counts no memory, or nothing is known: it then takes what the site has as its default.
     """
     if nodes and all(node.memory is None for node in nodes):
-        if asked.memory is not None:
+        if requested.memory is not None:
             raise UsageError(
-                f"--memory {format_size(asked.memory)}: SLURM counts no memory of the nodes of partition {part.name}; "
-                "leave --memory out"
+                f"--memory {format_size(requested.memory)}: SLURM counts no memory of the nodes of partition "
+                f"{part.name}; leave --memory out"
             )
         return None
-    if asked.memory is not None:
-        return asked.memory
-    cores, node = cpus * asked.ranks, _smallest_with_gpus(asked, [node for node in nodes if node.memory is not None])
+    if requested.memory is not None:
+        return requested.memory
+    cores, node = (
+        cpus * requested.ranks,
+        _smallest_with_gpus(requested, [node for node in nodes if node.memory is not None]),
+    )
     most = [node.memory] if node is not None and node.memory is not None else []
     most += [part.max_memory_per_cpu * cores] if part.max_memory_per_cpu is not None else []
-    if asked.gpus and part.memory_per_gpu is not None:
-        return min([part.memory_per_gpu * asked.gpus, *most])
+    if requested.gpus and part.memory_per_gpu is not None:
+        return min([part.memory_per_gpu * requested.gpus, *most])
     if part.memory_per_node is not None:
         return min([part.memory_per_node, *most])
     if part.memory_per_cpu is not None:
         return min([part.memory_per_cpu * cores, *most])
     if node is None or node.memory is None or not node.cpus:
         return None
-    shares = [cores / node.cpus, (asked.gpus or 0) / node.gpu_count if node.gpu_count else 0.0]
+    shares = [cores / node.cpus, (requested.gpus or 0) / node.gpu_count if node.gpu_count else 0.0]
     return min([max(2**30, int(node.memory * min(1.0, max(shares))) // 2**30 * 2**30), *most])
 
 
@@ -193,10 +197,10 @@ def _too_much(resolved: Resources, part: Partition, nodes: Sequence[Node], suita
     gpus = max((node.gpu_count for node in nodes), default=0)
     cpus = max((node.cpus for node in nodes), default=0)
     memory = max((node.memory or 0 for node in nodes), default=0)
-    where, asked = f"partition {part.name}", resolved.gpus or 0
-    if asked > gpus:
+    where, gpus_requested = f"partition {part.name}", resolved.gpus or 0
+    if gpus_requested > gpus:
         nearest = f"try --gpus {gpus}" if gpus else "another --partition may have some"
-        return f"--gpus {asked}: the nodes of {where} have {gpus} at most; {nearest}"
+        return f"--gpus {gpus_requested}: the nodes of {where} have {gpus} at most; {nearest}"
     if resolved.ranks * (resolved.cpus or 1) > cpus:
         most = cpus // resolved.ranks
         nearest = f"try --cpus {most}" if most else f"--ranks {cpus} is the most"
@@ -205,6 +209,6 @@ def _too_much(resolved: Resources, part: Partition, nodes: Sequence[Node], suita
     if (resolved.memory or 0) > memory:
         return f"--memory {format_size(resolved.memory or 0)}: the nodes of {where} have {format_size(memory)} at most"
     return (
-        f"no node of {where} has {asked} GPUs, {resolved.ranks * (resolved.cpus or 1)} cores and "
+        f"no node of {where} has {gpus_requested} GPUs, {resolved.ranks * (resolved.cpus or 1)} cores and "
         f"{format_size(resolved.memory or 0)} at once: ask for less of one of them"
     )

@@ -151,10 +151,10 @@ class Slurm(System):
         step = [f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", f"--cpus-per-task={request.cpus}"]
         return ["srun", *step, "--kill-on-bad-exit=1", "--input=none", "--export=ALL", *options, *program]
 
-    def resolve(self, asked: Resources, partition: str | None) -> ResolvedRequest:
+    def resolve(self, requested: Resources, partition: str | None) -> ResolvedRequest:
         """See :class:`System`. What is open comes from the partition's limits and its nodes."""
-        resolved = defaults.resolve(asked, partition, self._nodes, self._partitions_with(partition), self.settings)
-        if asked.memory is None and any(part in "--mem=" for part in self.section.skipped):
+        resolved = defaults.resolve(requested, partition, self._nodes, self._partitions_with(partition), self.settings)
+        if requested.memory is None and any(part in "--mem=" for part in self.section.skipped):
             return replace(resolved, resources=replace(resolved.resources, memory=None))  # the site requests none
         return resolved
 
