@@ -1,7 +1,7 @@
 """Reads what SLURM reports of jobs: squeue for queued and recently ended ones, sacct (accounting) for older ones.
 
 Formats: squeue(1), sacct(1), and the output of SLURM 22.05.8. Lines that can't be parsed are left out;
-nothing here raises. Times are seconds since the epoch, or local time if ``text.EPOCH_TIMES`` was not set.
+nothing here raises. Times are seconds since the epoch, or local time if ``text.FORMATS`` was not set.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 from mlnb.targets.batch.queued_job import QueuedJob
 from mlnb.targets.batch.slurm.ends import OUT_OF_MEMORY_SIGNAL, exit_of, explain_end, explain_state, phase
 from mlnb.targets.batch.slurm.reasons import explain_wait
-from mlnb.targets.batch.slurm.text import duration, expand, number, text_or_empty, timestamp
+from mlnb.targets.batch.slurm.text import duration, expand, expand_tasks, number, text_or_empty, timestamp
 
 _FIELDS = (
-    "JobID",
+    "JobArrayID",
     "State",
     "Reason",
     "StartTime",
@@ -35,6 +35,7 @@ QUEUE_COMMAND = (
     "--me",
     "--all",
     "--states=all",
+    "--array-unique",
     "--noheader",
     "-O",
     ",".join(f"{name}:|" for name in _FIELDS),
@@ -43,6 +44,9 @@ QUEUE_COMMAND = (
 
 ``--all`` includes hidden partitions. ``--me`` needs SLURM 20.11. A field that is followed by a separator and has no
 width is printed in full. Only the comment may contain a ``|``, hence it is last; so may names, which are not requested.
+
+``--array-unique``: without it squeue folds all pending tasks of an array into one line, which has the union of their
+reasons, and the restart count of one of them. With it, only tasks that never started share a line, as ``12_[3-9]``.
 """
 
 _ACCOUNT_FIELDS = "JobID,State,ExitCode,DerivedExitCode,Reason,Start,End,Submit,Partition,NodeList"
@@ -50,12 +54,20 @@ _STATE = re.compile(r"[A-Z_]+")
 
 
 def account_command(jobs: Iterable[str]) -> tuple[str, ...]:
-    """The command that lists ``jobs`` with all their attempts and steps, from accounting."""
-    return ("sacct", "--duplicates", "--parsable2", "--noheader", f"--format={_ACCOUNT_FIELDS}", "-j", ",".join(jobs))
+    """The command that lists ``jobs`` with all their attempts and steps, from accounting.
+
+    It lists all tasks of an array: accounting does not find those that never started by their own ids.
+    """
+    ids = ",".join(dict.fromkeys(job.partition("_")[0] for job in jobs))
+    return ("sacct", "--duplicates", "--parsable2", "--noheader", f"--format={_ACCOUNT_FIELDS}", "-j", ids)
 
 
 def parse(text: str) -> dict[str, QueuedJob]:
-    """The jobs of what :data:`QUEUE_COMMAND` printed, by job id."""
+    """The jobs of what :data:`QUEUE_COMMAND` printed, by job id; of mlnb's arrays each task, as ``12_3``.
+
+    A task's comment is that of its array and the task's index: ``mlnb:ARRAY_3``. Arrays that mlnb did not submit stay
+    folded, since they may have a million tasks.
+    """
     jobs = {}
     for line in text.splitlines():
         parts = line.strip().split("|", len(_FIELDS) - 1)
@@ -63,29 +75,35 @@ def parse(text: str) -> dict[str, QueuedJob]:
             continue
         row = {name: text_or_empty(part) for name, part in zip(_FIELDS, parts, strict=True)}
         row["Comment"] = text_or_empty(row["Comment"].removesuffix("|"))
-        job = _queued(
-            row["JobID"],
-            row["State"],
-            row["Reason"],
-            row["StartTime"],
-            row["exit_code"],
-            row["NodeList"],
-            partition=row["Partition"],
-            submitted=timestamp(row["SubmitTime"]),
-            time=duration(row["TimeLimit"]),
-            count=number(row["NumNodes"]),
-            restarts=number(row["RestartCnt"]) or 0,
-            comment=row["Comment"],
-        )
-        if job is not None and row["State"] != "REVOKED":  # --all lists those too: another cluster has the job
-            jobs[row["JobID"]] = job
+        if row["State"] == "REVOKED":  # --all lists those too: another cluster has the job
+            continue
+        ours = row["Comment"].startswith("mlnb:")
+        for job_id in expand_tasks(row["JobArrayID"]) if ours else (row["JobArrayID"],):
+            _, of_array, index = job_id.partition("_")
+            job = _queued(
+                job_id,
+                row["State"],
+                row["Reason"],
+                row["StartTime"],
+                row["exit_code"],
+                row["NodeList"],
+                partition=row["Partition"],
+                submitted=timestamp(row["SubmitTime"]),
+                time=duration(row["TimeLimit"]),
+                count=number(row["NumNodes"]),
+                restarts=number(row["RestartCnt"]) or 0,
+                comment=f"{row['Comment']}_{index}" if ours and of_array else row["Comment"],
+            )
+            if job is not None:
+                jobs[job_id] = job
     return jobs
 
 
 def parse_account(text: str) -> dict[str, QueuedJob]:
     """The jobs of what :func:`account_command` printed, by job id: of several attempts the last.
 
-    A step that was out of memory counts for its job: SLURM may call the job itself merely failed.
+    A step that was out of memory counts for its job: SLURM may call the job itself merely failed. Tasks of an array
+    that were cancelled before they started are one line of ``12_[3-9]``.
     """
     attempts: dict[str, list[_Attempt]] = {}
     for line in text.splitlines():
@@ -95,7 +113,8 @@ def parse_account(text: str) -> dict[str, QueuedJob]:
         if state is None or not job:
             continue
         if not dot:
-            attempts.setdefault(job, []).append(_Attempt._make((*parts, False)))
+            for job_id in expand_tasks(job):
+                attempts.setdefault(job_id, []).append(_Attempt._make((*parts, False)))
         elif job in attempts and (state[0] == "OUT_OF_MEMORY" or exit_of(parts[2])[1] == OUT_OF_MEMORY_SIGNAL):
             attempts[job][-1] = attempts[job][-1]._replace(memory=True)
     jobs = {}

@@ -31,7 +31,7 @@ from mlnb.targets.batch.slurm.ends import explain_end
 from mlnb.targets.batch.slurm.nodes import NODES, PARTITIONS, Node, Partition, parse_nodes, parse_partitions
 from mlnb.targets.batch.slurm.reasons import MAY_BE_IMPOSSIBLE, explain_wait
 from mlnb.targets.batch.slurm.session import session_defaults
-from mlnb.targets.batch.slurm.text import EPOCH_TIMES
+from mlnb.targets.batch.slurm.text import FORMATS
 from mlnb.targets.batch.system import System
 from mlnb.targets.config import settings
 from mlnb.targets.config.options import NAME, TargetOption
@@ -256,9 +256,9 @@ class Slurm(System):
             yield [f"--export-file=/proc/{os.getpid()}/fd/{file.fileno()}"], {**env, **self.site_variables}
 
     def environment(self) -> dict[str, str]:
-        """See :class:`System`; points in time as seconds since the epoch, which no zone or hour makes ambiguous."""
+        """See :class:`System`; also the variables that make what the commands print unambiguous and complete."""
         where = {"SLURM_CLUSTERS": self.cluster} if self.cluster else {}
-        return {**super().environment(), **EPOCH_TIMES, **where}
+        return {**super().environment(), **FORMATS, **where}
 
 
 def _one_cluster(text: str) -> str:

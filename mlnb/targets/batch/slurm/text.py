@@ -11,10 +11,11 @@ import time
 from collections.abc import Iterator
 from itertools import islice, product
 
-EPOCH_TIMES = {"SLURM_TIME_FORMAT": "%s"}
-"""Environment that makes SLURM's commands print times as seconds since the epoch.
+FORMATS = {"SLURM_TIME_FORMAT": "%s", "SLURM_BITSTR_LEN": "0"}
+"""Environment that makes SLURM's commands print times as seconds since the epoch, and all tasks of an array.
 
-By default they print local time without a zone: ambiguous for an hour each autumn, and wrong in another time zone.
+By default they print local time without a zone: ambiguous for an hour each autumn, and wrong in another time zone. Of a
+long list of tasks they print 64 characters.
 """
 
 _MOST_NAMES = 100_000
@@ -128,3 +129,23 @@ def _range(text: str) -> list[str]:
             return []
         names.extend(f"{each:0{len(match[1])}d}" for each in range(first, last + 1))
     return names
+
+
+def expand_tasks(job: str) -> tuple[str, ...]:
+    """The ids of an array's tasks that share a line: ``12_[0-2,7,10-20:5%2]`` is ``12_0 12_1 12_2 12_7 12_10 …``.
+
+    Any other id is returned unchanged, and so is one with more than 100 000 tasks.
+    """
+    match = re.fullmatch(r"([0-9]+)_\[([0-9,:-]+)(?:%[0-9]+)?\]", job)
+    if match is None:
+        return (job,)
+    tasks: list[int] = []
+    for part in match[2].split(","):
+        bounds = re.fullmatch(r"([0-9]{1,9})(?:-([0-9]{1,9})(?::([0-9]{1,9}))?)?", part)
+        if bounds is None:
+            return (job,)
+        indices = range(int(bounds[1]), int(bounds[2] or bounds[1]) + 1, int(bounds[3] or 1) or 1)
+        if len(tasks) + len(indices) > _MOST_NAMES:
+            return (job,)
+        tasks.extend(indices)
+    return tuple(f"{match[1]}_{task}" for task in tasks) or (job,)

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlnb.targets.batch.slurm.queue import QUEUE_COMMAND, account_command, parse, parse_account
+from mlnb.targets.batch.slurm.text import expand_tasks
 
 # SLURM_TIME_FORMAT=%s squeue, of jobs that were made to be so
 SQUEUE = """\
@@ -49,9 +50,10 @@ SACCT = """\
 
 
 def test_the_queue_in_one_command():
-    assert QUEUE_COMMAND[:5] == ("squeue", "--me", "--all", "--states=all", "--noheader")
-    assert all(field.endswith(":|") for field in QUEUE_COMMAND[6].split(","))
-    assert QUEUE_COMMAND[6].endswith("Comment:|")  # the one that may hold the separator
+    assert QUEUE_COMMAND[:5] == ("squeue", "--me", "--all", "--states=all", "--array-unique")
+    assert QUEUE_COMMAND[5:7] == ("--noheader", "-O")
+    assert all(field.endswith(":|") for field in QUEUE_COMMAND[7].split(","))
+    assert QUEUE_COMMAND[7].endswith("Comment:|")  # the one that may hold the separator
 
 
 def test_the_queue_is_read():
@@ -124,6 +126,66 @@ def test_the_memory_of_an_attempt_before_is_not_the_lasts():
     assert parse_account(first + "7|FAILED|1:0|0:0|None|3|4|1|gpu|n1\n")["7"].cause == "failed"
 
 
+# SLURM_BITSTR_LEN=0 squeue --array-unique, of an array of mlnb's and one of somebody's own
+ARRAYS = """\
+9584637_1|PENDING|BeginTime|1795846143|1795846081|5:00|1|gpu|1|0||mlnb:array-ab|
+9584637_[4-7,9%2]|PENDING|Resources|1795846200|1795846081|5:00|1|gpu|0|0||mlnb:array-ab|
+9584637_3|RUNNING|None|1795846081|1795846081|5:00|1|gpu|0|0|node1|mlnb:array-ab|
+9584637_[8,10]|CANCELLED|JobHeldUser|1795846081|1795846081|5:00|1|gpu|0|0||mlnb:array-ab|
+9584645_[0-999999]|PENDING|Priority|N/A|1795846081|5:00|1|gpu|0|0||(null)|
+"""
+
+
+def test_each_task_of_an_array_of_mlnb_is_a_job_and_other_arrays_are_one():
+    found = parse(ARRAYS)
+    assert {job: each.state for job, each in found.items()} == {
+        "9584637_1": "pending",
+        **dict.fromkeys([f"9584637_{task}" for task in (4, 5, 6, 7, 9)], "pending"),
+        "9584637_3": "running",
+        "9584637_8": "ended",
+        "9584637_10": "ended",
+        "9584645_[0-999999]": "pending",
+    }
+    assert found["9584637_9"].details["comment"] == "mlnb:array-ab_9"
+    assert found["9584637_9"].start == 1795846200
+    assert found["9584637_1"].details["comment"] == "mlnb:array-ab_1"
+    assert found["9584637_1"].details["restarts"] == 1
+    assert found["9584645_[0-999999]"].details["comment"] == ""
+
+
+# sacct, of tasks that were cancelled before they started and one that ran
+ACCOUNTED_ARRAY = """\
+7_[2-3]|CANCELLED by 0|0:0|0:0|None|Unknown|1795229170|1795229070|gpu|None assigned
+7_0|FAILED|3:0|0:0|None|1795229160|1795229170|1795229070|gpu|node2
+7_0.batch|OUT_OF_MEMORY|0:125||None|1795229160|1795229170|1795229070||node2
+7_1|COMPLETED|0:0|0:0|None|1795229160|1795229170|1795229070|gpu|node2
+"""
+
+
+def test_the_tasks_of_an_array_are_read_from_accounting():
+    found = parse_account(ACCOUNTED_ARRAY)
+    causes = {job: each.cause for job, each in found.items()}
+    assert causes == {"7_0": "memory", "7_1": "completed", "7_2": "cancelled", "7_3": "cancelled"}
+    assert account_command(["7_0", "8", "7_2"])[-1] == "7,8"
+
+
+@pytest.mark.parametrize(
+    ("job", "tasks"),
+    [
+        ("12", "12"),
+        ("12_3", "12_3"),
+        ("12_[0-2,7]", "12_0 12_1 12_2 12_7"),
+        ("12_[1-9:4%2]", "12_1 12_5 12_9"),
+        ("12_[0,2,", "12_[0,2,"),
+        ("12_[5-3]", "12_[5-3]"),
+        ("12_[0-3000000]", "12_[0-3000000]"),
+        ("12+1", "12+1"),
+    ],
+)
+def test_tasks_that_share_a_line(job: str, tasks: str):
+    assert " ".join(expand_tasks(job)) == tasks
+
+
 def test_the_jobs_that_accounting_is_asked_for():
     argv = account_command(["1", "2"])
     assert argv[0] == "sacct"
@@ -137,7 +199,7 @@ def test_an_unknown_state_is_shown_as_it_is():
     assert parse(text.format(""))["1"].reason == "SLURM says FLOATING"
 
 
-PIECES = st.sampled_from(["1", "|", "PENDING", "RUNNING", "\n", ".batch", " by ", "n[1-", "0:9", "N/A"])
+PIECES = st.sampled_from(["1", "|", "PENDING", "RUNNING", "\n", ".batch", " by ", "n[1-", "0:9", "N/A", "_[1-", "]"])
 
 
 @given(st.text() | st.lists(PIECES, max_size=60).map("".join))
