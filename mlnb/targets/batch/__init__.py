@@ -1,4 +1,4 @@
-"""The batch systems there are: a table of classes, each imported only when its system is used.
+"""The batch systems by kind. The class of a system is imported only when that system is used.
 
 A system is a subclass of :class:`mlnb.targets.batch.system.System`. Other distributions add theirs through the entry
 point group ``mlnb.systems``: the name of the entry point is the kind, its value the class.
@@ -54,25 +54,25 @@ def load_system(kind: str) -> type[System]:
 
 
 def submit_commands() -> dict[str, str]:
-    """The program that submits jobs, by kind. A system that can't be imported is left out until it is chosen."""
-    found = {}
+    """The program that submits jobs, by kind of system. Systems that can't be imported are left out."""
+    commands = {}
     for kind in SYSTEMS.names():
         try:
-            found[kind] = load_system(kind).submit_command.split()[0]
+            commands[kind] = load_system(kind).submit_command.split()[0]
         except UsageError:
             continue
-    return found
+    return commands
 
 
 def detected() -> list[str]:
-    """The kinds whose submit command is on PATH, where that command is not also another system's, as ``qsub`` is.
+    """The kinds whose submit command is on PATH, without commands that several systems share, such as ``qsub``.
 
     A system of another distribution does not hide a built-in one that has the same command.
     """
     commands = submit_commands()
-    built_in, all_ = Counter(commands[kind] for kind in _BUILT_IN), Counter(commands.values())
+    uses, uses_by_built_in = Counter(commands.values()), Counter(commands[kind] for kind in _BUILT_IN)
     return [
         kind
         for kind, command in commands.items()
-        if (built_in if kind in _BUILT_IN else all_)[command] == 1 and shutil.which(command)
+        if (uses_by_built_in if kind in _BUILT_IN else uses)[command] == 1 and shutil.which(command)
     ]

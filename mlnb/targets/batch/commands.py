@@ -1,4 +1,4 @@
-"""Runs a batch system's commands, and reads their output or the error that they report."""
+"""Runs the commands of batch systems, and turns failures into errors for the user."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 from mlnb.errors import MlnbError
 
 TIMEOUT = 30.0
-"""Seconds that a command has: an overloaded controller answers late, one that is down never."""
+"""Seconds after which a command is stopped: a controller that is down may never answer."""
 
 
 class CommandFailed(MlnbError):
@@ -29,7 +29,7 @@ class SystemUnavailable(CommandFailed):
 
 
 class NoAnswer(SystemUnavailable):
-    """The command did not get an answer. What it was to do may have been done."""
+    """The command did not get an answer. It may have taken effect all the same."""
 
 
 def run_command(
@@ -47,7 +47,7 @@ def run_command(
     Parameters
     ----------
     env
-        its whole environment; that of this process by default.
+        its complete environment; that of this process by default.
     system
         the system's name, for errors.
     folder
@@ -114,7 +114,7 @@ def read_json(text: str, system: str) -> Any:
     Raises
     ------
     CommandFailed
-        if it is not JSON: then nothing is known of any job, and none is gone.
+        if it is not JSON. Callers must not take missing jobs for jobs that ended.
     """
     if not text.strip():
         return None
@@ -134,8 +134,8 @@ _PREFIX = re.compile(r"(?:[A-Za-z_][\w.-]*: )?(?:error|fatal|warning|info): ", r
 
 
 def _message(output: str, program: str, full: bool) -> str:
-    """What a failing command printed, in one line: without prefixes and rules, the system's own line last."""
-    own = re.compile(rf"{re.escape(Path(program).name)}: ")
-    lines = (_PREFIX.sub("", own.sub("", " ".join(line.split()), 1), 1) for line in output.splitlines())
+    """What a failing command printed, in one line: without its name, words like ``error:`` and ruled lines."""
+    program_prefix = re.compile(rf"{re.escape(Path(program).name)}: ")
+    lines = (_PREFIX.sub("", program_prefix.sub("", " ".join(line.split()), 1), 1) for line in output.splitlines())
     messages = list(dict.fromkeys(line.rstrip(".;") for line in lines if any(map(str.isalnum, line))))
     return "; ".join(messages if full else messages[-1:])[-_MESSAGE_LENGTH:]

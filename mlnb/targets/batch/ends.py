@@ -1,4 +1,4 @@
-"""Records how a job ended that left no result: what the batch system reports, and what the job printed."""
+"""Records how a job ended without a result of its run: from the batch system's report and the job's log."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _EXCERPT = 300
 
 
 def write_end(run: RunDir, handle: Mapping[str, Any], state: str, reason: str, code: str = "") -> Status:
-    """Write how a job ended to ``ended.json``, so that the system need not be asked again. Returns the status."""
+    """Write how a job ended to ``ended.json``, so that the system need not be queried again. Returns the status."""
     with contextlib.suppress(MlnbError, FileNotFoundError):  # no permission to write here, or the run was removed
         end = {"job": handle.get("job"), "attempt": len(run.attempts()), "state": state, "reason": reason}
         write_json(run.ended, {**end, "code": code})

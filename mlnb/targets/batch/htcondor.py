@@ -1,4 +1,4 @@
-"""HTCondor, where nodes and notebook share a file system."""
+"""The HTCondor batch system, for sites where nodes and notebook share a file system."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from mlnb.targets.batch.system import COUNT_STARTS, System
 from mlnb.targets.gpus.kinds import RequestSyntax
 
 _PLANNED = frozenset({"requestcpus", "requestmemory", "requestgpus"})
-"""What the plan says; HTCondor has two spellings of each, and ignores case."""
+"""Directives that only mlnb sets, in lower case without ``_``: HTCondor ignores case, and has spellings with ``_``."""
 
 _FIELDS = "ClusterId,ProcId,JobStatus,HoldReason,RemoveReason,ExitCode,ExitBySignal,ExitSignal,RemoteHost,QDate,MlnbRun"
 
 
 def _end(code: str, record: Record) -> QueuedJob:
     if code == "3":
-        why = str(record.get("RemoveReason") or "condor_rm")
-        if "PeriodicRemove" in why:
+        removal = str(record.get("RemoveReason") or "condor_rm")
+        if "PeriodicRemove" in removal:
             rule = "was removed by its own rule: its time was over, or it was not to start again"
             return QueuedJob("ended", "time", rule, code)
-        return QueuedJob("ended", "cancelled", f"was removed outside of mlnb: {why}", code)
+        return QueuedJob("ended", "cancelled", f"was removed outside of mlnb: {removal}", code)
     if record.get("ExitBySignal"):
         return killed(record.get("ExitSignal", 0), code)
     exit_code = record.get("ExitCode")
@@ -70,14 +70,16 @@ class HTCondor(System):
     )
 
     def submitted_job(self, output: str) -> SubmittedJob | None:
-        """See :class:`System`. A cluster of HTCondor's is a set of jobs; ours has one."""
-        found = super().submitted_job(output)
-        return found and SubmittedJob(f"{found.job}.0")
+        """See :class:`System`. What HTCondor calls a cluster is a set of jobs; mlnb's has one job."""
+        cluster = super().submitted_job(output)
+        return cluster and SubmittedJob(f"{cluster.job}.0")
 
     def keywords(self, request: JobRequest) -> dict[str, Any]:
         """See :class:`System`."""
         time, removal = request.resources.time, []
-        directives = {key: value for key, value in _pairs(request.default_directives) if _bare(key) not in _PLANNED}
+        directives = {
+            key: value for key, value in _pairs(request.default_directives) if _normalized(key) not in _PLANNED
+        }
         directives |= {"getenv": "True", "Output": LOG, "Error": LOG}
         directives |= {"MY.MlnbRun": f'"{request.run}"', "batch_name": request.name}
         if request.resources.gpus:
@@ -105,7 +107,7 @@ class HTCondor(System):
         return line.replace("$", "$(DOLLAR)")
 
 
-def _bare(key: str) -> str:
+def _normalized(key: str) -> str:
     return key.lower().replace("_", "")
 
 

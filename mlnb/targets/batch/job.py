@@ -25,19 +25,19 @@ from mlnb.targets.environment import run_environment
 _LOCAL_VARIABLES = (
     *("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "MLNB_RUNTIME", "TMPDIR", "HOSTNAME", "XDG_RUNTIME_DIR"),
 )
-"""Variables that describe this machine, which is not the one that the job runs on."""
+"""Variables that describe this machine: they are wrong on the machine that the job runs on."""
 
 _OUTPUT_LENGTH = 200
 
 
 @dataclass(frozen=True)
 class Job:
-    """A job that can be read and submitted.
+    """A job that can be shown and submitted.
 
     Attributes
     ----------
     env
-        variables that the person asked for.
+        the variables of ``--env``.
     body
         the shell lines that the job runs, as ``attempts/NNN/job.sh``; see :func:`body_of`.
     """
@@ -76,8 +76,8 @@ class Job:
         try:
             with self.system.submission_environment(_environment(self.env, self.system)) as (options, env):
                 output = submission.submit(options, env)
-            if found := self.system.submitted_job(output):
-                return found
+            if job := self.system.submitted_job(output):
+                return job
             shown = " ".join(output.split())[:_OUTPUT_LENGTH] or "nothing"
             return self._find(MlnbError(f"{self.system.display_name} gave no job id, but printed: {shown}"))
         except NoAnswer as error:
@@ -90,8 +90,8 @@ class Job:
     def _find(self, problem: MlnbError) -> SubmittedJob:
         """The job, if it is in the queue in spite of ``problem``, which is raised otherwise."""
         with contextlib.suppress(MlnbError):
-            if found := batch_states.job_of(self.run, self.system.jobs()):
-                return SubmittedJob(found[0], self.system.cluster)
+            if match := batch_states.job_of(self.run, self.system.jobs()):
+                return SubmittedJob(match[0], self.system.cluster)
         raise problem
 
     def _job_sh(self, submission: Submission) -> str:
@@ -158,7 +158,7 @@ def make_job(
     Raises
     ------
     UsageError
-        if the system can't do what is asked.
+        if the system can't run it.
     """
     if env and not system.passes_variables:
         name = system.display_name
@@ -183,7 +183,7 @@ def body_of(system: System, request: JobRequest, run: RunDir, wrapped: Wrapped) 
     ]
     if system.deadline:
         lines.append(f'MLNB_DEADLINE="{system.deadline}"; export MLNB_DEADLINE')
-    lines += [*settings.words(system.settings, "setup"), *wrapped.before]
+    lines += [*settings.lines(system.settings, "setup"), *wrapped.before]
     if wrapped.after:
         lines += ["leave() {", *wrapped.after, "}", "trap leave EXIT"]
     lines += [

@@ -37,17 +37,17 @@ class JobTable:
     Attributes
     ----------
     command
-        lists the user's jobs, those that ended lately among them if it can.
+        lists the user's jobs, with those that ended recently if it can.
     ended_command, ended_option
-        asks for jobs that the queue has forgotten; their ids follow, each after ``ended_option``.
+        looks up jobs that the queue no longer lists; their ids are appended, each after ``ended_option``.
     system
         the system's name, for errors.
     records
-        the key that the records are under; empty where the whole output is the records.
+        the key of the records in the output; empty if the output itself is the records.
     job_id
         template of the id, as in ``{ClusterId}.{ProcId}``; empty where the records are an object with the ids as keys.
     short_id
-        regular expression of a shorter id that the system also takes; the job is listed under both.
+        regular expression of a shorter id that the system also accepts; the job is listed under both.
     state_field
         the state code.
     states
@@ -55,24 +55,24 @@ class JobTable:
     other_state
         what a code means that is not among ``states``; ``{code}`` in the reason becomes the code.
     end_field, end_keys, ends
-        how a job ended, if its exit code does not tell: ``end_keys`` of that field's value are looked up in ``ends``:
-        its first match has the cause and the reason.
+        how a job ended, where its exit code does not tell: a field, a function that finds keys in the field's value,
+        and cause and reason by key. The first key of ``ends`` that is found counts.
     exit_field, read_status
-        the exit code, and what makes a job of it and the state code.
+        the field of the exit code, and the function that makes a job of exit code and state code.
     no_exit_code
         cause and reason where that field has no number.
     end
-        takes the place of all these.
+        a function of state code and record that replaces all of these.
     owner_field
         the owner, perhaps with ``@host``: jobs of others are left out.
     nodes_field, node_pattern
         the nodes, as one text or a list; the pattern's last group is the first node's name.
     reason_field
-        why a job waits, in the system's words; follows the reason.
+        the system's own explanation of why a job waits; it is appended to the reason.
     run_field, submitted_field
         the id of mlnb's run, and the time of submission in seconds since the epoch.
     read
-        the output as records, if it is not JSON.
+        a function of output and system name that parses output that is not JSON.
     """
 
     command: Sequence[str]
@@ -106,17 +106,17 @@ class JobTable:
         Raises
         ------
         CommandFailed
-            if it can't be read: then nothing is known of any job, and none is gone.
+            if it can't be parsed. Callers must not take missing jobs for jobs that ended.
         """
-        found = {}
+        jobs = {}
         for job_id, record in self._records(self.read(text, self.system)):
             owner = str(record.get(self.owner_field, "")).partition("@")[0] if self.owner_field else user
             if user and owner != user:
                 continue
-            found[job_id] = self._job(job_id, record)
+            jobs[job_id] = self._job(job_id, record)
             if self.short_id and (short := re.match(self.short_id, job_id)):
-                found[short[0]] = found[job_id]
-        return found
+                jobs[short[0]] = jobs[job_id]
+        return jobs
 
     def _records(self, data: Any) -> Iterator[tuple[str, Record]]:
         if self.records:
@@ -137,12 +137,12 @@ class JobTable:
             job = self.end(code, record) if self.end else self._end(code, state, record)
         else:
             reason = state.reason.replace("{job}", job_id).replace("{code}", code)
-            why = str(record.get(self.reason_field) or "").strip() if state.state == "pending" else ""
+            explanation = str(record.get(self.reason_field) or "").strip() if state.state == "pending" else ""
             nodes = self._nodes(record) if state.state == "running" else ()
             job = QueuedJob(
                 state.state,
                 state.cause,
-                f"{reason}: {why}" if why else reason,
+                f"{reason}: {explanation}" if explanation else reason,
                 code,
                 nodes=nodes,
                 cleaning_up=state.cleaning_up,

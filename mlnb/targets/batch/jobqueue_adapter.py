@@ -1,8 +1,8 @@
 """The only module that uses dask-jobqueue: its Job classes render a job's directives and submit it.
 
-dask-jobqueue is made to start Dask workers, and offers no other use of its Job classes. So part of what is used here is
+dask-jobqueue starts Dask workers and documents no other use of its Job classes. So some of what this module uses is
 private: the names in :data:`CLASS_MEMBERS` and :data:`INSTANCE_MEMBERS`. :func:`check` reports what a version lacks;
-``tests/targets/batch/test_jobqueue_adapter.py`` holds the installed version to all of it.
+``tests/targets/batch/test_jobqueue_adapter.py`` checks the installed version.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from mlnb.errors import MlnbError, UsageError
 from mlnb.targets.batch.jobqueue_section import Section
 
 CLASS_MEMBERS = ("_call", "_job_id_from_submit_output", "_submit_job", "job_script", "start", "submit_command")
-"""What a Job class has to have. The first three are overridden, so that its commands are run by mlnb."""
+"""Attributes that a Job class must have. The first three are overridden, so that its commands are run by mlnb."""
 
 INSTANCE_MEMBERS = ("_command_template", "_job_script_prologue", "submit_command")
-"""What a Job has to have. The first is replaced: it is the command of a Dask worker."""
+"""Attributes that a Job must have. The first is replaced: it is the command of a Dask worker."""
 
 _KEYWORDS = ("scheduler", "name", "job_name", "cores", "memory", "processes", "config_name", "job_directives_skip")
 
@@ -61,7 +61,7 @@ class JobqueueJob:
     skip
         parts of the class's directives that are left out.
     submit_command
-        takes the place of the class's.
+        replaces the class's.
     reads_stdin
         whether that command reads the script from its standard input.
     run
@@ -95,11 +95,11 @@ class JobqueueJob:
         self._env: dict[str, str] = {}  # of the submit command, while it runs
 
         async def call(argv: list[str], *, shell: bool = False, stdin: bytes = b"", **_: Any) -> str:
-            words = ["/bin/sh", "-c", *argv] if shell else argv
-            return await asyncio.to_thread(partial(run, words, self._env, stdin=stdin))
+            command = ["/bin/sh", "-c", *argv] if shell else argv
+            return await asyncio.to_thread(partial(run, command, self._env, stdin=stdin))
 
         async def submit_by_stdin(made: Any, path: str) -> str:
-            # dask-jobqueue's own has a shell do it that throws away the command's errors
+            # dask-jobqueue itself uses a shell, which discards the command's errors
             return await call(shlex.split(made.submit_command), stdin=Path(path).read_bytes())
 
         members: dict[str, Any] = {
@@ -137,14 +137,14 @@ class JobqueueJob:
         return str(self._job.job_script())
 
     def submit(self, options: Sequence[str], env: Mapping[str, str]) -> str:
-        """Submit it; what the submit command printed.
+        """Submit it; returns what the submit command printed.
 
         Parameters
         ----------
         options
-            more words of the submit command.
+            more arguments of the submit command.
         env
-            its whole environment.
+            its complete environment.
         """
         self._job.submit_command = shlex.join([*shlex.split(self._job.submit_command), *options])
         self._env.update(env)

@@ -1,4 +1,4 @@
-"""The settings for dask-jobqueue, which hold for mlnb's jobs too: one section below ``jobqueue:``."""
+"""Reads a site's settings for dask-jobqueue, which hold for mlnb's jobs too: one section below ``jobqueue:``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mlnb.workspace import Workspace
 
 @dataclass(frozen=True)
 class Section:
-    """One section of a workspace's configuration, by its name; what it does not set is ``None`` or empty.
+    """One section of a workspace's configuration, by its name. Settings that it lacks are ``None`` or empty.
 
     dask-jobqueue's Job classes read more of it by themselves, as the account and the shell.
     """
@@ -23,7 +23,7 @@ class Section:
 
     @property
     def values(self) -> Mapping[str, Any]:
-        """All of it, over dask-jobqueue's own defaults if that is imported; empty if there is no such section."""
+        """All settings of the section, over dask-jobqueue's defaults if that is imported; empty without the section."""
         configs = [self.workspace.config]
         if "dask.config" in sys.modules:  # else there are no defaults yet, and importing it takes long
             configs = [*sys.modules["dask.config"].defaults, *configs]
@@ -54,7 +54,7 @@ class Section:
 
     @property
     def skipped(self) -> tuple[str, ...]:
-        """Parts of lines: those of dask-jobqueue's own directives that have one are left out."""
+        """Texts: those of dask-jobqueue's directives that contain one of them are left out."""
         return self._lines("job-directives-skip", "header-skip")
 
     @property

@@ -1,4 +1,4 @@
-"""IBM Spectrum LSF."""
+"""The IBM Spectrum LSF batch system."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Lsf(System):
     no_requeue_directives = ("-rn",)
     table = JobTable(
         system=display_name,
-        # bjobs(1): all values are texts, and empty where there is none
+        # bjobs(1): all values are strings; a missing value is an empty one
         command=("bjobs", "-a", "-json", "-o", "jobid stat exit_code exit_reason exec_host pend_reason"),
         records="RECORDS",
         job_id="{JOBID}",
@@ -62,5 +62,5 @@ class Lsf(System):
 
     def keywords(self, request: JobRequest) -> dict[str, Any]:
         """See :class:`System`."""
-        own = {"ncpus": request.cpus, "mem": request.resources.memory, "use_stdin": True}
-        return {**super().keywords(request), **own}
+        lsf_only = {"ncpus": request.cpus, "mem": request.resources.memory, "use_stdin": True}
+        return {**super().keywords(request), **lsf_only}

@@ -1,4 +1,4 @@
-"""Moab in front of Torque: it takes PBS's directives, and its jobs are looked up with Torque's ``qstat``."""
+"""The Moab batch system with Torque: directives are those of PBS, and Torque's ``qstat`` lists jobs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mlnb.targets.gpus.kinds import RequestSyntax
 
 
 def _read(text: str, system: str) -> dict[str, dict[str, dict[str, str]]]:
-    """What ``qstat -x`` printed, in the form of PBS's JSON; nothing where there are no jobs."""
+    """The output of ``qstat -x`` in the form of PBS's JSON; empty without jobs."""
     if not text.strip():
         return {}
     try:

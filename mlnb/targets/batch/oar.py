@@ -1,4 +1,4 @@
-"""OAR."""
+"""The OAR batch system."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PBS: OpenPBS and PBS Professional."""
+"""The PBS batch systems: OpenPBS and PBS Professional."""
 
 from __future__ import annotations
 
@@ -61,9 +61,9 @@ class Pbs(System):
         end_field="Exit_status",
         ends={  # by which PBS ended a job itself
             "-29": TIME_LIMIT,
-            "-28": ("failed", "took more processor time than it may have"),
+            "-28": ("failed", "exceeded its limit of processor time"),
             "-27": MEMORY_LIMIT,
-            "-26": ("memory", "took more virtual memory than it may have"),
+            "-26": ("memory", "exceeded its limit of virtual memory"),
         },
         exit_field="Exit_status",
         read_status=_read_status,

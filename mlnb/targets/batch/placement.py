@@ -1,4 +1,4 @@
-"""What a batch system's target has chosen for a run, as ``run.json`` holds it."""
+"""What the target of a batch system has chosen for a run; written to ``run.json``."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class BatchPlacement:
     image
         the container image, if there is one.
     directives
-        what stood in the session's own variables for the submitting command.
+        directives that the session's environment asks for, as ``--reservation=NAME`` of ``SBATCH_RESERVATION``.
     gpu_directives
-        directives that ask for the GPUs.
+        directives that request the GPUs.
     options
         the options that were given.
     """

@@ -1,4 +1,4 @@
-"""How long the user's last runs on a target waited in its queue: the best estimate for the next one."""
+"""How long the user's last runs waited in a target's queue: an estimate for the next run, shown in the plan."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mlnb.runinfo import RunInfo
 from mlnb.units import format_time
 
 NEWEST = 50
-"""Runs that are read, of all targets, so that the cost is bounded."""
+"""How many of the newest runs, of all targets, are read: this bounds the cost."""
 
 FRESH = 60.0
 """Seconds for which a result is cached."""
@@ -54,18 +54,20 @@ def queue_times(root: Path, target: str, partition: str | None = None) -> QueueT
     now = time.monotonic()
     if key in _cache and now - _cache[key][0] < FRESH:
         return _cache[key][1]
-    seconds = [waited for path in _newest(root) if (waited := _waited(RunDir(path), target, partition)) is not None]
-    found = None
+    seconds = [
+        waited for path in _newest(root) if (waited := _waiting_time(RunDir(path), target, partition)) is not None
+    ]
+    times = None
     if seconds:
-        found = QueueTimes(len(seconds), min(seconds), statistics.median(seconds), max(seconds))
-    _cache[key] = (now, found)
-    return found
+        times = QueueTimes(len(seconds), min(seconds), statistics.median(seconds), max(seconds))
+    _cache[key] = (now, times)
+    return times
 
 
 def queue_times_sentence(root: Path, target: str, partition: str | None = None) -> str:
-    """The result of :func:`queue_times` as a sentence for the plan; empty without one."""
-    found = queue_times(root, target, partition)
-    return found.sentence(partition or target) if found else ""
+    """The result of :func:`queue_times` as a sentence for the plan; empty if no run has started."""
+    times = queue_times(root, target, partition)
+    return times.sentence(partition or target) if times else ""
 
 
 def _newest(root: Path) -> list[Path]:
@@ -77,8 +79,8 @@ def _newest(root: Path) -> list[Path]:
     return [root / name for name in sorted(names, reverse=True)[:NEWEST]]
 
 
-def _waited(run: RunDir, target: str, partition: str | None) -> float | None:
-    """Seconds from submission to the first start; ``None`` if it hasn't started, or was elsewhere or another's."""
+def _waiting_time(run: RunDir, target: str, partition: str | None) -> float | None:
+    """Seconds from submission to the first start; ``None`` if it has not started, or is another target's or user's."""
     info = RunInfo.read(run)
     if info.target != target or not info.submitted:
         return None

@@ -1,8 +1,8 @@
 """The queue of a batch system, listed once for all runs and all processes of a user on this machine.
 
-Whoever finds the last listing too old makes a new one, under a lock; the others use what is there. A system that does
-not answer delays nobody for long: the previous listing stays, with how long the system has been silent, and the command
-that lists the queue goes on in the background.
+A process that finds the last listing too old makes a new one, under a lock; meanwhile the others use the last one. A
+system that does not answer delays nobody for long: callers get the previous listing and how long the system has been
+silent, and the command that lists the queue goes on in the background.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ INTERVAL = 5.0
 """Seconds between two listings, unless the target's ``poll`` says otherwise."""
 
 PATIENCE = 2.0
-"""Seconds that a caller who accepts an older listing waits for a new one, where listings usually take less."""
+"""Seconds after which a caller gets the previous listing, if listings don't usually take longer."""
 
 _STEP = 0.02
 _LONGEST_INTERVAL = 30.0
 """Seconds between two listings at most, while the system does not answer."""
 
 ACCOUNTING_RETRY = 60.0
-"""Seconds after which accounting that did not answer is asked again: not answering may take it long."""
+"""Seconds after which accounting that did not answer is queried again: each failing query may take long."""
 
 _CONTINUOUS = 300.0
-"""Seconds between two answers of accounting up to which it counts as answering all the time."""
+"""The longest time in seconds between two answers of accounting that does not count as an interruption."""
 
 _FORMAT = 2
-"""Of the file. Another number means another file, so that different versions of mlnb do not read each other's."""
+"""Version of the file's format. It is part of the file's name: versions of mlnb don't read each other's files."""
 
 
 @dataclass(frozen=True)
@@ -53,21 +53,21 @@ class Listing:
     Attributes
     ----------
     time
-        when the system was last asked.
+        when the system was last queried.
     jobs
-        the user's jobs by id, also those that ended lately.
+        the user's jobs by id, with those that ended recently.
     error
         why there was no answer; then ``jobs`` are those of the last answer.
     answered
         when the system last answered.
     queried
-        the jobs that accounting was asked for.
+        ids of the jobs that accounting was queried for.
     answering_since
         by job: the time from which accounting has answered every question about it.
     duration
         seconds that the last answer took.
     failures
-        how many times there was no answer since then.
+        how many queries have failed since then.
     """
 
     time: float = 0.0
@@ -83,15 +83,15 @@ class Listing:
 def list_queue(system: System, interval: float = INTERVAL, after: float = 0.0) -> Listing:
     """The user's jobs on ``system``, listed at most once in ``interval`` seconds.
 
-    A caller waits as long as listings usually take, and for the first one; then it gets the previous listing, with an
-    error.
+    A caller waits for the first listing, and otherwise as long as listings usually take. After that it gets the
+    previous listing, with an error.
 
     Parameters
     ----------
     interval
-        0 for the queue as it is now, however long that takes.
+        0 for the queue as it is now: the caller then waits until the system answers or its command times out.
     after
-        seconds since the epoch; a listing from before does not do (the interval holds all the same).
+        seconds since the epoch: wait for a listing of another process rather than return one from before this time.
     """
     path = _path(system)
     lock = path.with_suffix(".lock")
@@ -100,14 +100,14 @@ def list_queue(system: System, interval: float = INTERVAL, after: float = 0.0) -
     patience = max(PATIENCE, 2 * last.duration) if interval and last.answered else TIMEOUT
     end = time.monotonic() + patience
     while not _fresh(last, interval):
-        mine = try_lock(lock)
-        if mine is None and (not wait or time.monotonic() > end):
+        held = try_lock(lock)
+        if held is None and (not wait or time.monotonic() > end):
             return _silent(system, last, time.time() - lock.stat().st_mtime)  # another process lists at this moment
-        if mine is None:
+        if held is None:
             time.sleep(_STEP)
             last = _read(path)
             continue
-        query = _Query(path, mine, interval, system.jobs)
+        query = _Query(path, held, interval, system.jobs)
         query.start()
         query.join(max(0.0, end - time.monotonic()))
         if query.problem is not None:
@@ -117,7 +117,7 @@ def list_queue(system: System, interval: float = INTERVAL, after: float = 0.0) -
 
 
 class _Query(threading.Thread):
-    """Lists the queue; goes on if its caller can't wait any longer, for the next caller.
+    """Lists the queue in a thread, which goes on for the next caller if this one can't wait any longer.
 
     Parameters
     ----------
@@ -149,7 +149,7 @@ def _silent(system: System, last: Listing, seconds: float) -> Listing:
 
 
 def list_ended(system: System, jobs: Sequence[str], interval: float = INTERVAL) -> Listing:
-    """What accounting has of jobs that the queue has forgotten; each is queried once in ``interval`` seconds."""
+    """What accounting reports of jobs that the queue no longer lists; queried at most once in ``interval`` seconds."""
     path = _path(system, "ended")
     with _locked(path.with_suffix(".lock")):
         last = _read(path)
@@ -158,15 +158,15 @@ def list_ended(system: System, jobs: Sequence[str], interval: float = INTERVAL) 
         fresh = _fresh(last, interval)
         if fresh and last.queried and set(jobs) <= set(last.queried):
             return last
-        all_ = tuple(sorted({*last.queried, *jobs} if fresh else jobs))
-        return _update(path, last, lambda: system.ended(all_), all_)
+        queried = tuple(sorted({*last.queried, *jobs} if fresh else jobs))
+        return _update(path, last, lambda: system.ended(queried), queried)
 
 
 def _update(
     path: Path, last: Listing, fetch: Callable[[], dict[str, QueuedJob]], queried: tuple[str, ...] = ()
 ) -> Listing:
-    """Ask, and write the answer for all other processes; also that there was none, lest each of them ask in turn."""
-    began = time.time()  # what changes while the answer is under way may not be in it
+    """Query the system and write the answer for all processes. A failure is written, too: they need not repeat it."""
+    began = time.time()  # the answer may lack what changes after this moment
     try:
         jobs = fetch()
         since = _answering_since(last, began, queried)
@@ -186,14 +186,14 @@ def _write(path: Path, listing: Listing) -> None:
 
 
 def _answering_since(last: Listing, now: float, queried: tuple[str, ...]) -> dict[str, float]:
-    """By job: since when accounting has answered without a break in which it may have missed the job's end."""
+    """By job: the time from which accounting has answered without an interruption in which it could miss the end."""
     before = last.answering_since if now - last.time < _CONTINUOUS else {}
     recent = {job: since for job, since in before.items() if now - since < 2 * _CONTINUOUS}
     return {**dict.fromkeys(queried, now), **recent}
 
 
 def expire(system: System) -> None:
-    """Have the next :func:`list_queue` ask the system: something was changed."""
+    """Have the next :func:`list_queue` query the system, after a job was submitted or cancelled."""
     path = _path(system)
     last = _read(path)
     if last.answered:
@@ -208,11 +208,11 @@ def _fresh(last: Listing, interval: float) -> bool:
     return 0.0 <= time.time() - last.time < interval
 
 
-def _path(system: System, what: str = "queue") -> Path:
+def _path(system: System, prefix: str = "queue") -> Path:
     """One file for each system as this environment finds it (``SLURM_CONF`` and the like)."""
     environment = {name: value for name, value in sorted(system.environment().items()) if name not in _IRRELEVANT}
     key = json.dumps([_FORMAT, system.kind, environment])
-    return system.workspace.runtime_dir() / f"{what}-{hashlib.sha256(key.encode()).hexdigest()[:12]}.json"
+    return system.workspace.runtime_dir() / f"{prefix}-{hashlib.sha256(key.encode()).hexdigest()[:12]}.json"
 
 
 _IRRELEVANT = frozenset({"PATH", "LD_LIBRARY_PATH", "TZ"})
@@ -232,7 +232,7 @@ def _read(path: Path) -> Listing:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Hold the lock while inside."""
+    """Hold the lock of the file at ``path``; waits for it."""
     file = os.open(path, OPEN_FLAGS, 0o600)
     try:
         fcntl.flock(file, fcntl.LOCK_EX)

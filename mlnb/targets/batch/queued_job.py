@@ -49,7 +49,7 @@ HELD = "Held by its owner or an administrator"
 SUSPENDED = "is suspended"
 
 TIME_LIMIT = ("time", "reached its time limit; a longer --time may help, or --resume")
-MEMORY_LIMIT = ("memory", "took more memory than it may have; more --memory may help")
+MEMORY_LIMIT = ("memory", "exceeded its memory limit; more --memory may help")
 
 
 def exited(exit_code: int, code: str = "") -> QueuedJob:

@@ -1,4 +1,4 @@
-"""What is asked of a batch system: one job's request, what the system makes of it, and how directives write values."""
+"""The request for one job of a batch system, its resolved form, and how directives are written."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mlnb.rundir import JOB_LOG
 from mlnb.task import Resources
 
 LOG = JOB_LOG
-"""What the job itself prints. It lies in the folder that the job is submitted from, so that no path needs quoting."""
+"""The file for what the job itself prints. The job is submitted from its folder, so that no path needs quoting."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class JobRequest:
 
 @dataclass(frozen=True)
 class ResolvedRequest:
-    """What a system makes of a request for resources.
+    """A request for resources after the system has filled in what was open.
 
     Attributes
     ----------
@@ -90,7 +90,7 @@ class ResolvedRequest:
 
 @dataclass(frozen=True)
 class SessionDefaults:
-    """What the session's environment asks of every job, as ``SBATCH_PARTITION`` does. Line and target override it.
+    """Defaults that the session's environment sets for jobs, as ``SBATCH_PARTITION`` does. Options override them.
 
     Attributes
     ----------
@@ -99,7 +99,7 @@ class SessionDefaults:
     directives
         more, without the system's prefix.
     summary_lines
-        what the environment asks for and does not get, for the plan.
+        lines of the plan: which of the environment's variables are ignored.
     """
 
     partition: str | None = None
@@ -118,7 +118,7 @@ class SubmittedJob(NamedTuple):
 
 
 def template_values(request: JobRequest, gpus: str | None, time_format: str) -> dict[str, object]:
-    """What templates of directives may name; ``None`` for what was not requested.
+    """The values that templates of directives may name; ``None`` for what was not requested.
 
     ``run``, ``name``, ``partition``, ``account``, ``nodes``, ``cpus`` (per node), ``memory`` (MiB per node), ``time``
     and ``seconds`` (both up to the next minute), ``warning`` (seconds before the end), ``gpus`` (what requests them),
@@ -144,22 +144,22 @@ def template_values(request: JobRequest, gpus: str | None, time_format: str) -> 
 
 
 def expand(templates: Sequence[str], values: Mapping[str, object]) -> list[str]:
-    """The templates with their values, without those that name a value that is ``None``."""
-    found = []
+    """The templates, filled in; templates that name a value that is ``None`` are left out."""
+    lines = []
     for template in templates:
         names = {name for _, name, _, _ in Formatter().parse(template) if name}
         if all(values[name] is not None for name in names):
-            found.append(template.format_map(values))
-    return found
+            lines.append(template.format_map(values))
+    return lines
 
 
 def directive_word(text: str, option: str) -> str:
-    """``text``, if it may stand in a directive without quotes.
+    """``text``, after a check that directives may contain it without quotes.
 
     Raises
     ------
     UsageError
-        if it may not; ``option`` says where it came from.
+        if they may not. ``option`` is where the text comes from, for the message.
     """
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.,@+:/-]*", text):
         raise UsageError(

@@ -21,7 +21,7 @@ from mlnb.task import Task
 from mlnb.units import format_time
 
 HEARTBEAT_TIMEOUT = 15.0
-"""Seconds for which a heartbeat shows that a job is running, so that the system need not be asked."""
+"""Seconds for which a heartbeat shows that a job is running, so that the system need not be queried."""
 
 SUBMISSION_TIMEOUT = 60.0
 """Seconds after which the submission of a run without a job counts as interrupted."""
@@ -59,7 +59,7 @@ class States:
         self._target, self._system, self._interval = target, system, interval
 
     def of(self, runs: Sequence[RunDir]) -> list[Status]:
-        """The states of these runs. The system is asked only about those whose files don't tell."""
+        """The states of these runs. The system is queried only for those whose files don't show their state."""
         statuses: dict[int, Status] = {}
         unsettled: dict[int, dict[str, Any]] = {}
         for index, run in enumerate(runs):
@@ -113,7 +113,7 @@ class States:
         return handle
 
     def _status(self, run: RunDir, handle: dict[str, Any], listing: Listing) -> Status | None:
-        """The state of one run according to the queue; ``None`` if accounting has to be asked."""
+        """The state of one run according to the queue; ``None`` if accounting has to be queried."""
         if not handle:
             handle |= read_json_fresh(run.handle) or self.adopt(run, listing.jobs)
         if not handle:
@@ -168,7 +168,7 @@ class States:
     def _from_accounting(
         self, runs: Sequence[RunDir], missing: Mapping[int, Mapping[str, Any]], listing: Listing
     ) -> dict[int, Status]:
-        """The states of runs whose jobs the queue no longer lists, or whose canceller it does not tell."""
+        """The states of runs whose jobs the queue no longer lists, or does not say who cancelled."""
         if not missing:
             return {}
         jobs = [str(handle["job"]) for handle in missing.values()]

@@ -1,4 +1,4 @@
-"""A job with its directives, ready to be submitted; and one for systems that dask-jobqueue does not know."""
+"""What a submission is, and the one for batch systems that dask-jobqueue does not support: a plain script."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Protocol
 
 
 class Submission(Protocol):
-    """A job that can be read and submitted; :class:`~mlnb.targets.batch.jobqueue_adapter.JobqueueJob` is another."""
+    """A job with its directives; implemented here and by :class:`~mlnb.targets.batch.jobqueue_adapter.JobqueueJob`."""
 
     @property
     def prologue(self) -> Sequence[str]:
@@ -20,20 +20,20 @@ class Submission(Protocol):
         """What is submitted."""
 
     def submit(self, options: Sequence[str], env: Mapping[str, str]) -> str:
-        """Submit it with more words and this environment of the submit command; what that printed."""
+        """Run the submit command with further ``options`` and with the environment ``env``; returns what it printed."""
 
 
 class PlainScript:
-    """A job whose directives are all mlnb's and the site's.
+    """A job whose directives come from mlnb and the site only.
 
     Parameters
     ----------
     line
         the shell command that the job runs.
     prefix
-        what each directive follows.
+        put before each directive, as ``#SBATCH``.
     directives
-        without prefix.
+        the directives, without prefix.
     prologue
         lines of shell before the command.
     submit_command, reads_stdin, run

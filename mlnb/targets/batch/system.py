@@ -1,6 +1,6 @@
-"""What a batch system is to mlnb: a class that declares commands, directives and states, and overrides what is special.
+"""The base class of batch systems. A subclass declares commands, directives and job states, and overrides what differs.
 
-``docs/contributing/add-a-batch-system.md`` makes one.
+``docs/contributing/add-a-batch-system.md`` shows how to add one.
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ COUNT_STARTS = '$(echo >>"${0%/*}/starts"; echo $(($(wc -l <"${0%/*}/starts") - 
 """Shell for :attr:`System.restarts` where the system keeps no count: a line for each start, in the attempt's folder."""
 
 _SELECTS_NODES = re.compile(r"^-.*\b(select|nodes)=")
-"""A directive of the site for its GPUs that takes the place of the whole ``resource_spec``."""
+"""A directive of the site for its GPUs that replaces all of ``resource_spec``."""
 
 _MEMORY = 4 * 2**30
-"""Bytes per node where neither the person nor the site says."""
+"""Bytes of memory per node if neither the user nor the site sets them."""
 
 
 class System:
     """A batch system. Subclasses set at least the attributes without a value, and ``table`` or :meth:`jobs`.
 
-    Directives are templates: see :func:`mlnb.targets.batch.request.template_values` for what they may name. One that
-    names what was not requested is left out.
+    Directives are templates: see :func:`mlnb.targets.batch.request.template_values` for what they may name. A
+    template that names what was not requested is left out.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ class System:
     """Its name in settings, and of its section in ``jobqueue.yaml``."""
 
     display_name: ClassVar[str]
-    """Its name for people."""
+    """Its name in texts."""
 
     submit_command: ClassVar[str]
     """Submits a job. Its program on PATH shows that this machine submits to this system."""
@@ -87,16 +87,16 @@ class System:
     """dask-jobqueue's Job class that renders its directives, as ``slurm:SLURMJob``; empty if that has none for it."""
 
     directive_prefix: ClassVar[str] = ""
-    """What directives follow in a script, as ``#SBATCH``; where there is no ``job_class``."""
+    """Put before each directive in a script, as ``#SBATCH``; for systems without a ``job_class``."""
 
     directives: ClassVar[Sequence[str]] = ()
     """mlnb's directives for every job, beyond those of ``job_class``."""
 
     requeue_directives: ClassVar[Sequence[str]] = ()
-    """More of a job that may be queued again."""
+    """Further directives of a job that may be queued again."""
 
     no_requeue_directives: ClassVar[Sequence[str]] = ()
-    """More of one that may not."""
+    """Further directives of a job that may not."""
 
     resources_template: ClassVar[Sequence[str]] = ()
     """Templates that make up the value of ``resource_spec`` of the job class, where it has one."""
@@ -162,7 +162,7 @@ class System:
 
     @property
     def session_defaults(self) -> SessionDefaults:
-        """What the session's environment asks of every job."""
+        """Defaults that the session's environment sets for jobs."""
         return SessionDefaults()
 
     # submitting
@@ -200,10 +200,10 @@ class System:
     def lines(self, request: JobRequest) -> list[str]:
         """Directives beyond the job class's, without prefix. The last of two that contradict each other holds."""
         gpus = [line for line in self.gpu_lines(request) if line.startswith("-") or not self.resources_template]
-        return [*request.default_directives, *self.own_lines(request), *gpus, *request.site_directives]
+        return [*request.default_directives, *self.mlnb_lines(request), *gpus, *request.site_directives]
 
-    def own_lines(self, request: JobRequest) -> list[str]:
-        """Mlnb's directives."""
+    def mlnb_lines(self, request: JobRequest) -> list[str]:
+        """The directives that mlnb itself adds."""
         requeue = self.requeue_directives if request.requeue else self.no_requeue_directives
         return expand((*self.directives, *requeue), self._values(request))
 
@@ -218,11 +218,11 @@ class System:
 
     def _values(self, request: JobRequest) -> dict[str, object]:
         gpus = ":".join(line for line in self.gpu_lines(request) if not line.startswith("-"))
-        own = {option.key: request.options.get(option.key) for option in self.options}
-        words = {
-            key: directive_word(value, f"--{key}") if isinstance(value, str) else value for key, value in own.items()
+        given = {option.key: request.options.get(option.key) for option in self.options}
+        checked = {
+            key: directive_word(value, f"--{key}") if isinstance(value, str) else value for key, value in given.items()
         }
-        return {**words, **template_values(request, gpus or None, self.time_format)}
+        return {**checked, **template_values(request, gpus or None, self.time_format)}
 
     def launch(self, request: JobRequest, program: Sequence[str], options: Sequence[str] = ()) -> list[str]:
         """The command that starts ``program`` once on each node of the job.
@@ -230,7 +230,7 @@ class System:
         Parameters
         ----------
         options
-            what a container engine wants of the launcher.
+            options that a container engine adds to the launcher.
 
         Raises
         ------
@@ -281,30 +281,30 @@ class System:
             raise UsageError(f"walltime: {text!r} of jobqueue.{self.section.name} is not {error}") from None
 
     def prepare(self) -> None:
-        """Import dask-jobqueue, which takes long, and brings the defaults of ``jobqueue.yaml``."""
+        """Import dask-jobqueue, which takes long, and with it the defaults of ``jobqueue.yaml``."""
         if self.job_class:
             jobqueue_adapter.load_class(self.job_class)
 
     @contextlib.contextmanager
     def submission_environment(self, env: Mapping[str, str]) -> Iterator[tuple[list[str], dict[str, str]]]:
-        """What has to be given to the submit command so that the job gets ``env``: more words, and its environment.
+        """Further options and the environment of the submit command, so that the job gets ``env``.
 
         Most systems give the job the command's environment.
         """
         yield [], {**env, **self.site_variables}
 
     def refusal(self, error: CommandFailed, request: JobRequest) -> MlnbError:  # noqa: ARG002
-        """The error for a person whose submission failed with ``error``."""
+        """The error to show for a submission that failed with ``error``."""
         return error
 
-    # asking
+    # queue and accounting
 
     def jobs(self) -> dict[str, QueuedJob]:
-        """All of the user's jobs that the system still knows, by job id: one command."""
+        """All of the user's jobs that the queue lists, by job id. Runs one command."""
         return self.table.parse(self.run(self.table.command), self.environment().get("USER", ""))
 
     def ended(self, ids: Sequence[str]) -> dict[str, QueuedJob]:
-        """What accounting knows of jobs that the queue has forgotten; nothing where there is no accounting.
+        """What accounting reports of jobs that the queue no longer lists, by job id; empty without accounting.
 
         Raises
         ------
@@ -313,23 +313,23 @@ class System:
         """
         if not self.table.ended_command:
             return {}
-        words = [word for job in ids for word in (*self.table.ended_option, job)]
-        return self.table.parse(self.run([*self.table.ended_command, *words]))
+        arguments = [argument for job in ids for argument in (*self.table.ended_option, job)]
+        return self.table.parse(self.run([*self.table.ended_command, *arguments]))
 
     def vanished(self) -> QueuedJob:
-        """A job that the system has forgotten."""
+        """The end of a job that neither queue nor accounting has any more."""
         return QueuedJob("ended", "vanished", f"{self.display_name} no longer knows it")
 
     def explain(self, number: str, job: QueuedJob, resources: Resources) -> str:  # noqa: ARG002
-        """Why job ``number`` waits or how it ended, in terms of the resources that it asked for."""
+        """Why job ``number`` waits or how it ended, in terms of the resources that it requested."""
         return job.reason
 
     def resources(self) -> Mapping[str, Any]:
-        """What the system offers, as far as it says."""
+        """The system's nodes and GPUs, as far as its commands report them."""
         return {"gpus": []}
 
     def cancel(self, job: str) -> None:
-        """End a job; one that has ended already is no error.
+        """End a job. A job that has already ended is no error.
 
         Raises
         ------
@@ -351,9 +351,9 @@ class System:
     @property
     def site_variables(self) -> dict[str, str]:
         """The session's variables that the site's plugins for the system's commands need (``command-variables``)."""
-        return matching_variables(settings.words(self.settings, "command-variables"))
+        return matching_variables(settings.lines(self.settings, "command-variables"))
 
     def environment(self) -> dict[str, str]:
-        """The environment of the system's commands, but for the one that submits."""
+        """The environment of the system's commands other than the submit command."""
         names = ("PATH", "HOME", "USER", "LOGNAME", "TZ", "LD_LIBRARY_PATH", *self.variables)
         return {**matching_variables(names), "LC_ALL": "C"}

@@ -1,6 +1,6 @@
-"""A batch system as a target: each run is a job that runs the node program.
+"""A batch system as a target: each run is a job, which runs the node program on each of its nodes.
 
-What differs between systems is in their classes: see :mod:`mlnb.targets.batch.system`.
+The differences between systems are in their classes: see :mod:`mlnb.targets.batch.system`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from mlnb.units import format_size, format_time
 from mlnb.workspace import Workspace
 
 _GRACE = 20.0
-"""Seconds that a run has to write its checkpoint when it is to end, unless the target says otherwise."""
+"""Seconds that a run has to write its checkpoint when it is told to end, unless the target's ``grace`` differs."""
 
 _TIMEOUT = 30.0
 _STEP = 0.25
@@ -101,7 +101,7 @@ class BatchTarget:
         container = self._container(image)
         account, qos = self._account(given.get("account")), self._qos(given.get("qos"))
         lines = [*_summary(resolved.resources, requested), *resolved.summary_lines]
-        lines += [f"{what} {name}" for what, name in (("account", account), ("QOS", qos)) if name]
+        lines += [f"{label} {name}" for label, name in (("account", account), ("QOS", qos)) if name]
         lines += [" ".join(session.directives)] if session.directives else []
         lines += session.summary_lines
         if container is not None:
@@ -183,7 +183,7 @@ class BatchTarget:
             qos=chosen.qos,
             requeue=info.node.requeue,
             gpu_directives=chosen.gpu_directives,
-            site_directives=(*chosen.directives, *settings.words(self._settings, "directives")),
+            site_directives=(*chosen.directives, *settings.lines(self._settings, "directives")),
             default_directives=self.system.section.directives,
             options=chosen.options,
         )
@@ -202,10 +202,10 @@ class BatchTarget:
 
     def cancel(self, run: RunDir) -> bool:
         """See :class:`mlnb.targets.base.Target`. The node program ends by itself; if not, the system ends the job."""
-        found = self._job_of(run)
-        if found is None:
+        submitted = self._job_of(run)
+        if submitted is None:
             return True
-        job, system = found.job, self.system.on_cluster(found.cluster)
+        job, system = submitted.job, self.system.on_cluster(submitted.cluster)
         grace = RunInfo.read(run).node.grace
         end = time.monotonic() + grace
         while states.has_heartbeat(run) and time.monotonic() < end:  # it sees cancel.json and writes its checkpoint
@@ -225,7 +225,7 @@ class BatchTarget:
         return False
 
     def _job_of(self, run: RunDir) -> SubmittedJob | None:
-        """The job of a run, also of one that another session is submitting at this moment; ``None`` if it has none."""
+        """The job of a run; waits if another session is submitting the run now. ``None`` if it has no job."""
         end = time.monotonic() + _TIMEOUT
         while True:
             handle = read_json(run.handle) or {}
@@ -272,7 +272,7 @@ class BatchKind:
 
 
 def _summary(resources: Resources, requested: Resources) -> list[str]:
-    """What a run gets, and what of that the target chose, for the plan."""
+    """Lines of the plan: the resources of a run, and which of them the target chose."""
     ranks = f"{resources.ranks} rank{'s' * (resources.ranks > 1)}"
     cores = f"{resources.cpus} core{'s' * ((resources.cpus or 1) > 1)}"
     nodes = f"{resources.nodes} nodes, on each " if resources.nodes > 1 else ""

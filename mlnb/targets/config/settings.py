@@ -1,4 +1,4 @@
-"""A target's settings as typed values: what a site wrote, or one line that says what is wrong with it."""
+"""Reads a target's settings as typed values; an invalid one is an error of one line."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ T = TypeVar("T")
 
 
 def checked(target: str, kind: str, given: Mapping[str, Any], allowed: Collection[str]) -> dict[str, Any]:
-    """The settings of a target, by the names that its kind declares: Dask takes ``-`` and ``_`` for the same.
+    """The settings of a target by name, with ``-`` for ``_``: Dask treats both the same.
 
     Parameters
     ----------
     allowed
-        the names that targets of this kind have, with ``-``; ``kind`` itself need not be among them.
+        the names of settings that targets of this kind have, with ``-``; ``kind`` is always allowed.
 
     Raises
     ------
     UsageError
-        for any other, with the nearest: a limit that is misspelt would limit nothing.
+        for any other name: otherwise a misspelt limit would limit nothing. The message has the nearest name.
     """
     names = {*allowed, "kind"}
-    found = {str(key).replace("_", "-"): value for key, value in given.items()}
-    for key in found:
+    values = {str(key).replace("_", "-"): value for key, value in given.items()}
+    for key in values:
         if key not in names:
             near = difflib.get_close_matches(key, names, 1)
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(names))}"
             raise UsageError(f"targets: {target}: {key}: a {kind} target has no such setting; {hint}")
-    return found
+    return values
 
 
 def _read(settings: Mapping[str, Any], key: str, parse: Callable[[str], T]) -> T | None:
@@ -51,13 +51,13 @@ def size(settings: Mapping[str, Any], key: str) -> int | None:
     Raises
     ------
     UsageError
-        if it is no size. So do the others here.
+        if it is not a size. The other functions of this module raise it, too, for their types.
     """
     return _read(settings, key, parse_size)
 
 
 def time(settings: Mapping[str, Any], key: str) -> int | None:
-    """Seconds under ``key``, with a unit or as a clock has them; ``None`` if it is not set."""
+    """Seconds under ``key``, written with a unit (``4h``) or as ``"4:00:00"``; ``None`` if it is not set."""
     given = settings.get(key)
     if isinstance(given, (int, float)) or (isinstance(given, str) and given.strip().isdigit()):
         # YAML reads a bare 4:00:00 as the number 14400
@@ -69,7 +69,7 @@ def time(settings: Mapping[str, Any], key: str) -> int | None:
 
 
 def seconds(settings: Mapping[str, Any], key: str) -> float | None:
-    """Seconds under ``key``, where a bare number is seconds; ``None`` if it is not set."""
+    """Seconds under ``key``, where a number without a unit is seconds; ``None`` if it is not set."""
     given = settings.get(key)
     if isinstance(given, (int, float)) and not isinstance(given, bool):
         if given <= 0:
@@ -81,7 +81,7 @@ def seconds(settings: Mapping[str, Any], key: str) -> float | None:
 
 
 def flag(settings: Mapping[str, Any], key: str) -> bool | None:
-    """Yes or no under ``key``; ``None`` if it is not set."""
+    """``true`` or ``false`` under ``key``; ``None`` if it is not set."""
     given = settings.get(key)
     if given is not None and not isinstance(given, bool):
         raise UsageError(f"{key}: {given!r} of the mlnb: section in Dask's configuration is neither true nor false")
@@ -99,11 +99,11 @@ def count(settings: Mapping[str, Any], key: str) -> int | None:
     return _read(settings, key, parse)
 
 
-def words(settings: Mapping[str, Any], key: str) -> tuple[str, ...]:
-    """Texts under ``key``, each of one line: a list, or one alone; empty if it is not set."""
+def lines(settings: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    """The strings under ``key``, a list or a single one, none with a line break; empty if it is not set."""
     given = settings.get(key)
-    found = () if given is None else tuple(given) if isinstance(given, (list, tuple)) else (given,)
-    for one in found:
-        if not isinstance(one, str) or "\n" in one or "\r" in one or "\0" in one:
-            raise UsageError(f"{key}: {one!r} of the mlnb: section in Dask's configuration is not a text of one line")
-    return found
+    texts = () if given is None else tuple(given) if isinstance(given, (list, tuple)) else (given,)
+    for text in texts:
+        if not isinstance(text, str) or "\n" in text or "\r" in text or "\0" in text:
+            raise UsageError(f"{key}: {text!r} of the mlnb: section in Dask's configuration is not a text of one line")
+    return texts

@@ -156,10 +156,10 @@ def doctor(accounting: Accounting, begun: dict[str, Run]) -> None:
     [
         ("held", "cancelled", "was cancelled by you"),
         ("cancelled", "cancelled", "was cancelled by you"),
-        ("memory", "failed", r"took more memory than it may have \(537 MB on each node\); more --memory may help"),
+        ("memory", "failed", r"exceeded its memory limit \(537 MB on each node\); more --memory may help"),
         ("time", "failed", r"reached its time limit \(5 min\); try a longer --time, or --resume.*"),
         ("preempted", "failed", "had to make room for a job of higher priority"),
-        ("node", "failed", "one of its nodes failed on node3"),
+        ("node", "failed", "its node node3 failed"),
         ("launch", "failed", r"the job script could not be started on node\d; .* folder of its log can't be written"),
         ("code", "failed", "ended with exit code 7, before the node program began; it printed: so it is"),
         ("signal", "failed", "was ended by SIGKILL"),

@@ -1,1 +1,1 @@
-"""Grid Engine."""
+"""The Grid Engine batch system."""

@@ -39,19 +39,19 @@ class GridEngine(System):
 
     def keywords(self, request: JobRequest) -> dict[str, Any]:
         """See :class:`System`."""
-        return {**super().keywords(request), "job_directives_skip": ["-N "]}  # own_lines names the job
+        return {**super().keywords(request), "job_directives_skip": ["-N "]}  # mlnb_lines names the job
 
     def gpu_lines(self, request: JobRequest) -> tuple[str, ...]:
         """See :class:`System`. The site names the resource."""
         count, resource = request.resources.gpus, self.settings.get("gpu-resource", "gpu")
         return request.gpu_directives or ((f"-l {resource}={count}",) if count else ())
 
-    def own_lines(self, request: JobRequest) -> list[str]:
+    def mlnb_lines(self, request: JobRequest) -> list[str]:
         """See :class:`System`. The name ends with the run's id, by which the job is found again: qstat shows names."""
         environment = self.settings.get("parallel-environment")
         return [
             f"-N {'' if request.name[:1].isalpha() else '_'}{request.name}.{request.run}",
-            *super().own_lines(request),
+            *super().mlnb_lines(request),
             *([f"-pe {environment} {request.cpus}"] if environment and request.cpus > 1 else []),
         ]
 
@@ -60,7 +60,7 @@ class GridEngine(System):
         return ["/bin/sh", "-c", 'trap "" USR1 USR2; exec "$@"', "sh", *super().launch(request, program, options)]
 
     def resolve(self, requested: Resources, partition: str | None) -> ResolvedRequest:
-        """See :class:`System`. Memory is limited only if someone says so: sites name it differently."""
+        """See :class:`System`. Memory is requested only if ``--memory`` is given: its resource has different names."""
         resolved = super().resolve(requested, partition)
         cores = resolved.resources.ranks * (resolved.resources.cpus or 1)
         if cores > 1 and not self.settings.get("parallel-environment"):
@@ -73,23 +73,23 @@ class GridEngine(System):
 
     def jobs(self) -> dict[str, QueuedJob]:
         """See :class:`System`. Jobs that ended are not listed; the errors of jobs take a second command."""
-        found = text.parse(self.run(["qstat", "-xml", "-u", pwd.getpwuid(os.geteuid()).pw_name]))
-        failed = ",".join(number for number, job in found.items() if "E" in job.code)
-        return found | (text.errors(self.run(["qstat", "-xml", "-j", failed]), found) if failed else {})
+        jobs = text.parse(self.run(["qstat", "-xml", "-u", pwd.getpwuid(os.geteuid()).pw_name]))
+        failed = ",".join(number for number, job in jobs.items() if "E" in job.code)
+        return jobs | (text.errors(self.run(["qstat", "-xml", "-j", failed]), jobs) if failed else {})
 
     def ended(self, ids: Sequence[str]) -> dict[str, QueuedJob]:
         """See :class:`System`. Accounting has only jobs that have started."""
-        found = {}
+        jobs = {}
         for number in ids:
             try:
-                found[number] = text.parse_account(self.run(["qacct", "-j", number]))
+                jobs[number] = text.parse_account(self.run(["qacct", "-j", number]))
             except SystemUnavailable:
                 raise
             except CommandFailed as error:
                 if "not found" in error.output:
                     reason = "left the queue without a record, as a job that is deleted (qdel) before it starts"
-                    found[number] = QueuedJob("ended", "cancelled", reason)
-        return found
+                    jobs[number] = QueuedJob("ended", "cancelled", reason)
+        return jobs
 
     def refusal(self, error: CommandFailed, request: JobRequest) -> MlnbError:
         """See :class:`System`."""

@@ -22,7 +22,7 @@ _KILLED, _TERMINATED = 128 + 9, 128 + 15
 
 def parse(text: str) -> dict[str, QueuedJob]:
     """The jobs in the output of ``qstat -xml`` (qstat(1), OUTPUT FORMATS)."""
-    found = {}
+    jobs = {}
     for element in _root(text).iter("job_list"):
         number, code = element.findtext("JB_job_number"), element.findtext("state") or ""
         if number is None:
@@ -32,10 +32,10 @@ def parse(text: str) -> dict[str, QueuedJob]:
         if element.get("state") == "running":
             reason = SUSPENDED if set(code) & set("sST") else ""
             nodes = (host,) if host else ()
-            found[number] = QueuedJob("running", reason=reason, code=code, nodes=nodes, details=details)
+            jobs[number] = QueuedJob("running", reason=reason, code=code, nodes=nodes, details=details)
         else:
-            found[number] = QueuedJob("pending", *_pending(number, code), code, details=details)
-    return found
+            jobs[number] = QueuedJob("pending", *_pending(number, code), code, details=details)
+    return jobs
 
 
 def _pending(number: str, code: str) -> tuple[str, str]:
@@ -55,20 +55,20 @@ def _start_error(number: str, message: str) -> str:
 
 
 def errors(text: str, jobs: Mapping[str, QueuedJob]) -> dict[str, QueuedJob]:
-    """Those of ``jobs`` that have an error in the output of ``qstat -xml -j``, with the error in their reason."""
-    found = {}
+    """Those of ``jobs`` for which ``qstat -xml -j`` printed an error, with that error in their reason."""
+    failed = {}
     for element in _root(text).iterfind("djob_info/element"):
         number = element.findtext("JB_job_number") or ""
         message = next((each.text or "" for each in element.iter("QIM_message")), "")
         if message and number in jobs:
-            found[number] = replace(
+            failed[number] = replace(
                 jobs[number], reason=_start_error(number, message.partition("error: ")[2] or message)
             )
-    return found
+    return failed
 
 
 def parse_account(text: str) -> QueuedJob:
-    """The end of the job that ``qacct -j`` printed: it has a record for each start, and the last counts."""
+    """The end of a job from the output of ``qacct -j``, which has a record for each start: the last one counts."""
     record = dict(re.findall(r"^(\w+) +(\S.*?) *$", text.rpartition("=====")[2], re.MULTILINE))
     if "failed" not in record:
         return QueuedJob("ended", "vanished", "is gone, and its record in Grid Engine's accounting can't be read")
@@ -90,12 +90,12 @@ def parse_account(text: str) -> QueuedJob:
 
 def _number(record: Mapping[str, str], name: str) -> int:
     """The number that a field begins with; 0 without."""
-    found = re.match(r"\d{1,9}", record.get(name, ""))
-    return int(found[0]) if found else 0
+    match = re.match(r"\d{1,9}", record.get(name, ""))
+    return int(match[0]) if match else 0
 
 
 def _root(text: str) -> ElementTree.Element:
     try:
         return ElementTree.fromstring(text)  # noqa: S314 - the site's own command wrote it
-    except ElementTree.ParseError:  # then nothing is known of any job, and none is gone
+    except ElementTree.ParseError:  # callers must not take missing jobs for jobs that ended
         raise unreadable(text, "Grid Engine") from None

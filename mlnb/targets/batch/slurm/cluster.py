@@ -1,4 +1,4 @@
-"""SLURM's nodes and partitions as they are now, to explain why runs wait.
+"""Reads SLURM's current nodes and partitions, which explain why runs wait.
 
 They are read once for all runs and all processes of a user on this machine, and cached for a while. While one process
 reads them, the others use the last result.
@@ -16,7 +16,14 @@ from pathlib import Path
 
 from mlnb.errors import MlnbError
 from mlnb.rundir import read_json, write_json
-from mlnb.targets.batch.slurm.nodes import NODES, PARTITIONS, Node, Partition, parse_nodes, parse_partitions
+from mlnb.targets.batch.slurm.nodes import (
+    NODES_COMMAND,
+    PARTITIONS_COMMAND,
+    Node,
+    Partition,
+    parse_nodes,
+    parse_partitions,
+)
 from mlnb.targets.batch.system import System
 from mlnb.targets.locks import try_lock
 
@@ -43,9 +50,9 @@ def read_cluster(system: System, interval: float) -> Cluster:
 
 
 def _update(system: System, path: Path) -> None:
-    """Ask SLURM. Without an answer the last result counts as new, lest each process asks in turn."""
+    """Query SLURM. Without an answer the last result counts as new, so that not every process repeats the query."""
     try:
-        output = {"nodes": system.run(NODES, _TIMEOUT), "partitions": system.run(PARTITIONS, _TIMEOUT)}
+        output = {"nodes": system.run(NODES_COMMAND, _TIMEOUT), "partitions": system.run(PARTITIONS_COMMAND, _TIMEOUT)}
     except MlnbError:
         output = read_json(path) or {}
     write_json(path, output)

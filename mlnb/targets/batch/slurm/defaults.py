@@ -1,6 +1,6 @@
 """Completes a request for SLURM from the partition's limits and its nodes, and refuses what can never start.
 
-What is not known is not refused: where SLURM shows no nodes, or counts no memory of them, that is left to ``sbatch``.
+Only what is certain is refused: if SLURM shows no nodes, or does not track their memory, ``sbatch`` has to check.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _DAY = 86400
 
 
 def default(partitions: Mapping[str, Partition]) -> Partition | None:
-    """The partition that a job goes to that names none."""
+    """The partition of jobs that name none."""
     return next((part for part in partitions.values() if part.default), None)
 
 
@@ -34,10 +34,10 @@ def resolve(
     partitions: Mapping[str, Partition],
     settings: Mapping[str, Any],
 ) -> ResolvedRequest:
-    """Complete resources for a job in partition ``name`` (the default one without).
+    """Complete the resources of a job for partition ``name``; for the default partition without a name.
 
-    Of several, with commas between, the first that can take it fills in what is open. Those of the others that can take
-    just that are named to SLURM, too, which starts the job where it can first.
+    ``name`` may be several, separated by commas. The first partition that can run the job completes the resources. The
+    others that can run it with the same resources are passed to SLURM, too, which uses the one that starts it first.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def resolve(
             others.append(part.name)
             lines.append(f"or partition {part.name}: {suitability}")
         else:
-            lines.append(f"not in partition {part.name}: its GPUs are asked for in another way")
+            lines.append(f"not in partition {part.name}: its GPUs are requested by another directive")
     if chosen is None:
         raise refusals[0]
     return replace(
@@ -85,11 +85,11 @@ def _chosen_partitions(name: str | None, partitions: Mapping[str, Partition]) ->
 def _resolve_in(
     requested: Resources, part: Partition, nodes: Mapping[str, Node], settings: Mapping[str, Any]
 ) -> tuple[ResolvedRequest, str]:
-    """Complete resources for a job in this partition, and how many of its nodes can take it, in words."""
+    """The resources completed for this partition, and a line for the plan: how many of its nodes can run the job."""
     if part.state != "UP":
-        raise UsageError(f"--partition {part.name}: SLURM says that it is {part.state.lower()} and takes no jobs")
+        raise UsageError(f"--partition {part.name}: SLURM says that it is {part.state.lower()} and accepts no jobs")
     candidates = [part.capped(nodes[each]) for each in part.nodes if each in nodes]
-    nodes_known = bool(candidates)
+    has_nodes = bool(candidates)
     requested = replace(requested, gpus=gpus_of(requested, gpu_selection.most_gpus(settings, candidates)))
     gpus: tuple[str, ...] = ()
     summary = [f"partition {part.name}"]
@@ -104,7 +104,7 @@ def _resolve_in(
     cpus = requested.cpus or _cores(requested, part, candidates)
     resolved = replace(requested, cpus=cpus, memory=_memory(requested, cpus, part, candidates), time=time)
     suitability = "SLURM shows no nodes of it: whether they can take it was not checked"
-    if nodes_known:
+    if has_nodes:
         suitable = _suitable_nodes(resolved, candidates)
         if len(suitable) < requested.nodes:
             raise UsageError(_too_much(resolved, part, candidates, suitable))
@@ -129,13 +129,13 @@ def _time(requested: Resources, part: Partition) -> tuple[int, list[str]]:
 
 
 def _smallest_with_gpus(requested: Resources, nodes: Sequence[Node]) -> Node | None:
-    """The smallest node that has the GPUs: a share of it fits on the others too."""
+    """The smallest node with enough GPUs: what is a share of it fits on the larger nodes, too."""
     suitable = [node for node in nodes if node.gpu_count >= (requested.gpus or 0)]
     return min(suitable, key=lambda node: (node.cpus, node.memory or 0), default=None)
 
 
 def _cores(requested: Resources, part: Partition, nodes: Sequence[Node]) -> int:
-    """Cores a rank: the site's own default for its GPUs, else their share of a node; without GPUs up to four."""
+    """Cores per rank: the partition's default per GPU, else the GPUs' share of a node; up to four without GPUs."""
     if requested.gpus and part.cpus_per_gpu is not None:
         return max(1, part.cpus_per_gpu * requested.gpus // requested.ranks)
     node = _smallest_with_gpus(requested, nodes)
@@ -147,9 +147,9 @@ def _cores(requested: Resources, part: Partition, nodes: Sequence[Node]) -> int:
 
 
 def _memory(requested: Resources, cpus: int, part: Partition, nodes: Sequence[Node]) -> int | None:
-    """Bytes a node: as asked for, else the site's own default, else what is the cores' or the GPUs' share.
+    """Bytes per node: as requested, else the partition's default, else the share of the cores or GPUs in a node.
 
-    ``None`` where SLURM counts no memory, or nothing is known: it then takes what the site has as its default.
+    ``None`` if SLURM does not track memory, or shows no nodes: the site's default then applies.
     """
     if nodes and all(node.memory is None for node in nodes):
         if requested.memory is not None:
@@ -190,7 +190,7 @@ def _suitable_nodes(resolved: Resources, nodes: Sequence[Node]) -> list[Node]:
 
 
 def _too_much(resolved: Resources, part: Partition, nodes: Sequence[Node], suitable: Sequence[Node]) -> str:
-    """What is too much, and the nearest that is not."""
+    """The error text: which part of the request no node has, and the nearest that one has."""
     if suitable:
         most = len(suitable)
         return f"--nodes {resolved.nodes}: partition {part.name} has {most} that can take it; try --nodes {most}"

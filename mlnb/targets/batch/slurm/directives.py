@@ -77,7 +77,7 @@ _LISTS = ("--gres", "--licenses")
 
 
 def merge(
-    own: Sequence[str],
+    ours: Sequence[str],
     gpus: Sequence[str],
     site: Sequence[str],
     default: Sequence[str],
@@ -87,7 +87,7 @@ def merge(
 
     Parameters
     ----------
-    own
+    ours
         those of mlnb, one option each.
     gpus
         those that request the GPUs.
@@ -104,21 +104,19 @@ def merge(
         if ``directives`` contradict the plan, or can't be parsed.
     """
     gpu_options, site_options = _options(gpus, "gpus"), _options(site, "directives")
-    own_options, site_settings = (
-        [*_options(own, "own"), *gpu_options],
-        _JOBQUEUE_SETTINGS - {_PLANNED.get(name) for name in rendered},
-    )
+    our_options = [*_options(ours, "mlnb"), *gpu_options]
+    site_settings = _JOBQUEUE_SETTINGS - {_PLANNED.get(name) for name in rendered}
     for option in gpu_options:
         _check(option, "gpus", {*site_settings, "gpus"})
     for option in site_options:
         _check(option, "directives", site_settings)
-    names = {option.name for option in [*own_options, *site_options]} | set(rendered)
+    names = {option.name for option in [*our_options, *site_options]} | set(rendered)
     settings = {_PLANNED[name] or name for name in names if name in _PLANNED}
     remaining = [
         each for option in _options(default, "job-extra-directives") for each in _remaining(option, names, settings)
     ]
     options: dict[str, Option] = {}
-    for option in [*own_options, *site_options, *remaining]:
+    for option in [*our_options, *site_options, *remaining]:
         before = options.get(option.name)
         options[option.name] = option if before is None else _combined(before, option)
     return [option.line for option in options.values()]
@@ -139,20 +137,20 @@ def _options(lines: Iterable[str], setting: str) -> list[Option]:
     options: list[Option] = []
     for line in lines:
         try:
-            words = shlex.split(line, comments=True)
+            parts = shlex.split(line, comments=True)
         except ValueError as error:
-            raise UsageError(f"{setting}: {line!r} does not read: {error}") from None
+            raise UsageError(f"{setting}: {line!r} can't be parsed: {error}") from None
         start = len(options)
-        for word in words:
-            if word.startswith("--"):
-                name, equals, value = word.partition("=")
+        for part in parts:
+            if part.startswith("--"):
+                name, equals, value = part.partition("=")
                 options.append(Option(name, value if equals else None))
-            elif word.startswith("-") and len(word) > 1:
-                options.append(Option(_LONG.get(word[:2], word[:2]), word[2:] or None))
+            elif part.startswith("-") and len(part) > 1:
+                options.append(Option(_LONG.get(part[:2], part[:2]), part[2:] or None))
             elif len(options) > start and options[-1].value is None:
-                options[-1] = options[-1]._replace(value=word)
+                options[-1] = options[-1]._replace(value=part)
             else:
-                raise UsageError(f"{setting}: {line!r}: {word!r} is no option of sbatch, which begin with '-'")
+                raise UsageError(f"{setting}: {line!r}: {part!r} is not an option of sbatch: options begin with '-'")
     return options
 
 
@@ -161,7 +159,7 @@ def _check(option: Option, where: str, allowed: Collection[str | None]) -> None:
     setting = "gpus" if option.name == "--gres" and _gpus(option.value) else _PLANNED.get(option.name)
     if setting is None or (setting and setting in allowed):
         return
-    instead = f"{setting}: of the target says it" if setting else "it is mlnb's to say; leave it out"
+    instead = f"use the target's setting {setting}:" if setting else "only mlnb sets it; leave it out"
     raise UsageError(f"{where}: {option.line}: {instead}")
 
 

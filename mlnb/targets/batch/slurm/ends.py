@@ -1,4 +1,4 @@
-"""Explains in plain English the states of SLURM's jobs and how they ended.
+"""Explains the states and the ends of SLURM's jobs in plain English.
 
 States: squeue(1), JOB STATE CODES. Exit codes: https://slurm.schedmd.com/job_exit_code.html. In 22.05.8 a
 job script that was ended by a signal and one that could not be started both have the reason ``JobLaunchFailure``. The
@@ -94,7 +94,7 @@ def explain_end(
     reason
         SLURM's reason code, which distinguishes some failures.
     by
-        user id of who cancelled it.
+        id of the user who cancelled it.
     resources
         what it had requested.
     nodes
@@ -102,14 +102,14 @@ def explain_end(
     """
     if state == "OUT_OF_MEMORY" or signal == OUT_OF_MEMORY_SIGNAL or reason == "OutOfMemory":
         had = f" ({format_size(resources.memory)} on each node)" if resources and resources.memory else ""
-        return Explanation("memory", f"took more memory than it may have{had}; more --memory may help")
+        return Explanation("memory", f"exceeded its memory limit{had}; more --memory may help")
     if state == "TIMEOUT":
         had = f" ({format_time(resources.time)})" if resources and resources.time else ""
         return Explanation("time", f"reached its time limit{had}; try a longer --time, or --resume")
     if state == "CANCELLED":
-        return Explanation("cancelled", f"was cancelled{_who(by)}")
+        return Explanation("cancelled", f"was cancelled{_canceller(by)}")
     if state == "NODE_FAIL":
-        return Explanation("node", f"one of its nodes failed{_where(nodes)}")
+        return Explanation("node", _failed_node(nodes))
     if state == "FAILED":
         return _failed(exit_code, signal, reason, nodes)
     return _OTHERS.get(state) or Explanation("failed", f"SLURM says {state}")
@@ -130,9 +130,7 @@ def _failed(exit_code: int | None, signal: int | None, reason: str, nodes: Seque
     if reason == "BadConstraints":
         return Explanation("launch", "could never start: no node has all that it asks for; ask for less or other GPUs")
     if signal is not None and signal > _LAST_SIGNAL:  # for accounting it has no reason
-        text = (
-            f"the job script could not be started{_where(nodes)}; it may be that the folder of its log can't be written"
-        )
+        text = f"the job script could not be started{_where(nodes)}; perhaps the folder of its log can't be written"
         return Explanation("launch", text)
     if reason == "SystemFailure":
         return Explanation("node", "failed with SLURM, a file system or the network")
@@ -145,7 +143,7 @@ def _failed(exit_code: int | None, signal: int | None, reason: str, nodes: Seque
     return Explanation("failed", f"SLURM says FAILED{f', {reason}' if reason else ''}")
 
 
-def _who(by: int | None) -> str:
+def _canceller(by: int | None) -> str:
     if by is None:
         return ""
     if by == os.getuid():
@@ -156,6 +154,13 @@ def _who(by: int | None) -> str:
         return f" by {pwd.getpwuid(by).pw_name}"
     except (KeyError, OverflowError):
         return f" by user id {by}"
+
+
+def _failed_node(nodes: Sequence[str]) -> str:
+    """SLURM does not say which of several nodes failed."""
+    if len(nodes) == 1:
+        return f"its node {nodes[0]} failed"
+    return f"one of its {len(nodes)} nodes failed" if nodes else "one of its nodes failed"
 
 
 def _where(nodes: Sequence[str]) -> str:

@@ -1,6 +1,6 @@
-"""SLURM's limits of users and accounts as reasons to wait: some 150 codes like ``QOSMaxGRESPerUser``.
+"""Explains why jobs wait for limits of users and accounts: some 150 codes of SLURM like ``QOSMaxGRESPerUser``.
 
-A code is made of whose limit it is, of what, and for whom:
+A code names who sets the limit, the limited resource, and to whom it applies:
 https://slurm.schedmd.com/job_reason_codes.html and https://slurm.schedmd.com/resource_limits.html.
 """
 
@@ -11,12 +11,12 @@ import re
 from mlnb.task import Resources
 
 _CODE = re.compile(
-    r"(?P<whose>QOS|Assoc|)(?P<sort>Grp|Max|Min)(?P<what>[A-Za-z]+?)(?P<time>RunMinutes|Minutes|)"
+    r"(?P<owner>QOS|Assoc|)(?P<sort>Grp|Max|Min)(?P<resource>[A-Za-z]+?)(?P<time>RunMinutes|Minutes|)"
     r"(?P<per>PerJob|PerNode|PerUser|PerAccount|)(?:Limit|NotSatisfied|)"
 )
 
-# what the codes name → what people call it, and the option that asks for it
-_WHAT = {
+# resource in SLURM's codes → its name in texts, and the option that requests it
+_RESOURCES = {
     "cpu": ("cores", "--cpus"),
     "gres": ("GPUs", "--gpus"),
     "mem": ("memory", "--memory"),
@@ -59,34 +59,38 @@ def explain_limit(code: str, resources: Resources | None = None) -> tuple[str, s
     if code in _VAGUE:
         return "limit", "; ".join(_VAGUE[code])
     match = _CODE.fullmatch(code)
-    if match is None or match["what"].lower() not in _WHAT or not (match["whose"] or match["per"] == "PerAccount"):
+    if (
+        match is None
+        or match["resource"].lower() not in _RESOURCES
+        or not (match["owner"] or match["per"] == "PerAccount")
+    ):
         return None
-    what, flag = _WHAT[match["what"].lower()]
-    if what == "GPUs" and resources is not None and not resources.gpus:
-        what, flag = "devices", ""
-    source = {"QOS": "the QOS", "Assoc": "your account"}.get(match["whose"], "the QOS")
+    name, flag = _RESOURCES[match["resource"].lower()]
+    if name == "GPUs" and resources is not None and not resources.gpus:
+        name, flag = "devices", ""
+    source = {"QOS": "the QOS", "Assoc": "your account"}.get(match["owner"], "the QOS")
     if match["sort"] == "Min":
-        return "impossible", f"Will not start: {source} wants a job to ask for more {what}{_more(flag)}"
+        return "impossible", f"Will not start: {source} wants a job to ask for more {name}{_more(flag)}"
     if match["per"] in ("PerJob", "PerNode"):
         each = "per node" if match["per"] == "PerNode" else "per job"
-        amount = f"{what} × time" if match["time"] else what
+        amount = f"{name} × time" if match["time"] else name
         text = f"it asks for more {amount} than {source} allows {each}"
         return "impossible", f"Will not start: {text}{_less(flag, bool(match['time']))}"
-    return "limit", _shared(match, what, flag, source)
+    return "limit", _shared(match, name, flag, source)
 
 
-def _shared(match: re.Match[str], what: str, flag: str, source: str) -> str:
+def _shared(match: re.Match[str], name: str, flag: str, source: str) -> str:
     """The reason for a limit that several jobs share."""
     mine = match["per"] == "PerUser" or (match["sort"] == "Max" and not match["per"])
-    whose = "Your" if mine else "Your group's"
+    owner = "Your" if mine else "Your group's"
     if match["time"] == "Minutes":
-        return f"{whose} budget of {what} × time on {source} is used up; ask whoever manages the account"
+        return f"{owner} budget of {name} × time on {source} is used up; ask whoever manages the account"
     if match["time"] == "RunMinutes":
-        return f"{whose} running jobs hold all the {what} × time that {source} allows at once; a shorter --time may fit"
-    if what == "jobs":
-        queued = "running and waiting" if "submit" in match["what"].lower() else "running"
-        return f"As many of {whose.lower()} jobs are {queued} as {source} allows; it starts when one of them ends"
-    text = f"{whose} running jobs use all the {what} that {source} allows at once"
+        return f"{owner} running jobs hold all the {name} × time that {source} allows at once; a shorter --time may fit"
+    if name == "jobs":
+        queued = "running and waiting" if "submit" in match["resource"].lower() else "running"
+        return f"As many of {owner.lower()} jobs are {queued} as {source} allows; it starts when one of them ends"
+    text = f"{owner} running jobs use all the {name} that {source} allows at once"
     return f"{text}; it starts when enough of them end{_less(flag, False, 'may start sooner')}"
 
 

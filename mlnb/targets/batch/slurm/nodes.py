@@ -11,10 +11,10 @@ from dataclasses import dataclass, field, replace
 
 from mlnb.targets.batch.slurm.text import duration, expand, number, pairs, split_list
 
-NODES = ("scontrol", "--all", "show", "node", "--details", "--oneliner")
+NODES_COMMAND = ("scontrol", "--all", "show", "node", "--details", "--oneliner")
 """The command that lists all nodes, one per line; ``--details`` adds which GPUs are in use."""
 
-PARTITIONS = ("scontrol", "show", "partition", "--oneliner")
+PARTITIONS_COMMAND = ("scontrol", "show", "partition", "--oneliner")
 """The command that lists the partitions that this user may see, one per line."""
 
 MIB = 2**20
@@ -119,7 +119,7 @@ def _smallest(value: int, *limits: int | None) -> int:
 
 
 def parse_nodes(text: str) -> dict[str, Node]:
-    """The nodes of what :data:`NODES` printed, by name."""
+    """The nodes of what :data:`NODES_COMMAND` printed, by name."""
     nodes = {}
     for line in text.splitlines():
         node = pairs(line)
@@ -148,7 +148,7 @@ def _memory(node: Mapping[str, str]) -> int | None:
 
 
 def parse_partitions(text: str) -> dict[str, Partition]:
-    """The partitions of what :data:`PARTITIONS` printed, by name."""
+    """The partitions of what :data:`PARTITIONS_COMMAND` printed, by name."""
     partitions = {}
     for line in text.splitlines():
         part = pairs(line)

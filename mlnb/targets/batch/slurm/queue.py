@@ -1,4 +1,4 @@
-"""Reads what SLURM reports of jobs: squeue for queued and recently ended ones, sacct (accounting) for older ones.
+"""Parses SLURM's lists of jobs: squeue for queued and recently ended ones, sacct (accounting) for older ones.
 
 Formats: squeue(1), sacct(1), and the output of SLURM 22.05.8. Lines that can't be parsed are left out;
 nothing here raises. Times are seconds since the epoch, or local time if ``text.FORMATS`` was not set.
@@ -160,8 +160,8 @@ def _queued(
     job: str, state_text: str, reason: str, start: str, exit_text: str, hosts: str, **details: Any
 ) -> QueuedJob | None:
     """A job from the fields that both commands print; ``None`` if they are not those of a job."""
-    state_words = state_text.split()
-    state = state_words[0] if state_words else ""
+    state_parts = state_text.split()
+    state = state_parts[0] if state_parts else ""
     if not re.fullmatch(r"[0-9][0-9_+\[\]%,-]*", job) or not _STATE.fullmatch(state):
         return None
     nodes = expand(hosts)
@@ -170,7 +170,7 @@ def _queued(
     details = {"state": state, "exit": code, "signal": signal, **details}
     kind = phase(state) or ("running" if nodes else "pending")
     if kind == "ended":
-        by = _canceller(state_words)
+        by = _canceller(state_parts)
         details["by"] = by
         explanation = explain_end(state, code, signal, reason=reason, by=by, nodes=nodes)
     elif state == "PENDING":
@@ -186,6 +186,6 @@ def _queued(
     )
 
 
-def _canceller(state_words: Sequence[str]) -> int | None:
+def _canceller(state_parts: Sequence[str]) -> int | None:
     """The user id in accounting's ``CANCELLED by 1000``."""
-    return number(state_words[2]) if len(state_words) == 3 and state_words[1] == "by" else None
+    return number(state_parts[2]) if len(state_parts) == 3 and state_parts[1] == "by" else None

@@ -1,7 +1,7 @@
-"""Defaults of a session for ``sbatch``, from its environment: ``SBATCH_PARTITION`` and the like.
+"""Reads defaults for jobs from the session's environment: ``SBATCH_PARTITION`` and similar variables.
 
-mlnb does not pass these variables to ``sbatch``: they would override the job's directives (sbatch(1), INPUT ENVIRONMENT
-VARIABLES), and so the options of the cell and the plan. They count as defaults of the target instead.
+mlnb does not pass these variables to ``sbatch``, where they would override the job's directives, and so the options of
+the cell (sbatch(1), INPUT ENVIRONMENT VARIABLES). They become defaults of the target instead.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from mlnb.targets.batch.request import SessionDefaults, directive_word
 from mlnb.targets.batch.slurm.directives import option_value
 from mlnb.targets.batch.slurm.text import parse_time_limit
 
-_READ_ELSEWHERE = frozenset({"SBATCH_CLUSTERS", "SBATCH_DEBUG"})
-"""Variables that other code reads, or that do not affect the job."""
+_NOT_REPORTED = frozenset({"SBATCH_CLUSTERS", "SBATCH_DEBUG"})
+"""Variables that are not reported as ignored: other code reads them, or they do not affect the job."""
 
 
 def session_defaults(environment: Mapping[str, str], directives: Sequence[str]) -> SessionDefaults:
@@ -22,9 +22,9 @@ def session_defaults(environment: Mapping[str, str], directives: Sequence[str]) 
     Raises
     ------
     UsageError
-        for a value that can't stand in a directive without quotes.
+        for a value that would need quotes in a directive.
     """
-    read = set(_READ_ELSEWHERE)
+    read = set(_NOT_REPORTED)
 
     def value_of(variable: str, flag: str) -> str | None:
         read.add(variable)

@@ -1,4 +1,4 @@
-"""SLURM as a batch system: its directives, commands, limits and reasons."""
+"""The SLURM batch system: its directives, its commands, and how its answers are explained."""
 
 from __future__ import annotations
 
@@ -28,7 +28,14 @@ from mlnb.targets.batch.request import (
 from mlnb.targets.batch.slurm import cluster, defaults, queue
 from mlnb.targets.batch.slurm.directives import merge, option_value
 from mlnb.targets.batch.slurm.ends import explain_end
-from mlnb.targets.batch.slurm.nodes import NODES, PARTITIONS, Node, Partition, parse_nodes, parse_partitions
+from mlnb.targets.batch.slurm.nodes import (
+    NODES_COMMAND,
+    PARTITIONS_COMMAND,
+    Node,
+    Partition,
+    parse_nodes,
+    parse_partitions,
+)
 from mlnb.targets.batch.slurm.reasons import MAY_BE_IMPOSSIBLE, explain_wait
 from mlnb.targets.batch.slurm.session import session_defaults
 from mlnb.targets.batch.slurm.text import FORMATS
@@ -44,10 +51,10 @@ _SCHEDULING = 5.0
 """Seconds that SLURM's scheduler may take to consider a new job; until then the job's reason is ``Priority``."""
 
 _NODES_INTERVAL, _NODES_POLLS = 30.0, 6
-"""Seconds between two readings of the nodes, of which there may be thousands; or, with ``poll``, how many polls."""
+"""Seconds between two readings of the nodes, which may be thousands; with ``poll``, this many polling intervals."""
 
 _ACCOUNTING_TIMEOUT = 10.0
-"""Seconds that ``sacct`` has: with a stuck database it never ends."""
+"""Seconds after which ``sacct`` is stopped: if its database hangs, it never ends."""
 
 _END = "$(SLURM_TIME_FORMAT=%s timeout 3 squeue -ah -j $SLURM_JOB_ID -O EndTime 2>/dev/null | grep -xE '[0-9]+ *')"
 """Shell: the job's end, where SLURM sets no variable for it (22.05 doesn't): queries this job alone, some 5 ms.
@@ -80,18 +87,18 @@ class Slurm(System):
     requeue_command = 'scontrol requeue "$SLURM_JOB_ID"'
 
     @cached_property
-    def cluster(self) -> str:  # once: all commands of one operation must ask the same cluster
+    def cluster(self) -> str:  # cached: all commands of one operation must use the same cluster
         """See :class:`System`. The target's own, else that of its directives, else the session's."""
         given = self.settings.get("cluster")
         if given is None:
             given = option_value(self._directives, "--clusters")
         if given is None:
             given = os.environ.get("SBATCH_CLUSTERS") or os.environ.get("SLURM_CLUSTERS") or ""
-        return _one_cluster(str(given)) if given else ""
+        return _cluster_name(str(given)) if given else ""
 
     @property
     def _directives(self) -> tuple[str, ...]:
-        return (*settings.words(self.settings, "directives"), *self.section.directives)
+        return (*settings.lines(self.settings, "directives"), *self.section.directives)
 
     @property
     def session_defaults(self) -> SessionDefaults:
@@ -106,7 +113,7 @@ class Slurm(System):
         """See :class:`System`. One task on each node: it is the node program, which starts the ranks."""
         nodes = request.resources.nodes
         gpus = self.gpu_lines(request)
-        own = [
+        ours = [
             f"--nodes={nodes}",
             "--ntasks-per-node=1",
             f"--comment=mlnb:{request.run}",
@@ -139,7 +146,7 @@ class Slurm(System):
             "job_cpu": request.cpus,
             "job_mem": None if memory is None else f"{mebibytes(memory)}M",
             "job_directives_skip": ["-n 1", *(["--mem="] if memory is None else [])],
-            "job_extra_directives": merge(own, gpus, extra, request.default_directives, rendered_names),
+            "job_extra_directives": merge(ours, gpus, extra, request.default_directives, rendered_names),
         }
 
     def launch(self, request: JobRequest, program: Sequence[str], options: Sequence[str] = ()) -> list[str]:
@@ -152,7 +159,7 @@ class Slurm(System):
         return ["srun", *step, "--kill-on-bad-exit=1", "--input=none", "--export=ALL", *options, *program]
 
     def resolve(self, requested: Resources, partition: str | None) -> ResolvedRequest:
-        """See :class:`System`. What is open comes from the partition's limits and its nodes."""
+        """See :class:`System`. Defaults come from the partition's limits and its nodes."""
         resolved = defaults.resolve(requested, partition, self._nodes, self._partitions_with(partition), self.settings)
         if requested.memory is None and any(part in "--mem=" for part in self.section.skipped):
             return replace(resolved, resources=replace(resolved.resources, memory=None))  # the site requests none
@@ -160,22 +167,22 @@ class Slurm(System):
 
     @cached_property
     def _nodes(self) -> dict[str, Node]:
-        return parse_nodes(self.run(NODES))
+        return parse_nodes(self.run(NODES_COMMAND))
 
     @cached_property
     def _partitions(self) -> dict[str, Partition]:
-        return parse_partitions(self.run(PARTITIONS))
+        return parse_partitions(self.run(PARTITIONS_COMMAND))
 
     def partitions(self) -> Iterable[str]:
         """See :class:`System`."""
         return self._partitions
 
     def _partitions_with(self, named: str | None) -> dict[str, Partition]:
-        """The partitions that SLURM lists, and those of ``named`` that it hides: only who names them may see them."""
+        """The partitions that SLURM lists, and the hidden ones among ``named``."""
         hidden = {name for name in (named or "").split(",") if name} - set(self._partitions)
         if not hidden:
             return self._partitions
-        every = parse_partitions(self.run([PARTITIONS[0], "--all", *PARTITIONS[1:]]))
+        every = parse_partitions(self.run([PARTITIONS_COMMAND[0], "--all", *PARTITIONS_COMMAND[1:]]))
         return {**self._partitions, **{name: part for name, part in every.items() if name in hidden}}
 
     def resources(self) -> Mapping[str, Any]:
@@ -230,8 +237,8 @@ class Slurm(System):
             (r"\baccount\b", "--account", request.account, "account:"),
         ):
             if re.search(word, output):
-                head, which = (f"{flag} {given}: ", "another") if given else ("", "one")
-                return UsageError(f"{head}{error}; {flag} names {which}, or {setting} of the target does")
+                prefix, article = (f"{flag} {given}: ", "another") if given else ("", "one")
+                return UsageError(f"{prefix}{error}; {flag} names {article}, or {setting} of the target does")
         for word, flag, value in (
             ("partition", "--partition", request.partition),
             ("time limit", "--time", request.resources.time and format_time(request.resources.time)),
@@ -242,7 +249,7 @@ class Slurm(System):
 
     @contextlib.contextmanager
     def submission_environment(self, env: Mapping[str, str]) -> Iterator[tuple[list[str], dict[str, str]]]:
-        """See :class:`System`. The job does not get what the site's plugins need: its variables are in a file.
+        """See :class:`System`. The job's variables are in a file, so that it does not get those of the site's plugins.
 
         The file is in memory; sbatch finds it under this process. (``--export=NAMES`` would have a node read the user's
         login files, and pass on all variables of SLURM's.)
@@ -257,12 +264,12 @@ class Slurm(System):
 
     def environment(self) -> dict[str, str]:
         """See :class:`System`; also the variables that make what the commands print unambiguous and complete."""
-        where = {"SLURM_CLUSTERS": self.cluster} if self.cluster else {}
-        return {**super().environment(), **FORMATS, **where}
+        selected = {"SLURM_CLUSTERS": self.cluster} if self.cluster else {}
+        return {**super().environment(), **FORMATS, **selected}
 
 
-def _one_cluster(text: str) -> str:
-    """``text`` as the name of one cluster: the plan is made for its nodes, and its queue is asked."""
+def _cluster_name(text: str) -> str:
+    """``text``, if it names one cluster: the plan uses its nodes, and states come from its queue."""
     if "," in text or text == "all":
         raise UsageError(f"cluster {text}: a run goes to one cluster; name it with cluster: of the target")
     return directive_word(text, "cluster")

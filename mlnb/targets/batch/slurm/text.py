@@ -24,7 +24,7 @@ _EMPTY_VALUES = frozenset({"", "(null)", "N/A", "n/a", "Unknown", "None", "NONE"
 
 
 def pairs(line: str) -> dict[str, str]:
-    """The ``Key=value`` words of one line of scontrol; values may hold spaces, as those of ``OS`` and ``Reason`` do.
+    """The ``Key=value`` pairs of one line of scontrol; values may hold spaces, as those of ``OS`` and ``Reason`` do.
 
     Of several equal keys the first counts: text written by people follows the values of SLURM.
     """
@@ -90,14 +90,14 @@ def text_or_empty(text: str) -> str:
 def expand(hosts: str) -> tuple[str, ...]:
     """The names of a host list: ``node[1-3,07],x`` is ``node1 node2 node3 node07 x``.
 
-    A word whose brackets can't be parsed is returned unchanged; at most 100 000 names are returned.
+    An item whose brackets can't be parsed is returned unchanged; at most 100 000 names are returned.
     """
-    names = (name for word in _host_words(hosts) for name in _expand(word))
+    names = (name for word in _split_hosts(hosts) for name in _expand(word))
     return tuple(islice(names, _MOST_NAMES))
 
 
-def _host_words(hosts: str) -> Iterator[str]:
-    """The words of a host list: commas inside brackets do not separate."""
+def _split_hosts(hosts: str) -> Iterator[str]:
+    """The items of a host list: commas inside brackets do not separate."""
     for word in re.findall(r"(?:\[[^\]]*\]|[^,])+", hosts):
         if word.strip():
             yield word.strip()

@@ -65,14 +65,14 @@ def test_what_a_site_wants_of_each_job_does_not_take_away_its_gpus(site: Site):
 @pytest.mark.parametrize(
     ("directive", "instead"),
     [
-        ("--time=1:00:00", "time: of the target says it"),
-        ("-p gpu", "partition: of the target says it"),
-        ("--mem-per-cpu=4G", "memory: of the target says it"),
-        ("--gres=gpu:1", "gpus: of the target says it"),
-        ("--nodes=2", "it is mlnb's to say; leave it out"),
-        ("--comment=x", "it is mlnb's to say; leave it out"),
-        ("qos=normal", "'qos=normal' is no option of sbatch, which begin with '-'"),
-        ("--qos='normal", "does not read: No closing quotation"),
+        ("--time=1:00:00", "use the target's setting time:"),
+        ("-p gpu", "use the target's setting partition:"),
+        ("--mem-per-cpu=4G", "use the target's setting memory:"),
+        ("--gres=gpu:1", "use the target's setting gpus:"),
+        ("--nodes=2", "only mlnb sets it; leave it out"),
+        ("--comment=x", "only mlnb sets it; leave it out"),
+        ("qos=normal", "'qos=normal' is not an option of sbatch: options begin with '-'"),
+        ("--qos='normal", "can't be parsed: No closing quotation"),
     ],
 )
 def test_what_would_make_the_plan_untrue_is_refused_with_where_to_say_it(site: Site, directive: str, instead: str):

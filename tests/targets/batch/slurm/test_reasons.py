@@ -206,7 +206,7 @@ def test_any_code_has_a_cause_and_words(code: str, gpus: int, nodes: int, partit
         ("OUT_OF_MEMORY", 0, 125, "OutOfMemory", "memory", "(8.0 GB on each node); more --memory"),
         ("TIMEOUT", 0, 15, "TimeLimit", "time", "reached its time limit (2 h)"),
         ("PREEMPTED", 0, 15, "", "preempted", "higher priority"),
-        ("NODE_FAIL", 0, 0, "", "node", "one of its nodes failed on node1"),
+        ("NODE_FAIL", 0, 0, "", "node", "its node node1 failed"),
         ("CANCELLED", 0, 15, "", "cancelled", "was cancelled"),
         ("BOOT_FAIL", 0, 0, "", "node", "did not start up"),
         ("DEADLINE", 0, 0, "", "time", "deadline"),
