@@ -32,8 +32,12 @@ class _Buffer:
         count = storage_use_count(self._storage_id) if storage_use_count else -1
         return count, sys.getrefcount(self.storage), sys.getrefcount(self.tensor)
 
-    def reusable(self) -> bool:
-        """Whether nothing else refers to it, here or in another process."""
+    def fits(self, size: int, dtype: torch.dtype, device: torch.device) -> bool:
+        """Whether it is a tensor of shape (size,), of this type, on this device."""
+        return (self.tensor.numel(), self.tensor.dtype, self.tensor.device) == (size, dtype, device)
+
+    def is_reusable(self) -> bool:
+        """Whether nothing but the pool refers to it, here or in another process (a local variable would count)."""
         return (
             storage_use_count is not None
             and self._references() == self._unused_references
@@ -56,7 +60,7 @@ class BufferPool:
     def get(self, size: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
         """Return an uninitialised tensor of shape (size,)."""
         for buffer in self._buffers:
-            if buffer.tensor.numel() == size and buffer.tensor.dtype == dtype and buffer.reusable():
+            if buffer.fits(size, dtype, device) and buffer.is_reusable():
                 buffer.last_used = self._exchange
                 return buffer.tensor
         buffer = _Buffer(size, dtype, device)

@@ -68,6 +68,12 @@ def test_size_and_type_count(pool: BufferPool):
     assert pool.get(8, torch.float32, CPU).data_ptr() == address
 
 
+def test_a_buffer_on_another_device_is_not_reused(pool: BufferPool):
+    allocated(pool)
+    pool.begin_exchange()
+    assert pool.get(8, torch.float32, torch.device("meta")).device.type == "meta"
+
+
 def test_a_buffer_that_some_exchanges_did_not_use_is_freed(pool: BufferPool):
     allocated(pool)
     for _ in range(4):
