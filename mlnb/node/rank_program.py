@@ -139,7 +139,7 @@ def _make_data_parallel(run_dir: RunDir, task: Task, info: RankInfo, hooks: Trai
             notes.append(note)
 
     for path in (run_dir.script, *sorted(run_dir.modules.rglob("*.py"))):
-        api = distributes_itself(path.read_text(encoding="utf-8"))
+        api = distributes_itself(path.read_bytes())
         if api is not None:
             add_note(f"{path.name} uses {api}: mlnb shards no data and averages no gradients")
             return False

@@ -55,9 +55,16 @@ _TIMEOUT = timedelta(minutes=10)
 _SHARD, _SHARDED = "_mlnb_shard", "_mlnb_sharded"  # attributes of a loader: its ShardedBatches; whether it trains
 
 
-def distributes_itself(source: str) -> str | None:
-    """Return the name in ``source`` that shows that it distributes its training itself; ``None`` if there is none."""
-    for node in ast.walk(ast.parse(source)):
+def distributes_itself(source: str | bytes) -> str | None:
+    """Return the name in ``source`` that shows that it distributes its training itself; ``None`` if there is none.
+
+    Source that isn't Python does nothing: a local package may hold such files, as templates.
+    """
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError):
+        return None
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):

@@ -40,7 +40,7 @@ class _Bucket:
     missing: int = 0  # gradients that backward has not computed yet
     size: int = 0  # elements
 
-    def large(self) -> bool:
+    def is_large(self) -> bool:
         """Whether its gradients are few and large, rather than many and small."""
         return self.device.type == "cpu" and self.size * self.dtype.itemsize > _LARGE * len(self.indices)
 
@@ -199,10 +199,10 @@ class GradientAverager:
             flat = self._pool.get(bucket.size + 1, bucket.dtype, bucket.device)
             views = unflatten_dense_tensors(flat, parameters)
             with torch.no_grad():
-                if bucket.large():
+                if bucket.is_large():
                     for view, part in zip(views, parts, strict=True):
                         torch.mul(part, share, out=view)
-                else:
+                elif parts:  # no parameter may have got a gradient: then the bucket only carries the flag
                     foreach_copy(views, parts)
                     flat.mul_(share)
                 flat[-1] = flag

@@ -308,6 +308,29 @@ def test_plain_code_is_not_taken_for_distributed_code() -> None:
     assert distributes_itself("import torch\n# DistributedDataParallel\nprint('accelerate')") is None
 
 
+@pytest.mark.parametrize("source", ["print 'Python 2'", b"\xff = 1", b"\0"], ids=["old", "not UTF-8", "null byte"])
+def test_a_file_that_is_not_python_does_not_distribute_anything(source: str | bytes) -> None:
+    """A local package may hold such files, as templates; nothing can have imported them."""
+    assert distributes_itself(source) is None
+
+
+def test_the_encoding_that_a_file_declares_counts() -> None:
+    assert distributes_itself("# coding: latin-1\nä = 'é'\nimport horovod".encode("latin-1")) == "horovod"
+
+
+def test_a_backward_that_reaches_no_parameter_of_an_optimizer_averages_nothing(start: Start) -> None:
+    script = """
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+point = torch.zeros(4, requires_grad=True)
+for _ in range(2):
+    (point - 1).square().sum().backward()
+print(point.grad.tolist())
+"""
+    run = start(HEAD.replace("BATCH", "4") + script, ranks=2).wait(90)
+    assert run.state == "succeeded", run.reason
+    assert run.logs(1, "out") == "[-4.0, -4.0, -4.0, -4.0]\n"
+
+
 @pytest.mark.parametrize("world", [2, 3, 4])
 @pytest.mark.parametrize("total", [1, 7, 8, 12, 24, 25])
 def test_every_sample_counts_once(world: int, total: int) -> None:
