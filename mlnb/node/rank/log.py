@@ -64,6 +64,8 @@ class Metrics:
         self._dropped: str | None = None
         self._before_flush: list[Callable[[], None]] = []
         self.log = self._make_log()
+        if path is None:
+            self.discard()
 
     def _make_log(self) -> Callable[..., None]:
         """Make the function that scripts call as ``mlnb.log``. All it costs them is one atomic ``extend`` of a list."""
@@ -130,7 +132,7 @@ class Metrics:
         self.add(time(), self.step, PROGRESS, fraction)
 
     def discard(self) -> None:
-        """Discard everything from now on: in a process forked from this one, as a loader's worker."""
+        """Discard everything from now on, as in a loader's worker, which is forked from the rank."""
         self.path = None
         self._rows.clear()
         self._appenders.clear()

@@ -256,3 +256,10 @@ def test_outside_a_run_logging_does_nothing(monkeypatch: pytest.MonkeyPatch):
     mlnb.log(x=1.0)
     log.current.flush()
     mlnb.log(step=3, x="no number")
+
+
+def test_outside_a_run_nothing_is_kept_in_memory():
+    metrics = Metrics()
+    metrics.log(x=1.0)
+    metrics.add(5.0, 1, "y", 2.0)
+    assert metrics._rows == {}
