@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
+from pathlib import Path
 
 import pytest
 
 from mlnb.node.attempt import lock as attempt_lock
 from mlnb.node.process.identity import is_alive
-from mlnb.rundir import read_json
+from mlnb.rundir import RunDir, read_json
 from mlnb.targets import warm
 from mlnb.targets.registry import target
 from mlnb.workspace import Workspace
@@ -103,6 +105,19 @@ def test_a_fork_server_that_is_asked_twice_starts_once(start: Start):
     until(lambda: "already; exiting" in log.read_text())
     assert run.state == "running"
     assert run.logs() == "on\n"
+
+
+def test_on_a_full_disk_a_program_runs_without_the_lock(tmp_path: Path):
+    """The file can be made there, but not written: no process may write a byte more."""
+    pid = os.fork()
+    if pid == 0:
+        acquired = False
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+            acquired = attempt_lock.acquire(RunDir(tmp_path).attempt(1), 0) is None
+        finally:
+            os._exit(0 if acquired else 1)
+    assert os.waitpid(pid, 0)[1] == 0
 
 
 def test_a_lock_names_its_owner(start: Start):

@@ -44,9 +44,15 @@ class Events:
         """Append one event. On a full disk it is dropped."""
         line = json.dumps({"t": time.time(), "event": event, **values}) + "\n"
         with contextlib.suppress(OSError):
-            os.write(self._file, line.encode())
+            self._append(line.encode())
         if event in ("ended", INTERRUPTED):
             self._write_heartbeat(ended=True)
+
+    def _append(self, line: bytes) -> None:
+        """Append a line completely or not at all: the next one would be lost with an incomplete one."""
+        written = os.write(self._file, line)
+        if written < len(line):
+            os.ftruncate(self._file, os.fstat(self._file).st_size - written)
 
     def beat(self) -> None:
         """Write the heartbeat, if the last one is :data:`HEARTBEAT` seconds old."""

@@ -40,9 +40,8 @@ def acquire(attempt: Attempt, node: int) -> dict[str, Any] | None:
         return None
     pid = os.getpid()
     owner = {"pid": pid, "identity": process_identity(pid), "host": job_environment.host_name(), "t": time.time()}
-    with os.fdopen(file, "w") as opened, contextlib.suppress(OSError):
+    with contextlib.suppress(OSError), os.fdopen(file, "w") as opened:  # on a full disk the lock names no owner
         json.dump(owner, opened)
-        opened.flush()
     return None
 
 

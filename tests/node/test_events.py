@@ -1,0 +1,26 @@
+"""A node program's events: each is one line of its file, whatever the disk does."""
+
+from __future__ import annotations
+
+import os
+import resource
+from pathlib import Path
+
+from mlnb.node.attempt.events import Events
+from mlnb.rundir import RunDir, read_lines
+
+
+def test_an_event_that_a_full_disk_cuts_off_does_not_take_the_next_one_with_it(tmp_path: Path):
+    attempt = RunDir(tmp_path).attempt(1)
+    events = Events(attempt, 0)
+    events.add("started")
+    path = attempt.events(0)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 10, limits[1]))  # the last bytes there are
+        events.add("running", pid=os.getpid())
+        events.add("sample", cpu=1.0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    events.add("rank-ended", rank=0)
+    assert [event["event"] for event in read_lines(path)] == ["started", "rank-ended"]
