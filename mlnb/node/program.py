@@ -202,18 +202,14 @@ class NodeProgram:
             if error is not None:
                 self._shutdown.stop(StopRequest("failed", f"{error}{self._where} (Python {sys.executable})"))
         guard = OrphanGuard()  # forked before there are connections, which it would keep open
-        try:
-            master = self._connect_nodes()
-            if master is not None and not self._shutdown.is_requested:
-                self._start_ranks(master, guard)
-            self._watch()
-            if self._start_time is not None:
-                with contextlib.suppress(OSError, StorageError):
-                    write_json(self._files.machine(self._node), hardware.describe(self._telemetry.devices()))
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(guard.pid, signal.SIGKILL)
-                os.waitpid(guard.pid, 0)
+        master = self._connect_nodes()
+        if master is not None and not self._shutdown.is_requested:
+            self._start_ranks(master, guard)
+        self._watch()
+        if self._start_time is not None:
+            with contextlib.suppress(OSError, StorageError):
+                write_json(self._files.machine(self._node), hardware.describe(self._telemetry.devices()))
+        guard.dismiss()  # not if something above fails: then the guard has to kill the ranks
 
     def _connect_nodes(self) -> MasterAddress | None:
         """Wait for the other nodes. Returns ``None`` if the run has to stop before all are connected."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +19,7 @@ from mlnb.node.process.identity import process_identity
 from mlnb.rundir import read_lines
 from mlnb.targets.registry import target
 from mlnb.task import Resources, Segment, Task
+from tests.node.allocation import Allocate
 from tests.waiting import until
 
 
@@ -272,6 +276,36 @@ def test_a_rank_deep_in_native_code_is_killed(start, short_grace):
     run.cancel()
     assert run.state == "cancelled"
     assert all(gone(pid) for pid in pids.values())
+
+
+_FAULTY = """
+import sys
+from mlnb.node.program import NodeProgram
+from mlnb.rundir import RunDir
+
+run = RunDir(sys.argv[1])
+
+def fail(program, sampled):
+    if run.attempt(1).stdout(0).read_text():
+        raise RuntimeError("a fault of the node program")
+
+NodeProgram._check_memory = fail
+sys.exit(NodeProgram(run).main())
+"""
+
+
+def test_a_fault_of_the_node_program_leaves_no_rank_behind(allocate: Allocate):
+    """The rank holds the interpreter's lock, so that it can't notice by itself that its parent is gone."""
+    allocation = allocate("import ctypes\nprint('on', flush=True)\nctypes.PyDLL(None).sleep(1000)", nodes=1)
+    command = [sys.executable, "-c", _FAULTY, str(allocation.run.dir)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert "a fault of the node program" in done.stderr
+    (pid,) = allocation.ranks(0)
+    try:
+        until(lambda: gone(pid), patience=10)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def test_a_waiting_run_can_be_cancelled_and_never_starts(start):

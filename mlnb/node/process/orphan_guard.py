@@ -18,7 +18,6 @@ class OrphanGuard:
 
     def __init__(self) -> None:
         read, self._write = os.pipe()
-        os.set_inheritable(self._write, False)
         self.pid = os.fork()
         if self.pid == 0:
             with contextlib.suppress(BaseException):
@@ -31,6 +30,13 @@ class OrphanGuard:
         """Kill this process group, too, when the node program has died."""
         with contextlib.suppress(OSError):  # the guard itself was killed
             os.write(self._write, b"%d\n" % group)
+
+    def dismiss(self) -> None:
+        """End the guard: all ranks have ended."""
+        with contextlib.suppress(ProcessLookupError):  # somebody else has killed it
+            os.kill(self.pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self.pid, 0)
 
     def close_in_child(self) -> None:
         """Close the pipe in a forked rank, which would keep it open otherwise."""
