@@ -259,7 +259,7 @@ class Run:
 
     def checkpoints(self) -> list[Path]:
         """Its complete checkpoints, oldest first."""
-        from mlnb.node.checkpoint.files import checkpoints
+        from mlnb.node.checkpoint.names import checkpoints
 
         fetch(self.directory, "checkpoints", self.workspace)
         return checkpoints(self.directory.checkpoints)

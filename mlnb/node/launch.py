@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from mlnb.node.process.orphan_guard import OrphanGuard
 from mlnb.node.rank import stop
-from mlnb.node.rendezvous.addresses import MasterAddress
+from mlnb.node.rendezvous.base import Agreement
 from mlnb.rundir import RunDir
 from mlnb.task import Task
 
@@ -31,7 +31,7 @@ def environment(
     local_rank: int,
     node: int,
     attempt: int,
-    master: MasterAddress,
+    agreement: Agreement,
     cpus: int,
 ) -> dict[str, str]:
     """The environment variables in which a rank differs from the node program.
@@ -40,7 +40,7 @@ def environment(
     skips the loopback and needs no host name.
     """
     world, local = task.resources.world_size, task.resources.ranks
-    gloo = os.environ.get("GLOO_SOCKET_IFNAME", master.interface)
+    gloo = os.environ.get("GLOO_SOCKET_IFNAME", agreement.master.interface)
     return {
         "RANK": str(rank),
         "LOCAL_RANK": str(local_rank),
@@ -51,8 +51,8 @@ def environment(
         "ROLE_RANK": str(rank),
         "ROLE_WORLD_SIZE": str(world),
         "ROLE_NAME": "default",
-        "MASTER_ADDR": master.address,
-        "MASTER_PORT": str(master.port),
+        "MASTER_ADDR": agreement.master.address,
+        "MASTER_PORT": str(agreement.master.port),
         "TORCHELASTIC_RESTART_COUNT": str(attempt - 1),
         "TORCHELASTIC_MAX_RESTARTS": "0",
         "TORCHELASTIC_RUN_ID": run_id,
@@ -60,6 +60,7 @@ def environment(
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(cpus)),
         "MLNB_RUN": str(run_dir.path),
         "MLNB_CHECKPOINTS": str(run_dir.checkpoints),
+        "MLNB_RESUME": agreement.checkpoint,
         **({} if gloo is None else {"GLOO_SOCKET_IFNAME": gloo}),
     }
 
@@ -78,7 +79,7 @@ def fork_rank(
     local_rank: int,
     node: int,
     attempt: int,
-    master: MasterAddress,
+    agreement: Agreement,
     cpus: int,
     guard: OrphanGuard,
     close_in_child: Callable[[], None],
@@ -89,7 +90,15 @@ def fork_rank(
     """
     rank = node * task.resources.ranks + local_rank
     variables = environment(
-        run_dir, run_id, task, rank=rank, local_rank=local_rank, node=node, attempt=attempt, master=master, cpus=cpus
+        run_dir,
+        run_id,
+        task,
+        rank=rank,
+        local_rank=local_rank,
+        node=node,
+        attempt=attempt,
+        agreement=agreement,
+        cpus=cpus,
     )
     sys.stdout.flush()
     sys.stderr.flush()

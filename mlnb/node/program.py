@@ -25,6 +25,7 @@ from mlnb.node.attempt.events import INTERRUPTED, Events
 from mlnb.node.attempt.outcome import Outcome, StopRequest, collect_notes, decide_outcome, is_superseded
 from mlnb.node.attempt.rank_exit import Failure, RankExit
 from mlnb.node.attempt.slurm_end_cause import SlurmEndCause
+from mlnb.node.checkpoint.names import to_resume_from
 from mlnb.node.checkpoint.progress import Progress
 from mlnb.node.machine import gpus, hardware
 from mlnb.node.machine.telemetry import Telemetry, proportional_memory
@@ -34,7 +35,7 @@ from mlnb.node.process.orphan_guard import OrphanGuard
 from mlnb.node.process.preload import RANK_MODULES, preload
 from mlnb.node.process.signal_wait import SignalWaiter
 from mlnb.node.rank_processes import RankProcesses
-from mlnb.node.rendezvous.addresses import MasterAddress
+from mlnb.node.rendezvous.base import Agreement
 from mlnb.node.rendezvous.channel import Message
 from mlnb.node.rendezvous.create import create_rendezvous
 from mlnb.node.shutdown import Shutdown
@@ -79,7 +80,13 @@ class NodeProgram:
             run_dir.attempt(earlier).path.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._events = Events(self._files, node)
         self._ranks = RankProcesses(node, resources.ranks)
-        self._rendezvous = create_rendezvous(self._files, node, resources.nodes, self._host)
+        self._rendezvous = create_rendezvous(
+            self._files,
+            node,
+            resources.nodes,
+            self._host,
+            checkpoint=lambda: to_resume_from(run_dir, self._info.resume),
+        )
         self._progress = Progress(run_dir.checkpoints)
         self._grace = settings.grace
         self._shutdown = Shutdown(
@@ -202,23 +209,23 @@ class NodeProgram:
             if error is not None:
                 self._shutdown.stop(StopRequest("failed", f"{error}{self._where} (Python {sys.executable})"))
         guard = OrphanGuard()  # forked before there are connections, which it would keep open
-        master = self._connect_nodes()
-        if master is not None and not self._shutdown.is_requested:
-            self._start_ranks(master, guard)
+        agreement = self._connect_nodes()
+        if agreement is not None and not self._shutdown.is_requested:
+            self._start_ranks(agreement, guard)
         self._watch()
         if self._start_time is not None:
             with contextlib.suppress(OSError, StorageError):
                 write_json(self._files.machine(self._node), hardware.describe(self._telemetry.devices()))
         guard.dismiss()  # not if something above fails: then the guard has to kill the ranks
 
-    def _connect_nodes(self) -> MasterAddress | None:
+    def _connect_nodes(self) -> Agreement | None:
         """Wait for the other nodes. Returns ``None`` if the run has to stop before all are connected."""
         timeout = self._info.node.rendezvous_timeout
         end = time.monotonic() + timeout
         while not self._shutdown.is_requested:
-            master = self._rendezvous.connect()
-            if master is not None:
-                return master
+            agreement = self._rendezvous.connect()
+            if agreement is not None:
+                return agreement
             missing = self._rendezvous.describe_missing() if time.monotonic() > end else ""
             if missing:
                 self._shutdown.stop(StopRequest("failed", f"{missing} within {timeout:.0f} s"))
@@ -233,14 +240,14 @@ class NodeProgram:
         """Whether node 0 has written this attempt's result before this node connected."""
         return self._node > 0 and (read_json_fresh(self._run_dir.result) or {}).get("attempt", 0) >= self._attempt
 
-    def _start_ranks(self, master: MasterAddress, guard: OrphanGuard) -> None:
+    def _start_ranks(self, agreement: Agreement, guard: OrphanGuard) -> None:
         self._oom_kills = rank_exit.oom_kills()
         self._ranks.start(
             self._run_dir,
             self._info.id,
             self._task,
             attempt=self._attempt,
-            master=master,
+            agreement=agreement,
             cpus=self._info.node.threads,
             guard=guard,
             close_in_child=self._rendezvous.close,

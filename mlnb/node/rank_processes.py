@@ -10,7 +10,7 @@ from collections.abc import Callable
 from mlnb.node import launch
 from mlnb.node.process.identity import signal_group
 from mlnb.node.process.orphan_guard import OrphanGuard
-from mlnb.node.rendezvous.addresses import MasterAddress
+from mlnb.node.rendezvous.base import Agreement
 from mlnb.rundir import RunDir
 from mlnb.task import Task
 
@@ -47,7 +47,7 @@ class RankProcesses:
         task: Task,
         *,
         attempt: int,
-        master: MasterAddress,
+        agreement: Agreement,
         cpus: int,
         guard: OrphanGuard,
         close_in_child: Callable[[], None],
@@ -61,7 +61,7 @@ class RankProcesses:
                 local_rank=local_rank,
                 node=self._node,
                 attempt=attempt,
-                master=master,
+                agreement=agreement,
                 cpus=cpus,
                 guard=guard,
                 close_in_child=close_in_child,

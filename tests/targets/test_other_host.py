@@ -20,6 +20,7 @@ from mlnb.targets import other_host
 from tests.waiting import until
 
 FOREVER = "import time\nprint('on', flush=True)\nwhile True: time.sleep(0.05)"
+CLEANS_UP = "import time\ntry:\n  print('on', flush=True)\n  time.sleep(600)\nfinally: print('off', flush=True)"
 
 
 @pytest.fixture
@@ -35,7 +36,8 @@ def leave(away: pytest.MonkeyPatch) -> None:
 
 def running(start, script: str = FOREVER, **more: object) -> Run:
     run = start(script, **more)
-    until(lambda: run.state == "running")
+    until(lambda: run.logs(0, "out") == "on\n")  # a rank that runs may not have come to the script yet
+    assert run.state == "running"
     return run
 
 
@@ -71,7 +73,7 @@ def test_a_run_that_trains_elsewhere_is_not_removed(start, away: pytest.MonkeyPa
 
 
 def test_a_run_is_cancelled_from_elsewhere_and_ends_in_order(start, away: pytest.MonkeyPatch):
-    run = running(start, FOREVER.replace("while", "try:\n  while") + "\nfinally: print('off', flush=True)")
+    run = running(start, CLEANS_UP)
     leave(away)
     run.cancel()
     assert run.state == "cancelled"

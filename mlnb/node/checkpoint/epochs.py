@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic, time
@@ -15,12 +16,17 @@ import torch.distributed as dist
 
 from mlnb.node import torch_private
 from mlnb.node.checkpoint import files as checkpoint_files
+from mlnb.node.checkpoint import names
 from mlnb.node.checkpoint.loader_positions import LoaderPositions
 from mlnb.node.rank import log, randomness
 from mlnb.node.rank.stop import exit_now, expect_checkpoint, stop_requested, writing_checkpoint
 from mlnb.node.torch_private import Feature
-from mlnb.rundir import RunDir
-from mlnb.runinfo import RunInfo
+
+RESUME = "MLNB_RESUME"
+"""The environment variable with the checkpoint to go on from, relative to the run directory; empty for none."""
+
+_has_loop = False
+"""Whether this rank has begun its first loop over epochs."""
 
 
 def epochs(count: int, *, minutes: float = math.inf, **state: Any) -> Iterator[int]:
@@ -65,6 +71,9 @@ def epochs(count: int, *, minutes: float = math.inf, **state: Any) -> Iterator[i
     iterated up to the next one. Random numbers drawn in a loader's worker processes, as for augmentation, differ after
     a resume.
 
+    A run's checkpoints are those of one loop: the first. When the run resumes, the epochs that this loop has done are
+    skipped and its state is loaded. Later loops run from their beginning, and a warning says so.
+
     If no batch ends within half the grace period after SIGTERM, or at SIGKILL, there is no new checkpoint: the run
     resumes from the newest one. Outside a run this is ``range(count)``.
     """
@@ -77,10 +86,16 @@ def epochs(count: int, *, minutes: float = math.inf, **state: Any) -> Iterator[i
     if folder is None:
         yield from range(count)
         return
+    global _has_loop
+    if _has_loop:
+        warnings.warn("only a run's first loop over mlnb.epochs makes checkpoints; this is a later one", stacklevel=2)
+        yield from range(count)
+        return
+    _has_loop = True
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     torch_private.require(Feature.CHECKPOINTS if world == 1 else Feature.STOP_CONSENSUS)
     save = functools.partial(_save, Path(folder), rank, state)
-    start, resumed = _resume(Path(folder), state, rank)
+    start, resumed = _resume(state, rank)
     epoch_seconds = 0.0
     log.current.log_progress(start / count if count else 1.0)
     for epoch in range(start, count):
@@ -130,23 +145,23 @@ def restore(saved: dict[str, Any], state: dict[str, Any]) -> None:
             value.load_state_dict(saved["state"][name])
 
 
-def _resume(folder: Path, state: dict[str, Any], rank: int) -> tuple[int, dict[str, Any] | None]:
-    """Load the newest checkpoint of this run, or else of the run that it resumes with other code, if there is one.
+def _resume(state: dict[str, Any], rank: int) -> tuple[int, dict[str, Any] | None]:
+    """Load the checkpoint from which this attempt goes on, if there is one.
+
+    Node 0 has chosen it for all ranks before they started: what a faster rank has saved since is not for the others.
 
     Returns
     -------
     tuple
         the number of complete epochs, and this rank's state if the checkpoint was made in the middle of an epoch.
     """
-    paths = checkpoint_files.checkpoints(folder)
-    other = RunInfo.read(RunDir(os.environ["MLNB_RUN"])).resume
-    if not paths and other:
-        paths = checkpoint_files.checkpoints(Path(os.environ["MLNB_RUN"]) / other)
-    if not paths:
+    chosen = os.environ.get(RESUME)
+    if not chosen:
         return 0, None
-    saved = checkpoint_files.load(paths[-1])
+    checkpoint = Path(os.environ["MLNB_RUN"]) / chosen
+    saved = checkpoint_files.load(checkpoint)
     restore(saved, state)
-    path = checkpoint_files.rank_file(paths[-1], rank)
+    path = names.rank_file(checkpoint, rank)
     own = checkpoint_files.load(path) if path.exists() else saved
     randomness.set_state(own["randomness"])
     log.current.resume(saved["step"], saved["time"])

@@ -1,10 +1,8 @@
-"""Checkpoint files: each is complete or absent, and their names give their order."""
+"""Write and read checkpoint files: each is complete or absent."""
 
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +10,8 @@ import torch
 
 from mlnb import manifest
 from mlnb.manifest import check_loadable
+from mlnb.node.checkpoint.names import checkpoints, file_name, rank_file, rank_files
 
-_NAME = re.compile(r"epoch-(\d{6})(?:-batch-(\d{6,}))?(?:\.rank-\d+)?\.pt$")
 KEEP = 2
 """How many of the newest checkpoints are kept."""
 
@@ -26,7 +24,7 @@ def save(folder: Path, epoch: int, state: dict[str, Any], batch: int = 0) -> Pat
     OSError
         if it can't be written; the checkpoints before it stay as they are.
     """
-    path = _write(folder / _name(epoch, batch), folder / "checkpoint.tmp", state)
+    path = _write(folder / file_name(epoch, batch), folder / "checkpoint.tmp", state)
     _keep(checkpoints(folder), KEEP, manifest.NAME)
     return path
 
@@ -39,9 +37,8 @@ def save_rank(folder: Path, epoch: int, rank: int, state: dict[str, Any], batch:
     OSError
         if it can't be written.
     """
-    path = _write(rank_file(folder / _name(epoch, batch), rank), folder / f"checkpoint.rank-{rank}.tmp", state)
-    own = _in_order(folder.glob(f"epoch-*.rank-{rank}.pt"))
-    _keep(own, KEEP + 1, f"manifest.rank-{rank}.json")  # rank 0 may still write the one before
+    path = _write(rank_file(folder / file_name(epoch, batch), rank), folder / f"checkpoint.rank-{rank}.tmp", state)
+    _keep(rank_files(folder, rank), KEEP + 1, f"manifest.rank-{rank}.json")  # rank 0 may still write the one before
     return path
 
 
@@ -50,15 +47,6 @@ def _keep(paths: list[Path], number: int, manifest_name: str) -> None:
     manifest.sign(paths[-1].parent, [path.name for path in paths[-number:]], manifest_name)
     for old in paths[:-number]:
         old.unlink(missing_ok=True)
-
-
-def rank_file(path: Path, rank: int) -> Path:
-    """Return the file with the part of ``rank`` in the checkpoint ``path``."""
-    return path.with_name(f"{path.stem}.rank-{rank}.pt")
-
-
-def _name(epoch: int, batch: int) -> str:
-    return f"epoch-{epoch:06d}-batch-{batch:06d}.pt" if batch else f"epoch-{epoch:06d}.pt"
 
 
 def _write(path: Path, temporary: Path, state: dict[str, Any]) -> Path:
@@ -75,16 +63,6 @@ def _write(path: Path, temporary: Path, state: dict[str, Any]) -> Path:
         temporary.unlink(missing_ok=True)
         raise
     return path
-
-
-def checkpoints(folder: Path) -> list[Path]:
-    """Return the checkpoints of a run, oldest first."""
-    return _in_order(path for path in folder.glob("epoch-*.pt") if ".rank-" not in path.name)
-
-
-def _in_order(paths: Iterable[Path]) -> list[Path]:
-    matches = [(int(match[1]), int(match[2] or 0), path) for path in paths if (match := _NAME.match(path.name))]
-    return [path for _, _, path in sorted(matches)]
 
 
 def load(path: Path, device: str = "cpu") -> dict[str, Any]:

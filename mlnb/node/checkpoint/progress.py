@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
+from mlnb.node.checkpoint.names import checkpoints
+
 
 class Progress:
     """The checkpoints of a run, now and when this was created.
@@ -30,10 +32,8 @@ class Progress:
         return not self._now() <= self._before
 
     def _now(self) -> set[tuple[str, int]]:
-        # without ``files``, which imports torch: a node program starts without it
         versions = set()
-        for path in self._folder.glob("epoch-*.pt"):
+        for path in checkpoints(self._folder):
             with contextlib.suppress(FileNotFoundError):  # old ones may be removed meanwhile
-                if ".rank-" not in path.name:
-                    versions.add((path.name, path.stat().st_mtime_ns))
+                versions.add((path.name, path.stat().st_mtime_ns))
         return versions

@@ -9,7 +9,8 @@ in common where the target says where the coordinator listens (:mod:`mlnb.node.r
 from __future__ import annotations
 
 import hmac
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from mlnb.node.rendezvous.addresses import LOOPBACK, MasterAddress, free_port, interface_of
 from mlnb.node.rendezvous.channel import Message
@@ -21,8 +22,26 @@ POLL = 1.0
 """Seconds between two calls of :meth:`Rendezvous.connect`, unless a message arrives."""
 
 
+@dataclass(frozen=True)
+class Agreement:
+    """What node 0 has chosen for all ranks before they start."""
+
+    master: MasterAddress
+    checkpoint: str
+    """The checkpoint to go on from, relative to the run directory; empty for none."""
+
+
 class Rendezvous:
-    """The other nodes, as one node sees them: none."""
+    """The other nodes, as one node sees them: none.
+
+    Parameters
+    ----------
+    checkpoint
+        finds the checkpoint to go on from; called by node 0 when all nodes are connected.
+    """
+
+    def __init__(self, checkpoint: Callable[[], str]) -> None:
+        self._checkpoint = checkpoint
 
     poll = POLL
     """Seconds after which :meth:`connect` has to be called again even if no message has arrived."""
@@ -36,15 +55,15 @@ class Rendezvous:
         """File descriptors that become readable when there is something to do."""
         return ()
 
-    def connect(self) -> MasterAddress | None:
+    def connect(self) -> Agreement | None:
         """Take the next step of connecting, without blocking long.
 
         Returns
         -------
-        MasterAddress or None
-            the address for ``torch.distributed`` as soon as all nodes are connected.
+        Agreement or None
+            the address for ``torch.distributed`` and more, as soon as all nodes are connected.
         """
-        return MasterAddress(LOOPBACK, free_port(), interface_of(LOOPBACK))
+        return Agreement(MasterAddress(LOOPBACK, free_port(), interface_of(LOOPBACK)), self._checkpoint())
 
     def describe_missing(self) -> str:
         """Which nodes have not connected, for people; empty if another node will report it."""

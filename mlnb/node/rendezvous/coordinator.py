@@ -7,7 +7,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from mlnb.node.process.identity import boot_id
 from mlnb.node.rendezvous.addresses import (
@@ -19,7 +19,7 @@ from mlnb.node.rendezvous.addresses import (
     is_loopback,
     listen_on_all,
 )
-from mlnb.node.rendezvous.base import HANDSHAKE_TIMEOUT, Rendezvous, proof
+from mlnb.node.rendezvous.base import HANDSHAKE_TIMEOUT, Agreement, Rendezvous, proof
 from mlnb.node.rendezvous.channel import Channel, Message
 from mlnb.node.rendezvous.endpoint import endpoint_of
 from mlnb.rundir import Attempt, write_json
@@ -37,11 +37,16 @@ class Coordinator(Rendezvous):
         the attempt. The coordinator writes its addresses there, and the token that workers must know.
     nodes
         number of nodes, including this one.
+    checkpoint
+        see :class:`Rendezvous`.
     environ
         may set ``MASTER_PORT``, the port for ``torch.distributed``, and the endpoint of the rendezvous.
     """
 
-    def __init__(self, files: Attempt, nodes: int, environ: Mapping[str, str] = os.environ) -> None:
+    def __init__(
+        self, files: Attempt, nodes: int, checkpoint: Callable[[], str], environ: Mapping[str, str] = os.environ
+    ) -> None:
+        super().__init__(checkpoint)
         self._path, self._nodes = files.rendezvous, nodes
         self._endpoint = endpoint_of(files, environ)
         self._token = secrets.token_hex(16) if self._endpoint is None else self._endpoint.token
@@ -63,7 +68,7 @@ class Coordinator(Rendezvous):
         peers = (*listener, *(channel for channel, _, _ in self._unauthenticated), *self._workers.values())
         return [peer.fileno() for peer in peers if peer.fileno() >= 0]  # -1: it broke while we were sending
 
-    def connect(self) -> MasterAddress | None:
+    def connect(self) -> Agreement | None:
         """See :class:`Rendezvous`."""
         if self._listener is None:
             self._listener = self._listen()
@@ -74,7 +79,7 @@ class Coordinator(Rendezvous):
         for channel, _, _ in self._unauthenticated:
             channel.close()
         self._listener, self._unauthenticated = None, []
-        return self._send_master_address()
+        return self._send_agreement()
 
     def _listen(self) -> socket.socket:
         if self._endpoint is not None:
@@ -118,8 +123,9 @@ class Coordinator(Rendezvous):
             return True
         return False
 
-    def _send_master_address(self) -> MasterAddress:
-        """Tell all workers the master address: one of node 0's by which another machine has reached it."""
+    def _send_agreement(self) -> Agreement:
+        """Send all workers the agreement; its master address is one of node 0's by which another machine reached it."""
+        checkpoint = self._checkpoint()
         port = self._port or free_port()
         reachable = [worker.own_address for worker in self._workers.values() if not is_loopback(worker.own_address)]
         address = reachable[0] if reachable else LOOPBACK
@@ -128,8 +134,9 @@ class Coordinator(Rendezvous):
             # a worker on this machine must be reachable for the other nodes, too, and so uses the same address
             local = is_loopback(worker.own_address)
             master = own if local else MasterAddress(worker.own_address, port, None)
-            worker.send({"kind": "go", "address": master.address, "port": port, "interface": master.interface})
-        return own
+            values = {"address": master.address, "port": port, "interface": master.interface}
+            worker.send({"kind": "go", **values, "checkpoint": checkpoint})
+        return Agreement(own, checkpoint)
 
     def describe_missing(self) -> str:
         """See :class:`Rendezvous`."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from mlnb.node.process.identity import boot_id
 from mlnb.node.rendezvous.addresses import MasterAddress, interface_of, is_loopback
-from mlnb.node.rendezvous.base import HANDSHAKE_TIMEOUT, POLL, Rendezvous, proof
+from mlnb.node.rendezvous.base import HANDSHAKE_TIMEOUT, POLL, Agreement, Rendezvous, proof
 from mlnb.node.rendezvous.channel import Channel, Message
 from mlnb.node.rendezvous.endpoint import endpoint_of
 from mlnb.rundir import Attempt, read_json_fresh
@@ -36,12 +36,13 @@ class Worker(Rendezvous):
     """
 
     def __init__(self, files: Attempt, node: int, host: str, environ: Mapping[str, str] = os.environ) -> None:
+        super().__init__(checkpoint=lambda: "")  # node 0 chooses
         self._path, self._node, self._host = files.rendezvous, node, host
         self._endpoint = endpoint_of(files, environ)
         self._first_address = environ.get("MASTER_ADDR")
         self._coordinator: Channel | None = None
         self._address = ""
-        self._master: MasterAddress | None = None
+        self._agreement: Agreement | None = None
         self._tried = ""
         self._done = False
         self.poll = _FIRST_RETRY
@@ -55,12 +56,12 @@ class Worker(Rendezvous):
         """See :class:`Rendezvous`."""
         return () if self._coordinator is None or self._coordinator.closed else (self._coordinator.fileno(),)
 
-    def connect(self) -> MasterAddress | None:
+    def connect(self) -> Agreement | None:
         """See :class:`Rendezvous`."""
         if self._coordinator is None:
             self._coordinator = self._try_addresses()
             self.poll = POLL if self._coordinator else min(POLL, _RETRY_GROWTH * self.poll)
-        return self._master
+        return self._agreement
 
     def _try_addresses(self) -> Channel | None:
         """Try each of the coordinator's addresses once."""
@@ -119,7 +120,8 @@ class Worker(Rendezvous):
         for message in coordinator.receive():
             if message.get("kind") == "go":
                 interface = message["interface"] or interface_of(coordinator.own_address)
-                self._master = MasterAddress(message["address"], message["port"], interface)
+                master = MasterAddress(message["address"], message["port"], interface)
+                self._agreement = Agreement(master, message["checkpoint"])
             else:
                 self._done = self._done or message.get("kind") == "done"
                 messages.append({**message, "node": 0})

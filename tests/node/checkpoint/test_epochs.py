@@ -15,6 +15,7 @@ from mlnb.api.read.tailing import MetricsTail
 from mlnb.api.submit.submit import resume
 from mlnb.errors import MlnbError, NotTrusted, UsageError
 from mlnb.node.checkpoint import files as checkpoint_files
+from mlnb.node.checkpoint import names
 from mlnb.node.process.identity import send_signal
 from mlnb.rundir import read_lines
 from mlnb.targets.registry import target
@@ -183,16 +184,16 @@ def test_a_checkpoint_that_cannot_be_written_leaves_those_before_it(tmp_path: Pa
 def test_an_incomplete_checkpoint_is_none(tmp_path: Path):
     for name in ("epoch-000001.pt", "epoch-000010.pt", "epoch-000003.tmp", "epoch-000010.rank-1.pt", "epoch-1.pt"):
         (tmp_path / name).touch()
-    assert [path.name for path in checkpoint_files.checkpoints(tmp_path)] == ["epoch-000001.pt", "epoch-000010.pt"]
+    assert [path.name for path in names.checkpoints(tmp_path)] == ["epoch-000001.pt", "epoch-000010.pt"]
 
 
 def test_checkpoints_within_an_epoch_are_newer_than_that_at_its_beginning(tmp_path: Path):
     for epoch, batch in ((3, 0), (3, 20), (3, 1000000)):
         checkpoint_files.save(tmp_path, epoch, {}, batch)
-    names = [path.name for path in checkpoint_files.checkpoints(tmp_path)]
-    assert names == ["epoch-000003-batch-000020.pt", "epoch-000003-batch-1000000.pt"]
+    found = [path.name for path in names.checkpoints(tmp_path)]
+    assert found == ["epoch-000003-batch-000020.pt", "epoch-000003-batch-1000000.pt"]
     checkpoint_files.save(tmp_path, 4, {})
-    assert checkpoint_files.checkpoints(tmp_path)[-1].name == "epoch-000004.pt"
+    assert names.checkpoints(tmp_path)[-1].name == "epoch-000004.pt"
 
 
 def test_a_checkpoint_others_could_have_written_is_not_loaded(tmp_path: Path):
@@ -254,6 +255,45 @@ def test_warned_ranks_end_after_the_same_checkpoint(start, go: Path):
     assert run.state == "failed"
     assert [path.name for path in run.checkpoints()][-1] == "epoch-000004.pt"
     assert {int(run.series()["epoch"].value[-1])} == {3}
+
+
+def test_a_rank_that_begins_late_does_not_go_on_from_what_a_faster_one_has_saved(start):
+    """Nothing holds ranks together that train separately; rank 1 begins when rank 0 has saved all its checkpoints."""
+    script = """
+import os, time
+from pathlib import Path
+import mlnb
+done = Path(os.environ["MLNB_RUN"]) / "done"
+while os.environ["RANK"] == "1" and not done.exists():
+    time.sleep(0.01)
+print([epoch for epoch in mlnb.epochs(3)])
+done.touch()
+"""
+    run = start(script, ranks=2, cpus=1, parallel="none").wait(60)
+    assert run.state == "succeeded", run.logs(0) + run.logs(1)
+    assert [run.logs(rank, "out") for rank in (0, 1)] == ["[0, 1, 2]\n"] * 2
+
+
+def test_only_the_first_loop_of_a_run_makes_checkpoints_and_a_later_one_is_run_as_a_whole(start):
+    script = """
+import os
+import torch
+import mlnb
+model = torch.nn.Linear(1, 1, bias=False)
+for epoch in mlnb.epochs(3, model=model):
+    torch.nn.init.constant_(model.weight, epoch + 1)
+for epoch in mlnb.epochs(4, model=model):
+    with torch.no_grad():
+        model.weight += 10
+    assert epoch < 2 or "FAIL" not in os.environ
+print(model.weight.item())
+"""
+    run = start(script, env={"FAIL": "1"}).wait(60)
+    assert "only a run's first loop over mlnb.epochs makes checkpoints" in run.logs(0, "err")
+    assert [path.name for path in run.checkpoints()] == ["epoch-000002.pt", "epoch-000003.pt"]
+    resume(run.directory, target(), {})
+    assert run.wait(60).state == "succeeded", run.logs()
+    assert run.logs(0, "out") == "43.0\n"
 
 
 def test_the_newest_checkpoint_can_be_loaded_while_the_run_goes_on(start, go: Path):
