@@ -87,7 +87,7 @@ def storage_addresses(value: Any) -> Iterable[int]:
     else:
         tensors = [value] if isinstance(value, torch.Tensor) else []
     for tensor in tensors:
-        if tensor.layout is torch.strided:
+        if tensor.layout is torch.strided and not torch.nn.parameter.is_lazy(tensor):
             yield storage_id(tensor.untyped_storage())
 
 

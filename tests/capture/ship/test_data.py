@@ -32,6 +32,13 @@ def test_model_optimizer_and_scheduler_share_their_objects(nb):
     assert names["moved"]
 
 
+def test_a_module_whose_parameters_have_no_shape_yet(nb):
+    nb.cell("model = nn.Sequential(nn.LazyLinear(2), nn.ReLU())")
+    captured = nb.capture("result = model(torch.ones(5, 3)).shape")
+    assert nb.execute(captured)["result"] == (5, 2)
+    assert "model" in captured.outputs
+
+
 def test_tensors_that_share_memory_share_it_in_the_run(nb):
     nb.cell("X = torch.zeros(5000)\nhead = X[:10]\nrows = X.view(50, 100)")
     names = nb.train("head[0] = 1\nresult = X[0].item(), rows[0, 0].item()")

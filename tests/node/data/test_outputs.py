@@ -80,6 +80,13 @@ def test_weights_of_every_shape_and_kind_are_read_by_others(start):
     assert (read["scalar"], read["count"], read["yes"].tolist()) == (2.5, 7, [True, False])
 
 
+def test_a_module_whose_parameters_have_no_shape_yet_is_returned(start):
+    script = "import torch\nmodel = torch.nn.Sequential(torch.nn.LazyLinear(2), torch.nn.Linear(2, 1))"
+    model = succeeded(start(script, outputs=("model",))).pull(bind=False)["model"]
+    assert torch.nn.parameter.is_lazy(model[0].weight)
+    assert model(torch.ones(1, 7)).shape == (1, 1)
+
+
 def test_a_value_that_cannot_be_returned_is_noted_and_the_others_are_returned(start):
     run = succeeded(
         start(
