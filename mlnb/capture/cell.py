@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from mlnb.capture.names.analysis import CellNames, analyse
 from mlnb.capture.session import Session
 from mlnb.capture.ship import secrets
+from mlnb.capture.source.nodes import source_lines
 from mlnb.errors import CannotShip
 
 
@@ -44,7 +45,7 @@ class CellSource:
 
     def script(self) -> str:
         """Its text for the end of the script, ``from __future__`` imports (which must come first) commented out."""
-        lines = self.text.splitlines()
+        lines = source_lines(self.text)
         for node in self.tree.body:
             if _is_future(node):
                 for number in range(node.lineno - 1, node.end_lineno or node.lineno):
@@ -90,7 +91,7 @@ def _parse(text: str, session: Session, offset: int) -> ast.Module:
     try:
         return ast.parse(text)
     except SyntaxError as error:
-        for number, line in enumerate(text.splitlines(), 1):
+        for number, line in enumerate(source_lines(text), 1):
             if _IPYTHON.match(line) and _is_ipython(line.strip(), session):
                 raise CannotShip(
                     f"line {number + offset}: `{line.strip()}` needs IPython, which a run doesn't have. "
@@ -109,7 +110,7 @@ def _is_ipython(line: str, session: Session) -> bool:
 
 def _syntax_refusal(error: SyntaxError, text: str, offset: int) -> CannotShip:
     number = error.lineno or 1
-    lines = text.splitlines()
+    lines = source_lines(text)
     line = lines[number - 1] if 0 < number <= len(lines) else ""
     stripped = line.lstrip()
     caret = max(0, (error.offset or 1) - 1 - (len(line) - len(stripped)))

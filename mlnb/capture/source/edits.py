@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from dataclasses import dataclass
 
-from mlnb.capture.source.nodes import DefNode, SourceNode
+from mlnb.capture.source.nodes import DefNode, SourceNode, source_lines
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def cut(source: SourceNode, edits: list[Edit], name: str | None = None) -> Excer
     """
     node = source.node
     assert isinstance(node, DefNode)
-    lines = source.cell.text.splitlines()
+    lines = source_lines(source.cell.text)
     rename = _Rename()
     if name is not None and name != node.name:
         line = lines[node.lineno - 1]

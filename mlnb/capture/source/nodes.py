@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -77,6 +78,15 @@ def parse(text: str) -> ast.Module | None:
         return ast.parse(text)
     except (SyntaxError, ValueError):
         return None
+
+
+def source_lines(text: str) -> list[str]:
+    """The lines of Python source, without line ends, as Python counts them.
+
+    ``str.splitlines`` also splits at form feeds, U+2028 and others, which may be part of a string or a comment.
+    """
+    lines = re.split("\r\n|\r|\n", text)
+    return lines if lines[-1] else lines[:-1]
 
 
 def first_line(node: ast.AST) -> int:
