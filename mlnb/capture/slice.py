@@ -225,13 +225,13 @@ class Slice:
         if name in self.checks.allowed and self.checks.is_credential(name, value):
             return False
         written = literal(value, lambda kind: self.references.name_of(kind, Reason(reason.line, name)))
-        if written is None or any(used in self.session.namespace for used in written.names & vars(builtins).keys()):
+        if written is None or written.is_shadowed(self.session.namespace):
             return False
         self.checks.check(name, value, reason)
         self.literals[name] = written, value
         self.extra_imports |= written.imports
-        required = {used for used in written.names if used in self.reasons or used in self.references.generated}
-        self.statements[name] = Statement(name, [f"{name} = {written.text}"], required, (-1, len(self.statements)))
+        position = -1, len(self.statements)
+        self.statements[name] = Statement(name, [f"{name} = {written.text}"], written.classes, position)
         return True
 
     # ---- definitions
@@ -304,7 +304,8 @@ class Slice:
             self.need(names[0], reason)
             return names[0]
         self.checks.check_name(generated, value, reason)
-        if (written := literal(value)) is not None and not written.containers:
+        written = literal(value)
+        if written is not None and not written.containers and not written.is_shadowed(self.session.namespace):
             self.checks.check(generated, value, reason)
             self.extra_imports |= written.imports
             return written.text

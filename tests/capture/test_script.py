@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 import mlnb
@@ -99,6 +100,23 @@ def test_strings_and_names_in_any_alphabet(nb):
     nb.cell("größe = 'Ångström \\u2028 \"quoted\" \\\\ \\n'\ndef straße(ö='ß', x=größe): return ö + x")
     nb.cell("größe = 'other'")
     assert nb.train("result = straße(), größe")["result"] == (nb["straße"](), "other")
+
+
+@pytest.mark.parametrize("separator", ["\u2028", "\x0c", "\x85", "\x1e"], ids=ascii)
+def test_characters_that_end_no_line_of_python_end_none(nb, separator):
+    nb.cell(f"# a page{separator}def f(): 'the end of a comment'\ndef f():\n    return " + f'"""a{separator}b"""')
+    captured = nb.capture(f'text = """c{separator}d"""\nresult = f()', label="cell [7]", first_line=2)
+    names = nb.execute(captured)
+    assert (names["text"], names["result"]) == (f"c{separator}d", f"a{separator}b")
+    assert (captured.segments[-1].count, captured.segments[0].origin) == (2, 2)
+
+
+def test_names_that_shadow_those_of_modules_that_a_value_is_written_with(nb):
+    nb.cell(
+        "import pathlib, torch as th\nPath, torch = '/data', 'a name'\nfolder, dtype = pathlib.Path('a'), th.float16"
+    )
+    names = nb.train("result = folder, Path, str(dtype), torch")
+    assert names["result"] == (Path("a"), "/data", "torch.float16", "a name")
 
 
 def test_torch_settings_are_those_of_the_session(nb, monkeypatch):

@@ -57,8 +57,16 @@ def _is_open_file(value: Any) -> bool:
     return isinstance(value, io.IOBase) and not isinstance(value, (io.BytesIO, io.StringIO))
 
 
+_CONNECTION_CLASSES = frozenset({"Connection", "Engine", "MongoClient", "Redis"})
+_CONNECTION_LIBRARIES = frozenset(
+    "MySQLdb asyncpg multiprocessing oracledb psycopg pymongo pymysql pyodbc redis sqlalchemy".split()  # noqa: SIM905
+)
+
+
 def _is_connection(value: Any) -> bool:
-    return type(value).__name__ in ("Connection", "Engine", "MongoClient", "Redis")
+    """Whether a value is a connection of a known library; the user's own classes may have such names, too."""
+    kind = type(value)
+    return kind.__name__ in _CONNECTION_CLASSES and kind.__module__.split(".")[0] in _CONNECTION_LIBRARIES
 
 
 _LOCKS = (

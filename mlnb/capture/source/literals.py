@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import builtins
 import enum
 import math
+import pathlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import PosixPath, PurePosixPath, PureWindowsPath, WindowsPath
 from typing import Any
@@ -27,8 +29,10 @@ class Literal:
     ----------
     text
         an expression.
-    names
-        names it uses, built-in ones included.
+    classes
+        the script's names of the classes in it (enumerations), without attributes.
+    library_names
+        the built-in and imported names in it, with what they stand for.
     imports
         import statements it needs.
     containers
@@ -36,9 +40,14 @@ class Literal:
     """
 
     text: str
-    names: set[str] = field(default_factory=set)
+    classes: set[str] = field(default_factory=set)
+    library_names: dict[str, Any] = field(default_factory=dict)
     imports: set[str] = field(default_factory=set)
     containers: set[int] = field(default_factory=set)
+
+    def is_shadowed(self, namespace: Mapping[str, Any]) -> bool:
+        """Whether a built-in or imported name in it stands for something else in ``namespace``."""
+        return any(namespace.get(name, value) is not value for name, value in self.library_names.items())
 
 
 class _TooLong(Exception):
@@ -67,16 +76,17 @@ def literal(value: Any, name_of: Callable[[Any], str | None] = lambda _: None) -
         text = writer.write(value)
     except (_NotLiteral, _TooLong):
         return None
-    return Literal(text, writer.names, writer.imports, writer.containers)
+    return Literal(text, writer.classes, writer.library_names, writer.imports, writer.containers)
 
 
 class _Writer:
-    """Writes a value, and collects the names and imports that the text needs."""
+    """Writes a value, and collects what the text needs: the fields of :class:`Literal`."""
 
     def __init__(self, name_of: Callable[[Any], str | None]) -> None:
         self._name_of = name_of
         self._length = 0
-        self.names: set[str] = set()
+        self.classes: set[str] = set()
+        self.library_names: dict[str, Any] = {}
         self.imports: set[str] = set()
         self.containers: set[int] = set()
 
@@ -105,8 +115,7 @@ class _Writer:
         return self._member(value) if isinstance(value, enum.Enum) else self._torch(value)
 
     def _range(self, value: range | slice) -> str:
-        name = type(value).__name__
-        self.names.add(name)
+        name = self._built_in(type(value))
         return f"{name}({self.write(value.start)}, {self.write(value.stop)}, {self.write(value.step)})"
 
     def _float(self, value: float) -> str:
@@ -114,12 +123,10 @@ class _Writer:
             return repr(value)
         if math.isnan(value) and math.copysign(1, value) < 0:
             raise _NotLiteral
-        self.names.add("float")
-        return f'float("{value}")'
+        return f'{self._built_in(float)}("{value}")'
 
     def _complex(self, value: complex) -> str:
-        self.names.add("complex")
-        return f"complex({self._float(value.real)}, {self._float(value.imag)})"
+        return f"{self._built_in(complex)}({self._float(value.real)}, {self._float(value.imag)})"
 
     def _container(self, value: Any) -> str:
         if len(value) > LIMIT:
@@ -130,8 +137,7 @@ class _Writer:
                 raise _NotLiteral  # one container twice: the source would create two
             self.containers.add(id(value))
         if kind is bytearray:
-            self.names.add("bytearray")
-            return f"bytearray({bytes(value)!r})"
+            return f"{self._built_in(bytearray)}({bytes(value)!r})"
         if kind is dict:
             return "{" + ", ".join(f"{self.write(k)}: {self.write(v)}" for k, v in value.items()) + "}"
         items = [self.write(item) for item in value]
@@ -142,13 +148,18 @@ class _Writer:
         items.sort()
         if kind is set and items:
             return f"{{{', '.join(items)}}}"
-        self.names.add(kind.__name__)
-        return f"{kind.__name__}({{{', '.join(items)}}})" if items else f"{kind.__name__}()"
+        name = self._built_in(kind)
+        return f"{name}({{{', '.join(items)}}})" if items else f"{name}()"
+
+    def _built_in(self, kind: type) -> str:
+        """The name of a built-in type."""
+        self.library_names[kind.__name__] = vars(builtins)[kind.__name__]
+        return kind.__name__
 
     def _path(self, value: Any) -> str:
         name = "Path" if type(value) in (PosixPath, WindowsPath) else type(value).__name__
         self.imports.add(f"from pathlib import {name}")
-        self.names.add(name)
+        self.library_names[name] = vars(pathlib)[name]
         return f"{name}({str(value)!r})"
 
     def _member(self, value: enum.Enum) -> str:
@@ -156,7 +167,7 @@ class _Writer:
         name = self._name_of(kind)
         if name is None or not value.name or kind.__members__.get(value.name) is not value:
             raise _NotLiteral
-        self.names.add(name.split(".")[0])
+        self.classes.add(name.split(".")[0])
         return f"{name}.{value.name}"
 
     def _torch(self, value: Any) -> str:
@@ -172,7 +183,7 @@ class _Writer:
         else:
             raise _NotLiteral
         self.imports.add("import torch")
-        self.names.add("torch")
+        self.library_names["torch"] = torch
         return text
 
 

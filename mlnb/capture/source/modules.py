@@ -198,7 +198,11 @@ def _edited(module: types.ModuleType, path: Path) -> bool:
     tree = _tree(path)
     if tree is None:
         return True
-    keys = {code_key(code) for code in all_codes(compile(tree, str(path), "exec", dont_inherit=True))}
+    try:
+        program = compile(tree, str(path), "exec", dont_inherit=True)
+    except (SyntaxError, ValueError):  # as of a return outside of a function, which parses
+        return True
+    keys = {code_key(code) for code in all_codes(program)}
     for value in vars(module).values():
         owned = [value, *vars(value).values()] if isinstance(value, type) else [value]
         for item in owned:

@@ -33,6 +33,17 @@ def test_objects_that_only_work_in_this_process(nb, setup, kind):
     assert "\n" not in message
 
 
+@pytest.mark.parametrize("name", ["Connection", "Engine"])
+def test_a_class_of_the_user_may_have_the_name_of_a_database_connection(nb, name):
+    nb.cell(f"class {name}:\n    power = 300\nthing = {name}()\nthing.speed = 5")
+    assert nb.train("result = thing.power, thing.speed")["result"] == (300, 5)
+
+
+def test_a_database_connection_of_a_library(nb):
+    nb.cell("Engine = type('Engine', (), {'__module__': 'sqlalchemy.engine.base'})\nthing = Engine()")
+    assert nb.refusal("print(thing)").startswith("thing (line 2) is a connection, which can't be sent")
+
+
 def test_a_loader_s_iterator(nb):
     nb.cell("from torch.utils.data import DataLoader\nit = iter(DataLoader([1, 2]))")
     assert "it (line 2) is a loader's iterator" in nb.refusal("next(it)")

@@ -151,6 +151,14 @@ def test_a_module_edited_since_its_import_is_sent_as_it_is_now(nb, local):
     assert nb.execute(captured)["result"] == "longer, now"
 
 
+def test_a_module_edited_since_its_import_into_one_that_does_not_compile(nb, local):
+    (local / "broken_x.py").write_text("def f():\n    return 1\n")
+    nb.cell("import broken_x")
+    (local / "broken_x.py").write_text("return 'parses, but does not compile'\n")
+    captured = nb.capture("result = broken_x.f()")
+    assert any("broken_x.py was edited since" in note for note in captured.notes)
+
+
 def test_files_listed_with_in(nb):
     (nb.folder / "data").mkdir()
     (nb.folder / "data" / "a.csv").write_text("1,2\n")
