@@ -127,7 +127,7 @@ def weights(value: Any) -> dict[str, torch.Tensor]:
 
 
 def _dense(tensor: torch.Tensor) -> bool:
-    """Whether a tensor can be written as safetensors. (The parameters of a lazy module have no data at first.)"""
+    """Whether a tensor can be written as safetensors; the parameters of a lazy module have no data at first."""
     has_data = tensor.layout is torch.strided and not tensor.is_meta and not torch.nn.parameter.is_lazy(tensor)
     return has_data and tensor.dtype in safetensors.DTYPES
 
