@@ -12,6 +12,8 @@
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.10 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && { echo $$p; break; }; done)
 PYTEST_ARGS ?=
+# A worker takes whole files, and all that uses one cluster or browser; on a machine with many cores more may be used.
+WORKERS ?= 2
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -73,7 +75,7 @@ lint: $(STAMP) $(MODULES)
 
 test: $(STAMP) js lint chromium
 	npm run -s test
-	$(BIN)/python -m pytest -m "not wheel and not cluster and not accounting" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not wheel and not cluster and not accounting" -n $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
 
 # Built with the tools of the development environment, whose versions are pinned.
 wheel: $(STAMP) $(MODULES)

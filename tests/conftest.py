@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -29,14 +30,29 @@ settings.register_profile("noshrink", settings.get_profile("mlnb"), phases=[Phas
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "mlnb"))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What workers share out (``-n 2 --dist loadgroup``): files, and what uses one cluster or browser as a whole."""
+    for item in items:
+        path = item.path.relative_to(Path(__file__).parent)
+        whole = {"clusters": 2, "labextension": 1}.get(path.parts[0], len(path.parts))
+        item.add_marker(pytest.mark.xdist_group("/".join(path.parts[:whole])))
+
+
+@contextmanager
+def short_folder() -> Iterator[Path]:
+    """A folder of a short path, for sockets: that of a Unix socket has 107 characters at most (unix(7))."""
+    folder = Path(tempfile.mkdtemp(prefix="mlnb-", dir="/tmp"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def runtime() -> Iterator[Path]:
-    """Sockets and locks of this test session (in a short path: Unix sockets take 107 characters)."""
-    folder = Path(tempfile.mkdtemp(prefix="mlnb-"))
-    os.environ["MLNB_RUNTIME"] = str(folder)
-    yield folder
-    warm.stop(Workspace.of_process())
-    shutil.rmtree(folder, ignore_errors=True)
+    """Sockets and locks of this test session."""
+    with short_folder() as folder:
+        os.environ["MLNB_RUNTIME"] = str(folder)
+        yield folder
+        warm.stop(Workspace.of_process())
 
 
 @pytest.fixture(autouse=True)

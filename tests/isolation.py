@@ -1,10 +1,11 @@
-"""Keeps the settings of whoever runs the tests out of them. ``conftest.py`` calls it before any test is imported."""
+"""Keeps settings of whoever runs the tests out of them. ``conftest.py`` calls it before any test is imported."""
 
 from __future__ import annotations
 
 import atexit
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -35,6 +36,8 @@ def isolate() -> None:
         import dask.config
 
         dask.config.refresh(paths=[], env={})
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background: processes of tests inherit it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _remove(folder: Path, pid: int) -> None:

@@ -22,27 +22,29 @@ from mlnb.targets.batch import jobqueue_adapter
 from mlnb.targets.registry import default_name, names, target
 from mlnb.task import Resources, Task
 from mlnb.workspace import Workspace
+from tests.conftest import short_folder
 from tests.waiting import until
 
 FOREVER = "import time\nprint('on', flush=True)\nwhile True: time.sleep(0.05)"
 BATCH = {"kind": "pbs", "cpus": 2, "memory": "1GB"}
 
 
-def made(folder: Path, name: str, queue: str) -> Workspace:
+def made(folder: Path, runtime: Path, name: str, queue: str) -> Workspace:
     settings = {"target": name, "targets": {name: {"kind": "local", "grace": 5}, f"{name}-batch": BATCH}}
     config = {"mlnb": settings, "jobqueue": {"pbs": {"queue": queue, "job_extra_directives": [f"-A {queue}"]}}}
-    return Workspace(folder / name / "runs", folder / name / "rt", config)
+    return Workspace(folder / name / "runs", runtime / name, config)
 
 
 @pytest.fixture
-def two(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Workspace, Workspace]]:
+def two(tmp_path: Path) -> Iterator[tuple[Workspace, Workspace]]:
     """Two users' workspaces; neither is this process's."""
-    pair = made(tmp_path, "ann", "short"), made(tmp_path, "bob", "long")
-    yield pair
-    for workspace in pair:
-        for run in Runs(workspace):
-            run.cancel()
-        warm.stop(workspace)
+    with short_folder() as runtime:
+        pair = made(tmp_path, runtime, "ann", "short"), made(tmp_path, runtime, "bob", "long")
+        yield pair
+        for workspace in pair:
+            for run in Runs(workspace):
+                run.cancel()
+            warm.stop(workspace)
 
 
 def start(workspace: Workspace, script: str, name: str = "test") -> Run:

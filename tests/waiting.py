@@ -9,7 +9,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def until(condition: Callable[[], T], patience: float = 60.0) -> T:
+def until(condition: Callable[[], T], patience: float = 120.0) -> T:
     """What ``condition`` returns as soon as that is true."""
     end = time.monotonic() + patience
     while not (found := condition()):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
-import tempfile
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +11,7 @@ import pytest
 
 from mlnb.api import Runs
 from mlnb.errors import UsageError
+from tests.conftest import short_folder
 
 PAGE = Path(__file__).parents[2] / "docs" / "contributing" / "serve-several-users.md"
 CONFIG = {"mlnb": {"target": "here", "targets": {"here": {"kind": "local", "warm": False, "max-time": "1h"}}}}
@@ -28,10 +27,8 @@ def service() -> types.ModuleType:
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A folder with a short path, as sockets need."""
-    made = Path(tempfile.mkdtemp(prefix="mlnb-"))
-    yield made
-    shutil.rmtree(made, ignore_errors=True)
+    with short_folder() as made:
+        yield made
 
 
 def test_each_user_has_runs_of_their_own(service: types.ModuleType, folder: Path):

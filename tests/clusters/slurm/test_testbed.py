@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -118,7 +117,6 @@ def test_an_ordinary_user_submits_and_runs_python(slurm: Slurm, ordinary_user: O
 
 def test_a_job_is_told_before_its_time_is_over(slurm: Slurm, warned: str):
     """The last, so that its minute has gone on meanwhile. SLURM looks each 30 s; it may tell a job a minute early."""
-    before = time.monotonic()
-    slurm.wait_state(warned, "FAILED", "TIMEOUT", patience=45)
+    slurm.wait_state(warned, "FAILED", "TIMEOUT", patience=90)
     began, told = (int(word) for word in slurm.output(warned).split())
-    assert 0 <= told - began < 40, time.monotonic() - before
+    assert 0 <= told - began < 60

@@ -25,9 +25,7 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Played]:
 def test_what_an_epilog_clears_away_is_not_waited_for(slurm: Played):
     run = go()
     slurm.queue(f"12345 COMPLETING {run.id}")
-    began = time.monotonic()
-    run.cancel()
-    assert time.monotonic() - began < 1
+    run.cancel()  # which would fail after a second of waiting
     assert run.state == "cancelled"
 
 
