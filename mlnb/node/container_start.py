@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 
 from mlnb.node.attempt.events import Events
+from mlnb.node.machine.gpus import show_gpus
 from mlnb.node.process.identity import is_alive, process_identity
 from mlnb.node.process.local_queue import LocalQueue
 from mlnb.rundir import RunDir, read_json_fresh
@@ -36,13 +37,13 @@ def main() -> int:
     parser.add_argument("command", nargs="+")
     options = parser.parse_args()
     run_dir = RunDir(options.run_dir)
-    slots = RunInfo.read(run_dir).node.queue or {}
-    queue = LocalQueue(Path(slots["folder"]), slots["cpus_total"], tuple(slots["gpus_total"]))
-    devices = _wait_for_turn(run_dir, options.attempt, queue, slots["cpus"], slots["gpus"])
+    settings = RunInfo.read(run_dir).node.queue or {}
+    queue = LocalQueue.from_settings(settings)
+    devices = _wait_for_turn(run_dir, options.attempt, queue, settings["cpus"], settings["gpus"])
     if devices is None:
         queue.release(run_dir.path.name)
         return 1
-    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(devices)
+    show_gpus(devices)
     _fork_keeper(queue, run_dir.path.name, options.after)
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and the command would inherit that
     try:

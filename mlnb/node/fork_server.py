@@ -97,8 +97,8 @@ def fork_node_program(listener: socket.socket, defaults: Mapping[str, Any] | Non
     Parameters
     ----------
     defaults
-        for all requests: ``env``, which a request's own variables override, and ``slots``, the queue for cores and
-        GPUs.
+        for all requests: ``env``, which a request's own variables override, and ``queue``, the settings of the queue
+        for cores and GPUs.
 
     Returns
     -------
@@ -118,7 +118,7 @@ def fork_node_program(listener: socket.socket, defaults: Mapping[str, Any] | Non
             return None
         if defaults is not None:
             env = {**defaults["env"], **request["env"]}
-            request = {**request, "env": env, "slots": defaults["slots"]}
+            request = {**request, "env": env, "queue": defaults["queue"]}
         # until the child has closed it, its signals would be written into the parent's wakeup pipe
         signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
         pid = os.fork()
@@ -154,10 +154,9 @@ def _hand_over(request: Mapping[str, Any], pid: int, identity: str) -> None:
     """
     run = RunDir(request["run"])
     with contextlib.suppress(MlnbError, OSError, KeyError):  # the run was removed
-        slots = request.get("slots") or RunInfo.read(run).node.queue
-        if slots:
-            queue = LocalQueue(Path(slots["folder"]), slots["cpus_total"], tuple(slots["gpus_total"]))
-            queue.hand_over(run.path.name, pid, identity)
+        settings = request.get("queue") or RunInfo.read(run).node.queue
+        if settings:
+            LocalQueue.from_settings(settings).hand_over(run.path.name, pid, identity)
 
 
 def is_same_user(connection: socket.socket) -> bool:
@@ -190,7 +189,7 @@ def _run_node_program(request: dict[str, Any]) -> None:
 
     code = 1
     try:
-        code = NodeProgram(run_dir, 0, attempt, queue=request.get("slots")).main()
+        code = NodeProgram(run_dir, 0, attempt, queue=request.get("queue")).main()
     except BaseException:  # noqa: BLE001 - for the node's log
         import traceback
 

@@ -70,7 +70,7 @@ class PoolNode:
         return 0
 
     def _serve(self, listener: socket.socket) -> None:
-        defaults = {"env": dict(os.environ), "slots": self._queue()}
+        defaults = {"env": dict(os.environ), "queue": self._queue_settings()}
         worker = self._start_worker()  # before the imports: both take seconds
         fork_server.import_all()
         (self._folder / _READY_FILE).touch()
@@ -87,7 +87,7 @@ class PoolNode:
             elif code is not None and not self._programs:
                 return
 
-    def _queue(self) -> dict[str, Any]:
+    def _queue_settings(self) -> dict[str, Any]:
         """The queue that runs share: the allocation's cores and GPUs, named as the batch system names them."""
         names = gpus.visible_gpus() or [str(index) for index in range(self._config["gpus"])]
         return {"folder": str(self._folder), "cpus_total": self._config["cpus"], "gpus_total": list(names)}

@@ -14,7 +14,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 from mlnb.errors import StorageError
@@ -186,13 +185,13 @@ class NodeProgram:
         request = self._queue_request
         if not request:
             return
-        self._queue = queue = LocalQueue(Path(request["folder"]), request["cpus_total"], tuple(request["gpus_total"]))
+        self._queue = queue = LocalQueue.from_settings(request)
         run = self._info.id
         queue.take_over(run, request["cpus"], request["gpus"])
         while not self._shutdown.is_requested:
             devices = queue.acquire(run)
             if devices is not None:
-                os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(devices)
+                gpus.show_gpus(devices)
                 break
             self._events.beat()
             self._check_cancelled()

@@ -145,7 +145,7 @@ class Local:
         pid, how = self._start(run, attempt, info.placement.get("image"), env)
         identity = process_identity(pid) or ""
         request = info.node.queue or {}
-        _queue(request).enqueue(info.id, request["cpus"], request["gpus"], pid, identity)
+        LocalQueue.from_settings(request).enqueue(info.id, request["cpus"], request["gpus"], pid, identity)
         return {"target": self.name, "pid": pid, "identity": identity, "start": how, "attempt": attempt}
 
     def _start(self, run: RunDir, attempt: int, image: str | None, env: Mapping[str, str]) -> tuple[int, str]:
@@ -180,14 +180,14 @@ class Local:
             return other_host.status(run, _host(run))
         if not is_alive(*process):
             return Status(False, reason="its node program is gone")
-        slots = RunInfo.read(run).node.queue
-        waiting = _queue(slots).waiting_for(run.path.name) if slots else None
-        if slots is None or waiting is None:
+        queue = RunInfo.read(run).node.queue
+        waiting = LocalQueue.from_settings(queue).waiting_for(run.path.name) if queue else None
+        if queue is None or waiting is None:
             return Status(True, "starting", "")
         ahead, holders = waiting
         if not ahead and not holders:
             return Status(True, "starting", "starting Python…")
-        return Status(True, "pending", _waiting_reason(run, slots, ahead, holders))
+        return Status(True, "pending", _waiting_reason(run, queue, ahead, holders))
 
     def _process(self, run: RunDir) -> tuple[int, str] | None:
         """The node program; else the process that is going to start it. In an image, the container engine."""
@@ -247,16 +247,12 @@ def _in_image(run: RunDir) -> bool:
     return RunInfo.read(run).node.queued_outside
 
 
-def _queue(slots: Mapping[str, Any]) -> LocalQueue:
-    return LocalQueue(Path(slots["folder"]), slots["cpus_total"], tuple(slots["gpus_total"]))
-
-
-def _waiting_reason(run: RunDir, slots: Mapping[str, Any], ahead: int, holders: Sequence[str]) -> str:
+def _waiting_reason(run: RunDir, queue: Mapping[str, Any], ahead: int, holders: Sequence[str]) -> str:
     """What a run waits for, which runs use it, and with how few cores it could start now."""
-    cpus, free_gpus = _queue(slots).available()
+    cpus, free_gpus = LocalQueue.from_settings(queue).available()
     missing = [
-        *(["CPU cores"] if slots["cpus"] > cpus else []),
-        *(["a GPU" if slots["gpus"] == 1 else "GPUs"] if slots["gpus"] > len(free_gpus) else []),
+        *(["CPU cores"] if queue["cpus"] > cpus else []),
+        *(["a GPU" if queue["gpus"] == 1 else "GPUs"] if queue["gpus"] > len(free_gpus) else []),
     ]
     names = [_name(run.path.with_name(run_id)) for run_id in holders[:3]]
     using = f"; {' and '.join(names)} {'is' if len(names) == 1 else 'are'} using them" if names else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,12 +23,14 @@ from tests.node.allocation import ByHand
 STAND_IN = Path(__file__).with_name("pynvml_standin.py")
 
 
-def ran(tmp_path: Path, visible: str | None, requested: int = 1) -> Run:
-    """A run as a batch system starts it: no slots, and the variable as the system sets it, or leaves it."""
+def ran(
+    tmp_path: Path, visible: str | None, requested: int = 1, script: str = "", queue: dict[str, Any] | None = None
+) -> Run:
+    """A run as a batch system starts it: no queue, and the variable as the system sets it, or leaves it."""
     (tmp_path / "nvml").mkdir()
     (tmp_path / "nvml" / "pynvml.py").write_bytes(STAND_IN.read_bytes())
-    offer = Offer(Resources(gpus=requested, cpus=1), node=NodeSettings(threads=1))
-    run = Run(submit(Task(script=""), {}, ByHand("local", {}, Workspace.of_process()), offer, name="job", env={}))
+    offer = Offer(Resources(gpus=requested, cpus=1), node=NodeSettings(threads=1, queue=queue))
+    run = Run(submit(Task(script=script), {}, ByHand("local", {}, Workspace.of_process()), offer, name="job", env={}))
     env = with_node_zip(run_environment({}, Workspace.of_process()), run.directory.node_zip)
     env["PYTHONPATH"] = f"{tmp_path / 'nvml'}:{env['PYTHONPATH']}"
     env.pop("CUDA_VISIBLE_DEVICES", None)
@@ -79,3 +82,13 @@ def test_a_job_that_the_variable_names_gpus_for_draws_their_curves_and_knows_the
     assert "mlnb.gpu1.utilisation" not in series  # which NVML doesn't tell of a part of a GPU
     machine = read_json(run.directory.attempt(1).machine(0)) or {}
     assert [(gpu["name"], gpu["memory"]) for gpu in machine["gpus"]] == [("Stand-in GPU", 8000), ("Stand-in MIG", 8000)]
+
+
+@pytest.mark.parametrize(("visible", "order"), [(None, "PCI_BUS_ID"), ("1,0", None)])
+def test_granted_gpus_are_counted_as_they_were_when_they_were_listed(
+    tmp_path: Path, visible: str | None, order: str | None
+):
+    """By NVML, along the PCI bus, where the variable was not set; as the session has it where it was."""
+    queue = {"folder": str(tmp_path), "cpus": 1, "gpus": 1, "cpus_total": 1, "gpus_total": ["1", "0"]}
+    script = "import os; print(os.environ['CUDA_VISIBLE_DEVICES'], os.environ.get('CUDA_DEVICE_ORDER'))"
+    assert ran(tmp_path, visible, script=script, queue=queue).logs() == f"1 {order}\n"

@@ -11,10 +11,10 @@ import contextlib
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from mlnb.errors import StorageError
 from mlnb.node.process.identity import is_alive, process_identity
@@ -52,6 +52,11 @@ class LocalQueue:
         self._lock = folder / "slots.lock"
         self.cpus, self.gpus = cpus, gpus
         self._own_ticket: Ticket | None = None
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> LocalQueue:
+        """The queue that :attr:`mlnb.runinfo.NodeSettings.queue` describes."""
+        return cls(Path(settings["folder"]), settings["cpus_total"], tuple(settings["gpus_total"]))
 
     @contextlib.contextmanager
     def _tickets(self) -> Iterator[list[Ticket]]:
