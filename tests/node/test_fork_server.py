@@ -20,7 +20,7 @@ def test_a_node_program_that_dies_before_its_turn_leaves_the_queue_though_the_cl
     queue, own = LocalQueue(tmp_path, cpus=2), process_identity(os.getpid()) or ""
     queue.enqueue("gone", 2, 0, os.getpid(), own)
     queue.enqueue("next", 2, 0, os.getpid(), own)
-    slots = {"folder": str(tmp_path), "cpus": 2, "gpus": 0, "cpus_total": 2, "gpus_total": []}
+    settings = {"folder": str(tmp_path), "cpus": 2, "gpus": 0, "cpus_total": 2, "gpus_total": []}
     with tempfile.TemporaryDirectory(prefix="mlnb-", dir="/tmp") as folder:  # a socket needs a short path
         listener = fork_server.listen(Path(folder) / "socket")
         assert listener is not None
@@ -28,7 +28,7 @@ def test_a_node_program_that_dies_before_its_turn_leaves_the_queue_though_the_cl
             client.connect(f"{folder}/socket")
             client.sendall(json.dumps({"run": str(tmp_path / "gone"), "attempt": 1, "env": {}}).encode() + b"\n")
             client.close()
-            pid = fork_server.fork_node_program(listener, {"env": {}, "slots": slots})  # no such run: it exits
+            pid = fork_server.fork_node_program(listener, {"env": {}, "queue": settings})  # no such run: it exits
     assert pid is not None
     os.waitpid(pid, 0)
     assert queue.acquire("next") == ()
