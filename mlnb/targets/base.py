@@ -1,4 +1,4 @@
-"""The target protocol: what a place to run on has to offer. A kind of target is one file that implements it."""
+"""The interface of targets: what a class must implement so that runs can be submitted to it."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from mlnb.workspace import Workspace
 
 @dataclass(frozen=True)
 class Placement:
-    """Where and how a run is wanted, beyond the resources that it needs.
+    """The name of a run and the target's own options for it: what is requested beside the resources.
 
     Attributes
     ----------
     name
         the run's name.
     options
-        values of the target's own options (:attr:`TargetKind.options`) by key, as in ``options["partition"]``; what
-        is not there, or ``None``, is left to the target. Values are those of JSON.
+        values of the target's own options (:attr:`TargetKind.options`) by key, as in ``options["partition"]``. Options
+        that are missing or ``None`` are left to the target. Values are those of JSON.
     """
 
     name: str = "run"
@@ -35,18 +35,18 @@ class Placement:
 
 @dataclass(frozen=True)
 class Offer:
-    """What a target makes of the resources that were asked for.
+    """A target's answer to a request for resources: what the run will get.
 
     Attributes
     ----------
     resources
-        complete: what was left open is filled in.
+        the complete resources: the target has filled in what was left open.
     summary_lines
-        what was chosen, as a person reads it in the plan: one line each, no full stop.
+        the target's choices as lines of the plan, without a full stop.
     node
-        what the run's node programs have to know.
+        settings for the run's node programs.
     placement
-        what else was chosen, as JSON values that the target reads again from ``run.json``.
+        the target's other choices as JSON values, which it reads again from ``run.json``.
     """
 
     resources: Resources
@@ -55,15 +55,15 @@ class Offer:
     placement: Mapping[str, Any] = field(default_factory=dict)
 
 
-def gpus_of(requested: Resources, there: int) -> int:
-    """GPUs on each node: as requested, else one where there are any, or where somebody says what it has to be."""
+def gpus_of(requested: Resources, available: int) -> int:
+    """GPUs on each node: as requested; else 1 if any are available or the request names a kind of GPU, else 0."""
     if requested.gpus is not None:
         return requested.gpus
-    return 1 if there or requested.gpu_type or requested.gpu_memory or requested.gpu_capability else 0
+    return 1 if available or requested.gpu_type or requested.gpu_memory or requested.gpu_capability else 0
 
 
 class SubmissionUnknown(MlnbError):
-    """Whether a target took a job isn't known: it was asked to, and did not answer."""
+    """The target did not answer a submission: the job may have been started, or not."""
 
 
 SUBMITTING = "being submitted"
@@ -72,7 +72,7 @@ SUBMITTING = "being submitted"
 
 @dataclass(frozen=True)
 class Status:
-    """What a target knows of a job: whether it exists, and why it waits or ended.
+    """The state of a job as its target reports it.
 
     Attributes
     ----------
@@ -88,16 +88,16 @@ class Status:
 
 
 class Target(Protocol):
-    """Where runs go.
+    """A target, to which runs can be submitted.
 
     Attributes
     ----------
     name
         as it is chosen with ``--on``.
     workspace
-        whose runs go there.
+        whose runs are submitted to it.
     mirror
-        brings here what runs write, where the target has no file system with the session in common; else ``None``.
+        copies run directories, if target and session have no file system in common; else ``None``.
     """
 
     name: str
@@ -109,10 +109,10 @@ class Target(Protocol):
         """The options that it has beyond those of every target."""
 
     def prepare(self) -> None:
-        """Have ready what a session's first run takes longest for; called from a thread, and nothing relies on it."""
+        """Do in advance what takes long in a session's first submission, as imports. Called from a thread; optional."""
 
     def offer(self, requested: Resources, placement: Placement = ...) -> Offer:
-        """Fill in what was left open and check what was asked for.
+        """Complete a request for resources, after a check that the target can satisfy it.
 
         Raises
         ------
@@ -121,17 +121,17 @@ class Target(Protocol):
         """
 
     def preview(self, run: RunDir, offer: Offer) -> str:
-        """What would be submitted for ``run``, as text to read; empty where there is nothing beside the script."""
+        """What would be submitted for ``run`` beside its script, as text to read; empty if that is nothing."""
 
     def submit(self, run: RunDir, env: Mapping[str, str]) -> dict[str, Any]:
-        """Start one self-contained job for ``run``; its handle, as JSON values.
+        """Start one self-contained job for ``run``; returns its handle, as JSON values.
 
-        ``env`` holds the variables that the person asked for; their values are not to be written down.
+        ``env`` holds the variables of ``--env``; their values must not be written to a file.
 
         Raises
         ------
         SubmissionUnknown
-            if it may have been started all the same. ``poll`` and ``cancel`` then look for it.
+            if it isn't known whether the job was started. ``poll`` and ``cancel`` then look for it.
         MlnbError
             if it was not started.
         """
@@ -139,7 +139,7 @@ class Target(Protocol):
     def submit_many(self, runs: Sequence[RunDir], envs: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
         """Start a job for each of many runs, with as few requests as the target allows (an array, say).
 
-        Targets that have nothing better call :func:`mlnb.targets.many.submit_one_by_one`.
+        Targets without such a request call :func:`mlnb.targets.many.submit_one_by_one`.
 
         Returns
         -------
@@ -155,17 +155,17 @@ class Target(Protocol):
         """
 
     def poll(self, runs: Sequence[RunDir]) -> list[Status]:
-        """What is known of many runs' jobs, at once."""
+        """The states of the jobs of these runs, in their order."""
 
     def cancel(self, run: RunDir) -> bool:
-        """End the job; whether it is gone when this returns."""
+        """End the job of a run; returns whether the job is gone."""
 
     def resources(self) -> Mapping[str, Any]:
-        """What the target offers now."""
+        """The resources that the target has, as ``{"cpus": 8, "gpus": ["0", "1"]}``."""
 
 
 class TargetKind(Protocol):
-    """A kind of target: the class that :class:`Target` is implemented by.
+    """A kind of target: the class that implements :class:`Target`.
 
     Attributes
     ----------
@@ -201,7 +201,7 @@ def check_options(target: Target, placement: Placement) -> None:
     UsageError
         naming one of them.
     """
-    has = {option.key for option in target.options}
+    keys = {option.key for option in target.options}
     for key, value in placement.options.items():
-        if key not in has and value is not None:
+        if key not in keys and value is not None:
             raise UsageError(f"--{key.replace('_', '-')} {value}: target {target.name} has no such option")

@@ -1,4 +1,4 @@
-"""The environment variables of a run: those that programs need, and those that ``--env`` names. No others."""
+"""The environment variables of a run: only those that programs need to start, and those of ``--env``."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def run_environment(
     requested
         the variables of ``--env``.
     workspace
-        the run's; programs in the run that use mlnb find it by its variables.
+        of the run; programs in the run that use mlnb find it by its variables.
     session
-        the environment to take the others from; by default this process's. Tokens, and everything else that a program
-        does not need in order to start, are left out.
+        the environment that the other variables come from; by default this process's. Tokens, and everything else that
+        a program does not need in order to start, are left out.
     """
     return {**matching_variables(_NEEDED, session), **workspace.variables(), **requested}
 

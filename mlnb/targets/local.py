@@ -26,6 +26,7 @@ from mlnb.targets.config import settings as typed
 from mlnb.targets.config.options import IMAGE, TargetOption
 from mlnb.targets.containers import Contained
 from mlnb.targets.environment import run_environment
+from mlnb.targets.gpus.selection import refuse_gpu_selection
 from mlnb.targets.many import submit_one_by_one
 from mlnb.targets.mirror.base import Mirror
 from mlnb.task import Resources, Task
@@ -36,7 +37,7 @@ _PATIENCE = 5.0
 """Seconds to wait for a process to start, or to be gone after SIGKILL."""
 
 _IMPORT_PATIENCE = 60.0
-"""Seconds that a fork server has to import torch."""
+"""Seconds to wait for a fork server that still imports torch."""
 
 
 class Local:
@@ -47,7 +48,7 @@ class Local:
     name
         as it is chosen with ``--on``.
     settings
-        of the configuration: ``warm`` (whether to fork node programs from a process that has torch imported; true),
+        of the configuration: ``warm`` (whether a fork server starts node programs; true by default),
         ``grace`` (seconds between SIGTERM and SIGKILL), ``image`` and ``container`` (as those of a batch system).
     workspace
         whose runs it runs.
@@ -76,7 +77,8 @@ class Local:
     def offer(self, requested: Resources, placement: Placement = Placement()) -> Offer:  # noqa: B008 - it is frozen
         """See :class:`mlnb.targets.base.Target`."""
         check_options(self, placement)
-        self._check_resources(requested)
+        refuse_gpu_selection(requested, "on this machine: only batch systems choose GPUs. Use another --on")
+        limits.check(self.name, self._settings, requested)
         requested = limits.default_gpus(self._settings, requested)
         if requested.nodes != 1:
             raise UsageError(f"--nodes {requested.nodes}: the local target is one machine; --nodes 1 is all it has")
@@ -116,16 +118,6 @@ class Local:
         resources = Resources(1, ranks, gpu_count, cpus, requested.memory, requested.time)
         return Offer(resources, tuple(lines), node, {} if container is None else {"image": container.image})
 
-    def _check_resources(self, requested: Resources) -> None:
-        for flag, given, reason in (
-            ("--gpu-type", requested.gpu_type, "GPUs can be chosen on batch systems only"),
-            ("--gpu-memory", requested.gpu_memory, "GPUs can be chosen on batch systems only"),
-            ("--gpu-capability", requested.gpu_capability, "GPUs can be chosen on batch systems only"),
-        ):
-            if given is not None:
-                raise UsageError(f"{flag} {given}: not possible on this machine: {reason}. --on names another target")
-        limits.check(self.name, self._settings, requested)
-
     def preview(self, run: RunDir, offer: Offer) -> str:
         """The command that starts the container; empty without an image, where the script says everything."""
         container = self._container(offer.placement.get("image"))
@@ -149,7 +141,7 @@ class Local:
         return {"target": self.name, "pid": pid, "identity": identity, "start": how, "attempt": attempt}
 
     def _start(self, run: RunDir, attempt: int, image: str | None, env: Mapping[str, str]) -> tuple[int, str]:
-        """Start a run; a pid, and whether it is that of a ``warm``, ``cold`` or ``container`` start."""
+        """Start a run; returns a pid, and how it was started: ``warm``, ``cold`` or ``container``."""
         container = self._container(image) if image else None
         if container is not None:
             return local_container.start(run, container, attempt, env), "container"
@@ -161,7 +153,7 @@ class Local:
         return warm.start_detached(self._command(run, attempt), env, run, attempt)
 
     def _command(self, run: RunDir, attempt: int) -> list[str]:
-        """What starts a node program where no fork server forks it."""
+        """The command that starts a node program without a fork server."""
         return [sys.executable, "-m", "mlnb.node", str(run.path), "--attempt", str(attempt)]
 
     def submit_many(self, runs: Sequence[RunDir], envs: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
@@ -190,7 +182,7 @@ class Local:
         return Status(True, "pending", _waiting_reason(run, queue, ahead, holders))
 
     def _process(self, run: RunDir) -> tuple[int, str] | None:
-        """The node program; else the process that is going to start it. In an image, the container engine."""
+        """Pid and identity of the node program, or of the process that starts it: in an image, the container engine."""
         attempts = [] if _in_image(run) else run.attempts()
         for attempt in reversed(attempts):
             for event in reversed(read_lines(attempt.events(0))):
@@ -216,7 +208,7 @@ class Local:
         return wait_for_exit(*process, _PATIENCE)
 
     def _is_node(self, run: RunDir, process: tuple[int, str]) -> bool:
-        """Whether ``process`` is the run's own, not the fork server that has yet to start it."""
+        """Whether ``process`` is the run's node program, not the fork server that has yet to start it."""
         return _in_image(run) or any(
             (event.get("pid"), event.get("identity")) == process
             for attempt in run.attempts()
@@ -224,7 +216,7 @@ class Local:
         )
 
     def _await_node(self, run: RunDir, starter: tuple[int, str] | None) -> tuple[int, str] | None:
-        """Wait for the node program, which handles signals, while ``starter`` lives, which is to start it."""
+        """Wait for the node program, which handles signals, while the process ``starter`` lives, which starts it."""
         end = time.monotonic() + (_PATIENCE if starter is None else _IMPORT_PATIENCE)
         while time.monotonic() < end:
             gone = starter is not None and not is_alive(*starter)
@@ -237,18 +229,18 @@ class Local:
         return None
 
     def _starting(self, run: RunDir) -> bool:
-        """Whether a process lives that is going to start the node program."""
+        """Whether the process that will start the node program is alive."""
         process = self._process(run)
         return process is not None and is_alive(*process)
 
 
 def _in_image(run: RunDir) -> bool:
-    """Whether a run's node program is in a container image, where its pid may be another one."""
+    """Whether a run's node program is in a container, where it may have another pid than on the host."""
     return RunInfo.read(run).node.queued_outside
 
 
 def _waiting_reason(run: RunDir, queue: Mapping[str, Any], ahead: int, holders: Sequence[str]) -> str:
-    """What a run waits for, which runs use it, and with how few cores it could start now."""
+    """Why a run waits: the missing resource, the runs that use it, and with how few cores it could start now."""
     cpus, free_gpus = LocalQueue.from_settings(queue).available()
     missing = [
         *(["CPU cores"] if queue["cpus"] > cpus else []),
@@ -268,24 +260,30 @@ def _name(path: Path) -> str:
     return RunInfo.read(RunDir(path)).name
 
 
-def _too_few_gpus(count: int, available: Sequence[str], own: str, workspace: Workspace) -> str:
-    """One line: how many GPUs this machine has, and which targets have enough."""
-    others = [
-        f"--on {name} ({number} GPU{'s' * (number > 1)})" for name, number in _gpus_elsewhere(own, count, workspace)
-    ]
-    use = f"Use {' or '.join(others)}, or" if others else "Use --on with a target that has, or"
-    if not available:
-        return f"--gpus {count}: this machine has no GPU. {use} drop --gpus."
-    number = f"{len(available)} GPU{'s' * (len(available) > 1)} ({', '.join(available)})"
-    return f"--gpus {count}: this machine has {number}. {use} --gpus {len(available)}."
+def _too_few_gpus(count: int, available: Sequence[str], target: str, workspace: Workspace) -> str:
+    """The error text for ``target``: how many GPUs this machine has, and which other targets have enough."""
+    number = f"{len(available)} GPU{'s' * (len(available) > 1)} ({', '.join(available)})" if available else "no GPU"
+    fewer = f"--gpus {len(available)}" if available else "drop --gpus"
+    others = " or ".join(
+        f"--on {name} ({gpus} GPU{'s' * (gpus > 1)})"
+        for name, gpus in _targets_with_gpus(count, workspace)
+        if name != target
+    )
+    if others:
+        advice = f"Use {others}, or {fewer}."
+    elif available:
+        advice = f"Use {fewer}, or configure a target that has more (docs: site setup)."
+    else:
+        advice = "Drop --gpus, or configure a target that has GPUs (docs: site setup)."
+    return f"--gpus {count}: this machine has {number}. {advice}"
 
 
-def _gpus_elsewhere(own: str, count: int, workspace: Workspace) -> list[tuple[str, int]]:
-    """Other targets with at least ``count`` GPUs, and how many they have, as far as they answer."""
+def _targets_with_gpus(count: int, workspace: Workspace) -> list[tuple[str, int]]:
+    """The targets with at least ``count`` GPUs, and how many each has. Targets that don't answer are left out."""
     targets = []
     for name in registry.names(workspace):
         with contextlib.suppress(MlnbError):
-            number = len(registry.target(name, workspace).resources().get("gpus", ())) if name != own else 0
+            number = len(registry.target(name, workspace).resources().get("gpus", ()))
             targets += [(name, number)] if number >= count else []
     return targets
 

@@ -16,7 +16,7 @@ from mlnb.workspace import Workspace
 
 
 def container_for(image: str | None, settings: Mapping[str, Any], workspace: Workspace) -> Contained | None:
-    """The image that a run is to be in, with its engine; ``None`` without an image.
+    """The image for a run, with its container engine; ``None`` without an image.
 
     Parameters
     ----------
@@ -56,10 +56,10 @@ def command_for(run: RunDir, container: Contained, attempt: int, env: Mapping[st
 
 
 def environment_for(container: Contained, env: Mapping[str, str]) -> dict[str, str]:
-    """The environment of that command: what programs and the engine need, and ``env``, what ``--env`` names."""
+    """The environment of that command: variables that programs and the engine need, and ``env``, those of ``--env``."""
     return {**matching_variables(container.engine.variables), **run_environment(env, container.workspace)}
 
 
 def start(run: RunDir, container: Contained, attempt: int, env: Mapping[str, str]) -> int:
-    """Start a run in its image, detached; the pid, which is the container engine's later."""
+    """Start a run in its image, detached; returns the pid, which becomes that of the container engine."""
     return warm.start_detached(command_for(run, container, attempt, env), environment_for(container, env), run, attempt)

@@ -11,8 +11,8 @@ from mlnb.targets.base import Status
 from mlnb.units import format_time
 
 SILENT = 300.0
-"""Seconds without a heartbeat, of which there is one every two seconds, after which a process that can't be seen counts
-as dead. So many since clocks of machines differ and network file systems show old content; waiting costs nothing."""
+"""Seconds without a heartbeat after which a process on another host counts as dead. Heartbeats come every two seconds;
+the limit is much longer since clocks of machines differ and network file systems may show old content."""
 
 _FRESH = 15.0
 """Seconds without a heartbeat after which the status says so."""
@@ -26,11 +26,11 @@ def status(run: RunDir, host: str) -> Status:
     attempts = run.attempts()
     silent = time.time() - last_sign_of_life(run)
     if silent >= SILENT:
-        return Status(False, reason=f"its node program on {host} fell silent {format_time(silent)} ago")
+        return Status(False, reason=f"its node program on {host} has been silent for {format_time(silent)}")
     late = f"last heard of {format_time(silent)} ago, from {host}" if silent >= _FRESH else ""
     if attempts and attempts[-1].ranks():
         return Status(None, "running", late)
-    return Status(None, "pending", late or f"was submitted on {host}, and waits or starts there")
+    return Status(None, "pending", late or f"was submitted on {host}, and waits or starts on that machine")
 
 
 def last_sign_of_life(run: RunDir) -> float:
@@ -44,7 +44,7 @@ def last_sign_of_life(run: RunDir) -> float:
 
 
 def wait_for_end(run: RunDir, patience: float) -> bool:
-    """Wait up to ``patience`` seconds for the end of a cancelled run; whether it has ended.
+    """Wait up to ``patience`` seconds for the end of a cancelled run; returns whether it has ended.
 
     Its node program looks for ``cancel.json`` once a second.
     """

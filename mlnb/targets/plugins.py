@@ -1,4 +1,4 @@
-"""Classes found by name: a built-in table, and entry points of other distributions. Each is imported when asked for."""
+"""Loads classes by name, from a built-in table and from entry points of other distributions, when they are needed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Plugins:
     group
         the entry point group (see "Entry points specification" of the Python Packaging User Guide).
     built_in
-        name → ``module:attribute`` of those that mlnb brings. A distribution can't replace them.
+        name → ``module:attribute`` of mlnb's own. Another distribution can't replace them.
     """
 
     def __init__(self, noun: str, group: str, built_in: Mapping[str, str]) -> None:
@@ -41,17 +41,16 @@ class Plugins:
         Raises
         ------
         UsageError
-            one line that names the distribution, if its entry point can't be loaded or two distributions claim the
-            name.
+            if its entry point can't be loaded, or two distributions define the name; the message names them.
         """
         if name in self._built_in:
             module, _, attribute = self._built_in[name].partition(":")
             return getattr(import_module(module), attribute)
-        found = _entry_points(self._group, tuple(sys.path))[name]
-        if len(found) > 1:
-            raise UsageError(f"{self._noun} {name}: both {' and '.join(map(_distribution, found))} define it")
+        points = _entry_points(self._group, tuple(sys.path))[name]
+        if len(points) > 1:
+            raise UsageError(f"{self._noun} {name}: both {' and '.join(map(_distribution, points))} define it")
         try:
-            return found[0].load()
+            return points[0].load()
         except Exception as error:
             reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
             raise UsageError(f"{self.where(name)} can't be loaded: {reason}") from error
@@ -60,8 +59,8 @@ class Plugins:
         """The one called ``name`` and the distribution that it comes from, for error messages."""
         if name in self._built_in:
             return f"{self._noun} {name}"
-        found = _entry_points(self._group, tuple(sys.path))[name]
-        return f"{self._noun} {name} of the distribution {_distribution(found[0])}"
+        point = _entry_points(self._group, tuple(sys.path))[name][0]
+        return f"{self._noun} {name} of the distribution {_distribution(point)}"
 
 
 def _distribution(point: metadata.EntryPoint) -> str:
@@ -71,7 +70,7 @@ def _distribution(point: metadata.EntryPoint) -> str:
 @functools.lru_cache(maxsize=32)
 def _entry_points(group: str, path: tuple[str, ...]) -> dict[str, list[metadata.EntryPoint]]:  # noqa: ARG001 - the key
     """The entry points of a group, by name: read once for each ``sys.path``, since it takes tens of milliseconds."""
-    found: dict[str, list[metadata.EntryPoint]] = {}
+    points: dict[str, list[metadata.EntryPoint]] = {}
     for point in metadata.entry_points(group=group):
-        found.setdefault(point.name, []).append(point)
-    return found
+        points.setdefault(point.name, []).append(point)
+    return points

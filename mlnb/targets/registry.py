@@ -1,6 +1,6 @@
-"""Targets by name: those that the site configured, and those that this machine has without any configuration.
+"""Finds targets by name: those that the site has configured, and those that need no configuration.
 
-A *kind* of target is a class (:class:`mlnb.targets.base.TargetKind`). mlnb brings some, other distributions add theirs
+A *kind* of target is a class (:class:`mlnb.targets.base.TargetKind`). mlnb has some; other distributions add theirs
 by entry points of the group ``mlnb.targets`` (see docs/contributing/add-a-target.md). Each batch system is one, too
 (:mod:`mlnb.targets.batch`; docs/contributing/add-a-batch-system.md). A *target* is one such class with
 a name and settings. Only the class of the chosen target is imported.
@@ -89,7 +89,7 @@ def load_kind(kind: str) -> TargetKind:
     Raises
     ------
     UsageError
-        one line that names the distribution it comes from, if it can't be imported or is no class of targets.
+        if it can't be imported or is not a class of targets; the message names the distribution that it comes from.
     """
     if kind in batch.SYSTEMS:
         from mlnb.targets.batch.target import BatchKind
@@ -99,12 +99,12 @@ def load_kind(kind: str) -> TargetKind:
     missing = [name for name in ("kind", "options", "settings") if not hasattr(loaded, name)]
     if missing or not callable(loaded):
         lacks = f"has no {missing[0]!r}" if missing else "can't be called"
-        raise UsageError(f"{KINDS.where(kind)} is no class of targets: it {lacks}")
+        raise UsageError(f"{KINDS.where(kind)} is not a class of targets: it {lacks}")
     return loaded
 
 
 def options_of(name: str, workspace: Workspace) -> Sequence[TargetOption]:
-    """The options that the target called ``name`` has beyond those of every target. Imports its class.
+    """The options of the target called ``name`` beyond those of every target. Imports its class.
 
     Raises
     ------
@@ -115,12 +115,12 @@ def options_of(name: str, workspace: Workspace) -> Sequence[TargetOption]:
 
 
 def kinds() -> dict[str, TargetKind]:
-    """All kinds whose class can be imported, by name: for help and completion, which no broken one may disturb."""
-    found = {}
+    """All kinds by name, for help and completion. Kinds that can't be imported are left out."""
+    loaded = {}
     for kind in [*batch.SYSTEMS.names(), *KINDS.names()]:
         with contextlib.suppress(UsageError):
-            found[kind] = load_kind(kind)
-    return found
+            loaded[kind] = load_kind(kind)
+    return loaded
 
 
 def target(name: str | None = None, workspace: Workspace | None = None) -> Target:

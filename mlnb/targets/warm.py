@@ -35,7 +35,7 @@ def socket_path(workspace: Workspace) -> Path:
     """The path of the fork server's socket.
 
     It differs by Python, ``PYTHONPATH``, mlnb's code and the version of torch that is installed now: a fork server that
-    has imported another torch before an upgrade is not asked.
+    imported another torch, before an upgrade, is not used.
     """
     key = "\0".join([sys.executable, node_zip().digest, os.environ.get("PYTHONPATH", ""), _torch_version()])
     return workspace.socket_path(f"warm-{hashlib.sha256(key.encode()).hexdigest()[:12]}.sock")
@@ -70,7 +70,7 @@ def start(workspace: Workspace) -> Path:
 
 
 def stop(workspace: Workspace) -> bool:
-    """End the fork server; whether there was one. Runs that it has started go on."""
+    """End the fork server; returns whether there was one. Runs that it has started continue."""
     path = socket_path(workspace)
     client = _connect(path, patience=0.0)
     if client is None:
@@ -153,9 +153,9 @@ def with_node_zip(env: Mapping[str, str], archive: Path) -> dict[str, str]:
 
 
 def start_detached(command: Sequence[str], env: Mapping[str, str], run: RunDir, attempt: int) -> int:
-    """Start a run's process in a session of its own, so that it outlives this one; its pid.
+    """Start a run's process in a new process session, so that it outlives this process; returns its pid.
 
-    It finds the run's node zip, works in the run directory, and writes into the log of node 0.
+    Its ``PYTHONPATH`` has the run's node zip, its working directory is the run's, and its output is the log of node 0.
     """
     with (run.attempt(attempt).path / "node-0.log").open("ab") as log:
         process = subprocess.Popen(

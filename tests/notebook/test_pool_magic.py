@@ -28,10 +28,10 @@ def test_the_help_lists_the_options_of_start(nb: Kernel) -> None:
         ("%pool start --idle soon", "--idle soon: --idle takes a time like 90s, 30m, 2h, 1h30m or 02:30:00"),
         ("%pool start --nodes 2", "--nodes: not an option"),
         ("%pool strat", "%pool strat: did you mean %pool start?"),
-        ("%pool stop", "there is no pool; %pool start (mlnb pool start) makes one"),
+        ("%pool stop", "There is no pool. Start one with %pool start (mlnb pool start)."),
         ("%pool stop a b", "%pool stop a b: name one pool, or none if there is only one"),
-        ("%%train --on pool\npass", "--on pool: pool: there is no pool; %pool start (mlnb pool start) makes one"),
-        ("%%train --on pool:x\npass", "--on pool:x: pool x: there is no pool; %pool start (mlnb pool start) makes one"),
+        ("%%train --on pool\npass", "--on pool: There is no pool. Start one with %pool start (mlnb pool start)."),
+        ("%%train --on pool:x\npass", "--on pool:x: No pool named x. Start one with %pool start (mlnb pool start)."),
     ],
 )
 def test_bad_use_is_one_line_that_helps(nb: Kernel, line: str, words: str) -> None:

@@ -32,7 +32,7 @@ OPTIONS = {
     "zzz": "zzz: not an option; options are --on --gpus --cpus",
     "--gpus": "--gpus needs a value: --gpus N (",
     "--gpus two": "--gpus two: --gpus takes a whole number from 0",
-    "--gpus 7": "--gpus 7: this machine has no GPU. Use --on with a target that has, or drop --gpus.",
+    "--gpus 7": "--gpus 7: this machine has no GPU. Drop --gpus, or configure a target that has GPUs (",
     "--ranks 0": "--ranks 0: --ranks takes a whole number from 1",
     "--ranks 2 --ranks 3": "--ranks is given twice",
     "--cpus 99": "--cpus 99: 1 rank × 99 cores are 99; this machine has ",

@@ -65,7 +65,7 @@ def test_ranks_may_share_cores_and_are_told_so(two_gpus: None):
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
-        (Resources(gpus=3), ["--gpus 3", "this machine has 2 GPUs (0, 1)", "or --gpus 2."]),
+        (Resources(gpus=3), ["--gpus 3", "this machine has 2 GPUs (0, 1)", "--gpus 2"]),
         (Resources(nodes=2), ["--nodes 2", "--nodes 1"]),
         (Resources(ranks=2, cpus=5), ["--cpus 5", "this machine has 8", "--cpus 4 is the most"]),
         (Resources(cpus=9), ["--cpus 9", "--cpus 8 is the most"]),
@@ -74,6 +74,35 @@ def test_ranks_may_share_cores_and_are_told_so(two_gpus: None):
 def test_what_there_is_not_is_refused_with_the_nearest(two_gpus: None, asked: Resources, words: list[str]):
     text = refusal(asked)
     assert all(word in text for word in words)
+
+
+@pytest.mark.parametrize(
+    ("others", "available", "advice"),
+    [
+        ([("slurm", 6)], ("0", "1"), "2 GPUs (0, 1). Use --on slurm (6 GPUs), or --gpus 2."),
+        ([("slurm", 6), ("lab", 1)], (), "no GPU. Use --on slurm (6 GPUs) or --on lab (1 GPU), or drop --gpus."),
+        ([], ("0",), "1 GPU (0). Use --gpus 1, or configure a target that has more (docs: site setup)."),
+        ([("local", 3)], (), "no GPU. Drop --gpus, or configure a target that has GPUs (docs: site setup)."),
+    ],
+)
+def test_too_many_gpus_are_refused_with_the_targets_that_have_them(
+    monkeypatch: pytest.MonkeyPatch, others: list[tuple[str, int]], available: tuple[str, ...], advice: str
+):
+    monkeypatch.setattr(local, "gpus", lambda: available)
+    monkeypatch.setattr(local, "_targets_with_gpus", lambda *_: others)
+    assert refusal(Resources(gpus=3)) == f"--gpus 3: this machine has {advice}"
+
+
+@pytest.mark.parametrize(
+    ("requested", "text"),
+    [
+        (Resources(gpu_type="a100"), "--gpu-type a100"),
+        (Resources(gpu_memory=80 * 10**9), "--gpu-memory 80GB"),
+        (Resources(gpu_capability="8.0"), "--gpu-capability 8.0"),
+    ],
+)
+def test_a_kind_of_gpu_can_not_be_chosen(requested: Resources, text: str):
+    assert refusal(requested).startswith(f"{text}: not possible on this machine")
 
 
 def test_gpus_are_those_that_may_be_seen(monkeypatch: pytest.MonkeyPatch):

@@ -87,7 +87,7 @@ def test_a_run_that_waits_elsewhere_is_said_to_and_can_be_cancelled(start, away:
     until(lambda: second.directory.attempt(1).heartbeat(0).exists())
     leave(away)
     assert second.state == "pending"
-    assert second.reason == f"was submitted on {os.uname().nodename}, and waits or starts there"
+    assert second.reason == f"was submitted on {os.uname().nodename}, and waits or starts on that machine"
     second.cancel()
     assert (second.state, second.logs()) == ("cancelled", "")
 
@@ -101,7 +101,7 @@ def test_a_run_that_died_elsewhere_is_late_at_first_and_then_lost(start, away: p
     assert run.reason == f"last heard of 1 min 40 s ago, from {os.uname().nodename}"
     stop_beating(run, other_host.SILENT + 60)
     assert run.state == "lost"
-    assert run.reason.startswith(f"its node program on {os.uname().nodename} fell silent 6 min")
+    assert run.reason.startswith(f"its node program on {os.uname().nodename} has been silent for 6 min")
 
 
 def test_a_clock_that_is_wrong_there_makes_no_run_lost(start, away: pytest.MonkeyPatch):

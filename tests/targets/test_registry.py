@@ -61,7 +61,7 @@ def test_a_kind_of_another_distribution_is_a_target(site_packages: Path):
     [
         ("bad", "target kind bad of the distribution mlnb-bad can't be loaded: RuntimeError: no license"),
         ("gone", "target kind gone of the distribution mlnb-gone can't be loaded: ModuleNotFoundError: No module"),
-        ("odd", "target kind odd of the distribution mlnb-odd is no class of targets: it has no 'kind'"),
+        ("odd", "target kind odd of the distribution mlnb-odd is not a class of targets: it has no 'kind'"),
         ("twice", "target kind twice: both mlnb-"),
     ],
 )

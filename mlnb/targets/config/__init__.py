@@ -1,1 +1,1 @@
-"""What can be set: options of a line, settings of a site, and where things are."""
+"""Options of runs, and a site's settings of targets."""

@@ -1,7 +1,7 @@
-"""Options of runs as declarations: click options, with what targets, help, pools and ``--resume`` need of each.
+"""Declares options of runs: click options, with what targets, help, pools and ``--resume`` need to know of each.
 
-From a declaration alone come parsing in ``%%train`` and ``mlnb run``, help, completion, what ``--resume`` asks for
-again, and the refusal by targets that don't have the option (see docs/contributing/add-a-target.md).
+Parsing in ``%%train`` and ``mlnb run``, help, completion, what ``--resume`` repeats, and the refusal by targets
+without the option all follow from its declaration (see docs/contributing/add-a-target.md).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ else:
 
 
 class Parsed(_ParamType):
-    """A type made from a function.
+    """A type of values that a function parses.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def _name(text: str) -> str:
 NAME = Parsed("NAME", _name)
 """A name that needs no quoting, in a shell or in a directive."""
 
-NAMES = Parsed("NAME", lambda text: ",".join(_name(one) for one in text.split(",")))
+NAMES = Parsed("NAME", lambda text: ",".join(map(_name, text.split(","))))
 """Such a name, or several with commas between them."""
 
 
@@ -79,10 +79,10 @@ class RunOption(click.Option):
     group
         its heading in help.
     on_resume
-        whether ``--resume`` asks for it again where the line does not give it: it says what a run needs, not what it
-        does.
+        whether ``--resume`` repeats its value where the line does not give it: true for options that say what a run
+        needs, as time and GPUs, not for those that say what it does.
     for_pools
-        whether ``mlnb pool start`` has it: it concerns the job, not what runs in it.
+        whether ``mlnb pool start`` has it, too: true for options of the job.
     secret
         whether its value may be a secret: errors repeat only what is before ``=``.
     """
@@ -131,10 +131,10 @@ class RunOption(click.Option):
         return other
 
     def written(self, value: Any) -> str:
-        """The option as a person would write it to have ``value``."""
+        """The option with ``value``, as it is written on a line: ``--time 2h``."""
         if self.is_flag:
             return self.flag if value or not self.secondary_opts else self.secondary_opts[0]
-        return " ".join(f"{self.flag} {one}" for one in (value if self.multiple else (value,)))
+        return " ".join(f"{self.flag} {item}" for item in (value if self.multiple else (value,)))
 
     def value(self, flag: str, text: str) -> Any:
         """The value of ``text``, given after ``flag``.
@@ -161,8 +161,7 @@ class TargetOption(RunOption):
         whether its value means something on another target that has the option, too. If not, ``--resume --on OTHER``
         drops it.
     values
-        target → values to complete. Called in the session of the person who presses Tab: it must take no longer than
-        a moment.
+        target → values to complete. Called when the user presses Tab, so it must be fast.
     """
 
     def __init__(
@@ -203,12 +202,12 @@ IMAGE = TargetOption("--image", type=Parsed("IMAGE", str), portable=True, help="
 
 
 def by_flag(options: Iterable[RunOption]) -> dict[str, RunOption]:
-    """The options by each of their spellings; of two with one spelling the first."""
-    found: dict[str, RunOption] = {}
+    """The options by each of their spellings; the first counts if two have the same."""
+    by_spelling: dict[str, RunOption] = {}
     for option in options:
         for flag in option.flags:
-            found.setdefault(flag, option)
-    return found
+            by_spelling.setdefault(flag, option)
+    return by_spelling
 
 
 def distinct(options: Sequence[RunOption]) -> list[RunOption]:

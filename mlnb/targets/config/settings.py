@@ -30,7 +30,7 @@ def checked(target: str, kind: str, given: Mapping[str, Any], allowed: Collectio
     for key in values:
         if key not in names:
             near = difflib.get_close_matches(key, names, 1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(names))}"
+            hint = f"did you mean {near[0]}?" if near else f"available: {', '.join(sorted(names))}"
             raise UsageError(f"targets: {target}: {key}: a {kind} target has no such setting; {hint}")
     return values
 

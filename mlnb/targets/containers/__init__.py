@@ -1,4 +1,4 @@
-"""Container engines: how the command of a run is started inside an image. One small file per engine.
+"""Container engines, which run the command of a run inside an image. One small file per engine.
 
 ::
 
@@ -6,7 +6,7 @@
     contained.differences()                                           # lines for the plan
     wrapped = contained.wrap(["-m", "mlnb.node", RUN], run, resources, env)  # command, launcher, before, after
 
-    engine = containers.engine("podman", "torch:latest", {})          # one level below: any command, any folders
+    engine = containers.engine("podman", "torch:latest", {})          # directly: any command, any folders
     wrapped = engine.wrap([*engine.python(), "-V"], binds=[Bind("/data")])
 
 Other distributions add engines by entry points of the group ``mlnb.container_engines`` (see
@@ -44,7 +44,7 @@ __all__ = [
 ]
 
 _PREFERENCE = ("charliecloud", "apptainer", "singularity", "enroot", "podman", "docker", "pyxis")
-"""The engines that mlnb brings, in the order in which they are tried where no setting names one."""
+"""mlnb's own engines, in the order in which they are tried if no setting names one."""
 
 ENGINES = Plugins(
     "container engine",
@@ -89,8 +89,8 @@ def engine(name: str | None, image: str, settings: Mapping[str, Any] | None = No
     if chosen not in ENGINES:
         names = ENGINES.names()
         near = difflib.get_close_matches(chosen, names, 1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise UsageError(f"container.engine {chosen!r}: there is no such engine; there are {', '.join(names)}{hint}")
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise UsageError(f"container.engine {chosen!r}: unknown engine.{hint} Available: {', '.join(names)}.")
     return load_engine(chosen)(image, read)
 
 
@@ -100,11 +100,11 @@ def load_engine(name: str) -> type[Engine]:
     Raises
     ------
     UsageError
-        one line that names the distribution it comes from, if it can't be imported or is no engine.
+        if it can't be imported or is not an engine; the message names the distribution that it comes from.
     """
     loaded = ENGINES.load(name)
     if not (isinstance(loaded, type) and issubclass(loaded, Engine)):
-        raise UsageError(f"{ENGINES.where(name)} is no subclass of mlnb.targets.containers.Engine")
+        raise UsageError(f"{ENGINES.where(name)} is not a subclass of mlnb.targets.containers.Engine")
     return loaded
 
 
@@ -114,11 +114,13 @@ def _first_fit(image: str) -> str:
     Raises
     ------
     UsageError
-        if several accept it and none is installed: the nodes may have another one than the first.
+        if several accept it and none is installed here: it isn't known which of them the nodes have.
     """
     engines = {name: load_engine(name) for name in _PREFERENCE}
     for name in ENGINES.names():
-        with contextlib.suppress(UsageError):  # a broken one of another distribution, which nobody has named
+        with contextlib.suppress(
+            UsageError
+        ):  # an engine of another distribution that can't be imported, and was not requested
             engines.setdefault(name, load_engine(name))
     fitting = [name for name, engine in engines.items() if engine.accepts(image)]
     installed = [name for name in fitting if shutil.which(engines[name].program)]

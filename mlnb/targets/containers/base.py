@@ -27,12 +27,12 @@ NAMES = rf"""names() {{ env | sed -nE 's/^(({SCHEDULERS})_[A-Za-z0-9_]+)=.*/\1/p
 _FIND = """for python in python3 python; do
 command -v "$python" >/dev/null 2>&1 && exec "$python" "$@"
 done
-echo "mlnb: the image has neither python3 nor python on its PATH; the target's container.python says where it is" >&2
+echo "mlnb: the image has neither python3 nor python on its PATH; set the target's container.python to its path" >&2
 exit 127
 """
 
-# paths of the host, which the image doesn't have
-_HOSTS_PYTHON = ("PYTHONHOME", "PYTHONPATH", "PYTHONUSERBASE", "VIRTUAL_ENV", "CONDA_PREFIX")
+# they hold paths of the host, which the image doesn't have
+_HOST_PYTHON_VARIABLES = ("PYTHONHOME", "PYTHONPATH", "PYTHONUSERBASE", "VIRTUAL_ENV", "CONDA_PREFIX")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _KEYS = ("binds", "command", "engine", "gpu", "images", "options", "pull", "python")
 
@@ -113,11 +113,11 @@ class Settings:
         Raises
         ------
         UsageError
-            if a key is unknown, or a value is none of those that are allowed.
+            if a key is unknown, or a value is not allowed.
         """
         for key in given:
             if key not in _KEYS:
-                raise UsageError(f"container.{key}: there is no such setting; there are {', '.join(_KEYS)}")
+                raise UsageError(f"container.{key}: unknown setting. Available: {', '.join(_KEYS)}.")
         texts = {key: _text(key, given[key]) for key in ("command", "engine", "gpu", "pull", "python") if key in given}
         lists = {key: _list(key, given[key]) for key in ("binds", "images", "options") if key in given}
         for key, allowed in (("gpu", ("nvidia", "amd", "none")), ("pull", ("never", "missing"))):
@@ -130,11 +130,11 @@ class Engine(ABC):
     """One container engine with one image. A subclass has a :attr:`name`, a :attr:`program` and :meth:`wrap`."""
 
     name: ClassVar[str]
-    """As ``container.engine`` names it."""
+    """Its name in ``container.engine``."""
     program: ClassVar[str]
     """The name of its executable on the PATH."""
     targets: ClassVar[frozenset[str] | None] = None
-    """The kinds of targets that it works with, as in ``slurm``; ``None`` for all."""
+    """The kinds of targets that it works with, as ``slurm``; ``None`` for all."""
     forbidden: ClassVar[str] = ":"
     """Characters that paths of binds can't contain, since they have a meaning in the engine's options."""
     variables: ClassVar[tuple[str, ...]] = ()
@@ -198,7 +198,7 @@ class Engine(ABC):
         return shutil.which(self.command) is not None
 
     def identity(self) -> str | None:
-        """What changes when the image does; ``None`` if this machine doesn't have the image."""
+        """A text that changes when the image does; ``None`` if this machine doesn't have the image."""
         path = Path(self.image)
         if not path.is_absolute() or not path.exists():
             return None
@@ -223,7 +223,7 @@ class Engine(ABC):
             if wrong:
                 raise UsageError(
                     f"{path!r}: {self.name} can't make a folder visible whose path contains {wrong!r}; "
-                    "use another folder (MLNB_RUNS says where runs go)"
+                    "use another folder (MLNB_RUNS sets the folder of runs)"
                 )
             if not path.startswith("/"):
                 raise UsageError(f"{path!r}: a folder that is to be visible in an image needs an absolute path")
@@ -246,7 +246,7 @@ def with_environment(command: Sequence[str], env: Mapping[str, str] | None) -> l
         variable(name)
         if "\0" in value:
             raise UsageError(f"--env {name}: no variable can hold a zero byte")
-    unset = [word for name in _HOSTS_PYTHON if name not in values for word in ("-u", name)]
+    unset = [argument for name in _HOST_PYTHON_VARIABLES if name not in values for argument in ("-u", name)]
     return ["env", *unset, *(f"{name}={value}" for name, value in values.items()), *command]
 
 
@@ -265,11 +265,11 @@ def variable(name: str) -> str:
 
 def _text(key: str, value: Any) -> str:
     if not isinstance(value, str) or not value or not value.isprintable():
-        raise UsageError(f"container.{key} {value!r}: it must be a word")
+        raise UsageError(f"container.{key} {value!r}: it must be one line of text, not empty")
     return value
 
 
 def _list(key: str, value: Any) -> tuple[str, ...]:
     if not isinstance(value, (list, tuple)) or not all(isinstance(word, str) and word.isprintable() for word in value):
-        raise UsageError(f"container.{key} {value!r}: it must be a list of words")
+        raise UsageError(f"container.{key} {value!r}: it must be a list of texts")
     return tuple(value)

@@ -15,8 +15,8 @@ from mlnb.targets.containers.probe import differences, inspect
 from mlnb.task import Resources
 from mlnb.workspace import Workspace
 
-# top-level folders that stay those of the image
-_IMAGES_OWN = frozenset(
+# top-level folders that the host's never replace
+_IMAGE_FOLDERS = frozenset(
     {"bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "opt", "proc", "run", "sbin", "sys", "usr"}
 )
 
@@ -29,7 +29,7 @@ class Contained:
 
     @property
     def image(self) -> str:
-        """As it was named."""
+        """The image, as it was requested."""
         return self.engine.image
 
     def differences(self) -> list[str]:
@@ -52,11 +52,11 @@ class Contained:
         UsageError
             for a path that can't be made visible.
         """
-        own = {"PYTHONPATH": str(run.node_zip), "MLNB_IMAGE": self.image}
+        variables = {"PYTHONPATH": str(run.node_zip), "MLNB_IMAGE": self.image}
         return self.engine.wrap(
             [*self.engine.python(), *arguments],
             binds=self._binds(run),
-            env={name: value for name, value in own.items() if name not in env},
+            env={name: value for name, value in variables.items() if name not in env},
             pass_env=list(env),
             gpus=resources.gpus or 0,
             workdir=str(run.path),
@@ -85,12 +85,12 @@ class Contained:
         binds = [_parse(text) for text in self.engine.settings.binds]
         cwd = info.cwd or str(Path.cwd())
         parts = PurePath(cwd).parts
-        if len(parts) > 1 and parts[1] not in _IMAGES_OWN:
+        if len(parts) > 1 and parts[1] not in _IMAGE_FOLDERS:
             binds.append(Bind(cwd, writable=True))
         binds.append(Bind(str(run.path), writable=True))
         if info.resume and Path(info.resume).is_absolute():  # checkpoints of another run
             binds.append(Bind(info.resume))
-        by_path = {bind.inside: bind for bind in binds}  # of two at one path the later holds
+        by_path = {bind.inside: bind for bind in binds}  # if two have the same path, the later one counts
         return sorted(by_path.values(), key=lambda bind: PurePath(bind.inside).parts)
 
 
@@ -100,5 +100,5 @@ def _parse(text: str) -> Bind:
     if rest in ("ro", "rw"):
         target, mode = "", rest
     if not source.startswith("/") or (target and not target.startswith("/")) or mode not in ("ro", "rw"):
-        raise UsageError(f"container.binds {text!r}: it must read FOLDER[:FOLDER INSIDE][:ro or rw], from '/'")
+        raise UsageError(f"container.binds {text!r}: write FOLDER[:FOLDER INSIDE][:ro or rw] with absolute paths")
     return Bind(source, target, mode == "rw")

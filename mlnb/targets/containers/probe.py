@@ -1,4 +1,4 @@
-"""The versions of Python and torch in an image, and how they differ from the session's."""
+"""Finds the versions of Python and torch in an image, and how they differ from the session's."""
 
 from __future__ import annotations
 
@@ -79,31 +79,35 @@ def inspect(engine: Engine, workspace: Workspace) -> Versions | None:
     return versions
 
 
-def differences(image: str, session: Versions, found: Versions | None) -> list[str]:
+def differences(image: str, session: Versions, image_versions: Versions | None) -> list[str]:
     """How the image differs from the session, a line each; empty if it does not.
 
     Parameters
     ----------
     session
         ``python`` and ``torch`` of the session.
-    found
-        the image's, from :func:`inspect`.
+    image_versions
+        those of the image, from :func:`inspect`.
 
     Raises
     ------
     UsageError
         if the image has no torch, or its Python is too old for the node program.
     """
-    if found is None:
-        return [f"image {image}: not looked into (it is not on this machine); the job says at once if it lacks torch"]
-    python, torch = str(found["python"]), found.get("torch")
+    if image_versions is None:
+        return [
+            f"image {image}: not checked, since it is not on this machine; without torch the job fails at its start"
+        ]
+    python, torch = str(image_versions["python"]), image_versions.get("torch")
     if _minor(python) < OLDEST:
         raise UsageError(f"--image {image}: its Python is {python}; mlnb needs {OLDEST[0]}.{OLDEST[1]} or newer")
     if not torch:
         raise UsageError(f"--image {image}: its Python ({python}) has no torch; choose an image with PyTorch")
     lines = []
     if _minor(python) != _minor(str(session["python"])):
-        lines.append(f"Python {python} in the image, {session['python']} here: code goes as source, so it runs in both")
+        lines.append(
+            f"Python {python} in the image, {session['python']} here: code is sent as source, so it runs in both"
+        )
     if session.get("torch") and _minor(torch) != _minor(str(session["torch"])):
         lines.append(f"torch {torch} in the image, {session['torch']} here: results may differ a little")
     return lines

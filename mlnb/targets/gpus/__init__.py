@@ -1,1 +1,1 @@
-"""GPUs: models, the kinds that a site has, and which of them fit what is asked for."""
+"""GPU models, the kinds of GPUs that a site has, and the choice among them for a run."""

@@ -14,11 +14,11 @@ from mlnb.units import parse_size
 
 
 class Machine(Protocol):
-    """A node, as far as its GPUs go."""
+    """A node, with what is needed here: its GPUs and features."""
 
     @property
     def name(self) -> str:
-        """As the batch system calls it."""
+        """Its name in the batch system."""
 
     @property
     def gpus(self) -> Mapping[str, int]:
@@ -31,7 +31,7 @@ class Machine(Protocol):
 
 @dataclass(frozen=True)
 class RequestSyntax:
-    """How a batch system is asked for GPUs.
+    """How jobs of a batch system request GPUs.
 
     Attributes
     ----------
@@ -115,11 +115,11 @@ def _allows(constraint: str, features: Iterable[str]) -> bool:
     if re.search(r"[^A-Za-z0-9_.:=&|,-]", constraint):
         return True
     present = set(features)
-    return not constraint or any(present.issuperset(re.split("[&,]", all_of)) for all_of in constraint.split("|"))
+    return not constraint or any(present.issuperset(re.split("[&,]", part)) for part in constraint.split("|"))
 
 
 def configured(settings: Mapping[str, Any], syntax: RequestSyntax = SLURM) -> tuple[GpuKind, ...]:
-    """The kinds under ``gpus`` of a target's settings; what an entry doesn't say follows from the name of its type.
+    """The kinds under ``gpus`` of a target's settings. Memory and capability default to those of the type's name.
 
     Raises
     ------

@@ -123,15 +123,15 @@ def parse_gpu_name(text: str) -> GpuModel | None:
 
 def _parse_whole_gpu(lower: str) -> GpuModel | None:
     """The model of a lower-case name without a MIG slice."""
-    words, memory = [], None
-    for word in re.findall(r"[a-z0-9]+", lower):
-        size = re.fullmatch(r"(gpu|vram|gpumem|)([0-9]{1,3})(?:g|gb|gib)", word)
+    tokens, memory = [], None
+    for token in re.findall(r"[a-z0-9]+", lower):
+        size = re.fullmatch(r"(gpu|vram|gpumem|)([0-9]{1,3})(?:g|gb|gib)", token)
         if size:
             memory = int(size[2])
-            words += [size[1]] if size[1] else []
+            tokens += [size[1]] if size[1] else []
         else:
-            words.append(word)
-    significant = [word for word in words if not _NOISE.fullmatch(word)]
+            tokens.append(token)
+    significant = [token for token in tokens if not _NOISE.fullmatch(token)]
     name, sizes, capability = _look_up("".join(significant))
     if not name and len(significant) > 1 and significant[-1].isdigit():  # v100_32
         name, sizes, capability = _look_up("".join(significant[:-1]))
@@ -144,8 +144,8 @@ def _parse_whole_gpu(lower: str) -> GpuModel | None:
     # a number of gigabytes alone may be the machine's memory
     if (
         memory is not None
-        and set(words) <= {"gpu", "gpumem", "vram", "mem", "memory"}
-        and set(words) - {"mem", "memory"}
+        and set(tokens) <= {"gpu", "gpumem", "vram", "mem", "memory"}
+        and set(tokens) - {"mem", "memory"}
     ):
         return GpuModel("", memory * GB, True)
     return None

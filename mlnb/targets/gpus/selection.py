@@ -48,7 +48,7 @@ class GpuRequest:
 
     @property
     def flags(self) -> str:
-        """The options of ``%%train`` that say the same."""
+        """The request as options of ``%%train``."""
         if self.is_any:
             return f"--gpus {self.count}"
         return " ".join(
@@ -92,23 +92,37 @@ def selection_for(
     UsageError
         if no GPUs here suffice, with the nearest that do; or if ``gpus:`` of the settings is wrong.
     """
+    request, kinds = _request_of(requested), configured(settings, syntax)
+    if not request.count or (request.is_any and not kinds):
+        return None
+    return select(request, kinds or discover(machines), machines)
+
+
+def refuse_gpu_selection(requested: Resources, reason: str) -> None:
+    """Refuse a request for a kind of GPU, on targets that can't choose among GPUs.
+
+    Raises
+    ------
+    UsageError
+        if a type, memory or capability is requested; ``reason`` follows "not possible" in the message.
+    """
+    request = _request_of(requested)
+    if not request.is_any:
+        raise UsageError(f"{request.flags}: not possible {reason}")
+
+
+def _request_of(requested: Resources) -> GpuRequest:
     capability = None
     if requested.gpu_capability is not None:
         try:
             capability = parse_capability(requested.gpu_capability)
         except ValueError as error:
             raise UsageError(f"--gpu-capability {requested.gpu_capability}: --gpu-capability takes {error}") from None
-    request, kinds = (
-        GpuRequest(requested.gpus or 0, requested.gpu_type, requested.gpu_memory, capability),
-        configured(settings, syntax),
-    )
-    if not request.count or (request.is_any and not kinds):
-        return None
-    return select(request, kinds or discover(machines), machines)
+    return GpuRequest(requested.gpus or 0, requested.gpu_type, requested.gpu_memory, capability)
 
 
 def machines_for(requested: Resources, settings: Mapping[str, Any], machines: Mapping[str, M]) -> dict[str, M]:
-    """The machines that have the GPUs that are asked for; all, if any GPU will do, or if none of them has these."""
+    """The machines that have the requested GPUs; all machines if any GPU will do, or if none has the requested ones."""
     try:
         choice = selection_for(requested, settings, tuple(machines.values()))
     except UsageError:
@@ -127,14 +141,14 @@ def most_gpus(settings: Mapping[str, Any], machines: Sequence[Machine], syntax: 
 
 
 def select(request: GpuRequest, kinds: Sequence[GpuKind], machines: Sequence[Machine] = ()) -> GpuSelection:
-    """Choose the smallest kind that suffices, so that the big ones are left to runs that need them.
+    """Choose the smallest kind that suffices, so that big GPUs stay free for runs that need them.
 
     If kinds differ only by the one feature that requests them, any of them is requested, which starts sooner.
 
     Raises
     ------
     UsageError
-        if none suffices: one line with what was asked for, what there is, and the nearest that would do.
+        if none suffices: the message has the request, what the site has, and the nearest request that it can satisfy.
     """
     suitable = [kind for kind in kinds if not _unmet(kind, request)]
     available = [kind for kind in suitable if not machines or kind.nodes_with(machines, request.count)]
@@ -155,25 +169,25 @@ def select(request: GpuRequest, kinds: Sequence[GpuKind], machines: Sequence[Mac
 def _any_of(kinds: Sequence[GpuKind], count: int) -> tuple[list[GpuKind], tuple[str, ...]]:
     """The first kind, with those that one constraint can request together with it; and the directives."""
     first = kinds[0].options(count)
-    feature = _one_feature(first)
+    feature = _single_feature(first)
     if feature is None:
         return [kinds[0]], first
     others = [option for option in first if not option.startswith("--constraint=")]
     chosen, features = [], []
     for kind in kinds:
         options = kind.options(count)
-        other = _one_feature(options)
+        other = _single_feature(options)
         if other is not None and [option for option in options if not option.startswith("--constraint=")] == others:
             chosen.append(kind)
             features += [other] if other not in features else []
     return chosen, (f"--constraint={'|'.join(features)}", *others)
 
 
-def _one_feature(options: Iterable[str]) -> str | None:
+def _single_feature(options: Iterable[str]) -> str | None:
     """The feature of a constraint that names only one; ``None`` otherwise."""
     constraints = [option.partition("=")[2] for option in options if option.startswith("--constraint=")]
-    is_one = len(constraints) == 1 and re.fullmatch(r"[A-Za-z0-9_.:=-]+", constraints[0])
-    return constraints[0] if is_one else None
+    is_single = len(constraints) == 1 and re.fullmatch(r"[A-Za-z0-9_.:=-]+", constraints[0])
+    return constraints[0] if is_single else None
 
 
 def _unmet(kind: GpuKind, request: GpuRequest) -> list[str]:
@@ -205,7 +219,7 @@ def _is_type(kind: GpuKind, name: str) -> bool:
 
 
 def _refusal(request: GpuRequest, kinds: Sequence[GpuKind], machines: Sequence[Machine]) -> str:
-    """One line: what was asked for, what the site has, and the nearest that would do."""
+    """The error text: the request, what the site has, and the nearest request that it can satisfy."""
     if not kinds:
         return f"{request.flags}: no GPUs are known here; list them under gpus: in the target's settings"
     nearest = min(kinds, key=lambda kind: _distance(kind, request, machines))
@@ -243,7 +257,7 @@ def _refusal(request: GpuRequest, kinds: Sequence[GpuKind], machines: Sequence[M
 
 
 def _distance(kind: GpuKind, request: GpuRequest, machines: Sequence[Machine]) -> tuple[object, ...]:
-    """A sort key: how far ``kind`` is from what was asked for; of equals the biggest comes first."""
+    """A sort key: how far ``kind`` is from the request; the biggest of equal ones comes first."""
     unmet = _unmet(kind, request)
     major, minor = kind.capability or (0, 0)
     bigger = (kind.memory is None, -(kind.memory or 0), -major, -minor)
@@ -258,7 +272,7 @@ def _most_of_kind(kind: GpuKind, machines: Sequence[Machine]) -> int:
 
 
 def _offered(nearest: GpuKind, request: GpuRequest, kinds: Sequence[GpuKind]) -> str:
-    """What the site has instead, as far as it matters to what was asked for."""
+    """What the site has instead of the requested GPUs."""
     unmet = _unmet(nearest, request)
     if "type" in unmet:
         return f"there are {', '.join(dict.fromkeys(kind.description for kind in kinds))}"
@@ -268,12 +282,12 @@ def _offered(nearest: GpuKind, request: GpuRequest, kinds: Sequence[GpuKind]) ->
         if nearest.capability and "capability" in unmet
         else ""
     )
-    which = "largest" if unmet == ["memory"] and request.capability is None else "nearest"
-    which = "newest" if unmet == ["capability"] and request.memory is None else which
+    superlative = "largest" if unmet == ["memory"] and request.capability is None else "nearest"
+    superlative = "newest" if unmet == ["capability"] and request.memory is None else superlative
     has = (
         f"has {format_gpu_memory(nearest.memory)}" if of and nearest.memory is not None else f"is {nearest.description}"
     )
-    return f"the {which}{of} here {has}{capability}"
+    return f"the {superlative}{of} here {has}{capability}"
 
 
 def _node_count(count: int) -> str:

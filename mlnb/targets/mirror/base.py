@@ -18,12 +18,12 @@ PARTS = ("outputs", "checkpoints", "figures")
 
 
 class Mirror(Protocol):
-    """Keeps local run directories and those that the jobs see in step."""
+    """Copies files between the local run directories and those that the jobs use."""
 
     def push(self, run: RunDir, files: Sequence[str]) -> None:
         """Copy files of the local run directory (paths relative to it) to where the job will see them.
 
-        A file that does not exist locally is deleted there.
+        A file that does not exist locally is deleted on the remote side.
 
         Raises
         ------
@@ -32,7 +32,7 @@ class Mirror(Protocol):
         """
 
     def refresh(self, runs: Sequence[RunDir], *, at_once: bool = False) -> None:
-        """Copy what is new of many runs: events, heartbeats, metrics, logs, and last the result.
+        """Copy what is new of these runs: events, heartbeats, metrics, logs, and last the result.
 
         The local result is written only after all that the job wrote before it. This is called often; the mirror limits
         how often it asks the remote side, except with ``at_once``.

@@ -1,7 +1,7 @@
 """A mirror that copies files: the new end of files that are appended to, and replaced files when they have changed.
 
 Kernel, server and command line all refresh the same copy. A lock in the run directory lets one of them write at a time;
-the lock file's time of change is when one of them last asked the remote side. The length of a copy is how far an
+the lock file's time of change is when one of them last queried the remote side. The length of a copy is how much of an
 appended file was copied. Replaced files are recorded in ``.mirror.json`` by their remote size and time of change.
 """
 
@@ -26,7 +26,7 @@ _APPENDED = (".jsonl", ".metrics", ".out", ".err", ".log")
 _RESULT = "result.json"
 _STATE, _LOCK = ".mirror.json", ".mirror.lock"
 _ROUNDS, _PAUSE = 5, 0.1
-"""How often a part is copied if it is replaced meanwhile, and the seconds between two tries."""
+"""How many times a part is copied if it is replaced meanwhile, and the seconds between two tries."""
 
 
 class CopyMirror:
@@ -56,7 +56,7 @@ class CopyMirror:
 
     def signal(self, run: RunDir, name: str) -> None:
         """See the class."""
-        with _described(run, f"its job can't be told ({name})"):
+        with _described(run, f"the signal {name} can't be sent to its job"):
             self._transport.write(run.path.name, f"{name}.json", run.path / f"{name}.json")
 
     def remove(self, run: RunDir) -> None:
@@ -94,7 +94,7 @@ class CopyMirror:
                     time.sleep(_PAUSE)
 
     def _is_due(self, run: RunDir) -> bool:
-        """Whether no process has asked the remote side within the interval."""
+        """Whether no process has queried the remote side within the interval."""
         try:
             return time.time() - (run.path / _LOCK).stat().st_mtime >= self._interval
         except FileNotFoundError:
@@ -126,7 +126,7 @@ class CopyMirror:
                     _append(run, path, self._read(run, path, local_size))
             elif copied.differs(path, entry):
                 _replace(run, path, self._read(run, path))
-                copied.note(path, entry)
+                copied.record(path, entry)
 
     def _copy_part(self, run: RunDir, part: str) -> None:
         complete = not self._may_change(run)  # determined first: a later listing then has all files
@@ -162,7 +162,7 @@ class CopyMirror:
                 raise FileNotFoundError(path)
             if copied.differs(path, entries[name]):
                 _replace(run, path, self._read(run, path), sha256)
-                copied.note(path, entries[name])
+                copied.record(path, entries[name])
         folder = run.path / part
         for old in folder.iterdir() if folder.is_dir() else ():
             if old.name not in digests:
@@ -186,7 +186,7 @@ class _MirrorState:
         """Whether this version of the remote file was not copied yet."""
         return self._entries.get(path) != list(entry) or not (self._run.path / path).exists()
 
-    def note(self, path: str, entry: Entry) -> None:
+    def record(self, path: str, entry: Entry) -> None:
         """Record that a file was copied."""
         self._entries[path] = list(entry)
         self._changed = True

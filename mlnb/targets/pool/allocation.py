@@ -35,7 +35,7 @@ from mlnb.workspace import Workspace
 
 _CALL_TIMEOUT = 10.0
 _DEATH_TIMEOUT = "60s"
-"""How long a worker looks for its scheduler. So a job that starts after its daemon's death ends."""
+"""How long a worker looks for its scheduler. A job that starts after its daemon has died ends after this time."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class QueueView:
     job
         ``None`` if the queue does not list it.
     error
-        why the queue could not be asked; empty if it was.
+        why the queue could not be queried; empty if it was.
     """
 
     job: QueuedJob | None
@@ -60,7 +60,7 @@ class Allocation:
     Parameters
     ----------
     pool
-        whose they are.
+        the pool.
     workspace
         whose pool it is.
     """
@@ -104,8 +104,8 @@ class Allocation:
         for flag, path in zip(("--tls-ca-file", "--tls-cert", "--tls-key"), files, strict=True):
             command += [flag, str(path)]
         command += ["--interface", interface] if interface else []
-        about = {"worker": command, "name": self._pool.id, "cpus": self._pool.cores, "gpus": resources.gpus}
-        write_json(folder.path / WORKER_FILE, about)
+        worker_info = {"worker": command, "name": self._pool.id, "cpus": self._pool.cores, "gpus": resources.gpus}
+        write_json(folder.path / WORKER_FILE, worker_info)
 
     @property
     def address(self) -> str:
@@ -128,7 +128,7 @@ class Allocation:
         return self.job
 
     def queue_view(self) -> QueueView:
-        """The job in the queue, which is asked no more often than for runs."""
+        """The job as the queue lists it; the queue is queried no more often than for runs."""
         listing = queue_listing.list_queue(self.system, self._interval, after=self._submitted_at)
         job = listing.jobs.get(self.job)
         if job is None and listing.time < self._submitted_at:
@@ -141,12 +141,12 @@ class Allocation:
         return job.start + limit if job is not None and job.start is not None and limit is not None else None
 
     def gone(self, *, cancel: bool) -> bool:
-        """Whether the job has left the queue.
+        """Check whether the job has left the queue.
 
         Parameters
         ----------
         cancel
-            cancel it first.
+            whether to cancel it first.
 
         Raises
         ------
@@ -157,11 +157,11 @@ class Allocation:
             self._cancelled_at = time.time()
             self.system.cancel(self.job)
             queue_listing.expire(self.system)
-        # a job whose worker was disconnected ends in a moment: look often
+        # a job whose worker was disconnected ends soon: query often
         listing = queue_listing.list_queue(self.system, self._interval if cancel else min(1.0, self._interval))
         job = listing.jobs.get(self.job)
-        heard = not listing.error and listing.answered > max(self._cancelled_at, self._submitted_at)
-        return heard and (job is None or job.state == "ended" or job.cleaning_up)
+        answered = not listing.error and listing.answered > max(self._cancelled_at, self._submitted_at)
+        return answered and (job is None or job.state == "ended" or job.cleaning_up)
 
     @property
     def worker(self) -> str | None:
@@ -211,14 +211,14 @@ def system_of(pool: PoolInfo, workspace: Workspace) -> System:
 
 
 def batch_target(name: str, workspace: Workspace) -> BatchTarget:
-    """The target called ``name``, which has to be a batch system.
+    """The target called ``name``, if it is a batch system.
 
     Raises
     ------
     UsageError
-        if it is none.
+        if it is not.
     """
-    found = target(name, workspace)
-    if not isinstance(found, BatchTarget):
+    loaded = target(name, workspace)
+    if not isinstance(loaded, BatchTarget):
         raise UsageError(f"--on {name}: a pool is an allocation of a batch system, as in --on slurm")
-    return found
+    return loaded

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from mlnb.targets.pool.runs import PoolRuns
 
 _TICK = 1.0
-"""Seconds between two looks at the node or the queue."""
+"""Seconds between two polls of the node or the queue."""
 
 _WORKER_TIMEOUT = 120.0
 """Seconds for which a running job may have no worker."""
@@ -48,7 +48,7 @@ _EXIT_PATIENCE = 5.0
 """Seconds that the job has to end by itself after its worker was disconnected, before it is cancelled."""
 
 _CANCEL_PATIENCE = 600.0
-"""Seconds for which a batch system that does not answer is asked to cancel the job."""
+"""Seconds for which cancelling the job is tried again if the batch system does not answer."""
 
 
 class PoolEnds(Exception):
@@ -57,7 +57,7 @@ class PoolEnds(Exception):
     Parameters
     ----------
     reason
-        why, as people read it.
+        why, as a text to show.
     job_gone
         whether its job has left the queue already.
     left_to_runs
@@ -81,7 +81,7 @@ class PoolDaemon:
     runs
         its runs; none yet.
     workspace
-        whose pool it is.
+        the workspace that it belongs to.
     """
 
     def __init__(self, pool: PoolInfo, allocation: Allocation, runs: PoolRuns, workspace: Workspace) -> None:
@@ -102,7 +102,7 @@ class PoolDaemon:
         self._last_written, self._written_at = self._state, 0.0
 
     async def main(self) -> None:
-        """Submit the pool's job, hand runs to it, and see to its end."""
+        """Submit the pool's job, send runs to it, and end it."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal)
@@ -164,7 +164,7 @@ class PoolDaemon:
         self._write()
 
     async def _poll_node(self, worker: str) -> None:
-        """Start the runs that wait, and look at those that run."""
+        """Start the runs that wait, and update the states of those that run."""
         self._missing_since = None
         polled = self._runs.processes()
         node = await self._allocation.call(worker, pool_node.pool_status, polled)
@@ -172,7 +172,7 @@ class PoolDaemon:
         ends_at = node["ends"] or self._state.ends_at or await asyncio.to_thread(self._allocation.ends_at)
         state, reason = "running", ""
         if not node["ready"]:
-            state, reason = "starting", f"torch is being imported on {node['host']}"
+            state, reason = "starting", f"importing torch on {node['host']}"
         elif not self._closing:
             self._runs.resolve_interrupted(node["place"], ends_at)
             await self._runs.start_waiting(node["place"], self._call, ends_at)
@@ -190,7 +190,7 @@ class PoolDaemon:
         return await self._allocation.call(worker, function, *arguments)
 
     def _follow_queue(self, view: QueueView) -> None:
-        """Take the state from the queue, which says why there is no worker.
+        """Set the state from the queue, which shows why there is no worker.
 
         Raises
         ------
@@ -202,7 +202,7 @@ class PoolDaemon:
             self._state = replace(self._state, reason=view.error)
         elif job is None:
             if self._missing_for() > _UNLISTED_TIMEOUT:
-                raise PoolEnds(f"{system} no longer knows its job {self._allocation.job}", job_gone=True)
+                raise PoolEnds(f"{system} no longer lists its job {self._allocation.job}", job_gone=True)
             self._state = replace(self._state, reason=f"{system} does not list its job {self._allocation.job}")
         elif job.state == "ended":
             raise PoolEnds(self._end_reason(job.cause, job.reason), job_gone=True)
@@ -219,7 +219,7 @@ class PoolDaemon:
                 raise PoolEnds("its job runs, but its worker does not answer", left_to_runs=self._runs.any_started)
             nodes = f" on {', '.join(job.nodes)}" if job.nodes else ""
             state = "closing" if self._closing else "starting"
-            reason = f"its worker is being started{nodes}"
+            reason = f"starting its worker{nodes}"
             self._state = replace(self._state, state=state, reason=reason, idle_since=None)
 
     def _missing_for(self) -> float:
@@ -239,15 +239,15 @@ class PoolDaemon:
         return f"its time was over{f' ({format_time(limit)})' if limit else ''}"
 
     def _check_end(self) -> None:
-        """Whether the pool goes on.
+        """Check whether the pool has to end.
 
         Raises
         ------
         PoolEnds
-            if it was stopped, is out of time or idle for too long, or this process was told to end.
+            if it was stopped, is out of time or idle for too long, or this process got a signal to end.
         """
         if self._terminated:
-            reason = "its daemon was told to end, as when one logs out"
+            reason = "its daemon got a signal to end, as at logout"
             raise PoolEnds(reason, left_to_runs=self._runs.any_started)
         if self._pool.folder.stop.exists():
             self._closing = True
@@ -290,7 +290,7 @@ class PoolDaemon:
             if is_same_user(peer):
                 answer = await self._answer(json.loads(await reader.readline()))
         except (OSError, ValueError, KeyError) as error:
-            answer = {"error": f"not understood: {error}"}
+            answer = {"error": f"can't read the request: {error}"}
         with contextlib.suppress(OSError):
             writer.write(json.dumps(answer).encode() + b"\n")
             await writer.drain()
@@ -312,7 +312,7 @@ class PoolDaemon:
 
 
 def main(folder: PoolDir, workspace: Workspace) -> int:
-    """Run the daemon of the pool in ``folder``; its exit code."""
+    """Run the daemon of the pool in ``folder``; returns its exit code."""
     orphan_cleanup.fork(folder, workspace)
     from mlnb.targets.pool.allocation import Allocation  # starts threads (distributed): import it after the fork
     from mlnb.targets.pool.runs import PoolRuns

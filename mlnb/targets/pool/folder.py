@@ -1,4 +1,4 @@
-"""The files of a warm pool, and what they say about it. Each file has one writer, as in a run directory."""
+"""The files of a warm pool, and its state as they describe it. Each file has one writer, as in a run directory."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class PoolState:
     written_at
         when this was written.
     idle_since
-        since when no run is on the pool; ``None`` while there is one, or while the pool can't run any.
+        since when the pool has had no run; ``None`` while it has one, or can't run any.
     ends_at
         when the job reaches its time limit; ``None`` while that isn't known.
     left_to_runs
@@ -104,7 +104,7 @@ class PoolDir:
 
     @property
     def request(self) -> Path:
-        """What was asked for; written once by the session that starts the pool."""
+        """What was requested; written once by the session that starts the pool."""
         return self.path / "pool.json"
 
     @property
@@ -152,7 +152,7 @@ class PoolInfo:
 
     @property
     def resources(self) -> Resources:
-        """What the pool's job has."""
+        """The resources of the pool's job."""
         return Resources(**rundir.select_fields(Resources, self.request["resources"]))
 
     @property
@@ -214,7 +214,7 @@ def all_pools(workspace: Workspace) -> list[PoolInfo]:
 
 
 def find_pool(name: str | None, workspace: Workspace, *, accepting: bool = False) -> PoolInfo:
-    """The live pool called ``name``; without a name, the only one that lives.
+    """The live pool called ``name``; without a name, the only live pool.
 
     Parameters
     ----------
@@ -233,16 +233,16 @@ def find_pool(name: str | None, workspace: Workspace, *, accepting: bool = False
         if named:
             return named[0]
     names = [pool.name for pool in candidates]
-    label = "pool" if name is None else f"pool {name}"
     if not candidates:
         last = next((pool for pool in pools if name in (None, pool.name)), None)
         end = "is closing" if last is not None and last.live else "has ended"
         ended = f" ({last.name} {end}: {last.reason})" if last is not None else ""
-        raise UsageError(f"{label}: there is no pool{ended}; %pool start (mlnb pool start) makes one")
+        missing = "There is no pool" if name is None else f"No pool named {name}"
+        raise UsageError(f"{missing}{ended}. Start one with %pool start (mlnb pool start).")
     if name is None:
         if len(candidates) > 1:
-            raise UsageError(f"pool: there are several, {', '.join(names)}; name one, as in pool:{names[0]}")
+            raise UsageError(f"There are several pools: {', '.join(names)}. Name one, as in pool:{names[0]}.")
         return candidates[0]
     near = difflib.get_close_matches(name, names, 1)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    raise UsageError(f"{label}: there is no such pool; there are {', '.join(names)}{hint}")
+    hint = f" Did you mean {near[0]}?" if near else ""
+    raise UsageError(f"No pool named {name}.{hint} Available: {', '.join(names)}.")

@@ -1,8 +1,8 @@
 """Cancels the waiting job of a pool whose daemon was killed: a process that waits for the end of a pipe.
 
-Only the daemon holds the pipe's other end, so that the kernel closes it however the daemon dies. A job that runs needs
-no help: its worker has lost its scheduler, so it ends with the last run on it. A job that still waits in the queue
-would wait for nobody.
+Only the daemon holds the pipe's other end, so that the kernel closes it however the daemon dies. A running job needs
+no cleanup: its worker has lost its scheduler, so it ends with the last run on it. A job that still waits in the queue
+would start for nothing.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from mlnb.targets.pool.folder import PoolDir, PoolInfo
 from mlnb.workspace import Workspace
 
 _PATIENCE = 600.0
-"""Seconds for which the batch system is asked for the job."""
+"""Seconds for which cancelling is tried again."""
 
 _EXIT_PATIENCE = 60.0
-"""Seconds that the daemon has to be gone after its files were closed."""
+"""Seconds to wait for the exit of the daemon after the pipe was closed."""
 
 _INTERVAL = 2.0
 _FORGOTTEN = 3600.0
@@ -55,7 +55,7 @@ def fork(folder: PoolDir, workspace: Workspace) -> None:
 
 
 def cancel_orphaned_job(pool: PoolInfo, workspace: Workspace, patience: float = 0.0) -> bool:
-    """Cancel the job of a pool whose daemon is dead if it still waits in the queue; whether no job is left waiting.
+    """Cancel the waiting job of a pool whose daemon is dead; returns whether no job is left waiting.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def cancel_orphaned_job(pool: PoolInfo, workspace: Workspace, patience: float = 
 
 
 def _cancel_waiting(pool: PoolInfo, workspace: Workspace) -> bool:
-    """Cancel the pool's jobs that wait; whether none waits, nor can appear any more."""
+    """Cancel the pool's waiting jobs; returns whether none waits and none can appear any more."""
     from mlnb.targets.pool.allocation import system_of
 
     system = system_of(pool, workspace)

@@ -1,4 +1,4 @@
-"""The runs that a pool was given: what each waits for, how it is started on the node, and how it ended."""
+"""The runs that were submitted to a pool: starts them on the node, and follows each to its end."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _DOUBT = 5.0
 """Seconds to wait for an explanation when a node program is gone without a result: its result may become visible late,
 or the pool's job may turn out to have been queued again."""
 
-_KEPT = 50
-"""How many ended runs the state still lists; the runs' own results say more."""
+_MAX_ENDED = 50
+"""How many ended runs the state still lists."""
 
 _POLL = 0.1
-_LAST = 60.0
+_NO_RESTART = 60.0
 """Seconds before the pool's end in which no interrupted run is started again."""
 
 Call = Callable[..., Awaitable[Any]]
@@ -45,7 +45,7 @@ class PoolRun:
         the variables of ``--env`` with their values, which are in this process's memory only.
     state, reason
         ``waiting`` (to be started), ``sent`` (started), ``interrupted`` (its node program is gone without a result, or
-        nobody knows whether it was started) or ``over``; and why.
+        may never have been started) or ``over``; and why.
     process
         its node program; ``None`` while that isn't known.
     job_start
@@ -88,8 +88,8 @@ class PoolRuns:
         self._starting = asyncio.Lock()
 
     def add(self, path: Path, attempt: int, env: dict[str, str]) -> None:
-        """Accept a run. One that the pool had before is queued again, as the attempt that is given."""
-        for old in [run_id for run_id, run in self._runs.items() if run.state == "over"][:-_KEPT]:
+        """Accept a run. A run that the pool had before is queued again, as this attempt."""
+        for old in [run_id for run_id, run in self._runs.items() if run.state == "over"][:-_MAX_ENDED]:
             del self._runs[old]
         self._runs.pop(path.name, None)
         self._runs[path.name] = PoolRun(path, attempt, env)
@@ -120,7 +120,7 @@ class PoolRuns:
     # on the node
 
     def processes(self) -> dict[str, Process]:
-        """Run id → node program, of the runs to look at on the node."""
+        """The processes to poll on the node: run id → node program."""
         return {
             run_id: run.process for run_id, run in self._runs.items() if run.state == "sent" and run.process is not None
         }
@@ -193,7 +193,7 @@ class PoolRuns:
                 self._requeue(run, ends_at)
 
     def _find_process(self, run: PoolRun, job_start: str) -> None:
-        """Find a node program that nobody has reported by the attempt's lock; without one, start the run again."""
+        """Find an unreported node program through the attempt's lock; without one, start the run again."""
         process = run.locked_by
         if process is not None:
             run.process = process
@@ -202,8 +202,8 @@ class PoolRuns:
             run.set_state("waiting")
 
     def _requeue(self, run: PoolRun, ends_at: float | None) -> None:
-        """Have a run go on as its next attempt, if it can; near the pool's end it stays interrupted."""
-        near_end = ends_at is not None and ends_at - time.time() < _LAST
+        """Queue a run again as its next attempt, if it can resume; near the pool's end it stays interrupted."""
+        near_end = ends_at is not None and ends_at - time.time() < _NO_RESTART
         if not _can_resume(run):
             run.set_state("over", run.reason)
         elif not near_end:  # otherwise it is the pool's end that interrupted it
@@ -211,7 +211,7 @@ class PoolRuns:
             run.set_state("waiting", f"goes on from its newest checkpoint: {run.reason}")
 
     def job_requeued(self) -> None:
-        """The pool's job was queued again, and its processes are gone: mark what can't go on as ended."""
+        """Mark runs that can't resume as ended, after the pool's job was queued again and its processes are gone."""
         for run in self.active:
             if run.state == "sent":
                 run.set_state("interrupted", "the pool's job was queued again under it")
@@ -219,7 +219,7 @@ class PoolRuns:
                 run.set_state("over", run.reason)
 
     async def cancel(self, run_id: str, worker: str | None, call: Call, grace: float) -> bool:
-        """End a run: SIGTERM, ``grace`` seconds for a checkpoint, SIGKILL; whether its processes are gone."""
+        """End a run: SIGTERM, ``grace`` seconds for a checkpoint, SIGKILL; returns whether its processes are gone."""
         async with self._starting:
             run = self._runs.get(run_id)
         if run is None or run.state == "over":
@@ -255,7 +255,7 @@ def _can_resume(run: PoolRun) -> bool:
 
 
 def _interruption(run: PoolRun) -> str:
-    """Why the node program is gone, as far as it has written that."""
+    """Why the node program is gone, if it has written that."""
     attempt = RunDir(run.path).attempt(run.attempt)
     revalidate_directory(attempt.path)
     events = read_lines(attempt.events(0))

@@ -1,4 +1,4 @@
-"""Starting and stopping pools."""
+"""Starts and stops pools."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def start(
     Parameters
     ----------
     on
-        name of the target whose job it is to be: a batch system.
+        name of the target that runs its job: a batch system.
     name
         of the pool; ``None`` for ``pool``, or ``pool-2`` and so on if there is one.
     idle
@@ -54,14 +54,14 @@ def start(
     Returns
     -------
     PoolInfo, str
-        the pool; and what was chosen for its job, as a person reads it.
+        the pool; and what was chosen for its job, as a text to show.
 
     Raises
     ------
     UsageError
         if the request is wrong: resources that the target doesn't have, or a name that is in use.
     MlnbError
-        if the job can't be submitted; then nothing is left behind.
+        if the job can't be submitted; then no files remain.
     """
     from mlnb.targets.pool.allocation import batch_target
 
@@ -70,7 +70,7 @@ def start(
     names = {pool.name for pool in folder.all_pools(workspace) if pool.live}
     name = name or _free_name(names)
     if name in names:
-        raise UsageError(f"--name {name}: there is a pool of that name; mlnb pool stop {name} ends it")
+        raise UsageError(f"--name {name}: a pool of that name exists; mlnb pool stop {name} ends it")
     offer = target.offer(requested, replace(placement, name=name))
     if offer.resources.nodes > 1:
         raise UsageError(f"--nodes {offer.resources.nodes}: a pool has one node")
@@ -122,7 +122,7 @@ def _spawn_daemon(pool_dir: PoolDir, workspace: Workspace, site: Mapping[str, st
 
 
 def _system_variables(workspace: Workspace) -> dict[str, str]:
-    """The environment variables that the batch systems' own commands need."""
+    """The environment variables that the commands of all batch systems need."""
     from mlnb.targets.batch import load_system, submit_commands
 
     systems = (load_system(kind)({}, workspace) for kind in submit_commands())
@@ -158,7 +158,7 @@ def _wait_for_job(pool_dir: PoolDir, process: subprocess.Popen[bytes]) -> PoolIn
 
 
 def stop(name: str | None, workspace: Workspace) -> PoolInfo:
-    """End a pool: at once, or with the last run on it. Waits until the daemon has done so.
+    """End a pool, at once or with the last run on it. Waits for its daemon unless runs are left.
 
     Raises
     ------

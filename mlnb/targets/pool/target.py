@@ -1,4 +1,4 @@
-"""A pool as a target: hands runs to the pool's daemon, which starts them on the pool's node."""
+"""A pool as a target: sends runs to the pool's daemon, which starts them on the pool's node."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from mlnb.targets.base import SUBMITTING, Offer, Placement, Status, SubmissionUn
 from mlnb.targets.batch import queue_listing
 from mlnb.targets.batch.states import has_heartbeat
 from mlnb.targets.config.options import REQUEUE, TargetOption
+from mlnb.targets.gpus.selection import refuse_gpu_selection
 from mlnb.targets.many import submit_one_by_one
 from mlnb.targets.mirror.base import Mirror
 from mlnb.targets.node_zip import node_zip
@@ -38,7 +39,7 @@ class Pool:
     name
         as it is chosen with ``--on``: ``pool``, or ``pool:NAME`` where there are several.
     workspace
-        whose pools there are.
+        the workspace that the pool belongs to.
     """
 
     kind: ClassVar[str] = "pool"
@@ -50,7 +51,7 @@ class Pool:
     def __init__(
         self,
         name: str,
-        settings: Mapping[str, Any],  # noqa: ARG002 - those of its batch system hold
+        settings: Mapping[str, Any],  # noqa: ARG002 - those of its batch system apply
         workspace: Workspace,
     ) -> None:
         self.name, self.workspace = name, workspace
@@ -72,27 +73,27 @@ class Pool:
     # resources
 
     def resources(self) -> Mapping[str, Any]:
-        """What the pool has."""
+        """The cores and GPUs of the pool's job."""
         pool = self._pool()
         return {"cpus": pool.cores, "gpus": [str(index) for index in range(pool.resources.gpus or 0)]}
 
     def offer(self, requested: Resources, placement: Placement = Placement()) -> Offer:  # noqa: B008 - it is frozen
         """See :class:`mlnb.targets.base.Target`."""
         pool = self._pool()
-        _check_same(pool)
+        _check_compatible(pool)
         has = pool.resources
         pool_gpus = has.gpus or 0
         requested = replace(requested, gpus=gpus_of(requested, pool_gpus))
         gpus = requested.gpus or 0
-        # as many of the cores as of the GPUs
+        # the same share of the cores as of the GPUs
         share = pool.cores * gpus // pool_gpus if gpus and pool_gpus >= gpus else pool.cores
         cpus = requested.cpus or max(1, (share if gpus or not pool_gpus else 1) // requested.ranks)
         check_options(self, placement)
-        _check(pool, requested, cpus)
+        _check_resources(pool, requested, cpus)
         self._offered = pool.id
         ranks = f"{requested.ranks} rank{'s' * (requested.ranks > 1)} × {cpus} core{'s' * (cpus > 1)}"
         gpu_count = f", {gpus} GPU{'s' * (gpus > 1)}" if gpus else ""
-        lines = [f"{ranks}{gpu_count} of pool {pool.name}, which has {_has(pool)}"]
+        lines = [f"{ranks}{gpu_count} of pool {pool.name}, which has {_pool_resources(pool)}"]
         if pool.written.ends_at is not None:
             lines.append(f"the pool ends in {format_time(max(0.0, pool.written.ends_at - time.time()))}")
         elif has.time is not None:
@@ -105,13 +106,13 @@ class Pool:
             grace=job.grace,
             threads=cpus,
             requeue=requeue and job.requeue,
-            queue={"cpus": requested.ranks * cpus, "gpus": gpus},  # where that is, the pool's node says
+            queue={"cpus": requested.ranks * cpus, "gpus": gpus},  # the pool's node adds where the queue is
         )
         resources = Resources(1, requested.ranks, gpus, cpus, requested.memory, requested.time)
         return Offer(resources, tuple(lines), node, {"pool": pool.id})
 
     def preview(self, run: RunDir, offer: Offer) -> str:  # noqa: ARG002
-        """Nothing: the pool's job is there already."""
+        """Nothing: the pool's job exists already."""
         return ""
 
     # the job
@@ -125,7 +126,9 @@ class Pool:
         if not pool.live:
             pool = self._pool()
         attempt = max(1, len(run.attempts()))
-        answer = _ask(pool, {"do": "run", "run": str(run.path), "attempt": attempt, "env": dict(env)}, _ANSWER_TIMEOUT)
+        answer = _send_to_daemon(
+            pool, {"do": "run", "run": str(run.path), "attempt": attempt, "env": dict(env)}, _ANSWER_TIMEOUT
+        )
         if "error" in answer:
             raise MlnbError(f"pool {pool.name} {answer['error']}")
         return {"target": self.name, "pool": pool.id, "job": answer["job"], "submitted": time.time()}
@@ -152,7 +155,7 @@ class Pool:
         grace = info.node.grace
         try:
             request = {"do": "cancel", "run": run.path.name, "grace": grace}
-            if pool.live and _ask(pool, request, grace + _KILL_PATIENCE).get("gone"):
+            if pool.live and _send_to_daemon(pool, request, grace + _KILL_PATIENCE).get("gone"):
                 return True
         except MlnbError:
             pass  # the daemon has died: the node program looks for cancel.json itself
@@ -164,7 +167,7 @@ class Pool:
         return True
 
 
-def _check_same(pool: PoolInfo) -> None:
+def _check_compatible(pool: PoolInfo) -> None:
     """Refuse a pool that another version of mlnb or Python, or a session on another machine, has started.
 
     Raises
@@ -172,24 +175,24 @@ def _check_same(pool: PoolInfo) -> None:
     UsageError
         if it was.
     """
-    again = f"%pool stop {pool.name}, and start it again"
+    restart = f"%pool stop {pool.name}, and start it again"
     if pool.request["bundle"] != node_zip().digest:
-        raise UsageError(f"--on pool: {pool.name} was started by another version of mlnb: {again}")
+        raise UsageError(f"--on pool: {pool.name} was started by another version of mlnb: {restart}")
     host = pool.written.daemon.get("host")
     if host not in (None, socket.gethostname()):
         raise UsageError(f"--on pool: {pool.name} was started on {host}, and accepts runs of sessions on {host} only")
 
 
-def _check(pool: PoolInfo, requested: Resources, cpus: int) -> None:
-    """Refuse what the pool does not have.
+def _check_resources(pool: PoolInfo, requested: Resources, cpus: int) -> None:
+    """Check that the pool has the requested resources.
 
     Raises
     ------
     UsageError
-        that says what it has, and which target to use.
+        if not; the message says what it has, and which target to use instead.
     """
     has = pool.resources
-    other = f"--on {pool.request['on']} takes it as a job"
+    advice = f"use --on {pool.request['on']}"
     time_left = has.time if pool.written.ends_at is None else max(0, int(pool.written.ends_at - time.time()))
     for flag, wanted, most, description in (
         ("--nodes", requested.nodes, 1, "1 node"),
@@ -200,24 +203,18 @@ def _check(pool: PoolInfo, requested: Resources, cpus: int) -> None:
     ):
         if most is not None and wanted > most:
             value = {"--memory": format_size, "--time": format_time}.get(flag, str)(wanted)
-            raise UsageError(f"{flag} {value}: pool {pool.name} has {description}; {other}")
-    for flag, given in (
-        ("--gpu-type", requested.gpu_type),
-        ("--gpu-memory", requested.gpu_memory),
-        ("--gpu-capability", requested.gpu_capability),
-    ):
-        if given is not None:
-            raise UsageError(f"{flag} {given}: not possible on pool {pool.name}, whose job runs already; {other}")
+            raise UsageError(f"{flag} {value}: pool {pool.name} has {description}; {advice}")
+    refuse_gpu_selection(requested, f"on pool {pool.name}, whose job runs already; {advice}")
 
 
-def _has(pool: PoolInfo) -> str:
+def _pool_resources(pool: PoolInfo) -> str:
     """A pool's GPUs and cores, as in ``1 GPU, 4 cores``."""
     has = pool.resources
     gpus = f"{has.gpus} GPU{'s' * (has.gpus > 1)}, " if has.gpus else ""
     return f"{gpus}{pool.cores} core{'s' * (pool.cores > 1)}"
 
 
-def _ask(pool: PoolInfo, request: Mapping[str, Any], patience: float) -> dict[str, Any]:
+def _send_to_daemon(pool: PoolInfo, request: Mapping[str, Any], patience: float) -> dict[str, Any]:
     """Send a request to the pool's daemon; returns its answer.
 
     Raises
@@ -236,7 +233,7 @@ def _ask(pool: PoolInfo, request: Mapping[str, Any], patience: float) -> dict[st
 
 
 def _status(run: RunDir, pool: PoolInfo, workspace: Workspace, *, submitted: bool) -> Status:
-    """The status of one run of ``pool``; ``submitted`` says whether its submission has come to its end."""
+    """The status of one run of ``pool``; ``submitted``: whether its submission is complete."""
     entry = pool.written.runs.get(run.path.name)
     if entry is not None and entry["state"] == "over" and entry["attempt"] >= len(run.attempts()):
         return Status(False, reason=str(entry["reason"]))
@@ -253,7 +250,7 @@ def _status(run: RunDir, pool: PoolInfo, workspace: Workspace, *, submitted: boo
     if entry is None:
         silent = time.time() - pool.written.written_at > folder.HEARTBEAT * 2
         if submitted and not silent:
-            return Status(False, reason="its pool does not know it")
+            return Status(False, reason="its pool does not list it")
         return Status(None, "pending", SUBMITTING)
     if entry["state"] == "sent":
         return Status(True, "starting", "starting Python…")

@@ -217,7 +217,7 @@ def test_a_cancelled_run_leaves_no_process_and_a_warm_pool(shared: PoolInfo, gat
 @pytest.mark.parametrize(
     ("asked", "where", "words"),
     [
-        ({"gpus": 2}, {}, "--gpus 2: pool shared has 1 GPU; --on slurm takes it as a job"),
+        ({"gpus": 2}, {}, "--gpus 2: pool shared has 1 GPU; use --on slurm"),
         ({"ranks": 2, "cpus": 2}, {}, "--cpus 4: pool shared has 2 cores"),
         ({"nodes": 2}, {}, "--nodes 2: pool shared has 1 node"),
         ({"memory": 2 * 10**9}, {}, "--memory 2.0 GB: pool shared has 1.0 GB"),
@@ -234,11 +234,11 @@ def test_more_than_the_pool_has_is_refused(shared: PoolInfo, asked: dict, where:
 
 def test_a_pool_is_named_where_there_are_several(shared: PoolInfo, short: PoolInfo):
     assert {"pool:shared", "pool:short"} <= set(names())
-    with pytest.raises(UsageError, match=r"there are several, .*; name one, as in pool:"):
+    with pytest.raises(UsageError, match=r"There are several pools: .*\. Name one, as in pool:"):
         target("pool").offer(Resources())
     with pytest.raises(UsageError, match="did you mean shared"):
         target("pool:shred").offer(Resources())
-    with pytest.raises(UsageError, match="there is a pool of that name"):
+    with pytest.raises(UsageError, match="a pool of that name exists"):
         pools.start(["--on", "slurm", "--name", "shared"])
 
 
@@ -351,7 +351,7 @@ def test_when_its_daemon_is_told_to_end_as_at_a_logout_the_job_goes_with_it(kept
     pool = kept.start("logout", on="held")
     os.kill(pool.written.daemon["pid"], signal.SIGTERM)
     over = kept.ended(pool)
-    assert over.reason == "its daemon was told to end, as when one logs out"
+    assert over.reason == "its daemon got a signal to end, as at logout"
     assert slurm.state(pool.written.jobs[0]) == "CANCELLED"
 
 

@@ -80,7 +80,7 @@ def test_a_setting_that_there_is_not_is_refused_with_the_nearest(kind: str, key:
 
 
 def test_a_setting_of_another_kind_is_none_of_this_one():
-    assert "there are container, grace, image, kind, max-gpus" in refusal("kind: local\nqwerty: 1")
+    assert "available: container, grace, image, kind, max-gpus" in refusal("kind: local\nqwerty: 1")
     assert "no such setting" in refusal("kind: slurm\nparallel-environment: smp")
 
 

@@ -83,7 +83,7 @@ def test_where_nothing_says_which_engine_the_setting_is_named(monkeypatch: pytes
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"engine": "podmann"}, ["container.engine 'podmann'", "did you mean podman?"]),
+        ({"engine": "podmann"}, ["container.engine 'podmann'", "Did you mean podman?"]),
         ({"image": ["x"]}, ["container.image", "images"]),
         ({"pull": "always"}, ["container.pull 'always'", "never, missing"]),
         ({"gpu": "tpu"}, ["container.gpu 'tpu'", "nvidia, amd, none"]),
@@ -327,6 +327,6 @@ def test_an_image_that_differs_is_told_of_and_one_that_can_not_work_refused():
     assert differences("i", session, {"python": "3.11.2", "torch": "2.13.1+cu128", "cuda": "12.8"}) == []
     lines = differences("i", session, {"python": "3.12.2", "torch": "2.4.0a0+git", "cuda": None})
     assert [line.split(" in the image, ")[0] for line in lines] == ["Python 3.12.2", "torch 2.4.0a0+git"]
-    assert "not looked into" in differences("i", session, None)[0]
+    assert "not checked" in differences("i", session, None)[0]
     assert "has no torch" in refusal(differences, "i", session, {"python": "3.11.2", "torch": None})
     assert "3.8.10" in refusal(differences, "i", session, {"python": "3.8.10", "torch": "1.9"})

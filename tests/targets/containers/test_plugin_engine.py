@@ -85,8 +85,14 @@ def test_the_local_target_refuses_what_it_has_not():
     ("engine", "line"),
     [
         ("bad", "container engine bad of the distribution mlnb-bad can't be loaded: RuntimeError: no license"),
-        ("odd", "container engine odd of the distribution mlnb-odd is no subclass of mlnb.targets.containers.Engine"),
-        ("chrot", "container.engine 'chrot': there is no such engine; there are apptainer, bad, charliecloud, chroot"),
+        (
+            "odd",
+            "container engine odd of the distribution mlnb-odd is not a subclass of mlnb.targets.containers.Engine",
+        ),
+        (
+            "chrot",
+            "container.engine 'chrot': unknown engine. Did you mean chroot? Available: apptainer, bad, charliecloud",
+        ),
     ],
 )
 def test_one_that_can_not_be_used_is_one_line_that_says_whose_it_is(engine: str, line: str):

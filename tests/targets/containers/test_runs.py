@@ -278,7 +278,7 @@ def test_an_image_that_there_is_not_is_not_looked_into(engine: Inside):
     missing = "nothing/there:1" if engine.name == "podman" else "/nothing/there"
     contained = containers.for_target(missing, {"container": {"engine": engine.name}}, Workspace.of_process())
     assert containers.inspect(contained.engine, Workspace.of_process()) is None
-    assert "not looked into" in contained.differences()[0]
+    assert "not checked" in contained.differences()[0]
 
 
 # a Python that is too old

@@ -61,7 +61,7 @@ def left(name: str, state: str, *, age: float = 0.0, alive: bool = True) -> Pool
 
 def test_an_older_pool_that_is_closing_is_in_nobodys_way():
     left("old", "closing", age=60)
-    with pytest.raises(UsageError, match=r"there is no pool \(old is closing: so it is\)"):
+    with pytest.raises(UsageError, match=r"There is no pool \(old is closing: so it is\)"):
         target("pool").offer(Resources())
     left("new", "running")
     assert [name for name in names() if name.startswith("pool")] == ["pool", "pool:new"]
