@@ -231,6 +231,16 @@ class Attempt:
         return self.path / JOB_LOG
 
     @property
+    def job_script(self) -> Path:
+        """Written at submission to a batch system: what the job runs."""
+        return self.path / "job.sh"
+
+    @property
+    def array(self) -> Path:
+        """Written at submission, if the job is a task of an array: ``array``, the array's own id, and ``task``."""
+        return self.path / "array.json"
+
+    @property
     def figures(self) -> Path:
         """Written by rank 0: the figures that the script showed."""
         return self.path / "figures"

@@ -1,38 +1,63 @@
-"""Many jobs at once, for targets that have no better way than one request a job."""
+"""Submits many runs in groups, all or none: for targets with a request for many jobs, and for those without."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mlnb.errors import MlnbError
 from mlnb.rundir import RunDir, write_json
 from mlnb.targets.base import SubmissionUnknown, Target
 
+Handles = list[dict[str, Any]]
 
-def submit_one_by_one(
-    target: Target, runs: Sequence[RunDir], envs: Sequence[Mapping[str, str]]
-) -> list[dict[str, Any]]:
+
+def submit_one_by_one(target: Target, runs: Sequence[RunDir], envs: Sequence[Mapping[str, str]]) -> Handles:
     """See :meth:`mlnb.targets.base.Target.submit_many`. A job without an answer does not hold up the others."""
-    handles: list[dict[str, Any]] = []
+    groups = [[index] for index in range(len(runs))]
+    return submit_in_groups(target, runs, groups, lambda group: [target.submit(runs[group[0]], envs[group[0]])])
+
+
+def submit_in_groups(
+    target: Target,
+    runs: Sequence[RunDir],
+    groups: Sequence[Sequence[int]],
+    submit: Callable[[Sequence[int]], Handles],
+) -> Handles:
+    """See :meth:`mlnb.targets.base.Target.submit_many`. A group without an answer does not hold up the others.
+
+    Parameters
+    ----------
+    groups
+        indices of runs: each run is in one group.
+    submit
+        starts the jobs of one group by one request; raises as :meth:`mlnb.targets.base.Target.submit` does.
+    """
+    handles: dict[int, dict[str, Any]] = {}
     unknown: SubmissionUnknown | None = None
     started: list[RunDir] = []
     try:
-        for run, env in zip(runs, envs, strict=True):
-            started.append(run)
+        for group in groups:
+            started += [runs[index] for index in group]
             try:
-                handles.append(target.submit(run, env))
+                handles |= dict(zip(group, submit(group), strict=True))
             except SubmissionUnknown as error:
                 unknown = error
-            else:
-                write_json(run.handle, handles[-1])
+                continue
+            except MlnbError:
+                del started[-len(group) :]
+                raise
+            for index in group:
+                write_json(runs[index].handle, handles[index])
     except BaseException:
         for run in started:
             with contextlib.suppress(MlnbError):
                 write_json(run.cancel, {"by": "mlnb, since not all of the runs could be started"})
+        for run in started:
+            with contextlib.suppress(MlnbError):
                 target.cancel(run)
         raise
     if unknown is not None:
         raise unknown
-    return handles
+    return [handles[index] for index in range(len(runs))]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from mlnb.errors import MlnbError, UsageError
-from mlnb.rundir import RunDir, storage_errors
+from mlnb.rundir import Attempt, RunDir, storage_errors
 from mlnb.targets.base import SubmissionUnknown
 from mlnb.targets.batch import states as batch_states
 from mlnb.targets.batch.commands import CommandFailed, NoAnswer, SystemUnavailable, run_command
@@ -52,11 +53,12 @@ class Job:
     def text(self) -> str:
         """The submission for a person to read: the directives and the body."""
         submission = self._submission()
-        return f"{submission.script().strip()}\n\n# {self._path}\n{self._job_sh(submission)}"
+        return f"{submission.script().strip()}\n\n# {self.files.job_script}\n{self._job_sh(submission.prologue)}"
 
     @property
-    def _path(self) -> str:
-        return str(self.run.attempt(self.attempt).path / "job.sh")
+    def files(self) -> Attempt:
+        """The files of the attempt that it runs."""
+        return self.run.attempt(self.attempt)
 
     def submit(self) -> SubmittedJob:
         """Submit it.
@@ -68,76 +70,126 @@ class Job:
         MlnbError
             if it refuses the job, or can't be reached.
         """
-        path = self.run.attempt(self.attempt).path / "job.sh"
         submission = self._submission()
-        with storage_errors(path):
-            path.write_text(self._job_sh(submission), encoding="utf-8")
-            path.chmod(0o700)
-        try:
-            with self.system.submission_environment(_environment(self.env, self.system)) as (options, env):
-                output = submission.submit(options, env)
-            if job := self.system.submitted_job(output):
-                return job
-            shown = " ".join(output.split())[:_OUTPUT_LENGTH] or "nothing"
-            return self._find(MlnbError(f"{self.system.display_name} gave no job id, but printed: {shown}"))
-        except NoAnswer as error:
-            return self._find(SubmissionUnknown(f"{error}; whether it took the job isn't known yet"))
-        except SystemUnavailable:
-            raise
-        except CommandFailed as error:
-            return self._find(self.system.refusal(error, self.request))
+        self.write_script(submission.prologue)
+        return send(self.system, self.request, submission, self.env, self._find)
 
-    def _find(self, problem: MlnbError) -> SubmittedJob:
-        """The job, if it is in the queue in spite of ``problem``, which is raised otherwise."""
-        with contextlib.suppress(MlnbError):
-            if match := batch_states.job_of(self.run, self.system.jobs()):
-                return SubmittedJob(match[0], self.system.cluster)
-        raise problem
+    def write_script(self, prologue: Sequence[str] = (), variables: Sequence[str] = ()) -> None:
+        """Write ``job.sh``.
 
-    def _job_sh(self, submission: Submission) -> str:
+        Parameters
+        ----------
+        prologue
+            the site's lines of shell that precede each job.
+        variables
+            lines of shell that set the job's own environment variables.
+        """
+        with storage_errors(self.files.job_script):
+            self.files.job_script.write_text(self._job_sh(prologue, variables), encoding="utf-8")
+            self.files.job_script.chmod(0o700)
+
+    def _find(self) -> SubmittedJob | None:
+        match = batch_states.job_of(self.run, self.system.jobs())
+        return SubmittedJob(match[0], self.system.cluster) if match else None
+
+    def _job_sh(self, prologue: Sequence[str], variables: Sequence[str] = ()) -> str:
         """``job.sh``: the body, after the site's prologue if the submission itself can't hold that."""
-        prologue = [] if self.system.submits_script else submission.prologue
         shebang, _, rest = self.body.partition("\n")
-        return "\n".join([shebang, *prologue, rest])
+        return "\n".join([shebang, *variables, *([] if self.system.submits_script else prologue), rest])
 
     def _submission(self) -> Submission:
         """The job with its directives; its submit command runs in the attempt's folder."""
-        system, request = self.system, self.request
-        folder = self.run.attempt(self.attempt).path
-        forbidden = next((character for character in system.forbidden_in_paths if character in str(folder)), None)
-        if forbidden is not None:
-            name = system.display_name
-            raise UsageError(
-                f"{self.run.path}: {name} misreads '{forbidden}' in a path: set MLNB_RUNS to another folder"
-            )
-        run = partial(run_command, system=system.display_name, folder=folder, full_message=True)
-        # exec: the system signals the process of its own shell, which has to be the one with the traps
-        line = system.escape(f"exec /bin/sh {shlex.quote(self._path)}")
-        section = system.section
-        if not system.job_class:
-            return PlainScript(
-                line,
-                prefix=system.directive_prefix,
-                directives=system.lines(request),
-                prologue=section.prologue,
-                submit_command=system.submit_command,
-                reads_stdin=system.reads_stdin,
-                run=run,
-            )
-        keywords = dict(system.keywords(request))
-        return JobqueueJob(
-            system.job_class,
+        return make_submission(self.system, self.request, self.files.path, shlex.quote(str(self.files.job_script)))
+
+
+def make_submission(system: System, request: JobRequest, folder: Path, script: str) -> Submission:
+    """A job with its directives, which is submitted from ``folder``.
+
+    Parameters
+    ----------
+    script
+        shell: the path of the script that the job runs.
+
+    Raises
+    ------
+    UsageError
+        if the system can't have its log in this folder.
+    """
+    forbidden = next((character for character in system.forbidden_in_paths if character in str(folder)), None)
+    if forbidden is not None:
+        name = system.display_name
+        raise UsageError(f"{folder}: {name} misreads '{forbidden}' in a path: set MLNB_RUNS to another folder")
+    run = partial(run_command, system=system.display_name, folder=folder, full_message=True)
+    # exec: the system signals the process of its own shell, which has to be the one with the traps
+    line = system.escape(f"exec /bin/sh {script}")
+    section = system.section
+    if not system.job_class:
+        return PlainScript(
             line,
-            name=request.name,
-            cores=request.cpus,
-            memory=mebibytes(request.resources.memory or 2**30) * 2**20,
-            section=section,
-            skip=[*keywords.pop("job_directives_skip", ()), *section.skipped],
-            keywords=keywords,
+            prefix=system.directive_prefix,
+            directives=system.lines(request),
+            prologue=section.prologue,
             submit_command=system.submit_command,
             reads_stdin=system.reads_stdin,
             run=run,
         )
+    keywords = dict(system.keywords(request))
+    return JobqueueJob(
+        system.job_class,
+        line,
+        name=request.name,
+        cores=request.cpus,
+        memory=mebibytes(request.resources.memory or 2**30) * 2**20,
+        section=section,
+        skip=[*keywords.pop("job_directives_skip", ()), *section.skipped],
+        keywords=keywords,
+        submit_command=system.submit_command,
+        reads_stdin=system.reads_stdin,
+        run=run,
+    )
+
+
+def send(
+    system: System,
+    request: JobRequest,
+    submission: Submission,
+    env: Mapping[str, str],
+    find: Callable[[], SubmittedJob | None],
+) -> SubmittedJob:
+    """Submit a job.
+
+    Parameters
+    ----------
+    env
+        the variables of ``--env``.
+    find
+        looks for the job in the queue; called if the submit command did not report it.
+
+    Raises
+    ------
+    SubmissionUnknown
+        if the system did not answer, and the job isn't in the queue so far.
+    MlnbError
+        if it refuses the job, or can't be reached.
+    """
+    problem: MlnbError
+    try:
+        with system.submission_environment(_environment(env, system)) as (options, environment):
+            output = submission.submit(options, environment)
+        if job := system.submitted_job(output):
+            return job
+        shown = " ".join(output.split())[:_OUTPUT_LENGTH] or "nothing"
+        problem = MlnbError(f"{system.display_name} gave no job id, but printed: {shown}")
+    except NoAnswer as error:
+        problem = SubmissionUnknown(f"{error}; whether it took the job isn't known yet")
+    except SystemUnavailable:
+        raise
+    except CommandFailed as error:
+        problem = system.refusal(error, request)
+    with contextlib.suppress(MlnbError):
+        if job := find():
+            return job
+    raise problem
 
 
 def make_job(

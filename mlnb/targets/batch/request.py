@@ -41,6 +41,10 @@ class JobRequest:
         those of ``jobqueue.yaml``; all others override them.
     options
         values of the options of :attr:`mlnb.targets.batch.system.System.options` by key, as they were given.
+    tasks
+        indices of the tasks, if it is a job array; then ``run`` is the array's id.
+    log
+        path of the job's own output, relative to the folder that it is submitted from.
     """
 
     run: str
@@ -54,6 +58,8 @@ class JobRequest:
     site_directives: tuple[str, ...] = ()
     default_directives: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
+    tasks: range = range(0)
+    log: str = LOG
 
     @property
     def cpus(self) -> int:
@@ -110,6 +116,31 @@ class SessionDefaults:
     summary_lines: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class ArraySyntax:
+    """How a system starts many jobs by one submission, and tells them apart.
+
+    Attributes
+    ----------
+    directive
+        template of the directive that makes a job an array; may name ``first_task`` and ``last_task``.
+    index
+        shell: the index of the task that runs it.
+    log_index
+        the index as the directive for the log's path writes it.
+    job_id
+        template of a task's job id, from the array's ``job`` and the task's ``index``.
+    first
+        the index of the first task.
+    """
+
+    directive: str
+    index: str
+    log_index: str
+    job_id: str = "{job}_{index}"
+    first: int = 0
+
+
 class SubmittedJob(NamedTuple):
     """A job that the system accepted: its id, and its cluster where the system named one."""
 
@@ -122,7 +153,8 @@ def template_values(request: JobRequest, gpus: str | None, time_format: str) -> 
 
     ``run``, ``name``, ``partition``, ``account``, ``nodes``, ``cpus`` (per node), ``memory`` (MiB per node), ``time``
     and ``seconds`` (both up to the next minute), ``warning`` (seconds before the end), ``gpus`` (what requests them),
-    ``log``, ``requeue`` (``y`` or ``n``) and ``requeue_code`` (the exit code by which a job asks to be queued again).
+    ``log``, ``requeue`` (``y`` or ``n``) and ``requeue_code`` (the exit code by which a job asks to be queued again),
+    ``first_task`` and ``last_task`` (of an array).
     """
     resources, time = request.resources, request.resources.time
     return {
@@ -138,8 +170,10 @@ def template_values(request: JobRequest, gpus: str | None, time_format: str) -> 
         "seconds": -(-time // 60) * 60 if time else None,
         "warning": request.warning_time,
         "gpus": gpus,
-        "log": LOG,
+        "log": request.log,
         "requeue_code": REQUEUE,
+        "first_task": request.tasks[0] if request.tasks else None,
+        "last_task": request.tasks[-1] if request.tasks else None,
     }
 
 

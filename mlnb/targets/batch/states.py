@@ -226,13 +226,20 @@ class States:
 
 def job_of(run: RunDir, jobs: Mapping[str, QueuedJob]) -> tuple[str, QueuedJob] | None:
     """Id and job of a run's newest attempt, found among ``jobs`` by its comment; ``None`` if it is not there."""
-    comment = f"mlnb:{run.path.name}"
+    comment = _comment(run)
     candidates = [
         (_submitted(job), number, job)
         for number, job in jobs.items()
         if job.details.get("comment") == comment and not _is_earlier_attempt(run, number, job)
     ]
     return max(candidates, key=lambda candidate: candidate[:2])[1:] if candidates else None
+
+
+def _comment(run: RunDir) -> str:
+    """The comment of a run's newest job. Attempts without a script are restarts of the job before."""
+    submitted = next((attempt for attempt in reversed(run.attempts()) if attempt.job_script.exists()), None)
+    task = read_json(submitted.array) if submitted else None
+    return f"mlnb:{task['array']}_{task['task']}" if task else f"mlnb:{run.path.name}"
 
 
 def has_heartbeat(run: RunDir) -> bool:

@@ -21,6 +21,7 @@ from mlnb.targets.batch.jobqueue_section import Section
 from mlnb.targets.batch.queued_job import QueuedJob
 from mlnb.targets.batch.request import (
     CLOCK,
+    ArraySyntax,
     JobRequest,
     ResolvedRequest,
     SessionDefaults,
@@ -43,6 +44,9 @@ COUNT_STARTS = '$(echo >>"${0%/*}/starts"; echo $(($(wc -l <"${0%/*}/starts") - 
 
 _SELECTS_NODES = re.compile(r"^-.*\b(select|nodes)=")
 """A directive of the site for its GPUs that replaces all of ``resource_spec``."""
+
+_ARRAY_TASKS = 1000
+"""Tasks of an array at most, unless the system says otherwise."""
 
 _MEMORY = 4 * 2**30
 """Bytes of memory per node if neither the user nor the site sets them."""
@@ -149,6 +153,9 @@ class System:
     deadline: ClassVar[str] = ""
     """Shell: when the job's time is over, in seconds since the epoch; prints nothing if that is not known."""
 
+    array: ClassVar[ArraySyntax | None] = None
+    """How many jobs are submitted as one array; ``None`` if each is submitted by itself."""
+
     requeue_command: ClassVar[str] = ""
     """Shell command by which a job has itself queued again, where its exit code does not."""
 
@@ -205,7 +212,8 @@ class System:
     def mlnb_lines(self, request: JobRequest) -> list[str]:
         """The directives that mlnb itself adds."""
         requeue = self.requeue_directives if request.requeue else self.no_requeue_directives
-        return expand((*self.directives, *requeue), self._values(request))
+        array = (self.array.directive,) if self.array and request.tasks else ()
+        return expand((*self.directives, *requeue, *array), self._values(request))
 
     def gpu_lines(self, request: JobRequest) -> tuple[str, ...]:
         """The directives that request the GPUs: the site's for their kind, else a plain count."""
@@ -292,6 +300,16 @@ class System:
         Most systems give the job the command's environment.
         """
         yield [], {**env, **self.site_variables}
+
+    def max_array_tasks(self) -> int:
+        """How many tasks an array may have; below 2 where arrays are not possible.
+
+        Raises
+        ------
+        SystemUnavailable
+            if the system does not answer.
+        """
+        return _ARRAY_TASKS if self.array else 0
 
     def refusal(self, error: CommandFailed, request: JobRequest) -> MlnbError:  # noqa: ARG002
         """The error to show for a submission that failed with ``error``."""

@@ -15,15 +15,16 @@ from mlnb.rundir import RunDir, read_json
 from mlnb.runinfo import NodeSettings, RunInfo
 from mlnb.targets import containers
 from mlnb.targets.base import Offer, Placement, Status, check_options
-from mlnb.targets.batch import queue_history, queue_listing, states
+from mlnb.targets.batch import job_array, queue_history, queue_listing, states
 from mlnb.targets.batch.job import Job, make_job
+from mlnb.targets.batch.job_array import JobArray
 from mlnb.targets.batch.options import OPTIONS
 from mlnb.targets.batch.placement import BatchPlacement
 from mlnb.targets.batch.request import JobRequest, SubmittedJob, directive_word
 from mlnb.targets.batch.system import System
 from mlnb.targets.config import limits, settings
 from mlnb.targets.config.options import TargetOption
-from mlnb.targets.many import submit_one_by_one
+from mlnb.targets.many import submit_in_groups, submit_one_by_one
 from mlnb.targets.mirror.base import Mirror
 from mlnb.task import Resources, Task
 from mlnb.units import format_size, format_time
@@ -156,20 +157,30 @@ class BatchTarget:
 
     def submit(self, run: RunDir, env: Mapping[str, str]) -> dict[str, Any]:
         """See :class:`mlnb.targets.base.Target`."""
-        attempt = max(1, len(run.attempts()))
+        job = self._next_job(run, env)
+        return self._handles([job], [job.submit()])[0]
+
+    def _next_job(self, run: RunDir, env: Mapping[str, str]) -> Job:
+        """The job of a run's newest attempt, which has none so far."""
         resources = Task.from_json(read_json(run.task) or {}).resources
-        job = self.job(run, resources, RunInfo.read(run), env, attempt=attempt)
-        number, cluster = self._submitted[run.path.name] = job.submit()
-        submitted = time.time()  # a listing of the queue from before may not have it
+        return self.job(run, resources, RunInfo.read(run), env, attempt=max(1, len(run.attempts())))
+
+    def _handles(self, jobs: Sequence[Job], submitted: Sequence[SubmittedJob]) -> list[dict[str, Any]]:
+        """How to find jobs again that were submitted at this moment."""
+        now = time.time()  # a listing of the queue from before may not have them
+        self._submitted |= {job.run.path.name: accepted for job, accepted in zip(jobs, submitted, strict=True)}
         queue_listing.expire(self.system)
-        return {
-            "target": self.name,
-            "kind": self.system.kind,
-            "job": number,
-            **({"cluster": cluster} if cluster else {}),
-            "submitted": submitted,
-            "attempt": attempt,
-        }
+        return [
+            {
+                "target": self.name,
+                "kind": self.system.kind,
+                "job": accepted.job,
+                **({"cluster": accepted.cluster} if accepted.cluster else {}),
+                "submitted": now,
+                "attempt": job.attempt,
+            }
+            for job, accepted in zip(jobs, submitted, strict=True)
+        ]
 
     def job(self, run: RunDir, resources: Resources, info: RunInfo, env: Mapping[str, str], *, attempt: int) -> Job:
         """The job of attempt ``attempt``, to be read or submitted."""
@@ -193,8 +204,18 @@ class BatchTarget:
         return containers.for_target(str(image), self._settings, self.workspace) if image else None
 
     def submit_many(self, runs: Sequence[RunDir], envs: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
-        """See :class:`mlnb.targets.base.Target`."""
-        return submit_one_by_one(self, runs, envs)
+        """See :class:`mlnb.targets.base.Target`. Jobs of equal requests are one array, where the system has arrays."""
+        syntax = self.system.array
+        most = self.system.max_array_tasks()
+        if syntax is None or most < 2:
+            return submit_one_by_one(self, runs, envs)
+        all_jobs = [self._next_job(run, env) for run, env in zip(runs, envs, strict=True)]
+
+        def submit(group: Sequence[int]) -> list[dict[str, Any]]:
+            jobs = [all_jobs[index] for index in group]
+            return self._handles(jobs, JobArray(jobs, syntax).submit() if len(jobs) > 1 else [jobs[0].submit()])
+
+        return submit_in_groups(self, runs, job_array.group(all_jobs, most), submit)
 
     def poll(self, runs: Sequence[RunDir]) -> list[Status]:
         """See :class:`mlnb.targets.base.Target`."""

@@ -33,6 +33,7 @@ class Played:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir()
+        self.config("MaxArraySize            = 1001")
         self.node(partitions="gpu,high")
         self.queue()
         self.say("sbatch", "echo 12345")
@@ -52,8 +53,13 @@ class Played:
         lines = [_PARTITION.format(name=first, default="YES"), *(_PARTITION.format(name=n, default="NO") for n in more)]
         (self.folder / "partitions").write_text("\n".join(lines))
         (self.folder / "nodes").write_text(_NODE.format(partitions=partitions))
-        shown = f"cat {self.folder}/nodes;; *partition*) cat {self.folder}/partitions"
-        self.say("scontrol", f'case "$*" in *node*) {shown};; esac')
+        files = {"node": "nodes", "partition": "partitions", "config": "config"}
+        cases = " ".join(f"*{word}*) cat {self.folder}/{file};;" for word, file in files.items())
+        self.say("scontrol", f'case "$*" in {cases} esac')
+
+    def config(self, *lines: str) -> None:
+        """Lines of its configuration."""
+        (self.folder / "config").write_text("".join(f"{line}\n" for line in lines))
 
     def queue(self, *jobs: str, more: str = "") -> None:
         """What squeue lists: ``JOB STATE RUN`` each."""

@@ -37,6 +37,7 @@ _LONG = {
     "-L": "--licenses",
     "-M": "--clusters",
     "-N": "--nodes",
+    "-a": "--array",
     "-c": "--cpus-per-task",
     "-e": "--error",
     "-n": "--ntasks",
@@ -67,6 +68,7 @@ _PLANNED = {
     "--ntasks": "",
     "--ntasks-per-node": "",
     "--comment": "",
+    "--array": "",
 }
 """Options that the plan decides → the target's setting for them; empty if only the run decides."""
 

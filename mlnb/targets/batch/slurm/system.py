@@ -16,7 +16,7 @@ from mlnb.errors import MlnbError, UsageError
 from mlnb.targets.batch.commands import CommandFailed
 from mlnb.targets.batch.queued_job import QueuedJob
 from mlnb.targets.batch.request import (
-    LOG,
+    ArraySyntax,
     JobRequest,
     ResolvedRequest,
     SessionDefaults,
@@ -56,7 +56,10 @@ _NODES_INTERVAL, _NODES_POLLS = 30.0, 6
 _ACCOUNTING_TIMEOUT = 10.0
 """Seconds after which ``sacct`` is stopped: if its database hangs, it never ends."""
 
-_END = "$(SLURM_TIME_FORMAT=%s timeout 3 squeue -ah -j $SLURM_JOB_ID -O EndTime 2>/dev/null | grep -xE '[0-9]+ *')"
+_JOB = "${SLURM_ARRAY_TASK_ID:+${SLURM_ARRAY_JOB_ID}_}${SLURM_ARRAY_TASK_ID:-$SLURM_JOB_ID}"
+"""Shell: the job's id. SLURM_JOB_ID of one task of an array is the id of the whole array."""
+
+_END = f"$(SLURM_TIME_FORMAT=%s timeout 3 squeue -ah -j {_JOB} -O EndTime 2>/dev/null | grep -xE '[0-9]+ *')"
 """Shell: the job's end, where SLURM sets no variable for it (22.05 doesn't): queries this job alone, some 5 ms.
 
 A node without ``squeue``, or a controller that is down, delays nothing: the run then uses its own ``--time``.
@@ -84,7 +87,8 @@ class Slurm(System):
     forbidden_in_paths = "%\\"  # in the folder of the log, too: sbatch(1), filename pattern
     restarts = "${SLURM_RESTART_COUNT:-0}"
     deadline = f"${{SLURM_JOB_END_TIME:-{_END}}}"
-    requeue_command = 'scontrol requeue "$SLURM_JOB_ID"'
+    requeue_command = f'scontrol requeue "{_JOB}"'
+    array = ArraySyntax("--array={first_task}-{last_task}", index="$SLURM_ARRAY_TASK_ID", log_index="%a")
 
     @cached_property
     def cluster(self) -> str:  # cached: all commands of one operation must use the same cluster
@@ -117,12 +121,12 @@ class Slurm(System):
             f"--nodes={nodes}",
             "--ntasks-per-node=1",
             f"--comment=mlnb:{request.run}",
-            f"--output={LOG}",
-            f"--error={LOG}",
+            f"--output={request.log}",
+            f"--error={request.log}",
             "--open-mode=append",
             f"--signal=B:USR1@{request.warning_time}",
             "--requeue" if request.requeue else "--no-requeue",
-            *expand(self.directives, self._values(request)),
+            *expand((*self.directives, *([self.array.directive] if request.tasks else [])), self._values(request)),
         ]
         extra = (
             *request.site_directives,
@@ -226,6 +230,12 @@ class Slurm(System):
             if missing or "accounting storage is disabled" in error.output.lower():
                 return {number: self.vanished() for number in ids}
             raise
+
+    def max_array_tasks(self) -> int:
+        """See :class:`System`. An index is below ``MaxArraySize``; ``max_array_tasks`` may set a lower limit."""
+        text = self.run(("scontrol", "show", "config"))
+        found = re.findall(r"^MaxArraySize\s*=\s*([0-9]+)|\bmax_array_tasks=([0-9]+)", text, re.MULTILINE)
+        return min((int(size or tasks) for size, tasks in found), default=super().max_array_tasks())
 
     def refusal(self, error: CommandFailed, request: JobRequest) -> MlnbError:
         """See :class:`System`. It names the option that can be changed."""
