@@ -25,6 +25,15 @@ USAGE_ERROR = 2
 class _Group(click.Group):
     """Commands whose errors are one line."""
 
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """Find the command that the line names; if none is like it, the error lists all."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            if "Did you mean" in error.format_message():  # click does so since 8.4
+                raise
+            raise click.UsageError(f"{error.message} Commands: {', '.join(self.list_commands(ctx))}.", ctx) from None
+
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run a command and exit: with its exit code, or with one line for its error."""
         kwargs["standalone_mode"] = False

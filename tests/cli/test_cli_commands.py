@@ -88,6 +88,7 @@ def test_an_unknown_run_is_bad_use_with_the_nearest_name(mlnb: Shell, start: Sta
     [
         (["--nothing"], "No such option"),
         (["lgos"], "No such command 'lgos'. Did you mean 'logs'?"),
+        (["ps"], "No such command 'ps'. Commands: cancel, doctor, logs, pool, rm, run, runs, show."),
         (["show"], "Missing argument 'NAME'."),
         (["cancel"], "Missing argument 'NAMES...'."),
         (["runs", "-n", "none"], "Invalid value for '-n'"),

@@ -46,7 +46,8 @@ def epochs(count: int, *, minutes: float = math.inf, **state: Any) -> Iterator[i
     ------
     int
         the epoch. A resumed run starts after its newest checkpoint, with the state, the step and the random number
-        generators as they were then.
+        generators as they were then. If the checkpoint has ``count`` epochs already, none is left, and a warning says
+        so.
 
     Raises
     ------
@@ -96,6 +97,8 @@ def epochs(count: int, *, minutes: float = math.inf, **state: Any) -> Iterator[i
     torch_private.require(Feature.CHECKPOINTS if world == 1 else Feature.STOP_CONSENSUS)
     save = functools.partial(_save, Path(folder), rank, state)
     start, resumed = _resume(state, rank)
+    if start >= count:
+        warnings.warn(f"the checkpoint has {start} epochs, and mlnb.epochs({count}) no more: none is run", stacklevel=2)
     epoch_seconds = 0.0
     log.current.log_progress(start / count if count else 1.0)
     for epoch in range(start, count):

@@ -296,6 +296,16 @@ print(model.weight.item())
     assert run.logs(0, "out") == "43.0\n"
 
 
+def test_a_checkpoint_that_has_all_epochs_already_leaves_none_to_run_and_says_so(start):
+    script = "import mlnb, sys\nprint([epoch for epoch in mlnb.epochs(2)])\nsys.exit(1)"
+    run = start(script).wait(60)
+    assert run.logs(0, "err") == ""
+    resume(run.directory, target(), {})
+    run.wait(60)
+    assert run.logs(0, "out") == "[]\n"
+    assert "the checkpoint has 2 epochs, and mlnb.epochs(2) no more: none is run" in run.logs(0, "err")
+
+
 def test_the_newest_checkpoint_can_be_loaded_while_the_run_goes_on(start, go: Path):
     run = start(_TRAIN, env={"GO": str(go)})
     in_the_middle(run)
