@@ -1,4 +1,4 @@
-"""One rank: a forked process that runs ``script.py`` as ``__main__``, and reports how that ended."""
+"""One rank: a forked process that runs ``script.py`` as ``__main__`` and reports how it ended."""
 
 from __future__ import annotations
 import __future__
@@ -48,18 +48,18 @@ def run_rank(run_dir: RunDir, run_id: str, task: Task, info: RankInfo) -> int:
     code = 1
     try:
         stop.install_handlers()
-        metrics = log.begin(attempt.metrics(info.rank))
+        log.begin(attempt.metrics(info.rank))
         display.begin(attempt.figures if info.rank == 0 else None)
         report, code = _train(run_dir, run_id, task, info)
     except BaseException as error:  # noqa: BLE001 - a rank always reports
         report = _failed(error, run_dir, task)
     stop.ignore_signals()
-    metrics.flush()
-    if metrics.error:
-        report.setdefault("notes", []).append(metrics.error)
+    log.current.flush()
+    if log.current.error:
+        report.setdefault("notes", []).append(log.current.error)
     threading._shutdown()  # type: ignore[attr-defined]  # waits for non-daemon threads, as any exit does
     atexit._run_exitfuncs()
-    metrics.flush()
+    log.current.flush()
     try:
         write_json(attempt.exit(info.rank), report)
     except Exception as error:  # noqa: BLE001 - most likely the disk is full

@@ -16,7 +16,7 @@ import pytest
 from mlnb.api import Run
 from mlnb.api.submit.submit import submit
 from mlnb.node.process.identity import process_identity
-from mlnb.rundir import read_lines
+from mlnb.rundir import RunDir, read_lines
 from mlnb.targets.registry import target
 from mlnb.task import Resources, Segment, Task
 from tests.node.allocation import Allocate
@@ -276,6 +276,29 @@ def test_a_rank_deep_in_native_code_is_killed(start, short_grace):
     run.cancel()
     assert run.state == "cancelled"
     assert all(gone(pid) for pid in pids.values())
+
+
+_WITHOUT_A_THREAD = """
+import sys
+from mlnb.node.rank import log
+from mlnb.node.rank_program import RankInfo, run_and_exit
+from mlnb.rundir import RunDir
+from mlnb.task import Task
+
+def fail(path):
+    raise RuntimeError("can't start new thread")
+
+log.begin = fail
+run_and_exit(RunDir(sys.argv[1]), "run", Task(script=""), RankInfo(0, 0, 0, 1))
+"""
+
+
+def test_a_rank_that_can_not_begin_reports_why(tmp_path: Path):
+    attempt = RunDir(tmp_path).attempt(1)
+    attempt.path.mkdir(parents=True)
+    assert subprocess.run([sys.executable, "-c", _WITHOUT_A_THREAD, str(tmp_path)], timeout=60).returncode == 1
+    report = json.loads(attempt.exit(0).read_text())
+    assert (report["state"], report["error"]["message"]) == ("failed", "can't start new thread")
 
 
 _FAULTY = """
