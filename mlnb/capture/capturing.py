@@ -1,4 +1,4 @@
-"""Capturing: :func:`capture`, which slices a session and assembles the program."""
+"""The entry point of capture: :func:`capture` makes a program of a cell and what it needs of its session."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from types import CodeType, FunctionType, MethodType
 from typing import Any
 
+from mlnb.capture.closures import closure_items
 from mlnb.capture.names.scopes import CellBody
 
 PYTHON_MAGICS = frozenset({"time", "timeit", "capture", "prun", "train"})
@@ -195,7 +196,7 @@ def _codes(value: Any, namespace: Mapping[str, Any], visited: set[int]) -> Itera
         if isinstance(item, FunctionType):
             if item.__globals__ is namespace:
                 yield item.__code__
-            queue.extend(_closure_values(item))
+            queue.extend(value for _, value in closure_items(item))
             queue.extend([*(item.__defaults__ or ()), *(item.__kwdefaults__ or {}).values()])
         elif isinstance(item, type):
             if item.__module__ == "__main__":
@@ -211,13 +212,3 @@ def _codes(value: Any, namespace: Mapping[str, Any], visited: set[int]) -> Itera
         wrapped = inspect.getattr_static(item, "__wrapped__", None) if callable(item) else None
         if wrapped is not None:
             queue.append(wrapped)
-
-
-def _closure_values(function: FunctionType) -> list[Any]:
-    values = []
-    for cell in function.__closure__ or ():
-        try:
-            values.append(cell.cell_contents)
-        except ValueError:  # the variable isn't assigned yet
-            continue
-    return values

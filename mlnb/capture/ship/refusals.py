@@ -18,6 +18,8 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from mlnb.capture.closures import closure_items
+
 _BUILTIN_ITERATORS: tuple[type, ...] = (
     type(iter([])), type(iter(())), type(iter({})), type(iter(set())), type(iter("")), type(iter(b"")),
     type(iter(range(0))), type(iter({}.items())), type(iter({}.values())), type(reversed([])),
@@ -149,7 +151,7 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(value, types.MethodType):
         yield ".__self__", value.__self__
     elif isinstance(value, types.FunctionType):
-        yield from _variables(value)
+        yield from ((f" (its variable {name})", content) for name, content in closure_items(value))
     elif isinstance(value, functools.partial):
         yield ".func", value.func
         yield ".args", value.args
@@ -165,14 +167,6 @@ def _elements(value: Any) -> Iterator[tuple[str, Any]]:
         yield from ((f"[{index}]", part) for index, part in enumerate(value))
     elif isinstance(value, (set, frozenset)):
         yield from (("{…}", part) for part in value)
-
-
-def _variables(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
-    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
-        try:
-            yield f" (its variable {name})", cell.cell_contents
-        except ValueError:  # the variable isn't assigned yet
-            continue
 
 
 def _attributes(value: Any) -> Iterator[tuple[str, Any]]:

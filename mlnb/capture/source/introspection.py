@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
+from mlnb.capture.closures import closure_items
 from mlnb.capture.source.bytecode import defines, flags_of
 from mlnb.capture.source.nodes import SourceNode
 
@@ -47,11 +48,7 @@ def wrapped_functions(value: Any) -> Iterator[types.FunctionType]:
         visited.add(id(item))
         if isinstance(item, types.FunctionType):
             yield item
-            for cell in item.__closure__ or ():
-                try:
-                    queue.append((cell.cell_contents, depth + 1))
-                except ValueError:  # the variable isn't assigned yet
-                    continue
+            queue.extend((content, depth + 1) for _, content in closure_items(item))
         if isinstance(item, (type, types.ModuleType)):
             continue
         for attribute in ("__wrapped__", "__func__", "func", "fget", "py_func", "fn", "callback", "_fun"):
@@ -85,15 +82,8 @@ def class_flags(cls: type) -> int:
 
 def closure_variables(value: types.FunctionType | type) -> dict[str, Any]:
     """The variables of enclosing functions that a function, or a class's methods, use, with their values."""
-    variables = {}
-    functions = list(methods(value)) if isinstance(value, type) else [value]
-    for function in functions:
-        for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-            try:
-                variables[name] = cell.cell_contents
-            except ValueError:  # the variable isn't assigned yet
-                continue
-    return variables
+    functions = methods(value) if isinstance(value, type) else [value]
+    return {name: content for function in functions for name, content in closure_items(function)}
 
 
 def closure_cells(value: types.FunctionType | type, variable: str) -> Iterator[types.CellType]:
