@@ -37,7 +37,7 @@ def __getattr__(name: str) -> Any:
 
 
 def _jupyter_server_extension_points() -> "list[dict[str, str]]":
-    """Jupyter servers ask this where the extension is."""
+    """The modules of the server extension, as Jupyter servers look them up."""
     return [{"module": "mlnb.server"}]
 
 

@@ -1,7 +1,8 @@
 """Signed manifests: files that crossed a network are trusted by their digests, not by owner and mode.
 
 Each run on a target without a shared file system has its own key, which the session keeps and the job gets in its
-environment. The side that writes files which the other unpickles lists their digests, signed with that key.
+environment. Files that are unpickled on the other side are listed with their digests, and the list is signed with the
+key.
 Standard library only.
 """
 
@@ -41,7 +42,7 @@ def digest(path: Path) -> str:
     return sha.hexdigest()
 
 
-def write(folder: Path, names: Iterable[str], key: str, manifest: str = NAME, *, part: str | None = None) -> None:
+def write(folder: Path, names: Iterable[str], key: str, manifest: str = NAME, *, final_name: str | None = None) -> None:
     """List files of ``folder`` with their digests, signed with ``key``.
 
     A file that the manifest already has, with the same size and time of change, is not read again.
@@ -50,7 +51,7 @@ def write(folder: Path, names: Iterable[str], key: str, manifest: str = NAME, *,
     ----------
     manifest
         the name of the manifest file; each writer has its own.
-    part
+    final_name
         the name that the folder will have when it is read, if it differs.
 
     Raises
@@ -65,7 +66,8 @@ def write(folder: Path, names: Iterable[str], key: str, manifest: str = NAME, *,
         stamp = [info.st_size, info.st_mtime_ns]
         old = before.get(name, {})
         files[name] = old if old.get("stamp") == stamp else {"sha256": digest(folder / name), "stamp": stamp}
-    write_json(folder / manifest, {"files": files, "signature": _signature(part or folder.name, _digests(files), key)})
+    signature = _signature(final_name or folder.name, _digests(files), key)
+    write_json(folder / manifest, {"files": files, "signature": signature})
 
 
 def sign(
@@ -73,13 +75,13 @@ def sign(
     names: Iterable[str],
     manifest: str = NAME,
     *,
-    part: str | None = None,
+    final_name: str | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> None:
     """Like :func:`write`, with the key of the job's run; does nothing if it has none."""
     key = environ.get(VARIABLE)
     if key is not None:
-        write(folder, names, key, manifest, part=part)
+        write(folder, names, key, manifest, final_name=final_name)
 
 
 def read(folder: Path, key: str) -> dict[str, str]:
@@ -109,7 +111,7 @@ def parse(data: bytes, folder: str, key: str) -> dict[str, str]:
         digests = _digests(value["files"])
         signature = str(value["signature"])
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise NotTrusted(f"the list of files in {folder} does not read: nothing of it is loaded.") from None
+        raise NotTrusted(f"the list of files in {folder} can't be parsed: nothing of it is loaded.") from None
     if not hmac.compare_digest(signature, _signature(folder, digests, key)):
         raise NotTrusted(f"the list of files in {folder} is not signed by this run: nothing of it is loaded.")
     return digests

@@ -1,4 +1,4 @@
-"""The run directory: the files that hold all that is known of a run. Standard library only.
+"""The run directory: the files in which everything about a run is stored. Standard library only.
 
 Each file has one writer, and is append-only or replaced by an atomic rename. So the directory is readable whenever a
 writer dies. ``docs/design.md`` lists the files and their writers.
@@ -124,7 +124,7 @@ def read_json_fresh(path: Path) -> dict[str, Any] | None:
 
 
 def revalidate_directory(folder: Path) -> bool:
-    """Make an NFS client revalidate its cache of ``folder``; see :func:`read_json_fresh`. Returns if it exists."""
+    """Make an NFS client revalidate its cache of ``folder``; see :func:`read_json_fresh`. Returns whether it exists."""
     try:
         os.close(os.open(folder, os.O_RDONLY | os.O_DIRECTORY))
     except OSError:
@@ -133,7 +133,7 @@ def revalidate_directory(folder: Path) -> bool:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects in a file of JSON lines, without an incomplete last line, as of a writer that died."""
+    """The objects in a file of JSON lines; an incomplete line, as of a writer that died, is skipped."""
     try:
         data = path.read_bytes()
     except OSError:

@@ -1,6 +1,6 @@
-"""What ``run.json`` holds of a run: who submitted it, where it runs, and what its node programs have to know.
+"""The content of ``run.json``: who submitted a run, where it runs, and what its node programs have to know.
 
-Standard library only. Files of older versions of mlnb read, too; what a newer one has written besides is left out.
+Standard library only. Files of older versions of mlnb can be read, too; keys that only a newer one knows are ignored.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 from mlnb.rundir import RunDir, read_json, select_fields, write_json
 
 SCHEMA = 2
-"""The version of ``run.json``. Before version 2 all values stood side by side, those of every target included."""
+"""The version of ``run.json``. In version 1 all values stood side by side, those of every target included."""
 
 GRACE = 10.0
 """Seconds a rank has between SIGTERM and SIGKILL, if the target says nothing else."""
@@ -23,7 +23,7 @@ RENDEZVOUS_TIMEOUT = 300.0
 
 @dataclass(frozen=True)
 class NodeSettings:
-    """What a node program has to know of its run beside the task.
+    """What a node program has to know about its run, in addition to the task.
 
     Attributes
     ----------
@@ -36,12 +36,12 @@ class NodeSettings:
     requeue
         whether the run may be queued again.
     chosen
-        the resources that nobody asked for: the target chose them.
+        the names of the resources that the user did not request: the target chose them.
     queue
         what the run needs of the machine's local queue, and where that is (:mod:`mlnb.node.process.local_queue`);
         ``None`` where the target hands out cores and GPUs itself.
     queued_outside
-        whether a process outside of the run's container waits for these, so that the node program need not.
+        whether a process outside of the run's container waits in that queue, so that the node program need not.
     """
 
     grace: float = GRACE
@@ -61,7 +61,7 @@ class NodeSettings:
 
 @dataclass(frozen=True)
 class RunInfo:
-    """One run, as it was submitted or resumed last.
+    """Information about one run, as of when it was submitted or last resumed.
 
     Attributes
     ----------
@@ -76,17 +76,17 @@ class RunInfo:
     mirrored
         whether the run directory is a copy of one elsewhere (:mod:`mlnb.targets.mirror`).
     resume
-        the folder of another run's checkpoints that it goes on from, if it does; relative to the run directory or
-        absolute.
+        the folder of another run's checkpoints that it starts from, if it does; absolute, or relative to the run
+        directory.
     cell, git
         the number of its cell, and the state of the git repository that it was submitted in.
     asked
-        the options that were given, by key: they hold again when the run is resumed. ``None`` where an older version
-        did not write them.
+        the options that the user gave, by key. They apply again when the run is resumed. ``None`` in files of versions
+        that did not write them.
     node
         for its node programs.
     placement
-        what its target has chosen; each target knows the keys of its own.
+        what its target has chosen; each kind of target has its own keys.
     """
 
     id: str
@@ -108,13 +108,13 @@ class RunInfo:
 
     @classmethod
     def read(cls, run: RunDir) -> RunInfo:
-        """What is written of ``run``; all but the id is left open where there is nothing that reads."""
+        """The information about ``run``; defaults, except for the id, if its file is missing or can't be parsed."""
         return cls.from_json(read_json(run.run) or {}, run.path.name)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], run_id: str) -> RunInfo:
         """The content of ``run.json`` of the run ``run_id``, of this version or an older one."""
-        values = data if data.get("schema", 1) >= SCHEMA else _of_version_1(data)
+        values = data if data.get("schema", 1) >= SCHEMA else _convert_version_1(data)
         given = {name: value for name, value in select_fields(cls, values).items() if value is not None}
         given["node"] = NodeSettings.from_json(given.get("node", {}))
         if not isinstance(given.get("submitted", 0.0), (int, float)):
@@ -149,8 +149,8 @@ _OLD_NODE = {
 """Names that version 1 had for the fields of :class:`NodeSettings`."""
 
 
-def _of_version_1(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Sort the values that stood side by side: what is the run's, the node program's, and the target's."""
+def _convert_version_1(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Sort values that stood side by side into those of the run, of its node programs and of its target."""
     node = {new: data[old] for old, new in _OLD_NODE.items() if data.get(old) is not None}
     own = {item.name for item in fields(RunInfo)} - {"node", "placement"}
     moved = {*own, *_OLD_NODE, "placed", "container_slots"} - {"requeue"}  # --resume asks for it again

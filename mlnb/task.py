@@ -90,7 +90,7 @@ class Task:
     outputs
         names whose values come back into the session; one that the script doesn't bind keeps its value there.
     deletes
-        names that the cell deletes: they are deleted in the session, too, unless the script binds them at its end.
+        names that the cell deletes. They are deleted in the session, too, unless they are bound when the script ends.
     inputs
         names whose values were sent as data, and may be changed by the script.
     resources, environment, seed, parallel

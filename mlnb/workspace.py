@@ -129,15 +129,15 @@ class Workspace:
         UsageError
             if they are not mappings.
         """
-        found = self.settings.get("targets") or {}
-        if not isinstance(found, Mapping):
-            raise UsageError(f"targets: {found!r} of the mlnb: section in Dask's configuration must be a mapping")
-        for name, settings in found.items():
+        targets = self.settings.get("targets") or {}
+        if not isinstance(targets, Mapping):
+            raise UsageError(f"targets: {targets!r} of the mlnb: section in Dask's configuration must be a mapping")
+        for name, settings in targets.items():
             if not isinstance(settings or {}, Mapping):
                 raise UsageError(
                     f"targets: {name}: {settings!r} of the mlnb: section in Dask's configuration must be a mapping"
                 )
-        return {str(name): settings or {} for name, settings in found.items()}
+        return {str(name): settings or {} for name, settings in targets.items()}
 
     def variables(self) -> dict[str, str]:
         """Environment variables by which mlnb finds this workspace in another process, such as a run.
@@ -175,7 +175,9 @@ class Workspace:
         Raises
         ------
         UsageError
-            if it is longer than paths of sockets may be; or as :meth:`runtime_dir`.
+            if it is longer than paths of sockets may be, or for the reasons of :meth:`runtime_dir`.
+        StorageError
+            if the folder can't be made.
         """
         path = self.runtime_dir() / name
         length = len(os.fsencode(path))
@@ -188,10 +190,10 @@ class Workspace:
 
 
 def _settings(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    found = config.get("mlnb", {})
-    if not isinstance(found, Mapping):
-        raise UsageError(f"mlnb: in Dask's configuration is {found!r}; it must be a mapping (see docs/design.md)")
-    return found
+    section = config.get("mlnb", {})
+    if not isinstance(section, Mapping):
+        raise UsageError(f"mlnb: in Dask's configuration is {section!r}; it must be a mapping (see docs/design.md)")
+    return section
 
 
 def _root(config: Mapping[str, Any]) -> Path:

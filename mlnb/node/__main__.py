@@ -7,8 +7,12 @@ other modules of mlnb are imported after that check.
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mlnb.node import requirements
+
+if TYPE_CHECKING:
+    from mlnb.rundir import RunDir
 
 
 def main() -> int:
@@ -27,33 +31,54 @@ def main() -> int:
 
     from mlnb.errors import UsageError
     from mlnb.node.attempt import job_environment
-    from mlnb.node.attempt import lock as attempt_lock
-    from mlnb.rundir import RunDir, read_json, read_json_fresh
+    from mlnb.rundir import RunDir, read_json
     from mlnb.task import Resources
 
     run_dir = RunDir(options.run_dir)
     resources = (read_json(run_dir.task) or {}).get("resources", {})
     try:
         node = job_environment.node_index(options.node, int(resources.get("nodes", Resources.nodes)))
-        attempt = options.attempt + job_environment.restart_count(options.restarts)
+        restarts = job_environment.restart_count(options.restarts)
         job_environment.job_end()
     except UsageError as error:
         parser.error(str(error))
-    while True:
-        result = (read_json_fresh(run_dir.result) or {}) if attempt > options.attempt else {}
-        if result.get("attempt", 0) >= options.attempt:
-            return int(result["state"] != "succeeded")  # the job was queued again although the run has ended
-        files = run_dir.attempt(attempt)
-        owner = attempt_lock.acquire(files, node)
-        if owner is None:
-            break
-        if attempt_lock.owner_is_alive(files, node, owner):
-            sys.exit(f"mlnb: {attempt_lock.conflict_message(files, owner)}")
-        attempt += 1  # the job was started again by a batch system that doesn't count restarts
+    attempt = lock_attempt(run_dir, node, options.attempt, restarts)
 
     from mlnb.node.program import NodeProgram
 
     return NodeProgram(run_dir, node, attempt).main()
+
+
+def lock_attempt(run_dir: "RunDir", node: int, submitted: int, restarts: int) -> int:
+    """Lock the attempt that this program is to run. Returns its number.
+
+    Parameters
+    ----------
+    submitted
+        the attempt that the job was submitted for.
+    restarts
+        how often the job was started before, as far as its environment tells.
+
+    Raises
+    ------
+    SystemExit
+        if the run has ended already, or another program runs the attempt.
+    """
+    from mlnb.node.attempt import lock
+    from mlnb.rundir import read_json_fresh
+
+    attempt = submitted + restarts
+    while True:
+        result = (read_json_fresh(run_dir.result) or {}) if attempt > submitted else {}
+        if result.get("attempt", 0) >= submitted:  # the job was queued again although the run has ended
+            sys.exit(int(result["state"] != "succeeded"))
+        files = run_dir.attempt(attempt)
+        owner = lock.acquire(files, node)
+        if owner is None:
+            return attempt
+        if lock.owner_is_alive(files, node, owner):
+            sys.exit(f"mlnb: {lock.conflict_message(files, owner)}")
+        attempt += 1  # the job was started again by a batch system that doesn't count restarts
 
 
 if __name__ == "__main__":

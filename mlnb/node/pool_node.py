@@ -134,15 +134,15 @@ def pool_status(runs: dict[str, tuple[int, str]]) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``place``, an id of this start of the job; ``ready``, whether runs can be started; ``host``; ``ends``, when the
-        job will end, in seconds since the epoch; ``alive``, the runs whose node program lives: for each, the number of
-        runs that wait ahead of it and the runs that hold what it waits for, or ``None`` if it does not wait.
+        ``job_start``, an id of this start of the job; ``ready``, whether runs can be started; ``host``; ``ends``, when
+        the job will end, in seconds since the epoch; ``alive``, the runs whose node program lives: for each, the number
+        of runs that wait ahead of it and the runs that hold what it waits for, or ``None`` if it does not wait.
     """
     queue = LocalQueue(_folder(), 0)
     alive = {run: queue.waiting_for(run) for run, process in runs.items() if is_alive(*process)}
     ready = (_folder() / _READY_FILE).exists()
     return {
-        "place": str(_folder()),
+        "job_start": str(_folder()),
         "ready": ready,
         "host": job_environment.host_name(),
         "ends": job_environment.job_end(),

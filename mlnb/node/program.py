@@ -103,6 +103,7 @@ class NodeProgram:
         self._exit_code = 1
         self._queue: LocalQueue | None = None
         self._has_reported = False
+        self._telemetry: Telemetry  # while there are ranks
         self._handlers: dict[str, Callable[[Message], None]] = {
             "stop": lambda message: self._shutdown.stop(StopRequest.from_json(message["request"])),
             "warn": self._handle_warning,
@@ -111,8 +112,6 @@ class NodeProgram:
             "lost": self._handle_lost,
             "done": self._handle_done,
         }
-
-    _telemetry: Telemetry
 
     def main(self) -> int:
         """Run this node until it ends. Returns the exit code."""

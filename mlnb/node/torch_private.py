@@ -227,9 +227,7 @@ def _loaders_keep_iterators() -> bool:
 _REQUIRED = (
     _Required("torch.UntypedStorage._cdata", (Feature.DATA,), lambda: hasattr(UntypedStorage, "_cdata")),
     _Required("torch.TypedStorage._untyped_storage", (Feature.DATA,), _typed_storages),
-    _Required(
-        "DataLoader._iterator", (Feature.DATA,), lambda: hasattr(DataLoader(TensorDataset(torch.empty(1))), _ITERATOR)
-    ),
+    _Required("DataLoader._iterator", (Feature.DATA,), _loaders_keep_iterators),
     _Required(
         "torch._utils._flatten_dense_tensors", (Feature.PARALLEL,), _has("torch._utils", "_flatten_dense_tensors")
     ),

@@ -8,13 +8,14 @@ from collections.abc import Mapping
 
 from mlnb.errors import UsageError
 
-_NODE = (
-    # variable, set by, and variables one of which must exceed 1 for it to be valid
-    ("SLURM_NODEID", "SLURM", ("SLURM_STEP_NUM_NODES", "SLURM_NNODES")),
-    ("PMI_RANK", "PMI launchers, started once a node", ()),
-    ("OMPI_COMM_WORLD_RANK", "Open MPI, started once a node", ()),
-    ("JOB_COMPLETION_INDEX", "an indexed Job of Kubernetes", ()),
-)
+_NODE_INDEX = {
+    "SLURM_NODEID": ("SLURM_STEP_NUM_NODES", "SLURM_NNODES"),
+    "PMI_RANK": (),  # of PMI launchers, and the next of Open MPI, which start one program on each node
+    "OMPI_COMM_WORLD_RANK": (),
+    "JOB_COMPLETION_INDEX": (),  # of an indexed Job of Kubernetes
+}
+"""Variables with the node's index, and variables with the number of nodes: where there are such, one must exceed 1."""
+
 _RESTARTS = ("MLNB_RESTARTS", "SLURM_RESTART_COUNT")
 
 
@@ -24,7 +25,7 @@ def node_index(given: int | None, nodes: int, environ: Mapping[str, str] = os.en
     Parameters
     ----------
     given
-        the command line's value; without one, the first variable that is set in the table above decides.
+        the command line's value; without one, the first variable of the table above that is set decides.
 
     Raises
     ------
@@ -35,7 +36,7 @@ def node_index(given: int | None, nodes: int, environ: Mapping[str, str] = os.en
     if index is None and nodes == 1:
         return 0  # variables of a surrounding allocation don't matter
     if index is None:
-        for name, _, counts in _NODE:
+        for name, counts in _NODE_INDEX.items():
             if name in environ and (not counts or any(_number(environ, count, 1) > 1 for count in counts)):
                 index, source = _number(environ, name, 0), name
                 break

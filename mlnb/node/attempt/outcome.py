@@ -23,7 +23,7 @@ class StopRequest:
     reason
         for people, without a full stop.
     detail
-        signals and exit codes behind the reason.
+        signals and exit codes that explain the reason.
     can_resume
         whether another attempt could resume from a checkpoint of this one.
     by_system

@@ -43,7 +43,7 @@ class RankExit:
 
     @property
     def may_be_consequence(self) -> bool:
-        """Whether the rank may have failed because of something that this node has not heard of yet.
+        """Whether the rank may have failed because of an event that has not been reported to this node yet.
 
         Either the batch system stops ranks and node programs in any order, or another rank failed and its connections
         broke.
@@ -55,7 +55,7 @@ class RankExit:
 
 @dataclass(frozen=True)
 class Failure:
-    """A rank's failure, as node programs tell each other.
+    """A rank's failure, as node programs report it to each other.
 
     Attributes
     ----------

@@ -250,9 +250,11 @@ class LoaderPositions:
 
     def _skip(self, iterator: Iterator[Any], count: int) -> None:
         self._loading = True
-        for _ in range(count):
-            next(iterator, None)
-        self._loading = False
+        try:
+            for _ in range(count):
+                next(iterator, None)
+        finally:
+            self._loading = False
 
     def _can_checkpoint(self, position: LoaderPosition, step: int) -> bool:
         return position is self._leading and not self._drawn_ahead and self._metrics.step > step

@@ -1,4 +1,4 @@
-"""Tells by its checkpoints whether an attempt has got further than those before it."""
+"""Whether a run has checkpoints, and whether this attempt has made one."""
 
 from __future__ import annotations
 

@@ -249,10 +249,8 @@ class _Unpickler(pickle.Unpickler):
 
     def load(self) -> Any:
         value = super().load()
-        for (
-            location,
-            storage,
-        ) in self._deferred_reads:  # last: a stream that can't be loaded changes nothing
+        # only now: a stream that can't be loaded changes nothing
+        for location, storage in self._deferred_reads:
             self._source.read_into(location, storage)
         return value
 

@@ -106,11 +106,11 @@ def write(
     stream = objects.dump(values, sink, inputs.labels, prefix="out:", reference=_reference(namespace))
     (folder / "session.pickle").write_bytes(stream.data)
     (folder / "session.pickle").chmod(0o600)  # whatever the script's umask: it will be unpickled
-    kept = [name for name in values if name in inputs.values and values[name] is inputs.values[name]]
+    same_objects = [name for name in values if name in inputs.values and values[name] is inputs.values[name]]
     deleted = [name for name in task.deletes if name not in namespace]
-    table = {"names": list(values), "kept": kept, "deleted": deleted, "buffers": stream.buffers, "notes": notes}
+    table = {"names": list(values), "kept": same_objects, "deleted": deleted, "buffers": stream.buffers, "notes": notes}
     (folder / "session.json").write_text(json.dumps(table))
-    manifest.sign(folder, [path.name for path in folder.iterdir()], part=run.outputs.name)
+    manifest.sign(folder, [path.name for path in folder.iterdir()], final_name=run.outputs.name)
     shutil.rmtree(run.outputs, ignore_errors=True)
     folder.rename(run.outputs)
     return notes

@@ -32,8 +32,8 @@ class _Loop:
         self._counted = 0
 
     @property
-    def over(self) -> bool:
-        """Whether nobody else refers to the iterator: the loop has ended, or was left."""
+    def is_over(self) -> bool:
+        """Whether nothing else refers to the iterator: the loop has ended or was left."""
         return sys.getrefcount(self.iterator) <= 2  # ours, and the argument
 
     def new_samples(self) -> int:
@@ -176,7 +176,7 @@ class TrainingHooks:
     def _count_samples(self) -> None:
         """Add up the batches of all loops, from any thread. So no code has to run for each batch."""
         with self._loops_lock:
-            over = [loop for loop in self._loops if loop.over]  # before they are counted, so that none is missed
+            over = [loop for loop in self._loops if loop.is_over]  # before they are counted, so that none is missed
             self.samples += sum(loop.new_samples() for loop in self._loops)
             self._loops = [loop for loop in self._loops if loop not in over]
 

@@ -174,8 +174,8 @@ class PoolDaemon:
         if not node["ready"]:
             state, reason = "starting", f"importing torch on {node['host']}"
         elif not self._closing:
-            self._runs.resolve_interrupted(node["place"], ends_at)
-            await self._runs.start_waiting(node["place"], self._call, ends_at)
+            self._runs.resolve_interrupted(node["job_start"], ends_at)
+            await self._runs.start_waiting(node["job_start"], self._call, ends_at)
         idle_since = None
         if state == "running" and not self._runs.active:
             idle_since = self._state.idle_since or time.time()
