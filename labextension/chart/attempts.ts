@@ -2,7 +2,7 @@ import type uPlot from 'uplot';
 import { formatStep } from './format';
 import type { Attempt } from './run';
 
-/** Draws a thin line and a label where an attempt went on with the work of the one before. */
+/** Draws a thin line and a label where each later attempt begins. */
 export function drawAttempts(plot: uPlot, attempts: readonly Attempt[], colour: string, font: string): void {
   const { ctx, bbox } = plot;
   ctx.save();
@@ -12,7 +12,7 @@ export function drawAttempts(plot: uPlot, attempts: readonly Attempt[], colour: 
   ctx.font = font.replace(/^(\d+)px/, (_, size: string) => `${Number(size) * devicePixelRatio}px`);
   ctx.textBaseline = 'top';
   ctx.textAlign = 'left';
-  let free = -Infinity;
+  let nextFree = -Infinity;
   for (const { number, step } of attempts) {
     const left = Math.round(plot.valToPos(step, 'x', true)) + 0.5;
     if (left < bbox.left || left > bbox.left + bbox.width) {
@@ -26,15 +26,15 @@ export function drawAttempts(plot: uPlot, attempts: readonly Attempt[], colour: 
     const width = ctx.measureText(label).width;
     const room = 4 * devicePixelRatio;
     const start = left + room + width > bbox.left + bbox.width ? left - room - width : left + room;
-    if (start > free) {
+    if (start > nextFree) {
       ctx.fillText(label, start, bbox.top + devicePixelRatio);
-      free = start + width + room;
+      nextFree = start + width + room;
     }
   }
   ctx.restore();
 }
 
-/** The same in words; empty where there was one attempt. */
+/** The same as text; empty if there was one attempt. */
 export function attemptsText(attempts: readonly Attempt[]): string {
   return attempts.map(({ number, step }) => `attempt ${number} from step ${formatStep(step)}`).join(', ');
 }

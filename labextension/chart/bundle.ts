@@ -6,7 +6,7 @@ const VERSION = 1;
 
 export interface Bundle {
   run: Run;
-  /** Undefined where only what is said beside the curves was sent: they are as they were. */
+  /** Undefined if only the summary was sent: the curves have not changed. */
   metrics: Map<string, { steps: Float64Array; values: Float64Array; total: number }> | undefined;
 }
 

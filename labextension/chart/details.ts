@@ -37,7 +37,7 @@ export class Details {
 
   show(run: Run): void {
     this.notes.hidden = run.notes.length === 0;
-    this.notes.replaceChildren(...run.notes.map(note => element('li', note)));
+    this.notes.replaceChildren(...run.notes.map(listItem));
     if (this.figures.childElementCount !== run.figures.length) {
       this.figures.hidden = run.figures.length === 0;
       this.figures.replaceChildren(...run.figures.map(picture));
@@ -45,7 +45,7 @@ export class Details {
     const atEnd = this.output.scrollTop + this.output.clientHeight >= this.output.scrollHeight - 4;
     setText(this.output, run.output);
     if (atEnd) {
-      this.output.scrollTop = this.output.scrollHeight; // follow, unless somebody has scrolled up to read
+      this.output.scrollTop = this.output.scrollHeight; // follow the output, unless the user has scrolled up to read
     }
   }
 }
@@ -57,10 +57,10 @@ function setText(target: HTMLElement, text: string): void {
   }
 }
 
-function element(tag: string, text: string): HTMLElement {
-  const made = document.createElement(tag);
-  made.textContent = text;
-  return made;
+function listItem(text: string): HTMLLIElement {
+  const item = document.createElement('li');
+  item.textContent = text;
+  return item;
 }
 
 function picture(png: string, index: number): HTMLImageElement {

@@ -4,7 +4,7 @@ export interface PointsMessage {
   metric: string;
   offset: number;
   count: number;
-  /** How many were logged in all, where fewer were sent. */
+  /** How many points were logged in all; left out if all were sent. */
   total?: number;
 }
 
@@ -43,24 +43,24 @@ export function decodePoints(message: PointsMessage, buffer: ArrayBufferView | u
   };
 }
 
-/** Frames behind each other, as the server sends them: each header a line of JSON. Throws where they are none. */
+/** Frames one after another, as the server sends them: each header is a line of JSON. Throws if they can't be decoded. */
 export function decodeFrames(data: ArrayBuffer): Points[] {
   const bytes = new Uint8Array(data);
-  const found: Points[] = [];
+  const frames: Points[] = [];
   for (let at = 0; at < bytes.length; ) {
     const end = bytes.indexOf(10, at);
     const header: unknown = JSON.parse(new TextDecoder().decode(bytes.subarray(at, end < 0 ? at : end)));
     if (!isPointsMessage(header)) {
-      throw new Error('The server sent something that is no frame of points.');
+      throw new Error('The server sent something that is not a frame of points.');
     }
     at = end + 1 + 2 * Float64Array.BYTES_PER_ELEMENT * header.count;
     const points = decodePoints(header, bytes.subarray(end + 1, at));
     if (points === undefined) {
       throw new Error('The server sent a frame of points that is cut off.');
     }
-    found.push(points);
+    frames.push(points);
   }
-  return found;
+  return frames;
 }
 
 function isCount(value: unknown): value is number {

@@ -15,24 +15,24 @@ interface Kind {
   gauge: string;
   format: (value: number) => string;
   /** Which statistic of all values is shown once the run has ended. */
-  end: 'mean' | 'peak';
+  statistic: 'mean' | 'peak';
 }
 
-function alone(gauge: string, format: Kind['format'], end: Kind['end']): Kind {
-  return { label: gauge, gauge, format, end };
+function single(gauge: string, format: Kind['format'], statistic: Kind['statistic']): Kind {
+  return { label: gauge, gauge, format, statistic };
 }
 
 const KINDS = new Map<string, Kind>([
-  ['step_time', alone('step time', formatStepTime, 'mean')],
-  ['samples_per_s', alone('samples/s', formatRate, 'mean')],
-  ['mlnb.cpu', alone('CPU', formatCores, 'mean')],
-  ['mlnb.memory', alone('memory', formatSize, 'peak')]
+  ['step_time', single('step time', formatStepTime, 'mean')],
+  ['samples_per_s', single('samples/s', formatRate, 'mean')],
+  ['mlnb.cpu', single('CPU', formatCores, 'mean')],
+  ['mlnb.memory', single('memory', formatSize, 'peak')]
 ]);
 
 const GPU = new Map<string, Omit<Kind, 'gauge'>>([
-  ['utilisation', { label: '', format: formatPercent, end: 'mean' }],
-  ['power', { label: ' power', format: formatPower, end: 'mean' }],
-  ['memory', { label: ' memory', format: formatSize, end: 'peak' }]
+  ['utilisation', { label: '', format: formatPercent, statistic: 'mean' }],
+  ['power', { label: ' power', format: formatPower, statistic: 'mean' }],
+  ['memory', { label: ' memory', format: formatSize, statistic: 'peak' }]
 ]);
 
 function kindOf(name: string): Kind | undefined {
@@ -42,15 +42,15 @@ function kindOf(name: string): Kind | undefined {
   return kind === undefined ? KINDS.get(name) : { ...kind, gauge, label: gauge + kind.label };
 }
 
-/** Names in the order shown: speed, CPU and memory, then GPU by GPU. */
-function inOrder(names: Iterable<string>): string[] {
+/** Names of gauges' metrics in the order shown: speed, CPU and memory, then GPU by GPU. */
+function sortedForDisplay(names: Iterable<string>): string[] {
   const order = [...KINDS.keys()];
   const parts = [...GPU.keys()];
   const key = (name: string): number => {
     const [, index, what = ''] = /^mlnb\.gpu(\d+)\.(\w+)$/.exec(name) ?? [];
     return index === undefined ? order.indexOf(name) : order.length + 10 * Number(index) + parts.indexOf(what);
   };
-  return [...names].filter(name => kindOf(name) !== undefined).sort((one, other) => key(one) - key(other));
+  return [...names].filter(name => kindOf(name) !== undefined).sort((a, b) => key(a) - key(b));
 }
 
 /** Whether a metric is shown as a gauge (speed and resources) and not as a curve. */
@@ -58,24 +58,24 @@ export function isResourceMetric(name: string): boolean {
   return name.startsWith('mlnb.') || KINDS.has(name);
 }
 
-/** What a gauge shows; the table shows it too. */
+/** What a gauge and a row of the table show of a metric. */
 export interface Reading {
   label: string;
   gauge: string;
   /** `mean` or `peak` once the run has ended; empty before, when the value is the newest. */
-  statistic: '' | Kind['end'];
+  statistic: '' | Kind['statistic'];
   value: string;
   lowest: string;
   highest: string;
   count: number;
 }
 
-/** By name, in the order shown: the newest values while a run goes on, their mean or peak once it has ended. */
+/** Readings by metric, in the order shown: the newest value while the run is active, then the mean or peak. */
 export function readings(resourceMetrics: ReadonlyMap<string, Series>, active: boolean): Map<string, Reading> {
   const all = new Map<string, Reading>();
-  for (const name of inOrder(resourceMetrics.keys())) {
+  for (const name of sortedForDisplay(resourceMetrics.keys())) {
     const series = resourceMetrics.get(name);
-    const reading = series && read(name, series, active);
+    const reading = series && readingOf(name, series, active);
     if (reading !== undefined) {
       all.set(name, reading);
     }
@@ -83,20 +83,20 @@ export function readings(resourceMetrics: ReadonlyMap<string, Series>, active: b
   return all;
 }
 
-function read(name: string, series: Series, active: boolean): Reading | undefined {
+function readingOf(name: string, series: Series, active: boolean): Reading | undefined {
   const kind = kindOf(name);
   const y = series.columns().y.filter(Number.isFinite);
   if (kind === undefined || y.length === 0) {
     return undefined;
   }
-  const lowest = y.reduce((one, other) => Math.min(one, other));
-  const highest = y.reduce((one, other) => Math.max(one, other));
+  const lowest = y.reduce((a, b) => Math.min(a, b));
+  const highest = y.reduce((a, b) => Math.max(a, b));
   const mean = y.reduce((sum, value) => sum + value, 0) / y.length;
   return {
     label: kind.label,
     gauge: kind.gauge,
-    statistic: active ? '' : kind.end,
-    value: kind.format(active ? (y[y.length - 1] ?? NaN) : kind.end === 'mean' ? mean : highest),
+    statistic: active ? '' : kind.statistic,
+    value: kind.format(active ? (y[y.length - 1] ?? NaN) : kind.statistic === 'mean' ? mean : highest),
     lowest: kind.format(lowest),
     highest: kind.format(highest),
     count: series.total

@@ -8,7 +8,7 @@ export type Stop = () => Promise<void> | undefined;
 // A request without an answer may be lost with its kernel, so the button can be pressed again after this time.
 const RETRY_MS = 15_000;
 
-/** The line above the curve: name, state, why, and Stop where something can be stopped. */
+/** The line above the curve: name, state, its reason, and a Stop button if the run can be stopped. */
 export class Header {
   private readonly name: HTMLElement;
   private readonly state: HTMLElement;
@@ -64,18 +64,18 @@ export class Header {
     }
     this.name.textContent = run.name || run.id;
     this.name.title = run.id;
-    // Assigning the same text would be announced again by screen readers.
+    // Screen readers would announce the same text again if it were assigned again.
     if (this.state.dataset['state'] !== run.state) {
       this.state.dataset['state'] = run.state;
       this.state.textContent = run.state;
     }
-    // A saved view can't know how the run went on since; it must not look as if it did.
+    // A saved view of an active run may be out of date, and has to say so.
     const isLive = this.isLive || (this.note === '' && isFresh(run));
-    const saved = !isLive && isActive(run.state) ? this.note || 'when this was saved' : isLive ? this.note : '';
-    const left = (run.ends ?? 0) - Date.now() / 1000;
-    const ends = isLive && isActive(run.state) && left > 0 ? `about ${formatTimeLeft(left)} left` : '';
+    const note = !isLive && isActive(run.state) ? this.note || 'when this was saved' : isLive ? this.note : '';
+    const secondsLeft = (run.ends ?? 0) - Date.now() / 1000;
+    const timeLeft = isLive && isActive(run.state) && secondsLeft > 0 ? `about ${formatTimeLeft(secondsLeft)} left` : '';
     this.state.classList.toggle('mlnb-live', isLive);
-    const text = [saved, run.reason, run.line, ends].filter(part => part !== '').join(' · ');
+    const text = [note, run.reason, run.line, timeLeft].filter(part => part !== '').join(' · ');
     if (this.text.textContent !== text) {
       this.text.textContent = text;
     }

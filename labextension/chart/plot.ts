@@ -19,27 +19,27 @@ export interface PlotEvents {
   zoom: (zoomed: boolean) => void;
 }
 
-const NOTHING: Drawing = { x: [], y: [], nonFinite: [] };
+const EMPTY: Drawing = { x: [], y: [], nonFinite: [] };
 
 // Steps are counted, so no tick lies between two of them.
 const STEP_INCREMENTS = Array.from({ length: 16 }, (_, power) => [1, 2, 5].map(digit => digit * 10 ** power)).flat();
 
 const LABEL_CHARACTER_PX = 7;
 
-/** Room for the longest label of the y axis. */
-function gutter(labels: readonly string[] | null): number {
+/** The width of the y axis in CSS pixels, for its longest label. */
+function axisWidth(labels: readonly string[] | null): number {
   return 12 + LABEL_CHARACTER_PX * Math.max(3, ...(labels ?? []).map(label => label.length));
 }
 
 /**
  * The curve of one series: drag to zoom, double click to see all again. Each drawing decimates the raw
- * columns for the range in view, so that zooming in shows more and never less than the truth.
+ * columns for the range in view, so that zooming in shows every point of it.
  */
 export class Plot {
   private readonly resizes: ResizeObserver;
   private readonly endTheme: () => void;
   private chart: uPlot | undefined;
-  private drawing = NOTHING;
+  private drawing = EMPTY;
   private theme: Theme;
   private zoom: Range | undefined;
   private attempts: readonly Attempt[] = [];
@@ -74,7 +74,7 @@ export class Plot {
     }
   }
 
-  /** Draws what the series holds now, once a frame however often it is called. */
+  /** Draws the series in the next animation frame, once however often this is called. */
   update(): void {
     this.frame ||= requestAnimationFrame(() => {
       this.frame = 0;
@@ -146,7 +146,7 @@ export class Plot {
       scales: { x: { time: false, range: asGiven }, y: { range: asGiven } },
       axes: [
         { ...axis(), size: 24, gap: 4, incrs: STEP_INCREMENTS, values: (_, ticks) => ticks.map(formatStep) },
-        { ...axis(), size: (_, labels) => gutter(labels), gap: 6, values: (_, ticks) => formatTicks(ticks) }
+        { ...axis(), size: (_, labels) => axisWidth(labels), gap: 6, values: (_, ticks) => formatTicks(ticks) }
       ],
       series: [
         {},

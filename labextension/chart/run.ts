@@ -1,22 +1,22 @@
 export const STATES = ['pending', 'starting', 'running', 'succeeded', 'failed', 'cancelled', 'lost'] as const;
 export type State = (typeof STATES)[number];
 
-/** Where on the curves an attempt begins that went on with the work of the one before. */
+/** The step at which an attempt begins that resumed the one before. */
 export interface Attempt {
   number: number;
   step: number;
 }
 
-/** What is said of a run beside its curves. */
+/** The summary of a run: all that is shown of it besides its curves. */
 export interface Run {
   id: string;
   name: string;
   state: State;
-  /** Why it is in this state, in words; may be empty. */
+  /** Why it is in this state; may be empty. */
   reason: string;
   /** One line that sums it up; may be empty. */
   line: string;
-  /** When it may end, in seconds since the epoch, where that is known. */
+  /** When it is expected to end, in seconds since the epoch; undefined if unknown. */
   ends: number | undefined;
   attempts: Attempt[];
   /** Things the person should know, a line each. */
@@ -27,16 +27,16 @@ export interface Run {
   output: string;
   /** Figures that the run showed, as base64 PNG. */
   figures: string[];
-  /** When this was read, in seconds since the epoch; 0 where nobody says. */
+  /** When this summary was made, in seconds since the epoch; 0 if unknown. */
   updated: number;
 }
 
-/** Seconds after which what is shown may no longer be how it is. */
-const FRESH = 15;
+/** Seconds for which a summary counts as the run's present state. */
+const FRESH_SECONDS = 15;
 
-/** Whether what is shown of a run was read just now. */
+/** Whether a summary was made just now. */
 export function isFresh(run: Run, now = Date.now() / 1000): boolean {
-  return now - run.updated < FRESH;
+  return now - run.updated < FRESH_SECONDS;
 }
 
 const ACTIVE: readonly State[] = ['pending', 'starting', 'running'];
@@ -50,10 +50,10 @@ export function isActive(state: State): boolean {
 export function parseRun(json: unknown): Run {
   const fields = (typeof json === 'object' && json !== null ? json : {}) as Record<string, unknown>;
   const text = (key: string): string => (typeof fields[key] === 'string' ? fields[key] : '');
-  const state = STATES.find(word => word === fields['state']) ?? 'pending';
+  const state = STATES.find(candidate => candidate === fields['state']) ?? 'pending';
   const texts = (key: string): string[] => {
-    const found = fields[key];
-    return Array.isArray(found) ? found.filter(part => typeof part === 'string') : [];
+    const values = fields[key];
+    return Array.isArray(values) ? values.filter(value => typeof value === 'string') : [];
   };
   return {
     id: text('id'),
@@ -66,7 +66,7 @@ export function parseRun(json: unknown): Run {
     notes: texts('notes'),
     error: text('error'),
     output: text('output'),
-    // Only base64 goes into an address.
+    // Only base64: it becomes a part of a URL.
     figures: texts('figures').filter(png => /^[A-Za-z0-9+/=]+$/.test(png)),
     updated: typeof fields['updated'] === 'number' ? fields['updated'] : 0
   };

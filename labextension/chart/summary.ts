@@ -9,7 +9,7 @@ interface NonFinite {
 
 export interface Summary {
   count: number;
-  /** False where points were left out by decimation: then there may be more that are not finite. */
+  /** False if decimation has left points out: then more of them may not be finite. */
   isComplete: boolean;
   firstStep: number;
   lastStep: number;
@@ -20,7 +20,7 @@ export interface Summary {
   nonFinite: Record<NonFiniteKind, NonFinite>;
 }
 
-/** What a person would read off the curve. */
+/** Counts and extremes of a metric's points. */
 export function summarise({ x, y }: Columns, total = 0): Summary {
   const none = (): NonFinite => ({ count: 0, firstStep: NaN });
   const summary: Summary = {
@@ -38,9 +38,9 @@ export function summarise({ x, y }: Columns, total = 0): Summary {
     const value = y[i] ?? NaN;
     const kind = nonFiniteKind(value);
     if (kind !== undefined) {
-      const same = summary.nonFinite[kind];
-      same.firstStep = same.count === 0 ? (x[i] ?? NaN) : same.firstStep;
-      same.count++;
+      const ofKind = summary.nonFinite[kind];
+      ofKind.firstStep = ofKind.count === 0 ? (x[i] ?? NaN) : ofKind.firstStep;
+      ofKind.count++;
       continue;
     }
     if (value < summary.lowest) {
@@ -79,7 +79,7 @@ export function nonFiniteText({ nonFinite, isComplete }: Summary): string {
   return names
     .map(([kind, name]) => ({ name, ...nonFinite[kind] }))
     .filter(({ count }) => count > 0)
-    .sort((one, other) => one.firstStep - other.firstStep)
+    .sort((a, b) => a.firstStep - b.firstStep)
     .map(({ name, count, firstStep }) => {
       const first = formatStep(firstStep);
       if (count === 1 && isComplete) {

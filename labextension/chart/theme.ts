@@ -21,7 +21,7 @@ export function readTheme(element: Element): Theme {
   };
 }
 
-/** Calls back when the front end or the system turns light or dark; returns what ends it. */
+/** Calls back when the front end or the system turns light or dark; returns a function that ends this. */
 export function onThemeChange(callback: () => void): () => void {
   const observer = new MutationObserver(callback);
   const attributes = ['class', 'style', 'theme', 'data-theme', 'data-jp-theme-name', 'data-jp-theme-light'];

@@ -14,7 +14,7 @@ import { AccessibleTable } from './accessibleTable';
 const FIRST_CHOICE = 'loss';
 const TEXT_EVERY_MS = 500;
 
-/** One view of one run: what state it is in, and its curves. Whoever owns it feeds it and disposes of it. */
+/** One view of one run: its state and its curves. The owner passes it data and disposes of it. */
 export class RunView {
   private readonly metrics = new Map<string, Series>();
   private readonly resourceMetrics = new Map<string, Series>();
@@ -67,12 +67,12 @@ export class RunView {
     this.details = new Details(root);
   }
 
-  /** Whether what is shown is how it is now; if not, `note` may say why. */
+  /** Whether the view shows the run's present state; if not, `note` may say why. */
   setLive(live: boolean, note = ''): void {
     this.header.setLive(live, note);
   }
 
-  /** How to stop the run from here; undefined where that can't be. */
+  /** How to stop the run; undefined if it can't be stopped from here. */
   setStop(stop: Stop | undefined): void {
     this.header.setStop(stop);
   }
@@ -91,20 +91,20 @@ export class RunView {
     this.empty.textContent = isActive(run.state) ? 'No metrics yet.' : 'No metrics were logged.';
   }
 
-  /** Points of a metric from `offset` on; false when points before them are missing. */
+  /** Puts points of a metric from `offset` on; false if points before them are missing. */
   putPoints({ metric, offset, steps, values, total }: Points): boolean {
-    const kept = isResourceMetric(metric) ? this.resourceMetrics : this.metrics;
-    const isNew = !kept.has(metric);
-    const series = kept.get(metric) ?? new Series();
+    const group = isResourceMetric(metric) ? this.resourceMetrics : this.metrics;
+    const isNew = !group.has(metric);
+    const series = group.get(metric) ?? new Series();
     if (!series.put(offset, steps, values, total)) {
       return false;
     }
-    kept.set(metric, series);
+    group.set(metric, series);
     this.textTimer ??= setTimeout(() => {
       this.textTimer = undefined;
       this.showText();
     }, TEXT_EVERY_MS);
-    if (kept === this.resourceMetrics) {
+    if (group === this.resourceMetrics) {
       return true;
     }
     this.empty.hidden = true;
@@ -119,13 +119,13 @@ export class RunView {
     return true;
   }
 
-  /** Forgets metrics that a newer history no longer has. */
+  /** Removes the metrics that are not among these names. */
   keepOnly(names: ReadonlySet<string>): void {
     const before = this.metrics.size;
-    for (const kept of [this.metrics, this.resourceMetrics]) {
-      for (const name of kept.keys()) {
+    for (const group of [this.metrics, this.resourceMetrics]) {
+      for (const name of group.keys()) {
         if (!names.has(name)) {
-          kept.delete(name);
+          group.delete(name);
         }
       }
     }
@@ -144,8 +144,8 @@ export class RunView {
 
   private showMetrics(): void {
     const [first = FIRST_CHOICE] = this.metrics.keys();
-    const standing = this.metrics.has(this.shown) && this.chosen;
-    this.choose(standing ? this.shown : this.metrics.has(FIRST_CHOICE) ? FIRST_CHOICE : first);
+    const isChoiceValid = this.chosen && this.metrics.has(this.shown);
+    this.choose(isChoiceValid ? this.shown : this.metrics.has(FIRST_CHOICE) ? FIRST_CHOICE : first);
   }
 
   private choose(metric: string): void {
@@ -157,7 +157,7 @@ export class RunView {
     this.showPoint();
   }
 
-  /** The point under the mouse, or else the newest. */
+  /** Shows the point under the mouse, else the newest. */
   private showPoint(): void {
     const { x, y } = this.metrics.get(this.shown)?.columns() ?? { x: [], y: [] };
     const last = x.length - 1;

@@ -6,12 +6,12 @@ const extension: IRenderMime.IExtension = {
   id: 'mlnb-labextension:run',
   description: 'Shows the state and the curves of an mlnb run, live from the server, or from the notebook alone.',
   rendererFactory: {
-    // Text goes in as text and numbers as numbers, so a notebook need not be trusted for this.
+    // Nothing of the data is inserted as HTML, so the notebook need not be trusted.
     safe: true,
     mimeTypes: [MIME_TYPE],
     createRenderer: () => new RunRenderer()
   },
-  // Before widgets (-10): an output may hold one for front ends that have no such renderer.
+  // Before widgets (-10): an output may also contain one, for front ends without this renderer.
   rank: -20,
   dataType: 'json'
 };

@@ -6,22 +6,22 @@ import { RunView } from '../chart/view';
 import { RunStream } from './runStream';
 import { fetchRun, isServed, stopRun } from './server';
 
-/** The server is asked for the run of an output at most this often. */
-const ASK_AGAIN_MS = 10_000;
+/** The least time between two queries for the run of an output. */
+const QUERY_INTERVAL_MS = 10_000;
 
 /**
- * A run in an output area. What the output holds is drawn at once; where the server knows more, its stream takes
- * over, with or without a kernel. Where it has no more, newer versions of the output update the same view.
+ * A run in an output area. The content of the output is drawn at once. If the server has more, its stream takes over,
+ * with or without a kernel; else newer versions of the output update the same view.
  */
 export class RunRenderer extends Widget implements IRenderMime.IRenderer {
   private view: RunView | undefined;
   private stream: RunStream | undefined;
   /** Whether what is drawn came from the server: then the output has nothing to add. */
   private isStreamed = false;
-  /** The run's state when the stream ended. */
-  private ended: string | undefined;
-  /** When the server was last asked for the run, by performance.now(). */
-  private asked = -Infinity;
+  /** The run's state when the stream ended; undefined before that. */
+  private endState: string | undefined;
+  /** When the server was last queried for the run, by performance.now(). */
+  private lastQuery = -Infinity;
   private bundle: Bundle | undefined;
 
   constructor() {
@@ -36,7 +36,7 @@ export class RunRenderer extends Widget implements IRenderMime.IRenderer {
         this.clear();
       }
       this.bundle = { ...bundle, metrics: bundle.metrics ?? this.bundle?.metrics };
-      if (this.ended !== undefined && this.ended !== bundle.run.state) {
+      if (this.endState !== undefined && this.endState !== bundle.run.state) {
         this.endStream(); // the run was resumed
       }
       if (!this.isStreamed) {
@@ -69,12 +69,12 @@ export class RunRenderer extends Widget implements IRenderMime.IRenderer {
     }
   }
 
-  /** Let the server's stream take over, if there is one that has more than this. */
+  /** Lets the server's stream take over, if the server has more of the run than the output. */
   private async follow({ run }: Bundle): Promise<void> {
-    if (!isServed || this.stream !== undefined || performance.now() - this.asked < ASK_AGAIN_MS) {
+    if (!isServed || this.stream !== undefined || performance.now() - this.lastQuery < QUERY_INTERVAL_MS) {
       return;
     }
-    this.asked = performance.now();
+    this.lastQuery = performance.now();
     const { view } = this;
     const listed = await fetchRun(run.id).catch(() => undefined);
     const hasMore = listed !== undefined && (isActive(run.state) || listed.state !== run.state);
@@ -83,17 +83,17 @@ export class RunRenderer extends Widget implements IRenderMime.IRenderer {
     }
     let state = run.state;
     this.stream = new RunStream(run.id, {
-      summary: (now, names) => {
+      summary: (summary, names) => {
         this.isStreamed = true;
-        state = now.state;
+        state = summary.state;
         view.setLive(true);
         view.setStop(() => stopRun(run.id));
-        view.showRun(now);
+        view.showRun(summary);
         view.keepOnly(names);
       },
       points: points => view.putPoints(points),
       end: () => {
-        this.ended = state;
+        this.endState = state;
         view.setStop(undefined);
       },
       lost: () => {
@@ -111,7 +111,7 @@ export class RunRenderer extends Widget implements IRenderMime.IRenderer {
     });
   }
 
-  /** A call, so that TypeScript does not assume what held before waiting: another call may have connected meanwhile. */
+  /** A method, since another call may have connected during an await, which TypeScript's narrowing does not consider. */
   private hasStream(): boolean {
     return this.stream !== undefined;
   }
@@ -120,8 +120,8 @@ export class RunRenderer extends Widget implements IRenderMime.IRenderer {
     this.stream?.dispose();
     this.stream = undefined;
     this.isStreamed = false;
-    this.ended = undefined;
-    this.asked = -Infinity;
+    this.endState = undefined;
+    this.lastQuery = -Infinity;
   }
 
   private clear(): void {

@@ -6,13 +6,13 @@ const FIRST_PAUSE_MS = 1_000;
 const LONGEST_PAUSE_MS = 30_000;
 
 export interface RunStreamEvents {
-  /** What is shown beside the curves, and the names of the metrics that the run has. */
+  /** The summary of the run, and the names of its metrics. */
   summary: (run: Run, names: ReadonlySet<string>) => void;
-  /** False when points before these are missing. */
+  /** Returns false if points before these are missing. */
   points: (points: Points) => boolean;
   /** The run has ended, and all of it was sent. */
   end: () => void;
-  /** The connection was lost; it will be tried again. */
+  /** The connection was lost; the stream will connect again. */
   lost: () => void;
   /** The server no longer has the run. */
   gone: () => void;
@@ -48,7 +48,7 @@ export class RunStream {
       try {
         this.receive(data);
       } catch {
-        socket.close(); // connecting again sends all of it again
+        socket.close(); // the server sends everything again on a new connection
       }
     });
     socket.addEventListener('close', () => {

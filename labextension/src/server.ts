@@ -1,11 +1,11 @@
-/** A run as the Jupyter server lists it: enough to tell whether it has more than was saved. */
+/** A run as the Jupyter server lists it: enough to tell whether the server has more than the output. */
 export interface ListedRun {
   id: string;
   state: string;
 }
 
-/** Requests of one page within this time become one. */
-const GATHER_MS = 30;
+/** Queries of one page within this time are sent in one request. */
+const BATCH_MS = 30;
 const MAX_IDS = 50;
 
 /** The page's configuration, as the server wrote it into the page. */
@@ -30,7 +30,7 @@ function runsUrl(path: string): URL {
   return new URL(`${setting('baseUrl').replace(/\/?$/, '/')}mlnb/runs${path}`, location.origin);
 }
 
-/** Asks the server as JupyterLab does: with the page's token, or with the browser's cookies. */
+/** Sends a request as JupyterLab does: with the page's token, or with the browser's cookies. */
 async function request(path: string, method: 'GET' | 'POST'): Promise<unknown> {
   const headers = new Headers();
   const token = setting('token');
@@ -64,7 +64,7 @@ interface Query {
 
 let queries: Query[] = [];
 
-/** A run as the server lists it; undefined if it has none of this id. All views of a page ask in one request. */
+/** A run as the server lists it; undefined if it has none with this id. All views of a page share one request. */
 export function fetchRun(id: string): Promise<ListedRun | undefined> {
   return new Promise((resolve, reject) => {
     queries.push({ id, resolve, reject });
@@ -75,21 +75,21 @@ export function fetchRun(id: string): Promise<ListedRun | undefined> {
         for (let i = 0; i < all.length; i += MAX_IDS) {
           void fetchRuns(all.slice(i, i + MAX_IDS));
         }
-      }, GATHER_MS);
+      }, BATCH_MS);
     }
   });
 }
 
-async function fetchRuns(asked: readonly Query[]): Promise<void> {
+async function fetchRuns(batch: readonly Query[]): Promise<void> {
   try {
-    const ids = new Set(asked.map(({ id }) => id));
+    const ids = new Set(batch.map(({ id }) => id));
     const parameters = [...ids].map(id => `id=${encodeURIComponent(id)}`).join('&');
     const runs = (await request(`?${parameters}`, 'GET')) as ListedRun[];
-    for (const { id, resolve } of asked) {
+    for (const { id, resolve } of batch) {
       resolve(runs.find(run => run.id === id));
     }
   } catch (error) {
-    for (const { reject } of asked) {
+    for (const { reject } of batch) {
       reject(error);
     }
   }

@@ -5,7 +5,7 @@ class Socket extends EventTarget {
   close(): void {
     this.dispatchEvent(new Event('close'));
   }
-  say(data: unknown): void {
+  send(data: unknown): void {
     this.dispatchEvent(Object.assign(new Event('message'), { data }));
   }
 }
@@ -43,18 +43,18 @@ describe('RunStream', () => {
     vi.useRealTimers();
   });
 
-  it('hands on what comes, and does not connect again after the end', async () => {
-    sockets[0]?.say(summary);
-    sockets[0]?.say(frame(0));
+  it('passes on what it receives, and does not connect again after the end', async () => {
+    sockets[0]?.send(summary);
+    sockets[0]?.send(frame(0));
     expect(events.summary.mock.calls[0]?.[1]).toEqual(new Set(['loss']));
     expect(events.points).toHaveBeenCalledTimes(1);
-    sockets[0]?.say(JSON.stringify({ type: 'end' }));
+    sockets[0]?.send(JSON.stringify({ type: 'end' }));
     sockets[0]?.close();
     await vi.advanceTimersByTimeAsync(120_000);
     expect([events.end.mock.calls.length, events.lost.mock.calls.length, sockets.length]).toEqual([1, 0, 1]);
   });
 
-  it('connects again, waiting longer each time, and soon once it was connected', async () => {
+  it('connects again after longer and longer pauses, which are short again after a connection', async () => {
     server.fetchRun.mockRejectedValue(new Error('no server'));
     sockets[0]?.close();
     expect(events.lost).toHaveBeenCalledTimes(1);
@@ -63,15 +63,15 @@ describe('RunStream', () => {
     server.fetchRun.mockResolvedValue({ id: 'r1', state: 'running' });
     await vi.advanceTimersByTimeAsync(8_000);
     expect(sockets).toHaveLength(2);
-    sockets[1]?.say(summary);
+    sockets[1]?.send(summary);
     sockets[1]?.close();
     await vi.advanceTimersByTimeAsync(1_100);
     expect(sockets).toHaveLength(3);
   });
 
-  it('gets everything anew when points are missing', async () => {
+  it('connects again when points are missing', async () => {
     events.points.mockReturnValueOnce(false);
-    sockets[0]?.say(frame(7));
+    sockets[0]?.send(frame(7));
     await vi.advanceTimersByTimeAsync(1_100);
     expect(sockets).toHaveLength(2);
   });

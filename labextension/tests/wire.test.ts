@@ -23,7 +23,7 @@ describe('frames', () => {
     });
   });
 
-  it('takes a message of several frames apart', () => {
+  it('decodes a message of several frames', () => {
     const frame = (metric: string, numbers: number[], total: number): Uint8Array[] => [
       new TextEncoder().encode(
         `${JSON.stringify({ type: 'points', metric, offset: 0, count: numbers.length / 2, total })}\n`
@@ -41,7 +41,7 @@ describe('frames', () => {
       ['ä', [1], [2], 1]
     ]);
     expect(() => decodeFrames(whole.buffer.slice(0, -3))).toThrow('cut off');
-    expect(() => decodeFrames(new TextEncoder().encode('{}\n').buffer)).toThrow('no frame');
+    expect(() => decodeFrames(new TextEncoder().encode('{}\n').buffer)).toThrow('not a frame');
   });
 
   it('refuses a buffer of another length, or none', () => {
@@ -58,7 +58,7 @@ describe('frames', () => {
 });
 
 describe('bundles', () => {
-  it('reads numbers and the names of what JSON cannot hold', () => {
+  it('reads numbers, and the names of those that JSON lacks', () => {
     const { run, metrics } = parseBundle({
       version: 1,
       id: 'r1',
@@ -72,7 +72,7 @@ describe('bundles', () => {
     expect(Array.from(metrics?.get('loss')?.values ?? [])).toEqual([1, NaN, Infinity, -Infinity]);
   });
 
-  it('may hold no curves, and how many points were logged', () => {
+  it('may have no curves, and the number of points that were logged', () => {
     expect(parseBundle({ version: 1, id: 'r1' }).metrics).toBeUndefined();
     const metrics = { loss: { total: 90, step: [1, 2], value: [1, 2] } };
     expect(parseBundle({ version: 1, metrics }).metrics?.get('loss')?.total).toBe(90);
@@ -85,7 +85,7 @@ describe('bundles', () => {
     expect(() => parseBundle({ version: 1, metrics })).toThrow('"loss"');
   });
 
-  it('takes an unknown state for pending and missing text for empty', () => {
+  it('reads an unknown state as pending and missing text as empty', () => {
     expect(parseRun({ state: 'odd', name: 3 })).toEqual({
       id: '',
       name: '',
@@ -104,7 +104,7 @@ describe('bundles', () => {
 });
 
 describe('summary', () => {
-  it('tells the curve in a sentence', () => {
+  it('describes the curve in a sentence', () => {
     const columns = { x: Float64Array.from([0, 1, 2]), y: Float64Array.from([2, 0.5, NaN]) };
     expect(sentence('loss', summarise(columns))).toBe(
       'loss over 3 points, step 0 to 2: last NaN, lowest 0.5 at step 1, highest 2; NaN at step 2.'
@@ -116,7 +116,7 @@ describe('what is not finite', () => {
   const text = (values: number[], total?: number): string =>
     nonFiniteText(summarise({ x: Float64Array.from(values.keys()), y: Float64Array.from(values) }, total));
 
-  it('is counted, and told from where on', () => {
+  it('is counted, with its first step', () => {
     expect(text([1, 2])).toBe('');
     expect(text([1, NaN, NaN])).toBe('NaN at 2 steps, first at step 1');
     expect(text([Infinity, -Infinity, 1, -Infinity])).toBe('∞ at step 0; −∞ at 2 steps, first at step 1');
@@ -131,7 +131,7 @@ describe('resourceMetrics', () => {
     return made;
   };
 
-  it('show the newest while a run goes on, then mean or peak', () => {
+  it('show the newest value while a run is active, then mean or peak', () => {
     const resourceMetrics = new Map([
       ['mlnb.gpu1.power', series(310)],
       ['mlnb.gpu0.memory', series(8e10)],
@@ -154,17 +154,17 @@ describe('Resync', () => {
   beforeEach(() => vi.useFakeTimers());
   afterEach(() => vi.useRealTimers());
 
-  it('asks once until it is answered or too long has passed', () => {
+  it('sends one request until it is answered or times out', () => {
     const send = vi.fn();
     const resync = new Resync(send);
-    resync.ask();
-    resync.ask();
+    resync.request();
+    resync.request();
     expect(send).toHaveBeenCalledTimes(1);
     vi.advanceTimersByTime(2_000);
-    resync.ask();
+    resync.request();
     expect(send).toHaveBeenCalledTimes(2);
     resync.done();
-    resync.ask();
+    resync.request();
     expect(send).toHaveBeenCalledTimes(3);
   });
 });

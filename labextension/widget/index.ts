@@ -11,8 +11,8 @@ interface Traits {
 }
 
 /**
- * One view of a run while its kernel lives. The view asks for the whole history when it appears ("hello")
- * and again when a message was lost ("resync"); in between it gets only what is new.
+ * One view of a run while its kernel lives. The view requests the complete history when it appears ("hello") and
+ * after a message was lost ("resync"); otherwise the kernel sends only new points.
  */
 const render: Render<Traits> = ({ model, el }) => {
   const view = new RunView(el);
@@ -33,7 +33,7 @@ const render: Render<Traits> = ({ model, el }) => {
     }
     const points = decodePoints(message, buffers[0]);
     if (points === undefined || !view.putPoints(points)) {
-      resync.ask();
+      resync.request();
     } else if (points.offset === 0) {
       resync.done();
     }

@@ -1,19 +1,19 @@
-const PATIENCE_MS = 2_000;
+const TIMEOUT_MS = 2_000;
 
-/** Asks for the history once, however many messages show that it is needed, and again if no answer comes. */
+/** Requests the history once, however many messages show that it is needed, and again if no answer comes in time. */
 export class Resync {
   private timer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(private readonly send: () => void) {}
 
-  ask(): void {
+  request(): void {
     if (this.timer !== undefined) {
       return;
     }
     this.send();
     this.timer = setTimeout(() => {
       this.timer = undefined;
-    }, PATIENCE_MS);
+    }, TIMEOUT_MS);
   }
 
   done(): void {
