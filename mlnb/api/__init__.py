@@ -1,4 +1,4 @@
-"""Runs: submitting, finding and reading them. Widget, panel, CLI and Python share this one reader."""
+"""Runs: submitting, finding and reading them. Notebook, server, command line and Python all read runs through this."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Runs:
     Parameters
     ----------
     workspace
-        whose runs; without it those of this process's workspace, as it is at each access.
+        the workspace; without it that of this process, as it is at each access.
     """
 
     def __init__(self, workspace: Workspace | None = None) -> None:
@@ -33,7 +33,7 @@ class Runs:
 
     @property
     def workspace(self) -> Workspace:
-        """Whose runs these are."""
+        """The workspace of these runs."""
         return self._workspace or Workspace.of_process()
 
     @property
@@ -49,7 +49,7 @@ class Runs:
         return self._runs.setdefault(path, Run(RunDir(path), self.workspace))
 
     def add(self, run: Run) -> Run:
-        """Use this object for ``run`` from now on: it holds what only this session has."""
+        """Use this object for ``run`` from now on: it has the link to the session's objects."""
         self._runs[run.dir] = run
         return run
 

@@ -1,9 +1,9 @@
-"""The index of a folder of runs: their ids and names; an update reads only what has changed since the last one.
+"""An index of the runs in a folder, by id and name. An update reads only runs that have changed since the last one.
 
-The index is a cache: the run directories stay the only truth. A run directory that comes or goes changes the folder's
-own time of change; one whose name or target changes (a run that is resumed) is noted in ``.index/changed``, a line
-each. Only runs that are new or noted are read. What was read is kept in ``.index/runs.json``, so that a new process
-need not read all.
+The index is a cache: the run directories are the only truth. A run directory that is added or removed changes the
+folder's modification time. A run whose name or target changes, as when it is resumed, is recorded as a line of
+``.index/changed``. Only new and recorded runs are read. The index is saved in ``.index/runs.json``, so that a new
+process need not read all runs.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from mlnb.rundir import RunDir, read_json, revalidate_directory, select_fields, 
 from mlnb.runinfo import RunInfo
 
 _FOLDER = ".index"
-"""A folder of its own, so that writing there does not change the time of the folder of runs."""
+"""A separate folder, so that writing to it does not change the modification time of the folder of runs."""
 
 _CHANGED, _CACHE = "changed", "runs.json"
 _WORTH_SAVING = 20
-"""New runs after which the cache is written again: until then reading them costs less than writing it."""
+"""How many new runs there must be before the cache is written again: reading fewer costs less than writing it."""
 
 _COARSE = 2_000_000_000
 """Nanoseconds: the resolution of some file systems' timestamps; a second change within it may leave the same one."""
@@ -99,7 +99,7 @@ class Index:
         self._state = state if time.time_ns() - state[0] > _COARSE else None
 
     def _now(self) -> tuple[int, int] | None:
-        """When the folder changed last, in nanoseconds, and the length of the list of changes; ``None``: no folder."""
+        """The folder's modification time in nanoseconds, and the size of ``changed``; ``None`` without a folder."""
         if not revalidate_directory(self.root):
             return None
         changes = 0
@@ -115,14 +115,14 @@ class Index:
         for run_id in run_ids:
             file = RunDir(self.root / run_id).run
             values = read_json(file)
-            if values is not None or file.exists():  # one that doesn't read is a run all the same
+            if values is not None or file.exists():  # a run.json that can't be parsed is still a run
                 info = RunInfo.from_json(values or {}, run_id)
                 self._entries[run_id] = Entry(run_id, info.name, info.target, info.submitted)
                 count += 1
         return count
 
     def _changes(self) -> set[str]:
-        """The runs noted as changed since the last call."""
+        """The runs that were recorded as changed since the last call."""
         try:
             with (self.root / _FOLDER / _CHANGED).open("rb") as file:
                 file.seek(self._read_changes)
@@ -136,7 +136,7 @@ class Index:
     def _load(self) -> None:
         self._loaded = True
         cache = read_json(self.root / _FOLDER / _CACHE) or {}
-        with contextlib.suppress(TypeError, ValueError, AttributeError):  # another version's: all is read anew
+        with contextlib.suppress(TypeError, ValueError, AttributeError):  # of another version: all runs are read again
             for values in cache.get("runs", ()):
                 entry = Entry(**select_fields(Entry, values))
                 self._entries[entry.id] = entry
@@ -150,8 +150,8 @@ class Index:
             self._unsaved = 0
 
 
-def note_change(run: RunDir) -> None:
-    """Tell all indexes that ``run.json`` of a run has been replaced."""
+def record_change(run: RunDir) -> None:
+    """Record for all indexes that ``run.json`` of a run was replaced."""
     folder = run.path.parent / _FOLDER
     with contextlib.suppress(OSError):
         folder.mkdir(mode=0o700, exist_ok=True)

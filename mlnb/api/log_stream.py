@@ -1,4 +1,4 @@
-"""Follows the output of a rank while it runs."""
+"""Follows what a rank prints, until its run ends."""
 
 from __future__ import annotations
 

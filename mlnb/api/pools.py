@@ -1,4 +1,4 @@
-"""Starting, listing and stopping warm pools, for ``%pool`` and ``mlnb pool``."""
+"""Starts, lists and stops warm pools, for ``%pool`` and ``mlnb pool``."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ _ENDED_SHOWN = 5
 
 
 def start(arguments: Sequence[str], workspace: Workspace | None = None) -> tuple[PoolInfo, str]:
-    """Start a pool, with options as on the command line; returns it and a sentence that says what was chosen.
+    """Start a pool with the options of a line; returns the pool, and a sentence about it for the user.
 
-    Without a workspace it is one of this process's, as in the other functions here.
+    Without a workspace, that of this process is used, as in the other functions of this module.
 
     Raises
     ------
     UsageError
-        for bad options, and for resources that the target doesn't have.
+        for wrong options, and for resources that the target doesn't have.
     MlnbError
         if the pool's job can't be submitted.
     """
@@ -65,17 +65,17 @@ def start(arguments: Sequence[str], workspace: Workspace | None = None) -> tuple
     job, on_pool = ", ".join(pool.written.jobs), _target_name(pool, workspace)
     return (
         pool,
-        f"pool {pool.name} is job {job} of {on}: {chosen}; {ends}; --on {on_pool} runs there",
+        f"pool {pool.name} is job {job} of {on}: {chosen}; {ends}; use it with --on {on_pool}",
     )
 
 
 def _target_name(pool: PoolInfo, workspace: Workspace) -> str:
-    """What to write after ``--on``."""
+    """The name of the pool for ``--on``."""
     return "pool" if sum(other.accepts_runs for other in all_pools(workspace)) == 1 else f"pool:{pool.name}"
 
 
 def stop(name: str | None, workspace: Workspace | None = None) -> tuple[PoolInfo, str]:
-    """End a pool: at once, or with the last run on it; returns it and a sentence that says which.
+    """End a pool, at once or with the last run on it; returns the pool, and a sentence about it for the user.
 
     Raises
     ------

@@ -1,7 +1,7 @@
-"""``--resume RUN``: a run that has ended goes on from its newest checkpoint.
+"""``--resume RUN``: continues a run that has ended from its newest checkpoint.
 
-What the line says holds; what it leaves open is asked for as it was before. So a run can go on with more time or
-memory, in another partition, on another target, and with other ranks.
+Options of the line override those of the run; all others keep the run's values. So a run can continue with more time or
+memory, in another partition, on another target, or with another number of ranks.
 """
 
 from __future__ import annotations
@@ -23,35 +23,35 @@ from mlnb.task import Task
 from mlnb.units import state_phrase
 
 _RESOURCES = tuple(option.key for option in OPTIONS if option.on_resume)
-"""Keys of the options that every run has and that ``--resume`` asks for again."""
+"""Keys of the options of all runs whose values ``--resume`` repeats."""
 
 _SHAPE = ("nodes", "gpus", "ranks")
 
 
-def asked(options: Options, place: Target) -> dict[str, Any]:
-    """What of ``options`` is asked for again when the run is resumed, by key; goes into ``run.json``."""
+def requested_options(options: Options, target: Target) -> dict[str, Any]:
+    """The values that ``--resume`` will repeat, by key of the option; written to ``run.json``."""
     resources = {key: getattr(options, key) for key in _RESOURCES}
-    own = {option.key: options.target_options.get(option.key) for option in place.options if option.on_resume}
-    return {key: value for key, value in {**resources, **own}.items() if value is not None}
+    of_target = {option.key: options.target_options.get(option.key) for option in target.options if option.on_resume}
+    return {key: value for key, value in {**resources, **of_target}.items() if value is not None}
 
 
-def target_name(words: Sequence[str], runs: Runs) -> str | None:
-    """The target of the run that ``--resume`` names in ``words``, which have not been read yet; ``None`` without."""
-    name = value_of(words, "--resume")
+def target_name(arguments: Sequence[str], runs: Runs) -> str | None:
+    """The target of the run that ``--resume`` names in ``arguments``, not read yet; ``None`` without ``--resume``."""
+    name = value_of(arguments, "--resume")
     if name is None:
         return None
-    with contextlib.suppress(UsageError):  # earlier() refuses it
+    with contextlib.suppress(UsageError):  # run_to_resume() refuses it
         return runs[name].target
     return None
 
 
-def earlier(name: str | None, runs: Runs) -> Run | None:
-    """The run that ``--resume`` names, if it can be gone on with.
+def run_to_resume(name: str | None, runs: Runs) -> Run | None:
+    """The run called ``name``; ``None`` without a name.
 
     Raises
     ------
     UsageError
-        if there is none, it hasn't ended, or it has left no checkpoint.
+        if there is no such run, it hasn't ended, or it has no checkpoint.
     """
     if name is None:
         return None
@@ -66,8 +66,8 @@ def earlier(name: str | None, runs: Runs) -> Run | None:
     return run
 
 
-def completed(run: Run | None, given: Mapping[str, Any], defaults: Options) -> Options:
-    """The options of a line: as given, else as ``run`` had them, which it resumes, else the session's defaults.
+def complete_options(run: Run | None, given: Mapping[str, Any], defaults: Options) -> Options:
+    """The options of a line: the values given on it, else those of ``run``, which it resumes, else the defaults.
 
     Raises
     ------
@@ -77,97 +77,98 @@ def completed(run: Run | None, given: Mapping[str, Any], defaults: Options) -> O
     if run is None:
         return replace(defaults, **given)
     on = given.get("on") or run.target
-    before = _before(run, on)
+    before = _previous_options(run, on)
     resources = {key: before.get(key) for key in _RESOURCES}
     if "gpus" in given and "ranks" not in given:
         resources["ranks"] = None  # a rank for each GPU, unless the line says otherwise
-    own = {
+    target_options = {
         option.key: tuple(before[option.key]) if option.multiple else before[option.key]
         for option in registry.options_of(on, run.workspace)
         if option.on_resume and option.key in before and (on == run.target or option.portable)
     }
-    own |= given.get("target_options", {})
-    return replace(defaults, **{**resources, "on": on, **given, "target_options": own})
+    target_options |= given.get("target_options", {})
+    return replace(defaults, **{**resources, "on": on, **given, "target_options": target_options})
 
 
-def _before(run: Run, on: str) -> dict[str, Any]:
-    """What ``run`` asked for, as it is asked for again on target ``on``."""
+def _previous_options(run: Run, on: str) -> dict[str, Any]:
+    """The values that ``run`` had of options that ``--resume`` repeats, for target ``on``."""
     written: Mapping[str, Any] | None = run.info.asked
-    if written is None:  # not submitted by a line: what it was given, which on another target would have been other
+    if written is None:  # not submitted by a line: what its target chose, which is of no use on another target
         had = asdict(run.task.resources)
         written = {key: had[key] for key in (had if on == run.target else _SHAPE) if had[key] is not None}
         placement = run.info.placement
         written |= {key: placement[key] for key in ("partition", "image") if placement.get(key)}
         written |= {"requeue": False} if _is_never_requeued(run) else {}
     before = {key: value for key, value in written.items() if key != "no_requeue"}
-    return {**before, "requeue": False} if written.get("no_requeue") else before  # as older runs have it
+    return {**before, "requeue": False} if written.get("no_requeue") else before  # the key in older runs
 
 
 def _is_never_requeued(run: Run) -> bool:
-    """Whether ``run`` is never queued again, where its target could do that."""
-    with contextlib.suppress(UsageError):  # nobody knows the target any more
+    """Whether ``run`` must not be queued again, though its target could do that."""
+    with contextlib.suppress(UsageError):  # the target is no longer configured
         options = registry.options_of(run.target, run.workspace)
         return not run.info.node.requeue and any(option.key == "requeue" for option in options)
     return False
 
 
-def _left_out(run: Run, options: Options) -> list[str]:
-    """Options that ``run`` had of its target and now does not have, since it goes on on another one."""
-    before = _before(run, options.on or run.target)
-    lost = {key: value for key, value in before.items() if key not in (*_RESOURCES, *options.target_options)}
-    flags = {key: key.replace("_", "-") for key in lost}
+def _dropped_options(run: Run, options: Options) -> list[str]:
+    """Options of the run's target that the run loses since it continues on another target."""
+    before = _previous_options(run, options.on or run.target)
+    dropped = {key: value for key, value in before.items() if key not in (*_RESOURCES, *options.target_options)}
+    flags = {key: key.replace("_", "-") for key in dropped}
     switches = {True: "--{}", False: "--no-{}"}
     return [
         switches[value].format(flags[key]) if isinstance(value, bool) else f"--{flags[key]} {value}"
-        for key, value in lost.items()
+        for key, value in dropped.items()
     ]
 
 
 def same_work(old: Task, new: Task, digests: Mapping[str, str]) -> bool:
-    """Whether a task is the same but for its resources, seed and environment: then the same run goes on."""
+    """Whether two tasks differ only in resources, seed and environment: then the same run continues."""
 
     def work(task: Task, files: Mapping[str, str]) -> tuple[str, tuple[str, ...], Mapping[str, str]]:
-        return ast.dump(ast.parse(task.script)), task.argv, files  # comments hold the cell's number
+        return ast.dump(ast.parse(task.script)), task.argv, files  # parsed, since comments have the cell's number
 
     return work(old, {file.path: file.digest for file in old.files}) == work(new, digests)
 
 
-def note(run: Run, options: Options, offer: Offer) -> Offer:
-    """The offer, with the words about what a run that ``run`` goes on as can't have as before."""
+def add_plan_line(run: Run, options: Options, offer: Offer) -> Offer:
+    """The offer with one more line for the plan: the checkpoint from which ``run`` continues, and what changes."""
     before, now = run.task.resources.world_size, offer.resources.world_size
-    words = f"goes on from {run.checkpoints()[-1].stem} of {run.name}"
+    line = f"continues from {run.checkpoints()[-1].stem} of {run.name}"
     if now != before:
         ranks = f"{now} rank{'s' * (now > 1)}"
-        words += f", with {ranks} where it had {before}: at the same sample, but not bit for bit as it would have"
-    if lost := _left_out(run, options):
-        words += f", without {', '.join(lost)}: it was for target {run.target}"
-    return replace(offer, summary_lines=(*offer.summary_lines, words))
+        line += f", with {ranks} instead of {before}: at the same sample, but the results are not bit for bit the same"
+    if dropped := _dropped_options(run, options):
+        line += f", without {', '.join(dropped)}, as that was for target {run.target}"
+    return replace(offer, summary_lines=(*offer.summary_lines, line))
 
 
-def go_on(run: Run, given: Mapping[str, Any], options: Options, place: Target, offer: Offer) -> Run:
-    """Start the next attempt of ``run``, with what ``options`` ask for.
+def continue_run(run: Run, given: Mapping[str, Any], options: Options, target: Target, offer: Offer) -> Run:
+    """Start the next attempt of ``run`` with the resources of ``offer``.
 
     Parameters
     ----------
     given
-        what of them the line itself says.
+        the values that the line gives, by key; ``options`` has those of the run, too.
 
     Raises
     ------
     UsageError
-        for what can't be other than it was, or is not known any more.
+        for an option that can't change, or for a variable of ``--env`` whose value is missing.
     MlnbError
-        if the target refuses it; then the run is as it was.
+        if the target refuses the job; then the run is unchanged.
     """
     line = f"--resume {run.name}"
     if options.seed is not None and "seed" in given and options.seed != run.task.seed:
-        raise UsageError(f"--seed {options.seed}: {line} has its random numbers from the checkpoint; leave --seed out")
+        raise UsageError(f"--seed {options.seed}: {line} takes random states from the checkpoint; leave --seed out")
     if "parallel" in given and options.parallel != run.task.parallel:
-        raise UsageError(f"--parallel {options.parallel}: {line} was begun with {run.task.parallel}; leave it out")
+        raise UsageError(f"--parallel {options.parallel}: {line} was started with {run.task.parallel}; leave it out")
     env = dict(options.env)
     for name in run.task.environment.get("env") or ():
         if name not in env:
-            raise UsageError(f"{line}: it had --env {name}, whose value mlnb wrote nowhere; say --env {name} again")
-    resume(run.directory, place, env, offer, {"name": options.name or run.name, "asked": asked(options, place)})
+            raise UsageError(f"{line}: the run had --env {name}; give it again, since mlnb does not store its value")
+    info_fields = {"name": options.name or run.name, "asked": requested_options(options, target)}
+    resume(run.directory, target, env, offer, info_fields)
     run.cancelled_here = False
     return run

@@ -40,7 +40,7 @@ class Run:
     directory
         the run directory.
     workspace
-        whose run it is; without it, this process's workspace.
+        the workspace that the run belongs to; without it, that of this process.
     """
 
     def __init__(self, directory: RunDir, workspace: Workspace | None = None) -> None:
@@ -61,7 +61,7 @@ class Run:
 
     @property
     def info(self) -> RunInfo:
-        """Who submitted it, where it runs, what was requested: those of the newest attempt."""
+        """Who submitted it, where it runs, and what was requested, for the newest attempt."""
         values = self._run_json.read()
         if self._info is None or self._info[0] is not values:
             self._info = values, RunInfo.from_json(values or {}, self.id)
@@ -92,7 +92,7 @@ class Run:
 
     @property
     def target(self) -> str:
-        """Where it runs."""
+        """The name of the target that it runs on."""
         return self.info.target
 
     def observe(self) -> Observation:
@@ -142,17 +142,17 @@ class Run:
 
     @property
     def progress(self) -> AttemptProgress:
-        """How far the newest attempt has come."""
+        """The progress of the newest attempt."""
         self._catch_up()
         return self._events.read()
 
     @property
     def done(self) -> bool:
-        """Whether it has ended, however."""
+        """Whether it has ended: succeeded, failed, cancelled or lost."""
         return self.state in FINAL
 
     def _catch_up(self) -> None:
-        """Copy what is new if the run has another file system; the mirror limits how often its target is asked."""
+        """Copy what is new if the run has another file system; the mirror limits how often its target is queried."""
         if self.info.mirrored:
             catch_up(self.directory, self.target, self.workspace)
 
@@ -162,7 +162,7 @@ class Run:
         return self._history.read()
 
     def all_series(self) -> dict[str, Series]:
-        """All that a view draws: the metrics, and under names that begin with ``mlnb.`` progress and usage."""
+        """All series that a view draws: the metrics, and progress and usage under names that begin with ``mlnb.``."""
         self._catch_up()
         return {**self._history.all(), **self._events.usage()}
 
@@ -211,13 +211,13 @@ class Run:
         Raises
         ------
         TimeoutError
-            after ``timeout`` seconds; the run goes on.
+            after ``timeout`` seconds; the run continues.
         """
         end = None if timeout is None else time.monotonic() + timeout
         pause = 0.02
         while not self.done:
             if end is not None and time.monotonic() > end:
-                raise TimeoutError(f"run {self.name} ({self.id}) is still {self.state} after {timeout} s; it goes on")
+                raise TimeoutError(f"run {self.name} ({self.id}) is still {self.state} after {timeout} s; it continues")
             time.sleep(pause)
             pause = min(0.5, pause * 1.2)
         return self
@@ -240,7 +240,7 @@ class Run:
         return self
 
     def remove(self) -> int:
-        """Delete the run's directory, and stored data that no other run uses; the bytes that became free.
+        """Delete the run's directory, and stored data that no other run uses. Returns how many bytes were freed.
 
         Raises
         ------
@@ -265,7 +265,7 @@ class Run:
         return checkpoints(self.directory.checkpoints)
 
     def restore(self, **objects: Any) -> int:
-        """Load the newest checkpoint into objects of this process, also while the run goes on.
+        """Load the newest checkpoint into objects of this process, also while the run is running.
 
         Parameters
         ----------
@@ -284,7 +284,7 @@ class Run:
         UsageError
             for a name that the checkpoint lacks.
         NotTrusted
-            if someone else could have written it.
+            if another user could have written it.
         """
         from mlnb.node.checkpoint import epochs
         from mlnb.node.checkpoint import files as checkpoint_files
@@ -312,7 +312,7 @@ class Run:
         MlnbError
             if the run has left none.
         NotTrusted
-            if someone else could have written them.
+            if another user could have written them.
         """
         shell = _shell()
         if shell is not None and bind is not False:
@@ -348,7 +348,7 @@ class Run:
         return deliver(self.directory, self.task, namespace, names, self._link)
 
     def to_json(self) -> dict[str, Any]:
-        """What ``--json`` shows of a run."""
+        """The run as ``--json`` prints it."""
         observed = self.observe()
         newest = {name: _last(series) for name, series in self.series().items()}
         return {
@@ -375,7 +375,7 @@ class Run:
 
 
 def _shell() -> Any:
-    """The IPython shell that this process is, if it is one."""
+    """The IPython shell of this process; ``None`` outside of IPython."""
     module = sys.modules.get("IPython")
     return module.get_ipython() if module is not None else None
 

@@ -23,7 +23,7 @@ USAGE_ERROR = 2
 
 
 class _Group(click.Group):
-    """Commands whose errors are one line."""
+    """A group of commands that print an error as one line."""
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         """Find the command that the line names; if none is like it, the error lists all."""
@@ -35,7 +35,7 @@ class _Group(click.Group):
             raise click.UsageError(f"{error.message} Commands: {', '.join(self.list_commands(ctx))}.", ctx) from None
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        """Run a command and exit: with its exit code, or with one line for its error."""
+        """Run a command and exit, with its exit code or after its error as one line."""
         kwargs["standalone_mode"] = False
         try:
             code = super().main(*args, **kwargs)
@@ -67,44 +67,44 @@ class _Run(DeclaredCommand):
     """``mlnb run``."""
 
     usage = ("mlnb run [options] script.py [-- args]", "mlnb run --resume RUN [options]")
-    note = "Exit code: 0 succeeded, 1 not, 2 usage error."
+    note = "Exit code: 0 succeeded, 1 not succeeded, 2 usage error."
 
-    def options(self, words: Sequence[str] | None) -> list[RunOption]:
+    def options(self, arguments: Sequence[str] | None) -> list[RunOption]:
         """See :class:`DeclaredCommand`."""
         from mlnb.api import runs as all_runs
-        from mlnb.api.completion import chosen
-        from mlnb.api.submit.option_help import every_option, options_here
+        from mlnb.api.completion import named_target
+        from mlnb.api.submit.option_help import available_options, every_option
         from mlnb.cli.run import OPTIONS
 
-        if words is None:
+        if arguments is None:
             return every_option(OPTIONS)
-        return options_here(chosen(words, all_runs), all_runs.workspace, OPTIONS)
+        return available_options(named_target(arguments, all_runs), all_runs.workspace, OPTIONS)
 
-    def own_words(self, words: list[str]) -> list[str]:
+    def own_arguments(self, arguments: list[str]) -> list[str]:
         """See :class:`DeclaredCommand`."""
         from mlnb.api import runs as all_runs
-        from mlnb.cli.run import split
+        from mlnb.cli.run import split_script
 
-        return split(words, all_runs)[0]
+        return split_script(arguments, all_runs)[0]
 
-    def read(self, words: list[str]) -> dict[str, Any]:
+    def read(self, arguments: list[str]) -> dict[str, Any]:
         """See :class:`DeclaredCommand`."""
         from mlnb.api import runs as all_runs
-        from mlnb.cli.run import read_words
+        from mlnb.cli.run import read_arguments
 
-        return read_words(words, all_runs)
+        return read_arguments(arguments, all_runs)
 
 
 @main.command(cls=_Run, context_settings={"allow_interspersed_args": False, "help_option_names": []})
 @click.argument("script", nargs=-1, type=click.Path())
 def run(**arguments: Any) -> int:
-    """Run a script as it is, with its own command line.
+    """Run an unmodified script, with its own arguments.
 
-    Prints what rank 0 prints until the run ends; an interrupt leaves the run running, and with --detach the command
+    Prints what rank 0 prints until the run ends. An interrupt ends the command, not the run; with --detach the command
     returns at once.
 
-    A run that is resumed, a notebook's too, has what the options say, and what they leave open as it was. With a
-    script that is another than the run's, a new run starts from its checkpoint.
+    With --resume, a run continues from its newest checkpoint, also one of a notebook. Options that are not given keep
+    the run's values. With another script than the run's, a new run starts from the run's checkpoint.
     """
     from mlnb.api import runs as all_runs
     from mlnb.cli.run import run_script
@@ -222,14 +222,14 @@ def doctor(name: str, as_json: bool) -> int:
 
     results = list(checks(name, Workspace.of_process(), None if as_json else _report))
     if as_json:
-        echo_json([{"check": one.name, "ok": one.ok, "found": one.found} for one in results])
-    elif all(one.ok for one in results):
+        echo_json([{"check": check.name, "ok": check.ok, "found": check.detail} for check in results])
+    elif all(check.ok for check in results):
         click.echo(ALL_GOOD)
-    return int(any(one.ok is False for one in results))
+    return int(any(check.ok is False for check in results))
 
 
-def _report(name: str, ok: bool | None, found: str) -> None:
-    click.echo(f"{ {True: 'ok', False: 'FAIL', None: 'wait'}[ok]:<4}  {name:<24} {found}")
+def _report(name: str, ok: bool | None, detail: str) -> None:
+    click.echo(f"{ {True: 'ok', False: 'FAIL', None: 'wait'}[ok]:<4}  {name:<24} {detail}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Commands whose options are declared elsewhere: those that every run has, and those of the targets."""
+"""Commands that have the options of runs: those that every run has, and those of targets."""
 
 from __future__ import annotations
 
@@ -14,48 +14,48 @@ _HELP = frozenset({"-h", "--help"})
 
 
 class DeclaredCommand(click.Command, abc.ABC):
-    """A command with the options of runs. It reads them by the rules of ``%%train``, so that errors are the same.
+    """A command with the options of runs, read as those of ``%%train`` are, with the same errors.
 
-    What it needs is imported when it is used: ``mlnb --help`` imports no target.
+    Modules are imported when they are needed: ``mlnb --help`` imports no target.
     """
 
     usage: tuple[str, ...]
     """Lines that show how it is used."""
 
     note = ""
-    """What stands below the options in help."""
+    """Text below the options in help."""
 
     @abc.abstractmethod
-    def options(self, words: Sequence[str] | None) -> list[RunOption]:
-        """Its options: for what ``words`` name, or all that there are."""
+    def options(self, arguments: Sequence[str] | None) -> list[RunOption]:
+        """Its options for the target that ``arguments`` name; without them, all options."""
 
     @abc.abstractmethod
-    def read(self, words: list[str]) -> dict[str, Any]:
-        """The arguments of the callback.
+    def read(self, arguments: list[str]) -> dict[str, Any]:
+        """Read the command line; returns the keyword arguments of the callback.
 
         Raises
         ------
         UsageError
-            for words that it does not take.
+            for arguments that the command does not have.
         """
 
-    def own_words(self, words: list[str]) -> list[str]:
-        """The words that are the command's own, not those of a script."""
-        return words
+    def own_arguments(self, arguments: list[str]) -> list[str]:
+        """The arguments of the command, without those of a script."""
+        return arguments
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        """See :class:`click.Command`. Completion and help ask for them."""
+        """See :class:`click.Command`. Completion and help call it."""
         return [*self.options(ctx.meta.get(__name__)), *super().get_params(ctx)]
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """See :class:`click.Command`. click itself parses only for completion, where what is wrong is no matter."""
+        """See :class:`click.Command`. click itself parses only for completion, which ignores errors."""
         if ctx.resilient_parsing:
             from mlnb.api import completion, runs
 
             ctx.meta[__name__] = list(args)
             completion.prepare(ctx, list(args), runs)
             return super().parse_args(ctx, args)
-        if _HELP & set(self.own_words(args)):
+        if _HELP & set(self.own_arguments(args)):
             click.echo(self.get_help(ctx), color=ctx.color)
             ctx.exit()
         ctx.params = self.read(args)

@@ -1,4 +1,4 @@
-"""``mlnb doctor``: checks, with a tiny run, what works on a target."""
+"""``mlnb doctor``: checks a target, with a tiny run among others."""
 
 from __future__ import annotations
 
@@ -55,19 +55,19 @@ ALL_GOOD = "All good. Try %%train."
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was tried.
+    """One check and its result.
 
     Attributes
     ----------
     ok
         whether it works; ``None`` if that is not known yet.
-    found
+    detail
         what was found, or what is wrong, in one line.
     """
 
     name: str
     ok: bool | None
-    found: str
+    detail: str
 
 
 Report = Callable[[str, bool | None, str], None]
@@ -83,7 +83,7 @@ def checks(name: str, workspace: Workspace, report: Report | None) -> Iterator[C
     """
     for check in _checks(name, workspace):
         if report is not None:
-            report(check.name, check.ok, check.found)
+            report(check.name, check.ok, check.detail)
         yield check
 
 
@@ -114,7 +114,7 @@ def _checks(name: str, workspace: Workspace) -> Iterator[Check]:
 
 
 def _test_run(chosen: Target, resources: Resources) -> Generator[Check, None, Run | None]:
-    """Submit a tiny run and wait for its end; the run, if it got so far."""
+    """Submit a tiny run and wait for its end; returns the run, or ``None`` if it did not end in time."""
     began = time.monotonic()
     try:
         run = _submit(chosen, _SCRIPT, resources)
@@ -126,13 +126,13 @@ def _test_run(chosen: Target, resources: Resources) -> Generator[Check, None, Ru
         yield Check("test run", *unfinished)
         return None
     reason = f": {run.reason}" if run.reason else ""
-    found = f"{run.state} after {format_time(time.monotonic() - began)}{reason}"
-    yield Check("test run", run.state == "succeeded", found)
+    detail = f"{run.state} after {format_time(time.monotonic() - began)}{reason}"
+    yield Check("test run", run.state == "succeeded", detail)
     return run
 
 
 def _results(run: Run) -> Iterator[Check]:
-    """What the tiny run found on its node, and what arrived here."""
+    """Check what the tiny run found on its node, and that its files and metrics are visible here."""
     started = run.progress.number > 0 and bool(run.progress.state)
     visible = f"run folder visible from {run.progress.host or 'the node'}"
     yield Check("files", started, visible if started else f"the node has written nothing into {run.dir}")
@@ -143,10 +143,10 @@ def _results(run: Run) -> Iterator[Check]:
     image = run.info.placement.get("image")
     if image:
         yield Check("container", bool(printed), str(image))
-    nothing = "the run printed nothing"
-    yield Check("torch", "torch" in printed, str(printed.get("torch") or printed.get("missing") or nothing))
-    yield Check("python", "python" in printed, str(printed.get("python", nothing)))
-    yield Check("threads", "threads" in printed, str(printed.get("threads", nothing)))
+    no_output = "the run printed nothing"
+    yield Check("torch", "torch" in printed, str(printed.get("torch") or printed.get("missing") or no_output))
+    yield Check("python", "python" in printed, str(printed.get("python", no_output)))
+    yield Check("threads", "threads" in printed, str(printed.get("threads", no_output)))
     if run.task.resources.gpus:
         # the target's part is the allocation; driver and CUDA build of torch are the node's and the image's
         models = ", ".join(printed.get("cuda") or ()) or "torch finds no GPU (no driver, or a torch without CUDA)"
@@ -156,7 +156,7 @@ def _results(run: Run) -> Iterator[Check]:
 
 
 def _two_nodes(chosen: Target) -> Iterator[Check]:
-    """Whether the processes of two nodes can connect."""
+    """Check that processes on two nodes can connect."""
     name, began = "two nodes", time.monotonic()
     try:
         run = _submit(chosen, _ALL_REDUCE, Resources(nodes=2, cpus=1, time=300))
@@ -172,9 +172,9 @@ def _two_nodes(chosen: Target) -> Iterator[Check]:
 
 
 def _wait(run: Run) -> tuple[bool | None, str] | None:
-    """Wait for the end of a run: ``None``, or, where it does not end in time, the check's result and text.
+    """Wait for the end of a run. Returns ``None``, or result and detail of the check if it does not end in time.
 
-    One that does not start is left in the queue; one that has started is cancelled.
+    A run that does not start is left in the queue; a run that has started is cancelled.
     """
     submitted, started = time.monotonic(), None
     while not run.done:
@@ -186,12 +186,12 @@ def _wait(run: Run) -> tuple[bool | None, str] | None:
             return None, f"still pending: {reason}. `mlnb show {run.id}` shows it, `mlnb cancel {run.id}` ends it"
         if started is not None and now - started > _RUN_TIMEOUT:
             reason = run.reason or "no reason is known"
-            found = f"still {run.state} {format_time(now - started)} after its start: {reason}"
+            detail = f"still {run.state} {format_time(now - started)} after its start: {reason}"
             try:
                 run.cancel()
             except MlnbError as error:
-                found += f"; {error}"
-            return False, f"{found}. See {run.dir}"
+                detail += f"; {error}"
+            return False, f"{detail}. See {run.dir}"
         time.sleep(_INTERVAL)
     return None
 
@@ -202,7 +202,7 @@ def _submit(chosen: Target, script: str, resources: Resources) -> Run:
 
 
 def _folder(find: Callable[[], Path]) -> tuple[bool, str]:
-    """Whether a folder can be written, and how much is free there."""
+    """Whether a folder can be written; and its path and free space, or the error."""
     try:
         path = find()
         path.mkdir(mode=0o700, parents=True, exist_ok=True)

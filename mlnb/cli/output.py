@@ -1,4 +1,4 @@
-"""What commands print as JSON, and the option that asks for it."""
+"""The option ``--json`` of commands, and how JSON is printed."""
 
 from __future__ import annotations
 

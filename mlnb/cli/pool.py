@@ -14,7 +14,7 @@ from mlnb.targets.config.options import RunOption
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def pool() -> None:
-    """Keep an allocation between runs, so that they start at once: --on pool."""
+    """Keep an allocation between runs, so that runs with --on pool start at once."""
 
 
 _JSON = RunOption("--json", "as_json", is_flag=True, help="print JSON")
@@ -25,20 +25,21 @@ class _Start(DeclaredCommand):
 
     usage = ("mlnb pool start [options]",)
 
-    def options(self, words: Sequence[str] | None) -> list[RunOption]:
+    def options(self, arguments: Sequence[str] | None) -> list[RunOption]:
         """See :class:`DeclaredCommand`."""
         from mlnb.api import runs
-        from mlnb.api.completion import chosen
+        from mlnb.api.completion import named_target
         from mlnb.api.pools import POOL_OPTIONS, for_pools
-        from mlnb.api.submit.option_help import every_option, options_here
+        from mlnb.api.submit.option_help import available_options, every_option
 
-        if words is None:
+        if arguments is None:
             return [*every_option(POOL_OPTIONS, for_pools), _JSON]
-        return [*options_here(chosen(words, runs), runs.workspace, POOL_OPTIONS, for_pools), _JSON]
+        return [*available_options(named_target(arguments, runs), runs.workspace, POOL_OPTIONS, for_pools), _JSON]
 
-    def read(self, words: list[str]) -> dict[str, Any]:
+    def read(self, arguments: list[str]) -> dict[str, Any]:
         """See :class:`DeclaredCommand`."""
-        return {"as_json": "--json" in words, "arguments": [word for word in words if word != "--json"]}
+        others = [argument for argument in arguments if argument != "--json"]
+        return {"as_json": "--json" in arguments, "arguments": others}
 
 
 @pool.command(cls=_Start, context_settings={"help_option_names": []})
@@ -73,7 +74,7 @@ def list_(as_json: bool) -> None:
 @click.argument("name", required=False)
 @as_json
 def stop(name: str | None, as_json: bool) -> None:
-    """End a pool: at once, or with the last run on it. It accepts no more."""
+    """End a pool, at once or with the last run on it. It accepts no more runs."""
     from mlnb.api import pools
     from mlnb.workspace import Workspace
 

@@ -1,4 +1,4 @@
-"""``mlnb run``: an unmodified script as a run."""
+"""``mlnb run``: runs an unmodified script, or continues a run."""
 
 from __future__ import annotations
 
@@ -22,19 +22,23 @@ from mlnb.capture.ship.contents import Content
 from mlnb.cli.output import echo_json
 from mlnb.errors import UsageError
 from mlnb.rundir import RunDir
+from mlnb.targets import registry
 from mlnb.targets.config.options import COMMON, RunOption
-from mlnb.targets.registry import target
 
-_NOT_HERE = {
+_CELL_ONLY = {
     "--in": "a script reads its files where they are",
     "--out": "a script keeps its results itself",
     "--wait": "mlnb run waits, unless --detach is given",
 }
-"""Options of a cell that a script does not have, and why."""
+"""Options that only cells have, and why scripts do not have them."""
 
 _SEED = "seed of random, numpy and torch. Default: the script's own"
 OPTIONS = (
-    *(option.with_help(_SEED) if option.flag == "--seed" else option for option in ALL if option.flag not in _NOT_HERE),
+    *(
+        option.with_help(_SEED) if option.flag == "--seed" else option
+        for option in ALL
+        if option.flag not in _CELL_ONLY
+    ),
     RunOption("--detach", group=COMMON, is_flag=True, help="return at once"),
     RunOption(
         "--json",
@@ -47,51 +51,51 @@ OPTIONS = (
 """The options of ``mlnb run`` that every run has."""
 
 
-def read_words(words: Sequence[str], runs: Runs) -> dict[str, Any]:
-    """What ``mlnb run words`` asks for: the arguments of :func:`run_script`.
+def read_arguments(arguments: Sequence[str], runs: Runs) -> dict[str, Any]:
+    """Read the command line of ``mlnb run``; returns the keyword arguments of :func:`run_script`.
 
     Raises
     ------
     UsageError
-        for a bad command line.
+        for a wrong command line.
     """
-    if not words:
-        raise UsageError("run needs a script: mlnb run [options] script.py [-- args]; mlnb run --help says more")
-    ours, script = split(words, runs)
-    given = _table(ours, runs).read(ours)
+    if not arguments:
+        raise UsageError("run needs a script: mlnb run [options] script.py [-- args]. See mlnb run --help")
+    options, script = split_script(arguments, runs)
+    given = _table(options, runs).read(options)
     switches = {name: bool(given.pop(name, False)) for name in ("detach", "as_json")}
     return {"given": given, "script": script, **switches}
 
 
-def split(words: Sequence[str], runs: Runs) -> tuple[list[str], list[str]]:
-    """Our options (up to a call for help), and the script with its arguments.
+def split_script(arguments: Sequence[str], runs: Runs) -> tuple[list[str], list[str]]:
+    """Split into the options of ``mlnb run`` (up to ``--help``), and the script with its arguments.
 
     Raises
     ------
     UsageError
         for an option that no target has.
     """
-    table, index = _table(words, runs), 0
-    while index < len(words) and words[index].startswith("-"):
-        if words[index] in ("-h", "--help"):
-            return list(words[: index + 1]), []
-        flag, equals, value = words[index].partition("=")
-        if flag in _NOT_HERE:
-            raise UsageError(f"{flag}: not an option of mlnb run: {_NOT_HERE[flag]}")
-        option = table.find_anywhere(flag)  # words after the script's name may look as if they named a target
+    table, index = _table(arguments, runs), 0
+    while index < len(arguments) and arguments[index].startswith("-"):
+        if arguments[index] in ("-h", "--help"):
+            return list(arguments[: index + 1]), []
+        flag, equals, value = arguments[index].partition("=")
+        if flag in _CELL_ONLY:
+            raise UsageError(f"{flag}: not an option of mlnb run: {_CELL_ONLY[flag]}")
+        option = table.find_in_any_kind(flag)  # any kind: arguments of the script may look like --on TARGET
         if option is None:
             raise table.refusal(flag, value)
         index += 1 if option.is_flag or equals else 2
-    return list(words[:index]), list(words[index:])
+    return list(arguments[:index]), list(arguments[index:])
 
 
-def _table(words: Sequence[str], runs: Runs) -> OptionTable:
-    """The options for the target that ``words`` name, themselves or by the run that they resume."""
-    return OptionTable(value_of(words, "--on") or resume.target_name(words, runs), runs.workspace, OPTIONS)
+def _table(arguments: Sequence[str], runs: Runs) -> OptionTable:
+    """The options for the target that ``arguments`` name, by ``--on`` or by the run of ``--resume``."""
+    return OptionTable(value_of(arguments, "--on") or resume.target_name(arguments, runs), runs.workspace, OPTIONS)
 
 
 def run_script(given: Mapping[str, Any], script: Sequence[str], *, runs: Runs, detach: bool, as_json: bool) -> int:
-    """Run a script, or go on with a run; the exit code.
+    """Run a script, or continue a run; returns the exit code.
 
     Parameters
     ----------
@@ -100,48 +104,52 @@ def run_script(given: Mapping[str, Any], script: Sequence[str], *, runs: Runs, d
     script
         the script and its arguments; may be empty with ``--resume``.
     runs
-        among which the run is to be.
+        the runs that ``--resume`` can name, and to which the new run is added.
 
     Raises
     ------
     UsageError
-        for what can't be, before anything is written.
+        for wrong options or a script that can't be read. Then nothing is written.
     """
     rest = list(script)
-    earlier = resume.earlier(given.get("resume"), runs)
-    if not rest and earlier is None:
+    resumed = resume.run_to_resume(given.get("resume"), runs)
+    if not rest and resumed is None:
         raise UsageError("run needs a script: mlnb run [options] script.py [-- args]")
-    options = resume.completed(earlier, given, Options())
+    options = resume.complete_options(resumed, given, Options())
     workspace = runs.workspace
-    place = target(options.on, workspace)
+    target = registry.target(options.on, workspace)
     path, argv = Path(rest[0]) if rest else Path(), rest[2:] if rest[1:2] == ["--"] else rest[1:]
-    placement = options.placement(earlier.name if earlier is not None and not rest else _name(path))
-    offer = place.offer(options.resources(), placement)
-    if earlier is not None:
-        offer = resume.note(earlier, options, offer)
+    placement = options.placement(resumed.name if resumed is not None and not rest else _name(path))
+    offer = target.offer(options.resources(), placement)
+    if resumed is not None:
+        offer = resume.add_plan_line(resumed, options, offer)
     contents: dict[str, Content] = {}
-    if rest or earlier is None:
+    if rest or resumed is None:
         task, contents = script_task(path, argv, options, offer)
         digests = {name: content.digest() for name, content in contents.items()}
-        goes_on = earlier is not None and resume.same_work(earlier.task, task, digests)
+        continues = resumed is not None and resume.same_work(resumed.task, task, digests)
     else:
-        task, goes_on = earlier.task, True
+        task, continues = resumed.task, True
     if options.dry_run:
-        what = " ".join([str(path), *argv]) if rest else "the run as it is"
-        rows = [f"runs on      {place.name}: {'; '.join(offer.summary_lines)}", f"runs         {what}"]
+        program = " ".join([str(path), *argv]) if rest else "the script of the run"
+        rows = [f"runs on      {target.name}: {'; '.join(offer.summary_lines)}", f"runs         {program}"]
         rows += [f"sends        {name}" for name in contents]
-        submission = place.preview(RunDir(workspace.root / "RUN"), offer)
+        submission = target.preview(RunDir(workspace.root / "RUN"), offer)
         click.echo("\n\n".join(part for part in ("\n".join(rows), task.script, submission) if part))
         return 0
-    if earlier is not None and goes_on:
-        run = resume.go_on(earlier, given, options, place, offer)
+    if resumed is not None and continues:
+        run = resume.continue_run(resumed, given, options, target, offer)
     else:
-        about: dict[str, Any] = {"git": git_state(path.parent), "asked": resume.asked(options, place)}
-        if earlier is not None:
-            about["resume"] = str(earlier.directory.checkpoints)
-        made = submit(task, contents, place, offer, name=placement.name, env=dict(options.env), about=about)
-        run = runs.add(Run(made, workspace))
-    if earlier is not None:
+        info_fields: dict[str, Any] = {
+            "git": git_state(path.parent),
+            "asked": resume.requested_options(options, target),
+        }
+        if resumed is not None:
+            info_fields["resume"] = str(resumed.directory.checkpoints)
+        env = dict(options.env)
+        run_dir = submit(task, contents, target, offer, name=placement.name, env=env, info_fields=info_fields)
+        run = runs.add(Run(run_dir, workspace))
+    if resumed is not None:
         click.echo(f"mlnb: {offer.summary_lines[-1]}", err=True)
     if detach:
         if as_json:
@@ -153,7 +161,7 @@ def run_script(given: Mapping[str, Any], script: Sequence[str], *, runs: Runs, d
 
 
 def _name(path: Path) -> str:
-    """A run's name from its script's, which may hold what a run's can't."""
+    """A run's name made from its script's, without characters that a run's name can't have."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-._")[:64] or "script"
 
 

@@ -25,7 +25,7 @@ def load_ipython_extension(shell: Any) -> None:
     shell.ast_transformers.append(pending.WaitTransformer(pending.current))
     shell.events.register("post_run_cell", pending.current.after_cell)
     complete.install(shell)
-    shell.user_ns.setdefault("mlnb", sys.modules["mlnb"])  # messages name it so
+    shell.user_ns.setdefault("mlnb", sys.modules["mlnb"])  # messages mention mlnb.runs and the like
     threading.Thread(target=_prepare, name="mlnb-warm", daemon=True).start()
 
 

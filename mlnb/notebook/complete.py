@@ -16,17 +16,17 @@ def install(shell: Any) -> None:
     @context_matcher()  # type: ignore[no-untyped-call, untyped-decorator, unused-ignore]
     def train_options(context: Any) -> dict[str, Any]:
         line = context.full_text.split("\n")[context.cursor_line]
-        found = candidates(line[: context.cursor_position]) if context.cursor_line == 0 else []
-        # IPython puts a completion in the place of its own token, which begins after the "=" of --flag=value
-        ours = line[: context.cursor_position].rpartition(" ")[2]
-        found = [text.removeprefix(ours.removesuffix(context.token)) for text in found]
-        return {"completions": [SimpleCompletion(text, type="option") for text in found], "suppress": bool(found)}
+        texts = candidates(line[: context.cursor_position]) if context.cursor_line == 0 else []
+        # IPython replaces only its own token, which begins after the "=" of --flag=value
+        argument = line[: context.cursor_position].rpartition(" ")[2]
+        texts = [text.removeprefix(argument.removesuffix(context.token)) for text in texts]
+        return {"completions": [SimpleCompletion(text, type="option") for text in texts], "suppress": bool(texts)}
 
     shell.Completer.custom_matchers.append(train_options)
 
 
 def candidates(line: str) -> list[str]:
-    """What could stand at the end of ``line``, the part of a magic's line left of the cursor."""
+    """The completions of the last argument of ``line``, which is a magic's line up to the cursor."""
     match = re.match(r"(?P<magic>%%train|%pool\s+start)\s(?P<before>.*\s)?(?P<last>\S*)$", line)
     if match is None:
         return []

@@ -1,4 +1,4 @@
-"""Help on a magic that is made when it is asked for."""
+"""Help on magics that is generated when the user asks for it."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from typing import Any
 
 
 def document(magic: Any, text: Callable[[], str]) -> None:
-    """Have IPython's ``?`` show what ``text`` returns: it asks objects for ``getdoc()`` before their docstring."""
+    """Have IPython's ``?`` show what ``text`` returns: IPython prefers ``getdoc()`` of an object to its docstring."""
     magic.getdoc = text

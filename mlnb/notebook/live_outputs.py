@@ -1,7 +1,7 @@
-"""The outputs that show this kernel's runs, kept up to date by one thread that costs next to nothing.
+"""Updates the outputs that show this kernel's runs, in one thread for all.
 
-Where the Jupyter server streams the run to the page, the kernel has nothing to do until the end. For front ends that
-know only widgets it feeds one with what is new; for the rest it changes the text now and then.
+If the Jupyter server streams the run to the page, the kernel has little to do until the end. In front ends that support
+only widgets it sends new points to a widget; in all others it replaces the text at intervals.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from mlnb.render.summary import OUTPUT_LINES, status_line, summary
 from mlnb.rundir import FINAL
 
 TEXT_INTERVAL = 0.5
-"""Seconds between two changes of the text, at least."""
+"""The shortest time in seconds between two updates of the text."""
 
 CURVES_INTERVAL = 5.0
-"""Seconds between two outputs with all curves: what a notebook keeps that is saved before the end."""
+"""Seconds between two outputs with all curves, which a notebook has if it is saved before the end."""
 
 SERVED_CURVES_INTERVAL = 30.0
-"""The same where the page gets them from the server."""
+"""The same if the page gets the curves from the server."""
 
 SERVED = "MLNB_SERVED"
-"""Set by our server extension: the folder whose runs it streams."""
+"""Environment variable set by mlnb's server extension: the folder whose runs it streams."""
 
 _FRONT_ENDS = ("JPY_SESSION_NAME", "VSCODE_", "COLAB_")
-"""Prefixes of environment variables of a kernel that someone looks at; one run for its results alone has none."""
+"""Prefixes of environment variables that front ends set. A kernel without a front end has none of them."""
 
 
 @dataclass
@@ -45,9 +45,9 @@ class _LiveOutput:
     Attributes
     ----------
     shown_text, shown_state
-        what it shows now: text, and state with reason.
+        the text, and the state and reason, that it shows now.
     text_changed, curves_changed
-        when either was sent last, by ``time.monotonic``.
+        when text and curves were last sent, by ``time.monotonic``.
     """
 
     run: Run
@@ -65,12 +65,12 @@ class LiveOutputs:
     """The outputs that show this kernel's runs."""
 
     INTERVAL = 0.25
-    """Seconds between two looks at the runs."""
+    """Seconds between two readings of the runs."""
 
     def __init__(self) -> None:
         self._active: dict[str, list[_LiveOutput]] = {}
         self._ended: dict[str, list[_LiveOutput]] = {}
-        """Outputs of runs that have ended, for those that are resumed."""
+        """Outputs of runs that have ended: a run may be resumed."""
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
@@ -86,14 +86,14 @@ class LiveOutputs:
             return
         with self._lock:
             output = _LiveOutput(run, handle, widget, shown_state=_state(shown))
-            # one that was resumed is followed again wherever it is shown
+            # if the run was resumed, its older outputs are updated again, too
             self._active.setdefault(run.id, self._ended.pop(run.id, [])).append(output)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._follow, name="mlnb-outputs", daemon=True)
                 self._thread.start()
 
     def refresh(self, run: Run) -> None:
-        """Bring the outputs that show ``run`` up to date now."""
+        """Update the outputs that show ``run`` now."""
         with self._lock:
             self._refresh(run.id)
 
@@ -129,9 +129,9 @@ class LiveOutputs:
 
 
 def _update(output: _LiveOutput, now: float) -> None:
-    """Bring one output of a run that goes on up to date, as cheaply as its front end allows."""
+    """Update one output of a run that has not ended, at the least cost for its front end."""
     run = output.run
-    if output.widget is not None and output.widget.seen:
+    if output.widget is not None and output.widget.is_displayed:
         _feed(output, now)
         return
     observation = run.observe()
@@ -149,14 +149,14 @@ def _update(output: _LiveOutput, now: float) -> None:
     output.shown_text = text
     shown = bundle(run, with_curves=with_curves)
     if shown[MIME]["state"] in FINAL:
-        return  # the next look finds that too, and shows the end
+        return  # the next reading shows the end
     output.shown_state = _state(shown)
     output.curves_changed = now if with_curves else output.curves_changed
     output.handle.update({**shown, **_widget_view(output.widget)}, raw=True)
 
 
 def _feed(output: _LiveOutput, now: float) -> None:
-    """Send a widget what is new."""
+    """Send new points to a widget."""
     series = output.run.all_series()
     for update in output.cursor.new(series):
         output.widget.put(update.metric, update.offset, update.steps, update.values)
@@ -176,19 +176,19 @@ def served(run: Run) -> bool:
 
 
 def has_front_end() -> bool:
-    """Whether somebody may look at this kernel's outputs while it lives."""
+    """Whether this kernel may have a front end that shows its outputs."""
     return any(name.startswith(_FRONT_ENDS) for name in os.environ)
 
 
 def _widget(run: Run, data: dict[str, Any]) -> Any:
-    """A widget for front ends that do not have our renderer; ``None`` where nobody could draw it."""
+    """A widget for front ends without mlnb's renderer; ``None`` if no front end could draw it."""
     if not has_front_end():
         return None
     try:
         from mlnb.notebook.widget import RunWidget
 
         widget = RunWidget({name: value for name, value in data.items() if name != "metrics"})
-    except (ImportError, MlnbError):  # the text does without
+    except (ImportError, MlnbError):  # the output is then text only
         return None
     # in a thread: cancelling returns when the run has ended
     widget.on_stop(lambda: threading.Thread(target=_cancel, args=(run,), daemon=True).start())

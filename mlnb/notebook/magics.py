@@ -20,7 +20,7 @@ from traitlets.config import Configurable
 from mlnb.api import Run, resume, runs
 from mlnb.api.results.session import SessionLink
 from mlnb.api.submit.option_help import every_option, help_text
-from mlnb.api.submit.option_reader import parse_words, read, split
+from mlnb.api.submit.option_reader import parse_arguments, read, split_line
 from mlnb.api.submit.options import Options
 from mlnb.api.submit.provenance import git_state
 from mlnb.api.submit.submit import submit
@@ -32,14 +32,14 @@ from mlnb.notebook.pending import PendingRuns
 from mlnb.notebook.plan import plan
 from mlnb.notebook.runs import show_runs
 from mlnb.rundir import RunDir
+from mlnb.targets import registry
 from mlnb.targets.base import Offer, Target
-from mlnb.targets.registry import target
 from mlnb.task import Task
 from mlnb.version import __version__
 
 
 def _help() -> str:
-    """What ``%%train?`` shows. Made when it is asked for, since it needs the classes of all targets."""
+    """What ``%%train?`` shows. Made on demand, since it needs the classes of all targets."""
     return f"""Run this cell as a training job: %%train [options]
 
 The cell, and what it needs of the session, run in another process (with --on, on another machine). The cell
@@ -54,7 +54,7 @@ Sizes: 24GB, 1.5GiB, 500M. Times: 90s, 30m, 2h, 1h30m, 02:30:00; a bare number i
 
 @magics_class
 class TrainMagics(Magics):
-    """The magics. Defaults of options are traits: ``c.TrainMagics.gpus = 4`` in the configuration of IPython."""
+    """``%%train`` and ``%runs``. Defaults of options are traits, as ``c.TrainMagics.gpus = 4`` in IPython's config."""
 
     gpus = Int(-1, help="default of --gpus; -1 leaves it to the target").tag(config=True)
     ranks = Int(0, help="default of --ranks; 0 is one for each GPU").tag(config=True)
@@ -73,9 +73,9 @@ class TrainMagics(Magics):
         self._planned: object = None
 
     def _defaults(self) -> Options:
-        words = [f"--{name}={getattr(self, name)}" for name in ("memory", "time", "on") if getattr(self, name)]
+        arguments = [f"--{name}={getattr(self, name)}" for name in ("memory", "time", "on") if getattr(self, name)]
         return replace(
-            parse_words(words, runs.workspace),
+            parse_arguments(arguments, runs.workspace),
             gpus=self.gpus if self.gpus >= 0 else None,
             ranks=self.ranks or None,
             cpus=self.cpus or None,
@@ -86,16 +86,16 @@ class TrainMagics(Magics):
     @cell_magic
     def train(self, line: str, cell: str) -> None:
         """Run this cell as a training job."""
-        line_words, defaults, workspace = split(line, "%%train"), self._defaults(), runs.workspace
-        given = read(line_words, workspace, resume.target_name(line_words, runs) or defaults.on)
-        earlier = resume.earlier(given.get("resume"), runs)
-        options = resume.completed(earlier, given, defaults)
-        place = target(options.on, workspace)
+        arguments, defaults, workspace = split_line(line, "%%train"), self._defaults(), runs.workspace
+        given = read(arguments, workspace, resume.target_name(arguments, runs) or defaults.on)
+        resumed = resume.run_to_resume(given.get("resume"), runs)
+        options = resume.complete_options(resumed, given, defaults)
+        target = registry.target(options.on, workspace)
         placement = options.placement(f"train-{self._number}")
-        offer = place.offer(options.resources(), placement)
-        if earlier is not None:
-            offer = resume.note(earlier, options, offer)
-            self._pending.drop(earlier)
+        offer = target.offer(options.resources(), placement)
+        if resumed is not None:
+            offer = resume.add_plan_line(resumed, options, offer)
+            self._pending.drop(resumed)
         with contextlib.suppress(SyntaxError):  # capture refuses it with a better message
             self._pending.collect(self._pending.read_by(self.shell.transform_cell(cell)))
         self._pending.collect_finished()
@@ -108,13 +108,14 @@ class TrainMagics(Magics):
         )
         _check_outputs(options.outputs, captured, self.shell.transform_cell(cell))
         task = self._task(captured, options, offer)
-        planned = plan(captured, task, place, offer)
+        planned = plan(captured, task, target, offer)
         if options.dry_run:
-            submission = place.preview(RunDir(workspace.root / "RUN"), offer)
+            submission = target.preview(RunDir(workspace.root / "RUN"), offer)
             print("\n\n".join(part for part in (planned.text, task.script, submission) if part))
             return
-        run = self._start(task, captured, options, place, offer, earlier, given, name=placement.name)
-        plan_key = (place.name, offer.summary_lines, captured.items, captured.outputs, captured.deletes, captured.notes)
+        run = self._start(task, captured, options, target, offer, resumed, given, name=placement.name)
+        sent = captured.items, captured.outputs, captured.deletes, captured.notes
+        plan_key = (target.name, offer.summary_lines, *sent)
         if plan_key != self._planned:  # shown once, and again when it has changed
             self._planned = plan_key
             display(planned.mime_bundle(), raw=True)
@@ -132,7 +133,7 @@ class TrainMagics(Magics):
 
     @property
     def _number(self) -> int:
-        """The running cell's number, as a front end shows it; new IPythons' ``execution_count`` is past it."""
+        """The running cell's number, as front ends show it; in new IPythons ``execution_count`` is the next one."""
         return len(self.shell.history_manager.input_hist_parsed) - 1
 
     def _session(self) -> Session:
@@ -170,43 +171,44 @@ class TrainMagics(Magics):
         task: Task,
         captured: Captured,
         options: Options,
-        place: Target,
+        target: Target,
         offer: Offer,
-        earlier: Run | None,
+        resumed: Run | None,
         given: Mapping[str, Any],
         *,
         name: str,
     ) -> Run:
-        about: dict[str, Any] = {
+        info_fields: dict[str, Any] = {
             "cell": self._number,
             "git": git_state(Path.cwd()),
-            "asked": resume.asked(options, place),
+            "asked": resume.requested_options(options, target),
         }
         env = dict(options.env)
         contents = captured.hashed_contents()
         link = SessionLink(captured.labels, captured.bindings)
-        if earlier is not None:
-            if resume.same_work(earlier.task, task, {path: one.digest() for path, one in contents.items()}):
-                resume.go_on(earlier, given, options, place, offer)
-                earlier.attach(link)
-                return earlier
-            about["resume"] = str(earlier.directory.checkpoints)
-        run = Run(submit(task, contents, place, offer, name=name, env=env, about=about), place.workspace)
+        if resumed is not None:
+            if resume.same_work(resumed.task, task, {path: content.digest() for path, content in contents.items()}):
+                resume.continue_run(resumed, given, options, target, offer)
+                resumed.attach(link)
+                return resumed
+            info_fields["resume"] = str(resumed.directory.checkpoints)
+        run_dir = submit(task, contents, target, offer, name=name, env=env, info_fields=info_fields)
+        run = Run(run_dir, target.workspace)
         run.attach(link)
         return runs.add(run)
 
 
-def _check_outputs(asked: Sequence[str], captured: Captured, source: str) -> None:
+def _check_outputs(names: Sequence[str], captured: Captured, source: str) -> None:
     """Refuse a name of ``--out`` that the cell does not have.
 
     Raises
     ------
     UsageError
-        naming it and the nearest that the cell has.
+        with the name, and the nearest name that the cell has.
     """
     uses = analyse(source)
     available = uses.stores | uses.deletes | {item.name for item in captured.items}
-    for name in asked:
+    for name in names:
         if name not in available and not uses.star_imports:
             near = difflib.get_close_matches(name, available, 1)
             hint = f"did you mean {near[0]}?" if near else f"it binds {', '.join(sorted(uses.stores)) or 'nothing'}"
@@ -214,7 +216,7 @@ def _check_outputs(asked: Sequence[str], captured: Captured, source: str) -> Non
 
 
 def _seed(*, advance: bool) -> int:
-    """A seed drawn from the session's torch generator, so that ``torch.manual_seed`` above the cell counts."""
+    """A seed drawn from the session's torch generator, so that an earlier ``torch.manual_seed`` determines it."""
     torch = sys.modules.get("torch")
     if torch is None:
         return secrets.randbelow(2**31)

@@ -1,6 +1,6 @@
-"""The output under a cell: a MIME bundle that shows a run, for our renderer and for front ends without it.
+"""Makes the output under a cell: a MIME bundle that shows a run, for mlnb's renderer and for front ends without it.
 
-All of it is read from the run directory by the run's id: another process shows the same.
+All of it is read from the run directory, so that every process makes the same output for a run.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mlnb.rundir import FINAL
 MIME = "application/vnd.mlnb.run+json"
 
 _PIXELS = 1000
-"""How wide the saved curves are, decimated."""
+"""Width in pixels to which saved curves are decimated."""
 
 _COLOURS = {
     "pending": "#8a6d00",
@@ -32,40 +32,40 @@ _COLOURS = {
 }
 
 _NON_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
-"""JSON has no such numbers: they are saved by name."""
+"""Names for numbers that JSON does not have."""
 
 
 def bundle(run: Run, *, with_curves: bool = True) -> dict[str, Any]:
-    """The output's MIME bundle: JSON for our renderer, HTML and text for the others, a picture at the end.
+    """The MIME bundle of a run: JSON for mlnb's renderer, HTML and text for others, and a picture after the end.
 
     Parameters
     ----------
     run
         the run to show.
     with_curves
-        whether the curves are in it; those of a run that has ended always are.
+        whether it contains the curves; for a run that has ended it always does.
     """
-    observed = run.observe()  # before the metrics: those of a run that has ended are complete
+    observed = run.observe()  # before the metrics: so those of an ended run are complete
     final = observed.state in FINAL
     series = run.all_series()
     line = status_line(run, series)
     data = summary(run, series, final=final)
     if with_curves or final:
-        data["metrics"] = {name: _points(one) for name, one in series.items()}
+        data["metrics"] = {name: _points(metric) for name, metric in series.items()}
     blocks = [data["error"], data["output"] if final else ""]
     text = "\n".join([line, *(f"  note: {note}" for note in data["notes"]), *(block for block in blocks if block)])
-    shown: dict[str, Any] = {MIME: data, "text/plain": text}
+    mime_bundle: dict[str, Any] = {MIME: data, "text/plain": text}
     image = picture(training_curves(series)) if final else None
     if image is not None:
-        shown["image/png"] = base64.b64encode(image).decode()
-    shown["text/html"] = _html(data, line, shown.get("image/png"))
-    return shown
+        mime_bundle["image/png"] = base64.b64encode(image).decode()
+    mime_bundle["text/html"] = _html(data, line, mime_bundle.get("image/png"))
+    return mime_bundle
 
 
 def picture(curves: dict[str, Series]) -> bytes | None:
-    """The loss (else the first metric) over steps as a PNG.
+    """A plot of the loss (else of the first metric) over steps, as a PNG.
 
-    ``None`` where nothing was logged, and without matplotlib (the extra ``mlnb[picture]``).
+    ``None`` if nothing was logged, or matplotlib (the extra ``mlnb[picture]``) is not installed.
     """
     name = "loss" if "loss" in curves else next(iter(curves), None)
     if name is None:
@@ -89,7 +89,7 @@ def picture(curves: dict[str, Series]) -> bytes | None:
 
 
 def _points(series: Series) -> dict[str, Any]:
-    """One metric as JSON, decimated."""
+    """The points of one metric, decimated, as JSON values."""
     steps, values = decimate(series.step, series.value, _PIXELS)
     return {
         "total": len(series),
@@ -99,6 +99,7 @@ def _points(series: Series) -> dict[str, Any]:
 
 
 def _html(data: dict[str, Any], line: str, image: str | None) -> str:
+    """The run as HTML for front ends without mlnb's renderer; ``image`` is a base64 PNG."""
     name, state = html.escape(data["name"]), data["state"]
     rest = html.escape(line.removeprefix(f"{data['name']}: {state}"))
     parts = [

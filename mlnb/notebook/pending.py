@@ -1,4 +1,4 @@
-"""Outputs of runs that have not ended: a cell that reads one waits for its run, every other cell runs at once.
+"""Makes cells wait for the outputs of runs: a cell that reads one waits for its run, every other cell runs at once.
 
 An AST transformer puts one call before such a cell, so that the waiting is part of the cell's own execution: an
 interrupt stops the waiting (never the run), and a run that failed stops the cell.
@@ -26,16 +26,16 @@ from mlnb.units import format_time, state_phrase
 
 @dataclass
 class PendingOutputs:
-    """What the session has not got yet of one run.
+    """The outputs of one run that the session does not have yet.
 
     Attributes
     ----------
     names
         the names that a later cell waits for.
     maybe_changed
-        inputs that come back too if the run turns out to have changed them; nobody waits for these.
+        inputs that are returned, too, if the run has changed them; no cell waits for these.
     before
-        the session's values of all these at submission: if one is another now, a later cell has bound the name anew.
+        the session's values of these names at submission. If one differs now, a later cell has assigned the name.
     """
 
     run: Run
@@ -45,14 +45,14 @@ class PendingOutputs:
 
 
 class PendingRuns:
-    """The runs whose outputs the session has not got yet, oldest first.
+    """The runs whose outputs the session does not have yet, oldest first.
 
     Parameters
     ----------
     shell
         the IPython shell in whose namespace outputs are bound.
     live_outputs
-        brought up to date when a cell has waited for a run.
+        updated when a cell has waited for a run.
     """
 
     def __init__(self, shell: Any, live_outputs: LiveOutputs) -> None:
@@ -61,7 +61,7 @@ class PendingRuns:
         self._bound_by_cell: set[str] = set()
 
     def add(self, run: Run, names: set[str]) -> None:
-        """Expect ``names`` from ``run``; earlier runs no longer give them."""
+        """Expect ``names`` from ``run``, and no longer from earlier runs."""
         maybe_changed = set(run.task.inputs) - names
         self.forget(names)
         namespace = self._shell.user_ns
@@ -69,7 +69,7 @@ class PendingRuns:
         self._pending.append(PendingOutputs(run, names, maybe_changed, before))
 
     def forget(self, names: set[str]) -> None:
-        """Expect ``names`` of no run any more: something later has given them a value."""
+        """Expect ``names`` from no run any more, since they were assigned later."""
         for outputs in self._pending:
             outputs.names -= names
             outputs.maybe_changed -= names
@@ -83,18 +83,18 @@ class PendingRuns:
         loads = set(analyse(tree).loads) | identifiers_in_magics(tree)
         try:
             return pending & (loads | reach(loads, self._shell.user_ns))
-        except Exception:  # noqa: BLE001 - code of the session's objects; rather wait for all than read old values
+        except Exception:  # noqa: BLE001 - code of the session's objects failed: wait for all, rather than read old values
             return pending
 
     def collect(self, names: set[str]) -> None:
-        """Wait for the runs that give ``names``, and bind their outputs.
+        """Wait for the runs that return ``names``, and bind their outputs.
 
         Raises
         ------
         Detached
             if the waiting was interrupted.
         RunFailed
-            if a run did not succeed; its names keep their values, and are waited for no more.
+            if a run did not succeed. Its names keep their values, and no later cell waits for them.
         """
         for outputs in [outputs for outputs in self._pending if outputs.names & names]:
             self._collect(outputs, names)
@@ -105,15 +105,15 @@ class PendingRuns:
             self._collect(outputs, set())
 
     def drop(self, run: Run) -> None:
-        """Expect nothing of ``run`` any more: it, or its work, is about to be resumed."""
+        """Expect nothing from ``run`` any more, since it is about to be resumed."""
         self._pending = [outputs for outputs in self._pending if outputs.run.id != run.id]
 
     def has_finished(self) -> bool:
-        """Whether a run has succeeded whose outputs the session has not got."""
+        """Whether a run has succeeded whose outputs the session does not have yet."""
         return any(outputs.run.state == "succeeded" for outputs in self._pending)
 
     def collect_finished(self) -> None:
-        """Bind the outputs of runs that have succeeded meanwhile."""
+        """Bind the outputs of runs that have succeeded since the last cell."""
         for outputs in list(self._pending):
             if outputs.run.state == "succeeded":
                 self._bind(outputs)
@@ -121,13 +121,13 @@ class PendingRuns:
                 self._pending.remove(outputs)
 
     def will_bind(self, tree: ast.Module) -> None:
-        """Note the names that the cell that is about to run binds in any case."""
+        """Record the names that the next cell will certainly bind."""
         for statement in inside_magic(tree).body:
             if not isinstance(statement, _CONDITIONAL):
                 self._bound_by_cell |= analyse(ast.Module([statement], [])).stores
 
     def after_cell(self, result: Any) -> None:
-        """Expect no more what the cell that has just run has bound itself."""
+        """Stop expecting names that the cell has bound itself, after it has run."""
         bound, self._bound_by_cell = self._bound_by_cell, set()
         if result.success:
             self.forget(bound)
@@ -149,14 +149,14 @@ class PendingRuns:
         self._pending.remove(outputs)
         self._live_outputs.refresh(run)
         names = outputs.names & read
-        if run.cancelled_here:  # the person knows, and continues on purpose
+        if run.cancelled_here:  # the user knows
             print(f"mlnb: Run {run.name} was cancelled. {_listing(sorted(names))} {_be(names)} unchanged.")
             return
         ended = end_sentence(run.name, run.state, run.reason, run.task.resources.world_size)
         raise RunFailed(f"{ended} {self._unchanged(names)}")
 
     def _unchanged(self, names: set[str]) -> str:
-        """What it means for a cell that reads ``names`` that their run failed."""
+        """What the failure of their run means for a cell that reads ``names``."""
         old = sorted(name for name in names if name in self._shell.user_ns)
         undefined = sorted(names - set(old))
         sentences = ["Your session is unchanged."]
@@ -177,7 +177,7 @@ class PendingRuns:
             print(f"mlnb: {note}")
 
     def _wait(self, run: Run) -> None:
-        """Wait for the end of ``run``, and show that under the cell if it takes a while."""
+        """Wait for the end of ``run``; shows under the cell that it waits, if that takes a while."""
         began, pause = time.monotonic(), 0.02
         handle, shown, text = DisplayHandle(), False, ""
         try:
@@ -188,7 +188,7 @@ class PendingRuns:
                 if shown and text != before:
                     handle.update({"text/plain": text}, raw=True)
                 elif not shown and time.monotonic() - began > 0.3:
-                    shown = True  # set before it is shown: an interrupt in between must not leave the text as it is
+                    shown = True  # set first: an interrupt must not leave "Waiting" in the output
                     handle.display({"text/plain": text}, raw=True)
         finally:
             if shown:
@@ -220,14 +220,14 @@ _UNBOUND = object()
 
 
 class WaitTransformer(ast.NodeTransformer):
-    """Puts the call that waits before cells that read a pending output."""
+    """Puts a call that waits before cells that read a pending output."""
 
     def __init__(self, pending: PendingRuns) -> None:
         self._pending = pending
 
     def visit_Module(self, node: ast.Module) -> ast.Module:
         """See :class:`ast.NodeTransformer`."""
-        if magic_name(node) == "train":  # it waits itself, after its options were checked
+        if magic_name(node) == "train":  # %%train itself waits, after it has checked its options
             return node
         names = self._pending.read_by(node)
         self._pending.will_bind(node)
@@ -269,7 +269,7 @@ _LINE_ARGUMENTS = {"run_line_magic": 2, "run_cell_magic": 2, "system": 1, "getou
 
 
 def _leading(body: list[ast.stmt]) -> int:
-    """Statements that must stay first: a docstring and ``__future__`` imports."""
+    """The number of statements that must stay first: ``__future__`` imports."""
     count = 0
     for statement in body:
         if not (isinstance(statement, ast.ImportFrom) and statement.module == "__future__"):

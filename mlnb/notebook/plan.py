@@ -12,20 +12,20 @@ from mlnb.targets.base import Offer, Target
 from mlnb.task import Resources, Task
 
 _MAX_ITEMS = 12
-"""Names that the plan lists one by one, the largest first."""
+"""How many names the plan lists one by one, the largest first."""
 
 _LABEL_WIDTH = 13
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A plan: in one line (``Sends 9 names (485 kB) · runs here on 2 cores · returns model``), and in full."""
+    """A plan: one line (``Sends 9 names (485 kB) · runs here on 2 cores · returns model``), and a text with details."""
 
     line: str
     text: str
 
     def mime_bundle(self) -> dict[str, str]:
-        """The plan as an output: in HTML the line, which unfolds to the full text; as plain text all of it."""
+        """The plan as an output: in HTML the line, which unfolds to the text; as plain text the text."""
         folded = (
             f'<details style="font-size:12px"><summary>{html.escape(self.line)}</summary>'
             f'<pre style="font-size:12px">{html.escape(self.text)}</pre></details>'
@@ -54,7 +54,7 @@ def plan(captured: Captured, task: Task, target: Target, offer: Offer) -> Plan:
     rows.append(_row("environment", f"Python {task.environment.get('python')}, torch {torch}, seed {task.seed}"))
     variables = task.environment.get("env") or []
     if variables:
-        rows.append(_row("variables", f"{', '.join(variables)} (mlnb writes their values nowhere)"))
+        rows.append(_row("variables", f"{', '.join(variables)} (mlnb does not store their values)"))
     rows += [_row("note", note) for note in captured.notes]
     return Plan(line, "\n".join(rows))
 
@@ -76,14 +76,14 @@ def _items(captured: Captured) -> Iterable[str]:
 
 
 def _where(name: str, resources: Resources) -> str:
-    """Where it runs and on what: ``here on 2 cores``, ``on slurm with 8 GPUs on 2 nodes``."""
+    """Where it runs, and on which resources: ``here on 2 cores``, ``on slurm with 8 GPUs on 2 nodes``."""
     gpus = (resources.gpus or 0) * resources.nodes
     cores = (resources.cpus or 0) * resources.world_size
-    what = _count(gpus, "GPU") if gpus else _count(cores, "core") if cores else ""
+    hardware = _count(gpus, "GPU") if gpus else _count(cores, "core") if cores else ""
     nodes = f" on {resources.nodes} nodes" if resources.nodes > 1 else ""
     if name == "local":
-        return f"here on {what}" if what else "here"
-    return f"on {name}{f' with {what}' if what else ''}{nodes}"
+        return f"here on {hardware}" if hardware else "here"
+    return f"on {name}{f' with {hardware}' if hardware else ''}{nodes}"
 
 
 def _count(number: int, noun: str) -> str:

@@ -9,7 +9,7 @@ from IPython.display import display
 
 from mlnb.api import pools, runs
 from mlnb.api.submit.option_help import every_option, help_text
-from mlnb.api.submit.option_reader import split
+from mlnb.api.submit.option_reader import split_line
 from mlnb.errors import UsageError
 from mlnb.notebook.documented import document
 from mlnb.render.pools_table import html_table, text_table
@@ -19,9 +19,9 @@ _SUBCOMMANDS = ("start", "stop")
 
 def _help() -> str:
     """What ``%pool?`` shows."""
-    return f"""Keep an allocation of a batch system between runs, so that they start at once.
+    return f"""Keep an allocation of a batch system between runs, so that runs start at once.
 
-%pool start [options] starts a pool, %pool lists the pools, %pool stop [NAME] ends one: at once, or with its last run.
+%pool start [options] starts a pool, %pool lists the pools, %pool stop [NAME] ends one, at once or with its last run.
 %%train --on pool runs there (--on pool:NAME if there are several). A pool outlives this kernel.
 
 Options of start
@@ -36,8 +36,8 @@ class PoolMagics(Magics):
 
     @line_magic
     def pool(self, line: str) -> None:
-        """Keep an allocation of a batch system between runs, so that they start at once."""
-        arguments, workspace = split(line, "%pool"), runs.workspace
+        """Keep an allocation of a batch system between runs, so that runs start at once."""
+        arguments, workspace = split_line(line, "%pool"), runs.workspace
         if not arguments:
             listed = pools.listed(workspace)
             display({"text/plain": text_table(listed), "text/html": html_table(listed)}, raw=True)

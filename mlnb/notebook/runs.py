@@ -10,18 +10,18 @@ from mlnb.notebook.live_outputs import LiveOutputs
 from mlnb.render.runs_table import html_table, text_table
 
 
-def show_runs(which: str, outputs: LiveOutputs) -> None:
-    """Show the newest runs, or the one that ``which`` names.
+def show_runs(selected: str, outputs: LiveOutputs) -> None:
+    """Show the newest runs, or the run that ``selected`` names.
 
     Raises
     ------
     UsageError
-        if ``which`` is neither a number nor a run.
+        if ``selected`` is neither a number nor a run.
     """
-    if which and not which.isdigit():
-        outputs.show(runs[which])
+    if selected and not selected.isdigit():
+        outputs.show(runs[selected])
         return
-    if which == "0":
+    if selected == "0":
         raise UsageError("%runs 0: a number from 1, or a run's name")
-    newest = runs.observed(int(which) if which else 20)
+    newest = runs.observed(int(selected) if selected else 20)
     display({"text/plain": text_table(newest), "text/html": html_table(newest)}, raw=True)

@@ -1,4 +1,4 @@
-"""The live view of a run: an anywidget that is fed from any thread and sends each point once."""
+"""A live view of a run as an anywidget, which may be updated from any thread and sends each point once."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def _built(path: Path) -> str:
 class RunWidget(anywidget.AnyWidget):  # type: ignore[misc, unused-ignore]  # typed only in some versions
     """One view of one run.
 
-    A view says ``hello`` when it appears and gets the whole history; from then on every view gets only what
-    is new, each message with its offset, and asks for all of it again when one was lost on the way.
+    A view sends ``hello`` when it appears, and gets all points. After that every view gets only new points, with
+    their offset. A view that has missed a message sends ``resync``, and gets all points again.
 
     Parameters
     ----------
     run
-        What is said of the run: ``id``, ``name``, ``state``, ``reason`` and ``line``, all text.
+        The texts that the view shows: ``id``, ``name``, ``state``, ``reason`` and ``line``.
         Assign a new dictionary to change it.
     """
 
@@ -49,9 +49,9 @@ class RunWidget(anywidget.AnyWidget):  # type: ignore[misc, unused-ignore]  # ty
     run = traitlets.Dict().tag(sync=True)
 
     def __init__(self, run: Mapping[str, str] | None = None, **kwargs: Any) -> None:
-        self._lock = threading.Lock()  # held while sending too: what is sent must arrive in order of offset
+        self._lock = threading.Lock()  # held while sending, too: messages must arrive in order of offset
         self._metrics: dict[str, GrowableColumns] = {}
-        self._seen = False
+        self._displayed = False
         self._stop_callbacks: list[Callable[[], object]] = []
         super().__init__(
             _esm=_built(STATIC / "widget.js"), _css=_built(STATIC / "widget.css"), run=dict(run or {}), **kwargs
@@ -59,7 +59,7 @@ class RunWidget(anywidget.AnyWidget):  # type: ignore[misc, unused-ignore]  # ty
         self.on_msg(self._on_message)
 
     def append(self, metric: str, steps: Numbers, values: Numbers) -> None:
-        """Add points of a metric, from any thread, and send them to the views there are.
+        """Add points of a metric, from any thread, and send them to all views.
 
         A Jupyter server drops messages beyond a thousand a second: call this with batches, some times a second.
 
@@ -68,7 +68,7 @@ class RunWidget(anywidget.AnyWidget):  # type: ignore[misc, unused-ignore]  # ty
         metric
             Its name; a new one starts a new curve.
         steps, values
-            One value for each step. Values may be NaN or infinite; ``None`` is taken as NaN.
+            One value for each step. Values may be NaN or infinite; ``None`` becomes NaN.
 
         Raises
         ------
@@ -100,12 +100,12 @@ class RunWidget(anywidget.AnyWidget):  # type: ignore[misc, unused-ignore]  # ty
             self._send_points(metric, offset)
 
     @property
-    def seen(self) -> bool:
-        """Whether a view has said hello: somebody's front end shows it."""
-        return self._seen
+    def is_displayed(self) -> bool:
+        """Whether a view has sent ``hello``: a front end shows it."""
+        return self._displayed
 
     def on_stop(self, callback: Callable[[], object]) -> None:
-        """Call ``callback`` when a person presses Stop. It runs on the kernel's main thread."""
+        """Call ``callback`` when the user clicks Stop. It runs in the kernel's main thread."""
         self._stop_callbacks.append(callback)
 
     def _on_message(self, _widget: object, content: object, _buffers: object) -> None:
@@ -118,13 +118,13 @@ class RunWidget(anywidget.AnyWidget):  # type: ignore[misc, unused-ignore]  # ty
 
     def _send_all(self) -> None:
         with self._lock:
-            self._seen = True
+            self._displayed = True
             for metric in self._metrics:
                 self._send_points(metric, 0)
 
     def _send_points(self, metric: str, offset: int) -> None:
-        """Send a metric's points from ``offset`` on, unless nobody has looked yet. The lock is held."""
-        if not self._seen:
+        """Send a metric's points from ``offset`` on, unless no view exists yet. The caller holds the lock."""
+        if not self._displayed:
             return
         points = self._metrics[metric]
         content = {"type": "points", "metric": metric, "offset": offset, "count": len(points) - offset}

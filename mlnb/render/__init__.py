@@ -1,1 +1,1 @@
-"""What the notebook and the command line both print. Needs neither IPython nor click."""
+"""Texts and tables for notebook, command line and server. Needs neither IPython nor click."""

@@ -1,7 +1,7 @@
-"""How numbers are written wherever a person reads them; ``labextension/chart/format.ts`` writes them the same.
+"""Formats numbers for people; ``labextension/chart/format.ts`` formats them the same.
 
-Both are tested against ``tests/render/formats.json``. Sizes and times are in :mod:`mlnb.units`, which errors of lower
-floors need too. Halves are rounded away from zero, as JavaScript does.
+Both are tested against ``tests/render/formats.json``. Sizes and times are in :mod:`mlnb.units`, which lower
+layers need, too. Halves are rounded away from zero, as JavaScript does.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ def format_value(value: float) -> str:
 
 def format_step(step: float) -> str:
     """A step or another count, with thin spaces between thousands: ``25 142``."""
-    whole = int(step)
-    fraction = "" if whole == step else f"{Decimal(str(abs(float(step)))) % 1:f}"[1:]
-    return f"{_MINUS if step < 0 else ''}{abs(whole):,}{fraction}".replace(",", _THIN)
+    integer = int(step)
+    fraction = "" if integer == step else f"{Decimal(str(abs(float(step)))) % 1:f}"[1:]
+    return f"{_MINUS if step < 0 else ''}{abs(integer):,}{fraction}".replace(",", _THIN)
 
 
 def format_step_time(seconds: float) -> str:
@@ -61,12 +61,12 @@ def format_step_time(seconds: float) -> str:
 
 
 def format_rate(count: float) -> str:
-    """How many a second: ``3.4``, ``12 345``."""
+    """A count per second: ``3.4``, ``12 345``."""
     return format_step(math.floor(count + 0.5)) if count >= 99.95 else fixed(count, 1)
 
 
 def format_time_left(seconds: float) -> str:
-    """How long something will take, no finer than such an estimate is: ``40 s``, ``4 min``, ``2 h 5 min``."""
+    """An estimated duration, without more precision than an estimate has: ``40 s``, ``4 min``, ``2 h 5 min``."""
     if seconds < 59.5:
         return f"{max(1, math.floor(seconds + 0.5))} s"
     hours, minutes = divmod(math.floor(seconds / 60 + 0.5), 60)

@@ -1,4 +1,4 @@
-"""The runs as a table: ``mlnb runs`` and ``%runs``."""
+"""The table of runs that ``mlnb runs`` and ``%runs`` print."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def row(run: Run) -> tuple[str, ...]:
 def text_table(runs: Sequence[Run]) -> str:
     """The runs as plain text."""
     if not runs:
-        return "no runs yet: %%train on top of a cell, or mlnb run script.py, makes one"
+        return "No runs yet. Start one: %%train on top of a cell, or mlnb run script.py"
     return as_text(HEADER, [row(run) for run in runs])
 
 

@@ -1,4 +1,4 @@
-"""What is told of a run beside its curves: the same for notebook, command line and server."""
+"""Describes a run beside its curves, the same for notebook, command line and server."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ MAX_FIGURES = 10
 """Figures that a saved notebook keeps; run.figures() has them all."""
 
 SPEED_METRICS = ("step_time", "samples_per_s")
-"""Metrics that tell how fast a run is, not how well it learns: shown beside the curves."""
+"""Metrics of a run's speed, which are shown as numbers, not as curves."""
 
 _NEWEST = 25
-"""Measurements of the speed that count as now; five come a second."""
+"""How many of the newest speed measurements count as the present speed; there are five per second."""
 
 SeriesByName = Mapping[str, Series]
 
 
 def summary(run: Run, series: SeriesByName, *, final: bool) -> dict[str, Any]:
-    """What a view shows of ``run`` beside its curves, as JSON.
+    """The data of a view of ``run`` other than its curves, as JSON values.
 
     Parameters
     ----------
     series
         what :meth:`mlnb.api.Run.all_series` returned.
     final
-        whether the run has ended: then the figures are in it too.
+        whether the run has ended; then the figures are included.
     """
     observed = run.observe()
     result = observed.result or {}
@@ -71,7 +71,7 @@ def summary(run: Run, series: SeriesByName, *, final: bool) -> dict[str, Any]:
 
 
 def status_line(run: Run, series: SeriesByName | None = None) -> str:
-    """One line: name, state, why, and the numbers."""
+    """One line: name, state, reason, and the numbers."""
     observed = run.observe()
     reason = [observed.reason] if observed.reason else []
     return " · ".join([f"{run.name}: {observed.state}", *reason, *numbers(run, series)])
@@ -102,8 +102,10 @@ def latest_values(series: SeriesByName) -> list[str]:
 
 
 def training_curves(series: SeriesByName) -> dict[str, Series]:
-    """The metrics that the training is about: without speed, resources and progress."""
-    return {name: one for name, one in series.items() if name not in SPEED_METRICS and not name.startswith(RESERVED)}
+    """The metrics of the training itself: without speed, resources and progress."""
+    return {
+        name: metric for name, metric in series.items() if name not in SPEED_METRICS and not name.startswith(RESERVED)
+    }
 
 
 def expected_end(series: SeriesByName) -> float | None:

@@ -1,4 +1,4 @@
-"""Tables as plain text and as HTML."""
+"""Formats tables as plain text and as HTML."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 
 def as_text(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table as plain text; long cells are cut."""
-    lines = [tuple(header), *(tuple(_short(cell) for cell in one) for one in rows)]
+    """A table as plain text; long cells are truncated."""
+    lines = [tuple(header), *(tuple(_short(cell) for cell in row) for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
@@ -16,11 +16,11 @@ def as_text(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def as_html(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table as HTML, for eyes and for screen readers."""
+    """A table as HTML, with header cells for screen readers."""
     head = "".join(f'<th style="text-align:left">{html.escape(name)}</th>' for name in header)
     body = "".join(
-        "<tr>" + "".join(f'<td style="text-align:left">{html.escape(cell)}</td>' for cell in one) + "</tr>"
-        for one in rows
+        "<tr>" + "".join(f'<td style="text-align:left">{html.escape(cell)}</td>' for cell in row) + "</tr>"
+        for row in rows
     )
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 

@@ -1,4 +1,4 @@
-"""The Jupyter server extension: runs over HTTP, their points over WebSockets. It needs no kernel."""
+"""The Jupyter server extension: serves runs over HTTP, and their points over WebSockets, without a kernel."""
 
 from __future__ import annotations
 

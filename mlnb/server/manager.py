@@ -1,4 +1,4 @@
-"""The runs of a workspace for the HTTP handlers: ids in, JSON out. Blocks; may be called from any thread."""
+"""Gives the HTTP handlers the runs of a workspace as JSON. Its methods block, and may be called from any thread."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mlnb.server.poller import Poller
 from mlnb.workspace import Workspace
 
 ID = r"[0-9][\w.+-]{0,200}"
-"""What an id looks like; none can name a path outside the runs' root."""
+"""Pattern of run ids. No id can name a path outside the folder of runs."""
 
 
 class Manager:

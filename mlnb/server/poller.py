@@ -1,4 +1,4 @@
-"""One thread that reads what changes in the runs on display, once for all views of them."""
+"""A thread that reads changes of the displayed runs, once for all their views."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ SUMMARY_INTERVAL = 0.25
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What was read of a run at one moment.
+    """A run's summary and metrics at one time.
 
     Attributes
     ----------
     number
-        of the summary: a view that has got the one of this number need not get it again.
+        number of the summary: a view that has received this one does not need it again.
     """
 
     summary: dict[str, Any]
@@ -39,7 +39,7 @@ class Snapshot:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing will follow."""
+        """Whether the run has ended, so that no other snapshot follows."""
         return self.summary["state"] in FINAL
 
 
@@ -58,7 +58,7 @@ class _Followed:
 class Poller:
     """Follows runs while there are subscribers.
 
-    These are called from the poller's thread, with a snapshot whenever there is something new; they must not block.
+    Subscribers are called in the poller's thread, with a snapshot whenever something is new. They must not block.
     """
 
     def __init__(self) -> None:
@@ -68,7 +68,7 @@ class Poller:
         self._thread: threading.Thread | None = None
 
     def subscribe(self, run: Run, subscriber: Subscriber) -> None:
-        """Call ``subscriber`` for ``run`` from now on; first with what there is."""
+        """Call ``subscriber`` for ``run`` from now on, first with the last snapshot."""
         with self._lock:
             followed = self._followed.setdefault(run.id, _Followed(run))
             followed.subscribers.append(subscriber)
@@ -100,7 +100,7 @@ class Poller:
                     return
             try:
                 changed = self._poll(runs)
-            except Exception:  # whatever one run's files hold, the others go on
+            except Exception:  # one unreadable run must not stop the others
                 logging.getLogger("mlnb").exception("runs could not be read; trying again")
                 changed = False
             pause = FAST if changed else min(SLOW, pause * 1.2)
@@ -109,9 +109,9 @@ class Poller:
                 pause = FAST
 
     def _poll(self, runs: list[_Followed]) -> bool:
-        """Read these and call their subscribers; whether there was anything new."""
+        """Read these runs and call their subscribers; returns whether anything was new."""
         changed = False
-        for followed, observation in zip(runs, observe([one.run.observable for one in runs]), strict=True):
+        for followed, observation in zip(runs, observe([followed.run.observable for followed in runs]), strict=True):
             followed.run.record(observation)
             snapshot = _read(followed)
             if snapshot is followed.last:

@@ -23,7 +23,7 @@ class _Handler(APIHandler):
         self.manager = manager
 
     async def answer(self, call: Callable[..., Any], *arguments: Any) -> None:
-        """Send what ``call``, run in a thread, returns as JSON; or the error's message with status 404 or 409."""
+        """Call ``call`` in a thread, and send its result as JSON; or its error's message, with status 404 or 409."""
         try:
             content = await asyncio.to_thread(call, *arguments)
         except UsageError as error:

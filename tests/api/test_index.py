@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from mlnb.api import index as index_module
-from mlnb.api.index import Index, note_change
+from mlnb.api.index import Index, record_change
 from mlnb.rundir import RunDir, read_json, write_json
 
 
@@ -29,7 +29,7 @@ def add(root: Path, number: int, name: str = "a", target: str = "local") -> RunD
 def rename(run: RunDir, name: str) -> None:
     """A run that is resumed under another name."""
     write_json(run.run, {**(read_json(run.run) or {}), "name": name})
-    note_change(run)
+    record_change(run)
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ def earlier(asked: dict[str, Any] | None, on: str = "slurm", **about: Any) -> Ru
 
 def completed(run: Run, line: str = "") -> Options:
     given = OptionTable(resume.value_of(line.split(), "--on") or run.target, Workspace.of_process()).read(line.split())
-    return resume.completed(run, given, Options(memory=1, time=1))
+    return resume.complete_options(run, given, Options(memory=1, time=1))
 
 
 OLD = {"gpus": 2, "time": 60, "partition": "gpu", "image": "x.sif", "no_requeue": True, "account": "phys"}
@@ -67,13 +67,13 @@ def test_another_target_gets_what_means_something_there_and_the_plan_says_what_n
     run = earlier(OLD)
     options = completed(run, f"--on {on}")
     assert (options.on, options.target_options) == (on, kept)
-    words = resume.note(run, options, Offer(run.task.resources)).summary_lines[-1]
-    assert words == f"goes on from epoch-000001 of old, without {lost}: it was for target slurm"
+    words = resume.add_plan_line(run, options, Offer(run.task.resources)).summary_lines[-1]
+    assert words == f"continues from epoch-000001 of old, without {lost}, as that was for target slurm"
 
 
 def test_on_the_same_target_nothing_is_lost():
     run = earlier(OLD)
-    assert "without" not in resume.note(run, completed(run), Offer(run.task.resources)).summary_lines[-1]
+    assert "without" not in resume.add_plan_line(run, completed(run), Offer(run.task.resources)).summary_lines[-1]
 
 
 def test_an_older_run_has_what_it_was_given():
@@ -97,7 +97,7 @@ def test_a_run_that_no_line_submitted_is_requeued_as_little_as_before(on: str, r
 
 def test_what_is_written_is_read_again():
     options = parse("--on slurm --gpus 1 --partition gpu --no-requeue --qos high --name x --seed 3")
-    written = json.loads(json.dumps(resume.asked(options, target("slurm"))))
+    written = json.loads(json.dumps(resume.requested_options(options, target("slurm"))))
     assert written == {"gpus": 1, "partition": "gpu", "requeue": False, "qos": "high"}
     again = completed(earlier(written))
     assert (again.gpus, again.target_options) == (1, dict(options.target_options))

@@ -36,7 +36,7 @@ class Silent(Local):
 
 def put(name: str = "test", place: Local | None = None, **about: Any) -> Run:
     offer = Offer(Resources(1, 1, 0, 1))
-    return Run(submit(Task(script=""), {}, place or Silent(), offer, name=name, env={}, about=about))
+    return Run(submit(Task(script=""), {}, place or Silent(), offer, name=name, env={}, info_fields=about))
 
 
 # finding
@@ -206,7 +206,7 @@ def test_nan_and_infinity_are_words_in_json(start):
 
 def test_waiting_ends_after_its_time_and_the_run_goes_on(start):
     run = start("import time\nwhile True: time.sleep(0.05)")
-    with pytest.raises(TimeoutError, match="it goes on"):
+    with pytest.raises(TimeoutError, match="it continues"):
         run.wait(0.05)
     assert not run.done
 

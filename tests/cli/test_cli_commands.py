@@ -21,7 +21,7 @@ SHAPE = {"id", "name", "state", "reason", "target", "dir", "attempts", "exit_cod
 
 def test_runs_when_there_are_none(mlnb: Shell) -> None:
     ended = mlnb("runs")
-    assert (ended.code, ended.out) == (0, "no runs yet: %%train on top of a cell, or mlnb run script.py, makes one\n")
+    assert (ended.code, ended.out) == (0, "No runs yet. Start one: %%train on top of a cell, or mlnb run script.py\n")
     assert mlnb("runs", "--json").json == []
 
 
@@ -133,8 +133,8 @@ def test_doctor_tells_waiting_from_not_working(tmp_path: Path, monkeypatch: pyte
         *_, last = doctor.checks("slurm", Workspace.of_process(), None)
         assert (last.name, last.ok) == ("test run", None)
         (run,) = runs
-        assert last.found.startswith("still pending: Waiting for cores and memory")
-        assert f"mlnb show {run.id}" in last.found
+        assert last.detail.startswith("still pending: Waiting for cores and memory")
+        assert f"mlnb show {run.id}" in last.detail
         assert slurm.calls("scancel") == []  # it is left there
 
 
@@ -149,8 +149,8 @@ def test_doctor_counts_from_the_start_and_a_run_that_can_not_be_cancelled_ends_n
         slurm.say("sbatch", f'echo "{row}" >{slurm.folder}/listed; echo 12345')
         *_, last = doctor.checks("slurm", Workspace.of_process(), None)
         assert (last.name, last.ok) == ("test run", False)
-        assert last.found.startswith("still starting ")
-        assert "did not end when told to" in last.found
+        assert last.detail.startswith("still starting ")
+        assert "did not end when told to" in last.detail
 
 
 def test_doctor_says_what_does_not_work(mlnb: Shell, tmp_path) -> None:

@@ -54,7 +54,7 @@ def test_it_goes_on_where_it_was_with_what_the_line_says_and_else_as_before(
 ) -> None:
     ended = mlnb("run", "--resume", "stopped", "--time", "2h", *script)
     assert ended.code == 0, ended.err
-    assert ended.err.startswith("mlnb: goes on from epoch-000002")
+    assert ended.err.startswith("mlnb: continues from epoch-000002")
     assert (stopped.state, stopped.attempts, len(runs)) == ("succeeded", 2, 1)
     asked = stopped.task.resources
     assert (asked.time, asked.cpus, asked.memory) == (7200, 1, 2 * 10**9)
@@ -66,7 +66,7 @@ def test_it_goes_on_where_it_was_with_what_the_line_says_and_else_as_before(
 def test_more_ranks_go_on_at_the_same_sample_and_it_says_what_that_means(mlnb: Shell, stopped: Run) -> None:
     ended = mlnb("run", "--resume", "stopped", "--ranks", "2")
     assert ended.code == 0, ended.err
-    assert "with 2 ranks where it had 1: at the same sample, but not bit for bit as it would have" in ended.err
+    assert "with 2 ranks instead of 1: at the same sample, but the results are not bit for bit the same" in ended.err
     assert ended.out.split()[2] == "2"
     done = len(stopped.metrics().query("attempt == 1 and name == 'loss'"))
     assert steps(stopped) == list(range(1, done + (16 - done) // 2 + 1))
@@ -100,7 +100,7 @@ def test_a_variable_is_asked_for_again_since_its_value_is_nowhere(mlnb: Shell, s
     refused = mlnb("run", "--resume", "secret")
     assert (refused.code, refused.err.splitlines()[-1]) == (
         2,
-        "mlnb: --resume secret: it had --env TOKEN, whose value mlnb wrote nowhere; say --env TOKEN again",
+        "mlnb: --resume secret: the run had --env TOKEN; give it again, since mlnb does not store its value",
     )
     assert runs["secret"].attempts == 1
     ended = mlnb("run", "--resume", "secret", "--env", "TOKEN=second")
@@ -110,8 +110,8 @@ def test_a_variable_is_asked_for_again_since_its_value_is_nowhere(mlnb: Shell, s
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--seed", "2"], "--seed 2: --resume stopped has its random numbers from the checkpoint; leave --seed out"),
-        (["--parallel", "none"], "--parallel none: --resume stopped was begun with auto; leave it out"),
+        (["--seed", "2"], "--seed 2: --resume stopped takes random states from the checkpoint; leave --seed out"),
+        (["--parallel", "none"], "--parallel none: --resume stopped was started with auto; leave it out"),
         (["--gpus", "7"], "--gpus 7: this machine has "),
         (["--on", "moon"], "Unknown target moon. Available: "),
         (["--resume", "x"], "--resume is given twice"),
@@ -141,5 +141,5 @@ def test_a_run_that_can_not_be_resumed_is_named(mlnb: Shell, tmp_path: Path) -> 
 def test_a_dry_run_shows_what_it_would_have(mlnb: Shell, stopped: Run) -> None:
     shown = mlnb("run", "--resume", "stopped", "--time", "2h", "--dry-run")
     assert shown.code == 0, shown.err
-    assert "time limit 2 h; goes on from epoch-000002" in shown.out
+    assert "time limit 2 h; continues from epoch-000002" in shown.out
     assert stopped.attempts == 1

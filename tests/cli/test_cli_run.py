@@ -187,7 +187,7 @@ BAD_USE = {
     "no such script": (["nothing.py"], "mlnb run nothing.py: can't read it: No such file or directory"),
     "a folder": (["."], "mlnb run .: can't read it: Is a directory"),
     "not Python": (["broken.py"], "mlnb run broken.py: line 2: invalid syntax"),
-    "not text": (["binary.py"], "mlnb run binary.py: can't read it: it is no text"),
+    "not text": (["binary.py"], "mlnb run binary.py: can't read it: it is not text"),
     "an unknown option": (["--detatch", "ok.py"], "--detatch: not an option; did you mean --detach?"),
     "a cell's option": (["--in", "x", "ok.py"], "--in: not an option of mlnb run: a script reads its files where"),
     "a switch with a value": (["--detach=1", "ok.py"], "--detach=1: --detach takes no value"),

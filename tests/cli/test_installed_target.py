@@ -147,7 +147,7 @@ def test_a_run_goes_through_it_and_its_option_is_asked_for_again(shell: Shell):
 def _planned(ended: Ended) -> str:
     """What the plan says of the target's choices, before what it says of the resumed run."""
     assert ended.code == 0, ended.err
-    return ended.out.splitlines()[0].rpartition("; goes on from ")[0] or ended.out.splitlines()[0]
+    return ended.out.splitlines()[0].rpartition("; continues from ")[0] or ended.out.splitlines()[0]
 
 
 def test_without_the_distribution_the_run_is_still_there_and_says_what_is_missing(mlnb: Shell, shell: Shell):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mlnb.api import runs
-from mlnb.api.submit.option_help import every_option, options_here
+from mlnb.api.submit.option_help import available_options, every_option
 from mlnb.workspace import Workspace
 from tests.notebook.conftest import Gate
 from tests.notebook.kernels import MIME, Kernel, kernel
@@ -27,7 +27,7 @@ def test_completion_offers_the_options_that_are_left(nb: Kernel) -> None:
     assert nb.complete("%%train --na") == ["%%train --name"]
     assert "%%train --name x --name" not in nb.complete("%%train --name x --")
     offered = nb.complete("%%train --")
-    options = options_here(None, Workspace.of_process())
+    options = available_options(None, Workspace.of_process())
     assert set(offered) == {f"%%train {flag}" for option in options for flag in option.flags}
     assert nb.complete("%%train --on slurm --part") == ["%%train --on slurm --partition"]
     assert nb.complete("%%train --on local --part") == []
@@ -82,7 +82,7 @@ def test_loading_brings_the_name_mlnb_but_takes_no_one_s_place(tmp_path: Path, i
         fresh.ok("mlnb = 'mine'")
         fresh.ok("%load_ext mlnb")
         assert fresh.look("mlnb") == "'mine'"
-        assert "no runs yet" in fresh.ok("%runs").text
+        assert "No runs yet" in fresh.ok("%runs").text
 
 
 def test_runs_shows_a_table_newest_first(nb: Kernel) -> None:

@@ -1,1 +1,1 @@
-"""Reading runs: states, metrics, logs and what a view of a run is sent."""
+"""Reads runs: states, metrics and logs, and the messages that update views."""

@@ -1,15 +1,15 @@
-"""Reads only what is new of a run's metrics: for views, trackers, and whatever else follows a run.
+"""Reads only the new points of a run's metrics, for views, trackers and other programs that follow a run.
 
     cursor = SeriesCursor()
     while True:
-        done = run.done  # before the metrics: those of a run that has ended are complete
+        done = run.done  # before the metrics: so those of an ended run are complete
         for update in cursor.new(run.series(), settled=not done):
             print(update.metric, update.steps, update.values)
         if done:
             break
         time.sleep(1)
 
-``docs/contributing/add-a-tracker.md`` makes a tracker of this.
+``docs/contributing/add-a-tracker.md`` uses it for a tracker.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from mlnb.api.read.history import Series
 
 @dataclass(frozen=True)
 class SeriesUpdate:
-    """New points of one metric. They replace what the reader holds of it from ``offset`` on: ``held[offset:] = new``.
+    """New points of one metric. They replace the reader's points from ``offset`` on: ``points[offset:] = new``.
 
-    ``offset`` is how many points the reader already holds, or less: points that not all ranks had reported may change,
-    and a run that was resumed from a checkpoint is sent again from 0.
+    ``offset`` is how many points the reader has, or less: points that not all ranks had reported may change, and the
+    metrics of a run that was resumed from a checkpoint are sent again from 0.
 
     Attributes
     ----------
     times, steps, values
-        of shape (n,); times in seconds since the epoch. ``n`` is 0 if points were only withdrawn.
+        of shape (n,); times in seconds since the epoch. ``n`` is 0 if points were only removed.
     total
-        how many points were logged in all; a reader that asked for decimated ones holds fewer.
+        how many points were logged in all; a reader of decimated points has fewer.
     """
 
     metric: str
@@ -49,24 +49,24 @@ class SeriesUpdate:
 
 @dataclass
 class _Position:
-    """How much of one metric was returned and can't change: ``logged`` points, decimated to ``sent``."""
+    """How many final points of one metric were returned: ``logged`` points, decimated to ``sent``."""
 
     series: Series | None = None
     generation: int = -1
     logged: int = 0
     sent: int = 0
     open_sent: bool = False
-    """Whether points that may still change were returned after those."""
+    """Whether points that may still change were returned, too."""
 
 
 class SeriesCursor:
-    """Remembers what one reader has of the metrics of one run. Each reader has its own cursor.
+    """Remembers which points of a run's metrics one reader has. Each reader has its own cursor.
 
     Parameters
     ----------
     pixels
-        how wide the reader's chart is: more than five times as many points at once are decimated, so that they make the
-        same picture (:func:`mlnb.api.read.decimate.decimate`). ``None``: every point.
+        the width of the reader's chart: more than five times as many points are decimated, so that their plot looks the
+        same (:func:`mlnb.api.read.decimate.decimate`). ``None``: every point.
     """
 
     def __init__(self, pixels: int | None = None) -> None:
@@ -74,15 +74,15 @@ class SeriesCursor:
         self._positions: dict[str, _Position] = {}
 
     def new(self, series: Mapping[str, Series], *, settled: bool = False) -> list[SeriesUpdate]:
-        """What the reader does not have yet; after this call it does.
+        """The updates since the last call.
 
         Parameters
         ----------
         series
             what :meth:`mlnb.api.run.Run.series` (or ``all_series``) returns now.
         settled
-            leave out points that may still change since not every rank has reported them: for readers that can't
-            withdraw points. Call without it once the run has ended.
+            leave out points that may still change since not every rank has reported them, for readers that can't remove
+            points. Call without it after the end of the run.
         """
         for name in set(self._positions) - set(series):
             del self._positions[name]

@@ -1,4 +1,4 @@
-"""Decimates a curve so that its picture stays the same: each pixel keeps its extremes, and NaN or infinity."""
+"""Decimates a curve so that its plot looks the same: each pixel keeps its extremes, and NaN or infinity."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def decimate(steps: Array, values: Array, pixels: int) -> tuple[Array, Array]:
     Returns
     -------
     tuple of arrays
-        at most ``5 * pixels`` of the points, in order; all of them where there are no more than that.
+        at most ``5 * pixels`` of the points, in order.
     """
     keep = selection(values, pixels)
     return steps[keep], values[keep]
 
 
 def selection(values: Array, pixels: int) -> npt.NDArray[np.bool_] | slice:
-    """The index of the points that :func:`decimate` keeps; a slice (so that nothing is copied) where it keeps all."""
+    """The index of the points that :func:`decimate` keeps; a slice if it keeps all, so that nothing is copied."""
     count = len(values)
     if count <= 5 * pixels:
         return slice(None)

@@ -1,4 +1,4 @@
-"""Sentences about how a run ended, and who stopped it."""
+"""Describes in sentences how a run ended, and who stopped it."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ import re
 from mlnb.units import state_phrase
 
 
-def who_stopped(by: str) -> str:
-    """``stopped by you``, or ``stopped by alice on node3`` where it was someone else.
+def stopped_by(by: str) -> str:
+    """``stopped by you``, or ``stopped by alice on node3`` if it was another user.
 
     Parameters
     ----------
     by
-        ``USER on HOST``, as ``cancel.json`` has it.
+        ``USER on HOST``, from ``cancel.json``.
     """
     return "stopped by you" if by.split(" on ", 1)[0] == getpass.getuser() else f"stopped by {by}"
 
 
 def readable_reason(reason: str) -> str:
-    """A reason as the node program has written it, with ``you`` for the reader."""
+    """A reason that the node program wrote, with ``you`` in place of the reader's user name."""
     match = re.fullmatch(r"cancelled by (\S.*)", reason)
-    return who_stopped(match[1]) if match else reason
+    return stopped_by(match[1]) if match else reason
 
 
 def append_reason(reason: str, more: str) -> str:
-    """``reason``, then ``more`` as a sentence of its own if it begins like one, else after a semicolon."""
+    """``reason``, then ``more``: as a new sentence if it begins with a capital, else after a semicolon."""
     if not more:
         return reason
     return f"{reason}. {more}" if more[0].isupper() else f"{reason}; {more}"
@@ -35,7 +35,7 @@ def append_reason(reason: str, more: str) -> str:
 def end_sentence(name: str, state: str, reason: str, world_size: int) -> str:
     """How a run ended, as in ``Run fails failed in cell [6], line 4: ValueError: x``, with a full stop.
 
-    Of several ranks it names the one that failed; of a single one there is nothing to tell apart.
+    It names the rank that failed if there are several.
     """
     reason = reason.rstrip(".")
     match = re.fullmatch(r"rank (\d+) in (.+)", reason) if state == "failed" else None

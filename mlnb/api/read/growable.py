@@ -1,4 +1,4 @@
-"""Columns of numbers that grow at the end: what a reader keeps of a metric while a run goes on."""
+"""Columns of numbers that grow at the end, in which readers keep metrics."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class GrowableColumns:
         Raises
         ------
         ValueError
-            if there is not one array of the same length for each column; then nothing is added.
+            if there is not one array of the same length for each column. Then nothing is added.
         """
         lengths = {len(column) for column in columns}
         if len(columns) != len(self._data) or len(lengths) != 1:

@@ -1,4 +1,4 @@
-"""The metrics of a run as one history: attempts joined without missing or repeated steps, ranks averaged."""
+"""Joins the metrics of a run's attempts without missing or repeated steps, and averages those of its ranks."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class Series:
     Attributes
     ----------
     generation
-        differs between two reads if points of the first may have changed or gone.
+        differs between two reads if points of the first may have changed or been removed.
     stable
-        how many points, from the first, are the same in all later reads of this generation; later ones may change,
-        since not every rank has reported them yet.
+        how many points, from the first, will not change in this generation. Later points may change, since not every
+        rank has reported them yet.
     """
 
     time: Array
@@ -130,7 +130,7 @@ class History:
 
 
 class JoinedMetric:
-    """One metric over attempts and ranks: rows that all ranks have reported stay, later ones are computed again."""
+    """One metric over attempts and ranks. Rows that all ranks have reported are final; later rows are recomputed."""
 
     def __init__(self) -> None:
         self._rows = GrowableColumns(3)

@@ -1,4 +1,4 @@
-"""What ranks printed: all of it, or the last lines as a terminal would show them."""
+"""Reads what ranks printed: all of it, or the last lines as a terminal would show them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mlnb.errors import UsageError
 from mlnb.rundir import RunDir, read_json
 
 _LINE = 200
-"""Bytes of a line, on average: so many are read from the end of a file for each line that is wanted."""
+"""Estimated bytes per line: this many are read from the end of a file for each requested line."""
 
 
 def printed(run: RunDir, rank: int, stream: str) -> str:

@@ -1,4 +1,4 @@
-"""Copying what is new of runs on targets with another file system, so that all readers read the local run directory."""
+"""Copies new files of runs on targets with another file system, so that readers need only the local run directory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def refresh(of_target: Target, runs: Sequence[RunDir], *, at_once: bool = False)
     Parameters
     ----------
     at_once
-        ask the target now, however recently it was asked.
+        query the target now, however recently it was queried.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""How far a run's newest attempt has come, and what it uses: read from the events that its nodes append."""
+"""Reads the progress and the resource usage of a run's newest attempt from the events of its nodes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mlnb.task import Resources
 
 @dataclass
 class AttemptProgress:
-    """How far the newest attempt has come, by its own events.
+    """The progress of the newest attempt, from its events.
 
     Attributes
     ----------
@@ -65,7 +65,7 @@ class Events:
             return self._read()
 
     def usage(self) -> dict[str, Series]:
-        """What the newest attempt used, over seconds since its first sample.
+        """The resource usage of the newest attempt, over seconds since its first sample.
 
         ``mlnb.cpu`` is in cores, ``mlnb.memory`` in bytes; GPUs are ``mlnb.gpuN.utilisation``, ``.memory`` and
         ``.power``.

@@ -1,4 +1,4 @@
-"""The state of a run, derived from its result, its events and what its target reports; never from silence alone."""
+"""Derives the state of a run from its result, its events and its target's report; never from missing events alone."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mlnb.api.read.describe import append_reason, readable_reason, who_stopped
+from mlnb.api.read.describe import append_reason, readable_reason, stopped_by
 from mlnb.api.read.mirrored import refresh
 from mlnb.api.read.progress import Events
 from mlnb.errors import MlnbError
@@ -25,7 +25,7 @@ _RESULT_DELAY = 0.2
 """Seconds until a result that was written on another machine is visible here."""
 
 _EVENTS_STALE = 10.0
-"""Seconds without an event after which a target that reports a job as pending is right: samples come every second."""
+"""Seconds without an event after which a target's report "pending" is believed: samples come every second."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def _poll_target(name: str, workspace: Workspace, runs: Sequence[Observable]) ->
         ended = [run for run, status in zip(directories, statuses, strict=True) if status.alive is False]
         refresh(polled, ended, at_once=True)
         refresh(polled, directories)
-    except MlnbError as error:  # the target can't be reached: what the run directories hold still counts
+    except MlnbError as error:  # the target can't be reached: the run directories still count
         statuses = [Status(None, "pending", str(error))] * len(runs)
     return [
         (mirrored and _final(run.directory)) or derive_state(run.directory, run.events, status)
@@ -86,7 +86,7 @@ def _final(run: RunDir, read: Callable[[Path], dict[str, Any] | None] = read_jso
 
 
 def derive_state(run: RunDir, events: Events, status: Status) -> Observation:
-    """The state of a run without a result, from its events and what its target reports of its job."""
+    """The state of a run without a result, from its events and its target's report on its job."""
     progress = events.read()
     if status.alive is False:
         return state_of_missing_job(run, events, status)
@@ -134,7 +134,7 @@ def state_of_missing_job(run: RunDir, events: Events, status: Status) -> Observa
     cancel = read_json_fresh(run.cancel)
     if cancel is not None:
         account = f"it wrote no result{last_heard}" if heard else "it had not started"
-        return Observation("cancelled", f"{who_stopped(str(cancel.get('by', 'its owner')))}; {account}")
+        return Observation("cancelled", f"{stopped_by(str(cancel.get('by', 'its owner')))}; {account}")
     if progress.interruption:
         more = "" if status.reason in progress.interruption else status.reason
         state = "cancelled" if status.state == "cancelled" else "failed"

@@ -1,4 +1,4 @@
-"""Readers of growing files, which read only what is new, and of replaced files, which read only after a change."""
+"""Readers of files that grow, which read only new data, and of files that are replaced, which read after a change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Adds up what the nodes of a run use, second by second."""
+"""Adds up the resource usage of a run's nodes, second by second."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Frames that send new points to a view: a header as a line of JSON, then all steps and all values as doubles.
+"""Encodes new points for a view: a header as a line of JSON, then all steps and all values as doubles.
 
-Widget and server send the same; ``labextension/chart/frame.ts`` reads it.
+Server and widget send such frames; ``labextension/chart/frame.ts`` reads it.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Results: a run's outputs, loaded and bound in the session."""
+"""Loads a run's outputs, and binds them in the session."""

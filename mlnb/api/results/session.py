@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SessionLink:
-    """Which objects of this session a run's results are written into.
+    """The objects of this session into which a run's results are written.
 
     Attributes
     ----------

@@ -1,1 +1,1 @@
-"""Submitting: from options and a task to a run directory and one job in a target."""
+"""Submits runs: makes a run directory and a job from options and a task."""

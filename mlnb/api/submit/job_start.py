@@ -1,4 +1,4 @@
-"""Starts the jobs of runs atomically: afterwards every job exists and can be found, or none exists."""
+"""Starts the jobs of runs: in the end all jobs exist and can be found, or none exists."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def uninterrupted() -> Iterator[Callable[[], bool]]:
 
 
 def request_cancel(run: RunDir, target: Target) -> None:
-    """Write ``cancel.json``, once: that the run shall end, and who wants it. It is sent to the job if need be.
+    """Write ``cancel.json``, which tells the run to end and says who cancelled it. A mirror sends it to the job.
 
     Raises
     ------

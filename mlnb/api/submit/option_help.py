@@ -1,4 +1,4 @@
-"""Help on options: a line for each, grouped; and which options there are to show or to complete."""
+"""Help on options in groups, a line for each; and which options help and completion show."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ def every_option(
     accepts: Callable[[RunOption], bool] = lambda option: True,  # noqa: ARG005
 ) -> list[RunOption]:
     """The options that every run has, and those of all kinds of targets. Imports the classes of all kinds."""
-    own = (option for loaded in registry.kinds().values() for option in loaded.options if accepts(option))
-    return distinct([*general, *dict.fromkeys(own)])
+    of_targets = (option for loaded in registry.kinds().values() for option in loaded.options if accepts(option))
+    return distinct([*general, *dict.fromkeys(of_targets)])
 
 
-def options_here(
+def available_options(
     on: str | None,
     workspace: Workspace,
     general: Sequence[RunOption] = OPTIONS,
     accepts: Callable[[RunOption], bool] = lambda option: True,  # noqa: ARG005
 ) -> list[RunOption]:
-    """The options to complete: for target ``on``; without, for all targets that there are to choose from."""
-    own: list[RunOption] = []
+    """The options to complete for target ``on``; without it, for all targets that can be chosen."""
+    of_targets: list[RunOption] = []
     for name in (on,) if on else registry.names(workspace):
         with contextlib.suppress(UsageError):  # an unknown target, or one whose class can't be imported
-            own += filter(accepts, registry.options_of(name, workspace))
-    return distinct([*general, *dict.fromkeys(own)])
+            of_targets += filter(accepts, registry.options_of(name, workspace))
+    return distinct([*general, *dict.fromkeys(of_targets)])
 
 
 def grouped(options: Iterable[RunOption]) -> dict[str, list[Row]]:
@@ -53,12 +53,12 @@ def grouped(options: Iterable[RunOption]) -> dict[str, list[Row]]:
 
 
 def _owners() -> dict[RunOption, list[str]]:
-    """The kinds of targets that declare an option, of each that a target declares."""
-    found: dict[RunOption, list[str]] = defaultdict(list)
+    """For each option of targets, the kinds of targets that declare it."""
+    kinds: dict[RunOption, list[str]] = defaultdict(list)
     for kind, loaded in registry.kinds().items():
         for option in loaded.options:
-            found[option].append(kind)
-    return found
+            kinds[option].append(kind)
+    return kinds
 
 
 def help_text(options: Iterable[RunOption]) -> str:

@@ -1,6 +1,6 @@
-"""The options that every run has, and their values as one record. Options of targets are declared by these.
+"""Declares the options that every run has, and holds their values.
 
-What can't be used is refused with one line that names the option, what was given, what is allowed and the nearest.
+A wrong value is refused with one line: the option, the value, what is allowed, and the nearest.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def _completed_by(key: str) -> Callable[[click.Context, click.Parameter, str], l
 
 
 RANKS = "A rank is one training process. A run has one for each GPU, and one where it has no GPU."
-"""What help says of ranks, once."""
+"""Explains ranks in help."""
 
 OPTIONS = (
     RunOption(
@@ -180,7 +180,7 @@ OPTIONS = (
         multiple=True,
         secret=True,
         type=Parsed("NAME[=VALUE]", _variable),
-        help="an environment variable for the ranks; mlnb writes its value nowhere, a batch system may",
+        help="an environment variable for the ranks; mlnb does not store its value, a batch system may",
     ),
     RunOption(
         "--seed",
@@ -223,7 +223,7 @@ class Options:
     target_options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
     def resources(self) -> Resources:
-        """The resources asked for: without ``--ranks`` one rank a GPU; the rest is left to the target."""
+        """The requested resources: without ``--ranks`` one rank per GPU. What is not given is left to the target."""
         return Resources(
             self.nodes or 1,
             self.ranks or self.gpus or 1,  # a target chooses one GPU at most
@@ -237,5 +237,5 @@ class Options:
         )
 
     def placement(self, default_name: str) -> Placement:
-        """Where and how the run is wanted; without ``--name`` it is called ``default_name``."""
+        """The run's name and the target's options; without ``--name`` the name is ``default_name``."""
         return Placement(self.name or default_name, self.target_options)

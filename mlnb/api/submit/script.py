@@ -1,4 +1,4 @@
-"""An unmodified script as a task: the script, its arguments, and the local modules that it imports."""
+"""Makes a task of an unmodified script, its arguments, and the local modules that it imports."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def script_task(path: Path, argv: list[str], options: Options, offer: Offer) -> 
     Raises
     ------
     UsageError
-        if ``path`` is no Python script that can be read.
+        if ``path`` can't be read, or is not a Python script.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise UsageError(f"mlnb run {path}: can't read it: {reason}") from None
     try:
         compile(text, str(path), "exec", dont_inherit=True)
@@ -52,7 +52,7 @@ def script_task(path: Path, argv: list[str], options: Options, offer: Offer) -> 
 
 
 def _modules(path: Path) -> dict[str, Content]:
-    """Local modules that the script imports, as the script itself would find them."""
+    """The local modules that the script imports, found as Python finds them when it runs the script."""
     folder = str(path.parent.resolve())
     sys.path.insert(0, folder)
     try:

@@ -49,13 +49,13 @@ def send(run: RunDir, target: Target) -> Mapping[str, str]:
     return {manifest.VARIABLE: run.read_key()}
 
 
-def send_again(run: RunDir, target: Target, *, moved: bool) -> Mapping[str, str]:
+def send_changes(run: RunDir, target: Target, *, moved: bool) -> Mapping[str, str]:
     """Copy what the next attempt changes to the job's machine. Returns the variables that the job needs for that.
 
     Parameters
     ----------
     moved
-        whether the previous attempt was on another target: then all that it left is sent too.
+        whether the previous attempt was on another target: then all files of the run are sent.
 
     Raises
     ------

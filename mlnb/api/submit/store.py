@@ -20,7 +20,7 @@ class Store:
         self._new: list[Path] = []
 
     def put(self, content: Content, path: Path) -> None:
-        """Make ``path`` a file with this content; stored and written only if it isn't there yet.
+        """Make ``path`` a file with this content, which is written only if the store lacks it.
 
         Raises
         ------
@@ -51,16 +51,16 @@ class Store:
                 path.chmod(0o400)
 
     def undo(self) -> None:
-        """Remove what this object has stored and no run uses: its run was not submitted after all."""
+        """Remove what this object has stored and no run uses, after a submission has failed."""
         for path in self._new:
             with contextlib.suppress(OSError):
                 if path.stat().st_nlink == 1:
                     path.unlink()
 
     def sweep(self, min_age: float = 3600.0) -> int:
-        """Remove what no run uses any more. Returns how many bytes were freed.
+        """Remove files that no run uses any more; returns how many bytes were freed.
 
-        What was stored less than ``min_age`` seconds ago stays: a run may be about to use it.
+        Files younger than ``min_age`` seconds stay: a run that is being submitted may use them.
         """
         freed, before = 0, time.time() - min_age
         for path in self._folder.glob("??/*"):

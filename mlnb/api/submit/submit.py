@@ -1,4 +1,4 @@
-"""Submitting: a task becomes a run directory and one job in the target; or, if anything fails, neither."""
+"""Submits a task: writes its run directory and starts one job. If either fails, nothing is left of both."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mlnb.api.index import note_change
+from mlnb.api.index import record_change
 from mlnb.api.read.mirrored import fetch
 from mlnb.api.submit import sending
 from mlnb.api.submit.job_start import JobStart, uninterrupted
@@ -32,12 +32,12 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 def check_name(name: str) -> str:
-    """``name`` if it can be a run's.
+    """``name``, after a check that a run may have it.
 
     Raises
     ------
     UsageError
-        if it holds anything that would need quoting somewhere.
+        if it has a character that would need quoting in a shell or a path.
     """
     if not _NAME.fullmatch(name):
         raise UsageError(
@@ -64,16 +64,16 @@ class Submission:
     name
         the run's name.
     env
-        variables asked for; only their names are written.
-    about
-        more fields of :class:`mlnb.runinfo.RunInfo`: ``cell``, ``git``, ``asked``, ``resume``.
+        the variables of ``--env``; only their names are written.
+    info_fields
+        further fields of :class:`mlnb.runinfo.RunInfo`: ``cell``, ``git``, ``asked``, ``resume``.
     """
 
     task: Task
     contents: Mapping[str, Content]
     name: str
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
-    about: Mapping[str, Any] = field(default_factory=dict)
+    info_fields: Mapping[str, Any] = field(default_factory=dict)
 
 
 def submit(
@@ -84,7 +84,7 @@ def submit(
     *,
     name: str,
     env: Mapping[str, str],
-    about: Mapping[str, Any] | None = None,
+    info_fields: Mapping[str, Any] | None = None,
 ) -> RunDir:
     """Write the run directory and start the job, in the workspace of the target.
 
@@ -95,20 +95,20 @@ def submit(
     StorageError
         if the run directory can't be written.
     MlnbError
-        if the target refuses the job. In both cases nothing is left behind; nor is by an interrupt.
+        if the target refuses the job. In both cases, and after an interrupt, no files and no job remain.
     """
-    return submit_many([Submission(task, contents, name, env, about or {})], target, offer)[0]
+    return submit_many([Submission(task, contents, name, env, info_fields or {})], target, offer)[0]
 
 
 def submit_many(submissions: Sequence[Submission], target: Target, offer: Offer) -> list[RunDir]:
-    """Write the run directories and start the jobs: all of them, or none. They share what they have in common.
+    """Write the run directories and start the jobs: all of them, or none. Equal inputs are stored once.
 
     Raises
     ------
     StorageError
         if a run directory can't be written.
     MlnbError
-        if the target refuses a job. In both cases nothing is left behind; nor is by an interrupt.
+        if the target refuses a job. In both cases, and after an interrupt, no files and no jobs remain.
     """
     root = target.workspace.root
     with storage_errors(root):
@@ -116,44 +116,45 @@ def submit_many(submissions: Sequence[Submission], target: Target, offer: Offer)
         check_trusted(root, "no run is put there")
     store = Store(root)
     runs = [RunDir(root / new_id()) for _ in submissions]
-    starting = JobStart(runs, target)
+    job_start = JobStart(runs, target)
     try:
         for run, submission in zip(runs, submissions, strict=True):
-            building = RunDir(_building(run))
+            building = RunDir(_temporary_path(run))
             with storage_errors(root):
                 building.path.mkdir(mode=0o700)
-            _describe(building, run.path.name, store, submission, target, offer)
+            _write_run_dir(building, run.path.name, store, submission, target, offer)
         with storage_errors(root):
             for run in runs:
-                _building(run).rename(run.path)
-        starting.start([{**one.env, **sending.send(run, target)} for run, one in zip(runs, submissions, strict=True)])
+                _temporary_path(run).rename(run.path)
+        envs = [{**item.env, **sending.send(run, target)} for run, item in zip(runs, submissions, strict=True)]
+        job_start.start(envs)
     except BaseException:
         with uninterrupted():
-            if not starting.has_jobs:
+            if not job_start.has_jobs:
                 for run in runs:
-                    shutil.rmtree(_building(run), ignore_errors=True)
-                    _remove_there(run, target)
+                    shutil.rmtree(_temporary_path(run), ignore_errors=True)
+                    _remove_remote(run, target)
                     shutil.rmtree(run.path, ignore_errors=True)
                 store.undo()
         raise
     return runs
 
 
-def _building(run: RunDir) -> Path:
-    """Where a run directory is written before it gets its name."""
+def _temporary_path(run: RunDir) -> Path:
+    """Where a run directory is written before it is renamed."""
     return run.path.with_name(f".{run.path.name}.tmp")
 
 
-def _describe(
+def _write_run_dir(
     building: RunDir, run_id: str, store: Store, submission: Submission, target: Target, offer: Offer
 ) -> None:
-    """Write a run directory: all but what the job and the target write."""
-    about = dict(submission.about)
-    complete = _write(building, store, submission.task, submission.contents, offer)
+    """Write all files of a run directory that neither the job nor the target writes."""
+    fields = dict(submission.info_fields)
+    complete = _write_files(building, store, submission.task, submission.contents, offer)
     if target.mirror is not None:
-        other = about.pop("resume", None)
-        sending.seal(building, None if other is None else Path(other))
-        about |= {} if other is None else {"resume": sending.RESUME}
+        checkpoints = fields.pop("resume", None)
+        sending.seal(building, None if checkpoints is None else Path(checkpoints))
+        fields |= {} if checkpoints is None else {"resume": sending.RESUME}
     info = RunInfo(
         id=run_id,
         name=check_name(submission.name),
@@ -168,7 +169,7 @@ def _describe(
         node=offer.node,
         placement=offer.placement,
     )
-    replace(info, **about).write(building)
+    replace(info, **fields).write(building)
 
 
 def resume(
@@ -176,45 +177,47 @@ def resume(
     target: Target,
     env: Mapping[str, str],
     offer: Offer | None = None,
-    about: Mapping[str, Any] | None = None,
+    info_fields: Mapping[str, Any] | None = None,
 ) -> RunDir:
-    """Start the next attempt of a run that has ended; it goes on from its newest checkpoint.
+    """Start the next attempt of a run that has ended; it continues from its newest checkpoint.
 
     Parameters
     ----------
     offer
-        what ``target`` makes of what the attempt is to have; what the one before had without it.
-    about
-        more fields of :class:`mlnb.runinfo.RunInfo`.
+        the resources of the attempt, as ``target`` offers them; without it, those of the attempt before.
+    info_fields
+        further fields of :class:`mlnb.runinfo.RunInfo`.
 
     Raises
     ------
     MlnbError
-        if the target refuses the job, or the run directory can't be written. Then the run is as it was.
+        if the target refuses the job, or the run directory can't be written. Then the run is unchanged.
     """
     number = len(run.attempts()) + 1
     moved = RunInfo.read(run).target != target.name
     fetch(run, "checkpoints", target.workspace)
     before = {path: read_json(path) for path in (run.task, run.run, run.handle, run.cancel)}
-    starting = JobStart([run], target)
+    job_start = JobStart([run], target)
     try:
         with storage_errors(run.path):
             if offer is not None:
-                _place_anew(run, target, env, offer, about or {})
-            run.handle.unlink(missing_ok=True)  # the job it leads to has ended
+                _update_files(run, target, env, offer, info_fields or {})
+            run.handle.unlink(missing_ok=True)  # its job has ended
             run.attempt(number).path.mkdir(mode=0o700, parents=True)
             run.cancel.unlink(missing_ok=True)
-        starting.start([{**env, **sending.send_again(run, target, moved=moved)}])
+        job_start.start([{**env, **sending.send_changes(run, target, moved=moved)}])
     except BaseException:
         with uninterrupted():
-            if not starting.has_jobs:
-                _as_it_was(run, number, before)
+            if not job_start.has_jobs:
+                _restore_files(run, number, before)
         raise
     return run
 
 
-def _place_anew(run: RunDir, target: Target, env: Mapping[str, str], offer: Offer, about: Mapping[str, Any]) -> None:
-    """Have a run's files say what its next attempt is to have, and where."""
+def _update_files(
+    run: RunDir, target: Target, env: Mapping[str, str], offer: Offer, info_fields: Mapping[str, Any]
+) -> None:
+    """Write the resources and the target of a run's next attempt to ``task.json`` and ``run.json``."""
     task = Task.from_json(read_json(run.task) or {})
     changed = replace(task, resources=offer.resources, environment={**task.environment, "env": sorted(env)})
     info = replace(
@@ -226,29 +229,29 @@ def _place_anew(run: RunDir, target: Target, env: Mapping[str, str], offer: Offe
         placement=offer.placement,
     )
     write_json(run.task, changed.to_json())
-    replace(info, **about).write(run)
-    note_change(run)
+    replace(info, **info_fields).write(run)
+    record_change(run)
 
 
-def _remove_there(run: RunDir, target: Target) -> None:
-    """Take back what was sent to a target without a file system in common."""
+def _remove_remote(run: RunDir, target: Target) -> None:
+    """Remove what was sent to a target that does not share the session's file system."""
     if target.mirror is not None:
         with contextlib.suppress(MlnbError):
             target.mirror.remove(run)
 
 
-def _as_it_was(run: RunDir, attempt: int, before: Mapping[Path, dict[str, Any] | None]) -> None:
-    """Take back what was done for an attempt that was not to be."""
+def _restore_files(run: RunDir, attempt: int, before: Mapping[Path, dict[str, Any] | None]) -> None:
+    """Undo the preparations for an attempt that could not be started. ``before``: content by path."""
     shutil.rmtree(run.attempt(attempt).path, ignore_errors=True)
     for path, content in before.items():
         if content is None:
             path.unlink(missing_ok=True)
         else:
             write_json(path, content)
-    note_change(run)
+    record_change(run)
 
 
-def _write(run: RunDir, store: Store, task: Task, contents: Mapping[str, Content], offer: Offer) -> Task:
+def _write_files(run: RunDir, store: Store, task: Task, contents: Mapping[str, Content], offer: Offer) -> Task:
     files = []
     for path, content in contents.items():
         store.put(content, run.path / path)

@@ -6,7 +6,7 @@ import getpass
 
 import pytest
 
-from mlnb.api.read.describe import end_sentence, readable_reason, who_stopped
+from mlnb.api.read.describe import end_sentence, readable_reason, stopped_by
 
 
 @pytest.mark.parametrize(
@@ -37,6 +37,6 @@ def test_an_end_is_one_sentence(state: str, reason: str, world_size: int, senten
 
 def test_who_reads_is_you():
     me = getpass.getuser()
-    assert who_stopped(f"{me} on vm") == readable_reason(f"cancelled by {me} on vm") == "stopped by you"
+    assert stopped_by(f"{me} on vm") == readable_reason(f"cancelled by {me} on vm") == "stopped by you"
     assert readable_reason("cancelled by somebody-else on vm") == "stopped by somebody-else on vm"
     assert readable_reason("rank 0 was cancelled by hand") == "rank 0 was cancelled by hand"

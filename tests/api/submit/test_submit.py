@@ -69,7 +69,7 @@ def tiny_disk(runs_root: Path) -> Iterator[Path]:
 
 
 def test_a_run_directory_says_what_where_and_when(runs_root: Path):
-    run = put(contents={"inputs/0.bin": Bytes(b"data")}, about={"cell": 5})
+    run = put(contents={"inputs/0.bin": Bytes(b"data")}, info_fields={"cell": 5})
     about = read_json(run.run)
     task = Task.from_json(read_json(run.task) or {})
     assert about is not None

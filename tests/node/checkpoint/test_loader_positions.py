@@ -314,7 +314,7 @@ def test_another_run_goes_on_at_the_same_sample(start, ranks: int, size: int, st
     text = plain(f"DataLoader(data, batch_size={size}, shuffle=True)")
     place, about = target(), {"resume": str(run.directory.checkpoints)}
     offer = place.offer(Resources(ranks=ranks, cpus=1))
-    other = Run(submit(Task(script=text, seed=0), {}, place, offer, name="other", env={}, about=about)).wait(60)
+    other = Run(submit(Task(script=text, seed=0), {}, place, offer, name="other", env={}, info_fields=about)).wait(60)
     assert other.state == "succeeded", other.logs()
     assert other.series()["loss"].step[0] == done + 1
     assert other.series()["loss"].step[-1] == done + steps + -(-96 // (size * ranks))

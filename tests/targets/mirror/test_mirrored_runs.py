@@ -161,7 +161,7 @@ def test_a_run_goes_on_from_another_runs_checkpoint(hidden: Path, start: Start, 
     place = target()
     task = Task(script=f"GATE = ''\n{EPOCHS.replace('epochs(3', 'epochs(5')}", seed=0)
     about = {"resume": str(first.directory.checkpoints)}
-    run = Run(submit(task, {}, place, place.offer(Resources()), name="more", env={}, about=about))
+    run = Run(submit(task, {}, place, place.offer(Resources()), name="more", env={}, info_fields=about))
     assert run.wait(60).state == "succeeded", run.logs()
     assert len(run.series()["loss"].step) == 2
 
