@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 from mlnb.node.machine.gpus import nvml_handle, open_nvml
+from mlnb.node.process.identity import process_stat
 
 _TICK = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+_ENDED = (OSError, IndexError, ValueError)
+"""What reading the files of a process in ``/proc`` may raise if it has just ended."""
 
 
 @dataclass(frozen=True)
@@ -26,36 +30,33 @@ class Usage:
 def group_usage(groups: set[int]) -> Usage:
     """The use of all processes in these groups (proc(5): stat and statm). File-backed shared pages don't count."""
     cpu, memory = 0.0, 0
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            fields = (entry / "stat").read_text().rpartition(")")[2].split()
-            if int(fields[2]) not in groups:
-                continue
-            cpu += (int(fields[11]) + int(fields[12])) / _TICK
-            pages = (entry / "statm").read_text().split()
+    for process, stat in _processes(groups):
+        with contextlib.suppress(*_ENDED):
+            cpu += (int(stat[11]) + int(stat[12])) / _TICK
+            pages = (process / "statm").read_text().split()
             memory += (int(pages[1]) - int(pages[2])) * _PAGE
-        except (OSError, IndexError, ValueError):  # it has ended
-            continue
     return Usage(cpu, memory)
 
 
 def proportional_memory(groups: set[int]) -> int:
     """Bytes used by all processes in these groups, shared pages counted once (smaps_rollup's Pss): exact but slower."""
     total = 0
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            if int((entry / "stat").read_text().rpartition(")")[2].split()[2]) not in groups:
-                continue
-            for line in (entry / "smaps_rollup").read_text().splitlines():
+    for process, _ in _processes(groups):
+        with contextlib.suppress(*_ENDED):
+            for line in (process / "smaps_rollup").read_text().splitlines():
                 if line.startswith("Pss_Anon:"):
                     total += int(line.split()[1]) * 1024
-        except (OSError, IndexError, ValueError):
-            continue
     return total
+
+
+def _processes(groups: set[int]) -> Iterator[tuple[Path, list[str]]]:
+    """The processes in these groups: their folders in ``/proc``, and their :func:`process_stat`."""
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            with contextlib.suppress(*_ENDED):
+                stat = process_stat(int(folder.name))
+                if int(stat[2]) in groups:
+                    yield folder, stat
 
 
 class Telemetry:

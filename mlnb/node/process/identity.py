@@ -42,13 +42,24 @@ def process_identity(pid: int) -> str | None:
     prints it. A zombie counts as dead.
     """
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        fields = process_stat(pid)
     except (FileNotFoundError, ProcessLookupError):
         return None if Path("/proc/self/stat").exists() else _ps_identity(pid)
     except OSError:
         return _ps_identity(pid)
-    fields = stat.rpartition(")")[2].split()
     return None if fields[0] in "ZX" else f"{pid_namespace()}:{fields[19]}"
+
+
+def process_stat(pid: int) -> list[str]:
+    """The fields of ``/proc/PID/stat`` after the process's name (proc(5)): the first is its state.
+
+    Raises
+    ------
+    OSError
+        if there is no such process, or no ``/proc``.
+    """
+    data = Path(f"/proc/{pid}/stat").read_bytes()  # the name may be any bytes, brackets included
+    return data.rpartition(b")")[2].decode().split()
 
 
 def _ps_identity(pid: int) -> str | None:
