@@ -52,13 +52,19 @@ def names_sharing_storages(
     """
     if not storages:
         return []
-    sharing = []
-    for name, value in namespace.items():
-        if name not in names and not name.startswith("_"):
-            own = {address for part in (value, *_parts(value)) for address in storage_addresses(part)}
-            if not own.isdisjoint(storages):
-                sharing.append(name)
-    return sorted(sharing)
+    others = {name: value for name, value in namespace.items() if name not in names and not name.startswith("_")}
+    return sorted(name for name, value in others.items() if not _nearby_storages(value).isdisjoint(storages))
+
+
+def _nearby_storages(value: Any) -> set[int]:
+    """The addresses of the tensor storages in ``value`` and in its parts; empty if it can't be searched.
+
+    Such an object may have nothing to do with the cell, as a module whose ``__init__`` did not call its base class.
+    """
+    try:
+        return {address for part in (value, *_parts(value)) for address in storage_addresses(part)}
+    except Exception:  # noqa: BLE001 - code of the session's objects
+        return set()
 
 
 def _parts(value: Any) -> Iterator[Any]:

@@ -112,6 +112,14 @@ def test_deletes(nb):
     assert captured.deletes == ("best", "i")
 
 
+def test_an_object_that_can_not_be_searched_for_shared_memory_disturbs_no_cell(nb):
+    nb.cell("class Unfinished(torch.nn.Module):\n    def __init__(self): pass\nunfinished = Unfinished()")
+    nb.cell("class Hostile:\n    @property\n    def __dict__(self): raise OSError('away')\nhostile = Hostile()")
+    nb.cell("w = torch.ones(3, requires_grad=True)\nheld = [w]")
+    captured = nb.capture("w.grad = None")
+    assert captured.shared == ("held",)
+
+
 def test_names_that_share_memory_with_outputs(nb):
     nb.cell("head = X[:1]\nother = nn.Linear(1, 1)")
     nb.cell("class Trainer: pass\ntrainer = Trainer()\ntrainer.model = model\nboth = [model, other]")
