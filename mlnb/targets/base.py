@@ -160,6 +160,12 @@ class Target(Protocol):
     def cancel(self, run: RunDir) -> bool:
         """End the job of a run; returns whether the job is gone."""
 
+    def cancel_many(self, runs: Sequence[RunDir]) -> list[bool]:
+        """End many jobs, with as few requests as the target allows; for each, whether it is gone when this returns.
+
+        Targets that have nothing better call :func:`mlnb.targets.many.cancel_one_by_one`.
+        """
+
     def resources(self) -> Mapping[str, Any]:
         """The resources that the target has, as ``{"cpus": 8, "gpus": ["0", "1"]}``."""
 

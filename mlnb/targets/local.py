@@ -27,7 +27,7 @@ from mlnb.targets.config.options import IMAGE, TargetOption
 from mlnb.targets.containers import Contained
 from mlnb.targets.environment import run_environment
 from mlnb.targets.gpus.selection import refuse_gpu_selection
-from mlnb.targets.many import submit_one_by_one
+from mlnb.targets.many import cancel_one_by_one, submit_one_by_one
 from mlnb.targets.mirror.base import Mirror
 from mlnb.task import Resources, Task
 from mlnb.units import format_time
@@ -206,6 +206,10 @@ class Local:
             return True
         send_signal(*process, signal.SIGKILL)
         return wait_for_exit(*process, _PATIENCE)
+
+    def cancel_many(self, runs: Sequence[RunDir]) -> list[bool]:
+        """See :class:`mlnb.targets.base.Target`."""
+        return cancel_one_by_one(self, runs)
 
     def _is_node(self, run: RunDir, process: tuple[int, str]) -> bool:
         """Whether ``process`` is the run's node program, not the fork server that has yet to start it."""

@@ -1,4 +1,4 @@
-"""Submits many runs in groups, all or none: for targets with a request for many jobs, and for those without."""
+"""Submits and cancels many runs: in groups, for targets with a request for many jobs, or one by one."""
 
 from __future__ import annotations
 
@@ -54,10 +54,29 @@ def submit_in_groups(
         for run in started:
             with contextlib.suppress(MlnbError):
                 write_json(run.cancel, {"by": "mlnb, since not all of the runs could be started"})
-        for run in started:
-            with contextlib.suppress(MlnbError):
-                target.cancel(run)
+        with contextlib.suppress(MlnbError):
+            target.cancel_many(started)
         raise
     if unknown is not None:
         raise unknown
     return [handles[index] for index in range(len(runs))]
+
+
+def cancel_one_by_one(target: Target, runs: Sequence[RunDir]) -> list[bool]:
+    """See :meth:`mlnb.targets.base.Target.cancel_many`. All are cancelled, also if the target can't cancel one of them.
+
+    Raises
+    ------
+    MlnbError
+        the first that the target raised.
+    """
+    gone: list[bool] = []
+    problem: MlnbError | None = None
+    for run in runs:
+        try:
+            gone.append(target.cancel(run))
+        except MlnbError as error:
+            problem = problem or error
+    if problem is not None:
+        raise problem
+    return gone

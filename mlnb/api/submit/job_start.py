@@ -70,13 +70,11 @@ class JobStart:
 
     def _cancel(self) -> None:
         """Cancel the jobs that may exist."""
-        ended = []
         for run in self._runs:
-            ended.append(False)
             with contextlib.suppress(MlnbError):
                 request_cancel(run, self._target)
-                ended[-1] = self._target.cancel(run)
-        self.has_jobs = not all(ended)
+        with contextlib.suppress(MlnbError):
+            self.has_jobs = not all(self._target.cancel_many(self._runs))
 
 
 @contextlib.contextmanager

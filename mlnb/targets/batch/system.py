@@ -76,7 +76,7 @@ class System:
     """Submits a job. Its program on PATH shows that this machine submits to this system."""
 
     cancel_command: ClassVar[str]
-    """Ends the job whose id follows."""
+    """Ends the jobs whose ids follow."""
 
     accepted: ClassVar[str]
     """Regular expression of the line by which the submit command reports the job, whose id is the group ``job``.
@@ -346,8 +346,8 @@ class System:
         """The system's nodes and GPUs, as far as its commands report them."""
         return {"gpus": []}
 
-    def cancel(self, job: str) -> None:
-        """End a job. A job that has already ended is no error.
+    def cancel(self, *jobs: str) -> None:
+        """End jobs by one command. A job that has already ended is no error.
 
         Raises
         ------
@@ -355,7 +355,7 @@ class System:
             if the system does not answer.
         """
         try:
-            self.run([*shlex.split(self.cancel_command), job])
+            self.run([*shlex.split(self.cancel_command), *jobs])
         except SystemUnavailable:
             raise
         except CommandFailed:

@@ -10,12 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mlnb.errors import MlnbError, UsageError
+from mlnb.errors import UsageError
 from mlnb.rundir import RunDir, read_json
 from mlnb.runinfo import NodeSettings, RunInfo
 from mlnb.targets import containers
 from mlnb.targets.base import Offer, Placement, Status, check_options
 from mlnb.targets.batch import job_array, queue_history, queue_listing, states
+from mlnb.targets.batch.cancelling import Canceller
 from mlnb.targets.batch.job import Job, make_job
 from mlnb.targets.batch.job_array import JobArray
 from mlnb.targets.batch.options import OPTIONS
@@ -32,9 +33,6 @@ from mlnb.workspace import Workspace
 
 _GRACE = 20.0
 """Seconds that a run has to write its checkpoint when it is told to end, unless the target's ``grace`` differs."""
-
-_TIMEOUT = 30.0
-_STEP = 0.25
 
 SETTINGS = limits.SETTINGS | {
     *("jobqueue", "partition", "account", "cpus", "memory", "time", "directives", "setup"),
@@ -223,47 +221,11 @@ class BatchTarget:
 
     def cancel(self, run: RunDir) -> bool:
         """See :class:`mlnb.targets.base.Target`. The node program ends by itself; if not, the system ends the job."""
-        submitted = self._job_of(run)
-        if submitted is None:
-            return True
-        job, system = submitted.job, self.system.on_cluster(submitted.cluster)
-        grace = RunInfo.read(run).node.grace
-        end = time.monotonic() + grace
-        while states.has_heartbeat(run) and time.monotonic() < end:  # it sees cancel.json and writes its checkpoint
-            time.sleep(_STEP)
-        cancelled, end = time.time(), time.monotonic() + max(_TIMEOUT, 3 * self._interval)
-        system.cancel(job)
-        queue_listing.expire(system)
-        while time.monotonic() < end:
-            if states.has_result(run):
-                return True
-            listing = queue_listing.list_queue(system, self._interval, after=cancelled)
-            queued = listing.jobs.get(job)
-            gone = queued is None or queued.state == "ended" or queued.cleaning_up  # an epilog is not the run's
-            if gone and listing.answered >= cancelled and not listing.error:
-                return True
-            time.sleep(_STEP)
-        return False
+        return self.cancel_many([run])[0]
 
-    def _job_of(self, run: RunDir) -> SubmittedJob | None:
-        """The job of a run; waits if another session is submitting the run now. ``None`` if it has no job."""
-        end = time.monotonic() + _TIMEOUT
-        while True:
-            handle = read_json(run.handle) or {}
-            if not handle and run.path.name in self._submitted:
-                return self._submitted[run.path.name]
-            if not handle:
-                queue_listing.expire(self.system)
-                listing = queue_listing.list_queue(self.system, 0.0)
-                if listing.error:
-                    raise MlnbError(listing.error)
-                handle = self._states.adopt(run, listing.jobs)
-            if handle:
-                return SubmittedJob(str(handle["job"]), str(handle.get("cluster", "")))
-            young = time.time() - RunInfo.read(run).submitted < states.SUBMISSION_TIMEOUT
-            if not young or time.monotonic() > end:
-                return None
-            time.sleep(_STEP * 2)
+    def cancel_many(self, runs: Sequence[RunDir]) -> list[bool]:
+        """See :class:`mlnb.targets.base.Target`."""
+        return Canceller(self.system, self._interval, self._states, self._submitted).cancel(runs)
 
 
 @dataclass(frozen=True)

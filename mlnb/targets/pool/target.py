@@ -18,7 +18,7 @@ from mlnb.targets.batch import queue_listing
 from mlnb.targets.batch.states import has_heartbeat
 from mlnb.targets.config.options import REQUEUE, TargetOption
 from mlnb.targets.gpus.selection import refuse_gpu_selection
-from mlnb.targets.many import submit_one_by_one
+from mlnb.targets.many import cancel_one_by_one, submit_one_by_one
 from mlnb.targets.mirror.base import Mirror
 from mlnb.targets.node_zip import node_zip
 from mlnb.targets.pool import folder, orphan_cleanup
@@ -165,6 +165,10 @@ class Pool:
                 return False
             time.sleep(0.1)
         return True
+
+    def cancel_many(self, runs: Sequence[RunDir]) -> list[bool]:
+        """See :class:`mlnb.targets.base.Target`."""
+        return cancel_one_by_one(self, runs)
 
 
 def _check_compatible(pool: PoolInfo) -> None:

@@ -179,7 +179,7 @@ def test_if_the_second_array_is_refused_the_first_is_cancelled(slurm: Played, ru
     keep(slurm, f"[ $n = 0 ] || {{ {REFUSED}; }}; echo 12345")
     with pytest.raises(MlnbError, match="violates"):
         go(6)
-    assert {f": 12345_{index}" for index in range(3)} <= set(slurm.calls("scancel"))
+    assert slurm.calls("scancel") == [": 12345_0 12345_1 12345_2"]
     assert [path for path in left(runs_root) if ".arrays" not in path] == []
 
 
@@ -242,3 +242,25 @@ def test_the_folder_of_an_array_goes_when_none_of_its_runs_is_left(slurm: Played
     assert not RunDir(second.dir).run.exists()
     go(2)
     assert not folder.exists()
+
+
+def test_an_interrupt_takes_the_array_back_by_one_command(slurm: Played, runs_root: Path):
+    taken(slurm, f"kill -INT $PPID; sleep 0.2; {LOST}")
+    slurm.say("scancel", f"echo >{slurm.folder}/listed")
+    with pytest.raises(KeyboardInterrupt):
+        go(4)
+    (call,) = slurm.calls("scancel")
+    assert sorted(call.split()[1:]) == [f"12345_{index}" for index in range(4)]
+    assert [path for path in left(runs_root) if ".arrays" not in path] == []
+
+
+def test_many_are_cancelled_by_one_command(slurm: Played, runs_root: Path):
+    place, found = target("slurm"), go(3)
+    (folder,) = (runs_root / ".arrays").iterdir()
+    slurm.queue(f"12345_[0-2] PENDING {folder.name}")
+    slurm.say("scancel", f"sed -i s/0-2/2/ {slurm.folder}/listed")
+    for run in found:
+        write_json(run.directory.cancel, {"by": "somebody"})
+    assert place.cancel_many([run.directory for run in found[:2]]) == [True, True]
+    assert slurm.calls("scancel") == [": 12345_0 12345_1"]
+    assert [run.state for run in found[:2]] == ["cancelled", "cancelled"]

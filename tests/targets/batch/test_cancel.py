@@ -11,13 +11,13 @@ import pytest
 
 from mlnb.errors import MlnbError
 from mlnb.rundir import write_json
-from mlnb.targets.batch import target
+from mlnb.targets.batch import cancelling
 from tests.targets.batch.played import Played, go, played
 
 
 @pytest.fixture
 def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Played]:
-    monkeypatch.setattr(target, "_TIMEOUT", 1.0)
+    monkeypatch.setattr(cancelling, "TIMEOUT", 1.0)
     with dask.config.set({"mlnb": {"targets": {"slurm": {"poll": "1s"}}}}), played(tmp_path / "slurm") as commands:
         yield commands
 
