@@ -208,6 +208,8 @@ class States:
         recorded = accounting.jobs.get(job)
         if recorded is not None and _has_reused_id(handle, recorded):
             recorded = None
+        if queued is None and recorded is None and run.cancel.exists() and not _has_begun(run):
+            return self._system.vanished(job, accounting.jobs)  # not all systems record jobs that never started
         if accounting.error:
             return queued
         waited = accounting.time - accounting.answering_since.get(job, accounting.time)
@@ -221,7 +223,7 @@ class States:
             return None
         if recorded is not None and not run.cancel.exists() and not _is_overdue(run, recorded):
             return None  # accounting reports that it still exists
-        return self._system.vanished()
+        return self._system.vanished(job, accounting.jobs)
 
 
 def job_of(run: RunDir, jobs: Mapping[str, QueuedJob]) -> tuple[str, QueuedJob] | None:

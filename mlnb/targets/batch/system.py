@@ -334,8 +334,8 @@ class System:
         arguments = [argument for job in ids for argument in (*self.table.ended_option, job)]
         return self.table.parse(self.run([*self.table.ended_command, *arguments]))
 
-    def vanished(self) -> QueuedJob:
-        """The end of a job that neither queue nor accounting has any more."""
+    def vanished(self, job: str, recorded: Mapping[str, QueuedJob]) -> QueuedJob:  # noqa: ARG002
+        """The end of a job that neither queue nor accounting has any more; ``recorded`` are others in accounting."""
         return QueuedJob("ended", "vanished", f"{self.display_name} no longer knows it")
 
     def explain(self, number: str, job: QueuedJob, resources: Resources) -> str:  # noqa: ARG002

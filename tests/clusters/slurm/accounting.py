@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mlnb.api import Run, runs
-from mlnb.api.submit.submit import submit
+from mlnb.api.submit.submit import Submission, submit_many
 from mlnb.targets.base import Placement
 from mlnb.targets.registry import target
 from mlnb.task import Resources, Task
@@ -103,8 +103,8 @@ def forgetful(slurm: Slurm) -> Iterator[None]:
 
 def forgotten(slurm: Slurm, *gone: Run) -> None:
     """Wait until these runs' jobs have left the queue."""
-    numbers = {job(run) for run in gone}
-    until(lambda: not numbers & set(slurm.command("squeue", "-h", "--states=all", "-o", "%A").split()), 90)
+    jobs = {job(run) for run in gone}
+    until(lambda: not jobs & set(slurm.command("squeue", "-h", "--array", "--states=all", "-o", "%i").split()), 90)
 
 
 def program(folder: Path, name: str, script: str, **asked: object) -> Run:
@@ -115,6 +115,11 @@ def program(folder: Path, name: str, script: str, **asked: object) -> Run:
     asked
         resources, and ``partition``, ``requeue`` and ``directives``.
     """
+    return programs(folder, name, script, 1, **asked)[0]
+
+
+def programs(folder: Path, name: str, script: str, count: int, **asked: object) -> list[Run]:
+    """Submit several of them at once; see :func:`program`."""
     file = folder / f"{name}.sh"
     file.write_text(f"#!/bin/sh\n{script}\n")
     file.chmod(0o755)
@@ -123,4 +128,5 @@ def program(folder: Path, name: str, script: str, **asked: object) -> Run:
         place = target("slurm")
         wanted = Resources(**{"cpus": 1, "memory": 2**29, "time": 300, **asked})  # type: ignore[arg-type]
         offer = place.offer(wanted, Placement(name, {"partition": partition, "requeue": requeue}))
-        return runs.add(Run(submit(Task(script="", seed=0), {}, place, offer, name=name, env={})))
+        found = submit_many([Submission(Task(script="", seed=0), {}, name)] * count, place, offer)
+        return [runs.add(Run(directory)) for directory in found]

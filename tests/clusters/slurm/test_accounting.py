@@ -21,7 +21,7 @@ from mlnb.api.read.state import Observation, observe
 from mlnb.rundir import FINAL, read_json, write_json
 from mlnb.targets.batch import queue_listing
 from mlnb.targets.batch import states as batch_states
-from tests.clusters.slurm.accounting import Accounting, forgetful, forgotten, node_kept, program, sole
+from tests.clusters.slurm.accounting import Accounting, forgetful, forgotten, node_kept, program, programs, sole
 from tests.clusters.slurm.commands import Commands
 from tests.clusters.slurm.conftest import Slurm, Start, configured, job
 from tests.testbeds.ordinary import OrdinaryUser
@@ -263,6 +263,49 @@ def test_without_a_word_from_accounting_all_else_goes_on(
         slurm.cancel(job(cancelled))
         until(lambda: cancelled.done)
     assert (cancelled.state, cancelled.reason) == ("cancelled", f"job {job(cancelled)}: was cancelled")
+
+
+TASK = "case $SLURM_ARRAY_TASK_ID in 1) exit 7;; *) exec sleep 300;; esac"
+
+
+def test_of_an_array_that_the_queue_has_forgotten_each_task_has_its_end(
+    slurm: Slurm, away: Accounting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    found = programs(tmp_path, "array", TASK, 6, directives=["--hold"])
+    jobs = [job(run) for run in found]
+    array = jobs[0].partition("_")[0]
+    slurm.command("scontrol", "release", jobs[0], jobs[1])
+    slurm.wait_state(jobs[0], "RUNNING")
+    slurm.wait_state(jobs[1], "FAILED")
+    slurm.cancel(jobs[2])
+    slurm.cancel(array)
+    slurm.wait_state(jobs[0], "CANCELLED")
+    with forgetful(slurm):
+        forgotten(slurm, *found)
+    for run in found:
+        handle = read_json(run.directory.handle) or {}
+        write_json(run.directory.handle, {**handle, "submitted": handle["submitted"] - 60})
+    monkeypatch.setattr(batch_states, "ACCOUNTING_DELAY", 2.0)
+    with configured(poll="1s"):
+        until(lambda: all(run.done for run in found))
+    states = ["cancelled", "failed", *["cancelled"] * 4]
+    assert [run.state for run in found] == states, [run.reason for run in found]
+    assert found[1].reason.startswith(f"job {jobs[1]}: ended with exit code 7")
+    assert found[2].reason == f"job {jobs[2]}: was cancelled before it started; SLURM does not record by whom"
+    for index in (0, 3, 4, 5):
+        assert found[index].reason == f"job {jobs[index]}: was cancelled by you"
+
+
+def test_a_task_that_waits_is_cancelled_at_once_though_slurm_keeps_no_record_of_it(
+    slurm: Slurm, away: Accounting, tmp_path: Path
+):
+    found = programs(tmp_path, "array", TASK, 3, directives=["--hold"])
+    with configured(poll="1s"):
+        found[1].cancel()
+        assert (found[1].state, found[1].reason) == ("cancelled", "stopped by you; it had not started")
+        assert [run.state for run in found] == ["pending", "cancelled", "pending"]
+        for run in found[::2]:
+            assert run.cancel().state == "cancelled"
 
 
 BEGIN = """

@@ -106,6 +106,7 @@ def parse_account(text: str) -> dict[str, QueuedJob]:
     that were cancelled before they started are one line of ``12_[3-9]``.
     """
     attempts: dict[str, list[_Attempt]] = {}
+    waiting: dict[str, list[_Attempt]] = {}
     for line in text.splitlines():
         parts = line.strip().split("|")
         state = _STATE.match(parts[1]) if len(parts) == len(_Attempt._fields) - 1 else None
@@ -113,12 +114,13 @@ def parse_account(text: str) -> dict[str, QueuedJob]:
         if state is None or not job:
             continue
         if not dot:
+            of = attempts if job[-1] != "]" else waiting
             for job_id in expand_tasks(job):
-                attempts.setdefault(job_id, []).append(_Attempt._make((*parts, False)))
+                of.setdefault(job_id, []).append(_Attempt._make((*parts, False)))
         elif job in attempts and (state[0] == "OUT_OF_MEMORY" or exit_of(parts[2])[1] == OUT_OF_MEMORY_SIGNAL):
             attempts[job][-1] = attempts[job][-1]._replace(memory=True)
     jobs = {}
-    for job, each in attempts.items():
+    for job, each in {**waiting, **attempts}.items():  # the line of waiting tasks may be older than a task's own
         each.sort(key=lambda attempt: timestamp(attempt.submit) or 0.0)
         last = each[-1]
         queued = _queued(

@@ -228,8 +228,15 @@ class Slurm(System):
         except CommandFailed as error:
             missing = shutil.which("sacct", path=self.environment().get("PATH")) is None
             if missing or "accounting storage is disabled" in error.output.lower():
-                return {number: self.vanished() for number in ids}
+                return {number: self.vanished(number, {}) for number in ids}
             raise
+
+    def vanished(self, job: str, recorded: Mapping[str, QueuedJob]) -> QueuedJob:
+        """See :class:`System`. SLURM keeps no record of a task of an array that was cancelled before it started."""
+        array, of_array, _ = job.partition("_")
+        if of_array and any(other.startswith(f"{array}_") for other in recorded):
+            return QueuedJob("ended", "cancelled", "was cancelled before it started; SLURM does not record by whom")
+        return super().vanished(job, recorded)
 
     def max_array_tasks(self) -> int:
         """See :class:`System`. An index is below ``MaxArraySize``; ``max_array_tasks`` may set a lower limit."""

@@ -159,13 +159,17 @@ ACCOUNTED_ARRAY = """\
 7_0|FAILED|3:0|0:0|None|1795229160|1795229170|1795229070|gpu|node2
 7_0.batch|OUT_OF_MEMORY|0:125||None|1795229160|1795229170|1795229070||node2
 7_1|COMPLETED|0:0|0:0|None|1795229160|1795229170|1795229070|gpu|node2
+8_[0-1]|PENDING|0:0|0:0|None|Unknown|Unknown|1795229070|gpu|None assigned
+8_1|FAILED|3:0|0:0|None|1795229160|1795229170|1795229070|gpu|node2
 """
 
 
 def test_the_tasks_of_an_array_are_read_from_accounting():
     found = parse_account(ACCOUNTED_ARRAY)
-    causes = {job: each.cause for job, each in found.items()}
-    assert causes == {"7_0": "memory", "7_1": "completed", "7_2": "cancelled", "7_3": "cancelled"}
+    causes = {job: each.cause for job, each in found.items() if each.state == "ended"}
+    assert causes == {"7_0": "memory", "7_1": "completed", "7_2": "cancelled", "7_3": "cancelled", "8_1": "failed"}
+    assert found["8_0"].state == "pending"
+    assert found["8_1"].details["restarts"] == 0
     assert account_command(["7_0", "8", "7_2"])[-1] == "7,8"
 
 
