@@ -13,6 +13,7 @@ from mlnb.rundir import RunDir
 from mlnb.targets.base import Target
 from mlnb.targets.registry import target
 from tests.option_line import parse
+from tests.scripts import write_command
 
 CPU = "NodeName=c{} CPUTot=64 ActiveFeatures=(null) Gres=(null) RealMemory=250000 State=IDLE Partitions=cpu"
 GPU = (
@@ -30,10 +31,8 @@ class Site:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        (folder / "scontrol").write_text(
-            f'#!/bin/sh\ncase "$*" in *"show node"*) cat "{folder}/node";; *) cat "{folder}/partition";; esac\n'
-        )
-        (folder / "scontrol").chmod(0o755)
+        answer = f'case "$*" in *"show node"*) cat "{folder}/node";; *) cat "{folder}/partition";; esac'
+        write_command(folder, "scontrol", answer)
         self.has()
 
     def has(self, nodes: str = NODES, partitions: str = PARTITIONS) -> None:

@@ -64,7 +64,7 @@ def deliver(
     for name in list(pulled.values):
         if name in defined or (names is not None and name not in names):
             del pulled.values[name]
-    bind(namespace, pulled.values, pulled.kept)
+    bind(namespace, pulled.values, pulled.in_place)
     for name in pulled.deleted:
         if names is None or name in names:
             namespace.pop(name, None)

@@ -172,13 +172,13 @@ def _rewire_dict(value: dict[Any, Any], twins: Twins, visited: set[int]) -> None
             value[key] = twin
 
 
-def bind(namespace: dict[str, Any], values: dict[str, Any], kept: frozenset[str]) -> None:
-    """Bind ``values`` in ``namespace``; names in ``kept`` keep their live objects, which are changed in place."""
+def bind(namespace: dict[str, Any], values: dict[str, Any], in_place: frozenset[str]) -> None:
+    """Bind ``values`` in ``namespace``; names in ``in_place`` keep their live objects, which get the new content."""
     twins: Twins = {}
     bound = {}
-    for name in sorted(values, key=lambda name: name not in kept):  # the kept first: others may refer to them
+    for name in sorted(values, key=lambda name: name not in in_place):  # these first: others may refer to them
         value = values[name]
-        bound[name] = merge(namespace[name], value, twins) if name in kept and name in namespace else value
+        bound[name] = merge(namespace[name], value, twins) if name in in_place and name in namespace else value
     visited: set[int] = set()
     for name, value in bound.items():
         namespace[name] = rewire(value, twins, visited)

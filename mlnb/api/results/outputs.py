@@ -21,7 +21,7 @@ class Pulled:
     ----------
     values
         by name.
-    kept
+    in_place
         names whose value is the object that the session sent, changed in place by the cell.
     deleted
         names that the cell deleted.
@@ -32,7 +32,7 @@ class Pulled:
     """
 
     values: dict[str, Any]
-    kept: frozenset[str] = frozenset()
+    in_place: frozenset[str] = frozenset()
     deleted: tuple[str, ...] = ()
     missing: frozenset[str] = frozenset()
     notes: list[str] = field(default_factory=list)

@@ -29,14 +29,14 @@ _FOLDER = ".arrays"
 _VARIABLES = 2**18
 """Bytes of variables that are not the same for all tasks: all tasks get them, and a process has 2 MiB in all."""
 
-_OWN = "MLNB_TASK_{index}_{name}"
-"""The name that a task's own variable has in the environment of the array."""
+_TASK_VARIABLE = "MLNB_TASK_{index}_{name}"
+"""The name that a variable of one task has in the environment of the array."""
 
 _UNSET = """for name in $(env | sed -n 's/^\\(MLNB_TASK_[0-9]*_[A-Za-z0-9_]*\\)=.*/\\1/p'); do unset "$name"; done"""
-"""Shell: removes the own variables of all tasks. It may find names in values of several lines; these are not set."""
+"""Shell: removes the variables of single tasks. It may find names in values of several lines; these are not set."""
 
 _UNUSED = 3600.0
-"""Seconds after which the folder of an array is removed if none of its runs exists; it may be in the making before."""
+"""Seconds after which the folder of an array is removed if none of its runs exists: it may still be written before."""
 
 
 @dataclass(frozen=True)
@@ -111,13 +111,13 @@ class JobArray:
     def variables(self) -> dict[str, str]:
         """The variables of ``--env`` of all tasks: those that all have by their names, others with the task's index."""
         shared = shared_variables(self.jobs)
-        own = {
-            _OWN.format(index=task, name=name): value
+        of_tasks = {
+            _TASK_VARIABLE.format(index=task, name=name): value
             for task, job in zip(self.tasks, self.jobs, strict=True)
             for name, value in job.env.items()
             if name not in shared
         }
-        return {**shared, **own}
+        return {**shared, **of_tasks}
 
     def _write(self, prologue: Sequence[str]) -> None:
         """Write the array's folder, and each job's script."""
@@ -128,8 +128,8 @@ class JobArray:
             self.folder.parent.mkdir(mode=0o700, exist_ok=True)
             self.folder.mkdir(mode=0o700)
             for task, job in zip(self.tasks, self.jobs, strict=True):
-                own = {name: _OWN.format(index=task, name=name) for name in job.env if name not in shared}
-                lines = [f'{name}="${{{variable}}}"; export {name}' for name, variable in own.items()]
+                of_task = {name: _TASK_VARIABLE.format(index=task, name=name) for name in job.env if name not in shared}
+                lines = [f'{name}="${{{variable}}}"; export {name}' for name, variable in of_task.items()]
                 write_json(job.files.array, {"array": self.id, "task": task})
                 job.write_script(prologue, [*lines, *([_UNSET] if differ else [])])
                 (self.folder / str(task)).symlink_to(os.path.relpath(job.files.path, self.folder))
@@ -178,12 +178,12 @@ def _parts(jobs: Sequence[Job], indices: Sequence[int], most: int) -> Iterable[l
     part: list[int] = []
     size = 0
     for index in indices:
-        own = sum(len(os.fsencode(name + value)) for name, value in jobs[index].env.items() if name not in shared)
-        if part and (len(part) == most or size + own > _VARIABLES):
+        added = sum(len(os.fsencode(name + value)) for name, value in jobs[index].env.items() if name not in shared)
+        if part and (len(part) == most or size + added > _VARIABLES):
             yield part
             part, size = [], 0
         part.append(index)
-        size += own
+        size += added
     yield part
 
 

@@ -1,15 +1,17 @@
-"""SLURM's commands with somebody who writes down each call, and who may answer in their place."""
+"""SLURM's commands behind shell scripts, which record each call, and may answer in their place."""
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
 
+from tests.scripts import write_command
+
 NAMES = ("sbatch", "squeue", "scancel", "scontrol", "sacct")
 
 
 class Commands:
-    """A folder for PATH. Each command in it notes that it was called, then does what the real one does.
+    """A folder for PATH. Each command in it records that it was called, then runs the real one.
 
     Parameters
     ----------
@@ -29,12 +31,8 @@ class Commands:
             self.say(name, f'exec {path} "$@"')
 
     def say(self, name: str, script: str) -> None:
-        """From now on the command ``name`` is this shell script."""
-        path = self.folder / name
-        made = path.with_suffix(".new")
-        made.write_text(f"#!/bin/sh\necho {name} >>{self.folder / 'calls'}\n{script}\n")
-        made.chmod(0o755)
-        made.replace(path)
+        """Make the command ``name`` this shell script from now on."""
+        write_command(self.folder, name, f"echo {name} >>{self.folder / 'calls'}", script)
 
     def calls(self) -> list[str]:
         """The commands that were called so far, in order."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from mlnb.api import runs
 from mlnb.api.submit.submit import resume
 from mlnb.cli.run import read_arguments, run_script
 from mlnb.targets.registry import target
@@ -73,7 +74,8 @@ def test_a_run_that_is_resumed_has_the_time_and_partition_that_the_line_says(
         assert training.run.wait(60).state == "failed"
         training.hurry()
         words = ["--resume", "training", "--time", "7m", "--partition", "high", "--detach"]
-        assert run_script(**read_arguments([*words, "--env", f"HURRY={training.hurried}", "--env", "BATCH=8"])) == 0
+        words += ["--env", f"HURRY={training.hurried}", "--env", "BATCH=8"]
+        assert run_script(runs=runs, **read_arguments(words, runs)) == 0
         asked = slurm.show(training.job)
         assert (asked["TimeLimit"], asked["Partition"], asked["MinMemoryNode"]) == ("00:07:00", "high", "1G")
         assert (asked["Requeue"], asked["JobName"]) == ("0", "training")

@@ -146,7 +146,7 @@ def test_what_the_cell_changes_in_place_is_changed_here_in_place(send):
     before = weight.detach().clone()
     pulled = run.deliver(namespace)
     assert pulled.notes == []
-    assert pulled.kept == {"model", "optimizer", "array", "items"}
+    assert pulled.in_place == {"model", "optimizer", "array", "items"}
     assert namespace["model"] is model
     assert model.weight is weight
     assert weight.data_ptr() == pointer

@@ -1,4 +1,4 @@
-"""A SLURM that is played by shell scripts, for what the real one can't be made to do. None of it is real output."""
+"""SLURM's commands as shell scripts, for what the real ones can't be made to do. Their output is not real."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from mlnb.rundir import read_json, write_json
 from mlnb.targets.base import Placement
 from mlnb.targets.registry import target
 from mlnb.task import Resources, Task
+from tests.scripts import write_command
 
 _NODE = "NodeName=n1 CPUTot=8 Gres=(null) RealMemory=16000 AllocMem=0 State=IDLE Partitions={partitions}"
 _PARTITION = "PartitionName={name} Default={default} MaxTime=1-00:00:00 DefaultTime=NONE Nodes=n1 State=UP"
 
 
 class Played:
-    """Its commands, as scripts in a folder of PATH. Each notes its words and, with ``where``, the cluster it is to ask.
+    """The commands, as scripts in a folder of PATH. Each records its arguments and the cluster that it is to query.
 
     Parameters
     ----------
@@ -41,11 +42,8 @@ class Played:
         self.say("sacct", "echo 'sacct: error: Slurm accounting storage is disabled' >&2; exit 1")
 
     def say(self, name: str, script: str) -> None:
-        """From now on the command ``name`` is this shell script."""
-        made = self.folder / f"{name}.new"
-        made.write_text(f'#!/bin/sh\necho "$SLURM_CLUSTERS: $*" >>{self.folder}/{name}.calls\n{script}\n')
-        made.chmod(0o755)
-        made.replace(self.folder / name)
+        """Make the command ``name`` this shell script from now on."""
+        write_command(self.folder, name, f'echo "$SLURM_CLUSTERS: $*" >>{self.folder}/{name}.calls', script)
 
     def node(self, *, partitions: str) -> None:
         """One node of 8 cores in these partitions, the first of which is the default."""

@@ -16,6 +16,7 @@ from mlnb.targets.pool import folder
 from mlnb.targets.pool.folder import PoolDir
 from mlnb.task import Resources
 from mlnb.workspace import Workspace
+from tests.scripts import write_command
 
 MORE = {"from the future": 1}
 
@@ -35,8 +36,7 @@ def test_a_look_at_the_queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     commands = tmp_path / "bin"
     commands.mkdir()
     job = "|".join(["7", "PENDING", "Resources", "N/A", "0", "1:00", "1", "gpu", "0", "0", "", "mlnb:run"])
-    (commands / QUEUE_COMMAND[0]).write_text(f"#!/bin/sh\necho '{job}'\n")
-    (commands / QUEUE_COMMAND[0]).chmod(0o755)
+    write_command(commands, QUEUE_COMMAND[0], f"echo '{job}'")
     monkeypatch.setenv("PATH", f"{commands}:{os.environ['PATH']}")
     monkeypatch.setenv("MLNB_RUNTIME", str(tmp_path / "rt"))
     system = load_system("slurm")({}, Workspace.of_process())

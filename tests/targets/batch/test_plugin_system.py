@@ -24,6 +24,7 @@ from mlnb.targets.batch.job_table import JobTable, State
 from mlnb.targets.registry import names, target
 from mlnb.task import Resources
 from tests.option_line import parse
+from tests.scripts import write_command
 from tests.targets.batch.played import aged, go, handle
 from tests.targets.distributions import installed, write_distribution
 from tests.waiting import until
@@ -86,8 +87,7 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     queue.mkdir()
     commands.mkdir()
     for command, script in (("toysub", TOYSUB), ("toystat", TOYSTAT), ("toydel", TOYDEL)):
-        (commands / command).write_text("#!/bin/sh\n" + script.format(queue=queue))
-        (commands / command).chmod(0o755)
+        write_command(commands, command, script.format(queue=queue))
     monkeypatch.setenv("PATH", f"{commands}:{os.environ['PATH']}")
     monkeypatch.setenv("TOY_SERVER", str(queue))  # so that nobody shares what is known of this queue
     folder = write_distribution(tmp_path / "site-packages", "mlnb-toy", {"mlnb_toy": source}, {GROUP: {name: point}})
@@ -241,8 +241,7 @@ def test_one_that_can_not_be_used_is_one_line_that_says_whose_it_is(tmp_path: Pa
 
 def test_a_command_that_several_systems_have_shows_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     for command in ("qsub", "bsub"):
-        (tmp_path / command).write_text("#!/bin/sh\n")
-        (tmp_path / command).chmod(0o755)
+        write_command(tmp_path, command)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert batch.detected() == ["lsf"]
 

@@ -10,6 +10,7 @@ import pytest
 
 from mlnb.errors import MlnbError
 from mlnb.targets.base import Placement
+from tests.scripts import write_command
 from tests.targets.batch.played import Played, go, played
 
 
@@ -81,9 +82,8 @@ def test_what_is_said_again_and_again_is_said_once(slurm: Played):
 
 
 def test_what_lsf_says_of_a_refusal_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    bsub = tmp_path / "bsub"
-    bsub.write_text(f"#!/bin/sh\ncat >{tmp_path}/given\necho 'gpuu: No such queue. Job not submitted.' >&2; exit 255\n")
-    bsub.chmod(0o755)
+    answer = "echo 'gpuu: No such queue. Job not submitted.' >&2; exit 255"
+    write_command(tmp_path, "bsub", f"cat >{tmp_path}/given", answer)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     with pytest.raises(MlnbError) as caught:
         go(on="lsf", placement=Placement("test", {"partition": "gpuu"}))

@@ -14,6 +14,7 @@ from mlnb.targets.batch import load_system, queue_listing
 from mlnb.targets.batch.queue_listing import Listing
 from mlnb.targets.batch.slurm.queue import QUEUE_COMMAND
 from mlnb.workspace import Workspace
+from tests.scripts import write_command
 from tests.waiting import until
 
 JOB = "|".join(["7", "PENDING", "Resources", "N/A", "0", "1:00", "1", "gpu", "0", "0", "", "mlnb:run"])
@@ -24,12 +25,11 @@ class Squeue:
     """A ``squeue`` that does as it is told."""
 
     def __init__(self, folder: Path) -> None:
-        self._path, self._calls = folder / QUEUE_COMMAND[0], folder / "calls"
+        self._folder, self._calls = folder, folder / "calls"
         folder.mkdir()
 
     def says(self, script: str) -> None:
-        self._path.write_text(f"#!/bin/sh\necho >>{self._calls}\n{script}\n")
-        self._path.chmod(0o755)
+        write_command(self._folder, QUEUE_COMMAND[0], f"echo >>{self._calls}", script)
 
     @property
     def calls(self) -> int:

@@ -241,8 +241,8 @@ class Slurm(System):
     def max_array_tasks(self) -> int:
         """See :class:`System`. An index is below ``MaxArraySize``; ``max_array_tasks`` may set a lower limit."""
         text = self.run(("scontrol", "show", "config"))
-        found = re.findall(r"^MaxArraySize\s*=\s*([0-9]+)|\bmax_array_tasks=([0-9]+)", text, re.MULTILINE)
-        return min((int(size or tasks) for size, tasks in found), default=super().max_array_tasks())
+        limits = re.findall(r"^MaxArraySize\s*=\s*([0-9]+)|\bmax_array_tasks=([0-9]+)", text, re.MULTILINE)
+        return min((int(size or tasks) for size, tasks in limits), default=super().max_array_tasks())
 
     def refusal(self, error: CommandFailed, request: JobRequest) -> MlnbError:
         """See :class:`System`. It names the option that can be changed."""
