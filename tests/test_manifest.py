@@ -24,24 +24,24 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "outputs"
 
 
-def test_what_was_signed_is_loaded(folder: Path):
+def test_a_listed_file_is_loaded(folder: Path):
     for name in ("a.pickle", "b.pickle"):
         manifest.check_loadable(folder / name, {manifest.VARIABLE: KEY})
 
 
-def test_what_was_changed_is_not(folder: Path):
+def test_a_changed_file_is_refused(folder: Path):
     (folder / "a.pickle").write_bytes(b"owned")
     with pytest.raises(NotTrusted, match=r"a\.pickle is not the file that this run wrote"):
         manifest.check_loadable(folder / "a.pickle", {manifest.VARIABLE: KEY})
 
 
-def test_what_is_not_listed_is_not(folder: Path):
+def test_a_file_that_is_not_listed_is_refused(folder: Path):
     (folder / "c.pickle").write_bytes(b"one")
     with pytest.raises(NotTrusted):
         manifest.check_loadable(folder / "c.pickle", {manifest.VARIABLE: KEY})
 
 
-def test_another_key_another_folder_and_another_digest_are_no_signature(folder: Path):
+def test_a_signature_is_valid_for_one_key_folder_and_content_only(folder: Path):
     data = (folder / manifest.NAME).read_bytes()
     assert manifest.parse(data, "outputs", KEY)
     forged = json.loads(data)
@@ -70,7 +70,7 @@ def test_without_a_key_owner_and_mode_decide(folder: Path):
         manifest.check_loadable(folder / "a.pickle", {})
 
 
-def test_each_writer_has_a_list_of_its_own(folder: Path):
+def test_each_writer_has_its_own_manifest(folder: Path):
     (folder / "c.pickle").write_bytes(b"three")
     manifest.write(folder, ["c.pickle"], KEY, "manifest.rank-1.json")
     assert set(manifest.read(folder, KEY)) == {"a.pickle", "b.pickle", "c.pickle"}

@@ -55,7 +55,7 @@ def test_a_reader_sees_the_old_content_or_the_new_never_a_part(tmp_path: Path):
     assert names(tmp_path) == ["value"]
 
 
-def test_writers_of_one_file_do_not_tear_each_others_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_concurrent_writers_leave_the_complete_content_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Threads of one process, or processes of two pods, which have the same pid."""
     monkeypatch.setattr(os, "getpid", lambda: 1)
     path = tmp_path / "value"
@@ -90,13 +90,13 @@ def test_a_write_that_fails_leaves_the_old_content_and_nothing_else(tmp_path: Pa
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff\xfe", None])
-def test_json_that_does_not_read_is_none(tmp_path: Path, content: bytes | None):
+def test_invalid_json_is_none(tmp_path: Path, content: bytes | None):
     if content is not None:
         (tmp_path / "value").write_bytes(content)
     assert read_json(tmp_path / "value") is None
 
 
-def test_a_torn_line_is_left_out_wherever_it_was_cut(tmp_path: Path):
+def test_an_incomplete_line_is_skipped_wherever_it_was_cut(tmp_path: Path):
     rows = [{"n": 1, "text": "größe"}, {"n": 2}, {"n": 3}]
     lines = [json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows]
     complete_file = b"".join(lines)
@@ -113,7 +113,7 @@ def test_no_file_has_no_lines(tmp_path: Path):
 
 @root_only
 @pytest.mark.parametrize("folder", [True, False])
-def test_what_another_owner_could_have_written_is_refused(tmp_path: Path, folder: bool):
+def test_a_path_of_another_owner_is_refused(tmp_path: Path, folder: bool):
     path = tmp_path / "data"
     path.mkdir() if folder else path.write_bytes(b"")
     check_trusted(path)
@@ -123,7 +123,7 @@ def test_what_another_owner_could_have_written_is_refused(tmp_path: Path, folder
 
 
 @pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
-def test_what_others_may_write_to_is_refused(tmp_path: Path, mode: int):
+def test_a_path_that_others_may_write_to_is_refused(tmp_path: Path, mode: int):
     path = tmp_path / "data"
     path.write_bytes(b"")
     path.chmod(mode)
@@ -132,7 +132,7 @@ def test_what_others_may_write_to_is_refused(tmp_path: Path, mode: int):
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o644, 0o400, 0o755])
-def test_what_only_its_owner_may_write_to_is_trusted(tmp_path: Path, mode: int):
+def test_a_path_that_only_its_owner_may_write_to_is_trusted(tmp_path: Path, mode: int):
     path = tmp_path / "data"
     path.write_bytes(b"")
     path.chmod(mode)
@@ -145,7 +145,7 @@ def one_line(error: MlnbError) -> str:
     return text
 
 
-def test_a_full_disk_is_one_clear_line(tiny_disk: Path):
+def test_a_full_disk_is_an_error_of_one_line(tiny_disk: Path):
     path = tiny_disk / "value"
     write_atomic(path, b"old")
     with pytest.raises(StorageError) as caught:
@@ -157,13 +157,13 @@ def test_a_full_disk_is_one_clear_line(tiny_disk: Path):
     assert names(tiny_disk) == ["value"]
 
 
-def test_a_read_only_file_system_is_one_clear_line(tiny_disk: Path):
+def test_a_read_only_file_system_is_an_error_of_one_line(tiny_disk: Path):
     subprocess.run(["mount", "-o", "remount,ro", str(tiny_disk)], check=True)
     with pytest.raises(StorageError, match="the file system is read-only"):
         write_atomic(tiny_disk / "value", b"new")
 
 
-def test_a_path_through_a_file_is_one_clear_line(tmp_path: Path):
+def test_a_path_through_a_file_is_an_error_of_one_line(tmp_path: Path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(StorageError, match="part of the path is not a directory") as caught:
         write_atomic(tmp_path / "file" / "value", b"new")

@@ -74,7 +74,7 @@ def test_what_is_written_is_read_again(run: RunDir):
     assert (read_json(run.run) or {})["schema"] == SCHEMA
 
 
-def test_a_run_of_version_1_on_a_batch_system_reads(run: RunDir):
+def test_version_1_of_a_run_on_a_batch_system_can_be_read(run: RunDir):
     write_json(run.run, BATCH_1)
     info = RunInfo.read(run)
     assert (info.name, info.target, info.cwd, info.cell, info.git) == ("resnet", "hpc", "/home/ada", 4, {"commit": "c"})
@@ -84,7 +84,7 @@ def test_a_run_of_version_1_on_a_batch_system_reads(run: RunDir):
     assert info.resume == "/runs/other/checkpoints"
 
 
-def test_a_run_of_version_1_on_the_local_target_reads(run: RunDir):
+def test_version_1_of_a_run_on_the_local_target_can_be_read(run: RunDir):
     write_json(run.run, LOCAL_1)
     info = RunInfo.read(run)
     assert info.node.queue == LOCAL_1["slots"]
@@ -105,7 +105,7 @@ def test_a_resumed_run_of_version_1_is_written_as_this_version_writes_it(run: Ru
     assert RunInfo.read(run) == replace(RunInfo.from_json(BATCH_1, INFO.id), name="again")
 
 
-def test_what_a_newer_version_wrote_besides_is_left_out(run: RunDir):
+def test_keys_of_a_newer_version_are_ignored(run: RunDir):
     more = {**INFO.to_json(), "schema": SCHEMA + 1, "colour": "red"}
     more["node"] = {**more["node"], "speed": 3}
     write_json(run.run, more)
@@ -113,7 +113,7 @@ def test_what_a_newer_version_wrote_besides_is_left_out(run: RunDir):
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"submitted": null}', '{"submitted": "x"}'])
-def test_a_file_that_does_not_read_says_the_id_alone(run: RunDir, content: str):
+def test_of_an_invalid_file_only_the_id_is_known(run: RunDir, content: str):
     run.run.write_text(content)
     assert RunInfo.read(run) == RunInfo(INFO.id, INFO.id)
 
@@ -124,6 +124,6 @@ def test_a_file_that_does_not_read_says_the_id_alone(run: RunDir, content: str):
         st.none() | st.integers(0, 5) | st.text(max_size=3) | st.lists(st.text(max_size=2), max_size=2),
     ).filter(lambda values: isinstance(values.get("schema", 1), int) and not isinstance(values.get("chosen"), int))
 )
-def test_whatever_version_1_may_have_held_reads(values: dict[str, object]):
+def test_any_content_of_version_1_can_be_read(values: dict[str, object]):
     info = RunInfo.from_json({**values, "schema": 1}, "id")
     assert info.id == "id"

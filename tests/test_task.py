@@ -34,7 +34,7 @@ def test_a_task_is_the_same_after_it_was_written_and_read(task: Task):
 
 
 @given(tasks)
-def test_a_newer_file_with_more_in_it_still_reads(task: Task):
+def test_a_file_of_a_newer_version_with_more_keys_can_be_read(task: Task):
     more = {"from the future": 1}
     data = task.to_json()
     parts = {name: [{**part, **more} for part in data[name]] for name in ("segments", "files")}

@@ -32,7 +32,7 @@ def test_sizes(text: str, size: int):
 @pytest.mark.parametrize(
     "text", ["", "GB", "0", "0GB", "-1GB", "1e9", "1,5GB", "24 GB extra", "24PB", "nan", "0.0001k"]
 )
-def test_what_is_no_size_says_what_is(text: str):
+def test_an_invalid_size_is_an_error_that_says_what_is_allowed(text: str):
     with pytest.raises(ValueError, match="a size like 24GB"):
         parse_size(text)
 
@@ -61,13 +61,13 @@ def test_times(text: str, seconds: int):
 
 
 @pytest.mark.parametrize("text", ["", "0", "0s", "00:00:00", "-5m", "h", "5x", "1h extra", "1.2.3", "m5", "12 34"])
-def test_what_is_no_time_says_what_is(text: str):
+def test_an_invalid_time_is_an_error_that_says_what_is_allowed(text: str):
     with pytest.raises(ValueError, match="a time like 90s"):
         parse_time(text)
 
 
 @given(st.integers(1, 9 * 10**14))
-def test_a_size_in_words_is_that_size(size: int):
+def test_a_formatted_size_can_be_parsed(size: int):
     text = format_size(size)
     number = re.fullmatch(r"(\d+(?:\.\d)?) (B|kB|MB|GB|TB)", text)
     assert number
@@ -76,7 +76,7 @@ def test_a_size_in_words_is_that_size(size: int):
 
 
 @given(st.integers(1, 10**7))
-def test_a_time_in_words_is_that_time(seconds: int):
+def test_a_formatted_time_can_be_parsed(seconds: int):
     text = format_time(seconds)
     assert not re.search(r"\b60 (s|min)", text)
     if seconds >= 10:
@@ -95,7 +95,7 @@ def test_a_time_in_words_is_that_time(seconds: int):
         (7200, "2 h"),
     ],
 )
-def test_times_in_words(seconds: float, text: str):
+def test_formatted_times(seconds: float, text: str):
     assert format_time(seconds) == text
 
 
@@ -111,5 +111,5 @@ def test_times_in_words(seconds: float, text: str):
         (2e15, "2000.0 TB"),
     ],
 )
-def test_sizes_in_words(size: float, text: str):
+def test_formatted_sizes(size: float, text: str):
     assert format_size(size) == text

@@ -110,7 +110,7 @@ def test_the_dependencies_that_it_declares_are_all_it_needs_to_install(installed
     assert "Would install" not in told
 
 
-def test_it_brings_the_built_javascript(installed: Environment):
+def test_it_contains_the_built_javascript(installed: Environment):
     extension = installed.prefix / "share/jupyter/labextensions/mlnb-labextension"
     entry = json.loads((extension / "package.json").read_text())["jupyterlab"]["_build"]["load"]
     assert (extension / entry).is_file()

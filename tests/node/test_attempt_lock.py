@@ -63,7 +63,7 @@ def test_a_second_program_of_an_attempt_that_runs_does_not_start(allocate: Alloc
     assert allocation.run.attempts == 1
 
 
-def test_of_one_on_another_machine_the_heartbeat_tells(allocate: Allocate, monkeypatch: pytest.MonkeyPatch):
+def test_heartbeats_show_whether_a_program_elsewhere_is_alive(allocate: Allocate, monkeypatch: pytest.MonkeyPatch):
     allocation = allocate(FOREVER, nodes=1)
     allocation.start()
     allocation.says("on", 0)
@@ -76,7 +76,7 @@ def test_of_one_on_another_machine_the_heartbeat_tells(allocate: Allocate, monke
     assert not attempt_lock.owner_is_alive(files, 0, other)
 
 
-def test_a_job_that_was_started_again_by_a_system_that_does_not_count_goes_on_in_the_next_attempt(allocate: Allocate):
+def test_a_job_restarted_by_a_system_that_does_not_count_restarts_continues_in_the_next_attempt(allocate: Allocate):
     allocation = allocate(_EPOCHS, nodes=1)
     allocation.start()
     allocation.says("epoch 1", 0)
@@ -87,7 +87,7 @@ def test_a_job_that_was_started_again_by_a_system_that_does_not_count_goes_on_in
     assert allocation.run.logs() == "epoch 1\nepoch 2\n"
 
 
-def test_a_run_that_is_through_is_not_run_again(allocate: Allocate):
+def test_a_run_that_has_ended_is_not_run_again(allocate: Allocate):
     allocation = allocate("print('once')", nodes=1)
     allocation.start()
     assert allocation.codes() == [0]
@@ -97,7 +97,7 @@ def test_a_run_that_is_through_is_not_run_again(allocate: Allocate):
     assert allocation.run.attempts == 1
 
 
-def test_a_fork_server_that_is_asked_twice_starts_once(start: Start):
+def test_two_requests_for_one_attempt_start_it_once(start: Start):
     run = start(FOREVER)
     until(lambda: "on" in run.logs())
     log = run.directory.attempt(1).path / "node-0.log"

@@ -10,7 +10,7 @@ from mlnb.node.attempt.events import Events
 from mlnb.rundir import RunDir, read_lines
 
 
-def test_an_event_that_a_full_disk_cuts_off_does_not_take_the_next_one_with_it(tmp_path: Path):
+def test_an_event_that_a_full_disk_cuts_off_does_not_spoil_the_next_one(tmp_path: Path):
     attempt = RunDir(tmp_path).attempt(1)
     events = Events(attempt, 0)
     events.add("started")

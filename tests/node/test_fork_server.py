@@ -13,7 +13,7 @@ from mlnb.node.process.identity import process_identity
 from mlnb.node.process.local_queue import LocalQueue
 
 
-def test_a_node_program_that_dies_before_its_turn_leaves_the_queue_though_the_client_has_named_the_server(
+def test_a_node_program_that_dies_while_waiting_leaves_the_queue(
     tmp_path: Path,
 ):
     """A client that did not wait for the answer knows no pid but the server's, which lives on."""

@@ -63,18 +63,18 @@ def sampled(run: Run) -> list[str]:
         ("NoDevFiles", []),
     ],
 )
-def test_a_jobs_gpus_are_those_that_the_variable_names(tmp_path: Path, visible: str, expected: list[str]):
+def test_the_gpus_of_a_job_are_those_in_cuda_visible_devices(tmp_path: Path, visible: str, expected: list[str]):
     assert sampled(ran(tmp_path, visible)) == expected
 
 
 @pytest.mark.parametrize(("requested", "expected"), [(1, ["0", "1"]), (0, [])])
-def test_without_the_variable_they_are_all_that_a_job_sees_which_asked_for_some(
+def test_without_the_variable_they_are_all_gpus_that_the_job_sees_if_it_requested_some(
     tmp_path: Path, requested: int, expected: list[str]
 ):
     assert sampled(ran(tmp_path, None, requested)) == expected
 
 
-def test_a_job_that_the_variable_names_gpus_for_draws_their_curves_and_knows_their_names(tmp_path: Path):
+def test_the_use_and_the_models_of_gpus_in_the_variable_are_recorded(tmp_path: Path):
     run = ran(tmp_path, "1,MIG-33333333-cccc")
     series = run.all_series()
     assert series["mlnb.gpu0.utilisation"].value[0] == 50

@@ -26,11 +26,11 @@ def test_which_node_this_is(environ: dict[str, str], node: int):
     assert job_environment.node_index(None, 3, environ) == node
 
 
-def test_the_command_line_counts_before_the_environment():
+def test_the_command_line_has_priority_over_the_environment():
     assert job_environment.node_index(1, 3, {"PMI_RANK": "2"}) == 1
 
 
-def test_the_only_node_is_the_first_wherever_it_happens_to_run():
+def test_the_only_node_has_index_0_whatever_the_environment_says():
     assert job_environment.node_index(None, 1, {"SLURM_NODEID": "5", "SLURM_NNODES": "8", "PMI_RANK": "3"}) == 0
 
 
@@ -44,7 +44,7 @@ def test_the_only_node_is_the_first_wherever_it_happens_to_run():
         (None, {"PMI_RANK": "one"}, "PMI_RANK='one'"),
     ],
 )
-def test_a_node_that_there_is_not_is_refused(given: int | None, environ: dict[str, str], message: str):
+def test_an_index_out_of_range_is_refused(given: int | None, environ: dict[str, str], message: str):
     with pytest.raises(UsageError, match=message):
         job_environment.node_index(given, 3, environ)
 
@@ -62,14 +62,14 @@ def test_how_often_the_job_was_started_before(given: int | None, environ: dict[s
     assert job_environment.restart_count(given, environ) == restarts
 
 
-def test_what_is_no_time_is_refused():
+def test_an_invalid_deadline_is_refused():
     assert job_environment.job_end({}) is job_environment.job_end({"MLNB_DEADLINE": ""}) is None
     assert job_environment.job_end({"MLNB_DEADLINE": "1700000000"}) == 1.7e9
     with pytest.raises(UsageError, match="seconds since the epoch"):
         job_environment.job_end({"MLNB_DEADLINE": "tomorrow"})
 
 
-def test_the_earlier_of_limit_and_deadline_counts_and_leaves_time_for_the_grace():
+def test_the_earlier_of_time_limit_and_job_end_counts_and_leaves_time_for_the_grace():
     now = time.time()
     assert Deadline(100.0, now + 1000, 10.0).remaining == pytest.approx(100, abs=1)
     assert Deadline(1000.0, now + 100, 10.0).remaining == pytest.approx(88, abs=1)

@@ -65,7 +65,7 @@ def test_sys_exit_0_is_the_end_of_the_script(start):
     assert run.logs(0, "out") == "a\n"
 
 
-def test_exit_handlers_and_threads_of_the_script_come_to_their_end(start):
+def test_exit_handlers_and_threads_of_the_script_finish(start):
     run = start(
         "import atexit, threading, time\n"
         "atexit.register(print, 'at exit')\n"
@@ -89,7 +89,7 @@ def test_the_script_is_main_and_sees_its_arguments(start):
 # failure
 
 
-def test_an_exception_is_told_with_the_cells_own_lines(start):
+def test_an_exception_is_reported_with_the_lines_of_the_cell(start):
     script = "import math\n\n\ndef deeper(x):\n    return math.sqrt(x)\n\n\nvalue = -1.0\ndeeper(value)\n"
     segments = (Segment(4, 2, "cell [3]", 1), Segment(8, 2, "cell [7]", 5))
     run = start(script, segments=segments).wait(60)
@@ -107,7 +107,7 @@ def test_an_exception_is_told_with_the_cells_own_lines(start):
     assert run.logs(0, "err") == error["text"]
 
 
-def test_a_chained_exception_is_told_with_its_cause(start):
+def test_a_chained_exception_is_reported_with_its_cause(start):
     script = "try:\n    1 / 0\nexcept ZeroDivisionError as error:\n    raise RuntimeError('no') from error\n"
     run = start(script, segments=(Segment(1, 4, "cell [2]", 1),)).wait(60)
     error = run.result["error"]
@@ -123,14 +123,14 @@ def test_sys_exit_with_a_code_is_a_failure_with_that_code(start):
     assert "sys.exit(3)" in run.reason
 
 
-def test_sys_exit_with_words_is_a_failure_with_those_words(start):
+def test_sys_exit_with_a_message_is_a_failure_with_that_message(start):
     run = start("import sys\nsys.exit('no data')").wait(60)
     assert (run.state, run.exit_code) == ("failed", 1)
     assert "no data" in run.reason
 
 
 @pytest.mark.parametrize("code", [0, 5])
-def test_leaving_without_reaching_the_end_is_no_success_whatever_the_code(start, code: int):
+def test_an_exit_before_the_end_of_the_script_is_a_failure_whatever_the_code(start, code: int):
     run = start(f"import os\nprint('here', flush=True)\nos._exit({code})").wait(60)
     assert run.state == "failed"
     assert run.exit_code == (code or 1)
@@ -143,7 +143,7 @@ def test_a_segfault_is_explained(start):
     assert run.reason == "rank 0 was killed by SIGSEGV: native code crashed; the end of its stderr may say where"
 
 
-def test_a_killed_rank_is_named_with_the_signal(start):
+def test_the_reason_of_a_killed_rank_names_the_signal(start):
     run = start("import time\nwhile True: time.sleep(0.05)")
     os.kill(ranks(run)[0], signal.SIGKILL)
     run.wait(60)
@@ -151,13 +151,13 @@ def test_a_killed_rank_is_named_with_the_signal(start):
     assert "rank 0 was killed by SIGKILL" in run.reason
 
 
-def test_a_rank_killed_by_a_signal_without_a_name_is_told_with_its_number(start):
+def test_a_signal_without_a_name_is_reported_by_its_number(start):
     run = start("import os, signal\nos.kill(os.getpid(), signal.SIGRTMIN + 1)").wait(60)
     assert (run.state, run.exit_code) == ("failed", 128 + signal.SIGRTMIN + 1)
     assert run.reason == f"rank 0 was killed by signal {signal.SIGRTMIN + 1}"
 
 
-def test_the_rank_that_fails_first_is_named_and_the_others_are_ended(start):
+def test_the_first_rank_that_fails_is_named_and_the_others_are_stopped(start):
     run = start(
         "import os, time\n"
         "if os.environ['RANK'] == '1':\n"
@@ -180,7 +180,7 @@ def test_the_rank_that_fails_first_is_named_and_the_others_are_ended(start):
     assert all(gone(pid) for pid in pids.values())
 
 
-def test_what_a_rank_left_behind_ends_with_it(start):
+def test_processes_that_a_rank_leaves_behind_are_killed(start):
     run = start(
         "import subprocess, sys\n"
         "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(1000)'])\n"
@@ -193,7 +193,7 @@ def test_what_a_rank_left_behind_ends_with_it(start):
 # memory and time
 
 
-def test_memory_that_ran_out_is_told_in_numbers(start):
+def test_running_out_of_memory_is_reported_in_numbers(start):
     run = start("import torch\ntorch.empty(2**48, dtype=torch.uint8)").wait(60)
     assert run.state == "failed"
     assert "out of memory: this rank held" in run.reason
@@ -201,14 +201,14 @@ def test_memory_that_ran_out_is_told_in_numbers(start):
     assert "MB at most" in run.reason
 
 
-def test_a_memory_error_is_told_in_numbers(start):
+def test_a_memory_error_is_reported_in_numbers(start):
     run = start("x = bytearray(2**62)").wait(60)
     assert run.state == "failed"
     assert run.result["error"]["type"] == "MemoryError"
     assert "out of memory: this rank held" in run.reason
 
 
-def test_a_run_over_its_memory_is_ended(start):
+def test_a_run_that_exceeds_its_memory_limit_is_stopped(start):
     run = start(
         "import time\nx = bytearray(b'1') * 400_000_000\nwhile True: time.sleep(0.05)", memory=200_000_000
     ).wait(60)
@@ -217,7 +217,7 @@ def test_a_run_over_its_memory_is_ended(start):
     assert run.reason.endswith("MB used, --memory allows 200 MB")
 
 
-def test_memory_that_nobody_asked_for_is_not_said_to_be_what_memory_allows(runs_root):
+def test_a_memory_limit_that_the_target_chose_is_not_called_the_users(runs_root):
     local = target()
     offer = local.offer(Resources(memory=200_000_000))
     offer = replace(offer, node=replace(offer.node, chosen=("memory",)))  # as a batch system's target has it
@@ -227,12 +227,12 @@ def test_memory_that_nobody_asked_for_is_not_said_to_be_what_memory_allows(runs_
     assert run.reason.endswith("MB used, the target chose 200 MB; more --memory may help")
 
 
-def test_a_run_over_its_time_is_ended(start):
+def test_a_run_that_exceeds_its_time_limit_is_stopped(start):
     run = start("import time\nwhile True: time.sleep(0.05)", time=1).wait(60)
     assert (run.state, run.reason) == ("failed", "Out of time (1.0 s)")
 
 
-def test_a_run_within_its_time_and_memory_is_left_alone(start):
+def test_a_run_within_its_limits_is_not_stopped(start):
     run = start("x = bytearray(b'1') * 10_000_000", time=600, memory=10**10).wait(60)
     assert run.state == "succeeded"
 
@@ -240,7 +240,7 @@ def test_a_run_within_its_time_and_memory_is_left_alone(start):
 # cancelling
 
 
-def test_a_cancelled_run_is_told_to_end_and_its_finally_blocks_run(start):
+def test_the_finally_blocks_of_a_cancelled_run_are_executed(start):
     run = start(
         "import time\ntry:\n    print('on', flush=True)\n    while True: time.sleep(0.05)\nfinally:\n"
         "    print('off', flush=True)"
@@ -255,7 +255,7 @@ def test_a_cancelled_run_is_told_to_end_and_its_finally_blocks_run(start):
     assert all(gone(pid) for pid in pids.values())
 
 
-def test_a_rank_that_ignores_being_told_is_killed(start, short_grace):
+def test_a_rank_that_ignores_sigterm_is_killed(start, short_grace):
     run = start(
         "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('on', flush=True)\n"
         "while True: time.sleep(0.05)"
@@ -267,7 +267,7 @@ def test_a_rank_that_ignores_being_told_is_killed(start, short_grace):
     assert all(gone(pid) for pid in pids.values())
 
 
-def test_a_rank_deep_in_native_code_is_killed(start, short_grace):
+def test_a_rank_in_native_code_is_killed(start, short_grace):
     run = start(
         "import ctypes\nprint('on', flush=True)\nctypes.PyDLL(None).sleep(1000)"  # holds the interpreter's lock
     )
@@ -355,7 +355,7 @@ def test_a_run_cancelled_while_it_starts_is_cancelled(start, turn: int):
         assert all(gone(pid) for pid in ranks(run).values())
 
 
-def test_a_run_that_was_through_before_it_could_be_stopped_has_succeeded(start):
+def test_a_run_that_had_finished_before_it_could_be_stopped_has_succeeded(start):
     run = start("print('done')").wait(60)
     run.cancel()
     assert run.state == "succeeded"
@@ -365,7 +365,7 @@ def test_a_run_that_was_through_before_it_could_be_stopped_has_succeeded(start):
 # what a rank sees
 
 
-def test_every_rank_has_streams_of_its_own(start):
+def test_every_rank_has_its_own_output_files(start):
     run = start(
         "import os, sys\nr = os.environ['RANK']\nprint('out', r)\nprint('err', r, file=sys.stderr)\n"
         "os.system('echo from a child')",
@@ -378,13 +378,13 @@ def test_every_rank_has_streams_of_its_own(start):
         assert run.logs(rank, "err") == f"err {rank}\n"
 
 
-def test_what_is_printed_is_there_while_the_run_runs(start):
+def test_output_can_be_read_while_the_run_is_running(start):
     run = start("import time\nprint('early')\nwhile True: time.sleep(0.05)")
     until(lambda: says(run, "early"))
     assert run.state == "running"
 
 
-def test_torchruns_contract_holds(start):
+def test_ranks_have_the_environment_of_torchrun(start):
     run = start(
         "import os, torch, torch.distributed as dist\n"
         "dist.init_process_group('gloo', init_method='env://')\n"
@@ -433,7 +433,7 @@ print(hashlib.sha256(b"".join(p.detach().numpy().tobytes() for p in model.parame
 """
 
 
-def test_the_same_seed_gives_the_same_weights_bit_for_bit_and_another_others(start):
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(start):
     weights = []
     for seed in (7, 7, 8):
         run = start(_SEEDED, seed=seed).wait(60)
@@ -443,7 +443,7 @@ def test_the_same_seed_gives_the_same_weights_bit_for_bit_and_another_others(sta
 
 
 @pytest.mark.parametrize(("parallel", "same"), [("none", False), ("auto", True)])
-def test_ranks_have_the_same_seed_where_they_train_together_and_others_where_not(start, parallel: str, same: bool):
+def test_ranks_have_the_same_seed_only_if_they_train_together(start, parallel: str, same: bool):
     script = "import random, numpy, torch\nprint(random.random(), numpy.random.rand(), torch.rand(1).item())"
     run = start(script, ranks=2, cpus=1, seed=3, parallel=parallel).wait(60)
     part, other = (run.logs(rank, "out").split() for rank in range(2))
@@ -451,7 +451,7 @@ def test_ranks_have_the_same_seed_where_they_train_together_and_others_where_not
     assert [a == b for a, b in zip(part, other, strict=True)] == [same] * 3
 
 
-def test_figures_come_back_as_pictures(start):
+def test_figures_are_returned_as_png_files(start):
     run = start(
         "import matplotlib.pyplot as plt\n"
         "plt.plot([1, 2, 3])\nplt.show()\n"
@@ -467,24 +467,24 @@ def test_figures_come_back_as_pictures(start):
         assert path.read_bytes().endswith(b"IEND\xaeB`\x82")
 
 
-def test_a_cells_last_expression_is_shown(start):
+def test_the_last_expression_of_a_cell_is_displayed(start):
     run = start("x = 20\nx + 1\n'text'\nx + 2", interactive=True).wait(60)
     assert run.logs(0, "out") == "22\n"
     run = start("x = 20\nx + 2", interactive=False).wait(60)
     assert run.logs(0, "out") == ""
 
 
-def test_a_cell_that_meant_to_train_but_trained_nothing_says_so(start):
+def test_a_cell_with_training_code_that_trained_nothing_gets_a_note(start):
     run = start("for batch in []:\n    loss.backward()", interactive=True).wait(60)
     assert run.state == "succeeded"
     assert any("backward() was not called" in note for note in run.result["notes"])
 
 
-def test_a_cell_that_did_not_mean_to_train_is_left_in_peace(start):
+def test_a_cell_without_training_code_gets_no_note_about_training(start):
     assert start("x = 1", interactive=True).wait(60).result["notes"] == []
 
 
-def test_future_imports_hold_for_the_whole_script(start):
+def test_future_imports_apply_to_the_whole_script(start):
     run = start("from __future__ import annotations\ndef f(x: NotDefined): pass\nprint(f.__annotations__)").wait(60)
     assert run.state == "succeeded", run.logs()
     assert run.logs(0, "out") == "{'x': 'NotDefined'}\n"
@@ -495,7 +495,7 @@ def test_future_imports_hold_for_the_whole_script(start):
 _SHOW_ENVIRONMENT = "import json, os\nprint(json.dumps(dict(os.environ)))"
 
 
-def test_secrets_of_the_session_stay_there_and_what_was_asked_for_comes(start, monkeypatch: pytest.MonkeyPatch):
+def test_only_requested_variables_of_the_session_are_passed_on(start, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HF_TOKEN", "hf_of_the_session")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "aws_of_the_session")
     monkeypatch.setenv("JUPYTER_TOKEN", "jupyter_of_the_session")
@@ -528,7 +528,7 @@ def test_run_directories_are_private_whatever_the_scripts_umask(start):
     assert run.pull(bind=False)["weights"].sum() == 2000  # whatever the script's umask was
 
 
-def test_a_run_directory_goes_with_its_program(start):
+def test_the_node_program_is_imported_from_the_zip_file_of_the_run(start):
     run = start("import mlnb.node.rank_program as m\nprint(m.__file__)").wait(60)
     path = Path(run.logs(0, "out").strip())
     assert path.name == "rank_program.pyc"

@@ -79,7 +79,7 @@ def test_a_preempted_run_goes_on_in_its_next_attempt(allocate: Allocate, start: 
 @pytest.mark.parametrize(
     ("requeue", "code", "end"), [(True, 143, ("interrupted", None)), (False, 1, ("ended", "failed"))]
 )
-def test_a_run_on_one_node_is_preempted_likewise_if_it_may_be_queued_again(
+def test_a_preempted_run_on_one_node_goes_on_if_it_may_be_queued_again(
     allocate: Allocate, requeue: bool, code: int, end: tuple[str, str | None]
 ):
     allocation = allocate(FOREVER, nodes=1, requeue=requeue)
@@ -130,7 +130,7 @@ def test_a_run_out_of_time_asks_to_be_queued_again_if_it_made_a_checkpoint(alloc
     assert allocation.run.reason.endswith(". No checkpoint was saved in this attempt (mlnb.epochs saves them)")
 
 
-def test_a_node_lost_after_a_checkpoint_is_no_end_either(allocate: Allocate, start: Start, tmp_path: Path):
+def test_a_run_that_loses_a_node_after_a_checkpoint_goes_on(allocate: Allocate, start: Start, tmp_path: Path):
     allocation = allocate(_epochs(tmp_path), requeue=True)
     allocation.start()
     allocation.says("epoch 3", 0)
@@ -142,7 +142,7 @@ def test_a_node_lost_after_a_checkpoint_is_no_end_either(allocate: Allocate, sta
     goes_on(allocation, tmp_path, start)
 
 
-def test_a_job_that_is_queued_again_as_its_run_ends_leaves_the_result_alone(allocate: Allocate):
+def test_a_job_that_is_queued_again_after_the_result_was_written_does_not_change_it(allocate: Allocate):
     """So it is where the system preempts it in its last moments."""
     allocation = allocate("print('on')", requeue=True)
     allocation.start()

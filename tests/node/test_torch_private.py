@@ -167,7 +167,7 @@ REQUIRED = {
 
 
 @pytest.mark.parametrize(("where", "feature"), REQUIRED.items(), ids=lambda value: str(value))
-def test_one_line_tells_which_function_is_gone(
+def test_a_missing_function_is_an_error_of_one_line(
     where: tuple[str, str], feature: Feature, monkeypatch: pytest.MonkeyPatch
 ):
     module, name = where
@@ -180,7 +180,7 @@ def test_one_line_tells_which_function_is_gone(
     assert str(caught.value) == line
 
 
-def test_one_line_tells_that_a_property_is_gone(monkeypatch: pytest.MonkeyPatch):
+def test_a_missing_property_is_an_error_of_one_line(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delattr(DataLoader, torch_private.INDEX_SAMPLER)
     (line,) = torch_private.missing(Feature.PARALLEL)
     assert line.startswith(f"torch {torch.__version__} has no DataLoader._index_sampler, which mlnb needs for training")

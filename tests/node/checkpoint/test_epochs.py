@@ -84,7 +84,7 @@ def test_a_checkpoint_is_made_at_the_end_of_each_epoch_and_the_newest_two_stay(s
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["told", "killed"])
-def test_a_resumed_run_is_as_one_that_was_never_interrupted(
+def test_a_resumed_run_has_the_results_of_an_uninterrupted_one(
     start, short_grace, go: Path, tmp_path: Path, number: signal.Signals
 ):
     """It is killed, or told to end while a batch takes longer than it has time: the last epoch's checkpoint counts."""
@@ -120,7 +120,7 @@ def test_a_resumed_run_is_as_one_that_was_never_interrupted(
     assert "mlnb.resumed" not in set(run.metrics()["name"])
 
 
-def test_a_run_that_had_no_checkpoint_starts_over_and_its_curve_too(start, go: Path):
+def test_a_run_without_a_checkpoint_starts_again_with_an_empty_curve(start, go: Path):
     script = (
         "import mlnb, os, time\nfrom pathlib import Path\n"
         "for step in range(1, 11):\n"
@@ -156,12 +156,12 @@ def test_a_warned_run_ends_after_its_next_checkpoint(start, go: Path):
     assert run.series()["loss"].step.max() == saved["step"] >= 3 * STEPS + 5
 
 
-def test_outside_a_run_epochs_are_just_numbers(monkeypatch: pytest.MonkeyPatch):
+def test_outside_a_run_epochs_is_a_range(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("MLNB_CHECKPOINTS", raising=False)
     assert list(mlnb.epochs(3, model=torch.nn.Linear(1, 1))) == [0, 1, 2]
 
 
-def test_what_cannot_be_saved_is_named_at_once():
+def test_an_object_that_cannot_be_saved_is_refused_at_the_start():
     with pytest.raises(TypeError, match=r"mlnb.epochs\(data=…\): a list has no state_dict"):
         next(iter(mlnb.epochs(3, data=[1])))
 
@@ -181,7 +181,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_those_before_it(tmp_path: Pa
     assert [path.name for path in tmp_path.iterdir()] == ["epoch-000001.pt"]
 
 
-def test_an_incomplete_checkpoint_is_none(tmp_path: Path):
+def test_an_incomplete_checkpoint_is_ignored(tmp_path: Path):
     for name in ("epoch-000001.pt", "epoch-000010.pt", "epoch-000003.tmp", "epoch-000010.rank-1.pt", "epoch-1.pt"):
         (tmp_path / name).touch()
     assert [path.name for path in names.checkpoints(tmp_path)] == ["epoch-000001.pt", "epoch-000010.pt"]
@@ -257,7 +257,7 @@ def test_warned_ranks_end_after_the_same_checkpoint(start, go: Path):
     assert {int(run.series()["epoch"].value[-1])} == {3}
 
 
-def test_a_rank_that_begins_late_does_not_go_on_from_what_a_faster_one_has_saved(start):
+def test_a_slow_rank_does_not_resume_from_a_checkpoint_of_the_same_attempt(start):
     """Nothing holds ranks together that train separately; rank 1 begins when rank 0 has saved all its checkpoints."""
     script = """
 import os, time

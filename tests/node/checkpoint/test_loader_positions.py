@@ -131,13 +131,13 @@ def check(start, text: str, number: signal.Signals = signal.SIGTERM, **more) -> 
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1], ids=["told", "warned"])
-def test_it_goes_on_at_the_next_batch(start, number: signal.Signals):
+def test_a_resumed_epoch_continues_at_the_next_batch(start, number: signal.Signals):
     run = check(start, plain(), number)
     (name,) = [path.name for path in run.checkpoints() if "-batch-" in path.name] or ["gone"]
     assert name == "gone"  # the newest two are of ends of epochs again
 
 
-def test_the_checkpoint_is_of_that_batch_and_can_be_loaded(start):
+def test_the_checkpoint_of_a_batch_can_be_loaded(start):
     run = interrupted(start, plain())
     assert run.checkpoints()[-1].name == f"epoch-000002-batch-{AT + 1:06d}.pt"
     assert newest(run)["step"] == 2 * BATCHES + AT + 1
@@ -147,7 +147,7 @@ def test_the_checkpoint_is_of_that_batch_and_can_be_loaded(start):
     assert torch.equal(model[0].weight.detach(), newest(run)["state"]["model"]["0.weight"])
 
 
-def test_it_can_be_interrupted_again_in_the_same_epoch(start):
+def test_an_epoch_can_be_interrupted_twice(start):
     text = plain()
     run = interrupted(start, text)
     resume(run.directory, target(), {"INTERRUPT": "2"})  # counted from where it goes on
@@ -166,7 +166,7 @@ def test_ranks_that_train_together_stop_after_the_same_batch(start, number: sign
     check(start, plain("DataLoader(data, batch_size=4, shuffle=True)"), number, ranks=2, cpus=1)
 
 
-def test_ranks_of_a_training_that_distributes_itself_do_so_too(start):
+def test_ranks_of_code_that_distributes_itself_stop_after_the_same_batch(start):
     text = """
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
@@ -228,7 +228,7 @@ loader = DataLoader(Stream(), batch_size=8)
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
-def test_a_stream_is_iterated_up_to_there(start, ranks: int):
+def test_an_iterable_dataset_is_iterated_up_to_the_next_batch(start, ranks: int):
     check(start, script(_STREAM + "loader = DataLoader(Stream(), batch_size=4)", _PLAIN), ranks=ranks, cpus=1)
 
 
@@ -292,7 +292,7 @@ short = DataLoader(TensorDataset(*data[:32]), batch_size=8, shuffle=True)
     check(start, script(loaders, body))
 
 
-def test_a_loop_within_the_loop_is_not_cut(start):
+def test_an_inner_loop_is_not_interrupted(start):
     loaders = """
 loader = DataLoader(data, batch_size=8, shuffle=True)
 few = DataLoader(TensorDataset(*data[:24]), batch_size=8, shuffle=True)
@@ -343,7 +343,7 @@ def test_a_batch_that_was_drawn_ahead_is_not_lost(start):
     )
 
 
-def test_there_is_no_stop_after_the_last_batch_of_a_loop(start):
+def test_no_checkpoint_is_made_after_the_last_batch_of_a_loop(start):
     body = (
         _PLAIN.replace("pause(epoch, number)", f"pause(epoch, number - {BATCHES - 1} + {AT})") + "    print(a.sum())\n"
     )
@@ -375,7 +375,7 @@ def test_a_loop_before_the_training_is_repeated(start):
     check(start, script("loader = DataLoader(data, batch_size=8, shuffle=True)", body))
 
 
-def test_a_batch_that_does_not_end_is_not_waited_for(start, short_grace):
+def test_a_batch_that_takes_too_long_is_interrupted(start, short_grace):
     body = _PLAIN.replace("pause(epoch, number)", "\n        if (epoch, number) == (2, 5): time.sleep(600)")
     run = start(script("loader = DataLoader(data, batch_size=8)", body))
     until(lambda: "loss" in run.series() and run.series()["loss"].step.max() >= 2 * BATCHES + AT)
@@ -384,7 +384,7 @@ def test_a_batch_that_does_not_end_is_not_waited_for(start, short_grace):
     assert [path.name for path in run.checkpoints()] == ["epoch-000001.pt", "epoch-000002.pt"]
 
 
-def test_one_rank_that_is_warned_alone_does_not_stop_alone(start):
+def test_a_rank_that_alone_is_warned_does_not_stop_alone(start):
     body = _PLAIN.replace("train(a, b)", "train(a, b); time.sleep(0.01)").replace("pause(epoch, number)", "")
     text = script("loader = DataLoader(data, batch_size=4, shuffle=True)", body)
     run = start(text, ranks=2, cpus=1)
@@ -401,7 +401,7 @@ def test_one_rank_that_is_warned_alone_does_not_stop_alone(start):
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
-def test_a_long_epoch_has_checkpoints_within(start, ranks: int):
+def test_checkpoints_are_made_within_a_long_epoch(start, ranks: int):
     body = _PLAIN.replace("pause(epoch, number)", "time.sleep(0.02)")
     text = script("loader = DataLoader(data, batch_size=4, shuffle=True)", body)
     text = text.replace("mlnb.epochs(", "mlnb.epochs(minutes=0.05 / 60, count=")

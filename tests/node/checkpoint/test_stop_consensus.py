@@ -62,7 +62,7 @@ def test_all_stop_after_the_same_step(seed: int, slack: int):
         assert max(heard) <= found[0] <= max(heard) + 2 * slack + 2
 
 
-def test_none_stops_if_one_has_not_heard():
+def test_no_rank_stops_while_another_has_not_been_asked_to():
     assert stops([3, None, 5], 1, 0) == [None, None, None]
 
 
@@ -70,6 +70,6 @@ def test_none_stops_after_the_end():
     assert stops([3, STEPS - 1], 1, 0) == [None, None]
 
 
-def test_one_rank_stops_where_it_is():
+def test_a_single_rank_stops_at_once():
     assert StopConsensus("x").stops_at(1)
     assert StopConsensus.of_group("x").stops_at(1)

@@ -102,7 +102,7 @@ def test_a_loader_reads_its_dataset(travel):
     assert [batch[0].tolist() for batch in got["loader"]] == [batch[0].tolist() for batch in loader]
 
 
-def test_views_share_their_storage_which_travels_once(travel, tmp_path: Path):
+def test_views_share_their_storage_which_is_stored_once(travel, tmp_path: Path):
     whole = torch.arange(float(big)).reshape(1, -1)
     parts = {"whole": whole, "part": whole[:, 3:9], "turned": whole.t(), "same": whole.detach(), "again": whole}
     got = travel(parts)
@@ -202,7 +202,7 @@ def test_generators_continue_where_they_were(travel):
     assert (got["numpy"].random(9) == numpy_one.random(9)).all()
 
 
-def test_modules_travel_by_name(travel):
+def test_modules_are_stored_by_name(travel):
     got = travel({"np": np, "math": __import__("math"), "nn": torch.nn})
     assert got == {"np": np, "math": __import__("math"), "nn": torch.nn}
 
@@ -403,7 +403,7 @@ def test_values_of_earlier_streams_are_referred_to_by_name(travel):
 
 
 @pytest.mark.parametrize("source", [MappedFiles, CopiedFiles])
-def test_a_file_that_is_too_short_is_an_error_and_no_garbage(tmp_path: Path, source: type[MappedFiles]):
+def test_a_file_that_is_too_short_is_an_error(tmp_path: Path, source: type[MappedFiles]):
     sink = Sink(tmp_path)
     stream = objects.dump(torch.ones(big), sink, Labels(), prefix="")
     sink.files[0].write_bytes(b"\1" * 100)
@@ -427,7 +427,7 @@ def test_views_of_tensors_are_their_bytes_row_by_row():
     assert np.frombuffer(view, dtype=np.float32).tolist() == [7.0] * 1000
 
 
-def test_defaults_and_plain_objects_travel(travel):
+def test_default_values_and_plain_objects_are_loaded_again(travel):
     table = defaultdict(list, a=[1])
     point = types.SimpleNamespace(x=1, back=None)
     point.back = point

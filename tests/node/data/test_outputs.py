@@ -130,7 +130,7 @@ def test_a_cell_sees_the_sessions_values(send):
     assert run.pull(bind=False)["total"] == float(tensor.sum()) + int(array.sum()) + 5
 
 
-def test_what_the_cell_changes_in_place_is_changed_here_in_place(send):
+def test_objects_that_the_cell_changes_in_place_are_changed_in_place_in_the_session(send):
     model = torch.nn.Linear(big, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9)
     array, items = np.zeros(big), [1, 2]
@@ -161,7 +161,7 @@ def test_what_the_cell_changes_in_place_is_changed_here_in_place(send):
     assert items[2] is model
 
 
-def test_what_the_cell_does_not_change_does_not_come_back(send):
+def test_objects_that_the_cell_does_not_change_are_not_returned(send):
     values = {"model": torch.nn.Linear(big, 1), "array": np.zeros(big), "items": [1, 2]}
     run = succeeded(send("n = len(items) + int(array[0]) + model.in_features", values, ("n",)))
     assert table(run)["names"] == ["n"]
@@ -180,7 +180,7 @@ def test_an_unchanged_part_of_something_changed_is_not_stored_again(send):
     assert (namespace["holder"]["data"] == 0).all()
 
 
-def test_a_name_that_the_cell_deletes_is_deleted_here(send):
+def test_a_name_that_the_cell_deletes_is_deleted_in_the_session(send):
     namespace = {"x": 1, "y": [2]}
     run = succeeded(send("del y\nz = x", dict(namespace), ("z",), deletes=("y",)))
     pulled = run.deliver(namespace)
@@ -188,7 +188,7 @@ def test_a_name_that_the_cell_deletes_is_deleted_here(send):
     assert namespace == {"x": 1, "z": 1}
 
 
-def test_a_name_that_the_cell_binds_anew_is_another_object_here(send):
+def test_a_name_that_the_cell_binds_to_a_new_object_is_bound_to_a_new_object_in_the_session(send):
     model = torch.nn.Linear(2, 2)
     namespace = {"model": model, "alias": model}
     run = succeeded(send("model = torch.nn.Linear(3, 3)", dict(namespace), ("model",), definitions="import torch"))
@@ -197,7 +197,7 @@ def test_a_name_that_the_cell_binds_anew_is_another_object_here(send):
     assert namespace["alias"] is model
 
 
-def test_a_generator_goes_on_here_where_it_stopped_there(send):
+def test_a_random_generator_continues_in_the_session_where_the_run_ended(send):
     generator = torch.Generator().manual_seed(1)
     expected = torch.Generator().manual_seed(1)
     torch.rand(10, generator=expected)
@@ -208,7 +208,7 @@ def test_a_generator_goes_on_here_where_it_stopped_there(send):
     assert torch.equal(torch.rand(3, generator=generator), torch.rand(3, generator=expected))
 
 
-def test_what_the_cell_defines_is_found_by_what_comes_back(send):
+def test_returned_objects_find_the_classes_that_the_cell_defines(send):
     init = "    def __init__(self):\n        super().__init__()\n        self.f = torch.nn.Linear(2, 1)\n"
     net = f"class Net(torch.nn.Module):\n{init}"
     run = succeeded(send(f"import torch\n{net}net = Net()", {"x": 1}, ("net", "Net")))

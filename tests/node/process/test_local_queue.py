@@ -140,7 +140,7 @@ def sleeper() -> Iterator[subprocess.Popen[bytes]]:
     process.communicate()
 
 
-def test_what_a_killed_process_held_is_free_at_once(queue: LocalQueue, sleeper: subprocess.Popen[bytes]):
+def test_the_resources_of_a_killed_process_are_free_at_once(queue: LocalQueue, sleeper: subprocess.Popen[bytes]):
     queue.enqueue("dead", 2, 0, sleeper.pid, process_identity(sleeper.pid) or "")
     assert queue.acquire("dead") == ()
     queue.take_over("next", 2, 0)
@@ -165,7 +165,7 @@ def test_a_process_that_got_the_pid_of_a_dead_one_holds_nothing(queue: LocalQueu
     assert queue.acquire("next") == ()
 
 
-def test_the_place_taken_at_submission_is_the_node_programs(queue: LocalQueue, sleeper: subprocess.Popen[bytes]):
+def test_the_node_program_takes_over_the_entry_of_the_submission(queue: LocalQueue, sleeper: subprocess.Popen[bytes]):
     queue.enqueue("first", 2, 0, sleeper.pid, process_identity(sleeper.pid) or "")
     queue.take_over("second", 2, 0)
     queue.take_over("first", 2, 0)  # by this process, where the submission named another
@@ -175,7 +175,7 @@ def test_the_place_taken_at_submission_is_the_node_programs(queue: LocalQueue, s
     assert queue.acquire("first") == ()
 
 
-def test_a_node_program_faster_than_its_submission_has_one_place(queue: LocalQueue):
+def test_a_node_program_faster_than_its_submission_has_one_entry(queue: LocalQueue):
     queue.take_over("fast", 1, 0)
     assert queue.acquire("fast") == ()
     queue.enqueue("fast", 1, 0, os.getpid(), process_identity(os.getpid()) or "")
@@ -183,14 +183,14 @@ def test_a_node_program_faster_than_its_submission_has_one_place(queue: LocalQue
     assert queue.acquire("next") == ()
 
 
-def test_who_asks_for_more_cores_than_there_are_gets_all(queue: LocalQueue):
+def test_a_request_for_more_cores_than_the_machine_has_gets_all(queue: LocalQueue):
     queue.take_over("big", 64, 0)
     assert queue.acquire("big") == ()
     queue.take_over("next", 1, 0)
     assert queue.acquire("next") is None
 
 
-def test_what_a_run_holds_is_its_own_when_the_file_is_lost(tmp_path: Path):
+def test_a_run_keeps_its_resources_if_the_file_is_lost(tmp_path: Path):
     """As when /tmp is cleared of what is old, or a folder goes at logout."""
     first, second = LocalQueue(tmp_path / "rt", 4, ("0",)), LocalQueue(tmp_path / "rt", 4, ("0",))
     first.take_over("first", 1, 1)
@@ -215,13 +215,13 @@ def test_tickets_of_a_newer_mlnb_count_too(queue: LocalQueue, tmp_path: Path):
 
 
 @pytest.mark.parametrize("content", [b"", b"{torn", b"\xff"])
-def test_a_queue_that_does_not_read_is_empty(queue: LocalQueue, tmp_path: Path, content: bytes):
+def test_a_file_that_can_not_be_parsed_is_an_empty_queue(queue: LocalQueue, tmp_path: Path, content: bytes):
     (tmp_path / "slots.json").write_bytes(content)
     queue.take_over("run", 1, 0)
     assert queue.acquire("run") == ()
 
 
-def test_a_folder_that_is_gone_is_one_clear_line(tmp_path: Path):
+def test_a_missing_folder_is_an_error_of_one_line(tmp_path: Path):
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="not a directory"):
         LocalQueue(tmp_path / "file", 1).take_over("run", 1, 0)

@@ -19,7 +19,7 @@ print(preload(["json.tool"]), gc.isenabled(), gc.get_freeze_count() > 1000)
 """
 
 
-def test_what_is_imported_is_kept_from_the_collector_and_the_collector_goes_on():
+def test_imported_objects_are_frozen_and_the_garbage_collector_is_on_again():
     done = subprocess.run([sys.executable, "-c", PRINT_COLLECTOR_STATE], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["None", "True", "True"]
 
@@ -31,9 +31,7 @@ def a_torch(folder: Path, code: str) -> dict[str, str]:
     return {"PYTHONPATH": str(folder)}
 
 
-def test_a_run_is_known_to_have_started_before_torch_is_imported_which_can_take_minutes(
-    allocate: Allocate, tmp_path: Path
-):
+def test_a_run_reports_its_start_before_it_imports_torch(allocate: Allocate, tmp_path: Path):
     go = tmp_path / "go"
     waits = f"import os, time\nwhile not os.path.exists({str(go)!r}): time.sleep(0.02)\nraise ImportError('no go')"
     allocation = allocate("print('here')", nodes=1)
@@ -48,7 +46,7 @@ def test_a_run_is_known_to_have_started_before_torch_is_imported_which_can_take_
     assert allocation.codes() == [1], allocation.output()
 
 
-def test_a_torch_that_is_there_and_broken_is_the_reason_in_one_line(allocate: Allocate, tmp_path: Path):
+def test_a_torch_that_can_not_be_imported_is_the_reason_in_one_line(allocate: Allocate, tmp_path: Path):
     allocation = allocate("import torch", nodes=1)
     allocation.start(**a_torch(tmp_path, "raise OSError('libcudart.so.12: cannot open shared object file')"))
     assert allocation.codes() == [1], allocation.output()

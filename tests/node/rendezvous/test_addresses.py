@@ -56,7 +56,7 @@ def machines() -> Iterator[Machines]:
 @pytest.mark.parametrize(
     ("network", "first"), [("fd00:6d6c::{}/64", "fd00:6d6c::1"), ("10.109.108.{}/24", "10.109.108.1")]
 )
-def test_two_nodes_meet_by_the_only_addresses_that_they_have(
+def test_two_nodes_connect_by_the_only_addresses_that_they_have(
     allocate: Allocate, machines: Machines, network: str, first: str
 ):
     allocation = allocate(_REDUCE, rendezvous_timeout=30)
@@ -68,7 +68,7 @@ def test_two_nodes_meet_by_the_only_addresses_that_they_have(
     assert set(rendezvous["addresses"]) - {"127.0.0.1", "::1"} == {first}
 
 
-def test_addresses_that_mean_nothing_elsewhere_are_left_out():
+def test_link_local_addresses_are_left_out():
     listed = [address for _, address in addresses.interface_addresses()]
     assert "127.0.0.1" in listed
     assert not [address for address in listed if address.startswith("fe80")]

@@ -45,7 +45,7 @@ def apart(allocate: Allocate, monkeypatch: pytest.MonkeyPatch) -> Allocate:
     return allocate
 
 
-def test_they_train_as_one(apart: Allocate, tmp_path: Path):
+def test_two_nodes_without_shared_files_train_together(apart: Allocate, tmp_path: Path):
     script = "import torch.distributed as dist, torch\ndist.init_process_group('gloo')\nx = torch.ones(1)\n"
     allocation = apart(f"{script}dist.all_reduce(x)\nprint(x.item())")
     allocation.start_apart(tmp_path)
@@ -55,7 +55,7 @@ def test_they_train_as_one(apart: Allocate, tmp_path: Path):
     assert not (allocation.run.directory.attempt(1).path / "rank-1.out").exists()
 
 
-def test_how_a_rank_ended_that_no_other_node_sees_is_in_the_result(apart: Allocate, tmp_path: Path):
+def test_the_result_has_the_exits_of_ranks_whose_files_node_0_does_not_see(apart: Allocate, tmp_path: Path):
     allocation = apart("import os, time\nif os.environ['RANK'] == '1': 1 / 0\ntime.sleep(600)")
     allocation.start_apart(tmp_path)
     assert allocation.codes() == [1, 1], allocation.output()
@@ -64,7 +64,7 @@ def test_how_a_rank_ended_that_no_other_node_sees_is_in_the_result(apart: Alloca
     assert "ZeroDivisionError" in allocation.run.result["error"]["text"]
 
 
-def test_a_cancel_that_one_node_sees_ends_all(apart: Allocate, tmp_path: Path):
+def test_a_cancel_that_one_node_sees_stops_all(apart: Allocate, tmp_path: Path):
     allocation = apart(FOREVER)
     allocation.start_apart(tmp_path)
     allocation.ranks(0)
@@ -73,7 +73,7 @@ def test_a_cancel_that_one_node_sees_ends_all(apart: Allocate, tmp_path: Path):
     assert (read_json(allocation.run.directory.result) or {})["state"] == "cancelled"
 
 
-def test_a_node_with_another_key_is_not_let_in(apart: Allocate, tmp_path: Path):
+def test_a_node_with_another_key_is_refused(apart: Allocate, tmp_path: Path):
     allocation = apart(FOREVER, rendezvous_timeout=3.0)
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
@@ -84,7 +84,7 @@ def test_a_node_with_another_key_is_not_let_in(apart: Allocate, tmp_path: Path):
 
 
 @pytest.mark.parametrize("value", ["host", ":1", "host:", "host:x", "host:0", "host:70000"])
-def test_what_is_no_endpoint_is_refused_in_one_line(tmp_path: Path, value: str):
+def test_an_invalid_endpoint_is_refused_in_one_line(tmp_path: Path, value: str):
     attempt = RunDir(tmp_path).attempt(1)
     with pytest.raises(UsageError, match="must be HOST:PORT"):
         endpoint_of(attempt, {endpoint.VARIABLE: value, manifest.VARIABLE: KEY})

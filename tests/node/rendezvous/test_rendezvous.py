@@ -64,7 +64,7 @@ def test_two_nodes_train_as_two_ranks_of_one(allocate: Allocate, start: Start):
     assert list(run.series()["loss"].value) == list(single.series()["loss"].value)
 
 
-def test_every_rank_of_every_node_has_torchruns_contract_and_no_name_to_resolve(allocate: Allocate):
+def test_every_rank_has_the_environment_of_torchrun_and_no_host_name_to_resolve(allocate: Allocate):
     names = "RANK LOCAL_RANK WORLD_SIZE LOCAL_WORLD_SIZE GROUP_RANK GROUP_WORLD_SIZE MASTER_ADDR GLOO_SOCKET_IFNAME"
     allocation = allocate(f"import os\nprint(*(os.environ[name] for name in '{names}'.split()))", nodes=3, ranks=2)
     allocation.start(2, 0, 1)  # in whatever order they come
@@ -74,7 +74,7 @@ def test_every_rank_of_every_node_has_torchruns_contract_and_no_name_to_resolve(
         assert printed == [str(rank), str(rank % 2), "6", "2", str(rank // 2), "3", "127.0.0.1", "lo"]
 
 
-def test_a_later_node_is_waited_for(allocate: Allocate):
+def test_node_0_waits_for_a_later_node(allocate: Allocate):
     allocation = allocate("print('on')")
     allocation.start(0)
     until(lambda: read_json_fresh(allocation.run.directory.attempt(1).rendezvous))
@@ -84,7 +84,7 @@ def test_a_later_node_is_waited_for(allocate: Allocate):
     assert allocation.codes() == [0, 0], allocation.output()
 
 
-def test_where_node_0_is_can_be_read_by_its_owner_only(allocate: Allocate):
+def test_only_the_owner_can_read_the_rendezvous_file(allocate: Allocate):
     allocation = allocate(FOREVER)
     allocation.start(0)
     path = allocation.run.directory.attempt(1).rendezvous
@@ -92,7 +92,7 @@ def test_where_node_0_is_can_be_read_by_its_owner_only(allocate: Allocate):
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_who_does_not_know_the_token_is_refused_and_the_run_goes_on(allocate: Allocate):
+def test_a_client_without_the_token_is_refused_and_the_run_goes_on(allocate: Allocate):
     allocation = allocate("print('on')")
     allocation.start(0)
     coordinator = until(lambda: read_json_fresh(allocation.run.directory.attempt(1).rendezvous))
@@ -110,7 +110,7 @@ def test_who_does_not_know_the_token_is_refused_and_the_run_goes_on(allocate: Al
     assert allocation.run.state == "succeeded"
 
 
-def test_a_node_that_does_not_come_is_named(allocate: Allocate):
+def test_a_node_that_does_not_connect_is_named(allocate: Allocate):
     allocation = allocate("print('on')", nodes=3, rendezvous_timeout=2)
     allocation.start(0, 2)
     assert allocation.codes() == [1, 1]
@@ -118,7 +118,7 @@ def test_a_node_that_does_not_come_is_named(allocate: Allocate):
     assert not allocation.run.logs(0)
 
 
-def test_a_node_that_comes_when_all_is_over_ends_at_once(allocate: Allocate):
+def test_a_node_that_starts_after_the_end_of_the_run_ends_at_once(allocate: Allocate):
     allocation = allocate("print('on')", rendezvous_timeout=2)
     allocation.start(0)
     assert allocation.codes() == [1]
@@ -127,7 +127,7 @@ def test_a_node_that_comes_when_all_is_over_ends_at_once(allocate: Allocate):
     assert allocation.event("ending", 1)["reason"] == "node 0 ended before this node connected"
 
 
-def test_without_node_0_the_others_say_so(allocate: Allocate):
+def test_nodes_that_can_not_reach_node_0_say_so(allocate: Allocate):
     allocation = allocate("print('on')", rendezvous_timeout=1)
     allocation.start(1)
     allocation.programs[1].wait(60)
@@ -137,7 +137,7 @@ def test_without_node_0_the_others_say_so(allocate: Allocate):
 # ending together
 
 
-def test_a_rank_that_fails_ends_all_and_is_the_reason(allocate: Allocate):
+def test_a_rank_that_fails_stops_all_and_is_the_reason(allocate: Allocate):
     """The other rank's connection breaks first, as its own node sees it: that is a consequence."""
     script = _COLLECTIVE.replace("FAILS", "1").replace("HOW", "raise ValueError('mine')")
     allocation = allocate(script)
@@ -152,7 +152,7 @@ def test_a_rank_that_fails_ends_all_and_is_the_reason(allocate: Allocate):
     assert ended(allocation)
 
 
-def test_a_rank_that_is_killed_ends_all_and_is_the_reason(allocate: Allocate):
+def test_a_rank_that_is_killed_stops_all_and_is_the_reason(allocate: Allocate):
     allocation = allocate(_COLLECTIVE.replace("FAILS", "1").replace("HOW", "os.kill(os.getpid(), 9)"))
     allocation.start()
     assert allocation.codes() == [137, 137]
@@ -161,7 +161,7 @@ def test_a_rank_that_is_killed_ends_all_and_is_the_reason(allocate: Allocate):
 
 
 @pytest.mark.parametrize("script", [FOREVER, _COLLECTIVE.replace("FAILS", "-1").replace("HOW", "pass")])
-def test_a_node_that_is_lost_ends_all(allocate: Allocate, script: str):
+def test_the_loss_of_a_node_stops_all(allocate: Allocate, script: str):
     allocation = allocate(script, nodes=3)
     allocation.start()
     for rank in range(3):
@@ -172,7 +172,7 @@ def test_a_node_that_is_lost_ends_all(allocate: Allocate, script: str):
     assert ended(allocation)
 
 
-def test_without_node_0_the_others_end_their_ranks_at_once(allocate: Allocate):
+def test_nodes_that_lose_node_0_stop_their_ranks_at_once(allocate: Allocate):
     allocation = allocate(
         "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + FOREVER, nodes=3, grace=1000.0
     )
@@ -198,7 +198,7 @@ def test_a_cancelled_run_ends_on_all_nodes_without_a_signal(allocate: Allocate):
     assert [allocation.run.logs(rank, "out") for rank in range(2)] == ["on\noff\n"] * 2
 
 
-def test_a_run_cancelled_while_its_nodes_gather_is_cancelled(allocate: Allocate):
+def test_a_run_can_be_cancelled_while_its_nodes_connect(allocate: Allocate):
     allocation = allocate(FOREVER, nodes=3)
     allocation.start(0, 1)
     until(lambda: read_json_fresh(allocation.run.directory.attempt(1).rendezvous))
@@ -207,14 +207,14 @@ def test_a_run_cancelled_while_its_nodes_gather_is_cancelled(allocate: Allocate)
     assert allocation.run.state == "cancelled"
 
 
-def test_the_script_that_leaves_with_the_code_for_queueing_again_has_just_failed(allocate: Allocate):
+def test_a_script_that_exits_with_the_requeue_code_has_failed(allocate: Allocate):
     allocation = allocate("import sys\nsys.exit(75)", requeue=True)
     allocation.start()
     assert allocation.codes() == [1, 1]
     assert (allocation.run.state, allocation.run.exit_code) == ("failed", 75)
 
 
-def test_an_attempt_ends_without_a_word_when_a_later_one_is_under_way(allocate: Allocate):
+def test_an_attempt_ends_without_a_result_once_a_later_one_has_started(allocate: Allocate):
     """So it is on a node that the system has lost sight of, and that goes on all the same."""
     allocation = allocate(FOREVER, nodes=1, requeue=True)
     allocation.start()
