@@ -246,7 +246,7 @@ def test_of_a_job_that_ends_while_accounting_is_away_it_tells_when_it_is_back(
     away.mend()  # SLURM's controller has not noticed yet
     with configured(poll="1s"):
         until(lambda: run.done)
-    assert run.state == "failed"
+    assert run.state == "failed", run.reason
     assert run.reason.startswith(f"job {job(run)}: ended with exit code 8")
 
 

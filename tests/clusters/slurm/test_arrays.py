@@ -161,6 +161,7 @@ def test_one_that_slurm_requeues_goes_on_in_its_next_attempt(slurm: Slurm, start
     second.under_way()
     slurm.command("scontrol", "requeue", f"{array}_1")
     until(lambda: int(slurm.show(f"{array}_1")["Restarts"]))
+    slurm.wait_state(f"{array}_1", "PENDING")  # once its first attempt has ended
     hurry.touch()
     slurm.start_now(f"{array}_1")
     second.has_gone_on()
