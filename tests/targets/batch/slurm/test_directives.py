@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import dask
 import pytest
 
+from mlnb.targets.batch.jobqueue_adapter import load_class
 from tests.targets.conftest import IN_CPU, IN_GPU, Site
 
 A100 = {"type": "a100", "memory": "80GB", "directive": "--constraint=a100 --gres=gpu:{count}"}
@@ -122,6 +123,7 @@ def test_what_was_written_for_dask_s_workers_is_not_what_a_run_has(site: Site):
 
 def test_another_section_is_taken_where_the_target_names_one(site: Site):
     site.has(partitions=f"{IN_CPU}\n{IN_GPU}")
+    load_class("slurm:SLURMJob")  # gives Dask's configuration its defaults
     with dask.config.set({"jobqueue.mine": {**dask.config.get("jobqueue.slurm"), "queue": "gpu"}}):
         assert "-p gpu" in site.job(jobqueue="mine")[0]
         assert "-p cpu" in site.job()[0]
