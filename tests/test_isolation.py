@@ -23,7 +23,7 @@ jobqueue:
 TESTS = (
     "tests/targets/test_registry.py",
     "tests/targets/config/test_settings.py",
-    "tests/targets/batch/slurm/test_directives.py",
+    "tests/targets/batch/systems/slurm/test_directives.py",
     "tests/targets/test_local.py::test_where_runs_go",
     "tests/api/test_runs.py",
     "tests/cli/test_cli_run.py::test_a_script_runs_with_its_own_arguments_and_modules",

@@ -18,7 +18,7 @@ from mlnb.rundir import RunDir
 from mlnb.server.manager import Manager
 from mlnb.targets import warm
 from mlnb.targets.base import Placement
-from mlnb.targets.batch import jobqueue_adapter
+from mlnb.targets.batch.jobqueue import adapter as jobqueue_adapter
 from mlnb.targets.registry import default_name, names, target
 from mlnb.task import Resources, Task
 from mlnb.workspace import Workspace
@@ -186,4 +186,4 @@ def test_only_the_outermost_calls_mean_this_process():
         for path in root.rglob("*.py")
         if any(text in path.read_text() for text in ('"MLNB_RUNS"', '"MLNB_RUNTIME"', "dask.config.get"))
     }
-    assert read <= {"workspace.py", "rundir.py", "targets/batch/job.py", "node/process/local_queue.py"}
+    assert read <= {"workspace.py", "rundir.py", "targets/batch/submission/job.py", "node/process/local_queue.py"}

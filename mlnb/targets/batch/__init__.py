@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from mlnb.targets.batch.system import System
 
 _BUILT_IN = {
-    "slurm": "mlnb.targets.batch.slurm.system:Slurm",
-    "sge": "mlnb.targets.batch.gridengine.system:GridEngine",
-    "pbs": "mlnb.targets.batch.pbs:Pbs",
-    "moab": "mlnb.targets.batch.moab:Moab",
-    "lsf": "mlnb.targets.batch.lsf:Lsf",
-    "oar": "mlnb.targets.batch.oar:Oar",
-    "htcondor": "mlnb.targets.batch.htcondor:HTCondor",
+    "slurm": "mlnb.targets.batch.systems.slurm.system:Slurm",
+    "sge": "mlnb.targets.batch.systems.gridengine.system:GridEngine",
+    "pbs": "mlnb.targets.batch.systems.pbs:Pbs",
+    "moab": "mlnb.targets.batch.systems.moab:Moab",
+    "lsf": "mlnb.targets.batch.systems.lsf:Lsf",
+    "oar": "mlnb.targets.batch.systems.oar:Oar",
+    "htcondor": "mlnb.targets.batch.systems.htcondor:HTCondor",
 }
 """By kind: what ``kind:`` of a target says, and the name of dask-jobqueue's section."""
 

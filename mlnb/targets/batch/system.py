@@ -14,10 +14,10 @@ from typing import Any, ClassVar
 
 from mlnb.errors import MlnbError, UsageError
 from mlnb.targets.base import gpus_of
-from mlnb.targets.batch import jobqueue_adapter
 from mlnb.targets.batch.commands import TIMEOUT, CommandFailed, SystemUnavailable, run_command
 from mlnb.targets.batch.job_table import JobTable
-from mlnb.targets.batch.jobqueue_section import Section
+from mlnb.targets.batch.jobqueue import adapter as jobqueue_adapter
+from mlnb.targets.batch.jobqueue.section import Section
 from mlnb.targets.batch.queued_job import QueuedJob
 from mlnb.targets.batch.request import (
     CLOCK,

@@ -15,13 +15,16 @@ from mlnb.rundir import RunDir, read_json
 from mlnb.runinfo import NodeSettings, RunInfo
 from mlnb.targets import containers
 from mlnb.targets.base import Offer, Placement, Status, check_options
-from mlnb.targets.batch import job_array, queue_history, queue_listing, states
-from mlnb.targets.batch.cancelling import Canceller
-from mlnb.targets.batch.job import Job, make_job
-from mlnb.targets.batch.job_array import JobArray
 from mlnb.targets.batch.options import OPTIONS
 from mlnb.targets.batch.placement import BatchPlacement
+from mlnb.targets.batch.queue import history as queue_history
+from mlnb.targets.batch.queue import listing as queue_listing
+from mlnb.targets.batch.queue import states
+from mlnb.targets.batch.queue.cancelling import Canceller
 from mlnb.targets.batch.request import JobRequest, SubmittedJob, directive_word
+from mlnb.targets.batch.submission import job_array
+from mlnb.targets.batch.submission.job import Job, make_job
+from mlnb.targets.batch.submission.job_array import JobArray
 from mlnb.targets.batch.system import System
 from mlnb.targets.config import limits, settings
 from mlnb.targets.config.options import TargetOption

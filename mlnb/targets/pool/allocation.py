@@ -22,9 +22,9 @@ from mlnb.errors import UsageError
 from mlnb.node.pool_node import WORKER_FILE
 from mlnb.rundir import write_atomic, write_json
 from mlnb.runinfo import NodeSettings, RunInfo
-from mlnb.targets.batch import queue_listing
-from mlnb.targets.batch.job import Job, body_of
+from mlnb.targets.batch.queue import listing as queue_listing
 from mlnb.targets.batch.queued_job import QueuedJob
+from mlnb.targets.batch.submission.job import Job, body_of
 from mlnb.targets.batch.system import System
 from mlnb.targets.batch.target import BatchTarget
 from mlnb.targets.config import settings

@@ -14,7 +14,7 @@ import time
 
 from mlnb.errors import MlnbError
 from mlnb.node.process.identity import process_identity, wait_for_exit
-from mlnb.targets.batch import queue_listing
+from mlnb.targets.batch.queue import listing as queue_listing
 from mlnb.targets.pool.folder import PoolDir, PoolInfo
 from mlnb.workspace import Workspace
 

@@ -14,8 +14,8 @@ from mlnb.node.process.socket_request import send_request
 from mlnb.rundir import RunDir, read_json
 from mlnb.runinfo import NodeSettings, RunInfo
 from mlnb.targets.base import SUBMITTING, Offer, Placement, Status, SubmissionUnknown, check_options, gpus_of
-from mlnb.targets.batch import queue_listing
-from mlnb.targets.batch.states import has_heartbeat
+from mlnb.targets.batch.queue import listing as queue_listing
+from mlnb.targets.batch.queue.states import has_heartbeat
 from mlnb.targets.config.options import REQUEUE, TargetOption
 from mlnb.targets.gpus.selection import refuse_gpu_selection
 from mlnb.targets.many import cancel_one_by_one, submit_one_by_one

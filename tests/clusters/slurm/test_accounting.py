@@ -19,8 +19,8 @@ import pytest
 from mlnb.api import Run
 from mlnb.api.read.state import Observation, observe
 from mlnb.rundir import FINAL, read_json, write_json
-from mlnb.targets.batch import queue_listing
-from mlnb.targets.batch import states as batch_states
+from mlnb.targets.batch.queue import listing as queue_listing
+from mlnb.targets.batch.queue import states as batch_states
 from tests.clusters.slurm.accounting import Accounting, forgetful, forgotten, node_kept, program, programs, sole
 from tests.clusters.slurm.commands import Commands
 from tests.clusters.slurm.conftest import Slurm, Start, configured, job

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mlnb.api import Run
-from mlnb.targets.batch import states as batch_states
+from mlnb.targets.batch.queue import states as batch_states
 from tests.clusters.slurm.conftest import Slurm, Start, configured, job
 from tests.clusters.slurm.training import begin, plain
 from tests.testbeds.slurm_operator import Operator

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from mlnb.rundir import write_json
-from mlnb.targets.batch import load_system, queue_listing
-from mlnb.targets.batch.slurm.queue import QUEUE_COMMAND
+from mlnb.targets.batch import load_system
+from mlnb.targets.batch.queue import listing as queue_listing
+from mlnb.targets.batch.systems.slurm.queue import QUEUE_COMMAND
 from mlnb.targets.pool import folder
 from mlnb.targets.pool.folder import PoolDir
 from mlnb.task import Resources

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlnb.errors import UsageError
-from mlnb.targets.batch.slurm.nodes import Node
+from mlnb.targets.batch.systems.slurm.nodes import Node
 from mlnb.targets.gpus.kinds import GpuKind, configured, discover
 from mlnb.targets.gpus.models import format_gpu_memory, parse_capability, parse_gpu_name
 from mlnb.targets.gpus.selection import GpuRequest, GpuSelection, select, selection_for

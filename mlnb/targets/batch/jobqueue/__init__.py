@@ -1,0 +1,1 @@
+"""Uses dask-jobqueue: its configuration, and its Job classes."""

@@ -1,0 +1,1 @@
+"""Submits the jobs of runs to a batch system, alone or as job arrays."""
