@@ -5,12 +5,22 @@ from __future__ import annotations
 import ast
 import enum
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from mlnb.capture.outputs import is_array
+from mlnb.capture.ship import secrets
 from mlnb.capture.ship.refusals import unshippable_reason
 from mlnb.capture.source.bytecode import code_key, code_keys
-from mlnb.capture.source.evaluate import UNKNOWN, class_attributes, constant, equal, names_in_body
+from mlnb.capture.source.evaluate import (
+    UNKNOWN,
+    class_attributes,
+    constant,
+    equal,
+    evaluate,
+    names_in_body,
+    unchanged,
+)
 from mlnb.capture.source.introspection import class_flags, is_from_session, methods, unwrap, wrapped_functions
 from mlnb.capture.source.nodes import SourceNode
 
@@ -29,8 +39,7 @@ def match_score(source: SourceNode, cls: type) -> float:
             score += 1 if code_key(method.__code__) in keys else -1
     attributes = set(vars(cls)) | set(vars(cls).get("__annotations__", ())) | set(getattr(cls, "__members__", ()))
     attributes |= set(getattr(cls, "__dataclass_fields__", ())) | set(getattr(cls, "_fields", ()))
-    mangled = {f"_{cls.__name__.lstrip('_')}{n}" if n.startswith("__") and not n.endswith("__") else n for n in names}
-    score -= len(mangled - attributes - {"_ignore_", "__slots__"})
+    score -= len({mangled(name, cls) for name in names} - attributes - {"_ignore_", "__slots__"})
     line = vars(cls).get("__firstlineno__")  # Python 3.13
     if isinstance(line, int) and line != source.first_line:
         score -= 0.25
@@ -44,35 +53,68 @@ def match_score(source: SourceNode, cls: type) -> float:
     return score - sum(0.5 for base in bases if base not in live_bases and base != "NamedTuple")
 
 
-def changed_attributes(source: SourceNode, cls: type) -> Iterator[tuple[str, Any]]:
-    """The attributes of a class that were set after its ``class`` statement, with their values."""
+def changed_attributes(source: SourceNode, cls: type, namespace: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The attributes of a class whose ``class`` statement, run again, would give them another value; and their values.
+
+    Plain values that only names in the body lead to are left out: those are replaced in the source.
+    """
     node = source.node
     assert isinstance(node, ast.ClassDef)
     keys = code_keys(source, class_flags(cls))
-    written = {attribute: constant(expression) for attribute, expression in class_attributes(node)}
-    in_body = {name for statement in node.body for name in names_in_body(statement)}
+    expressions = {mangled(attribute, cls): expression for attribute, expression in class_attributes(node)}
+    in_body = {mangled(name, cls) for statement in node.body for name in names_in_body(statement)}
     decorated = {getattr(statement, "name", "") for statement in node.body if getattr(statement, "decorator_list", ())}
     is_special = issubclass(cls, (enum.Enum, tuple))
     for attribute, value in vars(cls).items():
         function = unwrap(value)
         if function is not None:
-            is_own = (
-                is_from_session(function) and function.__code__.co_filename != "<string>"
-            )  # not dataclasses' methods
+            # "<string>": the methods that dataclasses write
+            is_own = is_from_session(function) and function.__code__.co_filename != "<string>"
             candidates = wrapped_functions(function) if attribute in decorated else [function]
             if is_own and not any(code_key(candidate.__code__) in keys for candidate in candidates):
                 yield attribute, value
-        elif attribute.startswith("_") or is_special or isinstance(value, type):
-            continue
-        elif attribute in written:
-            if written[attribute] is not UNKNOWN and not equal(written[attribute], value):
+        elif is_special or isinstance(value, type) or (attribute.startswith("_") and attribute.endswith("_")):
+            continue  # _x_ and __x__ belong to protocols, as _fields_ of ctypes, which can't be assigned again
+        elif attribute in expressions:
+            if _has_changed(attribute, expressions[attribute], value, node, namespace):
                 yield attribute, value
-        elif attribute not in in_body and not node.decorator_list and _is_plain(value):
+        elif attribute not in in_body and not attribute.startswith("_") and not node.decorator_list and is_data(value):
             yield attribute, value
 
 
-def _is_plain(value: Any) -> bool:
-    """Whether a class attribute is a value that the user may have set, not a descriptor or function."""
-    if callable(value) or unshippable_reason(value) is not None:
+def _has_changed(name: str, expression: ast.expr, live: Any, node: ast.ClassDef, namespace: Mapping[str, Any]) -> bool:
+    """Whether an attribute that a class body assigns needs its live value assigned after the ``class`` statement."""
+    written = constant(expression)
+    if written is not UNKNOWN:
+        return not equal(written, live)
+    if evaluate(expression, namespace) is not UNKNOWN:
+        return not is_plain(live) and is_data(live) and not unchanged(expression, live, namespace)
+    is_empty = isinstance(expression, ast.Call) and not expression.args and not expression.keywords
+    if is_empty and isinstance(live, (list, dict, set)) and not live:  # as of dict(): nothing was added to it
         return False
-    return type(value).__module__ == "builtins" and not isinstance(value, types.MemberDescriptorType)
+    if secrets.looks_secret(live) or secrets.named_secret(name, live):
+        return False  # the source has no credential in it: it reads one, as from the environment
+    return not node.decorator_list and is_data(live)  # a decorator may read the values, as dataclass does
+
+
+def mangled(name: str, cls: type) -> str:
+    """The name under which Python stores an attribute: of a private one (``__x``), the class's name is a part."""
+    is_private = name.startswith("__") and not name.endswith("__")
+    return f"_{cls.__name__.lstrip('_')}{name}" if is_private else name
+
+
+def is_plain(value: Any) -> bool:
+    """Whether ``value`` is immutable and plain: a number, a string, ``None``, or a tuple."""
+    return isinstance(value, (int, float, str, bytes, tuple, type(None)))
+
+
+def is_data(value: Any) -> bool:
+    """Whether an attribute's value is data that the user may have set, not a descriptor or a function."""
+    if is_array(value):
+        return True
+    if callable(value) or unshippable_reason(value) is not None or isinstance(value, _DESCRIPTORS):
+        return False
+    return type(value).__module__ in ("builtins", "collections")
+
+
+_DESCRIPTORS = (types.MemberDescriptorType, types.GetSetDescriptorType, staticmethod, classmethod, property)

@@ -14,7 +14,7 @@ from typing import Any
 from mlnb.capture.names.analysis import analyse
 from mlnb.capture.ship.refusals import unshippable_reason
 from mlnb.capture.source.bytecode import defines, flags_of
-from mlnb.capture.source.classes import changed_attributes, match_score
+from mlnb.capture.source.classes import changed_attributes, is_data, is_plain, mangled, match_score
 from mlnb.capture.source.definition import PLACEHOLDER, DefinitionSource, as_statement
 from mlnb.capture.source.edits import Edit, cut, expression
 from mlnb.capture.source.evaluate import UNKNOWN, class_attributes, constant, default_pairs, equal, evaluate, unchanged
@@ -70,7 +70,7 @@ class DefinitionFinder:
                 if source is not None:
                     return source
             elif (function := function_created_by(statement, value)) is not None:
-                return self._function_source(statement, function, define_as)
+                return self._function_source(statement, function, define_as, value)
         return None
 
     # ---- by object
@@ -100,7 +100,10 @@ class DefinitionFinder:
 
     # ---- functions
 
-    def _function_source(self, statement: SourceNode, function: types.FunctionType, name: str) -> DefinitionSource:
+    def _function_source(
+        self, statement: SourceNode, function: types.FunctionType, name: str, decorated: Any = None
+    ) -> DefinitionSource:
+        """Source from a ``def`` statement; ``decorated`` is what its decorators have made of ``function``, if any."""
         node = statement.node
         assert isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
         source = DefinitionSource([], statement)
@@ -110,8 +113,8 @@ class DefinitionFinder:
         source.header_lines = len(source.lines) - len(excerpt.lines)
         postponed = bool(flags_of(function.__code__))
         source.add_names(statement, {edit.node for edit in edits}, postponed=postponed)
-        for attribute, value in vars(function).items():
-            if not attribute.startswith("_") and isinstance(value, (int, float, str, bytes, list, dict, set, tuple)):
+        for attribute, value in getattr(function if decorated is None else decorated, "__dict__", {}).items():
+            if not attribute.startswith("_") and is_data(value):
                 source.deferred_assignments.append((f"{name}.{attribute}", value))
         return source
 
@@ -226,7 +229,7 @@ class DefinitionFinder:
         source.lines = excerpt.nested("if True:")
         source.header_lines = len(source.lines) - len(excerpt.lines)
         source.add_names(statement, {edit.node for edit in edits}, postponed=bool(class_flags(cls)))
-        changed = changed_attributes(statement, cls)
+        changed = changed_attributes(statement, cls, self._namespace)
         source.deferred_assignments += [(f"{name}.{attribute}", value) for attribute, value in changed]
         for expression_, base in zip(node.bases, cls.__bases__, strict=False):
             current = evaluate(expression_, self._namespace)
@@ -240,12 +243,12 @@ class DefinitionFinder:
     def _attribute_edits(self, source: DefinitionSource, node: ast.ClassDef, cls: type, name: str) -> list[Edit]:
         """Edits that replace class attributes whose expressions have another value by now."""
         edits = []
-        for attribute, expression_ in class_attributes(node):
+        for written_name, expression_ in class_attributes(node):
+            attribute = mangled(written_name, cls)
             if attribute not in vars(cls) or constant(expression_) is not UNKNOWN:
                 continue
             live, current = vars(cls)[attribute], evaluate(expression_, self._namespace)
-            is_plain = isinstance(live, (int, float, str, bytes, tuple, type(None)))
-            if current is not UNKNOWN and not equal(current, live) and is_plain:
+            if current is not UNKNOWN and not equal(current, live) and is_plain(live):
                 generated = f"_{name}_{attribute}"
                 source.live_values[generated] = live
                 edits.append(Edit(expression_, PLACEHOLDER.format(generated)))

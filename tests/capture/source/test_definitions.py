@@ -244,6 +244,51 @@ def test_class_attributes_as_they_are_now(nb):
     assert nb.train("result = A.count, A.lr, A.names")["result"] == (2, 1, ["x"])
 
 
+@pytest.mark.parametrize(
+    ("setup", "value"),
+    [
+        ("class A:\n    _count = 0\nA._count = 5", "A._count"),
+        ("class A:\n    __n = 0\n    def add(self): A.__n += 1\nA().add()", "A._A__n"),
+        ("class A:\n    registry = dict()\nA.registry['a'] = 1", "A.registry"),
+        ("from collections import defaultdict\nclass A:\n    r = defaultdict(list)\nA.r['a'].append(1)", "A.r['a']"),
+        ("import random\nclass A:\n    seed = random.random()", "A.seed"),
+        ("import torch\nclass A:\n    table = torch.randn(3)", "A.table.tolist()"),
+        ("import torch\nclass A: pass\nA.table = torch.ones(2)", "A.table.tolist()"),
+        ("rate = 1\nclass A:\n    rates = [rate, 2]\nrate = 5", "A.rates"),
+        ("shared = []\nclass A:\n    log = shared\nshared = [3]\nA.log.append(4)", "A.log"),
+        ("from dataclasses import dataclass, field\n@dataclass\nclass A:\n    x: int = field(default=3)", "A().x"),
+        ("class A:\n    registry = dict()", "A.registry"),
+        ("import ctypes\nclass A(ctypes.Structure):\n    _fields_ = [('x', ctypes.c_int)]", "A(3).x"),
+        ("import os\nclass A:\n    api_key = os.environ['API_KEY']", "A.api_key"),
+    ],
+)
+def test_class_attributes_have_their_live_values(nb, monkeypatch, setup, value):
+    monkeypatch.setenv("API_KEY", "hf_abcdefghijklmnop1234")
+    nb.cell(setup)
+    nb.cell(f"expected = {value}")
+    assert nb.train(f"result = {value}")["result"] == nb["expected"]
+
+
+def test_attributes_of_decorated_functions(nb):
+    nb.cell("import functools\n@functools.lru_cache\ndef f(): return 3\nf.calls = 4")
+    nb.cell(
+        """
+        def counted(function):
+            @functools.wraps(function)
+            def call():
+                call.count += 1
+                return function()
+            call.count = 0
+            return call
+
+        @counted
+        def g(): return 5
+        g(), g()
+        """
+    )
+    assert nb.train("result = f.calls, f(), g.count, g()")["result"] == (4, 3, 2, 5)
+
+
 def test_properties_classmethods_and_private_names(nb):
     nb.cell(
         """
