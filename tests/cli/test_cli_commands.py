@@ -142,7 +142,7 @@ def test_doctor_counts_from_the_start_and_a_run_that_can_not_be_cancelled_ends_n
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(doctor, "_RUN_TIMEOUT", 0.5)
-    monkeypatch.setattr(cancelling, "_TIMEOUT", 0.5)
+    monkeypatch.setattr(cancelling, "TIMEOUT", 0.5)
     with dask.config.set({"mlnb": {"targets": {"slurm": {"poll": 0.1}}}}), played(tmp_path / "slurm") as slurm:
         now = "$(date +%s)"
         row = f"12345|RUNNING|None|{now}|{now}|1:00|1|gpu|0|0|n1|x|"
