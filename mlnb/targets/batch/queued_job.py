@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -60,3 +61,23 @@ def exited(exit_code: int, code: str = "") -> QueuedJob:
 def killed(signal: int, code: str = "") -> QueuedJob:
     """A job whose program was ended by a signal."""
     return QueuedJob("ended", "failed", f"was ended by signal {signal}", code)
+
+
+_MOST_TASKS = 100_000
+
+
+def task_indices(text: str) -> tuple[int, ...]:
+    """The indices of an array's tasks that share a line: ``0-2,7,10-20:5`` is 0 1 2 7 10 15 20.
+
+    Empty if they can't be parsed, or are more than 100 000.
+    """
+    tasks: list[int] = []
+    for part in text.split(","):
+        bounds = re.fullmatch(r"([0-9]{1,9})(?:-([0-9]{1,9})(?::([0-9]{1,9}))?)?", part)
+        if bounds is None:
+            return ()
+        indices = range(int(bounds[1]), int(bounds[2] or bounds[1]) + 1, int(bounds[3] or 1) or 1)
+        if len(tasks) + len(indices) > _MOST_TASKS:
+            return ()
+        tasks.extend(indices)
+    return tuple(tasks)

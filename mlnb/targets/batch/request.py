@@ -116,6 +116,10 @@ class SessionDefaults:
     summary_lines: tuple[str, ...] = ()
 
 
+ARRAY_PREFIX = "array-"
+"""What the id of an array begins with; the id of a run begins with a digit."""
+
+
 @dataclass(frozen=True)
 class ArraySyntax:
     """How a system starts many jobs by one submission, and tells them apart.

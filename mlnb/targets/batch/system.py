@@ -76,7 +76,7 @@ class System:
     """Submits a job. Its program on PATH shows that this machine submits to this system."""
 
     cancel_command: ClassVar[str]
-    """Ends the jobs whose ids follow."""
+    """Ends the job whose id follows; with :attr:`array` the jobs, of which some may be tasks of an array."""
 
     accepted: ClassVar[str]
     """Regular expression of the line by which the submit command reports the job, whose id is the group ``job``.
@@ -347,19 +347,20 @@ class System:
         return {"gpus": []}
 
     def cancel(self, *jobs: str) -> None:
-        """End jobs by one command. A job that has already ended is no error.
+        """End jobs: by one command, where the system has arrays. A job that has already ended is no error.
 
         Raises
         ------
         SystemUnavailable
             if the system does not answer.
         """
-        try:
-            self.run([*shlex.split(self.cancel_command), *jobs])
-        except SystemUnavailable:
-            raise
-        except CommandFailed:
-            return
+        for ids in [jobs] if self.array else [(job,) for job in jobs]:
+            try:
+                self.run([*shlex.split(self.cancel_command), *ids])
+            except SystemUnavailable:
+                raise
+            except CommandFailed:
+                continue
 
     def run(self, argv: Sequence[str], timeout: float = TIMEOUT) -> str:
         """What one of the system's commands prints; see :func:`mlnb.targets.batch.commands.run_command`."""

@@ -21,7 +21,7 @@ from pathlib import Path
 from mlnb.errors import UsageError
 from mlnb.rundir import JOB_LOG, storage_errors, write_json
 from mlnb.targets.base import SubmissionUnknown
-from mlnb.targets.batch.request import ArraySyntax, JobRequest, SubmittedJob
+from mlnb.targets.batch.request import ARRAY_PREFIX, ArraySyntax, JobRequest, SubmittedJob
 from mlnb.targets.batch.submission.job import Job, make_submission, send
 
 _FOLDER = ".arrays"
@@ -55,7 +55,7 @@ class JobArray:
 
     jobs: Sequence[Job]
     syntax: ArraySyntax
-    id: str = field(default_factory=lambda: f"array-{secrets.token_hex(8)}")
+    id: str = field(default_factory=lambda: f"{ARRAY_PREFIX}{secrets.token_hex(8)}")
 
     @property
     def tasks(self) -> range:
@@ -203,7 +203,7 @@ def _common_name(names: Sequence[str]) -> str:
 
 def _remove_unused(arrays: Path) -> None:
     """Remove the folders of arrays whose runs were all removed."""
-    for folder in arrays.glob("array-*"):
+    for folder in arrays.glob(f"{ARRAY_PREFIX}*"):
         with contextlib.suppress(OSError):  # another process removes it
             if time.time() - folder.stat().st_mtime > _UNUSED and not any(link.exists() for link in folder.iterdir()):
                 shutil.rmtree(folder)

@@ -34,6 +34,8 @@ def slurm(tmp_path: Path) -> Iterator[Played]:
         ("slurm", "Submitted batch job 12345 on cluster inter", ("12345", "inter")),
         ("sge", 'Your job 12345 ("digits.20261121-000000-abcdef") has been submitted', ("12345", "")),
         ("sge", "12345", ("12345", "")),
+        ("sge", 'Your job-array 12345.1-6:1 ("digits.array-ab") has been submitted', ("12345", "")),
+        ("sge", "12345.1-6:1", ("12345", "")),
         ("pbs", "12345.server.site", ("12345", "")),
         ("moab", "Moab.12345", ("12345", "")),
         ("moab", "12345", ("12345", "")),

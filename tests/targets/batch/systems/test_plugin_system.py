@@ -16,13 +16,15 @@ import dask
 import pytest
 
 import mlnb
+from mlnb.api import Run
+from mlnb.api.submit.submit import Submission, submit_many
 from mlnb.errors import UsageError
-from mlnb.rundir import RunDir
+from mlnb.rundir import RunDir, write_json
 from mlnb.targets import batch
 from mlnb.targets.base import Placement
 from mlnb.targets.batch.job_table import JobTable, State
 from mlnb.targets.registry import names, target
-from mlnb.task import Resources
+from mlnb.task import Resources, Task
 from tests.option_line import parse
 from tests.scripts import write_command
 from tests.targets.batch.played import aged, go, handle
@@ -117,6 +119,18 @@ def test_a_run_is_cancelled(toy: Path):
     run.cancel()
     assert run.state == "cancelled"
     assert until(lambda: exit_code(toy)) != "0", "the job has ended, too"
+
+
+def test_many_runs_are_submitted_and_cancelled_one_by_one(toy: Path):
+    (toy / "full").touch()
+    place = target("toy")
+    trials = [Submission(Task(script=""), {}, f"trial-{number}") for number in range(3)]
+    found = [Run(directory) for directory in submit_many(trials, place, place.offer(Resources(cpus=1)))]
+    assert [handle(run)["job"] for run in found] == ["1", "2", "3"]
+    for run in found[:2]:
+        write_json(run.directory.cancel, {"by": "somebody"})
+    assert place.cancel_many([run.directory for run in found[:2]]) == [True, True]
+    assert [(toy / f"{job}.state").read_text() for job in (1, 2, 3)] == ["deleted\n", "deleted\n", "waiting\n"]
 
 
 def test_a_run_that_waits_is_taken_out_of_the_queue(toy: Path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,10 +12,13 @@ from typing import Any
 from mlnb.errors import MlnbError, UsageError
 from mlnb.targets.batch.commands import CommandFailed, SystemUnavailable
 from mlnb.targets.batch.queued_job import QueuedJob
-from mlnb.targets.batch.request import JobRequest, ResolvedRequest
+from mlnb.targets.batch.request import ArraySyntax, JobRequest, ResolvedRequest
 from mlnb.targets.batch.system import COUNT_STARTS, System
 from mlnb.targets.batch.systems.gridengine import text
 from mlnb.task import Resources
+
+_UNLIMITED = 75_000
+"""Tasks of an array where the site sets no limit: Grid Engine's own default."""
 
 
 class GridEngine(System):
@@ -25,7 +29,8 @@ class GridEngine(System):
     job_class = "sge:SGEJob"
     submit_command = "qsub"
     cancel_command = "qdel"
-    accepted = r'(?:Your job )?(?P<job>[0-9]+)(?: \(".*"\) has been submitted)?'  # the number alone: qsub -terse
+    # the number alone, with the tasks of an array: qsub -terse
+    accepted = r'(?:Your job(?:-array)? )?(?P<job>[0-9]+)(?:\.[0-9]+-[0-9]+:[0-9]+)?(?: \(".*"\) has been submitted)?'
     own_settings = frozenset({"parallel-environment", "gpu-resource"})
     variables = ("SGE_*",)
     passes_variables = False  # qstat -j shows everyone the variables of a job
@@ -33,6 +38,9 @@ class GridEngine(System):
     restarts = COUNT_STARTS  # RESTARTED is 1 after any number of restarts
     deadline = "${MLNB_H_RT:+$(($(date +%s) + MLNB_H_RT))}"
     requeue_command = "code=99"
+    array = ArraySyntax(
+        "-t {first_task}-{last_task}", index="$SGE_TASK_ID", log_index="$TASK_ID", job_id="{job}.{index}", first=1
+    )
     signals = {**System.signals, "USR2": "TERM"}  # noqa: RUF012 - with -notify it sends USR2 before SIGKILL
     account_keyword = "project"
     directives = ("-S /bin/sh", "-V", "-v MLNB_H_RT={seconds}", "-o {log}", "-r {requeue}", "-notify", "-w e")
@@ -74,22 +82,28 @@ class GridEngine(System):
     def jobs(self) -> dict[str, QueuedJob]:
         """See :class:`System`. Jobs that ended are not listed; the errors of jobs take a second command."""
         jobs = text.parse(self.run(["qstat", "-xml", "-u", pwd.getpwuid(os.geteuid()).pw_name]))
-        failed = ",".join(number for number, job in jobs.items() if "E" in job.code)
+        failed = ",".join(dict.fromkeys(job_id.partition(".")[0] for job_id, job in jobs.items() if "E" in job.code))
         return jobs | (text.errors(self.run(["qstat", "-xml", "-j", failed]), jobs) if failed else {})
 
     def ended(self, ids: Sequence[str]) -> dict[str, QueuedJob]:
         """See :class:`System`. Accounting has only jobs that have started."""
         jobs = {}
-        for number in ids:
+        for job_id in ids:
+            number, _, task = job_id.partition(".")
             try:
-                jobs[number] = text.parse_account(self.run(["qacct", "-j", number]))
+                jobs[job_id] = text.parse_account(self.run(["qacct", "-j", number, *(["-t", task] if task else [])]))
             except SystemUnavailable:
                 raise
             except CommandFailed as error:
                 if "not found" in error.output:
                     reason = "left the queue without a record, as a job that is deleted (qdel) before it starts"
-                    jobs[number] = QueuedJob("ended", "cancelled", reason)
+                    jobs[job_id] = QueuedJob("ended", "cancelled", reason)
         return jobs
+
+    def max_array_tasks(self) -> int:
+        """See :class:`System`. ``max_aj_tasks`` of the cluster's configuration; 0 is no limit."""
+        match = re.search(r"^max_aj_tasks +([0-9]+)", self.run(["qconf", "-sconf"]), re.MULTILINE)
+        return int(match[1]) or _UNLIMITED if match else super().max_array_tasks()
 
     def refusal(self, error: CommandFailed, request: JobRequest) -> MlnbError:
         """See :class:`System`."""

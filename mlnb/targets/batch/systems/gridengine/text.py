@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from mlnb.targets.batch.commands import unreadable
-from mlnb.targets.batch.queued_job import HELD, SUSPENDED, TIME_LIMIT, QueuedJob, exited
+from mlnb.targets.batch.queued_job import HELD, SUSPENDED, TIME_LIMIT, QueuedJob, exited, task_indices
+from mlnb.targets.batch.request import ARRAY_PREFIX
 
 _REQUEUED, _LIMIT, _SIGNALLED = 25, 37, 100
 """Values of accounting's ``failed``: the job was queued again, went over a limit, was ended by a signal."""
@@ -21,21 +22,27 @@ _KILLED, _TERMINATED = 128 + 9, 128 + 15
 
 
 def parse(text: str) -> dict[str, QueuedJob]:
-    """The jobs in the output of ``qstat -xml`` (qstat(1), OUTPUT FORMATS)."""
-    jobs = {}
+    """The jobs in the output of ``qstat -xml`` (qstat(1), OUTPUT FORMATS); of mlnb's arrays each task, as ``12.3``."""
+    jobs: dict[str, QueuedJob] = {}
     for element in _root(text).iter("job_list"):
-        number, code = element.findtext("JB_job_number"), element.findtext("state") or ""
+        number = element.findtext("JB_job_number")
         if number is None:
             continue
-        host = (element.findtext("queue_name") or "").rpartition("@")[2]
-        details = {"comment": f"mlnb:{(element.findtext('JB_name') or '').rpartition('.')[2]}"}
-        if element.get("state") == "running":
-            reason = SUSPENDED if set(code) & set("sST") else ""
-            nodes = (host,) if host else ()
-            jobs[number] = QueuedJob("running", reason=reason, code=code, nodes=nodes, details=details)
-        else:
-            jobs[number] = QueuedJob("pending", *_pending(number, code), code, details=details)
+        run = (element.findtext("JB_name") or "").rpartition(".")[2]
+        tasks = task_indices(element.findtext("tasks") or "") if run.startswith(ARRAY_PREFIX) else ()
+        comments = {f"{number}.{task}": f"mlnb:{run}_{task}" for task in tasks} or {number: f"mlnb:{run}"}
+        jobs |= {job_id: _job(job_id, comment, element) for job_id, comment in comments.items()}
     return jobs
+
+
+def _job(job_id: str, comment: str, element: ElementTree.Element) -> QueuedJob:
+    """A job from its element ``job_list``."""
+    code, details = element.findtext("state") or "", {"comment": comment}
+    if element.get("state") != "running":
+        return QueuedJob("pending", *_pending(job_id, code), code, details=details)
+    host = (element.findtext("queue_name") or "").rpartition("@")[2]
+    reason = SUSPENDED if set(code) & set("sST") else ""
+    return QueuedJob("running", reason=reason, code=code, nodes=(host,) if host else (), details=details)
 
 
 def _pending(number: str, code: str) -> tuple[str, str]:
@@ -60,10 +67,10 @@ def errors(text: str, jobs: Mapping[str, QueuedJob]) -> dict[str, QueuedJob]:
     for element in _root(text).iterfind("djob_info/element"):
         number = element.findtext("JB_job_number") or ""
         message = next((each.text or "" for each in element.iter("QIM_message")), "")
-        if message and number in jobs:
-            failed[number] = replace(
-                jobs[number], reason=_start_error(number, message.partition("error: ")[2] or message)
-            )
+        message = message.partition("error: ")[2] or message
+        for job_id, job in jobs.items() if message else ():
+            if job_id.partition(".")[0] == number and "E" in job.code:
+                failed[job_id] = replace(job, reason=_start_error(job_id, message))
     return failed
 
 

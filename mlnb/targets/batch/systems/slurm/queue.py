@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from mlnb.targets.batch.queued_job import QueuedJob
+from mlnb.targets.batch.request import ARRAY_PREFIX
 from mlnb.targets.batch.systems.slurm.ends import OUT_OF_MEMORY_SIGNAL, exit_of, explain_end, explain_state, phase
 from mlnb.targets.batch.systems.slurm.reasons import explain_wait
 from mlnb.targets.batch.systems.slurm.text import duration, expand, expand_tasks, number, text_or_empty, timestamp
@@ -77,7 +78,7 @@ def parse(text: str) -> dict[str, QueuedJob]:
         row["Comment"] = text_or_empty(row["Comment"].removesuffix("|"))
         if row["State"] == "REVOKED":  # --all lists those too: another cluster has the job
             continue
-        ours = row["Comment"].startswith("mlnb:")
+        ours = row["Comment"].startswith(f"mlnb:{ARRAY_PREFIX}")
         for job_id in expand_tasks(row["JobArrayID"]) if ours else (row["JobArrayID"],):
             _, of_array, index = job_id.partition("_")
             job = _queued(

@@ -11,6 +11,8 @@ import time
 from collections.abc import Iterator
 from itertools import islice, product
 
+from mlnb.targets.batch.queued_job import task_indices
+
 FORMATS = {"SLURM_TIME_FORMAT": "%s", "SLURM_BITSTR_LEN": "0"}
 """Environment that makes SLURM's commands print times as seconds since the epoch, and all tasks of an array.
 
@@ -136,16 +138,6 @@ def expand_tasks(job: str) -> tuple[str, ...]:
 
     Any other id is returned unchanged, and so is one with more than 100 000 tasks.
     """
-    match = re.fullmatch(r"([0-9]+)_\[([0-9,:-]+)(?:%[0-9]+)?\]", job)
-    if match is None:
-        return (job,)
-    tasks: list[int] = []
-    for part in match[2].split(","):
-        bounds = re.fullmatch(r"([0-9]{1,9})(?:-([0-9]{1,9})(?::([0-9]{1,9}))?)?", part)
-        if bounds is None:
-            return (job,)
-        indices = range(int(bounds[1]), int(bounds[2] or bounds[1]) + 1, int(bounds[3] or 1) or 1)
-        if len(tasks) + len(indices) > _MOST_NAMES:
-            return (job,)
-        tasks.extend(indices)
-    return tuple(f"{match[1]}_{task}" for task in tasks) or (job,)
+    match = re.fullmatch(r"([0-9]+)_\[([^%\]]*)(?:%[0-9]+)?\]", job)
+    tasks = task_indices(match[2]) if match else ()
+    return tuple(f"{match[1]}_{task}" for task in tasks) if match and tasks else (job,)

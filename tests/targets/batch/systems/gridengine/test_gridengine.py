@@ -72,6 +72,28 @@ def test_jobs_that_run_and_wait():
     assert (jobs["8523160"].state, jobs["8523160"].cause) == ("pending", "resources")
 
 
+ARRAY = """<?xml version='1.0'?><job_info><queue_info>
+<job_list state="running"><JB_job_number>8584961</JB_job_number><JB_name>trial.array-ab</JB_name><state>r</state>
+<queue_name>all.q@vm</queue_name><slots>1</slots><tasks>2</tasks></job_list></queue_info><job_info>
+<job_list state="pending"><JB_job_number>8584961</JB_job_number><JB_name>trial.array-ab</JB_name><state>qw</state>
+<slots>1</slots><tasks>3-5:1,7</tasks></job_list>
+<job_list state="pending"><JB_job_number>8584961</JB_job_number><JB_name>trial.array-ab</JB_name><state>Eqw</state>
+<slots>1</slots><tasks>8</tasks></job_list>
+<job_list state="pending"><JB_job_number>8584962</JB_job_number><JB_name>another</JB_name><state>qw</state>
+<slots>1</slots><tasks>1-75000:1</tasks></job_list></job_info></job_info>"""
+
+
+def test_each_task_of_an_array_of_mlnb_is_a_job_and_other_arrays_are_one():
+    jobs = parse(ARRAY)
+    states = {"2": "running", **dict.fromkeys("34578", "pending")}
+    assert {job_id: job.state for job_id, job in jobs.items()} == {
+        **{f"8584961.{task}": state for task, state in states.items()},
+        "8584962": "pending",
+    }
+    assert jobs["8584961.7"].details["comment"] == "mlnb:array-ab_7"
+    assert list(errors(ERROR.replace("8523160", "8584961"), jobs)) == ["8584961.8"]
+
+
 @pytest.mark.parametrize("letters", ["r", "t", "Rr", "Rt", "s", "S", "T", "dr", "dRr", "dt"])
 def test_what_runs_is_running_whatever_its_letters(letters: str):
     assert parse(QSTAT.format(running=letters, pending="qw"))["8523159"].state == "running"
