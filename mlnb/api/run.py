@@ -236,7 +236,9 @@ class Run:
         run_target = target(self.target, self.workspace)
         request_cancel(self.directory, run_target)
         if not run_target.cancel(self.directory):
-            raise MlnbError(f"run {self.name} ({self.id}) did not end when told to: {self.reason or self.state}")
+            raise MlnbError(
+                f"run {self.name} ({self.id}) did not end when it was cancelled: {self.reason or self.state}"
+            )
         return self
 
     def remove(self) -> int:
@@ -334,7 +336,7 @@ class Run:
         RunFailed
             if it did not succeed.
         NotTrusted
-            if someone else could have written its files.
+            if another user could have written its files.
         """
         from mlnb.api.results.bind import deliver
 

@@ -36,7 +36,7 @@ class Manager:
         Raises
         ------
         UsageError
-            if there is none.
+            if there is no such run.
         """
         path = self._workspace.root / run_id
         if not re.fullmatch(ID, run_id, re.ASCII) or not (path / "run.json").is_file():
@@ -76,7 +76,7 @@ class Manager:
         Raises
         ------
         UsageError
-            if there is none of this id.
+            if there is no run with this id.
         """
         run = self.find(run_id)
         return summary(run, run.all_series(), final=run.state in FINAL)
@@ -87,7 +87,7 @@ class Manager:
         Raises
         ------
         UsageError
-            if there is none of this id.
+            if there is no run with this id.
         MlnbError
             if its target could not end it.
         """

@@ -128,7 +128,7 @@ def _read(followed: _Followed) -> Snapshot:
     """The run now; the same snapshot if nothing has changed."""
     run, last, now = followed.run, followed.last, time.monotonic()
     series = run.all_series()
-    state = run.observe()  # as taken just now, before the metrics were read: those of a run that has ended are complete
+    state = run.observe()  # recorded before the metrics were read: so those of an ended run are complete
     final = state.state in FINAL
     if last is None:
         followed.summarised = now

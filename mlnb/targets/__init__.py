@@ -1,1 +1,1 @@
-"""Where runs go: one file a kind of target, over one small protocol (:mod:`mlnb.targets.base`)."""
+"""Targets, on which runs are executed: a file or folder for each kind. :mod:`mlnb.targets.base` is their interface."""

@@ -115,7 +115,7 @@ def _listens(path: Path) -> bool:
 
 
 def _connect(path: Path, patience: float = _START_TIMEOUT) -> socket.socket | None:
-    """Connect within ``patience`` seconds; ``None`` if nobody listens."""
+    """Connect within ``patience`` seconds; ``None`` if no fork server listens."""
     end = time.monotonic() + patience
     while True:
         client = socket.socket(socket.AF_UNIX)

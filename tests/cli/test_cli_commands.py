@@ -150,7 +150,7 @@ def test_doctor_counts_from_the_start_and_a_run_that_can_not_be_cancelled_ends_n
         *_, last = doctor.checks("slurm", Workspace.of_process(), None)
         assert (last.name, last.ok) == ("test run", False)
         assert last.detail.startswith("still starting ")
-        assert "did not end when told to" in last.detail
+        assert "did not end when it was cancelled" in last.detail
 
 
 def test_doctor_says_what_does_not_work(mlnb: Shell, tmp_path) -> None:

@@ -43,7 +43,7 @@ def deliver(
     MlnbError
         if the run has left no outputs.
     NotTrusted
-        if someone else could have written its files.
+        if another user could have written its files.
     """
     sent, of_cell = definitions(task)
     to_bind = [definition for definition in of_cell if names is None or set(definition.names) & names]

@@ -60,7 +60,7 @@ def pull(run: RunDir, link: SessionLink | None = None, namespace: dict[str, Any]
     MlnbError
         if the run has left no outputs.
     NotTrusted
-        if someone else could have written them.
+        if another user could have written them.
     """
     folder = run.outputs
     stream_file = folder / "session.pickle"

@@ -17,7 +17,7 @@ class SessionLink:
     Attributes
     ----------
     labels
-        the session's storages, which get new content in place; ``None`` to make all objects anew.
+        the session's storages, which get new content in place; ``None`` to create all objects again.
     bindings
         functions and classes that only the script has a name for, by that name.
     """

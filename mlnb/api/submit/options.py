@@ -122,7 +122,7 @@ OPTIONS = (
         group=COMMON,
         metavar="RUN",
         shell_complete=_completed_by(RUNS),
-        help="go on from the newest checkpoint of this run (see mlnb.epochs)",
+        help="continue from the newest checkpoint of this run (see mlnb.epochs)",
     ),
     RunOption("--wait", group=COMMON, is_flag=True, help="return when the run has ended"),
     RunOption(

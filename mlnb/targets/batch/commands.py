@@ -29,7 +29,7 @@ class SystemUnavailable(CommandFailed):
 
 
 class NoAnswer(SystemUnavailable):
-    """The command did not get an answer. It may have taken effect all the same."""
+    """The command did not get an answer. It may have taken effect nevertheless."""
 
 
 def run_command(

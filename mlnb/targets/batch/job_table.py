@@ -1,4 +1,4 @@
-"""How a batch system lists jobs, as data: the command, the fields of its records, and what its state codes mean."""
+"""Describes as data how a batch system lists jobs: its command, its records' fields, and its state codes."""
 
 from __future__ import annotations
 

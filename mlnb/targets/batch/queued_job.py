@@ -20,7 +20,7 @@ class QueuedJob:
         the reason in one word; while pending ``resources priority limit dependency impossible hold requeue begin
         down other``; at the end ``completed failed memory time preempted node cancelled launch vanished``.
     reason
-        the reason for a person: while pending a sentence, with what would start the job sooner; at the end a sentence
+        the reason as text: while pending a sentence, with what would start the job sooner; at the end a sentence
         without its subject, which is the job.
     code
         the system's own code for the state or the reason.

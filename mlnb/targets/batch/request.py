@@ -68,7 +68,7 @@ class JobRequest:
 
     @property
     def warning_time(self) -> int:
-        """How many seconds before its time limit the job is to be warned."""
+        """How many seconds before its time limit the job is warned."""
         return max(1, min(60, (self.resources.time or 600) // 10))
 
 

@@ -127,7 +127,7 @@ class System:
     """Patterns of the environment variables that its commands need."""
 
     passes_variables: ClassVar[bool] = True
-    """Whether a job gets the environment of the command that submits it, and nobody else can read it."""
+    """Whether a job gets the environment of the command that submits it, and no other user can read it."""
 
     options: ClassVar[tuple[TargetOption, ...]] = ()
     """Options that targets of this system have beyond those of all batch systems. Templates may name their values."""

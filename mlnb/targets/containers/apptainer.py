@@ -36,7 +36,7 @@ class Apptainer(Engine):
         pass_env: Sequence[str] = (),
         gpus: int = 0,
         workdir: str = "",
-        name: str = "mlnb",  # noqa: ARG002 - it ends with its command: nothing is to be found again
+        name: str = "mlnb",  # noqa: ARG002 - it ends with its command, so it need not be found again
         memory: int | None = None,  # noqa: ARG002 - the job's limit holds
     ) -> Wrapped:
         """See :meth:`Engine.wrap`. Variables that the image's definition sets unconditionally override ``pass_env``."""

@@ -173,7 +173,7 @@ class Engine(ABC):
         env
             variables and their values, which appear on the command line: no secrets.
         pass_env
-            names of variables whose values are to be taken from the environment.
+            names of variables whose values come from the environment.
         gpus
             number of GPUs on each node.
         workdir
@@ -226,7 +226,7 @@ class Engine(ABC):
                     "use another folder (MLNB_RUNS sets the folder of runs)"
                 )
             if not path.startswith("/"):
-                raise UsageError(f"{path!r}: a folder that is to be visible in an image needs an absolute path")
+                raise UsageError(f"{path!r}: a folder must have an absolute path to be visible in an image")
         for name in pass_env:
             variable(name)
 

@@ -42,7 +42,7 @@ class Charliecloud(Engine):
         pass_env: Sequence[str] = (),
         gpus: int = 0,  # noqa: ARG002 - the job's devices are visible
         workdir: str = "",
-        name: str = "mlnb",  # noqa: ARG002 - it becomes the command: nothing is to be found again
+        name: str = "mlnb",  # noqa: ARG002 - it becomes the command, so it need not be found again
         memory: int | None = None,  # noqa: ARG002 - the job's limit holds
     ) -> Wrapped:
         """See :meth:`Engine.wrap`. All binds are writable if the host's folder is: ch-run has no option for it."""

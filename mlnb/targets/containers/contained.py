@@ -1,4 +1,4 @@
-"""The node program of a run inside an image: which folders are visible to it, and which variables it has."""
+"""Runs the node program inside an image: decides which folders are visible to it, and which variables it gets."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ class Enroot(Engine):
         pass_env: Sequence[str] = (),
         gpus: int = 0,
         workdir: str = "",
-        name: str = "mlnb",  # noqa: ARG002 - it ends with its command: nothing is to be found again
+        name: str = "mlnb",  # noqa: ARG002 - it ends with its command, so it need not be found again
         memory: int | None = None,  # noqa: ARG002 - the job's limit holds
     ) -> Wrapped:
         """See :meth:`Engine.wrap`. Raises ``UsageError`` for a name in a registry: enroot imports those first."""

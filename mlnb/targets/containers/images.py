@@ -46,7 +46,7 @@ def check(image: str, allowed: Sequence[str] = ()) -> str:
     Raises
     ------
     UsageError
-        if it is none, or not allowed: with what is allowed, and the nearest.
+        if it is not the name of an image, or is not allowed; the message has the allowed ones and the nearest.
     """
     if len(image) > _LONGEST or not (_PATH.fullmatch(image) or _NAME.fullmatch(image)):
         raise UsageError(

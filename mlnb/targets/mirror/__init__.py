@@ -1,1 +1,1 @@
-"""Runs on targets without a shared file system: a mirror of their remote run directory is kept locally."""
+"""Mirrors: local copies of the run directories of targets without a shared file system."""

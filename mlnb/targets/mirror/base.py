@@ -90,7 +90,7 @@ class Transport(Protocol):
         """
 
     def write(self, run: str, path: str, source: Path) -> None:
-        """Copy ``source`` to ``path`` atomically: nobody sees a part of it. Creates folders."""
+        """Copy ``source`` to ``path`` atomically: readers never see an incomplete file. Creates folders."""
 
     def delete(self, run: str, path: str) -> None:
         """Delete a file, if there is one."""

@@ -1,4 +1,4 @@
-"""A pool's daemon: a detached process that keeps the pool's job, and hands runs to it.
+"""A pool's daemon: a detached process that keeps the pool's job, and sends runs to it.
 
 ``python -m mlnb.targets.pool.daemon FOLDER``, with the workspace as JSON on its standard input. It outlives the session
 that started it. Sessions talk to it over a Unix socket in the workspace's private runtime folder, so that the values of
@@ -52,7 +52,7 @@ _CANCEL_PATIENCE = 600.0
 
 
 class PoolEnds(Exception):
-    """The pool is to end.
+    """Raised to end the pool.
 
     Parameters
     ----------
@@ -300,7 +300,7 @@ class PoolDaemon:
         if request["do"] == "cancel":
             grace = float(request["grace"])
             gone = await self._runs.cancel(request["run"], self._allocation.worker, self._call, grace)
-            self._write()  # now, for whoever reads the run's state next
+            self._write()  # now, so that the next reader gets the new state
             self._wake.set()
             return {"gone": gone}
         if self._closing or self._terminated or self._state.state not in ("pending", "starting", "running"):

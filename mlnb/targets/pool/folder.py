@@ -114,7 +114,7 @@ class PoolDir:
 
     @property
     def stop(self) -> Path:
-        """Written once, by whoever stops the pool."""
+        """Written once, by the process that stops the pool."""
         return self.path / "stop.json"
 
     @property

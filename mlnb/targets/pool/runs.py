@@ -30,7 +30,7 @@ Call = Callable[..., Awaitable[Any]]
 it can't."""
 
 Process = tuple[int, str]
-"""A pid, and what tells the process from an earlier one with that pid (``process_identity``)."""
+"""A pid, and an identity that distinguishes the process from earlier ones with that pid (``process_identity``)."""
 
 
 @dataclass
@@ -40,7 +40,7 @@ class PoolRun:
     Attributes
     ----------
     path, attempt
-        its run directory, and the attempt that is to be started, from 1.
+        its run directory, and the attempt to start, counted from 1.
     env
         the variables of ``--env`` with their values, which are in this process's memory only.
     state, reason
@@ -164,13 +164,13 @@ class PoolRuns:
             request = {"run": str(run.path), "attempt": run.attempt, "env": {**env, **run.env}}
             answer = await call(pool_node.start_run, request)
             run.process = int(answer["pid"]), str(answer["identity"])
-        except OSError:  # it may have been started all the same
+        except OSError:  # it may have been started nevertheless
             run.set_state("interrupted", "the pool did not say whether it was started")
 
     def resolve_interrupted(self, job_start: str, ends_at: float | None) -> None:
         """Decide what becomes of interrupted runs: ended, still running, or to be started again.
 
-        A run that was lost with an earlier start of the pool's job goes on from its checkpoint, if it has one and may
+        A run that was lost with an earlier start of the pool's job continues from its checkpoint, if it has one and may
         be queued again. A run that ended by itself has ended.
 
         Parameters
@@ -208,7 +208,7 @@ class PoolRuns:
             run.set_state("over", run.reason)
         elif not near_end:  # otherwise it is the pool's end that interrupted it
             run.attempt += 1
-            run.set_state("waiting", f"goes on from its newest checkpoint: {run.reason}")
+            run.set_state("waiting", f"continues from its newest checkpoint: {run.reason}")
 
     def job_requeued(self) -> None:
         """Mark runs that can't resume as ended, after the pool's job was queued again and its processes are gone."""

@@ -149,7 +149,7 @@ class Pool:
         return statuses
 
     def cancel(self, run: RunDir) -> bool:
-        """See :class:`mlnb.targets.base.Target`. The pool and its other runs go on."""
+        """See :class:`mlnb.targets.base.Target`. The pool and its other runs continue."""
         info = RunInfo.read(run)
         pool = self._pool_in(str((read_json(run.handle) or info.placement).get("pool")))
         grace = info.node.grace
@@ -242,7 +242,7 @@ def _status(run: RunDir, pool: PoolInfo, workspace: Workspace, *, submitted: boo
     if entry is not None and entry["state"] == "over" and entry["attempt"] >= len(run.attempts()):
         return Status(False, reason=str(entry["reason"]))
     if entry is not None and entry["state"] == "interrupted" and pool.live:
-        resumes = "goes on from its newest checkpoint when the pool is back"
+        resumes = "continues from its newest checkpoint when the pool is back"
         return Status(True, "pending", f"{entry['reason']}; {resumes}{f' ({pool.reason})' if pool.reason else ''}")
     if has_heartbeat(run):
         waits_for = str(entry["reason"]) if entry is not None and entry["state"] == "sent" else ""

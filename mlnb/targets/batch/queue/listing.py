@@ -1,8 +1,8 @@
 """The queue of a batch system, listed once for all runs and all processes of a user on this machine.
 
 A process that finds the last listing too old makes a new one, under a lock; meanwhile the others use the last one. A
-system that does not answer delays nobody for long: callers get the previous listing and how long the system has been
-silent, and the command that lists the queue goes on in the background.
+system that does not answer delays callers only briefly: they get the previous listing and how long the system has been
+silent, and the command that lists the queue continues in the background.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def list_queue(system: System, interval: float = INTERVAL, after: float = 0.0) -
 
 
 class _Query(threading.Thread):
-    """Lists the queue in a thread, which goes on for the next caller if this one can't wait any longer.
+    """Lists the queue in a thread, which continues for the next caller if this one can't wait any longer.
 
     Parameters
     ----------

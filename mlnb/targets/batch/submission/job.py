@@ -51,7 +51,7 @@ class Job:
     body: str
 
     def text(self) -> str:
-        """The submission for a person to read: the directives and the body."""
+        """The submission as text to show: the directives and the body."""
         submission = self._submission()
         return f"{submission.script().strip()}\n\n# {self.files.job_script}\n{self._job_sh(submission.prologue)}"
 

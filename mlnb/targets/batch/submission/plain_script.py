@@ -1,4 +1,4 @@
-"""What a submission is, and the one for batch systems that dask-jobqueue does not support: a plain script."""
+"""The interface of submissions, and one without dask-jobqueue: a plain script, for systems that it does not support."""
 
 from __future__ import annotations
 

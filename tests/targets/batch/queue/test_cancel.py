@@ -44,7 +44,7 @@ def test_one_that_does_not_end_is_looked_at_no_more_often_than_the_target_says(s
     run = go()
     slurm.queue(f"12345 RUNNING {run.id}")
     began = time.monotonic()
-    with pytest.raises(MlnbError, match="did not end when told to"):
+    with pytest.raises(MlnbError, match="did not end when it was cancelled"):
         run.cancel()
     assert len(slurm.calls("squeue")) <= 2 + (time.monotonic() - began)
     assert slurm.calls("scancel") == [": 12345"]

@@ -120,7 +120,7 @@ _OTHERS = {
     "PREEMPTED": Explanation("preempted", "had to make room for a job of higher priority"),
     "BOOT_FAIL": Explanation("node", "its nodes did not start up"),
     "DEADLINE": Explanation("time", "was ended at its deadline"),
-    "REVOKED": Explanation("vanished", "was taken from this cluster, since another of the federation runs it"),
+    "REVOKED": Explanation("vanished", "was removed from this cluster, since another of the federation runs it"),
     "LAUNCH_FAILED": Explanation("launch", "its node could not start it"),
     "RECONFIG_FAIL": Explanation("node", "its node could not be made ready for it"),
 }

@@ -43,7 +43,7 @@ _VAGUE = {
     "QOSJobLimit": ("As many jobs run as the QOS allows at once", "it starts when one of them ends"),
     "QOSResourceLimit": ("Running jobs use all that the QOS allows at once", "it waits for them"),
     "QOSTimeLimit": ("The QOS's time limit is reached", "a shorter --time may fit"),
-    "QOSUsageThreshold": ("Your account's usage is outside of what the QOS allows", "ask whoever manages the account"),
+    "QOSUsageThreshold": ("Your account's usage is outside of what the QOS allows", "ask the manager of the account"),
     "AccountingPolicy": (
         "A limit of your account or QOS is reached",
         "it waits for running jobs, or asks for too much",
@@ -84,7 +84,7 @@ def _shared(match: re.Match[str], name: str, flag: str, source: str) -> str:
     mine = match["per"] == "PerUser" or (match["sort"] == "Max" and not match["per"])
     owner = "Your" if mine else "Your group's"
     if match["time"] == "Minutes":
-        return f"{owner} budget of {name} × time on {source} is used up; ask whoever manages the account"
+        return f"{owner} budget of {name} × time on {source} is used up; ask the manager of the account"
     if match["time"] == "RunMinutes":
         return f"{owner} running jobs hold all the {name} × time that {source} allows at once; a shorter --time may fit"
     if name == "jobs":

@@ -106,7 +106,7 @@ def _explain_code(code: str, job: _WaitingJob) -> Explanation:
 
 
 def _too_much(job: _WaitingJob) -> str:
-    """Which part of the request the partition can never satisfy, and what it can; empty if there is none."""
+    """Which part of the request the partition can never satisfy, and the most that it can; else an empty text."""
     requested, limits = job.resources, job.limits
     if requested is None:
         return ""
