@@ -177,7 +177,7 @@ class Slice:
             self._add_function_or_class(name, value, reason)
         elif self._add_literal(name, value, reason) or self._add_library_object(name, value):
             return
-        elif callable(value) and (source := self._finder.by_name(name, value)) is not None:
+        elif (callable(value) or _is_type_hint(value)) and (source := self._finder.by_name(name, value)) is not None:
             self.add_definition(name, source, reason)
         else:
             if how is Need.OPTIONAL and (fault := self.checks.pickling_error(value)):

@@ -107,7 +107,7 @@ def top_level(tree: ast.AST) -> Iterator[ast.stmt]:
 
 DEFINING_CALLS = frozenset(
     {"namedtuple", "NamedTuple", "Enum", "IntEnum", "StrEnum", "Flag", "IntFlag", "make_dataclass", "TypedDict"}
-    | {"TypeVar", "ParamSpec", "NewType", "type", "new_class"}
+    | {"TypeVar", "TypeVarTuple", "ParamSpec", "NewType", "type", "new_class"}
 )
 """Functions whose result is a definition: ``Point = namedtuple("Point", "x y")``."""
 

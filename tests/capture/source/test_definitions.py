@@ -94,6 +94,13 @@ def test_dataclasses_enums_and_named_tuples(nb):
     assert "mode = Mode.TEST" in nb.capture("mode").script
 
 
+def test_type_variables(nb):
+    nb.cell("import typing\nfrom typing import Generic, TypeVar\nT = TypeVar('T', bound=int)")
+    nb.cell("P = typing.ParamSpec('P')\nclass Box(Generic[T]):\n    def get(self, x: T) -> T: return x\nbox = Box()")
+    names = nb.train("def f(*a: P.args) -> T: return box.get(1)\nresult = f(), T.__bound__, Box[int].__args__")
+    assert names["result"] == (1, int, (int,))
+
+
 def test_a_closure_keeps_its_live_variables(nb):
     nb.cell("def make_adder(n):\n    def add(x):\n        return x + n\n    return add")
     nb.cell("add3 = make_adder(3)")
