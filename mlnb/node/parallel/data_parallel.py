@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils.data import DataLoader, IterableDataset, RandomSampler
 from torch.utils.data.distributed import DistributedSampler
 
@@ -137,10 +138,21 @@ class DataParallel:
 
         for name in ("__init__", "__setstate__", "add_param_group"):
             self._patches.wrap(torch.optim.Optimizer, name, register_after)
+        self._patches.on_undo(register_optimizer_step_pre_hook(self._before_step).remove)
 
     def _register(self, optimizer: torch.optim.Optimizer) -> None:
         for group in getattr(optimizer, "param_groups", ()):
             self._unsynchronized += [parameter for parameter in group["params"] if self._averager.add(parameter)]
+
+    def _before_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        """Refuse a first step with gradients that were not averaged, as those of ``torch.autograd.grad``."""
+        if self._backwards:
+            return
+        if any(parameter.grad is not None for group in optimizer.param_groups for parameter in group["params"]):
+            raise RuntimeError(
+                f"{self._world} ranks would train {self._world} independent copies: gradients are averaged by "
+                "loss.backward(), which was not called. Call it, or pass --parallel none if copies are what you want."
+            )
 
     def _synchronize(self) -> None:
         """Create the process group, once, and broadcast rank 0's values of new parameters and, once, of buffers."""

@@ -280,6 +280,35 @@ def test_ranks_without_an_optimizer_are_refused(start: Start) -> None:
     assert "--parallel none" in run.reason
 
 
+@pytest.mark.parametrize(
+    "backward",
+    ["torch.autograd.backward(loss)", "gradients = torch.autograd.grad(loss, weights)"],
+    ids=["backward", "grad"],
+)
+def test_ranks_whose_gradients_are_not_averaged_are_refused_at_their_first_step(start: Start, backward: str) -> None:
+    script = f"""
+weights = list(model.parameters())
+optimizer = torch.optim.SGD(weights, lr=0.1)
+for a, b in loader():
+    gradients, loss = [None] * len(weights), loss_of(model, a, b)
+    {backward}
+    for weight, gradient in zip(weights, gradients):
+        weight.grad = weight.grad if gradient is None else gradient
+    optimizer.step()
+"""
+    run = start((HEAD + script).replace("BATCH", "4"), ranks=2).wait(90)
+    assert run.state == "failed"
+    assert "2 independent copies" in run.reason
+    assert "loss.backward()" in run.reason
+
+
+def test_an_optimizer_may_step_before_there_are_gradients(start: Start) -> None:
+    loop = "optimizer = torch.optim.SGD(model.parameters(), lr=0.1)\noptimizer.step()\n"
+    loop += "for a, b in loader():\n    loss_of(model, a, b).backward()\n    optimizer.step()\n"
+    run = start((HEAD + loop).replace("BATCH", "4"), ranks=2).wait(90)
+    assert run.state == "succeeded", run.reason
+
+
 def test_parallel_none_trains_independent_copies(start: Start) -> None:
     loop = LOOPS["momentum, shuffled, uneven tail"].replace("range(2)", "range(1)")
     run = start((HEAD + loop + "print(sum(1 for _ in loader()))").replace("BATCH", "4"), ranks=2, parallel="none").wait(
