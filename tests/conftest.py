@@ -34,8 +34,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What workers share out (``-n 2 --dist loadgroup``): files, and what uses one cluster or browser as a whole."""
     for item in items:
         path = item.path.relative_to(Path(__file__).parent)
-        whole = {"clusters": 2, "labextension": 1}.get(path.parts[0], len(path.parts))
-        item.add_marker(pytest.mark.xdist_group("/".join(path.parts[:whole])))
+        depth = {"clusters": 2, "labextension": 1}.get(path.parts[0], len(path.parts))
+        item.add_marker(pytest.mark.xdist_group("/".join(path.parts[:depth])))
 
 
 @contextmanager
@@ -73,11 +73,11 @@ def start() -> Iterator[Start]:
 
     def submitted(script: str, *, name: str = "test", ranks: int = 1, seed: int | None = 0, **more: object) -> Run:
         env = more.pop("env", {})
-        asked = {key: more.pop(key) for key in ("cpus", "memory", "time") if key in more}
-        place = target()
-        offer = place.offer(Resources(ranks=ranks, **asked))  # type: ignore[arg-type]
+        requested = {key: more.pop(key) for key in ("cpus", "memory", "time") if key in more}
+        local = target()
+        offer = local.offer(Resources(ranks=ranks, **requested))  # type: ignore[arg-type]
         task = Task(script=script, seed=seed, **more)  # type: ignore[arg-type]
-        run = runs.add(Run(submit(task, {}, place, offer, name=name, env=env)))  # type: ignore[arg-type]
+        run = runs.add(Run(submit(task, {}, local, offer, name=name, env=env)))  # type: ignore[arg-type]
         started.append(run)
         return run
 

@@ -66,7 +66,8 @@ def third_party() -> Iterator[tuple[str, str, str]]:
 
 def test_what_is_imported_is_declared():
     required = names(project()["dependencies"])
-    optional = names([one for extra in ("picture", "pandas") for one in project()["optional-dependencies"][extra]])
+    extras = project()["optional-dependencies"]
+    optional = names([*extras["picture"], *extras["pandas"]])
     providers = packages_distributions()
     undeclared = set()
     for path, package, when in third_party():
@@ -78,8 +79,8 @@ def test_what_is_imported_is_declared():
 
 
 def test_all_kinds_of_imports_are_found():
-    found = {(package, when) for _, package, when in third_party()}
-    assert {("numpy", "import"), ("matplotlib", "function"), ("pandas", "types"), ("pynvml", "function")} <= found
+    imports = {(package, when) for _, package, when in third_party()}
+    assert {("numpy", "import"), ("matplotlib", "function"), ("pandas", "types"), ("pynvml", "function")} <= imports
 
 
 @pytest.fixture

@@ -50,8 +50,8 @@ class Block(NamedTuple):
 
 
 def blocks(page: Path, language: str) -> list[Block]:
-    found = re.findall(r"^(<!-- fails -->\n)?```(\w*)[^\n]*\n(.*?)^```", page.read_text(), flags=re.S | re.M)
-    return [Block(kind, text, bool(fails)) for fails, kind, text in found if kind == language]
+    blocks = re.findall(r"^(<!-- fails -->\n)?```(\w*)[^\n]*\n(.*?)^```", page.read_text(), flags=re.S | re.M)
+    return [Block(kind, text, bool(fails)) for fails, kind, text in blocks if kind == language]
 
 
 def runs_here(page: Path) -> bool:
@@ -65,8 +65,8 @@ def name(page: Path) -> str:
 def lines(pages: list[Path], pattern: str, language: str) -> Iterator[tuple[Path, str]]:
     for page in pages:
         for block in blocks(page, language):
-            for found in re.findall(pattern, block.text, flags=re.M):
-                yield page, found.partition(" #")[0].strip()
+            for match in re.findall(pattern, block.text, flags=re.M):
+                yield page, match.partition(" #")[0].strip()
 
 
 @pytest.mark.cluster
@@ -93,20 +93,20 @@ def test_the_options_of_cells_exist(page: Path, line: str):
 
 @pytest.mark.parametrize(("page", "line"), lines(PAGES, r"^%pool start(.*)$", "python"))
 def test_the_options_of_pools_exist(page: Path, line: str):
-    words = shlex.split(line)
-    OptionTable(value_of(words, "--on"), Workspace.of_process(), POOL_OPTIONS, for_pools).read(words)
+    arguments = shlex.split(line)
+    OptionTable(value_of(arguments, "--on"), Workspace.of_process(), POOL_OPTIONS, for_pools).read(arguments)
 
 
 @pytest.mark.parametrize(("page", "line"), lines(PAGES, r"^mlnb(?= )(.*)$", "sh"))
 def test_the_commands_exist(page: Path, line: str):
-    command, *words = shlex.split(line)
+    command, *arguments = shlex.split(line)
     group = main
     if command == "pool":
-        group, command, words = pool, words[0], words[1:]
-    found = group.commands[command]  # type: ignore[attr-defined]
-    found.make_context(command, words)
+        group, command, arguments = pool, arguments[0], arguments[1:]
+    subcommand = group.commands[command]  # type: ignore[attr-defined]
+    subcommand.make_context(command, arguments)
     if (group, command) == (pool, "start"):  # which reads its options when it is called
-        OptionTable(value_of(words, "--on"), Workspace.of_process(), POOL_OPTIONS, for_pools).read(words)
+        OptionTable(value_of(arguments, "--on"), Workspace.of_process(), POOL_OPTIONS, for_pools).read(arguments)
 
 
 @pytest.mark.parametrize("page", USER_PAGES, ids=name)

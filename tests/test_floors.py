@@ -92,14 +92,14 @@ def file_graph() -> dict[str, set[str]]:
     modules = {name_of(path): path for path in FILES}
     graph: dict[str, set[str]] = {}
     for name, path in modules.items():
-        found = set()
+        imported = set()
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
-                found |= {alias.name for alias in node.names}
+                imported |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom):
                 inner = {f"{node.module}.{alias.name}" for alias in node.names}
-                found |= {one if one in modules else str(node.module) for one in inner}
-        graph[name] = (found & set(modules)) - {name}
+                imported |= {name_ if name_ in modules else str(node.module) for name_ in inner}
+        graph[name] = (imported & set(modules)) - {name}
     return graph
 
 
@@ -129,7 +129,7 @@ def test_no_folder_imports_itself_by_way_of_others():
             depth = next(i for i, (a, b) in enumerate(zip(mine, its, strict=False)) if a != b)
             graphs[".".join(mine[:depth])][mine[depth]].add(its[depth])
     assert len(graphs) > 10
-    assert {folder: found for folder, graph in graphs.items() if (found := circle(graph))} == {}
+    assert {folder: path for folder, graph in graphs.items() if (path := circle(graph))} == {}
 
 
 @pytest.mark.parametrize("folder", ["node", "targets", "targets/batch", "capture", "api"])

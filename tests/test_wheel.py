@@ -106,8 +106,8 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory, runtime: Pa
 
 
 def test_the_dependencies_that_it_declares_are_all_it_needs_to_install(installed: Environment, wheel: Path):
-    told = installed.run("python", "-m", "pip", "install", "--no-index", "--dry-run", str(wheel))
-    assert "Would install" not in told
+    output = installed.run("python", "-m", "pip", "install", "--no-index", "--dry-run", str(wheel))
+    assert "Would install" not in output
 
 
 def test_it_contains_the_built_javascript(installed: Environment):
@@ -121,20 +121,20 @@ def test_it_contains_the_built_javascript(installed: Environment):
 
 def test_the_server_finds_its_extension(installed: Environment):
     code = "import mlnb; print(mlnb._jupyter_server_extension_points()); import mlnb.server; print(mlnb.__file__)"
-    told = installed.run("python", "-c", code)
-    assert "mlnb.server" in told
-    assert str(installed.site) in told
+    output = installed.run("python", "-c", code)
+    assert "mlnb.server" in output
+    assert str(installed.site) in output
 
 
 def test_a_script_runs(installed: Environment):
     (installed.work / "train.py").write_text(TRAINING)
-    told = installed.run("mlnb", "run", "--cpus", "1", "--name", "script", "train.py")
-    assert "epochs 3" in told
+    output = installed.run("mlnb", "run", "--cpus", "1", "--name", "script", "train.py")
+    assert "epochs 3" in output
     shown = json.loads(installed.run("mlnb", "show", "script", "--json"))
     assert shown["state"] == "succeeded"
 
 
 def test_a_cell_of_a_notebook_trains(installed: Environment):
-    told = installed.run("python", "-c", NOTEBOOK)
-    assert "trained True" in told
-    assert f"succeeded {installed.site}" in told
+    output = installed.run("python", "-c", NOTEBOOK)
+    assert "trained True" in output
+    assert f"succeeded {installed.site}" in output

@@ -48,8 +48,8 @@ def two(tmp_path: Path) -> Iterator[tuple[Workspace, Workspace]]:
 
 
 def start(workspace: Workspace, script: str, name: str = "test") -> Run:
-    place = target(None, workspace)
-    made = submit(Task(script=script, seed=0), {}, place, place.offer(Resources(cpus=1)), name=name, env={})
+    destination = target(None, workspace)
+    made = submit(Task(script=script, seed=0), {}, destination, destination.offer(Resources(cpus=1)), name=name, env={})
     return Run(made, workspace)
 
 
@@ -62,7 +62,7 @@ def at_once(call: Callable[[Workspace], Any], pair: tuple[Workspace, Workspace])
 def test_runs_of_one_are_not_seen_in_the_other(two: tuple[Workspace, Workspace]):
     mine, yours = (start(workspace, "import mlnb\nmlnb.log(x=1)", "same") for workspace in two)
     for workspace, run in zip(two, (mine, yours), strict=True):
-        assert [one.id for one in Runs(workspace)] == [run.id]
+        assert [listed.id for listed in Runs(workspace)] == [run.id]
         assert run.dir.parent == workspace.root
         assert Runs(workspace)["same"].wait(60).state == "succeeded"
     assert len(runs) == 0
@@ -101,7 +101,7 @@ def test_the_runs_of_two_workspaces_are_observed_together(two: tuple[Workspace, 
     for run in started:
         run.wait(60)
     again = [Run(run.directory, run.workspace) for run in started]
-    assert [seen.state for seen in observe([run.observable for run in again])] == ["succeeded", "succeeded"]
+    assert [observed.state for observed in observe([run.observable for run in again])] == ["succeeded", "succeeded"]
 
 
 def test_a_program_in_a_run_finds_the_workspace_of_the_run(two: tuple[Workspace, Workspace]):
@@ -115,7 +115,7 @@ def test_the_server_s_managers_serve_their_own(two: tuple[Workspace, Workspace])
     started = [start(workspace, "x = 1").wait(60) for workspace in two]
     managers = [Manager(workspace) for workspace in two]
     for manager, mine, yours in zip(managers, started, reversed(started), strict=True):
-        assert [(one["id"], one["state"]) for one in manager.list_runs()] == [(mine.id, "succeeded")]
+        assert [(listed["id"], listed["state"]) for listed in manager.list_runs()] == [(mine.id, "succeeded")]
         assert manager.summary_of(mine.id)["state"] == "succeeded"
         assert manager.list_runs([yours.id]) == []
         with pytest.raises(UsageError, match="No run with id"):
@@ -124,9 +124,9 @@ def test_the_server_s_managers_serve_their_own(two: tuple[Workspace, Workspace])
 
 def test_jobs_have_the_jobqueue_section_of_their_own_workspace(two: tuple[Workspace, Workspace]):
     def previews(workspace: Workspace) -> list[str]:
-        place = target(f"{default_name(workspace)}-batch", workspace)
-        offer = place.offer(Resources(time=600), Placement("x"))
-        return [place.preview(RunDir(Path("/RUN")), offer) for _ in range(20)]
+        destination = target(f"{default_name(workspace)}-batch", workspace)
+        offer = destination.offer(Resources(time=600), Placement("x"))
+        return [destination.preview(RunDir(Path("/RUN")), offer) for _ in range(20)]
 
     jobqueue_adapter.load_class("pbs:PBSJob")  # brings its own defaults into the configuration
     with dask.config.set({"jobqueue.pbs.queue": "nowhere", "jobqueue.pbs.job-extra-directives": ["-A nobody"]}):

@@ -12,7 +12,7 @@ T = TypeVar("T")
 def until(condition: Callable[[], T], patience: float = 120.0) -> T:
     """What ``condition`` returns as soon as that is true."""
     end = time.monotonic() + patience
-    while not (found := condition()):
+    while not (value := condition()):
         assert time.monotonic() < end, f"still not so after {patience} s: {condition}"
         time.sleep(0.01)
-    return found
+    return value

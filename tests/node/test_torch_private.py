@@ -238,8 +238,8 @@ def torchs_private_names() -> set[str]:
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=1.0)
     torch.optim.lr_scheduler.ConstantLR(optimizer)
     optimizer.step()
-    found = {name for owner in (*OWNERS, loader, iter(loader), optimizer, optimizer.step) for name in dir(owner)}
-    return {name for name in found if name.startswith("_") and not name.startswith("__")} | {"_internal"}
+    names = {name for owner in (*OWNERS, loader, iter(loader), optimizer, optimizer.step) for name in dir(owner)}
+    return {name for name in names if name.startswith("_") and not name.startswith("__")} | {"_internal"}
 
 
 def private_uses(path: Path, private: set[str]) -> Iterator[str]:
@@ -266,5 +266,5 @@ def test_no_other_file_touches_them():
     assert {"_cdata", "_index_sampler", "_iterator", "_num_yielded", "_opt_called", "_C", "_foreach_copy_"} <= private
     ours = ROOT / "node" / "torch_private.py"
     assert len(list(private_uses(ours, private))) > 10
-    found = [use for path in sorted(ROOT.rglob("*.py")) if path != ours for use in private_uses(path, private)]
-    assert found == []
+    uses = [use for path in sorted(ROOT.rglob("*.py")) if path != ours for use in private_uses(path, private)]
+    assert uses == []

@@ -83,7 +83,7 @@ def test_a_checkpoint_is_made_at_the_end_of_each_epoch_and_the_newest_two_stay(s
     assert set(saved["state"]) == {"model", "optimizer", "scheduler"}
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["told", "killed"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["terminated", "killed"])
 def test_a_resumed_run_has_the_results_of_an_uninterrupted_one(
     start, short_grace, go: Path, tmp_path: Path, number: signal.Signals
 ):
@@ -106,11 +106,11 @@ def test_a_resumed_run_has_the_results_of_an_uninterrupted_one(
     assert run.state == uninterrupted.state == "succeeded", run.logs() + uninterrupted.logs()
     assert run.attempts == 2
     assert run.logs(0, "out") == uninterrupted.logs(0, "out")  # the weights' hash
-    one, other = run.series()["loss"], uninterrupted.series()["loss"]
-    assert list(one.step) == list(range(1, EPOCHS * STEPS + 1))
-    assert np.isfinite(one.value).all()
-    assert list(one.value) == list(other.value)
-    assert list(one.attempt) == [1] * 3 * STEPS + [2] * 3 * STEPS
+    resumed, expected = run.series()["loss"], uninterrupted.series()["loss"]
+    assert list(resumed.step) == list(range(1, EPOCHS * STEPS + 1))
+    assert np.isfinite(resumed.value).all()
+    assert list(resumed.value) == list(expected.value)
+    assert list(resumed.attempt) == [1] * 3 * STEPS + [2] * 3 * STEPS
     assert list(run.series()["epoch"].value) == list(range(EPOCHS))
     for own in ("own", "batch"):
         assert list(run.series()[own].step) == list(uninterrupted.series()[own].step)
@@ -190,8 +190,8 @@ def test_an_incomplete_checkpoint_is_ignored(tmp_path: Path):
 def test_checkpoints_within_an_epoch_are_newer_than_that_at_its_beginning(tmp_path: Path):
     for epoch, batch in ((3, 0), (3, 20), (3, 1000000)):
         checkpoint_files.save(tmp_path, epoch, {}, batch)
-    found = [path.name for path in names.checkpoints(tmp_path)]
-    assert found == ["epoch-000003-batch-000020.pt", "epoch-000003-batch-1000000.pt"]
+    ordered = [path.name for path in names.checkpoints(tmp_path)]
+    assert ordered == ["epoch-000003-batch-000020.pt", "epoch-000003-batch-1000000.pt"]
     checkpoint_files.save(tmp_path, 4, {})
     assert names.checkpoints(tmp_path)[-1].name == "epoch-000004.pt"
 

@@ -130,7 +130,7 @@ def check(start, text: str, number: signal.Signals = signal.SIGTERM, **more) -> 
     return run
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1], ids=["told", "warned"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1], ids=["terminated", "warned"])
 def test_a_resumed_epoch_continues_at_the_next_batch(start, number: signal.Signals):
     run = check(start, plain(), number)
     (name,) = [path.name for path in run.checkpoints() if "-batch-" in path.name] or ["gone"]
@@ -161,7 +161,7 @@ def test_an_epoch_can_be_interrupted_twice(start):
     assert list(run.series()["loss"].value) == list(uninterrupted.series()["loss"].value)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1], ids=["told", "warned"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1], ids=["terminated", "warned"])
 def test_ranks_that_train_together_stop_after_the_same_batch(start, number: signal.Signals):
     check(start, plain("DataLoader(data, batch_size=4, shuffle=True)"), number, ranks=2, cpus=1)
 
@@ -312,9 +312,9 @@ def test_another_run_goes_on_at_the_same_sample(start, ranks: int, size: int, st
     run = interrupted(start, plain())
     done = newest(run)["step"]
     text = plain(f"DataLoader(data, batch_size={size}, shuffle=True)")
-    place, about = target(), {"resume": str(run.directory.checkpoints)}
-    offer = place.offer(Resources(ranks=ranks, cpus=1))
-    other = Run(submit(Task(script=text, seed=0), {}, place, offer, name="other", env={}, info_fields=about)).wait(60)
+    local, about = target(), {"resume": str(run.directory.checkpoints)}
+    offer = local.offer(Resources(ranks=ranks, cpus=1))
+    other = Run(submit(Task(script=text, seed=0), {}, local, offer, name="other", env={}, info_fields=about)).wait(60)
     assert other.state == "succeeded", other.logs()
     assert other.series()["loss"].step[0] == done + 1
     assert other.series()["loss"].step[-1] == done + steps + -(-96 // (size * ranks))
@@ -367,8 +367,8 @@ def test_a_second_training_loop_of_an_epoch_has_no_checkpoints(start):
 def test_a_loop_before_the_training_is_repeated(start):
     body = (
         """
-    seen = sum(len(a) for a, _ in DataLoader(data, batch_size=16))
-    assert seen == 96
+    samples = sum(len(a) for a, _ in DataLoader(data, batch_size=16))
+    assert samples == 96
 """
         + _PLAIN
     )

@@ -55,11 +55,11 @@ def stops(heard: list[int | None], slack: int, seed: int) -> list[int | None]:
 def test_all_stop_after_the_same_step(seed: int, slack: int):
     chance = random.Random(seed)
     heard = [chance.randint(1, 12) for _ in range(chance.randint(2, 5))]
-    found = stops(heard, slack, seed)
-    assert len(set(found)) == 1
+    steps = stops(heard, slack, seed)
+    assert len(set(steps)) == 1
     if slack < STEPS:
-        assert found[0] is not None
-        assert max(heard) <= found[0] <= max(heard) + 2 * slack + 2
+        assert steps[0] is not None
+        assert max(heard) <= steps[0] <= max(heard) + 2 * slack + 2
 
 
 def test_no_rank_stops_while_another_has_not_been_asked_to():

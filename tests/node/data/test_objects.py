@@ -44,15 +44,15 @@ class Sink:
 def travel(request: pytest.FixtureRequest, tmp_path: Path):
     """Send a value through a stream."""
 
-    def there(value: Any, main: dict[str, Any] | None = None, **more: Any) -> Any:
+    def loaded(value: Any, main: dict[str, Any] | None = None, **more: Any) -> Any:
         sink, reference = Sink(tmp_path), more.pop("reference", objects._no_reference)
         stream = objects.dump(
             value, sink, more.pop("labels", Labels()), prefix="", reference=reference, earlier=more.pop("sent", {})
         )
-        labels = more.pop("there", Labels())
+        labels = more.pop("other_labels", Labels())
         return objects.load(stream, request.param(sink.files), labels, main or {}, **more)
 
-    return there
+    return loaded
 
 
 def bulk(folder: Path) -> int:
@@ -74,10 +74,10 @@ def test_an_optimizer_holds_the_parameters_of_its_model(travel):
         assert torch.equal(old, new)
         for key, state in optimizer.state[old].items():
             assert torch.equal(state, got["optimizer"].state[new][key])
-    for one in (got, {"model": model, "optimizer": optimizer}):
-        one["optimizer"].zero_grad()
-        one["model"](torch.ones(big)).backward()
-        one["optimizer"].step()
+    for objects_ in (got, {"model": model, "optimizer": optimizer}):
+        objects_["optimizer"].zero_grad()
+        objects_["model"](torch.ones(big)).backward()
+        objects_["optimizer"].step()
     assert torch.equal(model.weight, got["model"].weight)
 
 
@@ -103,16 +103,16 @@ def test_a_loader_reads_its_dataset(travel):
 
 
 def test_views_share_their_storage_which_is_stored_once(travel, tmp_path: Path):
-    whole = torch.arange(float(big)).reshape(1, -1)
-    parts = {"whole": whole, "part": whole[:, 3:9], "turned": whole.t(), "same": whole.detach(), "again": whole}
+    base = torch.arange(float(big)).reshape(1, -1)
+    parts = {"base": base, "part": base[:, 3:9], "turned": base.t(), "same": base.detach(), "again": base}
     got = travel(parts)
-    assert bulk(tmp_path) == whole.nbytes
-    assert got["again"] is got["whole"]
+    assert bulk(tmp_path) == base.nbytes
+    assert got["again"] is got["base"]
     got["part"][0, 0] = -1.0
-    for name in ("whole", "same"):
+    for name in ("base", "same"):
         assert got[name][0, 3] == -1.0
     assert got["turned"][3, 0] == -1.0
-    assert whole[0, 3] == 3.0
+    assert base[0, 3] == 3.0
 
 
 def test_tied_weights_stay_tied(travel):
@@ -223,23 +223,23 @@ def webs(draw: st.DrawFn) -> list[Any]:
             made.append(bytearray(draw(st.binary(max_size=9))))
         else:
             made.append(kind(parts))
-    lists = [one for one in made if isinstance(one, list)]
+    lists = [item for item in made if isinstance(item, list)]
     if lists and draw(st.booleans()):
         lists[0].append(draw(st.sampled_from(made)))  # perhaps itself
     return made
 
 
-def shape(value: Any, seen: dict[int, int]) -> Any:
+def shape(value: Any, numbers: dict[int, int]) -> Any:
     """What a value is, with a number for each object that was met before."""
     if isinstance(value, (int, float, str, bytes, type(None))):
         return value
-    if id(value) in seen:
-        return ("again", seen[id(value)])
-    seen[id(value)] = len(seen)
+    if id(value) in numbers:
+        return ("again", numbers[id(value)])
+    numbers[id(value)] = len(numbers)
     if isinstance(value, dict):
-        return (type(value), [(key, shape(part, seen)) for key, part in value.items()])
+        return (type(value), [(key, shape(part, numbers)) for key, part in value.items()])
     if isinstance(value, (list, tuple, deque)):
-        return (type(value), [shape(part, seen) for part in value])
+        return (type(value), [shape(part, numbers) for part in value])
     if isinstance(value, torch.Tensor):
         return ("tensor", value.tolist())
     return (type(value), list(value))
@@ -279,11 +279,16 @@ def double(x): return 2 * x
 
 
 def test_definitions_of_the_notebook_are_referred_to_by_name(travel):
-    here, there = cell(_NET), cell(_NET.replace("2 * x", "20 * x"))
-    value = {"net": here["Net"](3), "class": here["Net"], "inner": here["Net"].Inner(), "function": here["double"]}
-    got = travel(value, there, reference=lambda obj: objects.main_name(obj, [here]))
-    assert type(got["net"]) is there["Net"] is got["class"]
-    assert type(got["inner"]) is there["Net"].Inner
+    sender, receiver = cell(_NET), cell(_NET.replace("2 * x", "20 * x"))
+    value = {
+        "net": sender["Net"](3),
+        "class": sender["Net"],
+        "inner": sender["Net"].Inner(),
+        "function": sender["double"],
+    }
+    got = travel(value, receiver, reference=lambda obj: objects.main_name(obj, [sender]))
+    assert type(got["net"]) is receiver["Net"] is got["class"]
+    assert type(got["inner"]) is receiver["Net"].Inner
     assert got["function"](1) == 20
     assert torch.equal(got["net"].layer.weight, value["net"].layer.weight)
 
@@ -312,12 +317,12 @@ def test_names_of_other_modules_are_no_names_of_the_notebook():
 
 
 def test_a_visitor_sees_every_object_and_may_refuse(tmp_path: Path):
-    seen: list[Any] = []
+    visited: list[Any] = []
     model = torch.nn.Linear(2, 2)
     value = {"deep": [model]}
-    objects.dump(value, Sink(tmp_path), Labels(), prefix="", visit=seen.append)
-    assert any(one is model for one in seen)
-    assert any(one is value["deep"] for one in seen)
+    objects.dump(value, Sink(tmp_path), Labels(), prefix="", visit=visited.append)
+    assert any(item is model for item in visited)
+    assert any(item is value["deep"] for item in visited)
 
     def refuse(obj: Any) -> None:
         if obj is model:
@@ -335,7 +340,7 @@ def test_results_are_written_into_the_storages_that_were_sent(travel):
     view = live[5:]
     here = Labels()
     away, away_labels = Labels(), here
-    sent = travel([live], labels=here, there=away)
+    sent = travel([live], labels=here, other_labels=away)
     sent[0] += 7
     got = travel(sent, labels=away, live=away_labels)
     assert live[0] == view[0] == 7.0
@@ -345,7 +350,7 @@ def test_results_are_written_into_the_storages_that_were_sent(travel):
 def test_a_storage_that_changed_its_size_is_a_new_one(travel):
     live = torch.zeros(big)
     here, away = Labels(), Labels()
-    sent = travel([live], labels=here, there=away)
+    sent = travel([live], labels=here, other_labels=away)
     sent[0].set_(torch.full((2 * big,), 3.0))
     away.add("0", sent[0].untyped_storage())
     got = travel(sent, labels=away, live=here)

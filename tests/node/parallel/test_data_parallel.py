@@ -366,15 +366,15 @@ def test_every_sample_counts_once(world: int, total: int) -> None:
     batches = [list(range(start, min(start + 4, total))) for start in range(0, total, 4)]
     shards = [ShardedBatches(batches, rank, world, drop_last=False) for rank in range(world)]
     drawn = [list(shard) for shard in shards]
-    assert {len(one) for one in drawn} == {len(shards[0])}  # all ranks step equally often
+    assert {len(batches_of_rank) for batches_of_rank in drawn} == {len(shards[0])}  # all ranks step equally often
     for step in range(len(shards[0])):
         parts = [drawn[rank][step] for rank in range(world)]
         weights = [shards[rank].weights[step] for rank in range(world)]
         assert sum(weights) == pytest.approx(world)
-        whole = list(range(step * 4 * world, min((step + 1) * 4 * world, total)))
-        assert [i for part, weight in zip(parts, weights, strict=True) if weight for i in part] == whole
+        expected = list(range(step * 4 * world, min((step + 1) * 4 * world, total)))
+        assert [i for part, weight in zip(parts, weights, strict=True) if weight for i in part] == expected
         mean = sum(weight * np.mean(part) for part, weight in zip(parts, weights, strict=True)) / world
-        assert mean == pytest.approx(np.mean(whole))
+        assert mean == pytest.approx(np.mean(expected))
 
 
 def test_ranks_get_the_batches_of_a_stream_in_turn() -> None:

@@ -58,11 +58,11 @@ def test_a_file_cut_at_any_byte_yields_the_complete_frames_before_it(written: li
 
 
 def test_every_single_cut_of_two_frames():
-    one = frames.encode(["loss", "acc"], [1.0, 2.0], [1, 2], [[0.5, float("nan")], [0.1, float("inf")]])
-    two = frames.encode(["loss"], [3.0], [3], [[0.25]])
-    for cut in range(len(one + two) + 1):
-        expected = (cut >= len(one)) + (cut >= len(one + two))
-        assert len(list(frames.decode((one + two)[:cut]))) == expected
+    first = frames.encode(["loss", "acc"], [1.0, 2.0], [1, 2], [[0.5, float("nan")], [0.1, float("inf")]])
+    second = frames.encode(["loss"], [3.0], [3], [[0.25]])
+    for cut in range(len(first + second) + 1):
+        expected = (cut >= len(first)) + (cut >= len(first + second))
+        assert len(list(frames.decode((first + second)[:cut]))) == expected
 
 
 @given(st.lists(batches(), max_size=2), st.binary(max_size=60))
@@ -84,7 +84,7 @@ def test_wrong_headers_are_an_incomplete_frame():
 
 
 def test_reading_continues_where_it_ended():
-    one, two = (frames.encode(["a"], [t], [t], [[t]]) for t in (1.0, 2.0))
-    ((_, end),) = frames.decode(one)
-    ((frame, _),) = frames.decode(one + two, end)
+    first, second = (frames.encode(["a"], [t], [t], [[t]]) for t in (1.0, 2.0))
+    ((_, end),) = frames.decode(first)
+    ((frame, _),) = frames.decode(first + second, end)
     assert list(frame.columns[2]) == [2.0]

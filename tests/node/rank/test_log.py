@@ -27,13 +27,13 @@ def metrics(tmp_path: Path) -> Metrics:
 def rows(metrics: Metrics) -> list[tuple[float, str, float]]:
     """(step, name, value) of all that is on disk, in order."""
     assert metrics.path is not None
-    found = []
+    logged = []
     data = metrics.path.read_bytes() if metrics.path.exists() else b""
     for frame, _ in frames.decode(data):
         _, steps, *columns = frame.columns
         for row in range(frame.rows):
-            found += [(steps[row], name, column[row]) for name, column in zip(frame.names, columns, strict=True)]
-    return found
+            logged += [(steps[row], name, column[row]) for name, column in zip(frame.names, columns, strict=True)]
+    return logged
 
 
 def values(metrics: Metrics, name: str = "x") -> list[float]:
@@ -56,9 +56,9 @@ def test_nothing_of_200_000_calls_from_two_tight_loops_is_lost(metrics: Metrics)
     for thread in threads:
         thread.join()
     metrics.flush()
-    found = rows(metrics)
+    logged = rows(metrics)
     for name in "ab":
-        assert [(s, v) for s, n, v in found if n == name] == [(n + 1, n) for n in range(count)]
+        assert [(s, v) for s, n, v in logged if n == name] == [(n + 1, n) for n in range(count)]
     assert metrics.error is None
 
 
@@ -73,11 +73,11 @@ def test_the_thread_writes_logged_values_to_disk(metrics: Metrics):
 def test_nan_and_infinity_are_preserved(metrics: Metrics):
     for value in (nan, inf, -inf, torch.tensor(nan), np.float32(inf)):
         metrics.log(x=value)
-    found = values(metrics)
-    assert math.isnan(found[0])
-    assert found[1:3] == [inf, -inf]
-    assert math.isnan(found[3])
-    assert found[4] == inf
+    logged = values(metrics)
+    assert math.isnan(logged[0])
+    assert logged[1:3] == [inf, -inf]
+    assert math.isnan(logged[3])
+    assert logged[4] == inf
 
 
 @pytest.mark.parametrize(
@@ -121,9 +121,9 @@ class Hostile:
 def test_other_values_become_nan_and_never_an_error(metrics: Metrics, value: object):
     metrics.log(x=value)
     metrics.log(x=1.0)
-    found = values(metrics)
-    assert math.isnan(found[0])
-    assert found[1:] == [1.0]
+    logged = values(metrics)
+    assert math.isnan(logged[0])
+    assert logged[1:] == [1.0]
 
 
 @pytest.mark.parametrize("step", ["a", nan, np.ones(2), torch.ones(2), Hostile()], ids=lambda s: type(s).__name__)

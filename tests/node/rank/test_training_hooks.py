@@ -34,11 +34,11 @@ def logged(metrics: Metrics, name: str = "loss") -> list[tuple[float, float]]:
     """(step, value) of one metric."""
     metrics.flush()
     assert metrics.path is not None
-    found = []
+    points = []
     for frame, _ in frames.decode(metrics.path.read_bytes() if metrics.path.exists() else b""):
         if name in frame.names:
-            found += zip(frame.columns[1], frame.columns[2 + frame.names.index(name)], strict=True)
-    return found
+            points += zip(frame.columns[1], frame.columns[2 + frame.names.index(name)], strict=True)
+    return points
 
 
 def parameter(value: float = 1.0) -> torch.Tensor:
