@@ -197,7 +197,7 @@ def cancel(names: tuple[str, ...], as_json: bool) -> None:
 @click.argument("names", nargs=-1, required=True)
 @as_json
 def rm(names: tuple[str, ...], as_json: bool) -> None:
-    """Delete runs that have ended, and their data unless another run uses it."""
+    """Delete ended runs, and data that no other run uses."""
     from mlnb.api import runs as all_runs
     from mlnb.units import format_size
 

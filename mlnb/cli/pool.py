@@ -14,7 +14,7 @@ from mlnb.targets.config.options import RunOption
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def pool() -> None:
-    """Keep an allocation between runs, so that runs with --on pool start at once."""
+    """Keep an allocation between runs, for a fast start: --on pool."""
 
 
 _JSON = RunOption("--json", "as_json", is_flag=True, help="print JSON")

@@ -81,7 +81,7 @@ class Local:
         limits.check(self.name, self._settings, requested)
         requested = limits.default_gpus(self._settings, requested)
         if requested.nodes != 1:
-            raise UsageError(f"--nodes {requested.nodes}: the local target is one machine; --nodes 1 is all it has")
+            raise UsageError(f"--nodes {requested.nodes}: the local target is one machine; use --nodes 1")
         all_gpus, all_cores, ranks = gpus(), cores(), requested.ranks
         gpu_count = gpus_of(requested, len(all_gpus))
         if gpu_count > len(all_gpus):

@@ -152,7 +152,7 @@ OPTIONS = (
         group=CLUSTER,
         on_resume=True,
         type=COUNT,
-        help="machines, all at once; --gpus, --ranks and --memory are for each. Default: 1",
+        help="number of machines; --gpus, --ranks and --memory are per machine. Default: 1",
     ),
     RunOption("--ranks", on_resume=True, type=COUNT, help="ranks on each node. Default: one for each GPU, else one"),
     RunOption(

@@ -126,7 +126,7 @@ def read_json(text: str, system: str) -> Any:
 
 def unreadable(text: str, system: str) -> CommandFailed:
     """The error for output that does not have its format."""
-    return CommandFailed(f"{system} printed what can't be read: {' '.join(text.split())[:60]}")
+    return CommandFailed(f"The output of {system} can't be parsed: {' '.join(text.split())[:60]}")
 
 
 _MESSAGE_LENGTH = 500

@@ -21,7 +21,7 @@ OPTIONS = (
         values=_partitions,
         help="partition (queue) of a batch system; NAME,NAME: any of these",
     ),
-    TargetOption("--account", type=NAME, for_pools=True, help="account (project) that pays for it"),
+    TargetOption("--account", type=NAME, for_pools=True, help="account (project) that is charged for it"),
     REQUEUE,
     IMAGE,
 )

@@ -105,5 +105,5 @@ def lines(settings: Mapping[str, Any], key: str) -> tuple[str, ...]:
     texts = () if given is None else tuple(given) if isinstance(given, (list, tuple)) else (given,)
     for text in texts:
         if not isinstance(text, str) or "\n" in text or "\r" in text or "\0" in text:
-            raise UsageError(f"{key}: {text!r} of the mlnb: section in Dask's configuration is not a text of one line")
+            raise UsageError(f"{key}: {text!r} of the mlnb: section in Dask's configuration is not one line of text")
     return texts

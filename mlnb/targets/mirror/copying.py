@@ -89,7 +89,7 @@ class CopyMirror:
                     return
                 except (FileNotFoundError, _Mismatch) as error:  # replaced while it was copied, as checkpoints are
                     if not rounds_left:
-                        text = f"{part} of run {run.path.name} are not what the run wrote ({error}): nothing is loaded."
+                        text = f"{part} of run {run.path.name} are not what the run wrote ({error}); not loaded."
                         raise NotTrusted(text) from None
                     time.sleep(_PAUSE)
 
@@ -152,7 +152,7 @@ class CopyMirror:
         }
         lists = [name for name in entries if name.startswith("manifest") and name.endswith(".json")]
         if entries and not lists and complete:
-            raise NotTrusted(f"{part} of run {run.path.name} at its target are not signed: nothing of them is loaded.")
+            raise NotTrusted(f"{part} of run {run.path.name} at its target are not signed, so they are not loaded.")
         digests: dict[str, str] = {}
         for name in lists:
             digests |= manifest.parse(b"".join(self._read(run, f"{part}/{name}")), part, run.read_key())

@@ -85,7 +85,7 @@ class Section:
         lines = () if value is None else tuple(value) if isinstance(value, (list, tuple, set)) else (value,)
         for line in lines:
             if not isinstance(line, str) or "\n" in line:
-                raise UsageError(f"{keys[0]}: {line!r} of jobqueue.{self.name} is not a text of one line")
+                raise UsageError(f"{keys[0]}: {line!r} of jobqueue.{self.name} is not one line of text")
         return lines
 
 

@@ -114,5 +114,7 @@ def test_a_run_whose_submission_died_is_found_on_its_cluster(slurm: Played):
 
 def test_a_run_goes_to_one_cluster(slurm: Played, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("SBATCH_CLUSTERS", "inter,intra")
-    with pytest.raises(UsageError, match="cluster inter,intra: a run goes to one cluster; name it with cluster:"):
+    with pytest.raises(
+        UsageError, match="cluster inter,intra: a run needs one cluster; set it with the target's setting cluster:"
+    ):
         go()

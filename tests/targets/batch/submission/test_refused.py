@@ -49,16 +49,16 @@ COMBINATION = "Batch job submission failed: Invalid account or account/partition
 @pytest.mark.parametrize(
     ("said", "where", "line"),
     [
-        (COMBINATION, {}, "SLURM says: {}; --account names one, or account: of the target does"),
+        (COMBINATION, {}, "SLURM says: {}; choose one with --account, or with the target's setting account:"),
         (
             COMBINATION,
             {"account": "phys42", "partition": "gpu"},
-            "--account phys42: SLURM says: {}; --account names another, or account: of the target does",
+            "--account phys42: SLURM says: {}; choose another with --account, or with the target's setting account:",
         ),
         (
             "Batch job submission failed: Invalid qos specification",
             {"qos": "long", "partition": "gpu"},
-            "--qos long: SLURM says: {}; --qos names another, or directives: of the target does",
+            "--qos long: SLURM says: {}; choose another with --qos, or with the target's setting directives:",
         ),
         (
             "Batch job submission failed: Requested partition configuration not available now",

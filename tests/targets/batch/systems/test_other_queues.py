@@ -216,6 +216,6 @@ def test_any_text_is_jobs_or_said_not_to_be(parse: Parser, text: str):
 @pytest.mark.parametrize("parse", PARSERS)
 def test_nothing_printed_is_no_jobs_and_half_of_it_is_no_news(parse: Parser):
     assert parse("\n") == {}
-    with pytest.raises(CommandFailed, match="can't be read") as caught:
+    with pytest.raises(CommandFailed, match="can't be parsed") as caught:
         parse('{"Jobs":\n {"1.ser')
     assert "\n" not in str(caught.value)

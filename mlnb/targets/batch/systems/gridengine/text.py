@@ -78,7 +78,7 @@ def parse_account(text: str) -> QueuedJob:
     """The end of a job from the output of ``qacct -j``, which has a record for each start: the last one counts."""
     record = dict(re.findall(r"^(\w+) +(\S.*?) *$", text.rpartition("=====")[2], re.MULTILINE))
     if "failed" not in record:
-        return QueuedJob("ended", "vanished", "is gone, and its record in Grid Engine's accounting can't be read")
+        return QueuedJob("ended", "vanished", "is gone, and its record in Grid Engine's accounting can't be parsed")
     failed, exit_code = _number(record, "failed"), _number(record, "exit_status")
     message = record.get("failed", "").partition(":")[2].strip()
     if failed == _REQUEUED:

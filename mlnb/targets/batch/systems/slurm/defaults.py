@@ -154,7 +154,7 @@ def _memory(requested: Resources, cpus: int, part: Partition, nodes: Sequence[No
     if nodes and all(node.memory is None for node in nodes):
         if requested.memory is not None:
             raise UsageError(
-                f"--memory {format_size(requested.memory)}: SLURM counts no memory of the nodes of partition "
+                f"--memory {format_size(requested.memory)}: SLURM does not track memory in partition "
                 f"{part.name}; leave --memory out"
             )
         return None

@@ -255,7 +255,9 @@ class Slurm(System):
         ):
             if re.search(word, output):
                 prefix, article = (f"{flag} {given}: ", "another") if given else ("", "one")
-                return UsageError(f"{prefix}{error}; {flag} names {article}, or {setting} of the target does")
+                return UsageError(
+                    f"{prefix}{error}; choose {article} with {flag}, or with the target's setting {setting}"
+                )
         for word, flag, value in (
             ("partition", "--partition", request.partition),
             ("time limit", "--time", request.resources.time and format_time(request.resources.time)),
@@ -288,5 +290,5 @@ class Slurm(System):
 def _cluster_name(text: str) -> str:
     """``text``, if it names one cluster: the plan uses its nodes, and states come from its queue."""
     if "," in text or text == "all":
-        raise UsageError(f"cluster {text}: a run goes to one cluster; name it with cluster: of the target")
+        raise UsageError(f"cluster {text}: a run needs one cluster; set it with the target's setting cluster:")
     return directive_word(text, "cluster")

@@ -145,7 +145,7 @@ PIECES = st.sampled_from(
 @given(st.lists(st.one_of(st.text(max_size=20), PIECES), max_size=20).map("".join))
 def test_no_text_breaks_anything(text: str):
     """Of the queue, what does not read is said: no job is gone because of it."""
-    with pytest.raises(CommandFailed, match="can't be read"):
+    with pytest.raises(CommandFailed, match="can't be parsed"):
         parse(text)
     assert parse_account(text).state == "ended"
 

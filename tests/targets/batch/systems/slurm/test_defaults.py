@@ -74,7 +74,7 @@ def test_where_memory_is_no_resource_nothing_is_said_of_it(site: Site):
     assert "memory" not in plan
     assert "2 of its 2 nodes can take it" in plan
     assert site.refusal("--memory 8GB") == (
-        "--memory 8.0 GB: SLURM counts no memory of the nodes of partition cpu; leave --memory out"
+        "--memory 8.0 GB: SLURM does not track memory in partition cpu; leave --memory out"
     )
 
 
