@@ -58,6 +58,17 @@ class NodeSettings:
         given = select_fields(cls, data)
         return cls(**{**given, "chosen": tuple(given.get("chosen", ()))})
 
+    def queue_request(self, override: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """What the node program requests of which local queue; empty if it need not wait in one.
+
+        Parameters
+        ----------
+        override
+            values that replace those of :attr:`queue`: a pool's.
+        """
+        own = {} if self.queued_outside else self.queue or {}
+        return {**own, **(override or {})}
+
 
 @dataclass(frozen=True)
 class RunInfo:

@@ -133,10 +133,9 @@ def fork_node_program(listener: socket.socket, defaults: Mapping[str, Any] | Non
                 os._exit(1)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
         identity = process_identity(pid) or ""
-        try:
+        _enqueue(request, pid, identity)
+        with contextlib.suppress(OSError):  # the client did not wait
             connection.sendall(json.dumps({"pid": pid, "identity": identity}).encode() + b"\n")
-        except OSError:
-            _hand_over(request, pid, identity)
     return pid
 
 
@@ -146,17 +145,18 @@ def _is_request(request: object) -> bool:
     return isinstance(request, dict) and all(isinstance(request.get(key), kind) for key, kind in kinds.items())
 
 
-def _hand_over(request: Mapping[str, Any], pid: int, identity: str) -> None:
-    """Make a node program the owner of its run's entry in the queue for cores and GPUs.
+def _enqueue(request: Mapping[str, Any], pid: int, identity: str) -> None:
+    """Add a run to the queue for cores and GPUs, so that runs are served in the order of their requests.
 
-    A client that did not wait for the answer has named this process, which outlives the node program: if that died
-    before it took its entry over, the entry would block the queue.
+    In the name of its node program, and of no process that lives longer: its entry must not block the queue when the
+    node program has ended, be it before it has come so far as to wait.
     """
     run = RunDir(request["run"])
-    with contextlib.suppress(MlnbError, OSError, KeyError):  # the run was removed
-        settings = request.get("queue") or RunInfo.read(run).node.queue
+    with contextlib.suppress(MlnbError, OSError, KeyError):  # the run was removed; or the node program adds it itself
+        settings = RunInfo.read(run).node.queue_request(request.get("queue"))
         if settings:
-            LocalQueue.from_settings(settings).hand_over(run.path.name, pid, identity)
+            queue = LocalQueue.from_settings(settings)
+            queue.enqueue(run.path.name, settings["cpus"], settings["gpus"], pid, identity)
 
 
 def is_same_user(connection: socket.socket) -> bool:

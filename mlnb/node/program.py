@@ -70,8 +70,7 @@ class NodeProgram:
         self._task = Task.from_json(read_json(run_dir.task) or {})
         self._info = RunInfo.read(run_dir)
         settings = self._info.node
-        own = {} if settings.queued_outside else settings.queue or {}
-        self._queue_request = {**own, **(queue or {})}
+        self._queue_request = settings.queue_request(queue)
         self._files = run_dir.attempt(attempt)
         resources, self._host = self._task.resources, job_environment.host_name()
         self._where = f" on node {node} ({self._host})" if resources.nodes > 1 else ""

@@ -33,6 +33,9 @@ from mlnb.task import Resources, Task
 from mlnb.units import format_time
 from mlnb.workspace import Workspace
 
+WARM = "warm"
+"""How a run was started: by the fork server."""
+
 _PATIENCE = 5.0
 """Seconds to wait for a process to start, or to be gone after SIGKILL."""
 
@@ -136,8 +139,9 @@ class Local:
         attempt = max(1, len(run.attempts()))
         pid, how = self._start(run, attempt, info.placement.get("image"), env)
         identity = process_identity(pid) or ""
-        request = info.node.queue or {}
-        LocalQueue.from_settings(request).enqueue(info.id, request["cpus"], request["gpus"], pid, identity)
+        if how != WARM:  # the fork server adds the run to the queue itself
+            request = info.node.queue or {}
+            LocalQueue.from_settings(request).enqueue(info.id, request["cpus"], request["gpus"], pid, identity)
         return {"target": self.name, "pid": pid, "identity": identity, "start": how, "attempt": attempt}
 
     def _start(self, run: RunDir, attempt: int, image: str | None, env: Mapping[str, str]) -> tuple[int, str]:
@@ -147,7 +151,7 @@ class Local:
             return local_container.start(run, container, attempt, env), "container"
         environment = run_environment(env, self.workspace)
         pid = warm.submit(run, attempt, environment, self.workspace) if self._warm else None
-        return (pid, "warm") if pid is not None else (self._start_cold(run, attempt, environment), "cold")
+        return (pid, WARM) if pid is not None else (self._start_cold(run, attempt, environment), "cold")
 
     def _start_cold(self, run: RunDir, attempt: int, env: Mapping[str, str]) -> int:
         return warm.start_detached(self._command(run, attempt), env, run, attempt)

@@ -1,4 +1,4 @@
-"""One JupyterLab and one browser for these tests; their runs' root is the server's."""
+"""One JupyterLab for these tests, and a browser for each module; their runs' root is the server's."""
 
 import pytest
 
@@ -22,7 +22,7 @@ def lab(tmp_path_factory, lab_runs):
             yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while it is open an event loop runs in this thread, which other tests must not have
 def browser():
     with chromium() as running:
         yield running

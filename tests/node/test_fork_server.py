@@ -1,4 +1,4 @@
-"""The fork server: what it leaves of a run whose node program died at once."""
+"""The fork server and the queue for cores and GPUs: no run that has ended holds up another."""
 
 from __future__ import annotations
 
@@ -18,8 +18,6 @@ def test_a_node_program_that_dies_while_waiting_leaves_the_queue(
 ):
     """A client that did not wait for the answer knows no pid but the server's, which lives on."""
     queue, own = LocalQueue(tmp_path, cpus=2), process_identity(os.getpid()) or ""
-    queue.enqueue("gone", 2, 0, os.getpid(), own)
-    queue.enqueue("next", 2, 0, os.getpid(), own)
     settings = {"folder": str(tmp_path), "cpus": 2, "gpus": 0, "cpus_total": 2, "gpus_total": []}
     with tempfile.TemporaryDirectory(prefix="mlnb-", dir="/tmp") as folder:  # a socket needs a short path
         listener = fork_server.listen(Path(folder) / "socket")
@@ -30,5 +28,6 @@ def test_a_node_program_that_dies_while_waiting_leaves_the_queue(
             client.close()
             pid = fork_server.fork_node_program(listener, {"env": {}, "queue": settings})  # no such run: it exits
     assert pid is not None
+    queue.enqueue("next", 2, 0, os.getpid(), own)
     os.waitpid(pid, 0)
     assert queue.acquire("next") == ()

@@ -87,7 +87,10 @@ class LocalQueue:
         return [Ticket(**{**select_fields(Ticket, row), "devices": tuple(row["devices"])}) for row in rows]
 
     def enqueue(self, run: str, cpus: int, gpus: int, pid: int, identity: str) -> None:
-        """Add ``run`` at the end, on behalf of process ``pid`` until :meth:`take_over`. A run is added once."""
+        """Add ``run`` at the end, in the name of process ``pid``, which is to :meth:`take_over`. A run is added once.
+
+        The entry is there as long as that process lives. So it has to be one that ends when the run has ended.
+        """
         with self._tickets() as tickets:
             if all(ticket.run != run for ticket in tickets):  # its node program may have added it already
                 tickets.append(Ticket(run, min(cpus, self.cpus), gpus, pid, identity))
@@ -105,13 +108,6 @@ class LocalQueue:
                 ticket = Ticket(run, min(cpus, self.cpus), gpus, pid, identity)
                 tickets.append(ticket)
         self._own_ticket = ticket
-
-    def hand_over(self, run: str, pid: int, identity: str) -> None:
-        """Make process ``pid`` the owner of ``run``'s entry, if this process owns it on its behalf."""
-        with self._tickets() as tickets:
-            for ticket in tickets:
-                if ticket.run == run and ticket.pid == os.getpid():
-                    ticket.pid, ticket.identity = pid, identity
 
     def acquire(self, run: str) -> tuple[str, ...] | None:
         """Grant ``run`` what it asks for, if it is next. Returns its GPUs (maybe none), ``None`` if it must wait."""
