@@ -29,8 +29,9 @@ class QueuedJob:
     nodes
         the nodes that it holds.
     details
-        more, by name: ``comment`` (``mlnb:RUN``), ``submitted`` (seconds since the epoch), ``restarts``, and what the
-        system itself needs again in :meth:`~mlnb.targets.batch.system.System.explain`.
+        more, by name: ``comment`` (``mlnb:RUN``), ``submitted`` (seconds since the epoch), ``restarts``, ``array``
+        (whether the record is that of an array's waiting tasks together), and what the system itself needs again in
+        :meth:`~mlnb.targets.batch.system.System.explain`.
     cleaning_up
         whether the job's program has ended, and the system still clears up after it.
     """

@@ -297,14 +297,23 @@ def test_of_an_array_that_the_queue_has_forgotten_each_task_has_its_end(
 
 
 def test_a_task_that_waits_is_cancelled_at_once_though_slurm_keeps_no_record_of_it(
-    slurm: Slurm, away: Accounting, tmp_path: Path
+    slurm: Slurm, away: Accounting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    found = programs(tmp_path, "array", TASK, 3, directives=["--hold"])
+    found = programs(tmp_path, "array", TASK, 4, directives=["--hold"])
+    last = job(found[3])
+    array = last.partition("_")[0]
+    until(lambda: f"{array}_[0-3]" in slurm.command("sacct", "-nXo", "JobID%20", "-j", array))  # and so it stays
+    monkeypatch.setattr(batch_states, "ACCOUNTING_DELAY", 2.0)
     with configured(poll="1s"):
         found[1].cancel()
         assert (found[1].state, found[1].reason) == ("cancelled", "stopped by you; it had not started")
-        assert [run.state for run in found] == ["pending", "cancelled", "pending"]
-        for run in found[::2]:
+        assert [run.state for run in found] == ["pending", "cancelled", "pending", "pending"]
+        slurm.cancel(last)
+        handle = read_json(found[3].directory.handle) or {}
+        write_json(found[3].directory.handle, {**handle, "submitted": handle["submitted"] - 60})
+        until(lambda: found[3].done)
+        assert found[3].reason == f"job {last}: was cancelled before it started; SLURM does not record by whom"
+        for run in found[:3:2]:
             assert run.cancel().state == "cancelled"
 
 

@@ -207,10 +207,10 @@ class States:
         """
         job = str(handle["job"])
         recorded = accounting.jobs.get(job)
-        if recorded is not None and _has_reused_id(handle, recorded):
+        if recorded is not None and (_has_reused_id(handle, recorded) or _is_outdated(recorded)):
             recorded = None
         if queued is None and recorded is None and run.cancel.exists() and not _has_begun(run):
-            return self._system.vanished(job, accounting.jobs)  # not all systems record jobs that never started
+            return self._system.vanished(job, accounting.jobs)  # SLURM does not record all jobs that never started
         if accounting.error:
             return queued
         waited = accounting.time - accounting.answering_since.get(job, accounting.time)
@@ -286,6 +286,14 @@ def _has_reused_id(handle: Mapping[str, Any], job: QueuedJob) -> bool:
     """Whether this is an earlier job with the same id."""
     submitted = _submitted(job)
     return bool(submitted) and submitted + _JOB_ID_REUSED < float(handle.get("submitted", 0.0))
+
+
+def _is_outdated(recorded: QueuedJob) -> bool:
+    """Whether accounting lists the task of an array that has left the queue with those that wait.
+
+    SLURM 22.05 corrects that line only when a task of the array starts.
+    """
+    return recorded.state == "pending" and bool(recorded.details.get("array"))
 
 
 def _is_overdue(run: RunDir, job: QueuedJob) -> bool:

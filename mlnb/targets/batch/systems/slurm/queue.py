@@ -137,6 +137,7 @@ def parse_account(text: str) -> dict[str, QueuedJob]:
             derived=exit_of(last.derived),
             restarts=len(each) - 1,
             history=tuple(attempt.state.split()[0] for attempt in each),
+            array=job not in attempts,
         )
         if queued is not None:
             jobs[job] = queued
