@@ -71,14 +71,19 @@ def listen(path: Path) -> socket.socket | None:
     """Listen on a Unix socket at ``path``; ``None`` if one exists already."""
     listener = socket.socket(socket.AF_UNIX)
     temporary = path.with_name(f"{path.name}.{os.getpid()}")
-    listener.bind(str(temporary))
-    listener.listen(256)
+    temporary.unlink(missing_ok=True)  # a killed process may have had this pid
     try:
+        listener.bind(str(temporary))
+        listener.listen(256)
         os.link(temporary, path)  # atomic, and fails if the path exists
     except FileExistsError:
+        listener.close()
         return None
+    except OSError:
+        listener.close()
+        raise
     finally:
-        temporary.unlink()
+        temporary.unlink(missing_ok=True)
     return listener
 
 

@@ -1,7 +1,8 @@
-"""The fork server and the queue for cores and GPUs: no run that has ended holds up another."""
+"""The fork server: its socket, and its queue, in which no run that has ended holds up another."""
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import socket
@@ -31,3 +32,15 @@ def test_a_node_program_that_dies_while_waiting_leaves_the_queue(
     queue.enqueue("next", 2, 0, os.getpid(), own)
     os.waitpid(pid, 0)
     assert queue.acquire("next") == ()
+
+
+def test_of_two_that_listen_on_one_path_the_second_closes_its_socket():
+    with tempfile.TemporaryDirectory(prefix="mlnb-", dir="/tmp") as folder:
+        path = Path(folder) / "socket"
+        path.with_name(f"socket.{os.getpid()}").touch()  # left by a process that had this pid and was killed
+        first = fork_server.listen(path)
+        assert first is not None
+        with first:
+            assert fork_server.listen(path) is None
+            gc.collect()  # a socket that is still open would be a ResourceWarning, which is an error in tests
+        assert [file.name for file in Path(folder).iterdir()] == ["socket"]

@@ -40,11 +40,11 @@ class Rendezvous:
         finds the checkpoint to go on from; called by node 0 when all nodes are connected.
     """
 
-    def __init__(self, checkpoint: Callable[[], str]) -> None:
-        self._checkpoint = checkpoint
-
     poll = POLL
     """Seconds after which :meth:`connect` has to be called again even if no message has arrived."""
+
+    def __init__(self, checkpoint: Callable[[], str]) -> None:
+        self._checkpoint = checkpoint
 
     @property
     def is_complete(self) -> bool:
