@@ -16,6 +16,7 @@ import pytest
 from mlnb.api import Run
 from mlnb.api.submit.submit import submit
 from mlnb.node.process.identity import process_identity
+from mlnb.node.rank.tracebacks import describe
 from mlnb.rundir import RunDir, read_lines
 from mlnb.targets.registry import target
 from mlnb.task import Resources, Segment, Task
@@ -115,6 +116,28 @@ def test_a_chained_exception_is_reported_with_its_cause(start):
     assert "ZeroDivisionError" in error["text"]
     assert "direct cause" in error["text"]
     assert 'File "cell [2]", line 2' in error["text"]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="exception groups are new in Python 3.11")
+def test_the_exceptions_of_a_group_are_reported_with_the_lines_of_the_cell(start):
+    script = "errors = []\ntry:\n    1 / 0\nexcept ZeroDivisionError as error:\n    errors.append(error)\n"
+    script += "raise ExceptionGroup('two tasks', errors)\n"
+    run = start(script, segments=(Segment(1, 6, "cell [2]", 1),)).wait(60)
+    error = run.result["error"]
+    assert (error["type"], error["line"]) == ("ExceptionGroup", 6)
+    assert 'File "cell [2]", line 3' in error["text"]
+    assert "script.py" not in error["text"]
+
+
+class _Unprintable(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+
+def test_an_exception_whose_text_can_not_be_read_is_reported_by_its_type():
+    report = describe(_Unprintable(), "script.py", ())
+    assert report["type"] == "_Unprintable"
+    assert report["message"] == ""
 
 
 def test_sys_exit_with_a_code_is_a_failure_with_that_code(start):

@@ -36,14 +36,23 @@ def describe(error: BaseException, script: str, segments: tuple[Segment, ...]) -
     report = traceback.TracebackException.from_exception(error, limit=None)
     locations = _use_source_lines(report, script, segments, set())
     source, line = locations[-1] if locations else (None, None)
+    message = _text_of(error)
     return {
         "type": type(error).__name__,
-        "message": str(error),
+        "message": message,
         "text": "".join(report.format()),
         "source": source,
         "line": line,
-        "memory": out_of_memory_message(error),
+        "memory": out_of_memory_message(error, message),
     }
+
+
+def _text_of(error: BaseException) -> str:
+    """An exception's text; empty if its own code raises."""
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - the script's own code
+        return ""
 
 
 def _use_source_lines(
@@ -70,7 +79,8 @@ def _use_source_lines(
         if location is not None:
             report.filename, report.lineno = location[0], str(location[1])
             locations.append(location)
-    for other in (report.__cause__, report.__context__):
+    members = getattr(report, "exceptions", None) or ()  # of an exception group, new in Python 3.11
+    for other in (report.__cause__, report.__context__, *members):
         if other is not None and id(other) not in visited:
             _use_source_lines(other, script, segments, visited)
     return locations
@@ -81,8 +91,8 @@ def _is_mlnb(filename: str) -> bool:
     return any(part in path for part in _MLNB_PATHS) or path.startswith("<frozen runpy")
 
 
-def out_of_memory_message(error: BaseException) -> str | None:
-    """Say how much memory was used, if ``error`` means that it ran out; else ``None``."""
+def out_of_memory_message(error: BaseException, message: str) -> str | None:
+    """Say how much memory was used, if ``error``, whose text is ``message``, means that it ran out; else ``None``."""
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(error, torch.cuda.OutOfMemoryError):
         free, total = torch.cuda.mem_get_info()
@@ -92,7 +102,7 @@ def out_of_memory_message(error: BaseException) -> str | None:
             f"{format_size(free)} of {format_size(total)} are free. "
             "Smaller batches, or a GPU with more memory (--gpu-memory), would help."
         )
-    allocation = _CPU_ALLOCATION.search(str(error))
+    allocation = _CPU_ALLOCATION.search(message)
     if isinstance(error, MemoryError) or allocation:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         request = f" and asked for {format_size(int(allocation.group(1)))} more" if allocation else ""
