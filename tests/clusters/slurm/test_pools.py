@@ -236,7 +236,7 @@ def test_a_pool_is_named_where_there_are_several(shared: PoolInfo, short: PoolIn
     assert {"pool:shared", "pool:short"} <= set(names())
     with pytest.raises(UsageError, match=r"There are several pools: .*\. Name one, as in pool:"):
         target("pool").offer(Resources())
-    with pytest.raises(UsageError, match="did you mean shared"):
+    with pytest.raises(UsageError, match="Did you mean shared"):
         target("pool:shred").offer(Resources())
     with pytest.raises(UsageError, match="a pool of that name exists"):
         pools.start(["--on", "slurm", "--name", "shared"])
@@ -285,7 +285,7 @@ def test_unused_it_ends(kept: Kept):
     over = kept.ended(pool)
     assert over.reason == "nothing ran on it for 1.0 s"
     assert not [path for path in pool.folder.credentials() if path.exists()]
-    with pytest.raises(UsageError, match="there is no"):
+    with pytest.raises(UsageError, match="No pool named again"):
         target("pool:again").offer(Resources())
 
 
@@ -315,7 +315,7 @@ def test_when_its_daemon_is_killed_a_run_goes_on_to_its_end(kept: Kept, again: P
     pids(run)
     os.kill(again.written.daemon["pid"], signal.SIGKILL)
     until(lambda: not PoolInfo(again.folder).live)
-    with pytest.raises(MlnbError, match="there is no"):
+    with pytest.raises(MlnbError, match="No pool named again"):
         on(again, SAYS)
     assert slurm.squeue(again.written.jobs[0]) == "RUNNING"
     assert run.state == "running"
