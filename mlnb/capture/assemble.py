@@ -136,7 +136,7 @@ def _write_script(
     script.add_gap()
     _add_steps(script, steps)
     script.add_gap()
-    script.add_lines(slice_.deferred_assignments)
+    script.add_lines(slice_.deferred_statements)
     script.add_gap(2)
     script.add_lines([f"# {source.label}"])
     script.add_cell(source.script(), source.label, source.line_offset + 1)

@@ -60,7 +60,7 @@ class Slice:
         values that are sent as data, by name.
     single_stream
         all data as one stream, and the labels of its storages.
-    deferred_assignments
+    deferred_statements
         statements to run when every name is defined.
     dotted_names
         dotted names that the cell and the definitions read.
@@ -90,7 +90,7 @@ class Slice:
         self.literals: dict[str, tuple[Literal, Any]] = {}
         self.data: dict[str, Any] = {}
         self.single_stream: tuple[streams.DataStream, objects.Labels] | None = None
-        self.deferred_assignments: list[str] = []
+        self.deferred_statements: list[str] = []
         self.dotted_names: set[str] = set()
         self.reasons: dict[str, Reason] = {}
         self.notes: list[str] = []
@@ -273,7 +273,11 @@ class Slice:
         )
         for index, (target, value) in enumerate(source.deferred_assignments):
             text = self._attribute_expression(f"_{name}_{index}", value, inner_reason)
-            self.deferred_assignments.append(f"{target} = {text}")
+            self.deferred_statements.append(f"{target} = {text}")
+        for index, (kind, implementation) in enumerate(source.registered):
+            type_name = self._live_expression(f"_{name}_type_{index}", kind, inner_reason)
+            text = self._attribute_expression(f"_{name}_for_{index}", implementation, inner_reason)
+            self.deferred_statements.append(f"{name}.register({type_name}, {text})")
 
     def _attribute_expression(self, generated: str, value: Any, reason: Reason) -> str:
         """An expression for a value that is assigned to an attribute, maybe a method or property of a class."""

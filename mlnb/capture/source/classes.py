@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import ast
 import enum
-import types
+from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mlnb.capture.outputs import is_array
 from mlnb.capture.ship import secrets
-from mlnb.capture.ship.refusals import unshippable_reason
 from mlnb.capture.source.bytecode import code_key, code_keys
 from mlnb.capture.source.evaluate import (
     UNKNOWN,
@@ -71,15 +70,30 @@ def changed_attributes(source: SourceNode, cls: type, namespace: Mapping[str, An
             # "<string>": the methods that dataclasses write
             is_own = is_from_session(function) and function.__code__.co_filename != "<string>"
             candidates = wrapped_functions(function) if attribute in decorated else [function]
-            if is_own and not any(code_key(candidate.__code__) in keys for candidate in candidates):
+            is_alias = attribute not in in_body and function.__name__ != attribute
+            if is_own and (is_alias or not any(code_key(candidate.__code__) in keys for candidate in candidates)):
                 yield attribute, value
-        elif is_special or isinstance(value, type) or (attribute.startswith("_") and attribute.endswith("_")):
+        elif is_special or (attribute.startswith("_") and attribute.endswith("_")):
             continue  # _x_ and __x__ belong to protocols, as _fields_ of ctypes, which can't be assigned again
+        elif isinstance(value, type):
+            for name, live in _changed_in_nested(source, attribute, value, namespace):
+                yield f"{attribute}.{name}", live
         elif attribute in expressions:
             if _has_changed(attribute, expressions[attribute], value, node, namespace):
                 yield attribute, value
         elif attribute not in in_body and not attribute.startswith("_") and not node.decorator_list and is_data(value):
             yield attribute, value
+
+
+def _changed_in_nested(
+    source: SourceNode, name: str, cls: type, namespace: Mapping[str, Any]
+) -> Iterator[tuple[str, Any]]:
+    """:func:`changed_attributes` of a class that the body of the class ``source`` defines as ``name``."""
+    assert isinstance(source.node, ast.ClassDef)
+    for statement in source.node.body:
+        if isinstance(statement, ast.ClassDef) and statement.name == name == cls.__name__:
+            nested = SourceNode(source.cell, statement, (*source.enclosing, source.node))
+            yield from changed_attributes(nested, cls, namespace)
 
 
 def _has_changed(name: str, expression: ast.expr, live: Any, node: ast.ClassDef, namespace: Mapping[str, Any]) -> bool:
@@ -109,12 +123,8 @@ def is_plain(value: Any) -> bool:
 
 
 def is_data(value: Any) -> bool:
-    """Whether an attribute's value is data that the user may have set, not a descriptor or a function."""
-    if is_array(value):
-        return True
-    if callable(value) or unshippable_reason(value) is not None or isinstance(value, _DESCRIPTORS):
-        return False
-    return type(value).__module__ in ("builtins", "collections")
+    """Whether an attribute's value is data that the user may have set, not a descriptor, a function or the like."""
+    return is_array(value) or isinstance(value, _DATA)
 
 
-_DESCRIPTORS = (types.MemberDescriptorType, types.GetSetDescriptorType, staticmethod, classmethod, property)
+_DATA = (int, float, complex, str, bytes, bytearray, tuple, list, dict, set, frozenset, deque, range, slice, type(None))

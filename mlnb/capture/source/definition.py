@@ -39,6 +39,8 @@ class DefinitionSource:
         generated name → live value that it reads when it runs, by a :data:`PLACEHOLDER`.
     deferred_assignments
         pairs of an expression to assign to and a live value, to assign when all names are defined.
+    registered
+        types and their implementations, of a generic function (``functools.singledispatch``).
     notes
         what to tell the user.
     """
@@ -52,6 +54,7 @@ class DefinitionSource:
     dotted_names: set[str] = field(default_factory=set)
     live_values: dict[str, Any] = field(default_factory=dict)
     deferred_assignments: list[tuple[str, Any]] = field(default_factory=list)
+    registered: list[tuple[type, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def add_names(self, source: SourceNode, replaced: set[ast.expr], *, postponed: bool = False) -> None:

@@ -26,6 +26,7 @@ from mlnb.capture.source.introspection import (
     closure_variables,
     function_created_by,
     methods,
+    registered_implementations,
     wrapped_classes,
 )
 from mlnb.capture.source.nodes import SourceNode
@@ -116,6 +117,7 @@ class DefinitionFinder:
         for attribute, value in getattr(function if decorated is None else decorated, "__dict__", {}).items():
             if not attribute.startswith("_") and is_data(value):
                 source.deferred_assignments.append((f"{name}.{attribute}", value))
+        source.registered = registered_implementations(decorated)
         return source
 
     def _assignment_source(self, statement: SourceNode, value: Any, name: str) -> DefinitionSource | None:

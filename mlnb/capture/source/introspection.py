@@ -66,6 +66,14 @@ def wrapped_classes(value: Any) -> Iterator[type]:
             yield inner
 
 
+def registered_implementations(value: Any) -> list[tuple[type, Any]]:
+    """The types for which ``value`` has an implementation of its own, if ``functools.singledispatch`` has made it."""
+    registry = getattr(value, "registry", None)
+    if not isinstance(registry, types.MappingProxyType) or not hasattr(value, "dispatch"):
+        return []
+    return [(kind, function) for kind, function in registry.items() if kind is not object]
+
+
 def function_created_by(source: SourceNode, value: Any) -> types.FunctionType | None:
     """The function in ``value`` that a ``def`` statement created; ``None`` without one."""
     name = getattr(source.node, "name", None)

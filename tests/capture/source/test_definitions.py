@@ -266,6 +266,8 @@ def test_class_attributes_as_they_are_now(nb):
         ("from dataclasses import dataclass, field\n@dataclass\nclass A:\n    x: int = field(default=3)", "A().x"),
         ("class A:\n    registry = dict()", "A.registry"),
         ("import ctypes\nclass A(ctypes.Structure):\n    _fields_ = [('x', ctypes.c_int)]", "A(3).x"),
+        ("class A:\n    class B:\n        n = 3\nA.B.n = 4", "A.B.n"),
+        ("class A:\n    def f(self): return 3\nA.g = A.f", "A().g()"),
         ("import os\nclass A:\n    api_key = os.environ['API_KEY']", "A.api_key"),
     ],
 )
@@ -274,6 +276,12 @@ def test_class_attributes_have_their_live_values(nb, monkeypatch, setup, value):
     nb.cell(setup)
     nb.cell(f"expected = {value}")
     assert nb.train(f"result = {value}")["result"] == nb["expected"]
+
+
+def test_generic_functions_of_functools(nb):
+    nb.cell("import functools\n@functools.singledispatch\ndef f(x): return 'other'")
+    nb.cell("@f.register\ndef _(x: int): return 'number'\n@f.register(list)\ndef of_list(x): return f(x[0])")
+    assert nb.train("result = f(''), f(1), f([2])")["result"] == ("other", "number", "number")
 
 
 def test_attributes_of_decorated_functions(nb):
