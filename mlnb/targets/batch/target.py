@@ -207,8 +207,8 @@ class BatchTarget:
     def submit_many(self, runs: Sequence[RunDir], envs: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
         """See :class:`mlnb.targets.base.Target`. Jobs of equal requests are one array, where the system has arrays."""
         syntax = self.system.array
-        most = self.system.max_array_tasks()
-        if syntax is None or most < 2:
+        max_tasks = self.system.max_array_tasks()
+        if syntax is None or max_tasks < 2:
             return submit_one_by_one(self, runs, envs)
         all_jobs = [self._next_job(run, env) for run, env in zip(runs, envs, strict=True)]
 
@@ -216,7 +216,7 @@ class BatchTarget:
             jobs = [all_jobs[index] for index in group]
             return self._handles(jobs, JobArray(jobs, syntax).submit() if len(jobs) > 1 else [jobs[0].submit()])
 
-        return submit_in_groups(self, runs, job_array.group(all_jobs, most), submit)
+        return submit_in_groups(self, runs, job_array.group(all_jobs, max_tasks), submit)
 
     def poll(self, runs: Sequence[RunDir]) -> list[Status]:
         """See :class:`mlnb.targets.base.Target`."""

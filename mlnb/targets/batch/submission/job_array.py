@@ -145,12 +145,12 @@ class JobArray:
         return None
 
 
-def group(jobs: Sequence[Job], most: int) -> list[list[int]]:
+def group(jobs: Sequence[Job], max_tasks: int) -> list[list[int]]:
     """Indices of the jobs that can be one array: their requests differ in run and name only.
 
     Parameters
     ----------
-    most
+    max_tasks
         tasks of an array at most.
 
     Raises
@@ -169,22 +169,22 @@ def group(jobs: Sequence[Job], most: int) -> list[list[int]]:
             requests.append(request)
             groups.append([])
         groups[requests.index(request)].append(index)
-    return [part for indices in groups for part in _parts(jobs, indices, most)]
+    return [chunk for indices in groups for chunk in _chunks(jobs, indices, max_tasks)]
 
 
-def _parts(jobs: Sequence[Job], indices: Sequence[int], most: int) -> Iterable[list[int]]:
-    """A group in parts that are not too large."""
+def _chunks(jobs: Sequence[Job], indices: Sequence[int], max_tasks: int) -> Iterable[list[int]]:
+    """A group in chunks that are not too large."""
     shared = shared_variables([jobs[index] for index in indices])
-    part: list[int] = []
+    chunk: list[int] = []
     size = 0
     for index in indices:
         added = sum(len(os.fsencode(name + value)) for name, value in jobs[index].env.items() if name not in shared)
-        if part and (len(part) == most or size + added > _VARIABLES):
-            yield part
-            part, size = [], 0
-        part.append(index)
+        if chunk and (len(chunk) == max_tasks or size + added > _VARIABLES):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(index)
         size += added
-    yield part
+    yield chunk
 
 
 def shared_variables(jobs: Sequence[Job]) -> dict[str, str]:

@@ -78,9 +78,8 @@ def parse(text: str) -> dict[str, QueuedJob]:
         row["Comment"] = text_or_empty(row["Comment"].removesuffix("|"))
         if row["State"] == "REVOKED":  # --all lists those too: another cluster has the job
             continue
-        ours = row["Comment"].startswith(f"mlnb:{ARRAY_PREFIX}")
-        for job_id in expand_tasks(row["JobArrayID"]) if ours else (row["JobArrayID"],):
-            _, of_array, index = job_id.partition("_")
+        is_array = row["Comment"].startswith(f"mlnb:{ARRAY_PREFIX}")
+        for job_id in expand_tasks(row["JobArrayID"]) if is_array else (row["JobArrayID"],):
             job = _queued(
                 job_id,
                 row["State"],
@@ -93,7 +92,7 @@ def parse(text: str) -> dict[str, QueuedJob]:
                 time=duration(row["TimeLimit"]),
                 count=number(row["NumNodes"]),
                 restarts=number(row["RestartCnt"]) or 0,
-                comment=f"{row['Comment']}_{index}" if ours and of_array else row["Comment"],
+                comment=f"{row['Comment']}_{job_id.partition('_')[2]}" if is_array else row["Comment"],
             )
             if job is not None:
                 jobs[job_id] = job
@@ -115,9 +114,9 @@ def parse_account(text: str) -> dict[str, QueuedJob]:
         if state is None or not job:
             continue
         if not dot:
-            of = attempts if job[-1] != "]" else waiting
+            records = waiting if job.endswith("]") else attempts
             for job_id in expand_tasks(job):
-                of.setdefault(job_id, []).append(_Attempt._make((*parts, False)))
+                records.setdefault(job_id, []).append(_Attempt._make((*parts, False)))
         elif job in attempts and (state[0] == "OUT_OF_MEMORY" or exit_of(parts[2])[1] == OUT_OF_MEMORY_SIGNAL):
             attempts[job][-1] = attempts[job][-1]._replace(memory=True)
     jobs = {}
