@@ -23,7 +23,7 @@ from mlnb.node.rank.stop import exit_now, expect_checkpoint, stop_requested, wri
 from mlnb.node.torch_private import Feature
 
 RESUME = "MLNB_RESUME"
-"""The environment variable with the checkpoint to go on from, relative to the run directory; empty for none."""
+"""The environment variable with the checkpoint to continue from, relative to the run directory; empty for none."""
 
 _has_loop = False
 """Whether this rank has begun its first loop over epochs."""

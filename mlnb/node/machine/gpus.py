@@ -49,7 +49,7 @@ def open_nvml() -> Any:
         import pynvml
 
         pynvml.nvmlInit()
-    except Exception:  # noqa: BLE001 - NVML raises its own family of errors; training goes on without samples
+    except Exception:  # noqa: BLE001 - NVML raises its own family of errors; training continues without samples
         return None
     return pynvml
 

@@ -28,7 +28,7 @@ class Agreement:
 
     master: MasterAddress
     checkpoint: str
-    """The checkpoint to go on from, relative to the run directory; empty for none."""
+    """The checkpoint to continue from, relative to the run directory; empty for none."""
 
 
 class Rendezvous:
@@ -37,7 +37,7 @@ class Rendezvous:
     Parameters
     ----------
     checkpoint
-        finds the checkpoint to go on from; called by node 0 when all nodes are connected.
+        finds the checkpoint to continue from; called by node 0 when all nodes are connected.
     """
 
     poll = POLL

@@ -13,7 +13,7 @@ from mlnb.rundir import Attempt
 def create_rendezvous(files: Attempt, node: int, nodes: int, host: str, *, checkpoint: Callable[[], str]) -> Rendezvous:
     """The rendezvous as node ``node`` of ``nodes`` takes part in it; ``host`` is this machine's name.
 
-    Node 0 calls ``checkpoint`` for the checkpoint that all ranks go on from.
+    Node 0 calls ``checkpoint`` for the checkpoint that all ranks continue from.
     """
     if nodes == 1:
         return Rendezvous(checkpoint)
