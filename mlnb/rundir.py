@@ -335,7 +335,7 @@ class RunDir:
             check_trusted(self.key)
             return self.key.read_text().strip()
         except FileNotFoundError:
-            raise NotTrusted(f"{self.key} is missing: what the run wrote can't be told from another's.") from None
+            raise NotTrusted(f"{self.key} is missing: the files that the run wrote can't be verified.") from None
 
     @property
     def has_outputs(self) -> bool:

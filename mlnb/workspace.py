@@ -37,7 +37,7 @@ _SECTIONS = ("mlnb", "jobqueue")
 
 
 class ProcessConfig(Mapping[str, Any]):
-    """The Dask configuration of this process, read anew at each access: a later ``dask.config.set`` counts.
+    """The Dask configuration of this process, read again at each access: a later ``dask.config.set`` counts.
 
     Dask is imported at the first access, since that takes longer than what many commands do.
     """

@@ -1,4 +1,4 @@
-"""What all tests share: a runs' root of each test's own, one fork server for the session, nobody's own settings."""
+"""What all tests share: a runs' root for each test, one fork server for the session, and no settings of the user."""
 
 from __future__ import annotations
 

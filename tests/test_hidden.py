@@ -116,7 +116,7 @@ def entry(pool_runs: PoolRuns) -> dict[str, Any]:
 
 @pytest.fixture
 def no_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is gone is gone: nobody waits for it to turn up."""
+    """The pool decides at once about a run that was interrupted, without waiting for its files to appear."""
     monkeypatch.setattr(runs, "_DOUBT", -1.0)
 
 

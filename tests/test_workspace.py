@@ -174,7 +174,7 @@ def test_what_is_no_mapping_is_refused_in_one_line(config: dict[str, Any], tmp_p
 
 
 def test_only_the_outermost_calls_mean_this_process():
-    """Everything below them is told whose workspace it works for."""
+    """All other functions get the workspace as an argument."""
     import mlnb
 
     root = Path(mlnb.__file__).parent

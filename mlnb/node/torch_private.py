@@ -136,7 +136,7 @@ foreach_copy: Callable[[Sequence[torch.Tensor], Sequence[torch.Tensor]], object]
 def default_store() -> Any:
     """``distributed_c10d._get_default_store()``: the key-value store of the default process group. Since 2.4.
 
-    Torch has no public way to the store of a group that somebody else has initialised.
+    Torch has no public way to the store of a group that other code has initialised.
     """
     return _required("torch.distributed.distributed_c10d", "_get_default_store", Feature.STOP_CONSENSUS)()
 

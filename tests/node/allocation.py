@@ -39,7 +39,7 @@ class Allocation:
         node = NodeSettings(**{"threads": 1, "grace": 5.0, **about})
         offer = Offer(Resources(nodes, ranks, 0, 1, **given), node=node)
         task = Task(script=script, seed=0)
-        self.run = Run(submit(task, {}, ByHand("local", {}, Workspace.of_process()), offer, name="gang", env={}))
+        self.run = Run(submit(task, {}, ByHand("local", {}, Workspace.of_process()), offer, name="nodes", env={}))
         self.programs: dict[int, subprocess.Popen[bytes]] = {}
         self.inside: dict[int, list[str]] = {}
         """Prefix of a node's command, as ``ip netns exec NAME``."""

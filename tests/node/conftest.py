@@ -45,7 +45,7 @@ Send = Callable[..., Run]
 
 @pytest.fixture
 def send() -> Iterator[Send]:
-    """Submit a cell with values of this session; returns the run, which brings ``outputs`` back."""
+    """Submit a cell with values of this session; returns the run, whose ``outputs`` are returned."""
     sent: list[Run] = []
 
     def submitted(

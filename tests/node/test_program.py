@@ -1,4 +1,4 @@
-"""How a run ends, and that it says so truly: the node program, its ranks and their verdict."""
+"""How a run ends, and what its result says: the node program, its ranks and their outcome."""
 
 from __future__ import annotations
 

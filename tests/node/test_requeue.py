@@ -185,4 +185,4 @@ def test_a_run_that_is_not_queued_again_says_that_it_can_be_resumed(allocate: Al
     allocation.programs[0].send_signal(signal.SIGTERM)
     assert allocation.codes() == [1, 1]
     assert allocation.run.state == "failed"
-    assert allocation.run.reason.endswith(". Continue with --resume gang")
+    assert allocation.run.reason.endswith(". Continue with --resume nodes")

@@ -20,7 +20,7 @@ class Deadline:
     job_end
         when the batch system ends the job, in seconds since the epoch, or ``None``.
     grace
-        seconds that the ranks need to stop: they are told so long before ``job_end``.
+        seconds that the ranks need to stop: the attempt ends so long before ``job_end``.
     """
 
     def __init__(self, limit: float | None, job_end: float | None, grace: float) -> None:
@@ -31,7 +31,7 @@ class Deadline:
 
     @property
     def remaining(self) -> float:
-        """Seconds until the ranks have to be told to stop; negative afterwards, infinite without a limit."""
+        """Seconds until the ranks have to stop; negative afterwards, infinite without a limit."""
         return self._end - time.monotonic()
 
     @property
@@ -41,7 +41,7 @@ class Deadline:
 
     @property
     def has_passed(self) -> bool:
-        """Whether the ranks have to be told to stop now."""
+        """Whether the ranks have to stop now."""
         return self.remaining <= 0
 
     @property

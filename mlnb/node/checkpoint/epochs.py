@@ -58,10 +58,10 @@ def epochs(count: int, *, minutes: float = math.inf, **state: Any) -> Iterator[i
 
     Notes
     -----
-    Warned that it will have to end (SIGUSR1) or told to end (SIGTERM), the run makes a checkpoint after the current
-    batch, the same one on all ranks, and ends. It resumes in the middle of that epoch: the epoch's code runs again from
+    When it receives SIGTERM, or SIGUSR1 as a warning, the run makes a checkpoint after the current batch, the same one
+    on all ranks, and ends. It resumes in the middle of that epoch: the epoch's code runs again from
     its first line, and its training loader yields only the batches that have not been trained on. So weights and curve
-    are those of a run that was not interrupted. Variables of the code itself start anew: sums over the epoch, and the
+    are those of a run that was not interrupted. Variables of the code itself start again: sums over the epoch, and the
     count of ``enumerate``.
 
     This needs a ``DataLoader`` that is iterated with gradients enabled, and whose batches lead to optimizer steps one
@@ -113,7 +113,7 @@ def epochs(count: int, *, minutes: float = math.inf, **state: Any) -> Iterator[i
 
 
 def _save(folder: Path, rank: int, state: dict[str, Any], epoch: int, batch: int, own: dict[str, Any]) -> None:
-    """Make a checkpoint after ``epoch`` epochs and ``batch`` batches; then end if any rank was told to."""
+    """Make a checkpoint after ``epoch`` epochs and ``batch`` batches; then exit if any rank has to stop."""
     log.current.flush()  # the curve on disk must reach the checkpoint, or a resumed run would have a gap
     with writing_checkpoint():
         if rank == 0:
@@ -149,7 +149,7 @@ def restore(saved: dict[str, Any], state: dict[str, Any]) -> None:
 
 
 def _resume(state: dict[str, Any], rank: int) -> tuple[int, dict[str, Any] | None]:
-    """Load the checkpoint from which this attempt goes on, if there is one.
+    """Load the checkpoint from which this attempt resumes, if there is one.
 
     Node 0 has chosen it for all ranks before they started: what a faster rank has saved since is not for the others.
 
@@ -172,7 +172,7 @@ def _resume(state: dict[str, Any], rank: int) -> tuple[int, dict[str, Any] | Non
 
 
 def _any_stop_requested() -> bool:
-    """Whether any rank was told to end: then all end after the same checkpoint."""
+    """Whether any rank has to stop: then all stop after the same checkpoint."""
     if not dist.is_available() or not dist.is_initialized():
         return stop_requested()
     flag = torch.tensor([float(stop_requested())], device="cuda" if dist.get_backend() == "nccl" else "cpu")

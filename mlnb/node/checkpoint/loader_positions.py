@@ -29,7 +29,7 @@ States = tuple[dict[str, Any], list[torch.Tensor]]
 """States of the process's random number generators, and of those that a loader owns."""
 
 count_backwards: Callable[[], int] | None = None
-"""Returns the number of ``backward()`` calls in this process; ``None`` where nobody counts them."""
+"""Returns the number of ``backward()`` calls in this process; ``None`` where they are not counted."""
 
 _current: LoaderPositions | None = None
 _installed = False

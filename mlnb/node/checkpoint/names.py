@@ -39,7 +39,7 @@ def in_order(paths: Iterable[Path]) -> list[Path]:
 
 
 def to_resume_from(run: RunDir, earlier: str | None) -> str:
-    """Find the checkpoint from which a new attempt goes on.
+    """Find the checkpoint from which a new attempt resumes.
 
     Parameters
     ----------

@@ -1,9 +1,9 @@
-"""Lets all ranks stop after the same training step, without communication until a rank is told to stop.
+"""Lets all ranks stop after the same training step, without communication until a rank has to stop.
 
-A rank that was told to stop writes its step to the process group's key-value store, after each step. When the store has
-the steps of all ranks, the first rank to notice writes a later step: the stop step. Ranks that average gradients are at
-most one step apart, so none has passed it yet. Ranks that are not held together may have passed it: then this shows in
-the store before any rank stops, and a later stop step is written.
+A rank that has to stop (SIGTERM or SIGUSR1) writes its step to the process group's key-value store, after each step.
+When the store has the steps of all ranks, the first rank to notice writes a later step: the stop step. Ranks that
+average gradients are at most one step apart, so none has passed it yet. Ranks that are not held together may have
+passed it: then this shows in the store before any rank stops, and a later stop step is written.
 """
 
 from __future__ import annotations

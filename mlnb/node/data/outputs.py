@@ -161,7 +161,7 @@ def _shippable(values: dict[str, Any], namespace: dict[str, Any]) -> tuple[dict[
         reason = pickling_error(value)
         if reason is None:
             shippable[name] = value
-        elif not f"{type(value).__module__}.".startswith(_PROGRESS_BARS):  # nobody misses a progress bar
+        elif not f"{type(value).__module__}.".startswith(_PROGRESS_BARS):  # these need no note
             notes.append(f"{name} was not returned: it can't be copied between processes ({reason})")
     return shippable, notes
 

@@ -33,7 +33,7 @@ class OrphanGuard:
 
     def dismiss(self) -> None:
         """End the guard: all ranks have ended."""
-        with contextlib.suppress(ProcessLookupError):  # somebody else has killed it
+        with contextlib.suppress(ProcessLookupError):  # another process has killed it
             os.kill(self.pid, signal.SIGKILL)
         with contextlib.suppress(ChildProcessError):
             os.waitpid(self.pid, 0)

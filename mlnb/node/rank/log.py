@@ -145,12 +145,12 @@ class Metrics:
     def _run(self) -> None:
         parent = os.getppid()
         wait = threading.Event().wait
-        pause = 0.01  # short at first: somebody waits for the first values
+        pause = 0.01  # short at first, so that the first values appear soon
         while True:
             wait(pause)
             pause = min(INTERVAL, pause * 1.3)
             self.flush()
-            if os.getppid() != parent:  # the node program died, so that nobody reports on this rank
+            if os.getppid() != parent:  # the node program died: nothing would report on this rank
                 self.flush()
                 os.killpg(os.getpgrp(), 9)
 

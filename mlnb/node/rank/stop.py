@@ -11,7 +11,7 @@ from types import FrameType
 from typing import NoReturn
 
 STOPPED = 143
-"""Exit code of a rank that ended because it was told to (128 + SIGTERM, as shells count)."""
+"""Exit code of a rank that ended because of a signal (128 + SIGTERM, as shells count)."""
 
 REQUEUE = 75
 """Exit code by which the node program asks to be queued again (EX_TEMPFAIL of sysexits.h)."""
@@ -45,7 +45,7 @@ def ignore_signals() -> None:
 
 
 def stop_requested() -> bool:
-    """Whether this rank was told to end (SIGTERM), or warned that it will be (SIGUSR1)."""
+    """Whether this rank has received SIGTERM, or SIGUSR1, the warning that it will."""
     return _stop_requested
 
 

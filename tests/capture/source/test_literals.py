@@ -62,7 +62,7 @@ def test_a_literal_evaluates_to_an_equal_value_of_the_same_type(value):
     result = evaluate(written.text)
     assert result == value
     assert type(result) is type(value)
-    if not holds_set(value):  # whose order is nobody's business
+    if not holds_set(value):  # whose order does not matter
         assert repr(result) == repr(value)
 
 

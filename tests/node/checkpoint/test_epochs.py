@@ -87,7 +87,7 @@ def test_a_checkpoint_is_made_at_the_end_of_each_epoch_and_the_newest_two_stay(s
 def test_a_resumed_run_has_the_results_of_an_uninterrupted_one(
     start, short_grace, go: Path, tmp_path: Path, number: signal.Signals
 ):
-    """It is killed, or told to end while a batch takes longer than it has time: the last epoch's checkpoint counts."""
+    """It is killed, or terminated while a batch takes longer than it has time: the last epoch's checkpoint counts."""
     (tmp_path / "never").touch()
     uninterrupted = start(_TRAIN, env={"GO": str(tmp_path / "never")})
     run = start(_TRAIN, env={"GO": str(go)})

@@ -1,4 +1,4 @@
-"""Ranks that are told to stop at different moments stop after the same step, or none does."""
+"""Ranks that have to stop at different moments stop after the same step, or none does."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Steps:
 
 
 def stops(heard: list[int | None], slack: int, seed: int) -> list[int | None]:
-    """Return the step after which each rank stops, if it is told to at its own step (``None``: never)."""
+    """Return the step after which each rank stops, if it has to from its own step on (``None``: never)."""
     world, store = len(heard), dist.HashStore()
     steps = Steps(world, slack)
 

@@ -14,7 +14,7 @@ from tests.node.allocation import FOREVER, Allocate, Allocation
 from tests.waiting import until
 
 SOON = 8.0
-"""Seconds within which all has ended, on a slow machine; without the gang it would be minutes, or for ever."""
+"""Seconds within which all has ended, on a slow machine; without a rendezvous it would be minutes, or for ever."""
 
 _TRAIN = """
 import hashlib, torch
