@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from mlnb.api import Run
 from mlnb.api.submit.submit import submit
+from mlnb.node.machine import gpus
 from mlnb.rundir import read_json, read_lines
 from mlnb.runinfo import NodeSettings
 from mlnb.targets.base import Offer
@@ -92,3 +94,18 @@ def test_granted_gpus_are_counted_as_they_were_when_they_were_listed(
     queue = {"folder": str(tmp_path), "cpus": 1, "gpus": 1, "cpus_total": 1, "gpus_total": ["1", "0"]}
     script = "import os; print(os.environ['CUDA_VISIBLE_DEVICES'], os.environ.get('CUDA_DEVICE_ORDER'))"
     assert ran(tmp_path, visible, script=script, queue=queue).logs() == f"1 {order}\n"
+
+
+def test_a_driver_that_can_not_count_its_gpus_has_none(monkeypatch: pytest.MonkeyPatch):
+    """As after a fault of the hardware: a run that needs no GPU is not disturbed by it."""
+    library = types.ModuleType("pynvml")
+
+    class NVMLError(Exception):
+        pass
+
+    def fail() -> int:
+        raise NVMLError("Unknown Error")
+
+    vars(library).update(NVMLError=NVMLError, nvmlInit=lambda: None, nvmlDeviceGetCount=fail)
+    monkeypatch.setitem(sys.modules, "pynvml", library)
+    assert gpus.nvml_gpus() == ()

@@ -59,10 +59,10 @@ def epochs(count: int, *, minutes: float = math.inf, **state: Any) -> Iterator[i
     Notes
     -----
     When it receives SIGTERM, or SIGUSR1 as a warning, the run makes a checkpoint after the current batch, the same one
-    on all ranks, and ends. It resumes in the middle of that epoch: the epoch's code runs again from
-    its first line, and its training loader yields only the batches that have not been trained on. So weights and curve
-    are those of a run that was not interrupted. Variables of the code itself start again: sums over the epoch, and the
-    count of ``enumerate``.
+    on all ranks, and ends. It resumes in the middle of that epoch: the epoch's code runs again from its first line, and
+    its training loader yields only the batches that have not been trained on. So weights and curve are those of a run
+    that was not interrupted. Variables of the code itself start again: sums over the epoch, and the count of
+    ``enumerate``.
 
     This needs a ``DataLoader`` that is iterated with gradients enabled, and whose batches lead to optimizer steps one
     at a time. (Code that draws the next batch before it trains on the current one has checkpoints at the ends of epochs

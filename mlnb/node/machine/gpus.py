@@ -32,7 +32,13 @@ def show_gpus(names: Sequence[str], environ: MutableMapping[str, str] = os.envir
 def nvml_gpus() -> tuple[str, ...]:
     """All GPUs that NVML sees: the machine's, or those of the job or container."""
     nvml = open_nvml()
-    return () if nvml is None else tuple(str(index) for index in range(nvml.nvmlDeviceGetCount()))
+    if nvml is None:
+        return ()
+    try:
+        count = nvml.nvmlDeviceGetCount()
+    except nvml.NVMLError:  # as after a fault of the hardware
+        return ()
+    return tuple(str(index) for index in range(count))
 
 
 def job_gpus(requested: int) -> tuple[str, ...]:
