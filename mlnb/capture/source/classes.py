@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import ast
 import enum
+import types
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from mlnb.capture.outputs import is_array
 from mlnb.capture.ship import secrets
-from mlnb.capture.source.bytecode import code_key, code_keys
+from mlnb.capture.source.bytecode import CodeKey, code_key, code_keys
 from mlnb.capture.source.evaluate import (
     UNKNOWN,
+    changed_defaults,
     class_attributes,
     constant,
     equal,
@@ -83,6 +85,23 @@ def changed_attributes(source: SourceNode, cls: type, namespace: Mapping[str, An
                 yield attribute, value
         elif attribute not in in_body and not attribute.startswith("_") and not node.decorator_list and is_data(value):
             yield attribute, value
+    yield from _changed_defaults(node, cls, keys, namespace)
+
+
+def _changed_defaults(
+    node: ast.ClassDef, cls: type, keys: Collection[CodeKey], namespace: Mapping[str, Any]
+) -> Iterator[tuple[str, Any]]:
+    """The default values of a class's methods, for those methods where one has another value by now."""
+    for statement in node.body:
+        if not isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            continue
+        attribute = mangled(statement.name, cls)
+        value = vars(cls).get(attribute)
+        function = value.__func__ if isinstance(value, (classmethod, staticmethod)) else value
+        if not isinstance(function, types.FunctionType) or code_key(function.__code__) not in keys:
+            continue  # it was replaced, or a decorator has wrapped it
+        path = f"{attribute}.__func__" if isinstance(value, classmethod) else attribute
+        yield from ((f"{path}.{name}", live) for name, live in changed_defaults(statement.args, function, namespace))
 
 
 def _changed_in_nested(

@@ -17,7 +17,16 @@ from mlnb.capture.source.bytecode import defines, flags_of
 from mlnb.capture.source.classes import changed_attributes, is_data, is_plain, mangled, match_score
 from mlnb.capture.source.definition import PLACEHOLDER, DefinitionSource, as_statement
 from mlnb.capture.source.edits import Edit, cut, expression
-from mlnb.capture.source.evaluate import UNKNOWN, class_attributes, constant, default_pairs, equal, evaluate, unchanged
+from mlnb.capture.source.evaluate import (
+    UNKNOWN,
+    changed_defaults,
+    class_attributes,
+    constant,
+    default_pairs,
+    equal,
+    evaluate,
+    unchanged,
+)
 from mlnb.capture.source.history import SourceHistory
 from mlnb.capture.source.introspection import (
     class_flags,
@@ -141,9 +150,8 @@ class DefinitionFinder:
             return None
         assert isinstance(origin.node, ast.Lambda)
         source = DefinitionSource(f"{name} = {expression(origin)}".split("\n"), origin)
-        pairs = default_pairs(origin.node.args, function)
-        if not all(unchanged(default, live, self._namespace) for default, live in pairs):
-            source.deferred_assignments.append((f"{name}.__defaults__", function.__defaults__))
+        changed = changed_defaults(origin.node.args, function, self._namespace)
+        source.deferred_assignments += [(f"{name}.{attribute}", value) for attribute, value in changed]
         source.add_names(origin, set())
         return source
 

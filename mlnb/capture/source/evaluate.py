@@ -9,6 +9,9 @@ import types
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from mlnb.capture.ship import secrets
+from mlnb.capture.ship.refusals import unshippable_reason
+
 UNKNOWN: Any = type("Unknown", (), {"__doc__": "Stands for a value that can't be determined."})()
 
 
@@ -83,6 +86,29 @@ def default_pairs(args: ast.arguments, function: types.FunctionType) -> Iterator
         keywords = function.__kwdefaults__ or {}
         if default is not None and arg.arg in keywords:
             yield default, keywords[arg.arg]
+
+
+def changed_defaults(
+    args: ast.arguments, function: types.FunctionType, namespace: Mapping[str, Any]
+) -> Iterator[tuple[str, Any]]:
+    """``__defaults__`` and ``__kwdefaults__`` of a function, if an expression of a default has another value by now.
+
+    None if a default can't be sent, or is a credential that its expression reads, as from the environment.
+    """
+    pairs = list(default_pairs(args, function))
+    if all(unchanged(expression, live, namespace) for expression, live in pairs):
+        return
+    code = function.__code__
+    names = code.co_varnames[: code.co_argcount]
+    values = dict(zip(reversed(names), reversed(function.__defaults__ or ()), strict=False))
+    values.update(function.__kwdefaults__ or {})
+    for name, live in values.items():
+        if unshippable_reason(live) is not None or secrets.looks_secret(live) or secrets.named_secret(name, live):
+            return
+    if function.__defaults__:
+        yield "__defaults__", function.__defaults__
+    if function.__kwdefaults__:
+        yield "__kwdefaults__", function.__kwdefaults__
 
 
 def class_attributes(node: ast.ClassDef) -> Iterator[tuple[str, ast.expr]]:

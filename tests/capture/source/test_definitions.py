@@ -155,6 +155,35 @@ def test_default_values_are_the_live_ones(nb):
     assert "def f(lr=0.1, *, steps=2 * 3):" in captured.script
 
 
+@pytest.mark.parametrize(
+    ("setup", "value"),
+    [
+        ("n = [1]\nclass A:\n    def f(self, x=len(n)): return x\nn.append(2)", "A().f()"),
+        ("n = 1\nclass A:\n    def f(self, *, x=n): return x\nn = 2", "A().f()"),
+        (
+            "class A:\n    def f(self, x=[]):\n        x.append(1)\n        return x\nA().f()",
+            "len(A.f.__defaults__[0])",
+        ),
+        ("n = 1\nclass A:\n    @staticmethod\n    def f(x=n): return x\nn = 2", "A.f()"),
+        ("n = 1\nclass A:\n    @classmethod\n    def __f(cls, x=n): return x\nn = 2", "A._A__f()"),
+        ("n = 1\nclass A:\n    class B:\n        def f(self, x=n): return x\nn = 2", "A.B().f()"),
+        ("n = 1\nf = lambda *, x=n: x\nn = 2", "f()"),
+    ],
+)
+def test_default_values_of_methods_and_lambdas_are_the_live_ones(nb, setup, value):
+    nb.cell(setup)
+    nb.cell(f"expected = {value}")
+    assert nb.train(f"result = {value}")["result"] == nb["expected"]
+
+
+def test_a_credential_that_a_method_s_default_reads_is_not_sent(nb, monkeypatch):
+    monkeypatch.setenv("API_KEY", "abcdefgh1234")
+    nb.cell("import os\nclass A:\n    def f(self, api_key=os.environ['API_KEY']): return len(api_key)")
+    captured = nb.capture("result = A().f()")
+    assert not captured.streams
+    assert "abcdefgh1234" not in captured.script
+
+
 def test_default_values_that_evaluate_to_the_live_ones_keep_their_source(nb):
     nb.cell("import torch\nLR = 0.1")
     nb.cell("def f(lr=LR, dtype=torch.float32, x=None, k=-1):\n    return lr")
