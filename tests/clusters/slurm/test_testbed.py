@@ -15,7 +15,7 @@ from tests.waiting import until
 
 @pytest.fixture(scope="module")
 def warned(slurm: Slurm) -> str:
-    """A job that has two minutes, begun before the other tests, that is to be told when 110 seconds of them are left."""
+    """A job that has two minutes, begun before the other tests, that is to be told when 110 s of them are left."""
     script = 'trap "date +%s; exit 3" USR1; date +%s; sleep 200 & wait'
     return slurm.sbatch(script, "--time=2", "--signal=B:USR1@110")
 
