@@ -70,17 +70,21 @@ def cancel_orphaned_job(pool: PoolInfo, workspace: Workspace, patience: float = 
     for path in pool.folder.credentials():
         path.unlink(missing_ok=True)
     end = time.monotonic() + patience
+    cancelled: set[str] = set()
     while True:
         with contextlib.suppress(MlnbError):
-            if _cancel_waiting(pool, workspace):
+            if _cancel_waiting(pool, workspace, cancelled):
                 return True
         if time.monotonic() >= end:
             return False
         time.sleep(_INTERVAL)
 
 
-def _cancel_waiting(pool: PoolInfo, workspace: Workspace) -> bool:
-    """Cancel the pool's waiting jobs; returns whether none waits and none can appear any more."""
+def _cancel_waiting(pool: PoolInfo, workspace: Workspace, cancelled: set[str]) -> bool:
+    """Cancel the pool's waiting jobs; returns whether none waits and none can appear any more.
+
+    ``cancelled`` has the ids of the jobs that were cancelled before; new ones are added.
+    """
     from mlnb.targets.pool.allocation import system_of
 
     system = system_of(pool, workspace)
@@ -96,6 +100,7 @@ def _cancel_waiting(pool: PoolInfo, workspace: Workspace) -> bool:
     waiting = [job_id for job_id, job in jobs.items() if job.state == "pending"]
     for job_id in waiting:
         system.cancel(job_id)
+        cancelled.add(job_id)
         queue_listing.expire(system)
     forgotten = time.time() - max(pool.written.written_at, float(pool.request["since"])) > _FORGOTTEN
-    return not waiting and (bool(jobs) or forgotten)
+    return not waiting and (bool(jobs) or bool(cancelled) or forgotten)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from mlnb.api import pools
@@ -40,6 +41,12 @@ def test_a_pools_job_that_appears_when_its_daemon_has_given_up_is_taken_out_of_t
     (pool,) = all_pools(Workspace.of_process())
     slurm.queue(f"12345 PENDING {pool.id}")
     until(lambda: slurm.calls("scancel") == [": 12345"])
+    until(lambda: not processes_of(pool.folder.path))
+
+
+def processes_of(path: Path) -> list[int]:
+    """The processes whose command names a pool's folder."""
+    return [one.pid for one in psutil.process_iter(["cmdline"]) if str(path) in (one.info["cmdline"] or ())]
 
 
 def left(name: str, state: str, *, age: float = 0.0, alive: bool = True) -> PoolDir:
