@@ -88,14 +88,13 @@ test-wheel: wheel
 docs: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-# An ordinary user's tests of SLURM run beside all that is not on SLURM: there two sessions would wait for each other.
+# An ordinary user's session and root's share one SLURM, at the same time; the output of the first follows at the end.
 test-cluster: $(STAMP) js
 	$(IS_ROOT) && python3 tests/testbeds/image.py build || echo "no images: tests in containers will be skipped" >&2
 	@log=$$(mktemp); trap 'rm -f $$log' EXIT; \
 	$(BIN)/python -m tests.testbeds.as_ordinary -m "not accounting" tests/clusters/slurm $(PYTEST_ARGS) >$$log 2>&1 & \
-	$(BIN)/python -m pytest -m cluster --ignore=tests/clusters/slurm $(PYTEST_ARGS); code=$$?; \
+	$(BIN)/python -m pytest -m cluster $(PYTEST_ARGS); code=$$?; \
 	wait $$! || code=1; echo "As an ordinary user:"; cat $$log; exit $$code
-	$(BIN)/python -m pytest -m cluster tests/clusters/slurm $(PYTEST_ARGS)
 
 # The tests bring SLURM up with accounting, and take it down again if they did.
 test-accounting: $(STAMP)
