@@ -13,6 +13,7 @@ import sys
 import warnings
 from collections.abc import Callable
 
+from mlnb.node.checkpoint.names import RESUME
 from mlnb.node.process.orphan_guard import OrphanGuard
 from mlnb.node.rank import stop
 from mlnb.node.rendezvous.base import Agreement
@@ -60,7 +61,7 @@ def environment(
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(cpus)),
         "MLNB_RUN": str(run_dir.path),
         "MLNB_CHECKPOINTS": str(run_dir.checkpoints),
-        "MLNB_RESUME": agreement.checkpoint,
+        RESUME: agreement.checkpoint,
         **({} if gloo is None else {"GLOO_SOCKET_IFNAME": gloo}),
     }
 

@@ -6,12 +6,12 @@ import gc
 import json
 import os
 import socket
-import tempfile
 from pathlib import Path
 
 from mlnb.node import fork_server
 from mlnb.node.process.identity import process_identity
 from mlnb.node.process.local_queue import LocalQueue
+from tests.conftest import short_folder
 
 
 def test_a_node_program_that_dies_while_waiting_leaves_the_queue(
@@ -20,8 +20,8 @@ def test_a_node_program_that_dies_while_waiting_leaves_the_queue(
     """A client that did not wait for the answer knows no pid but the server's, which lives on."""
     queue, own = LocalQueue(tmp_path, cpus=2), process_identity(os.getpid()) or ""
     settings = {"folder": str(tmp_path), "cpus": 2, "gpus": 0, "cpus_total": 2, "gpus_total": []}
-    with tempfile.TemporaryDirectory(prefix="mlnb-", dir="/tmp") as folder:  # a socket needs a short path
-        listener = fork_server.listen(Path(folder) / "socket")
+    with short_folder() as folder:
+        listener = fork_server.listen(folder / "socket")
         assert listener is not None
         with listener, socket.socket(socket.AF_UNIX) as client:
             client.connect(f"{folder}/socket")
@@ -35,7 +35,7 @@ def test_a_node_program_that_dies_while_waiting_leaves_the_queue(
 
 
 def test_of_two_that_listen_on_one_path_the_second_closes_its_socket():
-    with tempfile.TemporaryDirectory(prefix="mlnb-", dir="/tmp") as folder:
+    with short_folder() as folder:
         path = Path(folder) / "socket"
         path.with_name(f"socket.{os.getpid()}").touch()  # left by a process that had this pid and was killed
         first = fork_server.listen(path)

@@ -22,9 +22,6 @@ from mlnb.node.rank import log, randomness
 from mlnb.node.rank.stop import exit_now, expect_checkpoint, stop_requested, writing_checkpoint
 from mlnb.node.torch_private import Feature
 
-RESUME = "MLNB_RESUME"
-"""The environment variable with the checkpoint to continue from, relative to the run directory; empty for none."""
-
 _has_loop = False
 """Whether this rank has begun its first loop over epochs."""
 
@@ -97,7 +94,7 @@ def epochs(count: int, *, minutes: float = math.inf, **state: Any) -> Iterator[i
     torch_private.require(Feature.CHECKPOINTS if world == 1 else Feature.STOP_CONSENSUS)
     save = functools.partial(_save, Path(folder), rank, state)
     start, resumed = _resume(state, rank)
-    if start >= count:
+    if start >= count > 0:
         warnings.warn(f"the checkpoint has {start} epochs, and mlnb.epochs({count}) no more: none is run", stacklevel=2)
     epoch_seconds = 0.0
     log.current.log_progress(start / count if count else 1.0)
@@ -158,7 +155,7 @@ def _resume(state: dict[str, Any], rank: int) -> tuple[int, dict[str, Any] | Non
     tuple
         the number of complete epochs, and this rank's state if the checkpoint was made in the middle of an epoch.
     """
-    chosen = os.environ.get(RESUME)
+    chosen = os.environ.get(names.RESUME)
     if not chosen:
         return 0, None
     checkpoint = Path(os.environ["MLNB_RUN"]) / chosen

@@ -9,6 +9,9 @@ from pathlib import Path
 
 from mlnb.rundir import RunDir
 
+RESUME = "MLNB_RESUME"
+"""The environment variable with the checkpoint to continue from, relative to the run directory; empty for none."""
+
 _NAME = re.compile(r"epoch-(\d{6})(?:-batch-(\d{6,}))?(?:\.rank-\d+)?\.pt$")
 
 
@@ -24,15 +27,15 @@ def rank_file(path: Path, rank: int) -> Path:
 
 def checkpoints(folder: Path) -> list[Path]:
     """Return the checkpoints of a run, oldest first."""
-    return in_order(path for path in folder.glob("epoch-*.pt") if ".rank-" not in path.name)
+    return _in_order(path for path in folder.glob("epoch-*.pt") if ".rank-" not in path.name)
 
 
 def rank_files(folder: Path, rank: int) -> list[Path]:
     """Return the parts of ``rank`` (not 0) in the checkpoints of a run, oldest first."""
-    return in_order(folder.glob(f"epoch-*.rank-{rank}.pt"))
+    return _in_order(folder.glob(f"epoch-*.rank-{rank}.pt"))
 
 
-def in_order(paths: Iterable[Path]) -> list[Path]:
+def _in_order(paths: Iterable[Path]) -> list[Path]:
     """Return those of ``paths`` that are named as checkpoints, oldest first."""
     matches = [(int(match[1]), int(match[2] or 0), path) for path in paths if (match := _NAME.match(path.name))]
     return [path for _, _, path in sorted(matches)]

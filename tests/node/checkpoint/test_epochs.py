@@ -306,6 +306,11 @@ def test_a_checkpoint_that_has_all_epochs_already_leaves_none_to_run_and_says_so
     assert "the checkpoint has 2 epochs, and mlnb.epochs(2) no more: none is run" in run.logs(0, "err")
 
 
+def test_a_loop_of_no_epochs_has_no_checkpoint_to_tell_of(start):
+    run = start("import mlnb\nprint([epoch for epoch in mlnb.epochs(0)])").wait(60)
+    assert run.logs() == "[]\n"
+
+
 def test_the_newest_checkpoint_can_be_loaded_while_the_run_goes_on(start, go: Path):
     run = start(_TRAIN, env={"GO": str(go)})
     in_the_middle(run)

@@ -28,7 +28,7 @@ class Explanation(NamedTuple):
 
 @dataclass(frozen=True)
 class _WaitingJob:
-    """The job to explain, as far as it is known: the arguments of :func:`explain_wait`."""
+    """What SLURM reports of the job to explain: the arguments of :func:`explain_wait`."""
 
     resources: Resources | None
     partition: str | None
