@@ -136,6 +136,10 @@ def chromium() -> Iterator[Browser]:
             browser.close()
 
 
+SUBSHELL_OF_A_KERNEL_GONE = "Canceled future for create_subshell_request"
+"""JupyterLab asks for a subshell for each widget, and handles no answer when the kernel goes before it came."""
+
+
 @dataclass
 class LabPage:
     """One browser tab with JupyterLab, and what it complained of."""
@@ -146,11 +150,15 @@ class LabPage:
 
     def __post_init__(self) -> None:
         self.page.on("console", self._on_console)
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("pageerror", lambda error: self._complain(str(error)))
 
     def _on_console(self, message: ConsoleMessage) -> None:
         if message.type == "error":
-            self.errors.append(f"{message.text} ({message.location.get('url', '')})")
+            self._complain(f"{message.text} ({message.location.get('url', '')})")
+
+    def _complain(self, error: str) -> None:
+        if SUBSHELL_OF_A_KERNEL_GONE not in error:
+            self.errors.append(error)
 
     def open(self, notebook: str) -> None:
         """Open a notebook alone in the window."""
