@@ -1,5 +1,6 @@
 # make test   everything a change must pass; installs what it needs
-# make test-cluster   the second tier: SLURM at length and as an ordinary user, pools, containers, Grid Engine (Debian, root)
+# make test-cluster   the second tier: SLURM at length, pools, containers, Grid Engine (Debian, root)
+# make test-ordinary  tests on SLURM as an ordinary user (Debian, root makes the user)
 # make test-accounting   SLURM with its accounting: slurmdbd, MariaDB (Debian, root)
 # make wheel  dist/mlnb-VERSION-py3-none-any.whl, with the JavaScript built; make test-wheel installs and uses it
 # make docs   the documentation as a site, in site/; fails on a warning or a dead link
@@ -29,7 +30,7 @@ IS_ROOT := test "$$(id -u)" = 0
 # npm's scripts call jupyter-builder.
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: all venv js wheel docs lint test test-wheel test-cluster test-accounting demo lab bench clean npm chromium \
+.PHONY: all venv js wheel docs lint test test-wheel test-cluster test-ordinary test-accounting demo lab bench clean npm chromium \
 	slurm slurm-accounting slurm-down gridengine gridengine-down container-image
 .DELETE_ON_ERROR:
 
@@ -88,15 +89,14 @@ test-wheel: wheel
 docs: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-# An ordinary user's session and root's share one SLURM, at the same time; the output of the first follows at the end.
+# These mostly wait, and each test session has a SLURM of its own: make -j3 -O runs the three at the same time.
 test-cluster: $(STAMP) js
 	$(IS_ROOT) && python3 tests/testbeds/image.py build || echo "no images: tests in containers will be skipped" >&2
-	@log=$$(mktemp); trap 'rm -f $$log' EXIT; \
-	$(BIN)/python -m tests.testbeds.as_ordinary -m "not accounting" tests/clusters/slurm $(PYTEST_ARGS) >$$log 2>&1 & \
-	$(BIN)/python -m pytest -m cluster $(PYTEST_ARGS); code=$$?; \
-	wait $$! || code=1; echo "As an ordinary user:"; cat $$log; exit $$code
+	$(BIN)/python -m pytest -m cluster -n $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
 
-# The tests bring SLURM up with accounting, and take it down again if they did.
+test-ordinary: $(STAMP) js
+	$(BIN)/python -m tests.testbeds.as_ordinary -m "not accounting" tests/clusters/slurm $(PYTEST_ARGS)
+
 test-accounting: $(STAMP)
 	$(BIN)/python -m pytest -m accounting tests/clusters/slurm $(PYTEST_ARGS)
 

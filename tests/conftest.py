@@ -30,12 +30,16 @@ settings.register_profile("noshrink", settings.get_profile("mlnb"), phases=[Phas
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "mlnb"))
 
 
+WHOLE = ("clusters/gridengine", "labextension")
+"""Folders whose tests are not shared out: there is one Grid Engine, and the browser is costly to start."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What workers share out (``-n 2 --dist loadgroup``): files, and what uses one cluster or browser as a whole."""
+    """What workers share out (``-n 2 --dist loadgroup``): files, and some folders as a whole."""
     for item in items:
         path = item.path.relative_to(Path(__file__).parent)
-        depth = {"clusters": 2, "labextension": 1}.get(path.parts[0], len(path.parts))
-        item.add_marker(pytest.mark.xdist_group("/".join(path.parts[:depth])))
+        group = next((folder for folder in WHOLE if path.is_relative_to(folder)), path)
+        item.add_marker(pytest.mark.xdist_group(str(group)))
 
 
 @contextmanager

@@ -16,32 +16,31 @@ import pytest
 
 from tests.testbeds import slurm_operator
 from tests.testbeds.ordinary import OrdinaryUser, ordinary
-from tests.testbeds.sessions import held
+from tests.testbeds.sessions import own, slurms
 
 
 def main(arguments: list[str]) -> int:
     """Pytest's exit code; 0 where it can't be done here, and why is said."""
-    state = Path(os.environ.get("MLNB_SLURM", "/var/tmp/mlnb-slurm"))
-    os.environ["SLURM_CONF"] = str(state / "slurm.conf")
     try:
         with (
             ordinary() as user,
-            held("slurm", state),
+            own("slurm", slurms()) as state,
             tempfile.TemporaryDirectory(prefix="mlnb-", dir="/tmp") as folder,
         ):
+            os.environ["SLURM_CONF"] = str(state / "slurm.conf")
             Path(folder).chmod(0o755)
             with slurm_operator.for_user(state, Path(folder) / "operator", user.uid) as asks:
-                return run(user, arguments, asks)
+                return run(user, arguments, {"MLNB_SLURM": str(state), **asks})
     except pytest.skip.Exception as reason:
         print(f"not run as an ordinary user: {reason}", file=sys.stderr)
         return 0
 
 
-def run(user: OrdinaryUser, arguments: list[str], asks: dict[str, str]) -> int:
+def run(user: OrdinaryUser, arguments: list[str], variables: dict[str, str]) -> int:
     """Run pytest as ``user``, who can't write into the working tree."""
     own = ["-p", "no:cacheprovider", f"--basetemp={user.home}/t"]
     unwritten = {"PYTHONDONTWRITEBYTECODE": "1", "HYPOTHESIS_STORAGE_DIRECTORY": f"{user.home}/.hypothesis"}
-    env = {**user.environment(), **asks, **unwritten}
+    env = {**user.environment(), **variables, **unwritten}
     return subprocess.run(
         [*user.login, str(user.python), "-m", "pytest", *own, *arguments], cwd=user.tree, env=env, check=False
     ).returncode

@@ -111,11 +111,24 @@ def pid(file: Path, program: str) -> int | None:
     """The process of a pid file, if it is (still) ``program``."""
     try:
         number = int(file.read_text())
-        name = Path(f"/proc/{number}/comm").read_text().strip()
-        state = Path(f"/proc/{number}/stat").read_text().rsplit(")", 1)[1].split()[0]
-    except (OSError, ValueError, IndexError):
+    except (OSError, ValueError):
         return None
-    return number if name == program[:15] and state not in "ZX" else None
+    return number if _is(Path(f"/proc/{number}"), program) else None
+
+
+def runs(program: str) -> bool:
+    """Whether any process of this machine is ``program``."""
+    return any(_is(process, program) for process in Path("/proc").glob("[0-9]*"))
+
+
+def _is(process: Path, program: str) -> bool:
+    """Whether a process, by its folder in /proc, is ``program`` and has not ended."""
+    try:
+        name = (process / "comm").read_text().strip()
+        state = (process / "stat").read_text().rsplit(")", 1)[1].split()[0]
+    except (OSError, IndexError):
+        return False
+    return name == program[:15] and state not in "ZX"
 
 
 def stop(daemons: Sequence[tuple[Path, str]], patience: float) -> None:

@@ -4,7 +4,8 @@
 ``slurm.py up``, ``slurm.py down``, ``slurm.py status``; after ``up --accounting`` there is a slurmdbd too, and
 ``sacct`` works; it takes the place of one that is up without, if nobody uses that. Debian, root; everything is in
 ``/var/tmp/mlnb-slurm`` (or ``$MLNB_SLURM``) and listens on loopback only, if the machine's name means 127.0.0.1. Any
-user of the machine can submit.
+user of the machine can submit. Several can be up at once: a digit at the end of the folder's name
+(``/var/tmp/mlnb-slurm-1``) moves the ports.
 
 Partitions: ``gpu`` (the default), ``high`` (its jobs send those of ``gpu`` back to the queue), ``short`` (one node,
 five minutes at most). node1 and node2 have ``gpu:a100:2``, node3 ``gpu:v100:2``; features ``a100``/``v100`` and
@@ -15,11 +16,14 @@ enforced by sampling it, and devices are not constrained.
 from __future__ import annotations
 
 import argparse
+import fcntl
 import os
 import shutil
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import machine
@@ -32,6 +36,7 @@ CONF = STATE / "slurm.conf"
 #: where SLURM's commands look when nobody says SLURM_CONF
 USUAL = Path("/etc/slurm/slurm.conf")
 ENV = {"SLURM_CONF": str(CONF)}
+PORTS = slurm_config.ports(STATE)
 
 PACKAGES = ("slurm-wlm", "munge")
 PROGRAMS = ("/usr/sbin/slurmctld", "/usr/sbin/slurmd", "/usr/bin/sbatch", "/usr/sbin/munged")
@@ -43,7 +48,9 @@ SLURMDS = tuple((STATE / f"run/slurmd-{name}.pid", "slurmd") for name in NODES)
 DATABASE = (STATE / "run/slurmdbd.pid", "slurmdbd")
 MARIADB = (STATE / "run/mariadb.pid", "mariadbd")
 DAEMONS = (CONTROL, *SLURMDS, DATABASE, MARIADB)
-OUR_MUNGED = STATE / "our-munged"
+MUNGE = Path("/run/munge")
+#: there while the munged that runs is one that a testbed has started; all testbeds use the same
+OUR_MUNGED = MUNGE / "of-mlnb-testbeds"
 GOOD = ("idle", "mixed", "allocated", "completing", "planned", "reserved")
 
 
@@ -70,14 +77,24 @@ def last_words(log: Path) -> str:
     return (bad or lines or [f"nothing in {log}"])[-1]
 
 
+@contextmanager
+def munge_locked() -> Iterator[None]:
+    """One testbed at a time starts munged, or ends it."""
+    MUNGE.mkdir(exist_ok=True)
+    folder = os.open(MUNGE, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
+
+
 def start_munge() -> None:
     """Have a munged; one that runs already is used, and stays."""
     if output("munge", "-n") is not None:
         return
-    run_folder = Path("/run/munge")
-    run_folder.mkdir(exist_ok=True)
-    shutil.chown(run_folder, "munge", "munge")
-    run_folder.chmod(0o755)
+    shutil.chown(MUNGE, "munge", "munge")
+    MUNGE.chmod(0o755)
     if not Path("/etc/munge/munge.key").exists():
         machine.run("runuser", "-u", "munge", "--", "/usr/sbin/mungekey", "--create")
     # --force: a socket or a lock of the boot before may be there
@@ -85,6 +102,13 @@ def start_munge() -> None:
     OUR_MUNGED.touch()
     if not until(lambda: output("munge", "-n") is not None, 10):
         fail("munged started, but no credential can be had from it")
+
+
+def stop_munge() -> None:
+    """End the munged that a testbed has started, unless some SLURM still runs."""
+    if OUR_MUNGED.exists() and not machine.runs("slurmctld"):
+        output("runuser", "-u", "munge", "--", "/usr/sbin/munged", "--stop")
+        OUR_MUNGED.unlink()
 
 
 def port_answers(port: int) -> bool:
@@ -117,7 +141,7 @@ def start_accounting() -> None:
                 f"--socket={pipe}",
                 f"--pid-file={MARIADB[0]}",
                 "--bind-address=127.0.0.1",
-                f"--port={slurm_config.MARIADB_PORT}",
+                f"--port={PORTS['mariadb']}",
                 "--skip-name-resolve",
                 f"--init-file={sql}",
             ],
@@ -126,12 +150,12 @@ def start_accounting() -> None:
             stderr=log,
             start_new_session=True,
         )
-    up = until(lambda: pid(*MARIADB) is not None and port_answers(slurm_config.MARIADB_PORT), 30)
+    up = until(lambda: pid(*MARIADB) is not None and port_answers(PORTS["mariadb"]), 30)
     (STATE / "run").chmod(0o755)
     if not up:
         fail(f"MariaDB did not start: {last_words(STATE / 'log/mariadb.log')}")
     machine.daemon("/usr/sbin/slurmdbd", env=ENV)
-    if not until(lambda: port_answers(slurm_config.DATABASE_PORT), 30):
+    if not until(lambda: port_answers(PORTS["database"]), 30):
         fail(f"slurmdbd did not start: {last_words(STATE / 'log/slurmdbd.log')}")
 
 
@@ -167,16 +191,14 @@ def up(args: argparse.Namespace) -> bool:
         return replace(args)
     if (STATE / "boot").exists() and (STATE / "boot").read_text() == machine.boot():
         stop_daemons()  # what an earlier one left half up
-    ours = OUR_MUNGED.exists()
     machine.empty(STATE)
-    if ours:
-        OUR_MUNGED.touch()
     (STATE / "boot").write_text(machine.boot())
     slurm_config.write(STATE, args.accounting)
-    start_munge()
-    if args.accounting:
-        start_accounting()
-    start()
+    with munge_locked():
+        start_munge()
+        if args.accounting:
+            start_accounting()
+        start()
     link_usual()
     say(f"up in {time.monotonic() - begin:.1f} s")
     return True
@@ -224,9 +246,8 @@ def down() -> None:
         output("scancel", *sorted(set(jobs)), env=ENV)
         until(lambda: not queue(), 15)
     stop_daemons()
-    if OUR_MUNGED.exists():
-        output("runuser", "-u", "munge", "--", "/usr/sbin/munged", "--stop")
-        OUR_MUNGED.unlink()
+    with munge_locked():
+        stop_munge()
     if USUAL.is_symlink() and USUAL.readlink() == CONF:
         USUAL.unlink()
     print(f"SLURM: down in {time.monotonic() - begin:.1f} s; logs are in {STATE / 'log'}")

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 NODES = ("node1", "node2", "node3")
+#: those of testbed number 0; a hundred more for each one that is up beside it
 CONTROL_PORT, DATABASE_PORT, MARIADB_PORT, FIRST_NODE_PORT = 16817, 16819, 16820, 17001
 GPUS_A_NODE = 2
 
@@ -22,7 +23,8 @@ HARDWARE = (
 # Limits, sizes and waits are small, so that tests meet them. DefMemPerCPU: without it a job that names no memory gets
 # all of the node's, and is alone there. cred_expire: a requeued job waits that long before it may start again,
 # and a test has that long to see it wait.
-# FirstJobId differs from one testbed to the next, so that a job id that someone kept never means another job.
+# FirstJobId differs from one testbed to the next, so that a job id that someone kept never means another job, and that
+# the jobs of several testbeds have control groups of their own; the highest that SLURM gives is 67 million.
 SLURM_CONF = """\
 ClusterName=mlnb
 SlurmctldHost={host}(127.0.0.1)
@@ -156,24 +158,36 @@ def fake_gpus(folder: Path) -> list[Path]:
     return made
 
 
+def number(state: Path) -> int:
+    """Which of several testbeds this is: the number at the end of the folder's name, ``mlnb-slurm-1``; else 0."""
+    last = state.name.rpartition("-")[2]
+    return int(last) if last.isdecimal() and len(last) == 1 else 0
+
+
+def ports(state: Path) -> dict[str, int]:
+    """The ports of a testbed's daemons; each node's is one more than that of the node before."""
+    first = {"control": CONTROL_PORT, "database": DATABASE_PORT, "mariadb": MARIADB_PORT, "node": FIRST_NODE_PORT}
+    return {daemon: port + 100 * number(state) for daemon, port in first.items()}
+
+
 def write(state: Path, accounting: bool) -> None:
     """Write all configuration files, and make the folders that they name."""
     for folder in ("run", "log", "spool", "spool/ctld", *(f"spool/d-{name}" for name in NODES)):
         (state / folder).mkdir(mode=0o755)
     fake_gpus(state / "dev")
     host = socket.gethostname().split(".")[0]
-    ports = {"control": CONTROL_PORT, "database": DATABASE_PORT, "mariadb": MARIADB_PORT}
-    words = {"host": host, "listening": listening(), "state": state, **ports}
+    port = ports(state)
+    words = {"host": host, "listening": listening(), "state": state, **port}
     nodes, gres = [], []
-    for number, (name, kind, features) in enumerate(HARDWARE):
-        port = FIRST_NODE_PORT + number
-        nodes.append(NODE.format(name=name, host=host, port=port, kind=kind, gpus=GPUS_A_NODE, features=features))
-        first = number * GPUS_A_NODE
+    for index, (name, kind, features) in enumerate(HARDWARE):
+        listens = port["node"] + index
+        nodes.append(NODE.format(name=name, host=host, port=listens, kind=kind, gpus=GPUS_A_NODE, features=features))
+        first = index * GPUS_A_NODE
         devices = f"{state}/dev/fakegpu[{first}-{first + GPUS_A_NODE - 1}]"
         gres.append(f"NodeName={name} Name=gpu Type={kind} File={devices}\n")
     text = SLURM_CONF.format(
         **words,
-        first_job=int(time.time()) // 10 % 10_000_000 + 1,
+        first_job=int(time.time()) // 10 % 6_000_000 + 6_000_000 * number(state) + 1,
         tracking=CGROUP_TRACKING if has_cgroups() else PROC_TRACKING,
         accounting=ACCOUNTING.format(**words) if accounting else NO_ACCOUNTING,
         nodes="\n".join(nodes),

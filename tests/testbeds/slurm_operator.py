@@ -10,7 +10,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from multiprocessing.managers import BaseManager
 from pathlib import Path
 
@@ -29,15 +29,6 @@ class Operator:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._stopped: list[tuple[str, ...]] = []
-        self._held = ExitStack()
-
-    def hold(self) -> None:
-        """Until :meth:`let_go`, no other session takes what this one stops for a testbed to be mended."""
-        self._held.enter_context(machine.locked(self._folder))
-
-    def let_go(self) -> None:
-        """The end of :meth:`hold`."""
-        self._held.close()
 
     def kill_node(self, node: str) -> None:
         """``kill -9`` the daemon of a node."""
@@ -98,5 +89,4 @@ def for_user(folder: Path, socket: Path, uid: int) -> Iterator[dict[str, str]]:
         yield {_SOCKET: str(socket), _KEY: key}
     finally:
         server.listener.close()
-        operator.let_go()
         operator.mend()

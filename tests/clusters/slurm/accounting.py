@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 import subprocess
@@ -63,15 +62,6 @@ class Accounting:
         pid = machine.pid(*self._slurmdbd)
         if pid is not None:
             os.kill(pid, number)
-
-
-@contextmanager
-def sole(slurm: Slurm) -> Iterator[None]:
-    """Nobody else uses SLURM meanwhile, nor takes what is stopped here for a testbed to be mended."""
-    with slurm.conf.open() as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        with machine.locked(slurm.conf.parent):
-            yield
 
 
 @contextmanager

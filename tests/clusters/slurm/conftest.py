@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +25,7 @@ from mlnb.task import Resources, Task
 from tests.clusters.slurm.commands import Commands
 from tests.testbeds import slurm_operator
 from tests.testbeds.ordinary import OrdinaryUser, ordinary
-from tests.testbeds.sessions import held
+from tests.testbeds.sessions import own, slurms
 from tests.testbeds.slurm_operator import Operator
 from tests.waiting import until
 
@@ -103,11 +102,10 @@ class Slurm:
         subprocess.run(["scancel", *jobs], capture_output=True, timeout=60)
 
 
-@pytest.fixture(scope="session")
-def slurm() -> Iterator[Slurm]:
-    """A SLURM that is up; SLURM_CONF is in the environment."""
-    state = Path(os.environ.get("MLNB_SLURM", "/var/tmp/mlnb-slurm"))
-    with held("slurm", state), pytest.MonkeyPatch.context() as patch:
+@contextmanager
+def slurm_up(states: Iterable[Path], *options: str) -> Iterator[Slurm]:
+    """A SLURM that is up, with ``options``, for this session alone; SLURM_CONF is in the environment."""
+    with own("slurm", states, *options) as state, pytest.MonkeyPatch.context() as patch:
         patch.setenv("SLURM_CONF", str(state / "slurm.conf"))
         shared = Path(tempfile.mkdtemp(prefix="mlnb-shared-", dir="/tmp"))
         shared.chmod(0o1777)
@@ -119,33 +117,23 @@ def slurm() -> Iterator[Slurm]:
 
 
 @pytest.fixture(scope="session")
+def slurm() -> Iterator[Slurm]:
+    """The SLURM of this session; each of xdist's workers has one."""
+    with slurm_up(slurms()) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
 def ordinary_user(slurm: Slurm) -> Iterator[OrdinaryUser]:
     """Someone who is not root; made for this session."""
     with ordinary() as user:
         yield user
 
 
-@pytest.fixture(autouse=True)
-def steady(slurm: Slurm) -> Iterator[int]:
-    """Nobody stops SLURM's daemons during this test, but the test itself if it is ``alone``."""
-    with slurm.conf.open() as file:  # a file that any user can lock
-        fcntl.flock(file, fcntl.LOCK_SH)
-        yield file.fileno()
-
-
 @pytest.fixture(scope="session")
 def operator(slurm: Slurm) -> Operator:
     """Who does for a test what only root may do to SLURM."""
     return slurm_operator.here(slurm.conf.parent)
-
-
-@pytest.fixture
-def alone(operator: Operator, steady: int) -> Iterator[None]:
-    """No other test uses SLURM meanwhile, and no other session takes what this one stops for a testbed to be mended."""
-    fcntl.flock(steady, fcntl.LOCK_EX)
-    operator.hold()
-    yield
-    operator.let_go()
 
 
 Start = Callable[..., Run]

@@ -21,11 +21,11 @@ from mlnb.api.read.state import Observation, observe
 from mlnb.rundir import FINAL, read_json, write_json
 from mlnb.targets.batch.queue import listing as queue_listing
 from mlnb.targets.batch.queue import states as batch_states
-from tests.clusters.slurm.accounting import Accounting, forgetful, forgotten, node_kept, program, programs, sole
+from tests.clusters.slurm.accounting import Accounting, forgetful, forgotten, node_kept, program, programs
 from tests.clusters.slurm.commands import Commands
-from tests.clusters.slurm.conftest import Slurm, Start, configured, job
+from tests.clusters.slurm.conftest import Slurm, Start, configured, job, slurm_up
 from tests.testbeds.ordinary import OrdinaryUser
-from tests.testbeds.sessions import CANNOT, ask
+from tests.testbeds.sessions import slurms
 from tests.waiting import until
 
 pytestmark = [pytest.mark.accounting, pytest.mark.timeout(300)]
@@ -50,20 +50,13 @@ class Ends:
     commands: Counter[str]
 
 
-@pytest.fixture(scope="session")
-def accounted() -> None:
-    """Have SLURM up with accounting before it is up without."""
+@pytest.fixture(scope="module")
+def slurm() -> Iterator[Slurm]:
+    """A SLURM with accounting; the last of the testbeds, since the first may be up without."""
     if os.geteuid() != 0:
         pytest.skip("to stop SLURM's daemons takes root")
-    done = ask("slurm", "up", "--for-tests", "--accounting")
-    if done.returncode == CANNOT:
-        pytest.skip(done.stderr.strip())
-    assert done.returncode == 0, done.stderr
-
-
-@pytest.fixture(scope="session")
-def slurm(accounted: None, slurm: Slurm) -> Slurm:
-    return slurm
+    with slurm_up(reversed(slurms()), "--accounting") as cluster:
+        yield cluster
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +70,7 @@ def accounting(slurm: Slurm) -> Iterator[Accounting]:
 def ends(slurm: Slurm, accounting: Accounting, tmp_path_factory: pytest.TempPathFactory) -> Ends:
     """Jobs that ended in all ways, without an account of their own, and that the queue has forgotten."""
     folder = tmp_path_factory.mktemp("ends")
-    with pytest.MonkeyPatch.context() as patch, sole(slurm), node_kept(slurm, "node3"):
+    with pytest.MonkeyPatch.context() as patch, node_kept(slurm, "node3"):
         patch.setenv("MLNB_RUNS", str(folder / "runs"))
         begun = {
             "held": program(folder, "held", SLEEP, directives=["--hold"]),
@@ -201,7 +194,7 @@ def test_a_job_whose_end_no_accounting_knows_is_lost_but_not_at_once(
 
 
 @pytest.fixture
-def away(accounting: Accounting, alone: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Accounting]:
+def away(accounting: Accounting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Accounting]:
     """To take accounting away. What other tests were answered is not known here."""
     monkeypatch.setenv("MLNB_RUNTIME", str(tmp_path / "runtime"))
     yield accounting

@@ -15,7 +15,7 @@ from tests.clusters.slurm.training import begin, plain
 from tests.testbeds.slurm_operator import Operator
 from tests.waiting import until
 
-pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("alone")]
+pytestmark = [pytest.mark.cluster]
 
 UNTIL = """
 import os, time, mlnb
@@ -47,7 +47,7 @@ def on_a_node(number: str) -> bool:
 
 
 @pytest.fixture
-def daemons(operator: Operator, alone: None) -> Iterator[Operator]:
+def daemons(operator: Operator) -> Iterator[Operator]:
     """SLURM's daemons; at the end all of them run."""
     yield operator
     operator.mend()

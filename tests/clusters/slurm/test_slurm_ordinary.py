@@ -72,7 +72,6 @@ print(run.state in ("pending", "starting", "running"), run.wait(60).state)
 """
 
 
-@pytest.mark.usefixtures("alone")
 def test_a_hidden_partition_is_used_by_who_knows_its_name_and_shown_to_nobody(
     slurm: Slurm, ordinary_user: OrdinaryUser
 ):
