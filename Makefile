@@ -13,7 +13,7 @@
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.10 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && { echo $$p; break; }; done)
 PYTEST_ARGS ?=
-# A worker takes whole files, and all that uses one cluster or browser; on a machine with many cores more may be used.
+# A worker takes whole files; on a machine with many cores more may be used.
 WORKERS ?= 2
 
 VENV := .venv
@@ -76,7 +76,7 @@ lint: $(STAMP) $(MODULES)
 
 test: $(STAMP) js lint chromium
 	npm run -s test
-	$(BIN)/python -m pytest -m "not wheel and not cluster and not accounting" -n $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not wheel and not cluster and not accounting" -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 # Built with the tools of the development environment, whose versions are pinned.
 wheel: $(STAMP) $(MODULES)
@@ -92,7 +92,7 @@ docs: $(STAMP)
 # These mostly wait, and each test session has a SLURM of its own: make -j3 -O runs the three at the same time.
 test-cluster: $(STAMP) js
 	$(IS_ROOT) && python3 tests/testbeds/image.py build || echo "no images: tests in containers will be skipped" >&2
-	$(BIN)/python -m pytest -m cluster -n $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m cluster -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 test-ordinary: $(STAMP) js
 	$(BIN)/python -m tests.testbeds.as_ordinary -m "not accounting" tests/clusters/slurm $(PYTEST_ARGS)

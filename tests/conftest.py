@@ -30,18 +30,6 @@ settings.register_profile("noshrink", settings.get_profile("mlnb"), phases=[Phas
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "mlnb"))
 
 
-WHOLE = ("clusters/gridengine", "labextension")
-"""Folders whose tests are not shared out: there is one Grid Engine, and the browser is costly to start."""
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What workers share out (``-n 2 --dist loadgroup``): files, and some folders as a whole."""
-    for item in items:
-        path = item.path.relative_to(Path(__file__).parent)
-        group = next((folder for folder in WHOLE if path.is_relative_to(folder)), path)
-        item.add_marker(pytest.mark.xdist_group(str(group)))
-
-
 @contextmanager
 def short_folder() -> Iterator[Path]:
     """A folder of a short path, for sockets: that of a Unix socket has 107 characters at most (unix(7))."""

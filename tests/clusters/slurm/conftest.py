@@ -124,13 +124,13 @@ def slurm() -> Iterator[Slurm]:
 
 
 @pytest.fixture(scope="session")
-def ordinary_user(slurm: Slurm) -> Iterator[OrdinaryUser]:
+def ordinary_user() -> Iterator[OrdinaryUser]:
     """Someone who is not root; made for this session."""
     with ordinary() as user:
         yield user
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def operator(slurm: Slurm) -> Operator:
     """Who does for a test what only root may do to SLURM."""
     return slurm_operator.here(slurm.conf.parent)
