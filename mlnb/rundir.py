@@ -64,10 +64,17 @@ def storage_errors(path: Path, variable: str = "MLNB_RUNS") -> Iterator[None]:
         ) from error
 
 
-def write_atomic(path: Path, data: bytes | str) -> None:
+def write_atomic(path: Path, data: bytes | str, *, durable: bool = False, variable: str = "MLNB_RUNS") -> None:
     """Replace the content of ``path``: a reader sees either the old or the new content, never a part.
 
     The file's mode is 0600, whatever the umask. If several processes write at once, the last rename counts.
+
+    Parameters
+    ----------
+    durable
+        whether the content must be on the disk when this returns, so that it outlasts a power failure.
+    variable
+        the environment variable that sets where ``path`` is.
 
     Raises
     ------
@@ -75,15 +82,30 @@ def write_atomic(path: Path, data: bytes | str) -> None:
         if the disk is full, read-only or the like.
     """
     temporary = temporary_path(path)
-    with storage_errors(path):
+    with storage_errors(path, variable):
         try:
             with open(temporary, "wb", opener=_private) as file:
                 file.write(data.encode() if isinstance(data, str) else data)
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
             temporary.replace(path)
+            if durable:
+                sync_folder(path.parent)
         except BaseException:
             with contextlib.suppress(OSError):
                 temporary.unlink()
             raise
+
+
+def sync_folder(folder: Path) -> None:
+    """Write the names of a folder's files to the disk (fsync(2)), where the file system can."""
+    file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with contextlib.suppress(OSError):  # some file systems refuse it for folders
+            os.fsync(file)
+    finally:
+        os.close(file)
 
 
 def temporary_path(path: Path) -> Path:
@@ -95,9 +117,9 @@ def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-def write_json(path: Path, value: object) -> None:
+def write_json(path: Path, value: object, *, durable: bool = False) -> None:
     """Write ``value`` as JSON; see :func:`write_atomic`."""
-    write_atomic(path, json.dumps(value, indent=1) + "\n")
+    write_atomic(path, json.dumps(value, indent=1) + "\n", durable=durable)
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

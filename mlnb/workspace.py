@@ -15,11 +15,8 @@ configuration is Dask's; mlnb reads two of its sections, ``jobqueue`` and its ow
 
 from __future__ import annotations
 
-import contextlib
 import getpass
 import os
-import shlex
-import stat
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -27,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from mlnb.errors import UsageError
-from mlnb.rundir import storage_errors
+from mlnb.files import private_folder
 
 _SOCKET_LENGTH = 107 - len(".4194304")
 """Characters of a socket's path (unix(7)), to which a process may add its pid while it makes the socket."""
@@ -159,15 +156,7 @@ class Workspace:
         StorageError
             if it can't be made.
         """
-        folder = self.runtime
-        with storage_errors(folder, "MLNB_RUNTIME"), contextlib.suppress(FileExistsError):
-            folder.mkdir(mode=0o700, parents=True)
-        info = folder.stat(follow_symlinks=False)
-        if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.getuid():
-            raise UsageError(f"{folder} is not a folder of yours: set MLNB_RUNTIME to one that is")
-        if info.st_mode & 0o077:
-            raise UsageError(f"Others can read {folder}. Run: chmod 700 {shlex.quote(str(folder))}")
-        return folder
+        return private_folder(self.runtime, "MLNB_RUNTIME")
 
     def socket_path(self, name: str) -> Path:
         """The path of the Unix socket called ``name``.

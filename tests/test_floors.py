@@ -16,7 +16,7 @@ import mlnb
 
 ROOT = Path(mlnb.__file__).parent
 FLOORS = (
-    ("errors", "task", "rundir", "manifest", "runinfo", "units", "version"),
+    ("errors", "task", "rundir", "files", "manifest", "runinfo", "units", "version"),
     ("node",),
     ("workspace",),
     ("targets",),

@@ -12,7 +12,6 @@ import os
 import select
 import signal
 import socket
-import struct
 import sys
 import time
 from collections.abc import Mapping
@@ -24,6 +23,7 @@ from mlnb.node.machine import hardware
 from mlnb.node.process.identity import process_identity
 from mlnb.node.process.local_queue import LocalQueue
 from mlnb.node.process.preload import ALL_MODULES, preload
+from mlnb.node.process.socket_request import is_same_user
 from mlnb.rundir import RunDir
 from mlnb.runinfo import RunInfo
 
@@ -162,14 +162,6 @@ def _enqueue(request: Mapping[str, Any], pid: int, identity: str) -> None:
         if settings:
             queue = LocalQueue.from_settings(settings)
             queue.enqueue(run.path.name, settings["cpus"], settings["gpus"], pid, identity)
-
-
-def is_same_user(connection: socket.socket) -> bool:
-    """Whether the process at the other end of a Unix socket belongs to the same user (unix(7), ``SO_PEERCRED``)."""
-    if not hasattr(socket, "SO_PEERCRED"):  # elsewhere the folder's mode 0700 protects the socket
-        return True
-    data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    return bool(struct.unpack("3i", data)[1] == os.getuid())
 
 
 def _run_node_program(request: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
-from mlnb.errors import StorageError
+from mlnb.errors import MlnbError, StorageError
 from mlnb.node import launch
 from mlnb.node.attempt import job_environment, rank_exit
 from mlnb.node.attempt.deadline import Deadline
@@ -184,7 +184,12 @@ class NodeProgram:
         if not request:
             return
         self._queue = queue = LocalQueue.from_settings(request)
-        run = self._info.id
+        try:
+            self._wait_in(queue, self._info.id, request)
+        except MlnbError as error:  # its folder can't be used
+            self._shutdown.stop(StopRequest("failed", f"can't wait for cores and GPUs: {error}"))
+
+    def _wait_in(self, queue: LocalQueue, run: str, request: Mapping[str, Any]) -> None:
         queue.take_over(run, request["cpus"], request["gpus"])
         while not self._shutdown.is_requested:
             devices = queue.acquire(run)

@@ -109,6 +109,7 @@ class Local:
             "gpus": gpu_count,
             "cpus_total": all_cores,
             "gpus_total": list(all_gpus),
+            "gpu_ids": _gpu_ids(all_gpus),
         }
         if container is not None:
             lines += local_container.summary_lines(container, warm_start=self._warm)
@@ -314,4 +315,15 @@ def cores() -> int:
 def gpus() -> tuple[str, ...]:
     """The machine's GPUs by the names of CUDA_VISIBLE_DEVICES; from NVML, since CUDA must not be initialised here."""
     visible = devices.visible_gpus()
-    return devices.nvml_gpus() if visible is None else visible
+    names = devices.nvml_gpus() if visible is None else tuple(dict.fromkeys(visible))
+    ids, seen, distinct = _gpu_ids(names), set[str](), []
+    for name in names:
+        of_name = set(ids.get(name, (name,)))
+        distinct += [name] if seen.isdisjoint(of_name) else []
+        seen |= of_name
+    return tuple(distinct)
+
+
+@functools.lru_cache(maxsize=1)
+def _gpu_ids(names: tuple[str, ...]) -> Mapping[str, Sequence[str]]:
+    return devices.physical_ids(names) if names else {}

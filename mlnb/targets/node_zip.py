@@ -13,7 +13,7 @@ from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import CodeType
 
-_LOWEST = ("errors", "manifest", "rundir", "runinfo", "task", "units", "version")
+_LOWEST = ("errors", "files", "manifest", "rundir", "runinfo", "task", "units", "version")
 _FILES = ("__init__.py", *(f"{name}.py" for name in _LOWEST), "node/**/*.py")
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _UNCHECKED_HASH = (1).to_bytes(4, "little")

@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mlnb.node.process.identity import process_identity, send_signal
+from mlnb.node.process.socket_request import is_same_user
 from mlnb.rundir import RunDir, write_atomic
 from mlnb.targets.environment import run_environment
 from mlnb.targets.node_zip import node_zip
@@ -124,7 +125,10 @@ def _connect(path: Path, patience: float = _START_TIMEOUT) -> socket.socket | No
         except OSError:
             client.close()
         else:
-            return client
+            if is_same_user(client):  # the request has the values of --env
+                return client
+            client.close()
+            return None
         if time.monotonic() > end:
             return None
         time.sleep(0.005)
@@ -142,7 +146,7 @@ def installed_node_zip(workspace: Workspace) -> Path:
     """The node zip as a file in the runtime folder, for processes that belong to no run; written if missing."""
     path = workspace.runtime_dir() / f"mlnb-{node_zip().digest[:12]}.zip"
     if not path.exists():
-        write_atomic(path, node_zip().data)
+        write_atomic(path, node_zip().data, variable="MLNB_RUNTIME")
     return path
 
 

@@ -41,6 +41,18 @@ def nvmlDeviceGetUUID(handle: str) -> str:
     return handle
 
 
+def nvmlDeviceGetMaxMigDeviceCount(handle: str) -> int:
+    if handle == _MIG:
+        raise NVMLError("Invalid Argument")
+    return 7 if handle == _UUIDS[1] else 0
+
+
+def nvmlDeviceGetMigDeviceHandleByIndex(handle: str, index: int) -> str:
+    if index:
+        raise NVMLError("Not Found")
+    return _MIG
+
+
 def nvmlDeviceGetName(handle: str) -> str:
     return f"Stand-in {handle.partition('-')[0]}"
 

@@ -26,7 +26,12 @@ STAND_IN = Path(__file__).with_name("pynvml_standin.py")
 
 
 def ran(
-    tmp_path: Path, visible: str | None, requested: int = 1, script: str = "", queue: dict[str, Any] | None = None
+    tmp_path: Path,
+    visible: str | None,
+    requested: int = 1,
+    script: str = "",
+    queue: dict[str, Any] | None = None,
+    code: int = 0,
 ) -> Run:
     """A run as a batch system starts it: no queue, and the variable as the system sets it, or leaves it."""
     (tmp_path / "nvml").mkdir()
@@ -38,7 +43,7 @@ def ran(
     env.pop("CUDA_VISIBLE_DEVICES", None)
     env |= {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
     done = subprocess.run([sys.executable, "-m", "mlnb.node", str(run.dir)], env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == code, done.stderr
     return run
 
 
@@ -109,3 +114,42 @@ def test_a_driver_that_can_not_count_its_gpus_has_none(monkeypatch: pytest.Monke
     vars(library).update(NVMLError=NVMLError, nvmlInit=lambda: None, nvmlDeviceGetCount=fail)
     monkeypatch.setitem(sys.modules, "pynvml", library)
     assert gpus.nvml_gpus() == ()
+
+
+@pytest.fixture
+def nvml(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
+    from tests.node import pynvml_standin
+
+    monkeypatch.setitem(sys.modules, "pynvml", pynvml_standin)
+    return pynvml_standin
+
+
+def test_all_names_of_a_gpu_have_an_id_in_common(nvml):
+    first, second, mig = "GPU-11111111-aaaa", "GPU-22222222-bbbb", "MIG-33333333-cccc"
+    assert gpus.physical_ids(["0", "1"], {}) == {"0": (first,), "1": (second, mig)}
+    assert gpus.physical_ids([first, "GPU-2", mig, "nowhere"], {}) == {
+        first: (first,),
+        "GPU-2": (second, mig),
+        mig: (mig,),
+    }
+
+
+def test_an_index_that_may_count_in_cudas_own_order_has_no_id(nvml, monkeypatch: pytest.MonkeyPatch):
+    assert gpus.physical_ids(["1"], {"CUDA_VISIBLE_DEVICES": "1"})["1"]  # all are of one model
+    monkeypatch.setattr(nvml, "nvmlDeviceGetName", lambda handle: handle)
+    assert gpus.physical_ids(["1"], {"CUDA_VISIBLE_DEVICES": "1"}) == {}
+    assert gpus.physical_ids(["1"], {"CUDA_VISIBLE_DEVICES": "1", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"})["1"]
+
+
+def test_what_follows_a_name_that_is_no_gpu_is_not_visible():
+    assert gpus.visible_gpus({"CUDA_VISIBLE_DEVICES": "0, -1, 1"}) == ("0",)
+
+
+def test_a_run_whose_queue_is_in_a_folder_of_others_fails_and_says_why(tmp_path: Path):
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    folder.chmod(0o777)
+    queue = {"folder": str(folder), "cpus": 1, "gpus": 1, "cpus_total": 1, "gpus_total": ["0"]}
+    run = ran(tmp_path, None, queue=queue, code=1)
+    assert (run.state, list(folder.iterdir())) == ("failed", [])
+    assert "can't wait for cores and GPUs: Others can read" in run.reason

@@ -113,6 +113,22 @@ def test_gpus_are_those_that_may_be_seen(monkeypatch: pytest.MonkeyPatch):
         local.gpus.cache_clear()
 
 
+def test_a_gpu_that_is_named_twice_is_one(monkeypatch: pytest.MonkeyPatch):
+    from tests.node import pynvml_standin
+
+    monkeypatch.setitem(sys.modules, "pynvml", pynvml_standin)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0, 0, GPU-1, 1, MIG-33333333-cccc")
+    for cached in (local.gpus, local._gpu_ids):
+        cached.cache_clear()
+    try:
+        assert local.gpus() == ("0", "1")
+        queue = local.Local("local", {}, Workspace.of_process()).offer(Resources(gpus=2)).node.queue
+        assert queue["gpu_ids"]["0"] == ("GPU-11111111-aaaa",)
+    finally:
+        for cached in (local.gpus, local._gpu_ids):
+            cached.cache_clear()
+
+
 # configuration
 
 

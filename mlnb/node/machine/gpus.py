@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any
@@ -15,7 +16,8 @@ def visible_gpus(environ: Mapping[str, str] = os.environ) -> tuple[str, ...] | N
     value = environ.get("CUDA_VISIBLE_DEVICES")
     if value is None:
         return None
-    return tuple(name.strip() for name in value.split(",") if name.strip() not in _NONE)
+    names = (name.strip() for name in value.split(","))
+    return tuple(itertools.takewhile(lambda name: name not in _NONE, names))  # CUDA ignores what follows such a name
 
 
 def show_gpus(names: Sequence[str], environ: MutableMapping[str, str] = os.environ) -> None:
@@ -39,6 +41,43 @@ def nvml_gpus() -> tuple[str, ...]:
     except nvml.NVMLError:  # as after a fault of the hardware
         return ()
     return tuple(str(index) for index in range(count))
+
+
+def physical_ids(names: Sequence[str], environ: Mapping[str, str] = os.environ) -> dict[str, tuple[str, ...]]:
+    """What identifies each of these GPUs on this machine, by name: two names of one GPU have an id in common.
+
+    A GPU has several names: its index, which counts only the visible ones, and its UUID or the beginning of that. The
+    ids are UUIDs: the GPU's own, and those of the MIG devices that it is cut into. A GPU is left out if NVML does not
+    know it, and an index if CUDA counts in an order of its own (the fastest first) and the models differ.
+    """
+    nvml = open_nvml()
+    if nvml is None:
+        return {}
+    by_bus = "CUDA_VISIBLE_DEVICES" not in environ or environ.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID"
+    ids = {}
+    for name in names:
+        if name.isdecimal() and not by_bus and not _one_model(nvml):
+            continue
+        handle = nvml_handle(nvml, name)
+        if handle is not None:
+            ids[name] = (str(nvml.nvmlDeviceGetUUID(handle)), *_mig_ids(nvml, handle))
+    return ids
+
+
+def _one_model(nvml: Any) -> bool:
+    handles = map(nvml.nvmlDeviceGetHandleByIndex, range(nvml.nvmlDeviceGetCount()))
+    return len({nvml.nvmlDeviceGetName(handle) for handle in handles}) <= 1
+
+
+def _mig_ids(nvml: Any, handle: Any) -> tuple[str, ...]:
+    """The UUIDs of the MIG devices of a GPU; empty if it has none, or is one itself."""
+    ids = []
+    try:
+        for index in range(nvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
+            ids.append(str(nvml.nvmlDeviceGetUUID(nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, index))))
+    except Exception:  # noqa: BLE001 - NVML's own errors: there is none of that index, or the GPU can't be cut
+        return tuple(ids)
+    return tuple(ids)
 
 
 def job_gpus(requested: int) -> tuple[str, ...]:

@@ -11,19 +11,28 @@ import contextlib
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any
 
-from mlnb.errors import StorageError
+from mlnb.errors import MlnbError
+from mlnb.files import private_folder
 from mlnb.node.process.identity import is_alive, process_identity
-from mlnb.rundir import select_fields, storage_errors
+from mlnb.rundir import select_fields, storage_errors, write_atomic
+
+_VARIABLE = "MLNB_RUNTIME"
+"""The environment variable that sets where the queue's folder is."""
 
 
 @dataclass
 class Ticket:
-    """One run's entry: what it asks for, the process that waits or holds, and what was granted."""
+    """One run's entry: what it asks for, the process that waits or holds, and what was granted.
+
+    ``devices`` are the names of its GPUs in its own session. ``ids`` identify them in another session, too, which may
+    have other names for the same GPUs.
+    """
 
     run: str
     cpus: int
@@ -32,6 +41,12 @@ class Ticket:
     identity: str
     granted: bool = False
     devices: tuple[str, ...] = ()
+    ids: tuple[str, ...] = ()
+
+    @property
+    def taken(self) -> frozenset[str]:
+        """What it holds of GPUs, as ids; as names if nothing else is known."""
+        return frozenset(self.ids or self.devices) if self.granted else frozenset()
 
 
 class LocalQueue:
@@ -45,22 +60,32 @@ class LocalQueue:
         all cores that can be granted.
     gpus
         all GPUs that can be granted, as named in ``CUDA_VISIBLE_DEVICES``.
+    gpu_ids
+        by these names, what identifies each GPU on this machine (:func:`mlnb.node.machine.gpus.physical_ids`).
     """
 
-    def __init__(self, folder: Path, cpus: int, gpus: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        cpus: int,
+        gpus: tuple[str, ...] = (),
+        gpu_ids: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    ) -> None:
         self._state = folder / "slots.json"
         self._lock = folder / "slots.lock"
         self.cpus, self.gpus = cpus, gpus
+        self._gpu_ids = gpu_ids
         self._own_ticket: Ticket | None = None
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> LocalQueue:
         """The queue that :attr:`mlnb.runinfo.NodeSettings.queue` describes."""
-        return cls(Path(settings["folder"]), settings["cpus_total"], tuple(settings["gpus_total"]))
+        gpus = tuple(settings["gpus_total"])
+        return cls(Path(settings["folder"]), settings["cpus_total"], gpus, settings.get("gpu_ids", {}))
 
     @contextlib.contextmanager
     def _tickets(self) -> Iterator[list[Ticket]]:
-        with storage_errors(self._lock, "MLNB_RUNTIME"), self._opened() as lock:
+        with storage_errors(self._lock, _VARIABLE), self._opened() as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             tickets = self._read()
             before = json.dumps([asdict(ticket) for ticket in tickets])
@@ -70,21 +95,19 @@ class LocalQueue:
             yield tickets
             after = json.dumps([asdict(ticket) for ticket in tickets])
             if after != before:
-                temporary = self._state.with_suffix(".tmp")
-                temporary.write_text(after)
-                temporary.replace(self._state)
+                write_atomic(self._state, after, variable=_VARIABLE)
 
     def _opened(self) -> IO[str]:
-        with contextlib.suppress(FileExistsError):
-            self._lock.parent.mkdir(mode=0o700)
+        private_folder(self._lock.parent, _VARIABLE)  # each time: it may have been deleted, and made by another user
         return self._lock.open("a")
 
     def _read(self) -> list[Ticket]:
         try:
-            rows = json.loads(self._state.read_bytes())
-        except (OSError, ValueError):
+            with self._state.open("rb") as file:
+                own = os.fstat(file.fileno()).st_uid == os.getuid()
+                return [_ticket(row) for row in json.load(file)] if own else []
+        except (OSError, ValueError, TypeError, AttributeError):
             return []
-        return [Ticket(**{**select_fields(Ticket, row), "devices": tuple(row["devices"])}) for row in rows]
 
     def enqueue(self, run: str, cpus: int, gpus: int, pid: int, identity: str) -> None:
         """Add ``run`` at the end, in the name of process ``pid``, which is to :meth:`take_over`. A run is added once.
@@ -122,6 +145,7 @@ class LocalQueue:
                     return None  # strictly in order: no run overtakes the first that waits
                 if ticket.run == run:
                     ticket.granted, ticket.devices = True, tuple(free[1][: ticket.gpus])
+                    ticket.ids = tuple(name for device in ticket.devices for name in self._ids(device))
                     return self._grant(ticket)
                 return None  # another run is next, and will take them
         return None
@@ -135,7 +159,7 @@ class LocalQueue:
         """Add this process's entry again if the file was deleted."""
         own = self._own_ticket
         if own is not None and all(ticket.run != own.run for ticket in self._read()):
-            with contextlib.suppress(OSError, StorageError), self._tickets():
+            with contextlib.suppress(OSError, MlnbError), self._tickets():
                 pass
 
     def available(self) -> tuple[int, list[str]]:
@@ -143,15 +167,18 @@ class LocalQueue:
         return self._free([ticket for ticket in self._read() if is_alive(ticket.pid, ticket.identity)])
 
     def _free(self, tickets: list[Ticket]) -> tuple[int, list[str]]:
-        held = [ticket for ticket in tickets if ticket.granted]
-        taken = {device for ticket in held for device in ticket.devices}
-        return self.cpus - sum(ticket.cpus for ticket in held), [gpu for gpu in self.gpus if gpu not in taken]
+        cpus = sum(ticket.cpus for ticket in tickets if ticket.granted)
+        taken = frozenset[str]().union(*(ticket.taken for ticket in tickets))
+        return self.cpus - cpus, [gpu for gpu in self.gpus if taken.isdisjoint(self._ids(gpu))]
+
+    def _ids(self, gpu: str) -> Sequence[str]:
+        return self._gpu_ids.get(gpu) or (gpu,)
 
     def release(self, run: str) -> None:
         """Remove ``run``'s entry, and so free what it holds."""
         self._own_ticket = None
         with (
-            contextlib.suppress(OSError, StorageError),
+            contextlib.suppress(OSError, MlnbError),
             self._tickets() as tickets,
         ):  # a dead process's entry is ignored anyway
             tickets[:] = [ticket for ticket in tickets if ticket.run != run]
@@ -163,3 +190,8 @@ class LocalQueue:
         if run not in waiting:
             return None
         return waiting.index(run), [t.run for t in tickets if t.granted]
+
+
+def _ticket(row: Mapping[str, Any]) -> Ticket:
+    lists = {name: tuple(row.get(name, ())) for name in ("devices", "ids")}
+    return Ticket(**{**select_fields(Ticket, row), **lists})

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 from mlnb.errors import MlnbError
 from mlnb.node import pool_node
-from mlnb.node.fork_server import is_same_user
 from mlnb.node.process.identity import process_identity
+from mlnb.node.process.socket_request import is_same_user
 from mlnb.rundir import write_json
 from mlnb.targets.base import SubmissionUnknown
 from mlnb.targets.pool import orphan_cleanup

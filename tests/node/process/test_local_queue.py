@@ -16,7 +16,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from mlnb.errors import StorageError
+from mlnb.errors import UsageError
 from mlnb.node.process import local_queue
 from mlnb.node.process.identity import process_identity
 from mlnb.node.process.local_queue import LocalQueue
@@ -214,7 +214,7 @@ def test_tickets_of_a_newer_mlnb_count_too(queue: LocalQueue, tmp_path: Path):
     assert other.acquire("ours") is None
 
 
-@pytest.mark.parametrize("content", [b"", b"{torn", b"\xff"])
+@pytest.mark.parametrize("content", [b"", b"{torn", b"\xff", b"[1]", b"{}", b'[{"run": "x"}]'])
 def test_a_file_that_can_not_be_parsed_is_an_empty_queue(queue: LocalQueue, tmp_path: Path, content: bytes):
     (tmp_path / "slots.json").write_bytes(content)
     queue.take_over("run", 1, 0)
@@ -223,5 +223,70 @@ def test_a_file_that_can_not_be_parsed_is_an_empty_queue(queue: LocalQueue, tmp_
 
 def test_a_missing_folder_is_an_error_of_one_line(tmp_path: Path):
     (tmp_path / "file").touch()
-    with pytest.raises(StorageError, match="not a directory"):
+    with pytest.raises(UsageError, match="is not a folder of yours"):
         LocalQueue(tmp_path / "file", 1).take_over("run", 1, 0)
+
+
+def test_a_folder_that_another_made_in_the_place_of_a_deleted_one_is_not_used(tmp_path: Path):
+    """In /tmp anyone can: a link in it would name the file that is overwritten."""
+    folder, precious = tmp_path / "rt", tmp_path / "precious"
+    queue = LocalQueue(folder, 1)
+    queue.take_over("run", 1, 0)
+    shutil.rmtree(folder)
+    precious.write_text("mine")
+    folder.mkdir(mode=0o777)
+    folder.chmod(0o777)
+    for name in ("slots.tmp", "slots.json", "slots.lock"):
+        (folder / name).symlink_to(precious)
+    for use in (lambda: queue.acquire("run"), lambda: queue.enqueue("other", 1, 0, os.getpid(), "")):
+        with pytest.raises(UsageError, match="Others can read"):
+            use()
+    queue.restore()  # of a run that goes on without its entry
+    queue.release("run")
+    assert precious.read_text() == "mine"
+    shutil.rmtree(folder)
+    folder.symlink_to(tmp_path)
+    with pytest.raises(UsageError, match="not a folder of yours"):
+        queue.acquire("run")
+
+
+def test_the_queues_files_are_not_written_through_links(tmp_path: Path):
+    (tmp_path / "slots.tmp").symlink_to(tmp_path / "precious")
+    (tmp_path / "slots.json").symlink_to(tmp_path / "precious")
+    LocalQueue(tmp_path, 1).take_over("run", 1, 0)
+    assert not (tmp_path / "precious").exists()
+
+
+ONE = "GPU-1111"
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({"0": [ONE]}, {ONE: [ONE]}),
+        ({"GPU-11": [ONE]}, {"0": [ONE]}),
+        ({"0": [ONE, "MIG-a", "MIG-b"]}, {"MIG-a": ["MIG-a"]}),
+        ({"MIG-b": ["MIG-b"]}, {"0": [ONE, "MIG-a", "MIG-b"]}),
+    ],
+)
+def test_sessions_with_different_names_for_a_gpu_share_it(tmp_path: Path, first: dict, second: dict):
+    one, other = (LocalQueue(tmp_path, 4, tuple(ids), ids) for ids in (first, second))
+    one.take_over("first", 1, 1)
+    assert one.acquire("first") == tuple(first)
+    other.take_over("second", 1, 1)
+    assert other.available() == (3, [])
+    assert other.acquire("second") is None
+    one.release("first")
+    assert other.acquire("second") == tuple(second)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [({"0": [ONE]}, {"0": ["GPU-2222"]}), ({"MIG-a": ["MIG-a"]}, {"MIG-b": ["MIG-b"]}), ({"0": []}, {"1": []})],
+)
+def test_different_gpus_are_handed_out_at_the_same_time(tmp_path: Path, first: dict, second: dict):
+    """Also if their sessions call them by the same name, as in two containers."""
+    for name, ids in (("first", first), ("second", second)):
+        queue = LocalQueue(tmp_path, 4, tuple(ids), ids)
+        queue.take_over(name, 1, 1)
+        assert queue.acquire(name) == tuple(ids)
