@@ -16,7 +16,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch.optim.optimizer import register_optimizer_step_pre_hook
-from torch.utils.data import DataLoader, IterableDataset, RandomSampler
+from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.data.distributed import DistributedSampler
 
 from mlnb.node import torch_private
@@ -54,6 +54,7 @@ _NAMES = frozenset(
 )
 _TIMEOUT = timedelta(minutes=10)
 _SHARD, _SHARDED = "_mlnb_shard", "_mlnb_sharded"  # attributes of a loader: its ShardedBatches; whether it trains
+_LENGTH_AS_TRAINING = "_mlnb_length_as_training"  # whether len() was asked first, with gradients enabled
 
 
 def distributes_itself(source: str | bytes) -> str | None:
@@ -208,8 +209,10 @@ class DataParallel:
 
         def iterate(loader: Any) -> Iterator[Any]:
             if not self._is_for_training(loader):
+                self._note_wrong_length(loader)
                 loader.__dict__[_SHARDED] = False
                 return original_iter(loader)
+            loader.__dict__.pop(_LENGTH_AS_TRAINING, None)
             self._synchronize()
             self._share_randomness(loader)
             self._shards_data = True
@@ -225,12 +228,21 @@ class DataParallel:
             if loader.batch_sampler is None or isinstance(loader.dataset, IterableDataset):
                 return own
             trains = loader.__dict__.get(_SHARDED)
-            if trains is None:  # len() before it is iterated: loaders that shuffle are taken to be for training
-                trains = isinstance(loader.sampler, RandomSampler)
+            if trains is None:  # len() before it is iterated: decided as an iteration here would be
+                trains = self._is_for_training(loader)
+                loader.__dict__[_LENGTH_AS_TRAINING] = trains
             return self._shard(loader) if trains else own
 
         self._patches.wrap(DataLoader, "__iter__", lambda _: iterate)
         self._patches.set(DataLoader, torch_private.INDEX_SAMPLER, property(index_sampler))
+
+    def _note_wrong_length(self, loader: Any) -> None:
+        """Tell if ``len(loader)``, asked before, was that of a training loader, and the loader is none."""
+        if loader.__dict__.pop(_LENGTH_AS_TRAINING, False):
+            self._add_note(
+                f"len() of a loader was asked with gradients enabled: its batches divided by {self._world} ranks. "
+                "But its loop runs under torch.no_grad(), with all of them: ask for its length there, too."
+            )
 
     def _is_for_training(self, loader: Any) -> bool:
         return torch.is_grad_enabled() and not isinstance(loader.sampler, DistributedSampler)

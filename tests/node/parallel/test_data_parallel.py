@@ -149,6 +149,31 @@ def test_a_loop_without_gradients_sees_all_data_on_every_rank(start: Start) -> N
         assert printed(run, rank).splitlines() == ["validated 37 in 10", "trained in 5"]
 
 
+LENGTHS = """
+o = torch.optim.SGD(model.parameters(), lr=0.1)
+subset = torch.utils.data.SubsetRandomSampler(range(16))
+for train in (loader(shuffle=True), loader(), loader(sampler=subset)):
+    before = len(train)
+    with torch.no_grad():
+        steps = 0
+    for a, b in train:
+        o.zero_grad(); loss_of(model, a, b).backward(); o.step(); steps += 1
+    print(before == steps == len(train))
+check = loader()
+before = len(check)
+with torch.no_grad():
+    print(before, sum(1 for _ in check))
+"""
+
+
+def test_a_length_asked_before_the_loop_is_the_number_of_its_steps(start: Start) -> None:
+    _, _, run = trained(start, HEAD + LENGTHS, ranks=2, batch=4)
+    for rank in (0, 1):
+        assert printed(run, rank).splitlines() == ["True", "True", "True", "5 10"]
+    assert run.result is not None
+    assert any("len() of a loader was asked with gradients enabled" in note for note in run.result["notes"])
+
+
 def test_a_loop_with_gradients_that_trains_nothing_is_reported(start: Start) -> None:
     forgot = VALIDATE.replace("with torch.no_grad():", "if True:")
     _, _, run = trained(start, HEAD + forgot, ranks=2, batch=4)
