@@ -125,10 +125,25 @@ def write_json(path: Path, value: object, *, durable: bool = False) -> None:
 def read_json(path: Path) -> dict[str, Any] | None:
     """The JSON object in ``path``; ``None`` if there is no file, or no valid object in it."""
     try:
-        value = json.loads(path.read_bytes())
+        value = json.loads(_read_bytes(path))
     except (OSError, ValueError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def _read_bytes(path: Path) -> bytes:
+    """The content of ``path``; opened again if it was replaced on another machine meanwhile (ESTALE, nfs(5))."""
+    for _ in range(_STALE_ATTEMPTS):
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+            revalidate_directory(path.parent)
+    return path.read_bytes()
+
+
+_STALE_ATTEMPTS = 5
 
 
 def select_fields(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:

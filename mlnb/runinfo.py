@@ -124,12 +124,20 @@ class RunInfo:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], run_id: str) -> RunInfo:
-        """The content of ``run.json`` of the run ``run_id``, of this version or an older one."""
+        """The content of ``run.json`` of the run ``run_id``, of this version or an older one; else defaults."""
+        try:
+            return cls._parse(data, run_id)
+        except (AttributeError, KeyError, TypeError, ValueError):
+            return cls(run_id, run_id)
+
+    @classmethod
+    def _parse(cls, data: Mapping[str, Any], run_id: str) -> RunInfo:
         values = data if data.get("schema", 1) >= SCHEMA else _convert_version_1(data)
         given = {name: value for name, value in select_fields(cls, values).items() if value is not None}
         given["node"] = NodeSettings.from_json(given.get("node", {}))
-        if not isinstance(given.get("submitted", 0.0), (int, float)):
-            del given["submitted"]
+        for name, kind in _KINDS.items():
+            if not isinstance(given.get(name, kind()), (kind, int) if kind is float else kind):
+                del given[name]
         given.setdefault("name", run_id)
         return cls(**{**given, "id": run_id})
 
@@ -148,6 +156,9 @@ class RunInfo:
         values = {name: value for name, value in asdict(self).items() if value is not None}
         return {"schema": SCHEMA, **values}
 
+
+_KINDS: dict[str, type] = {"name": str, "target": str, "cwd": str, "submitted": float}
+"""Types of the fields that all listings show; a value of another type counts as missing."""
 
 _OLD_NODE = {
     "grace": "grace",

@@ -59,10 +59,12 @@ def run_to_resume(name: str | None, runs: Runs) -> Run | None:
         run = runs[name]
     except UsageError as error:
         raise UsageError(f"--resume {name}: {error}") from None
+    attempts = run.attempts  # counted first: another process may resume it from now on
     if not run.done:
         raise UsageError(f"--resume {name}: that run {state_phrase(run.state)}; wait for it or cancel it first")
     if not run.checkpoints():
         raise UsageError(f"--resume {name}: that run has no checkpoint; mlnb.epochs(...) makes them")
+    run.ended_attempts = attempts
     return run
 
 
@@ -155,7 +157,8 @@ def continue_run(run: Run, given: Mapping[str, Any], options: Options, target: T
     Raises
     ------
     UsageError
-        for an option that can't change, or for a variable of ``--env`` whose value is missing.
+        for an option that can't change, for a variable of ``--env`` whose value is missing, or if another process has
+        resumed the run meanwhile.
     MlnbError
         if the target refuses the job; then the run is unchanged.
     """
@@ -169,6 +172,6 @@ def continue_run(run: Run, given: Mapping[str, Any], options: Options, target: T
         if name not in env:
             raise UsageError(f"{line}: the run had --env {name}; give it again, since mlnb does not store its value")
     info_fields = {"name": options.name or run.name, "asked": requested_options(options, target)}
-    resume(run.directory, target, env, offer, info_fields)
+    resume(run.directory, target, env, offer, info_fields, run.ended_attempts)
     run.cancelled_here = False
     return run

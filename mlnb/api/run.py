@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sys
 import time
@@ -53,6 +54,8 @@ class Run:
         self._final: Observation | None = None
         self.cancelled_here = False
         """Whether this process cancelled it."""
+        self.ended_attempts: int | None = None
+        """How many attempts there were when this process last found that it could be resumed."""
         self._link: SessionLink | None = None
 
     def attach(self, link: SessionLink) -> None:
@@ -69,10 +72,13 @@ class Run:
 
     @property
     def task(self) -> Task:
-        """What the run executes, with the resources of its newest attempt."""
+        """What the run executes, with the resources of its newest attempt; an empty task if its file holds none."""
         values = self._task.read()
         if self._parsed is None or self._parsed[0] is not values:
-            self._parsed = values, Task.from_json(values or {"script": ""})
+            try:
+                self._parsed = values, Task.from_json(values or {"script": ""})
+            except (AttributeError, KeyError, TypeError, ValueError):
+                self._parsed = values, Task(script="")
         return self._parsed[1]
 
     @property
@@ -352,7 +358,9 @@ class Run:
     def to_json(self) -> dict[str, Any]:
         """The run as ``--json`` prints it."""
         observed = self.observe()
-        newest = {name: _last(series) for name, series in self.series().items()}
+        newest = {}
+        with contextlib.suppress(Exception):  # one run with unreadable metrics must not keep the others from a list
+            newest = {name: _last(series) for name, series in self.series().items()}
         return {
             "id": self.id,
             "name": self.name,

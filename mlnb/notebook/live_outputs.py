@@ -100,16 +100,22 @@ class LiveOutputs:
     def _follow(self) -> None:
         while True:
             time.sleep(self.INTERVAL)
-            with self._lock, contextlib.suppress(OSError, MlnbError):
+            with self._lock:
                 if not self._active:
                     self._thread = None
                     return
                 runs = [outputs[0].run for outputs in self._active.values()]
-                for run, observation in zip(runs, observe([run.observable for run in runs]), strict=True):
+                observations = observe([run.observable for run in runs])
+                for run, observation in zip(runs, observations, strict=True):
                     run.record(observation)
                     self._refresh(run.id)
 
     def _refresh(self, run_id: str) -> None:
+        """Update the outputs of one run. If that fails, they stay as they are until the next time; others go on."""
+        with contextlib.suppress(Exception):
+            self._try_to_refresh(run_id)
+
+    def _try_to_refresh(self, run_id: str) -> None:
         outputs = self._active.get(run_id, [])
         if not outputs:
             return

@@ -6,6 +6,7 @@ All of it is read from the run directory, so that every process makes the same o
 from __future__ import annotations
 
 import base64
+import contextlib
 import html
 import io
 from typing import Any
@@ -55,7 +56,10 @@ def bundle(run: Run, *, with_curves: bool = True) -> dict[str, Any]:
     blocks = [data["error"], data["output"] if final else ""]
     text = "\n".join([line, *(f"  note: {note}" for note in data["notes"]), *(block for block in blocks if block)])
     mime_bundle: dict[str, Any] = {MIME: data, "text/plain": text}
-    image = picture(training_curves(series)) if final else None
+    image = None
+    if final:
+        with contextlib.suppress(Exception):  # a picture that can't be drawn must not cost the rest of the view
+            image = picture(training_curves(series))
     if image is not None:
         mime_bundle["image/png"] = base64.b64encode(image).decode()
     mime_bundle["text/html"] = _html(data, line, mime_bundle.get("image/png"))
@@ -79,7 +83,8 @@ def picture(curves: dict[str, Series]) -> bytes | None:
     figure = Figure(figsize=(5.2, 2.4), dpi=100, layout="constrained")
     axes = figure.subplots()
     axes.plot(steps, values, linewidth=1.2, marker="o" if len(steps) < 3 else "")
-    axes.set(xlabel="step", ylabel=name)
+    axes.set_xlabel("step")
+    axes.set_ylabel(name, parse_math=False)  # a name is no formula, whatever it contains
     axes.grid(visible=True, alpha=0.3)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import time
 from collections.abc import Sequence
@@ -14,9 +15,11 @@ HEADER = ("name", "state", "why", "on", "started", "took", "loss", "id")
 
 
 def row(run: Run) -> tuple[str, ...]:
-    """One run as the cells of :data:`HEADER`."""
+    """One run as the cells of :data:`HEADER`; its loss is left out if its metrics can't be read."""
     observed = run.observe()
-    loss = run.series().get("loss")
+    loss = None
+    with contextlib.suppress(Exception):  # one unreadable run must not keep the others from being listed
+        loss = run.series().get("loss")
     submitted = run.info.submitted
     seconds = (observed.result or {}).get("seconds")
     return (

@@ -53,6 +53,8 @@ class _Followed:
     last: Snapshot | None = None
     summarised: float = 0.0
     """When the last summary was made, by ``time.monotonic``."""
+    reported: bool = False
+    """Whether it was logged that the run can't be read."""
 
 
 class Poller:
@@ -100,7 +102,7 @@ class Poller:
                     return
             try:
                 changed = self._poll(runs)
-            except Exception:  # one unreadable run must not stop the others
+            except Exception:  # as when a subscriber fails
                 logging.getLogger("mlnb").exception("runs could not be read; trying again")
                 changed = False
             pause = FAST if changed else min(SLOW, pause * 1.2)
@@ -113,7 +115,14 @@ class Poller:
         changed = False
         for followed, observation in zip(runs, observe([followed.run.observable for followed in runs]), strict=True):
             followed.run.record(observation)
-            snapshot = _read(followed)
+            try:
+                snapshot = _read(followed)
+            except Exception:  # one unreadable run must not stop the others
+                if not followed.reported:
+                    logging.getLogger("mlnb").exception("run %s can't be read; trying again", followed.run.id)
+                followed.reported = True
+                continue
+            followed.reported = False
             if snapshot is followed.last:
                 continue
             changed = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
@@ -15,7 +16,8 @@ from mlnb.api import Run, Runs, runs
 from mlnb.api.submit.submit import submit
 from mlnb.errors import UsageError
 from mlnb.node.process.identity import pid_namespace
-from mlnb.rundir import RunDir, read_lines
+from mlnb.render.runs_table import text_table
+from mlnb.rundir import RunDir, read_json, read_lines
 from mlnb.targets.base import Offer
 from mlnb.targets.local import Local, cores
 from mlnb.task import Resources, Task
@@ -234,3 +236,50 @@ def test_a_run_that_goes_on_is_not_deleted(start: Any) -> None:
     with pytest.raises(UsageError, match="cancel it first"):
         run.remove()
     assert run.dir.exists()
+
+
+BROKEN = {
+    "a result that is none": ("result.json", '{"reason": "?"}'),
+    "a run.json that is none": ("run.json", '{"schema": 2, "name": 7, "target": [], "node": 3}'),
+    "an attempt that is no number": ("result.json", '{"state": "succeeded", "attempt": "two"}'),
+    "a task that is none": ("task.json", '{"script": "", "resources": 3}'),
+    "metrics that are none": ("attempts/001/rank-0.metrics", '{"n": 1, "names": [[]]}\n' + 24 * "x" + "\n"),
+}
+
+
+@pytest.mark.parametrize(("file", "text"), BROKEN.values(), ids=BROKEN)
+def test_one_broken_run_keeps_no_other_from_being_listed(runs_root: Path, file: str, text: str):
+    good, broken = put("good", submitted=time.time() - 9), put("broken")
+    (broken.dir / file).write_text(text)
+    newest = Runs().observed()
+    assert {run.id for run in newest} == {good.id, broken.id}
+    assert {run.id: run for run in newest}[good.id].state == "lost"
+    table = text_table(newest)
+    assert good.id in table
+    assert broken.id in table
+    assert {run.to_json()["id"] for run in newest} == {good.id, broken.id}
+
+
+def test_a_run_that_can_not_be_read_now_is_not_taken_for_ended(runs_root: Path, monkeypatch: pytest.MonkeyPatch):
+    run = put()
+
+    def failing(*_: Any) -> Any:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Local, "poll", failing)
+    assert run.state == "pending"
+    assert "can't be read now (OSError: [Errno 5] Input/output error)" in run.reason
+
+
+def test_a_file_that_was_replaced_elsewhere_is_opened_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path, failures = tmp_path / "result.json", [errno.ESTALE, errno.ESTALE]
+    path.write_text('{"state": "succeeded"}')
+    read_bytes = Path.read_bytes
+
+    def stale(path: Path) -> bytes:
+        if failures:
+            raise OSError(failures.pop(), "Stale file handle")
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", stale)
+    assert read_json(path) == {"state": "succeeded"}

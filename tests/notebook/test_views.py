@@ -124,3 +124,24 @@ def test_a_bundle_says_progress_usage_and_what_is_left(start, tmp_path):
     assert set(shown[MIME]["metrics"]) >= {"loss", "mlnb.cpu", "mlnb.memory"}
     assert "cores" not in shown[MIME]["line"]
     assert "cores" in shown["text/html"]
+
+
+@pytest.mark.parametrize("name", [r"acc$\foo$", "$", "a_{b$", "\u200b\ud800"])
+def test_whatever_a_metric_is_called_its_view_ends_and_so_do_others(handle, start, name: str):
+    views = LiveOutputs()
+    strange, plain = start(f"import mlnb\nmlnb.log(**{{{name!r}: 1.0}})"), start("import mlnb\nmlnb.log(loss=1.0)")
+    for run in (strange, plain):
+        views.show(run)
+    until(lambda: {shown[MIME]["id"] for shown in handle.got if "metrics" in shown[MIME]} == {strange.id, plain.id})
+    until(lambda: [shown[MIME]["state"] for shown in handle.got].count("succeeded") == 2)
+
+
+def test_one_view_that_fails_stops_no_other(handle, start, tmp_path, monkeypatch: pytest.MonkeyPatch):
+    views, gate = LiveOutputs(), tmp_path / "gate"
+    broken, good = (start(LOGS.format(gate=str(gate)), cpus=1) for _ in range(2))
+    for run in (broken, good):
+        views.show(run)
+    monkeypatch.setattr(broken, "all_series", lambda: 1 / 0)
+    monkeypatch.setattr(broken, "tail", lambda *_: 1 / 0)
+    gate.touch()
+    until(lambda: (handle.got[-1][MIME]["id"], handle.got[-1][MIME]["state"]) == (good.id, "succeeded"))

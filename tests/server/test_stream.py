@@ -128,3 +128,18 @@ def test_forty_views_read_the_files_once(tmp_path: Path, monkeypatch: pytest.Mon
     for one in told:
         poller.unsubscribe(run.id, one.append)
     until(lambda: poller._thread is None)  # nobody looks, nothing is read
+
+
+def test_one_broken_run_stops_no_other_stream(server, start, tmp_path: Path):
+    gate = str(tmp_path / "gate")
+    broken, good = start(GATED.format(gate=gate), cpus=1), start(GATED.format(gate=gate), cpus=1)
+    for run in (broken, good):
+        until(lambda run=run: "loss" in run.series())
+    broken.directory.attempt(1).metrics(1).write_text('{"n": 1, "names": [[]]}\n' + 24 * "x" + "\n")
+    broken.directory.attempt(1).stdout(1).touch()
+    views = [server.stream(run.id) for run in (broken, good)]
+    views[1].until(lambda view: len(view.points.get("loss", ())) == 100)
+    for number in (99, 499):
+        Path(f"{gate}{number}").touch()
+    views[1].until(lambda view: view.ended)
+    assert views[1].summary["state"] == "succeeded"

@@ -46,15 +46,22 @@ class Observable(NamedTuple):
 
 
 def observe(runs: Sequence[Observable]) -> list[Observation]:
-    """The states of many runs, in their order; each target is polled once for all of its runs."""
+    """The states of many runs, in their order; each target is polled once for all of its runs.
+
+    A run that can't be read says so in its reason. It does not affect the others.
+    """
     observations: dict[int, Observation] = {}
     to_poll: dict[tuple[str, Workspace], list[int]] = {}
     for index, run in enumerate(runs):
-        final = _final(run.directory)
+        try:
+            final = _final(run.directory)
+            name = "" if final else RunInfo.read(run.directory).target
+        except Exception as error:  # noqa: BLE001 - whatever its files hold
+            final = unreadable(error)
         if final is not None:
             observations[index] = final
         else:
-            to_poll.setdefault((RunInfo.read(run.directory).target, run.workspace), []).append(index)
+            to_poll.setdefault((name, run.workspace), []).append(index)
     for (name, workspace), indices in to_poll.items():
         observations |= zip(indices, _poll_target(name, workspace, [runs[index] for index in indices]), strict=True)
     return [observations[index] for index in range(len(runs))]
@@ -72,10 +79,23 @@ def _poll_target(name: str, workspace: Workspace, runs: Sequence[Observable]) ->
         refresh(polled, directories)
     except MlnbError as error:  # the target can't be reached: the run directories still count
         statuses = [Status(None, "pending", str(error))] * len(runs)
-    return [
-        (mirrored and _final(run.directory)) or derive_state(run.directory, run.events, status)
-        for run, status in zip(runs, statuses, strict=True)
-    ]
+    except Exception as error:  # noqa: BLE001 - one of them can't be read: each by itself
+        if len(runs) == 1:
+            return [unreadable(error)]
+        return [_poll_target(name, workspace, [run])[0] for run in runs]
+    return [_state_of(run, status, mirrored) for run, status in zip(runs, statuses, strict=True)]
+
+
+def _state_of(run: Observable, status: Status, mirrored: bool) -> Observation:
+    try:
+        return (_final(run.directory) if mirrored else None) or derive_state(run.directory, run.events, status)
+    except Exception as error:  # noqa: BLE001 - whatever its files hold
+        return unreadable(error)
+
+
+def unreadable(error: Exception) -> Observation:
+    """What is known of a run that can't be read now: nothing that could be final."""
+    return Observation("pending", f"it can't be read now ({type(error).__name__}: {error})")
 
 
 def _final(run: RunDir, read: Callable[[Path], dict[str, Any] | None] = read_json) -> Observation | None:

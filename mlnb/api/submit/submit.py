@@ -178,6 +178,7 @@ def resume(
     env: Mapping[str, str],
     offer: Offer | None = None,
     info_fields: Mapping[str, Any] | None = None,
+    after_attempt: int | None = None,
 ) -> RunDir:
     """Start the next attempt of a run that has ended; it continues from its newest checkpoint.
 
@@ -187,23 +188,27 @@ def resume(
         the resources of the attempt, as ``target`` offers them; without it, those of the attempt before.
     info_fields
         further fields of :class:`mlnb.runinfo.RunInfo`.
+    after_attempt
+        the number of the attempt that has ended; without it, the newest.
 
     Raises
     ------
+    UsageError
+        if another process resumes the run at the same time. It is not disturbed.
     MlnbError
         if the target refuses the job, or the run directory can't be written. Then the run is unchanged.
     """
-    number = len(run.attempts()) + 1
+    number = (len(run.attempts()) if after_attempt is None else after_attempt) + 1
+    _claim_attempt(run, number)
     moved = RunInfo.read(run).target != target.name
-    fetch(run, "checkpoints", target.workspace)
     before = {path: read_json(path) for path in (run.task, run.run, run.handle, run.cancel)}
     job_start = JobStart([run], target)
     try:
+        fetch(run, "checkpoints", target.workspace)
         with storage_errors(run.path):
             if offer is not None:
                 _update_files(run, target, env, offer, info_fields or {})
             run.handle.unlink(missing_ok=True)  # its job has ended
-            run.attempt(number).path.mkdir(mode=0o700, parents=True)
             run.cancel.unlink(missing_ok=True)
         job_start.start([{**env, **sending.send_changes(run, target, moved=moved)}])
     except BaseException:
@@ -212,6 +217,24 @@ def resume(
                 _restore_files(run, number, before)
         raise
     return run
+
+
+def _claim_attempt(run: RunDir, number: int) -> None:
+    """Create the folder of an attempt, which only one process can do.
+
+    Raises
+    ------
+    UsageError
+        if another has done so.
+    """
+    try:
+        with storage_errors(run.path):
+            run.attempt(number).path.mkdir(mode=0o700, parents=True)
+    except FileExistsError:
+        name = RunInfo.read(run).name
+        raise UsageError(
+            f"--resume {name}: attempt {number} of that run has been started elsewhere meanwhile"
+        ) from None
 
 
 def _update_files(

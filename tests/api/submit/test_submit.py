@@ -15,7 +15,7 @@ import pytest
 from mlnb.api import Run, runs
 from mlnb.api.submit import job_start
 from mlnb.api.submit.store import Store
-from mlnb.api.submit.submit import check_name, new_id, submit
+from mlnb.api.submit.submit import check_name, new_id, resume, submit
 from mlnb.capture.ship.contents import Bytes
 from mlnb.errors import MlnbError, NotTrusted, StorageError, UsageError
 from mlnb.node.process.identity import process_identity
@@ -249,6 +249,27 @@ def test_a_handle_that_cannot_be_written_ends_the_job(runs_root: Path, monkeypat
     assert follower.state == "succeeded"
     assert not marker.exists() or process_identity(int(marker.read_text())) is None
     assert [path.name for path in runs_root.iterdir() if path.name != ".store"] == [follower.id]
+
+
+def test_of_two_that_resume_a_run_at_once_one_does_and_the_other_disturbs_nothing(runs_root: Path):
+    run = put()
+    put_again = resume(run, made(Recording), {}, after_attempt=1)
+    events = put_again.attempt(2).events(0)
+    events.write_text('{"event": "started"}\n')
+    with pytest.raises(UsageError, match="attempt 2 of that run has been started elsewhere"):
+        resume(run, made(Recording), {}, after_attempt=1)
+    assert events.exists()
+    assert read_json(run.handle) is not None
+    assert [attempt.number for attempt in run.attempts()] == [1, 2]
+
+
+def test_a_resumption_that_is_refused_leaves_the_run_as_it_was(runs_root: Path):
+    run = put()
+    before = {path: path.read_bytes() for path in files(run.path)}
+    with pytest.raises(MlnbError, match="the queue is closed"):
+        resume(run, made(Refusing), {})
+    assert {path: path.read_bytes() for path in files(run.path)} == before
+    assert [attempt.number for attempt in run.attempts()] == [1]
 
 
 def test_a_new_task_has_another_digest_for_other_data():
