@@ -7,6 +7,7 @@ silent, and the command that lists the queue continues in the background.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import fcntl
 import hashlib
@@ -33,6 +34,9 @@ PATIENCE = 2.0
 """Seconds after which a caller gets the previous listing, if listings don't usually take longer."""
 
 _STEP = 0.02
+_LAST_WAIT = 10.0
+"""Seconds for which a process that ends waits for its query: a slow system would be queried by each command again."""
+
 _LONGEST_INTERVAL = 30.0
 """Seconds between two listings at most, while the system does not answer."""
 
@@ -110,6 +114,8 @@ def list_queue(system: System, interval: float = INTERVAL, after: float = 0.0) -
         query = _Query(path, held, interval, system.jobs)
         query.start()
         query.join(max(0.0, end - time.monotonic()))
+        if query.is_alive():
+            query.finish_at_exit()
         if query.problem is not None:
             raise query.problem
         return query.listing or _silent(system, last, patience)
@@ -139,6 +145,14 @@ class _Query(threading.Thread):
             self.problem = problem
         finally:
             os.close(self._file)
+            atexit.unregister(self._wait)
+
+    def finish_at_exit(self) -> None:
+        """Have the process, if it ends meanwhile, wait for the answer, but not for long."""
+        atexit.register(self._wait)
+
+    def _wait(self) -> None:
+        self.join(_LAST_WAIT)
 
 
 def _silent(system: System, last: Listing, seconds: float) -> Listing:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -86,6 +88,26 @@ def test_who_needs_the_answer_waits_for_it(squeue: Squeue, tmp_path: Path):
         (tmp_path / "go").touch()
         for listing in (caller.result() for caller in callers):
             assert (list(listing.jobs), listing.error) == (["8"], "")
+
+
+LOOK_AND_END = """
+from mlnb.targets.batch import load_system
+from mlnb.targets.batch.queue import listing
+from mlnb.workspace import Workspace
+listing.PATIENCE = 0.1
+found = listing.list_queue(load_system("slurm")({}, Workspace.of_process()), 60.0)
+print(*found.jobs, found.error)
+"""
+
+
+def test_a_process_that_ends_leaves_the_answer_to_the_next(squeue: Squeue):
+    look()
+    queue_listing.expire(load_system("slurm")({}, Workspace.of_process()))
+    squeue.says(f"sleep 1; echo '{JOB.replace('7|', '8|')}'")
+    done = subprocess.run([sys.executable, "-c", LOOK_AND_END], capture_output=True, text=True, timeout=120)
+    assert done.stdout.startswith("7 SLURM has not answered for"), done.stderr
+    assert list(look(60.0).jobs) == ["8"]
+    assert squeue.calls == 2
 
 
 def test_where_looks_take_long_as_a_rule_that_is_no_silence(squeue: Squeue):
