@@ -326,13 +326,15 @@ class Run:
         if shell is not None and bind is not False:
             return self.deliver(shell.user_ns)
         from mlnb.api.results.outputs import pull
+        from mlnb.node.data.code import ScriptCode
 
         fetch(self.directory, "outputs", self.workspace)
         if not self.directory.has_outputs:
             observed = self.observe()
             message = f"run {self.name} ({self.id}) is {observed.state} and has left no outputs. {observed.reason}"
             raise MlnbError(message.rstrip())
-        return pull(self.directory, self._link and replace(self._link, labels=None))
+        script = ScriptCode(self.task.script, segments=self.task.segments)
+        return pull(self.directory, self._link and replace(self._link, labels=None), script=script)
 
     def deliver(self, namespace: dict[str, Any], names: set[str] | None = None) -> Pulled:
         """Bind its outputs in ``namespace``; see :func:`mlnb.api.results.bind.deliver`.

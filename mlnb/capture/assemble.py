@@ -64,8 +64,13 @@ def assemble(
         labels=labels,
         items=tuple(_plan_items(slice_, modules, streams, files)),
         notes=tuple(dict.fromkeys([*slice_.notes, *modules.notes])),
-        bindings=slice_.references.generated,
+        bindings={**_session_definitions(slice_), **slice_.references.generated},
     )
+
+
+def _session_definitions(slice_: Slice) -> dict[str, Any]:
+    names = slice_.session.namespace
+    return {name: names[name] for name in slice_.definitions if slice_.session.has(name)}
 
 
 # ---- the program

@@ -107,8 +107,8 @@ class Captured:
     items, notes
         for the plan: what is sent, and what to tell the user.
     bindings
-        functions and classes that have no name in the session, by the name that the script gives them. Loading what
-        the run returns needs them, besides the session's names.
+        the functions and classes that are sent, by the names that the script gives them: what the run returns refers
+        to them.
     """
 
     script: str

@@ -1,7 +1,6 @@
 """One rank: a forked process that runs ``script.py`` as ``__main__`` and reports how it ended."""
 
 from __future__ import annotations
-import __future__
 
 import ast
 import atexit
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlnb.node.data import inputs
+from mlnb.node.data.code import ScriptCode, future_flags
 from mlnb.node.rank import display, log, stop
 from mlnb.node.rank.tracebacks import describe
 from mlnb.rundir import RunDir, write_json
@@ -192,16 +192,16 @@ def _execute(run_dir: RunDir, task: Task, namespace: dict[str, Any]) -> dict[str
     header = [node for node in tree.body if node.lineno < cell]
     body = [node for node in tree.body if node.lineno >= cell]
     last = body.pop() if task.interactive and body and isinstance(body[-1], ast.Expr) else None
-    flags = _future_flags(tree)
+    flags = future_flags(tree)
     _run_nodes(header, filename, namespace, flags)
-    if inputs.current is not None:  # literals in the script came from the session, too
-        inputs.current.values.update({name: namespace[name] for name in task.inputs if name in namespace})
     before: dict[str, Any] = {}
     only_inputs = [name for name in task.inputs if name not in task.outputs]
-    if only_inputs and os.environ.get("RANK") == "0":
+    if inputs.current is not None:
+        inputs.current.begin_cell(namespace, task.inputs, ScriptCode(task.script, filename))
+    if inputs.current is not None and only_inputs and os.environ.get("RANK") == "0":
         from mlnb.node.data import outputs
 
-        before = outputs.fingerprints(only_inputs, namespace)
+        before = outputs.fingerprints(only_inputs, namespace, inputs.current, before=True)
     _run_nodes(body, filename, namespace, flags)
     if isinstance(last, ast.Expr):
         code = compile(ast.Expression(last.value), filename, "eval", flags, dont_inherit=True)
@@ -214,16 +214,6 @@ def _execute(run_dir: RunDir, task: Task, namespace: dict[str, Any]) -> dict[str
 def _run_nodes(nodes: list[ast.stmt], filename: str, namespace: dict[str, Any], flags: int) -> None:
     code = compile(ast.Module(nodes, []), filename, "exec", flags, dont_inherit=True)
     exec(code, namespace)  # noqa: S102 - runs the user's cell
-
-
-def _future_flags(tree: ast.Module) -> int:
-    """Compiler flags of the script's ``__future__`` imports, which apply to all its parts."""
-    flags = 0
-    for node in tree.body:
-        if isinstance(node, ast.ImportFrom) and node.module == "__future__":
-            for name in node.names:
-                flags |= getattr(__future__, name.name).compiler_flag
-    return flags
 
 
 def _cell_start(task: Task) -> int:

@@ -195,3 +195,36 @@ def test_an_exception_has_the_cell_s_own_lines(nb: Kernel) -> None:
     assert "script.py" not in text
     assert text in cell.view["text/plain"] + "\n"
     assert "line 5, in &lt;module&gt;" in cell.view["text/html"]
+
+
+def test_functions_and_classes_that_the_cell_makes_in_functions(nb: Kernel) -> None:
+    train(
+        nb,
+        "def counter():\n    n = 0\n    def more():\n        nonlocal n\n        n += 1\n        return n\n"
+        "    return more\n"
+        "def build(width):\n    class Inner(nn.Linear):\n"
+        "        def forward(self, x): return super().forward(x) + width\n"
+        "    return Inner(4, width)\n"
+        "more, own = counter(), build(3)\nmore()\nparts = {'more': more, 'act': nn.functional.relu}\n"
+        "halving = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: 0.5 ** epoch)\n"
+        "optimizer.step(); halving.step()",
+    )
+    assert nb.ok("more(), parts['more'] is more, parts['act'] is nn.functional.relu").result == "(2, True, True)"
+    assert nb.ok("own(data).shape, type(own).__name__").result == "(torch.Size([32, 3]), 'Inner')"
+    assert nb.ok("halving.optimizer is optimizer, halving.get_last_lr(), counter()()").result == "(True, [0.05], 1)"
+    assert nb.ok("import inspect; inspect.getsource(build).split()[:2]").result == "['def', 'build(width):']"
+    train(nb, "again = more(), own(data).shape")
+    assert nb.ok("again").result == "(3, torch.Size([32, 3]))"
+
+
+def test_hooks_of_the_session_are_those_of_the_session_after_the_run(nb: Kernel) -> None:
+    nb.ok(
+        "seen = {}\ndef keep(name):\n    def hook(module, args, out): seen[name] = out.detach()\n    return hook\n"
+        "hook = keep('first')\nhandle = model.register_forward_hook(hook)\n"
+        "second = model.register_forward_hook(keep('second'))\nhooks = list(model._forward_hooks.values())"
+    )
+    train(nb, "steps(model, optimizer)")
+    assert nb.ok("sorted(seen), all(a is b for a, b in zip(hooks, model._forward_hooks.values()))").result == (
+        "(['first', 'second'], True)"
+    )
+    assert nb.ok("model(data[:1]).shape, seen['second'].shape").result == "(torch.Size([1, 1]), torch.Size([1, 1]))"

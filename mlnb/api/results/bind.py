@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ast
 from dataclasses import dataclass
+from types import FunctionType
 from typing import Any
 
 from mlnb.api.results.merge import bind
 from mlnb.api.results.outputs import Pulled, pull
 from mlnb.api.results.session import SessionLink
 from mlnb.capture.source.nodes import defined_names
+from mlnb.node.data.code import ScriptCode
 from mlnb.node.rank.tracebacks import source_location
 from mlnb.rundir import RunDir
 from mlnb.task import Task
@@ -50,18 +52,21 @@ def deliver(
     failed = [
         definition for definition in to_bind if definition.define(namespace) is not None
     ]  # some may need a value that is bound below
-    pulled = pull(run, link, namespace)
+    script = ScriptCode(task.script, segments=task.segments)
+    pulled = pull(run, link, namespace, script)
     if pulled.missing:  # a session that was restarted: the run directory has the definitions that were sent
         added = [definition for definition in sent if not set(definition.names) & set(namespace)]
         for definition in added:
             definition.define(namespace)
-        pulled = pull(run, namespace=namespace)
+        pulled = pull(run, namespace=namespace, script=script)
         restored = sorted(
             {name for definition in added for name in definition.names if not isinstance(definition.node, _IMPORTS)}
         )
         pulled.notes.append(f"{', '.join(restored)}: defined here as in the run, since the session lacked them")
     defined = {name for definition in to_bind for name in definition.names}
     for name in list(pulled.values):
+        if isinstance(pulled.values[name], FunctionType):
+            defined.discard(name)  # with the state that the cell left in it
         if name in defined or (names is not None and name not in names):
             del pulled.values[name]
     bind(namespace, pulled.values, pulled.in_place)

@@ -10,6 +10,7 @@ from typing import Any
 from mlnb.api.results.session import SessionLink
 from mlnb.errors import MlnbError
 from mlnb.node.data import objects, storages
+from mlnb.node.data.code import ScriptCode
 from mlnb.rundir import RunDir, check_trusted
 
 
@@ -45,7 +46,12 @@ class Pulled:
         return "\n".join([f"<pulled: {names}>", *(f"  note: {note}" for note in self.notes)])
 
 
-def pull(run: RunDir, link: SessionLink | None = None, namespace: dict[str, Any] | None = None) -> Pulled:
+def pull(
+    run: RunDir,
+    link: SessionLink | None = None,
+    namespace: dict[str, Any] | None = None,
+    script: ScriptCode | None = None,
+) -> Pulled:
     """Load the outputs of ``run``.
 
     Parameters
@@ -54,6 +60,8 @@ def pull(run: RunDir, link: SessionLink | None = None, namespace: dict[str, Any]
         the session's objects, if this session submitted the run: storages that it sent are updated in place.
     namespace
         has the notebook's classes and functions; by default ``__main__``.
+    script
+        the code of the run's script, to make functions that the run defined.
 
     Raises
     ------
@@ -75,10 +83,12 @@ def pull(run: RunDir, link: SessionLink | None = None, namespace: dict[str, Any]
         stream,
         storages.CopiedFiles(run=run.path),
         objects.Labels(),
-        {**(link.bindings if link else {}), **(sys.modules["__main__"].__dict__ if namespace is None else namespace)},
+        sys.modules["__main__"].__dict__ if namespace is None else namespace,
         device=_device(),
         live=link.labels if link else None,
         missing=missing,
+        earlier=link.bindings if link else {},
+        script=script,
     )
     notes = list(table["notes"])
     for name in [name for name, value in values.items() if isinstance(value, objects.MissingDefinition)]:

@@ -19,7 +19,7 @@ class SessionLink:
     labels
         the session's storages, which get new content in place; ``None`` to create all objects again.
     bindings
-        functions and classes that only the script has a name for, by that name.
+        the functions and classes that were sent, by the names that the script has for them.
     """
 
     labels: Labels | None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import torch
 
 from mlnb.manifest import check_loadable
 from mlnb.node.data import objects, storages
+from mlnb.node.data.code import ScriptCode
+from mlnb.node.data.sent import SentDefinitions
 from mlnb.node.torch_private import storage_id
 from mlnb.rundir import RunDir
 
@@ -25,6 +28,10 @@ class Inputs:
         the loaded storages, by label.
     values
         the session's values by name.
+    definitions
+        the session's functions and classes; known when the cell begins.
+    script
+        the code of the run's script.
     """
 
     def __init__(self, run: RunDir, device: str = "cpu") -> None:
@@ -32,6 +39,8 @@ class Inputs:
         self.device = device
         self.labels = objects.Labels()
         self.values: dict[str, Any] = {}
+        self.definitions: SentDefinitions | None = None
+        self.script: ScriptCode | None = None
         self._storage_files: dict[int, Path] = {}
         self._buffer_files: dict[tuple[int, int], Path] = {}
 
@@ -53,6 +62,20 @@ class Inputs:
         )
         self.values.update(values)
         return values
+
+    def begin_cell(self, namespace: dict[str, Any], names: Iterable[str], script: ScriptCode) -> None:
+        """The script has defined what was sent, and the cell begins.
+
+        Parameters
+        ----------
+        namespace
+            the script's globals.
+        names
+            names of values, as literals in the script, that come from the session, too.
+        """
+        self.values.update({name: namespace[name] for name in names if name in namespace})
+        self.definitions = SentDefinitions(namespace, self.values)
+        self.script = script
 
     def unchanged_storage(self, storage: torch.UntypedStorage) -> str | None:
         """Return the input file (a path in the run directory) that ``storage`` was loaded from, if it is unchanged."""

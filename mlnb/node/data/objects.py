@@ -5,9 +5,10 @@ So that large data can be stored by content, these are outside:
 * tensors' storages, each once, however many tensors, parameters or optimizers share it;
 * buffers of arrays and frames (pickle protocol 5, PEP 574).
 
-Functions and classes of the notebook (``__main__``) are referred to by name; their source is sent separately. Storages
-have a *label* that both sides know. So results can be written into the storages that were sent, and all tensors of the
-session that share them are updated.
+Functions and classes of the notebook (``__main__``) that the other process defines are referred to by name; their
+source is sent separately. What can't be referred to, as a function made by another, is sent by value
+(:mod:`mlnb.node.data.by_value`). Storages have a *label* that both sides know. So results can be written into the
+storages that were sent, and all tensors of the session that share them are updated.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.storage import TypedStorage, UntypedStorage
 from torch.utils.data import DataLoader
 
+from mlnb.node.data.by_value import Builder, Reducer
+from mlnb.node.data.code import ScriptCode
 from mlnb.node.data.storages import Location, as_bytes
 from mlnb.node.torch_private import (
     Feature,
@@ -109,10 +112,12 @@ class _Pickler(pickle.Pickler):
         reference: Reference,
         visit: Callable[[Any], None] | None,
         earlier: Mapping[int, str],
+        script: ScriptCode | None,
     ) -> None:
         super().__init__(file, protocol=5, buffer_callback=self._buffer)
         self._sink, self._labels, self._prefix, self._reference = sink, labels, prefix, reference
         self._visit, self._earlier = visit, earlier
+        self._reducer = Reducer(script)
         self._written: dict[int, tuple[Any, ...]] = {}  # by id of the storage
         self._alive: list[UntypedStorage] = []  # so that no id is reused
         self.buffers: list[Location] = []
@@ -138,7 +143,7 @@ class _Pickler(pickle.Pickler):
             return ("untyped", None, *self._storage(obj))
         if isinstance(obj, types.ModuleType):
             return ("module", obj.__name__)
-        return None
+        return self._reducer.persistent_id(obj)
 
     def _storage(self, storage: UntypedStorage) -> tuple[Any, ...]:
         key = storage_id(storage)
@@ -163,7 +168,7 @@ class _Pickler(pickle.Pickler):
         if isinstance(obj, LRScheduler):
             reduced = (*obj.__reduce_ex__(5), None, None)[:5]
             return (*reduced, _set_scheduler) if isinstance(reduced[2], dict) else NotImplemented
-        return NotImplemented
+        return self._reducer.reduce(obj)
 
 
 def _set_scheduler(scheduler: Any, state: dict[str, Any]) -> None:
@@ -191,6 +196,7 @@ def dump(
     reference: Reference = _no_reference,
     visit: Callable[[Any], None] | None = None,
     earlier: Mapping[int, str] = MappingProxyType({}),
+    script: ScriptCode | None = None,
 ) -> Stream:
     """Write ``value`` as a stream.
 
@@ -206,6 +212,8 @@ def dump(
         called with every object that is pickled; may raise to refuse it.
     earlier
         id → name of values in an earlier stream; they are referred to by name, so that identity is kept.
+    script
+        the code of the run's script, if this is the run.
 
     Raises
     ------
@@ -214,7 +222,7 @@ def dump(
     """
     require(Feature.DATA)
     file = io.BytesIO()
-    pickler = _Pickler(file, sink, labels, prefix, reference, visit, earlier)
+    pickler = _Pickler(file, sink, labels, prefix, reference, visit, earlier, script)
     pickler.dump(value)
     return Stream(file.getvalue(), tuple(pickler.buffers))
 
@@ -240,10 +248,12 @@ class _Unpickler(pickle.Unpickler):
         live: Labels | None,
         missing: set[str] | None,
         earlier: Mapping[str, Any],
+        script: ScriptCode | None,
     ) -> None:
         super().__init__(io.BytesIO(stream.data), buffers=[source.buffer(location) for location in stream.buffers])
         self._source, self._labels, self._main, self._device = source, labels, main, device
         self._live, self._missing, self._earlier = live, missing, earlier
+        self._builder = Builder(main, script)
         self._loaded: dict[str, UntypedStorage] = {}
         self._deferred_reads: list[tuple[Location, UntypedStorage]] = []
 
@@ -257,9 +267,13 @@ class _Unpickler(pickle.Unpickler):
     def persistent_load(self, pid: Any) -> Any:
         kind, *rest = pid
         if kind == "name":
-            return self._earlier[rest[0]]
+            return self._earlier[rest[0]] if rest[0] in self._earlier else self._definition(rest[0])
         if kind == "main":
             return self._definition(rest[0])
+        if kind == "code":
+            return self._builder.code(tuple(rest))
+        if kind in ("globals", "cell"):
+            return self._builder.globals(rest[0]) if kind == "globals" else self._builder.cell(rest[0])
         if kind == "module":
             __import__(rest[0])
             return sys.modules[rest[0]]
@@ -307,6 +321,7 @@ def load(
     live: Labels | None = None,
     missing: set[str] | None = None,
     earlier: Mapping[str, Any] = MappingProxyType({}),
+    script: ScriptCode | None = None,
 ) -> Any:
     """Read a stream written by :func:`dump`. Only for streams whose writer is trusted.
 
@@ -327,17 +342,23 @@ def load(
         ``None``, a missing name raises ``AttributeError``.
     earlier
         values of earlier streams by name.
+    script
+        the code of the run's script, if the stream comes from a run.
     """
     require(Feature.DATA)
-    return _Unpickler(stream, source, labels, main, device, live, missing, earlier).load()
+    return _Unpickler(stream, source, labels, main, device, live, missing, earlier, script).load()
 
 
 def main_name(obj: Any, namespaces: Iterable[dict[str, Any]]) -> str | None:
-    """Return the dotted name of a function or class of ``__main__``, if one of ``namespaces`` has it."""
+    """Return the dotted name by which one of ``namespaces`` has a function or class of ``__main__``."""
     if getattr(obj, "__module__", None) != "__main__":
         return None
     qualname: str = obj.__qualname__
+    root, *attributes = qualname.split(".")
     for namespace in namespaces:
-        if qualname.split(".")[0] in namespace:
+        found: Any = namespace.get(root)
+        for attribute in attributes:
+            found = vars(found).get(attribute) if isinstance(found, type) else None
+        if found is obj:
             return qualname
     return None

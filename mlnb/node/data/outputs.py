@@ -12,7 +12,6 @@ import json
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
-from types import FunctionType
 from typing import Any
 
 import torch
@@ -97,13 +96,13 @@ def write(
     metadata = {"mlnb.run": run_id, "mlnb.task": task.digest}
     wanted = dict.fromkeys([*task.outputs, *task.deletes, *changed])
     values = {name: namespace[name] for name in wanted if name in namespace}
-    values, notes = _shippable(values, namespace)
+    values, notes = _shippable(values, namespace, inputs)
     sink = _OutputFiles(folder, run.outputs.name, inputs)
     for name, value in values.items():
         tensors = weights(value)
         if tensors:
             sink.write_safetensors(name, tensors, metadata)
-    stream = objects.dump(values, sink, inputs.labels, prefix="out:", reference=_reference(namespace))
+    stream = _dump(values, namespace, sink, inputs.labels, inputs)
     (folder / "session.pickle").write_bytes(stream.data)
     (folder / "session.pickle").chmod(0o600)  # whatever the script's umask: it will be unpickled
     same_objects = [name for name in values if name in inputs.values and values[name] is inputs.values[name]]
@@ -132,24 +131,28 @@ def _dense(tensor: torch.Tensor) -> bool:
     return has_data and tensor.dtype in safetensors.DTYPES
 
 
-def _reference(namespace: dict[str, Any]) -> objects.Reference:
+def _dump(
+    value: Any, namespace: dict[str, Any], sink: objects.Sink, labels: objects.Labels, inputs: Inputs
+) -> objects.Stream:
+    """Pickle a value of the script. It refers by name to definitions that the session has.
+
+    These are what was sent, and the classes that the cell defines, since the session defines them, too.
+    """
+
     def reference(obj: Any) -> str | None:
-        if getattr(obj, "__module__", None) != "__main__":
-            return None
-        if isinstance(obj, FunctionType) and obj.__name__ == "<lambda>":
-            return next((name for name, value in namespace.items() if value is obj), None)
-        return objects.main_name(obj, [namespace])
+        name = objects.main_name(obj, [namespace])
+        return name if name and (isinstance(obj, type) or "." in name) else None
 
-    return reference
+    earlier = inputs.definitions.names if inputs.definitions is not None else {}
+    return objects.dump(value, sink, labels, prefix="out:", reference=reference, earlier=earlier, script=inputs.script)
 
 
-def _shippable(values: dict[str, Any], namespace: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+def _shippable(values: dict[str, Any], namespace: dict[str, Any], inputs: Inputs) -> tuple[dict[str, Any], list[str]]:
     """Leave out values that can't be pickled; return the others, and a note on each that is left out."""
-    reference = _reference(namespace)
 
     def pickling_error(value: Any) -> str | None:
         try:
-            objects.dump(value, NullSink(), objects.Labels(), prefix="", reference=reference)
+            _dump(value, namespace, NullSink(), objects.Labels(), inputs)
         except Exception as error:  # noqa: BLE001 - pickling runs the objects' own code
             return _one_line(error)
         return None
@@ -203,19 +206,19 @@ class _ChangeSink(NullSink):
 
 
 def fingerprints(
-    names: Iterable[str], namespace: dict[str, Any], inputs: Inputs | None = None
+    names: Iterable[str], namespace: dict[str, Any], inputs: Inputs, *, before: bool = False
 ) -> dict[str, tuple[bytes, tuple[storages.Location, ...]]]:
-    """Return fingerprints of values by name: compare those before the cell with those after it (with ``inputs``).
+    """Return fingerprints of values by name: compare those before the cell with those after it.
 
     Values that can't be pickled have none, so that they count as unchanged.
     """
-    sink = _ChangeSink(inputs) if inputs is not None else NullSink()
+    sink = NullSink() if before else _ChangeSink(inputs)
     result = {}
     for name in names:
         if name not in namespace:
             continue
         try:
-            stream = objects.dump(namespace[name], sink, objects.Labels(), prefix="", reference=_reference(namespace))
+            stream = _dump(namespace[name], namespace, sink, objects.Labels(), inputs)
         except Exception:  # noqa: BLE001, S112 - pickling runs the objects' own code
             continue
         result[name] = (hashlib.sha256(stream.data).digest(), stream.buffers)

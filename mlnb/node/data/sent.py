@@ -1,0 +1,43 @@
+"""Sent definitions: the functions and classes that the script defines before the cell, as objects of the session."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping
+from typing import Any
+
+
+class SentDefinitions:
+    """Functions and classes of the session that the script defines again before the cell.
+
+    What comes back refers to them by name, and gets the session's own objects.
+
+    Parameters
+    ----------
+    namespace
+        the script's globals before the cell runs.
+    data
+        the session's data among them.
+
+    Attributes
+    ----------
+    names
+        id → name.
+    """
+
+    def __init__(self, namespace: Mapping[str, Any], data: Mapping[str, Any]) -> None:
+        self._objects = {
+            name: value
+            for name, value in namespace.items()
+            if callable(value) and name not in data and _is_notebooks(value)
+        }
+        self.names: dict[int, str] = {}
+        for name, value in self._objects.items():
+            self.names.setdefault(id(value), name)
+
+
+def _is_notebooks(value: Any) -> bool:
+    """Whether a value isn't a library's."""
+    if isinstance(value, (type, types.FunctionType)) or not hasattr(value, "__dict__"):
+        return getattr(value, "__module__", None) == "__main__"
+    return True
