@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import difflib
 import secrets
@@ -31,6 +32,7 @@ from mlnb.notebook.live_outputs import LiveOutputs
 from mlnb.notebook.pending import PendingRuns
 from mlnb.notebook.plan import plan
 from mlnb.notebook.runs import show_runs
+from mlnb.notebook.waiting.imports import import_now
 from mlnb.rundir import RunDir
 from mlnb.targets import registry
 from mlnb.targets.base import Offer, Target
@@ -95,9 +97,11 @@ class TrainMagics(Magics):
         offer = target.offer(options.resources(), placement)
         if resumed is not None:
             offer = resume.add_plan_line(resumed, options, offer)
-            self._pending.drop(resumed)
         with contextlib.suppress(SyntaxError):  # capture refuses it with a better message
-            self._pending.collect(self._pending.read_by(self.shell.transform_cell(cell)))
+            reads = dict(self._pending.read_by(self.shell.transform_cell(cell)))
+            if resumed is not None:
+                reads.pop(resumed.id, None)
+            self._pending.collect(reads)
         self._pending.collect_finished()
         captured = capture(
             cell,
@@ -120,7 +124,11 @@ class TrainMagics(Magics):
             self._planned = plan_key
             display(planned.mime_bundle(), raw=True)
         self._live_outputs.show(run)
-        self._pending.add(run, {*captured.outputs, *captured.deletes, *captured.shared})
+        if resumed is not None:
+            self._pending.drop(resumed)
+        bound = import_now(ast.parse(self.shell.transform_cell(cell)), self.shell.user_ns)
+        self._pending.forget(bound)
+        self._pending.add(run, {*captured.outputs, *captured.deletes} - bound)
         if options.wait:
             self._pending.collect_run(run)
 

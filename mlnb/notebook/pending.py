@@ -1,47 +1,33 @@
 """Makes cells wait for the outputs of runs: a cell that reads one waits for its run, every other cell runs at once.
 
 An AST transformer puts one call before such a cell, so that the waiting is part of the cell's own execution: an
-interrupt stops the waiting (never the run), and a run that failed stops the cell.
+interrupt stops the waiting (never the run), and a run that failed stops the cell. What a run returns stays expected
+until it is bound: neither an interrupt nor an error while it is loaded changes that.
 """
 
 from __future__ import annotations
 
 import ast
-import re
 import time
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from IPython.display import DisplayHandle
 
 from mlnb.api import Run
 from mlnb.api.read.describe import end_sentence
-from mlnb.capture.names.analysis import analyse, inside_magic, reach
+from mlnb.capture.names.analysis import analyse, inside_magic
 from mlnb.errors import Detached, MlnbError, RunFailed
 from mlnb.notebook.live_outputs import LiveOutputs, has_front_end
+from mlnb.notebook.waiting import lookups
+from mlnb.notebook.waiting.claim import Claim, claim
+from mlnb.notebook.waiting.graph import Reached, reach
 from mlnb.render.summary import status_line
+from mlnb.rundir import FINAL
 from mlnb.units import format_time, state_phrase
 
-
-@dataclass
-class PendingOutputs:
-    """The outputs of one run that the session does not have yet.
-
-    Attributes
-    ----------
-    names
-        the names that a later cell waits for.
-    maybe_changed
-        inputs that are returned, too, if the run has changed them; no cell waits for these.
-    before
-        the session's values of these names at submission. If one differs now, a later cell has assigned the name.
-    """
-
-    run: Run
-    names: set[str]
-    maybe_changed: set[str] = field(default_factory=set)
-    before: dict[str, Any] = field(default_factory=dict)
+Reads = Mapping[str, Collection[str]]
+"""Of which runs (by id) a cell reads outputs, and which names; maybe none, where it reaches an object by another."""
 
 
 class PendingRuns:
@@ -57,68 +43,100 @@ class PendingRuns:
 
     def __init__(self, shell: Any, live_outputs: LiveOutputs) -> None:
         self._shell, self._live_outputs = shell, live_outputs
-        self._pending: list[PendingOutputs] = []
+        self._pending: list[Claim] = []
         self._bound_by_cell: set[str] = set()
 
     def add(self, run: Run, names: set[str]) -> None:
         """Expect ``names`` from ``run``, and no longer from earlier runs."""
-        maybe_changed = set(run.task.inputs) - names
         self.forget(names)
-        namespace = self._shell.user_ns
-        before = {name: namespace[name] for name in names | maybe_changed if name in namespace}
-        self._pending.append(PendingOutputs(run, names, maybe_changed, before))
+        self._pending.append(claim(run, names, self._shell.user_ns))
 
     def forget(self, names: set[str]) -> None:
         """Expect ``names`` from no run any more, since they were assigned later."""
-        for outputs in self._pending:
-            outputs.names -= names
-            outputs.maybe_changed -= names
+        for pending in self._pending:
+            pending.forget(names)
 
-    def read_by(self, source: str | ast.Module) -> set[str]:
-        """The pending names that a cell reads, itself or through the notebook's functions that it calls."""
-        pending = set().union(*(outputs.names for outputs in self._pending)) if self._pending else set()
-        if not pending:
-            return set()
-        tree = ast.parse(source) if isinstance(source, str) else source
-        loads = set(analyse(tree).loads) | identifiers_in_magics(tree)
+    def read_by(self, source: str | ast.Module) -> Reads:
+        """The runs whose outputs a cell reads, itself or through whatever leads to them."""
+        if not self._pending:
+            return {}
         try:
-            return pending & (loads | reach(loads, self._shell.user_ns))
-        except Exception:  # noqa: BLE001 - code of the session's objects failed: wait for all, rather than read old values
-            return pending
+            tree = ast.parse(source) if isinstance(source, str) else source
+            reached, everything = self._reached_by(tree)
+            found = {pending.run.id: pending.read_by(reached) for pending in self._pending}
+        except SyntaxError:
+            raise
+        except Exception:  # noqa: BLE001 - objects of the session failed: wait for all, rather than read old values
+            found, everything = {}, True
+        if everything:
+            return self.all_reads()
+        return {run: names for run, names in found.items() if names is not None}
 
-    def collect(self, names: set[str]) -> None:
-        """Wait for the runs that return ``names``, and bind their outputs.
+    def all_reads(self) -> Reads:
+        """What a cell reads that reads everything."""
+        return {pending.run.id: set(pending.names) for pending in self._pending}
+
+    def _reached_by(self, tree: ast.Module) -> tuple[Reached, bool]:
+        """What a cell reaches, and whether it may read anything there is."""
+        names = self._shell.user_ns
+        looked_up = lookups.in_tree(tree)
+        inner = inside_magic(tree)
+        if inner is not tree:
+            of_body = lookups.in_tree(inner)
+            looked_up.names |= of_body.names
+            looked_up.everything |= of_body.everything
+        reached = reach({*analyse(tree).loads, *looked_up.names}, names)
+        for code in list(reached.codes):
+            of_function = lookups.in_code(code)
+            looked_up.everything |= of_function.everything
+            looked_up.names |= of_function.names
+        more = looked_up.names | (lookups.queried(reached.strings) if looked_up.queries else set())
+        if more - reached.names:
+            reached = reach(reached.names | more, names)
+        return reached, looked_up.everything
+
+    def collect(self, reads: Reads) -> None:
+        """Wait for the runs of ``reads``, and bind their outputs.
 
         Raises
         ------
         Detached
-            if the waiting was interrupted.
+            if the waiting or the loading was interrupted.
         RunFailed
             if a run did not succeed. Its names keep their values, and no later cell waits for them.
+        MlnbError
+            if outputs can't be loaded. They are still expected.
         """
-        for outputs in [outputs for outputs in self._pending if outputs.names & names]:
-            self._collect(outputs, names)
+        for pending in [pending for pending in self._pending if pending.run.id in reads]:
+            self._collect(pending, set(reads[pending.run.id]))
 
     def collect_run(self, run: Run) -> None:
         """Wait for ``run`` and bind its outputs; see :meth:`collect`."""
-        for outputs in [outputs for outputs in self._pending if outputs.run is run]:
-            self._collect(outputs, set())
+        self.collect({run.id: ()})
 
     def drop(self, run: Run) -> None:
-        """Expect nothing from ``run`` any more, since it is about to be resumed."""
-        self._pending = [outputs for outputs in self._pending if outputs.run.id != run.id]
+        """Expect nothing from ``run`` any more, since it was resumed."""
+        self._pending = [pending for pending in self._pending if pending.run.id != run.id]
 
     def has_finished(self) -> bool:
         """Whether a run has succeeded whose outputs the session does not have yet."""
-        return any(outputs.run.state == "succeeded" for outputs in self._pending)
+        return any(_state(pending.run) == "succeeded" for pending in self._pending)
 
     def collect_finished(self) -> None:
-        """Bind the outputs of runs that have succeeded since the last cell."""
-        for outputs in list(self._pending):
-            if outputs.run.state == "succeeded":
-                self._bind(outputs)
-            elif outputs.run.done and not outputs.names:
-                self._pending.remove(outputs)
+        """Bind the outputs of runs that have succeeded since the last cell. One that can't be loaded stops no cell."""
+        for pending in list(self._pending):
+            state = _state(pending.run)
+            if state == "succeeded":
+                try:
+                    self._bind(pending)
+                except Detached:
+                    raise
+                except MlnbError as error:
+                    if pending.told != str(error):
+                        print(f"mlnb: {error}")
+                    pending.told = str(error)
+            elif state in FINAL and not pending.names and not pending.changed.objects:
+                self._pending.remove(pending)
 
     def will_bind(self, tree: ast.Module) -> None:
         """Record the names that the next cell will certainly bind."""
@@ -131,26 +149,23 @@ class PendingRuns:
         bound, self._bound_by_cell = self._bound_by_cell, set()
         if result.success:
             self.forget(bound)
-        for outputs in self._pending:
-            for name in [*outputs.names, *outputs.maybe_changed]:
-                if self._shell.user_ns.get(name, _UNBOUND) is not outputs.before.get(name, _UNBOUND):
-                    outputs.names.discard(name)
-                    outputs.maybe_changed.discard(name)
+        for pending in self._pending:
+            pending.forget_assigned(self._shell.user_ns)
 
-    def _collect(self, outputs: PendingOutputs, read: set[str]) -> None:
-        run = outputs.run
+    def _collect(self, pending: Claim, read: set[str]) -> None:
+        run = pending.run
         try:
-            self._wait(run)
+            state = self._wait(run)
         except KeyboardInterrupt:
             raise Detached(_detached(run)) from None
-        if run.state == "succeeded":
-            self._bind(outputs)
+        if state == "succeeded":
+            self._bind(pending)
             return
-        self._pending.remove(outputs)
+        self._pending.remove(pending)
         self._live_outputs.refresh(run)
-        names = outputs.names & read
+        names = pending.names & read
         if run.cancelled_here:  # the user knows
-            print(f"mlnb: Run {run.name} was cancelled. {_listing(sorted(names))} {_be(names)} unchanged.")
+            print(f"mlnb: Run {run.name} was cancelled. {_unchanged(names)}")
             return
         ended = end_sentence(run.name, run.state, run.reason, run.task.resources.world_size)
         raise RunFailed(f"{ended} {self._unchanged(names)}")
@@ -166,25 +181,46 @@ class PendingRuns:
             sentences.append(f"{_listing(undefined)} {_be(undefined)} still not defined.")
         return " ".join(sentences)
 
-    def _bind(self, outputs: PendingOutputs) -> None:
-        """Bind the outputs of a run that has succeeded."""
-        self._pending.remove(outputs)
-        run = outputs.run
+    def _bind(self, pending: Claim) -> None:
+        """Bind the outputs of a run that has succeeded. They stay expected until they are bound.
+
+        Raises
+        ------
+        Detached
+            if it was interrupted.
+        MlnbError
+            if they can't be loaded.
+        """
+        run, notes = pending.run, list[str]()
+        try:
+            if run.task.outputs or run.task.inputs or run.task.deletes:
+                notes = run.deliver(self._shell.user_ns, pending.names | pending.maybe_changed).notes
+        except KeyboardInterrupt:
+            raise Detached(f"Stopped loading the results of {run.name}. Run this cell again to load them.") from None
+        except Exception as error:
+            if not run.dir.exists():
+                self._pending.remove(pending)
+                print(f"mlnb: Run {run.name} was removed before its results were loaded: {_unchanged(pending.names)}")
+                return
+            reason = str(error) if isinstance(error, MlnbError) else f"{type(error).__name__}: {error}"
+            raise MlnbError(
+                f"The results of run {run.name} can't be loaded now: {reason.rstrip('.')}. Run this cell again to try "
+                f"again, or call mlnb.runs[{run.id!r}].remove() to do without them."
+            ) from error
+        self._pending.remove(pending)
         self._live_outputs.refresh(run)
-        if not run.task.outputs and not run.task.inputs:
-            return
-        for note in run.deliver(self._shell.user_ns, outputs.names | outputs.maybe_changed).notes:
+        for note in notes:
             print(f"mlnb: {note}")
 
-    def _wait(self, run: Run) -> None:
-        """Wait for the end of ``run``; shows under the cell that it waits, if that takes a while."""
+    def _wait(self, run: Run) -> str:
+        """Wait for the end of ``run``; returns its state. Shows under the cell that it waits, if that takes a while."""
         began, pause = time.monotonic(), 0.02
         handle, shown, text = DisplayHandle(), False, ""
         try:
-            while not run.done:
+            while (state := _state(run)) not in FINAL:
                 time.sleep(pause)
                 pause = min(0.2, pause * 1.3)
-                text, before = f"Waiting for run {status_line(run)}", text
+                text, before = f"Waiting for run {_status(run)}", text
                 if shown and text != before:
                     handle.update({"text/plain": text}, raw=True)
                 elif not shown and time.monotonic() - began > 0.3:
@@ -192,8 +228,28 @@ class PendingRuns:
                     handle.display({"text/plain": text}, raw=True)
         finally:
             if shown:
-                waited = f"Waited {format_time(time.monotonic() - began)} for run {run.name} ({run.state})"
+                waited = f"Waited {format_time(time.monotonic() - began)} for run {run.name} ({_state(run)})"
                 handle.update({"text/plain": waited}, raw=True)
+        return state
+
+
+def _state(run: Run) -> str:
+    """The state of ``run``. An error while it is read is no state: it is read again later."""
+    try:
+        return run.state
+    except Exception:  # noqa: BLE001 - as of a file system that fails for a while
+        return "pending"
+
+
+def _status(run: Run) -> str:
+    try:
+        return status_line(run)
+    except Exception as error:  # noqa: BLE001 - whatever its files hold
+        return f"{run.name}: it can't be read now ({error})"
+
+
+def _unchanged(names: Collection[str]) -> str:
+    return f"{_listing(sorted(names))} {_be(names)} unchanged." if names else "the session is unchanged."
 
 
 def _detached(run: Run) -> str:
@@ -216,8 +272,6 @@ def _be(names: Collection[str]) -> str:
 _CONDITIONAL = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.Try, ast.Match)
 """Statements that may end without binding the names in them."""
 
-_UNBOUND = object()
-
 
 class WaitTransformer(ast.NodeTransformer):
     """Puts a call that waits before cells that read a pending output."""
@@ -229,10 +283,15 @@ class WaitTransformer(ast.NodeTransformer):
         """See :class:`ast.NodeTransformer`."""
         if magic_name(node) == "train":  # %%train itself waits, after it has checked its options
             return node
-        names = self._pending.read_by(node)
-        self._pending.will_bind(node)
-        if names or self._pending.has_finished():
-            call = f"__import__('mlnb.notebook.pending', fromlist=['x']).before_cell({sorted(names)!r})"
+        try:
+            reads = self._pending.read_by(node)
+            self._pending.will_bind(node)
+            needed = bool(reads) or self._pending.has_finished()
+        except Exception:  # noqa: BLE001 - IPython would remove a transformer that raises
+            reads, needed = self._pending.all_reads(), True
+        if needed:
+            listed = {run: sorted(names) for run, names in reads.items()}
+            call = f"__import__('mlnb.notebook.pending', fromlist=['x']).before_cell({listed!r})"
             wait = ast.parse(call).body
             for part in ast.walk(wait[0]):
                 ast.copy_location(part, node.body[0] if node.body else wait[0])
@@ -253,21 +312,6 @@ def magic_name(node: ast.Module) -> str | None:
     return name if isinstance(name, str) else None
 
 
-def identifiers_in_magics(tree: ast.Module) -> set[str]:
-    """Identifiers in the lines that a cell passes to IPython: ``f`` and ``x`` in ``%timeit f(x)``."""
-    identifiers: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _LINE_ARGUMENTS:
-            for argument in node.args[: _LINE_ARGUMENTS[node.func.attr]]:
-                if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
-                    identifiers.update(re.findall(r"[^\W\d]\w*", argument.value))
-    return identifiers
-
-
-_LINE_ARGUMENTS = {"run_line_magic": 2, "run_cell_magic": 2, "system": 1, "getoutput": 1}
-"""Methods of the shell that a transformed cell calls, and how many of their arguments are a line."""
-
-
 def _leading(body: list[ast.stmt]) -> int:
     """The number of statements that must stay first: ``__future__`` imports."""
     count = 0
@@ -281,7 +325,7 @@ def _leading(body: list[ast.stmt]) -> int:
 current: PendingRuns | None = None
 
 
-def before_cell(names: list[str]) -> None:
+def before_cell(reads: Reads) -> None:
     """Runs before a cell: wait for the outputs it reads, and bind those of runs that have succeeded.
 
     Raises
@@ -291,5 +335,5 @@ def before_cell(names: list[str]) -> None:
     """
     if current is None:
         raise MlnbError("mlnb is not loaded in this kernel. Run %load_ext mlnb.")
-    current.collect(set(names))
+    current.collect(reads)
     current.collect_finished()

@@ -39,19 +39,105 @@ READERS = {
     "a %%time cell": "%%time\nprint(answer)",
     "a %time line": "%time print(answer)",
     "a shell command": "!echo {answer}",
+    "the output of a shell command": "said = !echo {answer}\nprint(said)",
+    "a %time line that assigns": "%time got = answer\nprint(got)",
+    "a %%capture cell": "%%capture shown\nprint(answer)\nanswer_copy = answer\n",
+    "globals()": "print(globals()['answer'])",
+    "globals().get in a function": "print(look('answer'))",
+    "all globals": "print({**globals()}['ans' + 'wer'])",
+    "the namespace of the shell": "print(get_ipython().user_ns['answer'])",
+    "the module of the notebook": "import __main__\nprint(__main__.answer)",
+    "@ in a query": "print(frame.query('x < @answer').x.sum())",
+    "@ in a query that another cell wrote": "print(frame.query(question).x.sum())",
 }
 
 
 @pytest.mark.parametrize("reader", READERS.values(), ids=READERS)
 def test_however_a_cell_reads_a_result_it_waits(nb: Kernel, gate: Gate, reader: str) -> None:
-    nb.ok("answer = 'old'\ndef ask(): return answer\nclass Asker:\n    def ask(self): return ask()")
+    nb.ok("answer = -1\ndef ask(): return answer\nclass Asker:\n    def ask(self): return ask()")
+    nb.ok("import pandas as pd\nframe = pd.DataFrame({'x': [1, 41, 99]})\nquestion = 'x < @answer'")
+    nb.ok("def look(name): return globals().get(name)")
     nb.ok(f"%%train --name read\n{gate.wait}\nanswer = 42\n")
     reading = nb.send(reader)
     waiting(nb, reading)
     gate.open()
     nb.finish(reading)
     assert reading.status == "ok", reading.text
-    assert "42" in reading.out, reading.text
+    assert "42" in reading.out or reader.startswith("%%capture"), reading.text
+    assert nb.look("answer") == "42"
+
+
+HOLDERS = {
+    "an attribute of an attribute": "exp.predict()",
+    "a list in dictionaries": "zoo['a']['b'][0](ones)",
+    "a closure": "closure(ones)",
+    "a partial function": "partial(ones)",
+    "a bound method": "forward(ones)",
+    "a generator": "next(generator)(ones)",
+    "a weak reference": "weak()(ones)",
+    "a part of it": "torch.nn.functional.linear(ones, weight, bias)",
+    "a view of its memory": "ones @ torch.from_numpy(array).T + torch.from_numpy(array_of_bias)",
+    "a default argument": "by_default(ones)",
+    "an attribute of a class": "Held.model(ones)",
+    "a module": "holder.model(ones)",
+    "a function of a module": "holder.apply(ones)",
+    "an optimizer": "sum(p.sum() for p in optimizer.param_groups[0]['params'])",
+}
+
+HELD = """
+import functools, sys, types, weakref
+from pathlib import Path
+class Trainer:
+    def __init__(self, m): self.model = m
+class Experiment:
+    def __init__(self, t): self.trainer = t
+    def predict(self): return self.trainer.model(ones)
+class Held: model = model
+ones = torch.ones(1, 4)
+exp, zoo = Experiment(Trainer(model)), {"a": {"b": [model]}}
+def close(m): return lambda x: m(x)
+closure, partial, forward, weak = close(model), functools.partial(model), model.forward, weakref.ref(model)
+generator = (m for m in [model])
+weight, bias = model.weight, model.bias
+array, array_of_bias = model.weight.detach().numpy()[:], model.bias.detach().numpy()
+def by_default(x, m=model): return m(x)
+Path("holder.py").write_text("def apply(x): return model(x)\\n")
+sys.modules.pop("holder", None)
+import holder
+holder.model = model
+"""
+
+
+@pytest.mark.parametrize("reader", HOLDERS.values(), ids=HOLDERS)
+def test_whatever_holds_what_a_run_changes_who_reads_it_waits(nb: Kernel, gate: Gate, reader: str) -> None:
+    nb.ok(HELD)
+    nb.ok(f"%%train --name held\n{gate.wait}\nsteps(model, optimizer)\n")
+    reading = nb.send(f"early = float({reader})")
+    waiting(nb, reading)
+    gate.open()
+    nb.finish(reading)
+    assert nb.ok("generator = (m for m in [model])\nfloat(" + reader + ") == early").result == "True"
+
+
+def test_modules_that_a_cell_imports_are_there_at_once_and_nobody_waits_for_them(nb: Kernel, gate: Gate) -> None:
+    nb.ok(
+        "%%train --name imports\nimport time, json\nimport numpy as np\nfrom math import *\nfrom pathlib import Path\n"
+        f"from string import digits as of_ten\n{gate.wait}\nanswer = 42\n"
+    )
+    assert nb.ok("time.time() > 0, np.arange(3).sum(), json.dumps(1), floor(1.5), of_ten[0], Path('x').name").result
+    assert runs["imports"].state not in FINAL
+    gate.open()
+    assert nb.ok("answer").result == "42"
+
+
+def test_who_reads_nothing_that_a_run_changes_does_not_wait(nb: Kernel, gate: Gate) -> None:
+    nb.ok("other, notes, sizes = torch.nn.Linear(4, 1), ['x'], [[n] * 5 for n in range(100_000)]\nclass Empty: pass")
+    nb.ok(f"%%train --name alone\n{gate.wait}\nsteps(model, optimizer)\n")
+    nb.ok(
+        "other(data).sum(), notes, len(sizes), Empty(), 'model' in notes, f'{notes}'\nif __name__ == '__main__': pass"
+    )
+    nb.ok("'other' in globals(), globals().get('notes'), steps.__name__, get_ipython().user_ns['notes']")
+    assert runs["alone"].state not in FINAL
 
 
 OPAQUE = {
@@ -236,6 +322,104 @@ def test_a_lambda_inside_an_object_comes_back_as_itself(nb: Kernel) -> None:
     nb.ok("box = {'double': lambda x: 2 * x, 'n': 0}\ndouble = box['double']")
     nb.ok("%%train --name boxed\nbox['n'] = box['double'](21)\n")
     assert nb.ok("print(box['n'], box['double'] is double)").out.split() == ["42", "True"]
+
+
+BREAKS = """
+from mlnb.api import Run as _Run
+_deliver = _Run.deliver
+def _failing(self, *arguments):
+    if _failures:
+        raise _failures.pop()
+    return _deliver(self, *arguments)
+_Run.deliver, _failures = _failing, [{error}]
+"""
+
+ERRORS = {
+    "a full disk": ("OSError(28, 'No space left on device')", "OSError: [Errno 28] No space left on device"),
+    "a stale file": ("OSError(116, 'Stale file handle')", "OSError: [Errno 116] Stale file handle"),
+    "our own": ("mlnb.errors.NotTrusted('It belongs to another.')", "It belongs to another"),
+    "any": ("RuntimeError('odd')", "RuntimeError: odd"),
+}
+
+
+@pytest.mark.parametrize(("error", "words"), ERRORS.values(), ids=ERRORS)
+def test_results_that_can_not_be_loaded_stay_expected(nb: Kernel, gate: Gate, error: str, words: str) -> None:
+    nb.ok("answer = 'old'\nimport mlnb.errors")
+    nb.ok(f"%%train --name unloaded\n{gate.wait}\nanswer = 42\n")
+    nb.ok(BREAKS.format(error=error))
+    gate.open()
+    assert nb.run("answer").message.startswith(
+        f"mlnb: The results of run unloaded can't be loaded now: {words}. Run this cell again to try again"
+    )
+    assert nb.ok("answer").result == "42"
+    nb.ok("_Run.deliver = _deliver")
+
+
+def test_a_cell_that_reads_other_things_runs_although_results_can_not_be_loaded(nb: Kernel) -> None:
+    nb.ok("%%train --name unread\nanswer = 42\n")
+    nb.ok(BREAKS.format(error="OSError(28, 'No space left on device'), OSError(28, 'No space left on device')"))
+    runs["unread"].wait()
+    said = nb.ok("1 + 1")
+    assert said.result == "2"
+    assert "The results of run unread can't be loaded now" in said.out
+    assert nb.ok("1 + 1").out == "", "told once"
+    assert nb.ok("_Run.deliver = _deliver\n1 + 1").result == "2"
+    assert nb.look("answer") == "42"
+
+
+def test_an_interrupt_while_results_are_loaded_leaves_them_expected(nb: Kernel) -> None:
+    nb.ok("%%train --name interrupted\nanswer = 42\n")
+    nb.ok(BREAKS.format(error="KeyboardInterrupt()"))
+    assert nb.run("answer").message == (
+        "mlnb: Stopped loading the results of interrupted. Run this cell again to load them."
+    )
+    assert nb.ok("answer").result == "42"
+    nb.ok("_Run.deliver = _deliver")
+
+
+def test_results_that_were_removed_are_given_up(nb: Kernel) -> None:
+    nb.ok("answer = 'old'")
+    nb.ok("%%train --name removed\nanswer = 42\n")
+    runs["removed"].wait().remove()
+    cell = nb.run("answer")
+    assert cell.status == "ok" or "removed" in cell.message
+    assert nb.ok("answer").result == "'old'"
+
+
+def test_a_state_that_can_not_be_read_for_a_while_is_waited_for(nb: Kernel, gate: Gate) -> None:
+    nb.ok(f"%%train --name unseen\n{gate.wait}\nanswer = 42\n")
+    nb.ok("from mlnb.targets.local import Local as _Local\n_poll, _times = _Local.poll, [1] * 5")
+    nb.ok(
+        "def _stale(self, runs):\n    if _times:\n        _times.pop()\n"
+        "        raise OSError(116, 'Stale file handle')\n    return _poll(self, runs)\n_Local.poll = _stale"
+    )
+    reading = nb.send("answer")
+    gate.open()
+    assert nb.finish(reading).result == "42", reading.text
+    nb.ok("_Local.poll = _poll")
+
+
+def test_a_search_that_fails_waits_for_all_and_stays(nb: Kernel, gate: Gate) -> None:
+    nb.ok(f"%%train --name searched\n{gate.wait}\nanswer = 42\n")
+    nb.ok(
+        "import mlnb.notebook.pending as _p\n_reach = _p.reach\n"
+        "def _none(*_): raise RuntimeError('no')\n_p.reach = _none"
+    )
+    reading = nb.send("print('nothing of it')")
+    waiting(nb, reading)
+    gate.open()
+    assert nb.finish(reading).status == "ok", reading.text
+    nb.ok("_p.reach = _reach")
+    assert nb.look("len(get_ipython().ast_transformers)") == "1"
+
+
+def test_a_dry_run_of_a_resumption_changes_nothing(nb: Kernel, gate: Gate) -> None:
+    train = f"for epoch in mlnb.epochs(2, model=model):\n    if epoch == 1:\n        {gate.wait}\nanswer = 42\n"
+    nb.ok(f"%%train --name dry\n{train}")
+    nb.until(lambda: len(runs["dry"].checkpoints()) == 1)
+    runs["dry"].cancel()
+    nb.ok(f"%%train --resume dry --dry-run\n{train}")
+    assert "Run dry was cancelled" in nb.run("answer").message
 
 
 def test_a_run_that_this_session_cancelled_stops_no_cell_and_can_be_resumed(nb: Kernel, gate: Gate) -> None:

@@ -1,0 +1,1 @@
+"""What a cell reads: names, objects by whatever holds them, and files."""

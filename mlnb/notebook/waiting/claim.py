@@ -1,0 +1,67 @@
+"""Claims: what the session does not have yet of a run that it has submitted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mlnb.api import Run
+from mlnb.notebook.waiting.graph import Reached, parts_of
+
+
+@dataclass
+class Claim:
+    """The outputs of one run that the session does not have yet.
+
+    Attributes
+    ----------
+    names
+        the names that a later cell waits for.
+    maybe_changed
+        inputs that are returned, too, if the run has changed them; no cell waits for these.
+    before
+        the session's values of these names at submission. If one differs now, a later cell has assigned the name.
+    changed
+        the objects that the run may change in place. Who reads one, by whatever name, waits.
+    told
+        what was told last about loading the outputs.
+    """
+
+    run: Run
+    names: set[str]
+    maybe_changed: set[str] = field(default_factory=set)
+    before: dict[str, Any] = field(default_factory=dict)
+    changed: Reached = field(default_factory=Reached)
+    told: str = ""
+
+    def forget(self, names: set[str]) -> None:
+        """Expect ``names`` no more, since they were assigned later."""
+        self.names -= names
+        self.maybe_changed -= names
+
+    def forget_assigned(self, namespace: Mapping[str, Any]) -> None:
+        """Forget the names that have another value in ``namespace`` than at submission."""
+        expected = [*self.names, *self.maybe_changed]
+        self.forget({name for name in expected if namespace.get(name, _UNBOUND) is not self.before.get(name, _UNBOUND)})
+
+    def read_by(self, reached: Reached) -> set[str] | None:
+        """The names of which a cell that reaches ``reached`` reads the values; ``None`` if it reads nothing of them."""
+        if not reached.complete:
+            return set(self.names)
+        names = self.names & reached.names
+        objects = not self.changed.objects.keys().isdisjoint(reached.objects)
+        if not names and not objects and not self.changed.memory.overlaps(reached.memory):
+            return None
+        return names | {name for name in self.names if id(self.before.get(name, _UNBOUND)) in reached.objects}
+
+
+def claim(run: Run, names: set[str], namespace: Mapping[str, Any]) -> Claim:
+    """What ``run``, submitted just now, will return: ``names``, and other inputs that it may change."""
+    inputs = set(run.task.inputs)
+    before = {name: namespace[name] for name in names | inputs if name in namespace}
+    changed = parts_of([before[name] for name in names & inputs & before.keys()], namespace)
+    return Claim(run, names, inputs - names, before, changed)
+
+
+_UNBOUND = object()
