@@ -94,8 +94,10 @@ class Task:
     inputs
         names whose values were sent as data, and may be changed by the script.
     resources, environment, seed, parallel
-        how it runs. ``environment`` has ``image``, ``python``, ``torch``, ``env`` (names only, never values)
-        and, for a script that the user has in a file, ``file``.
+        how it runs. ``environment`` has ``image``, ``python``, ``torch``, ``env`` (names only, never values),
+        ``module_folders`` (local module → the folder that it is imported from) and, for a session, ``import_path``
+        (its further folders of modules); for a script that the user has in a file, ``file``, and ``module`` if it is
+        run as a module.
     interactive
         whether the value of the script's last line is displayed, as in a notebook.
     params

@@ -6,11 +6,19 @@ import codecs
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from mlnb.api.run import Run
 
 _INTERVAL = 0.1
 """Seconds between two reads."""
+
+
+class Printed(NamedTuple):
+    """A piece of what a rank printed, and whether it printed it on standard error."""
+
+    text: str
+    is_error: bool
 
 
 class _TextTail:
@@ -32,10 +40,10 @@ class _TextTail:
         return self._decoder.decode(data, final=last)
 
 
-def follow_output(run: Run, rank: int = 0) -> Iterator[str]:
+def follow_output(run: Run, rank: int = 0) -> Iterator[Printed]:
     """The output of a rank until the run ends, in pieces: that of the newest attempt, then of those that follow.
 
-    Standard output and standard error are interleaved as they are read.
+    Pieces of standard output and of standard error come in the order in which they are read.
     """
     files: dict[int, tuple[_TextTail, _TextTail]] = {}
     while True:
@@ -45,10 +53,10 @@ def follow_output(run: Run, rank: int = 0) -> Iterator[str]:
             if not files or attempt.number > min(files):
                 files.setdefault(attempt.number, (_TextTail(attempt.stdout(rank)), _TextTail(attempt.stderr(rank))))
         for number, streams in files.items():
-            for file in streams:
+            for file, is_error in zip(streams, (False, True), strict=True):
                 text = file.new(last=done or number < max(files))
                 if text:
-                    yield text
+                    yield Printed(text, is_error)
         if done:
             return
         time.sleep(_INTERVAL)

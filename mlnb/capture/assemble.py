@@ -57,6 +57,7 @@ def assemble(
         segments=tuple(script.segments),
         streams=tuple(streams),
         files={**modules.contents, **files},
+        module_folders=modules.folders,
         inputs=tuple(inputs),
         outputs=returned,
         shared=tuple(names_sharing_storages(returned, storages, session.namespace)),

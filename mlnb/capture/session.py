@@ -94,6 +94,8 @@ class Captured:
         the session's data.
     files
         path in the run directory → local modules and other files.
+    module_folders
+        name of each local module → the folder that it is imported from.
     inputs
         the session's names whose values are sent and can be changed by the run.
     outputs
@@ -115,6 +117,7 @@ class Captured:
     segments: tuple[Segment, ...]
     streams: tuple[DataStream, ...]
     files: Mapping[str, Content]
+    module_folders: Mapping[str, str]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     shared: tuple[str, ...]

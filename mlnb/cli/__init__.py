@@ -66,8 +66,15 @@ def main() -> None:
 class _Run(DeclaredCommand):
     """``mlnb run``."""
 
-    usage = ("mlnb run [options] script.py [-- args]", "mlnb run --resume RUN [options]")
-    note = "Exit code: 0 succeeded, 1 not succeeded, 2 usage error."
+    usage = (
+        "mlnb run [options] script.py [args]",
+        "mlnb run [options] -m package.module [args]",
+        "mlnb run --resume RUN [options]",
+    )
+    note = (
+        "Arguments after the script's name are the script's. After `--`, they may look like options of mlnb.\n"
+        "Exit code: 0 succeeded, 1 not succeeded, 2 usage error."
+    )
 
     def options(self, arguments: Sequence[str] | None) -> list[RunOption]:
         """See :class:`DeclaredCommand`."""
@@ -168,10 +175,11 @@ def logs(name: str, follow: bool, rank: int, as_json: bool) -> int:
         echo_json({"id": run.id, "rank": rank, "out": run.logs(rank, "out"), "err": run.logs(rank, "err")})
     elif follow:
         run.logs(rank)  # refuses a rank that does not exist
-        for text in follow_output(run, rank):
-            click.echo(text, nl=False)
+        for text, is_error in follow_output(run, rank):
+            click.echo(text, nl=False, err=is_error)
     else:
-        click.echo(run.logs(rank), nl=False)
+        click.echo(run.logs(rank, "out"), nl=False)
+        click.echo(run.logs(rank, "err"), nl=False, err=True)
     return int(follow and run.state != "succeeded")
 
 

@@ -16,7 +16,7 @@ from mlnb.api.submit.option_reader import OptionTable, value_of
 from mlnb.api.submit.options import OPTIONS as ALL
 from mlnb.api.submit.options import Options
 from mlnb.api.submit.provenance import git_state
-from mlnb.api.submit.script import script_task
+from mlnb.api.submit.script import Program, program, script_task
 from mlnb.api.submit.submit import submit
 from mlnb.capture.ship.contents import Content
 from mlnb.cli.output import echo_json
@@ -60,7 +60,7 @@ def read_arguments(arguments: Sequence[str], runs: Runs) -> dict[str, Any]:
         for a wrong command line.
     """
     if not arguments:
-        raise UsageError("run needs a script: mlnb run [options] script.py [-- args]. See mlnb run --help")
+        raise UsageError("run needs a script: mlnb run [options] script.py [args]. See mlnb run --help")
     options, script = split_script(arguments, runs)
     given = _table(options, runs).read(options)
     switches = {name: bool(given.pop(name, False)) for name in ("detach", "as_json")}
@@ -68,15 +68,15 @@ def read_arguments(arguments: Sequence[str], runs: Runs) -> dict[str, Any]:
 
 
 def split_script(arguments: Sequence[str], runs: Runs) -> tuple[list[str], list[str]]:
-    """Split into the options of ``mlnb run`` (up to ``--help``), and the script with its arguments.
+    """Split into the options of ``mlnb run`` (up to ``--help``), and the script (or ``-m``) with its arguments.
 
     Raises
     ------
     UsageError
-        for an option that no target has.
+        for an option that no target has, and for an option of ``mlnb run`` after the script.
     """
     table, index = _table(arguments, runs), 0
-    while index < len(arguments) and arguments[index].startswith("-"):
+    while index < len(arguments) and arguments[index].startswith("-") and arguments[index] != "-m":
         if arguments[index] in ("-h", "--help"):
             return list(arguments[: index + 1]), []
         flag, equals, value = arguments[index].partition("=")
@@ -86,7 +86,24 @@ def split_script(arguments: Sequence[str], runs: Runs) -> tuple[list[str], list[
         if option is None:
             raise table.refusal(flag, value)
         index += 1 if option.is_flag or equals else 2
-    return list(arguments[:index]), list(arguments[index:])
+    script = list(arguments[index:])
+    _check_arguments(script, table)
+    return list(arguments[:index]), script
+
+
+def _check_arguments(script: Sequence[str], table: OptionTable) -> None:
+    """Refuse an option of ``mlnb run`` among the script's arguments, unless it follows ``--``."""
+    names = 2 if script[:1] == ["-m"] else 1
+    for word in script[names:]:
+        if word == "--":
+            return
+        flag = word.partition("=")[0]
+        if flag.startswith("--") and table.find_in_any_kind(flag) is not None:
+            name = " ".join(script[:names])
+            raise UsageError(
+                f"{flag} after {name}: an option of mlnb run. Write it before {name}; "
+                f"if it is the script's own, write `--` after the script's name: {name} -- {flag} …"
+            )
 
 
 def _table(arguments: Sequence[str], runs: Runs) -> OptionTable:
@@ -114,25 +131,25 @@ def run_script(given: Mapping[str, Any], script: Sequence[str], *, runs: Runs, d
     rest = list(script)
     resumed = resume.run_to_resume(given.get("resume"), runs)
     if not rest and resumed is None:
-        raise UsageError("run needs a script: mlnb run [options] script.py [-- args]")
+        raise UsageError("run needs a script: mlnb run [options] script.py [args]")
     options = resume.complete_options(resumed, given, Options())
     workspace = runs.workspace
     target = registry.target(options.on, workspace)
-    path, argv = Path(rest[0]) if rest else Path(), rest[2:] if rest[1:2] == ["--"] else rest[1:]
-    placement = options.placement(resumed.name if resumed is not None and not rest else _name(path))
+    started = program(rest) if rest else None
+    placement = options.placement(_name(started) if started is not None else resumed.name if resumed else "")
     offer = target.offer(options.resources(), placement)
     if resumed is not None:
         offer = resume.add_plan_line(resumed, options, offer)
     contents: dict[str, Content] = {}
-    if rest or resumed is None:
-        task, contents = script_task(path, argv, options, offer)
+    if started is not None:
+        task, contents = script_task(started, options, offer)
         digests = {name: content.digest() for name, content in contents.items()}
         continues = resumed is not None and resume.same_work(resumed.task, task, digests)
-    else:
+    elif resumed is not None:
         task, continues = resumed.task, True
     if options.dry_run:
-        program = " ".join([str(path), *argv]) if rest else "the script of the run"
-        rows = [f"runs on      {target.name}: {'; '.join(offer.summary_lines)}", f"runs         {program}"]
+        what = "the script of the run" if started is None else " ".join([started.name, *started.argv])
+        rows = [f"runs on      {target.name}: {'; '.join(offer.summary_lines)}", f"runs         {what}"]
         rows += [f"sends        {name}" for name in contents]
         submission = target.preview(RunDir(workspace.root / "RUN"), offer)
         click.echo("\n\n".join(part for part in ("\n".join(rows), task.script, submission) if part))
@@ -141,7 +158,7 @@ def run_script(given: Mapping[str, Any], script: Sequence[str], *, runs: Runs, d
         run = resume.continue_run(resumed, given, options, target, offer)
     else:
         info_fields: dict[str, Any] = {
-            "git": git_state(path.parent),
+            "git": git_state(started.path.parent if started is not None else Path.cwd()),
             "asked": resume.requested_options(options, target),
         }
         if resumed is not None:
@@ -160,15 +177,16 @@ def run_script(given: Mapping[str, Any], script: Sequence[str], *, runs: Runs, d
     return _follow(run, as_json)
 
 
-def _name(path: Path) -> str:
-    """A run's name made from its script's, without characters that a run's name can't have."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-._")[:64] or "script"
+def _name(started: Program) -> str:
+    """A run's name made from its script's or module's, without characters that a run's name can't have."""
+    name = started.module.removesuffix(".__main__").rpartition(".")[2] if started.module else started.path.stem
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._")[:64] or "script"
 
 
 def _follow(run: Run, as_json: bool) -> int:
     try:
-        for text in follow_output(run):
-            click.echo(text, nl=False, err=as_json)
+        for text, is_error in follow_output(run):
+            click.echo(text, nl=False, err=is_error or as_json)
     except KeyboardInterrupt:
         commands = f"`mlnb logs -f {run.id}` follows it, `mlnb cancel {run.id}` stops it."
         click.echo(f"\nmlnb: Run {run.name} ({run.id}) continues. {commands}", err=True)

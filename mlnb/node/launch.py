@@ -1,7 +1,8 @@
 """Fork a rank from the node program, which has imported torch already: once per node, not once per rank.
 
-A rank gets the environment variables that torchrun sets (torch.distributed.run, "Environment Variables"), so that code
-written for torchrun runs unmodified.
+The ranks get the environment variables that torchrun sets (torch.distributed.run, "Environment Variables"), so that
+code written for torchrun runs unmodified. One process for which no ranks were requested gets none of them: code that
+asks for them would distribute itself.
 """
 
 from __future__ import annotations
@@ -20,8 +21,6 @@ from mlnb.node.rendezvous.base import Agreement
 from mlnb.rundir import RunDir
 from mlnb.task import Task
 
-_STOP_SIGNALS = {signal.SIGTERM, signal.SIGUSR1}
-
 
 def environment(
     run_dir: RunDir,
@@ -34,15 +33,30 @@ def environment(
     attempt: int,
     agreement: Agreement,
     cpus: int,
+    is_distributed: bool,
 ) -> dict[str, str]:
     """The environment variables in which a rank differs from the node program.
 
-    ``cpus`` is the default for ``OMP_NUM_THREADS``. NCCL's variables stay as they are: it finds the interfaces itself,
-    skips the loopback and needs no host name.
+    Parameters
+    ----------
+    cpus
+        the default for ``OMP_NUM_THREADS``.
+    is_distributed
+        whether the variables of torchrun are among them. NCCL's own stay as they are: it finds the interfaces itself,
+        skips the loopback and needs no host name.
     """
+    own = {
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(cpus)),
+        "MLNB_RUN": str(run_dir.path),
+        "MLNB_CHECKPOINTS": str(run_dir.checkpoints),
+        RESUME: agreement.checkpoint,
+    }
+    if not is_distributed:
+        return own
     world, local = task.resources.world_size, task.resources.ranks
     gloo = os.environ.get("GLOO_SOCKET_IFNAME", agreement.master.interface)
     return {
+        **own,
         "RANK": str(rank),
         "LOCAL_RANK": str(local_rank),
         "WORLD_SIZE": str(world),
@@ -58,10 +72,6 @@ def environment(
         "TORCHELASTIC_MAX_RESTARTS": "0",
         "TORCHELASTIC_RUN_ID": run_id,
         "TORCHELASTIC_USE_AGENT_STORE": "False",
-        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(cpus)),
-        "MLNB_RUN": str(run_dir.path),
-        "MLNB_CHECKPOINTS": str(run_dir.checkpoints),
-        RESUME: agreement.checkpoint,
         **({} if gloo is None else {"GLOO_SOCKET_IFNAME": gloo}),
     }
 
@@ -82,6 +92,7 @@ def fork_rank(
     attempt: int,
     agreement: Agreement,
     cpus: int,
+    is_distributed: bool,
     guard: OrphanGuard,
     close_in_child: Callable[[], None],
 ) -> int:
@@ -100,17 +111,18 @@ def fork_rank(
         attempt=attempt,
         agreement=agreement,
         cpus=cpus,
+        is_distributed=is_distributed,
     )
     sys.stdout.flush()
     sys.stderr.flush()
-    signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)  # until the rank has its own handlers
+    signal.pthread_sigmask(signal.SIG_BLOCK, stop.SIGNALS)  # until the rank has its own handlers
     pid = os.fork()
     if pid == 0:
         try:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             stop.install_handlers()
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, stop.SIGNALS)
             guard.close_in_child()
             close_in_child()
             os.environ.update(variables)
@@ -119,7 +131,7 @@ def fork_rank(
             run_and_exit(run_dir, run_id, task, RankInfo(rank, local_rank, node, attempt))
         finally:
             os._exit(1)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, stop.SIGNALS)
     with contextlib.suppress(OSError):  # the rank has done so itself, or has ended
         os.setpgid(pid, pid)
     guard.add(pid)

@@ -251,6 +251,7 @@ class NodeProgram:
             attempt=self._attempt,
             agreement=agreement,
             cpus=self._info.node.threads,
+            is_distributed=self._task.resources.world_size > 1 or bool((self._info.asked or {}).get("ranks")),
             guard=guard,
             close_in_child=self._rendezvous.close,
         )

@@ -49,6 +49,7 @@ class RankProcesses:
         attempt: int,
         agreement: Agreement,
         cpus: int,
+        is_distributed: bool,
         guard: OrphanGuard,
         close_in_child: Callable[[], None],
     ) -> None:
@@ -63,6 +64,7 @@ class RankProcesses:
                 attempt=attempt,
                 agreement=agreement,
                 cpus=cpus,
+                is_distributed=is_distributed,
                 guard=guard,
                 close_in_child=close_in_child,
             )

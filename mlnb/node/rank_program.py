@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import ast
 import atexit
 import os
 import random
 import sys
-import threading
 import traceback
-import types
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlnb.node.data import inputs
-from mlnb.node.data.code import ScriptCode, future_flags
+from mlnb.node.data.code import ScriptCode
 from mlnb.node.rank import display, log, stop
 from mlnb.node.rank.tracebacks import describe
+from mlnb.node.script import main_module, threads
+from mlnb.node.script.execute import execute
 from mlnb.rundir import RunDir, write_json
 from mlnb.task import Task
 
@@ -57,7 +55,8 @@ def run_rank(run_dir: RunDir, run_id: str, task: Task, info: RankInfo) -> int:
     log.current.flush()
     if log.current.error:
         report.setdefault("notes", []).append(log.current.error)
-    threading._shutdown()  # type: ignore[attr-defined]  # waits for non-daemon threads, as any exit does
+    if report["state"] == "succeeded":
+        report["notes"] += threads.finish(is_cell=task.interactive)
     atexit._run_exitfuncs()
     log.current.flush()
     try:
@@ -79,22 +78,21 @@ def _train(run_dir: RunDir, run_id: str, task: Task, info: RankInfo) -> tuple[di
     is_parallel = hooks is not None and _make_data_parallel(run_dir, task, info, hooks, notes)
     device = f"cuda:{info.local_rank}" if task.resources.gpus else "cpu"
     data = inputs.begin(run_dir, device)
-    _prepare(run_dir, task, 0 if is_parallel else info.rank)
-    main = types.ModuleType("__main__")
-    main.__file__ = str(_file(run_dir, task))
-    sys.modules["__main__"] = main
-    namespace = main.__dict__
+    _set_seeds(task, 0 if is_parallel else info.rank)
     try:
-        before = _execute(run_dir, task, namespace)
+        namespace = main_module.make(run_dir, task).__dict__
+        before = _execute(run_dir, task, namespace, is_first=info.rank == 0)
         display.show_open_figures()
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else int(error.code is not None)
         if isinstance(error, stop.Stopped):
-            return {"state": "stopped", "notes": notes, "step": log.current.step}, stop.STOPPED
+            return _stopped(notes)
         if code:
             reason = f"the script called sys.exit({error.code!r})"
             return {"state": "failed", "error": {"type": "SystemExit", "message": reason, "text": ""}}, code
         before = {}
+    except stop.Interrupted:
+        return _stopped(notes)
     except BaseException as error:  # noqa: BLE001 - the script's error, for the user
         return _failed(error, run_dir, task), 1
     if info.rank == 0 and (task.outputs or task.inputs or task.deletes):
@@ -104,12 +102,18 @@ def _train(run_dir: RunDir, run_id: str, task: Task, info: RankInfo) -> tuple[di
         changed = [name for name in task.inputs if name not in namespace or after.get(name) != before.get(name)]
         changed = [name for name in changed if name not in task.outputs]
         notes += outputs.write(run_dir, run_id, task, namespace, data, changed)
+    if stop.was_interrupted():
+        notes.append("Stop was KeyboardInterrupt to the code, which caught it and went on to its end")
     trained = {"backwards": hooks.backwards, "steps": hooks.steps} if hooks else {}
     return {"state": "succeeded", "notes": notes, "trained": trained}, 0
 
 
+def _stopped(notes: list[str]) -> tuple[dict[str, Any], int]:
+    return {"state": "stopped", "notes": notes, "step": log.current.step}, stop.STOPPED
+
+
 def _failed(error: BaseException, run_dir: RunDir, task: Task) -> dict[str, Any]:
-    report = describe(error, str(run_dir.script), task.segments)
+    report = describe(error, main_module.file_name(run_dir, task), task.segments)
     print(report["text"], end="", file=sys.stderr)
     return {"state": "failed", "error": report}
 
@@ -153,18 +157,14 @@ def _make_data_parallel(run_dir: RunDir, task: Task, info: RankInfo, hooks: Trai
     return True
 
 
-def _prepare(run_dir: RunDir, task: Task, seed_offset: int) -> None:
-    """Set import path, arguments, threads and seeds. ``seed_offset`` differs between ranks that train separately."""
-    file = _file(run_dir, task)
-    sys.argv = [str(file), *task.argv]
-    folder = file.parent if task.environment.get("file") else Path.cwd()
-    sys.path[:0] = [str(run_dir.modules), str(folder)]
+def _set_seeds(task: Task, offset: int) -> None:
+    """Set threads and seeds. ``offset`` differs between ranks that train separately."""
     numpy, torch = sys.modules.get("numpy"), sys.modules.get("torch")
     if torch is not None:
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     if task.seed is None:
         return
-    seed = task.seed + seed_offset
+    seed = task.seed + offset
     random.seed(seed)
     if numpy is not None:
         numpy.random.seed(seed % 2**32)
@@ -172,53 +172,23 @@ def _prepare(run_dir: RunDir, task: Task, seed_offset: int) -> None:
         torch.manual_seed(seed)
 
 
-def _file(run_dir: RunDir, task: Task) -> Path:
-    """The script's ``__file__``: the original, if it still exists, so that the script finds data beside it."""
-    original = Path(task.environment.get("file") or run_dir.script)
-    return original if original.exists() else run_dir.script
-
-
-def _execute(run_dir: RunDir, task: Task, namespace: dict[str, Any]) -> dict[str, Any]:
-    """Run the script. If its last line is an expression, display its value, as a notebook does.
-
-    Returns
-    -------
-    dict
-        fingerprints of the inputs before the cell ran.
-    """
-    filename = str(run_dir.script)
-    tree = ast.parse(task.script, filename)
-    cell = _cell_start(task)
-    header = [node for node in tree.body if node.lineno < cell]
-    body = [node for node in tree.body if node.lineno >= cell]
-    last = body.pop() if task.interactive and body and isinstance(body[-1], ast.Expr) else None
-    flags = future_flags(tree)
-    _run_nodes(header, filename, namespace, flags)
+def _execute(run_dir: RunDir, task: Task, namespace: dict[str, Any], *, is_first: bool) -> dict[str, Any]:
+    """Run the script; returns fingerprints of the inputs before the cell ran, in the first rank."""
     before: dict[str, Any] = {}
-    only_inputs = [name for name in task.inputs if name not in task.outputs]
-    if inputs.current is not None:
+    filename = main_module.file_name(run_dir, task)
+
+    def before_cell() -> None:
+        if inputs.current is None:
+            return
         inputs.current.begin_cell(namespace, task.inputs, ScriptCode(task.script, filename))
-    if inputs.current is not None and only_inputs and os.environ.get("RANK") == "0":
-        from mlnb.node.data import outputs
+        only_inputs = [name for name in task.inputs if name not in task.outputs]
+        if only_inputs and is_first:
+            from mlnb.node.data import outputs
 
-        before = outputs.fingerprints(only_inputs, namespace, inputs.current, before=True)
-    _run_nodes(body, filename, namespace, flags)
-    if isinstance(last, ast.Expr):
-        code = compile(ast.Expression(last.value), filename, "eval", flags, dont_inherit=True)
-        value = eval(code, namespace)  # noqa: S307 - the cell's own last line
-        if value is not None:
-            display.display(value)
+            before.update(outputs.fingerprints(only_inputs, namespace, inputs.current, before=True))
+
+    execute(task, filename, namespace, before_cell)
     return before
-
-
-def _run_nodes(nodes: list[ast.stmt], filename: str, namespace: dict[str, Any], flags: int) -> None:
-    code = compile(ast.Module(nodes, []), filename, "exec", flags, dont_inherit=True)
-    exec(code, namespace)  # noqa: S102 - runs the user's cell
-
-
-def _cell_start(task: Task) -> int:
-    """The line of the script at which the cell starts: that of its last segment."""
-    return task.segments[-1].start if task.segments else 1
 
 
 def set_up_process(run_dir: RunDir, attempt: int, rank: int) -> None:

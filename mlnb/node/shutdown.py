@@ -53,7 +53,7 @@ class Shutdown:
         """Why the ranks stop; ``None`` while they needn't."""
         self._warning: StopRequest | None = None
         self._uncertain: tuple[Failure, float] | None = None
-        self._kill_at = self._give_up_at = math.inf
+        self._terminate_at = self._kill_at = self._give_up_at = math.inf
 
     @property
     def is_requested(self) -> bool:
@@ -73,7 +73,7 @@ class Shutdown:
     @property
     def next_time(self) -> float:
         """When (``time.monotonic``) :meth:`act` has something to do next."""
-        return min(self._kill_at, self._uncertain[1] if self._uncertain else math.inf)
+        return min(self._terminate_at, self._kill_at, self._uncertain[1] if self._uncertain else math.inf)
 
     def warn(self, reason: str, detail: str, *, out_of_time: bool = False) -> None:
         """Warn the ranks of all nodes (SIGUSR1) that they will have to stop, so that they save a checkpoint."""
@@ -85,14 +85,21 @@ class Shutdown:
         self._rendezvous.send("warn", reason=reason, detail=detail, out_of_time=out_of_time)
 
     def stop(self, request: StopRequest) -> None:
-        """Stop the ranks of all nodes (SIGTERM). Later requests are ignored."""
+        """Stop the ranks of all nodes: by SIGTERM, or by SIGINT if a person stops the run. Later requests are ignored.
+
+        After half the grace, SIGTERM follows SIGINT, for code that handles only that.
+        """
         if self.request is not None:
             return
         self.request, self._uncertain = request, None
         self._events.add("ending", state=request.state, reason=request.reason, detail=request.detail)
         self._kill_at = time.monotonic() + self._grace
         self._give_up_at = self._kill_at + _OVERDUE
-        self._ranks.send_signal(signal.SIGTERM)
+        if request.state == "cancelled":
+            self._ranks.send_signal(signal.SIGINT)
+            self._terminate_at = time.monotonic() + self._grace / 2
+        else:
+            self._ranks.send_signal(signal.SIGTERM)
         self._rendezvous.send("stop", request=asdict(request))
 
     def kill_now(self) -> None:
@@ -116,9 +123,12 @@ class Shutdown:
         now = time.monotonic()
         if self._uncertain is not None and now >= self._uncertain[1]:
             self._fail(self._uncertain[0])
+        if now >= self._terminate_at:
+            self._ranks.send_signal(signal.SIGTERM)
+            self._terminate_at = math.inf
         if now >= self._kill_at:
             self._ranks.kill()
-            self._kill_at = math.inf
+            self._terminate_at = self._kill_at = math.inf
         if now >= self._give_up_at:
             self._rendezvous.give_up()
 

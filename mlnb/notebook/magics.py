@@ -26,6 +26,7 @@ from mlnb.api.submit.options import Options
 from mlnb.api.submit.provenance import git_state
 from mlnb.api.submit.submit import submit
 from mlnb.capture import Captured, Session, analyse, capture
+from mlnb.capture.source.modules import import_folders
 from mlnb.errors import UsageError
 from mlnb.notebook.documented import document
 from mlnb.notebook.live_outputs import LiveOutputs
@@ -167,6 +168,8 @@ class TrainMagics(Magics):
                 "torch": _version("torch"),
                 "mlnb": __version__,
                 "env": sorted(name for name, _ in options.env),
+                "module_folders": dict(captured.module_folders),
+                "import_path": import_folders(),
                 **({"image": offer.placement["image"]} if "image" in offer.placement else {}),
             },
             seed=_seed(advance=not options.dry_run) if options.seed is None else options.seed,

@@ -22,7 +22,7 @@ def test_text_that_is_not_ascii_is_whole_however_it_came(start: Start):
         "for byte in 'größer 漢字 🙂\\n'.encode():\n"
         "    sys.stdout.buffer.write(bytes([byte])); sys.stdout.flush(); time.sleep(0.03)\n"
     )
-    assert "".join(follow_output(start(script))) == "größer 漢字 🙂\n"
+    assert "".join(piece.text for piece in follow_output(start(script))) == "größer 漢字 🙂\n"
 
 
 class Printing(SimpleNamespace):
@@ -53,23 +53,26 @@ def test_any_text_cut_anywhere_is_the_text(tmp_path_factory: pytest.TempPathFact
     data = text.encode()
     places = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
     chunks = [(1, data[a:b]) for a, b in itertools.pairwise(places)]
-    assert "".join(follow_output(Printing(tmp_path_factory.mktemp("run"), chunks))) == text
+    assert "".join(piece.text for piece in follow_output(Printing(tmp_path_factory.mktemp("run"), chunks))) == text
 
 
 def test_the_rest_of_an_attempt_comes_before_the_next(tmp_path: Path):
     run = Printing(tmp_path, [(1, b"one "), (1, b"two ")])
     seen = follow_output(run)
-    assert next(seen) == "one "
+    assert next(seen) == ("one ", False)
     late = run.directory.attempt(1).stdout(0)
     late.write_bytes(late.read_bytes() + b"rest ")
     run.chunks = [(2, b"three "), (3, b"four")]
-    assert "".join(seen) == "rest three four"
+    assert "".join(piece.text for piece in seen) == "rest three four"
 
 
 def test_it_begins_with_the_newest_attempt(tmp_path: Path):
-    assert "".join(follow_output(Printing(tmp_path, [(1, b"old")]))) == "old"
-    assert "".join(follow_output(Printing(tmp_path, [(2, b"new"), (2, b"er")]))) == "newer"
+    assert "".join(piece.text for piece in follow_output(Printing(tmp_path, [(1, b"old")]))) == "old"
+    assert "".join(piece.text for piece in follow_output(Printing(tmp_path, [(2, b"new"), (2, b"er")]))) == "newer"
 
 
 def test_a_character_that_stays_torn_is_shown_as_such(tmp_path: Path):
-    assert "".join(follow_output(Printing(tmp_path, [(1, "ö".encode()[:1]), (2, b"next")]))) == "\ufffdnext"
+    assert (
+        "".join(piece.text for piece in follow_output(Printing(tmp_path, [(1, "ö".encode()[:1]), (2, b"next")])))
+        == "\ufffdnext"
+    )

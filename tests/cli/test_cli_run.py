@@ -63,7 +63,7 @@ def project(mlnb: Shell) -> Shell:
 
 def test_a_script_runs_with_its_own_arguments_and_modules(project: Shell) -> None:
     own = ["set", "--steps", "5", "--name", "Ada"]
-    ended = project(*["run", "--name", "first", "--seed", "3", "--env", "SERVICE_URL=x:1", "train.py"], *own)
+    ended = project(*["run", "--name", "first", "--seed", "3", "--env", "SERVICE_URL=x:1", "train.py", "--"], *own)
     assert (ended.code, ended.out, ended.err) == (0, "hello Ada set x:1\n", "")
     run = runs["first"]
     assert run.state == "succeeded"
@@ -76,11 +76,12 @@ def test_a_script_that_fails_shows_its_traceback_and_exits_with_1(project: Shell
     ended = project("run", "train.py", "bad")
     assert ended.code == 1
     run = runs["train"]
-    *trace, last = ended.out.splitlines()
+    *trace, last, sentence = ended.err.splitlines(keepends=True)
     line = ARGPARSE[: ARGPARSE.index("raise ValueError")].count("\n") + 1
-    assert f'File "train.py", line {line}, in main' in "\n".join(trace)
-    assert last == "ValueError: no such data"
-    assert ended.err == (
+    assert f'File "train.py", line {line}, in main' in "".join(trace)
+    assert last == "ValueError: no such data\n"
+    assert ended.out == "hello nobody bad None\n"
+    assert sentence == (
         f"mlnb: Run train failed in train.py, line {line}: ValueError: no such data. "
         f"`mlnb show {run.id}` has the details.\n"
     )
@@ -89,7 +90,7 @@ def test_a_script_that_fails_shows_its_traceback_and_exits_with_1(project: Shell
 def test_the_script_s_own_refusal_of_its_arguments_is_a_failed_run(project: Shell) -> None:
     ended = project("run", "train.py", "--nothing-such")
     assert ended.code == 1
-    assert "train.py: error: " in ended.out
+    assert "train.py: error: " in ended.err
     assert " failed: the script called sys.exit(2). " in ended.err
 
 
@@ -101,7 +102,7 @@ def test_two_dashes_and_typer_and_a_script_elsewhere(mlnb: Shell, tmp_path: Path
     assert runs["my-train"].state == "succeeded"
     told = mlnb("run", str(script), "--help")
     assert told.code == 0
-    assert "--lr" in told.out, "help behind the script is the script's"
+    assert "--lr" in told.out, "help after the script is the script's"
 
 
 def test_json_has_the_run_on_stdout_and_its_output_on_stderr(project: Shell) -> None:
@@ -182,7 +183,7 @@ def test_logs_that_follow_a_failing_run_exit_with_1(mlnb: Shell, waiting: str) -
 
 
 BAD_USE = {
-    "no script": ([], "run needs a script: mlnb run [options] script.py [-- args]"),
+    "no script": ([], "run needs a script: mlnb run [options] script.py [args]"),
     "only options": (["--cpus", "1"], "run needs a script"),
     "no such script": (["nothing.py"], "mlnb run nothing.py: can't read it: No such file or directory"),
     "a folder": (["."], "mlnb run .: can't read it: Is a directory"),
@@ -194,6 +195,14 @@ BAD_USE = {
     "a bad value": (["--memory", "lots", "ok.py"], "--memory lots: --memory takes a size like 24GB"),
     "too much": (["--gpus=7", "ok.py"], "--gpus 7: this machine has "),
     "an unknown target": (["--on", "moon", "ok.py"], "Unknown target moon. Available: local"),
+    "an option after the script": (
+        ["ok.py", "--on", "local"],
+        "--on after ok.py: an option of mlnb run. Write it ",
+    ),
+    "an option with a value after it": (["ok.py", "x", "--cpus=2"], "--cpus after ok.py: an option of mlnb run"),
+    "an option of a target after it": (["ok.py", "--partition", "x"], "--partition after ok.py: an option of mlnb"),
+    "an option after a module": (["-m", "ok", "--detach"], "--detach after -m ok: an option of mlnb run"),
+    "no module": (["-m"], "-m needs a module"),
     "a bad name": (["--name", "a b", "ok.py"], "--name 'a b': letters, digits"),
 }
 

@@ -10,6 +10,7 @@ import site
 import sys
 import sysconfig
 import types
+import warnings
 from collections import deque
 from collections.abc import Collection, Iterator
 from importlib.machinery import ModuleSpec
@@ -44,6 +45,8 @@ class LocalModules:
         path in the run directory → file.
     sizes
         name of each module → bytes.
+    folders
+        name of each module → the folder that it is imported from.
     notes
         what to tell the user.
     """
@@ -54,6 +57,7 @@ class LocalModules:
         self._visited: set[str] = set()
         self.contents: dict[str, Content] = {}
         self.sizes: dict[str, int] = {}
+        self.folders: dict[str, str] = {}
         self.notes: list[str] = []
 
     def add(self, module: str) -> None:
@@ -80,6 +84,8 @@ class LocalModules:
                     queue.extend(sorted(imported_by(path)))
             if files:
                 self.sizes[root] = sum(path.stat().st_size for path, _ in files)
+                path, relative = files[0]
+                self.folders[root] = str(path).removesuffix(relative).rstrip("/")
                 self._note_edits(root)
 
     def _files(self, root: str) -> Iterator[tuple[Path, str]]:
@@ -114,6 +120,8 @@ class LocalModules:
 
     def _installed(self, path: Path) -> bool:
         """Whether a file or folder is part of an installation, which the run has too."""
+        if _is_installation(path.parent):
+            return True
         path = path.resolve()
         if {"site-packages", "dist-packages"} & set(path.parts):
             return True
@@ -138,6 +146,21 @@ class LocalModules:
             file = getattr(module, "__file__", None)
             if file and Path(file).is_file() and file.endswith(".py") and _edited(module, Path(file)):
                 self.notes.append(f"{Path(file).name} was edited since it was imported: the run uses the edited file")
+
+
+def _is_installation(folder: Path) -> bool:
+    """Whether packages were installed into a folder, as by ``pip install --target``."""
+    try:
+        return any(path.suffix == ".dist-info" for path in folder.iterdir())
+    except OSError:
+        return False
+
+
+def import_folders() -> list[str]:
+    """The folders of this process's import path that are not of its Python: a run searches them last."""
+    own = [*_library_folders(), Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve()]
+    folders = [Path(entry) for entry in sys.path if entry and Path(entry).is_dir()]
+    return [str(path) for path in folders if not any(path.resolve().is_relative_to(folder) for folder in own)]
 
 
 @functools.lru_cache(maxsize=1)
@@ -181,16 +204,18 @@ def imported_roots(tree: ast.AST) -> set[str]:
 
 
 def _tree(path: Path) -> ast.Module | None:
-    """The parsed file, cached while the file isn't modified; ``None`` if it isn't Python."""
+    """The parsed file, cached while the file isn't modified; ``None`` if it isn't Python of this version."""
     return _parsed(path, path.stat().st_mtime_ns)
 
 
 @functools.lru_cache(maxsize=512)
 def _parsed(path: Path, _modified: int) -> ast.Module | None:
-    try:
-        return ast.parse(path.read_bytes())
-    except (SyntaxError, ValueError):
-        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of old code; it is only read here
+        try:
+            return ast.parse(path.read_bytes())
+        except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+            return None
 
 
 def _edited(module: types.ModuleType, path: Path) -> bool:
@@ -198,10 +223,12 @@ def _edited(module: types.ModuleType, path: Path) -> bool:
     tree = _tree(path)
     if tree is None:
         return True
-    try:
-        program = compile(tree, str(path), "exec", dont_inherit=True)
-    except (SyntaxError, ValueError):  # as of a return outside of a function, which parses
-        return True
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            program = compile(tree, str(path), "exec", dont_inherit=True)
+        except (SyntaxError, ValueError, RecursionError):  # as of a return outside of a function, which parses
+            return True
     keys = {code_key(code) for code in all_codes(program)}
     for value in vars(module).values():
         owned = [value, *vars(value).values()] if isinstance(value, type) else [value]

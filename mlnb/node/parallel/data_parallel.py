@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import pickle
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -62,10 +63,12 @@ def distributes_itself(source: str | bytes) -> str | None:
 
     Source that isn't Python does nothing: a local package may hold such files, as templates.
     """
-    try:
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError):
-        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of old code
+        try:
+            tree = ast.parse(source)
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            return None
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]

@@ -1,4 +1,7 @@
-"""Signal handlers of a rank: on SIGTERM the script ends at once, or after a checkpoint if one is due soon."""
+"""Signal handlers of a rank: on SIGTERM the script ends at once, or after a checkpoint if one is due soon.
+
+A person's Stop is SIGINT, and to the script KeyboardInterrupt, as in a notebook.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +22,12 @@ REQUEUE = 75
 NO_SPACE = 74
 """Exit code of a rank that could not write its exit file (EX_IOERR of sysexits.h)."""
 
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+"""The signals that a rank handles."""
+
 _stop_requested = False
-_terminating = False  # SIGTERM was received, or the script is ending
+_terminating = False  # SIGTERM or SIGINT was received, or the script is ending
+_interrupting = False  # it was SIGINT
 _checkpoint_due = 0.0  # time.monotonic(); 0 if none is expected
 _can_checkpoint_after_batch: Callable[[], bool] | None = None
 _writing_checkpoint = False
@@ -30,31 +37,39 @@ class Stopped(SystemExit):
     """Raised in the script, wherever it is, to end it: its ``finally`` blocks run."""
 
 
+class Interrupted(KeyboardInterrupt):
+    """Raised in the script, wherever it is, when a person stops the run. The script may catch it and go on."""
+
+
 def install_handlers() -> None:
-    """Handle SIGTERM and SIGUSR1 from now on. SIGINT is ignored: the node program handles it."""
-    signal.signal(signal.SIGTERM, _handle)
-    signal.signal(signal.SIGUSR1, _handle)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Handle SIGTERM, SIGINT and SIGUSR1 from now on."""
+    for number in SIGNALS:
+        signal.signal(number, _handle)
 
 
 def ignore_signals() -> None:
     """Ignore signals from now on: the script has ended, and little is left to do."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
     signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def stop_requested() -> bool:
-    """Whether this rank has received SIGTERM, or SIGUSR1, the warning that it will."""
+    """Whether this rank has received SIGTERM or SIGINT, or SIGUSR1, the warning that it will."""
     return _stop_requested
 
 
+def was_interrupted() -> bool:
+    """Whether a person has stopped the run."""
+    return _interrupting
+
+
 def exit_now() -> NoReturn:
-    """Raise :class:`Stopped`. Signals that come after this change nothing."""
+    """Raise :class:`Interrupted` if a person stops the run, else :class:`Stopped`. Later signals change nothing."""
     global _terminating
     _terminating = True
     signal.setitimer(signal.ITIMER_REAL, 0)
-    raise Stopped(STOPPED)
+    raise Interrupted if _interrupting else Stopped(STOPPED)
 
 
 def expect_checkpoint(at: float) -> None:
@@ -81,20 +96,22 @@ def writing_checkpoint() -> Iterator[None]:
 
 
 def _handle(number: int, _: FrameType | None) -> None:
-    """Handle SIGUSR1, a warning that ``mlnb.epochs`` looks for at its next checkpoint, and SIGTERM.
+    """Handle SIGUSR1, a warning that ``mlnb.epochs`` looks for at its next checkpoint, SIGTERM and SIGINT.
 
-    SIGTERM ends the script at once, with two exceptions: if a checkpoint is due within half the grace period, and if
-    one can be made after the batch in training. Then the script has half the grace period to get there. Later SIGTERMs
-    are ignored (the batch system and the node program may both send one): they must not interrupt the ``finally`` block
-    or the checkpoint that the first one led to. That is what the grace period is for.
+    SIGTERM and SIGINT end the script at once, with two exceptions: if a checkpoint is due within half the grace period,
+    and if one can be made after the batch in training. Then the script has half the grace period to get there. Later
+    ones are ignored (the batch system and the node program may both send one): they must not interrupt the ``finally``
+    block or the checkpoint that the first one led to. That is what the grace period is for.
     """
-    global _stop_requested, _terminating
+    global _stop_requested, _terminating, _interrupting
     _stop_requested = True
-    if number == signal.SIGTERM and _terminating:
+    ends = number != signal.SIGUSR1
+    if ends and _terminating:
         return
-    _terminating = _terminating or number == signal.SIGTERM
+    _terminating = _terminating or ends
+    _interrupting = _interrupting or number == signal.SIGINT
     grace = float(os.environ.get("MLNB_GRACE", "0"))
-    if number != signal.SIGTERM or _writing_checkpoint or 0 <= _checkpoint_due - monotonic() <= grace / 2:
+    if not ends or _writing_checkpoint or 0 <= _checkpoint_due - monotonic() <= grace / 2:
         return
     if not grace or _can_checkpoint_after_batch is None or not _can_checkpoint_after_batch():
         exit_now()

@@ -1,0 +1,1 @@
+"""Tests of how a rank runs its program."""
