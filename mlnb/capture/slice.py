@@ -16,7 +16,7 @@ from mlnb.capture.script import Statement
 from mlnb.capture.session import Session
 from mlnb.capture.ship import secrets, streams
 from mlnb.capture.ship.checks import ShippingChecks
-from mlnb.capture.ship.refusals import unshippable_reason
+from mlnb.capture.ship.refusals import is_computed, unshippable_reason
 from mlnb.capture.source.definition import PLACEHOLDER, DefinitionSource
 from mlnb.capture.source.definitions import DefinitionFinder
 from mlnb.capture.source.history import SourceHistory
@@ -182,6 +182,11 @@ class Slice:
         else:
             if how is Need.OPTIONAL and (fault := self.checks.pickling_error(value)):
                 raise CannotShip(f"{name}{reason} can't be pickled ({fault}).")
+            if is_computed(value):
+                raise CannotShip(
+                    f"{name}{reason} was computed from tensors that require gradients; its graph can't be sent: they "
+                    f"would not be trained. Move the line that computes it into the cell, or send {name}.detach()."
+                )
             self.checks.check_name(name, value, reason)
             self.data[name] = value
 

@@ -202,6 +202,34 @@ def mark_steps(optimizer: torch.optim.Optimizer) -> None:
     optimizer.step = step  # type: ignore[method-assign]
 
 
+def is_wrapped_by_scheduler(step: Any) -> bool:
+    """``step._wrapped_by_lr_sched``: whether a scheduler has wrapped an optimizer's ``step``. Optional, since 2.4."""
+    return hasattr(step, "_wrapped_by_lr_sched")
+
+
+# Hooks of tensors
+
+
+def tensor_hooks(tensor: torch.Tensor) -> Any:
+    """``Tensor._backward_hooks``: the hooks of ``register_hook`` by their numbers, or ``None``. Since 2.4."""
+    return tensor._backward_hooks
+
+
+def set_tensor_hooks(tensor: torch.Tensor, hooks: Any) -> None:
+    """Set :func:`tensor_hooks`; handles that hold the same dictionary remove hooks from it."""
+    tensor._backward_hooks = hooks
+
+
+def post_accumulate_hooks(tensor: torch.Tensor) -> Any:
+    """``Tensor._post_accumulate_grad_hooks``: as :func:`tensor_hooks`. Since 2.4."""
+    return tensor._post_accumulate_grad_hooks
+
+
+def set_post_accumulate_hooks(tensor: torch.Tensor, hooks: Any) -> None:
+    """Set :func:`post_accumulate_hooks`."""
+    tensor._post_accumulate_grad_hooks = hooks
+
+
 def _has(module: str, name: str) -> Callable[[], bool]:
     def present() -> bool:
         try:
@@ -210,6 +238,10 @@ def _has(module: str, name: str) -> Callable[[], bool]:
             return False
 
     return present
+
+
+def _tensors_have(name: str) -> Callable[[], bool]:
+    return lambda: hasattr(torch.Tensor, name)
 
 
 def _typed_storages() -> bool:
@@ -227,6 +259,10 @@ def _loaders_keep_iterators() -> bool:
 _REQUIRED = (
     _Required("torch.UntypedStorage._cdata", (Feature.DATA,), lambda: hasattr(UntypedStorage, "_cdata")),
     _Required("torch.TypedStorage._untyped_storage", (Feature.DATA,), _typed_storages),
+    _Required("torch.Tensor._backward_hooks", (Feature.DATA,), _tensors_have("_backward_hooks")),
+    _Required(
+        "torch.Tensor._post_accumulate_grad_hooks", (Feature.DATA,), _tensors_have("_post_accumulate_grad_hooks")
+    ),
     _Required("DataLoader._iterator", (Feature.DATA,), _loaders_keep_iterators),
     _Required(
         "torch._utils._flatten_dense_tensors", (Feature.PARALLEL,), _has("torch._utils", "_flatten_dense_tensors")

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from mlnb.node.data import tensors
 from mlnb.node.torch_private import storage_id
 
 Twins = dict[int, tuple[Any, Any]]
@@ -88,6 +89,7 @@ def _tensor(live: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
         live.data = new.data
     if live.is_leaf and live.requires_grad != new.requires_grad:
         live.requires_grad_(new.requires_grad)
+    tensors.take_over(live, new)
     return live
 
 
@@ -123,6 +125,8 @@ def _optimizer(live: torch.optim.Optimizer, new: torch.optim.Optimizer) -> torch
     live.param_groups[:] = new.param_groups
     live.state.clear()
     live.state.update(new.state)
+    mine = {key: value for key, value in vars(new).items() if key not in ("defaults", "param_groups", "state", "step")}
+    vars(live).update(mine)
     return live
 
 

@@ -118,6 +118,15 @@ def _torch_reason(value: Any) -> Unshippable | None:
     return None
 
 
+def is_computed(value: Any) -> bool:
+    """Whether ``value`` is a tensor with a graph. A single number counts as a result that is only looked at.
+
+    If a backward pass arrives there in the run nevertheless, that is an error (:mod:`mlnb.node.data.tensors`).
+    """
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor) and value.grad_fn is not None and value.numel() > 1
+
+
 def locate(value: Any, path: str, ships: Callable[[Any], bool]) -> tuple[str, Any]:
     """Find the innermost object in ``value`` that can't be sent.
 

@@ -31,6 +31,7 @@ from torch.utils.data import DataLoader
 from mlnb.node.data.by_value import Builder, Reducer
 from mlnb.node.data.code import ScriptCode
 from mlnb.node.data.storages import Location, as_bytes
+from mlnb.node.data.torch_objects import reduce_object
 from mlnb.node.torch_private import (
     Feature,
     has_persistent_iterator,
@@ -168,7 +169,8 @@ class _Pickler(pickle.Pickler):
         if isinstance(obj, LRScheduler):
             reduced = (*obj.__reduce_ex__(5), None, None)[:5]
             return (*reduced, _set_scheduler) if isinstance(reduced[2], dict) else NotImplemented
-        return self._reducer.reduce(obj)
+        reduced = reduce_object(obj)
+        return self._reducer.reduce(obj) if reduced is NotImplemented else reduced
 
 
 def _set_scheduler(scheduler: Any, state: dict[str, Any]) -> None:
