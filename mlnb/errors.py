@@ -15,6 +15,10 @@ class UsageError(MlnbError):
     """An invalid option, name or value. Nothing was submitted or written."""
 
 
+class NoSuchRun(UsageError):
+    """A run that is not in the folder of runs."""
+
+
 class CannotShip(UsageError):
     """The cell needs an object of the session that can't be sent to another process."""
 

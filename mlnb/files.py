@@ -60,7 +60,8 @@ def write_once(path: Path, value: object) -> None:
                 if read_json(path) is None:
                     temporary.replace(path)
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def first_lines(path: Path, size: int = 16384) -> list[dict[str, Any]]:
@@ -73,7 +74,7 @@ def first_lines(path: Path, size: int = 16384) -> list[dict[str, Any]]:
     return parse_lines(data)
 
 
-def last_lines(path: Path, size: int = 65536) -> list[dict[str, Any]]:
+def last_lines(path: Path, size: int) -> list[dict[str, Any]]:
     """The objects in the last ``size`` bytes of a file of JSON lines; none if there is no file."""
     try:
         with path.open("rb") as file:

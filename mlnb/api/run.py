@@ -150,7 +150,8 @@ class Run:
     def progress(self) -> AttemptProgress:
         """The progress of the newest attempt."""
         self._catch_up()
-        return self._events.read()
+        self._events.usage()
+        return self._events.progress
 
     @property
     def done(self) -> bool:

@@ -189,16 +189,17 @@ def logs(name: str, follow: bool, rank: int, as_json: bool) -> int:
 def cancel(names: tuple[str, ...], as_json: bool) -> None:
     """Stop runs (they may save a checkpoint first). Returns when they have ended."""
     from mlnb.api import runs as all_runs
+    from mlnb.api.cancelling import cancel_runs
     from mlnb.units import state_phrase
 
-    named = [all_runs[name] for name in names]
-    for run in named:
-        already = "already " if run.done else ""
-        run.cancel()
-        if not as_json:
-            click.echo(f"{run.name} ({run.id}) {state_phrase(run.state).replace(' ', f' {already}', 1)}")
+    named = list(dict.fromkeys(all_runs[name] for name in names))
+    stopped = cancel_runs(named)
     if as_json:
         echo_json([run.to_json() for run in named])
+        return
+    for run in named:
+        already = "" if run in stopped else "already "
+        click.echo(f"{run.name} ({run.id}) {state_phrase(run.state).replace(' ', f' {already}', 1)}")
 
 
 @main.command()

@@ -109,7 +109,7 @@ def _html(data: dict[str, Any], line: str, image: str | None) -> str:
     rest = html.escape(line.removeprefix(f"{data['name']}: {state}"))
     parts = [
         f'<div style="font-size:13px;line-height:1.5"><b>{name}</b> '
-        f'<span style="color:{_COLOURS[state]};font-weight:600">{state}</span>{rest}</div>'
+        f'<span style="color:{_COLOURS.get(state, _COLOURS["pending"])};font-weight:600">{state}</span>{rest}</div>'
     ]
     parts += [f'<div style="font-size:12px">note: {html.escape(note)}</div>' for note in data["notes"]]
     if data["error"]:

@@ -10,7 +10,7 @@ from typing import Any
 from mlnb.api import Run
 from mlnb.api.index import Index
 from mlnb.api.read.state import observe
-from mlnb.errors import UsageError
+from mlnb.errors import NoSuchRun
 from mlnb.render.summary import summary
 from mlnb.rundir import FINAL, RunDir
 from mlnb.server.poller import Poller
@@ -35,12 +35,12 @@ class Manager:
 
         Raises
         ------
-        UsageError
+        NoSuchRun
             if there is no such run.
         """
         path = self._workspace.root / run_id
         if not re.fullmatch(ID, run_id, re.ASCII) or not (path / "run.json").is_file():
-            raise UsageError(f"No run with id {run_id[:200]!r}.")
+            raise NoSuchRun(f"No run with id {run_id[:200]!r}.")
         return Run(RunDir(path), self._workspace)
 
     def list_runs(self, ids: Iterable[str] | None = None, limit: int = 100) -> list[dict[str, Any]]:
@@ -54,7 +54,7 @@ class Manager:
             for name in names:
                 try:
                     runs.append(self._runs.setdefault(name, self.find(name)))
-                except UsageError:  # it never existed, or was removed
+                except NoSuchRun:  # it never existed, or was removed
                     self._runs.pop(name, None)
             observations = observe([run.observable for run in runs])
         return [
@@ -75,7 +75,7 @@ class Manager:
 
         Raises
         ------
-        UsageError
+        NoSuchRun
             if there is no run with this id.
         """
         run = self.find(run_id)
@@ -86,7 +86,7 @@ class Manager:
 
         Raises
         ------
-        UsageError
+        NoSuchRun
             if there is no run with this id.
         MlnbError
             if its target could not end it.

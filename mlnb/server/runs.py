@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable
 from typing import Any
@@ -11,8 +10,9 @@ from jupyter_server.auth.decorator import authorized
 from jupyter_server.base.handlers import APIHandler
 from tornado import web
 
-from mlnb.errors import MlnbError, UsageError
+from mlnb.errors import MlnbError, NoSuchRun
 from mlnb.server.manager import Manager
+from mlnb.server.threads import in_own_thread
 
 
 class _Handler(APIHandler):
@@ -23,10 +23,13 @@ class _Handler(APIHandler):
         self.manager = manager
 
     async def answer(self, call: Callable[..., Any], *arguments: Any) -> None:
-        """Call ``call`` in a thread, and send its result as JSON; or its error's message, with status 404 or 409."""
+        """Call ``call`` in a thread, and send its result as JSON; or its error's message.
+
+        The status of an error is 404 if there is no such run, else 409.
+        """
         try:
-            content = await asyncio.to_thread(call, *arguments)
-        except UsageError as error:
+            content = await in_own_thread(call, *arguments)
+        except NoSuchRun as error:
             self.set_status(404)
             content = {"message": str(error)}
         except MlnbError as error:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 from typing import Any
 
 from jupyter_server.auth.decorator import ws_authenticated
@@ -21,7 +22,7 @@ from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
 from mlnb.api.read.cursor import SeriesCursor
 from mlnb.api.read.wire import PIXELS, message
-from mlnb.errors import UsageError
+from mlnb.errors import NoSuchRun
 from mlnb.server.manager import Manager
 from mlnb.server.poller import Snapshot
 
@@ -51,7 +52,7 @@ class StreamHandler(WebSocketMixin, WebSocketHandler, JupyterHandler):
             raise web.HTTPError(403)
         try:
             self.run = await asyncio.to_thread(self.manager.find, run_id)
-        except UsageError as error:
+        except NoSuchRun as error:
             raise web.HTTPError(404, str(error), reason="No such run") from None
         await super().get(run_id)
 
@@ -89,6 +90,9 @@ class StreamHandler(WebSocketMixin, WebSocketHandler, JupyterHandler):
                 await asyncio.sleep(INTERVAL)
         except WebSocketClosedError:
             return
+        except Exception:  # the view connects again, and gets everything again
+            logging.getLogger("mlnb").exception("the stream of run %s failed", self.run.id)
+            self.close(1011, "internal error")
 
     def on_message(self, message: str | bytes) -> None:
         """Ignored: views send nothing."""

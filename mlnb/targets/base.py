@@ -163,7 +163,8 @@ class Target(Protocol):
     def cancel_many(self, runs: Sequence[RunDir]) -> list[bool]:
         """End many jobs, with as few requests as the target allows; for each, whether it is gone when this returns.
 
-        Targets that have nothing better call :func:`mlnb.targets.many.cancel_one_by_one`.
+        Targets that have nothing better call :func:`mlnb.targets.many.cancel_at_once`; those whose ``cancel`` can't be
+        called in several threads, :func:`mlnb.targets.many.cancel_one_by_one`.
         """
 
     def resources(self) -> Mapping[str, Any]:

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from mlnb.errors import MlnbError, UsageError
+from mlnb.files import first_lines
 from mlnb.node.machine import gpus as devices
 from mlnb.node.process.identity import in_other_namespace, is_alive, process_identity, send_signal, wait_for_exit
 from mlnb.node.process.local_queue import LocalQueue
-from mlnb.rundir import RunDir, read_json, read_lines
+from mlnb.rundir import RunDir, read_json
 from mlnb.runinfo import GRACE, NodeSettings, RunInfo
 from mlnb.targets import local_container, other_host, registry, warm
 from mlnb.targets.base import SUBMITTING, Offer, Placement, Status, check_options, gpus_of
@@ -27,7 +28,7 @@ from mlnb.targets.config.options import IMAGE, TargetOption
 from mlnb.targets.containers import Contained
 from mlnb.targets.environment import run_environment
 from mlnb.targets.gpus.selection import refuse_gpu_selection
-from mlnb.targets.many import cancel_one_by_one, submit_one_by_one
+from mlnb.targets.many import cancel_at_once, submit_one_by_one
 from mlnb.targets.mirror.base import Mirror
 from mlnb.task import Resources, Task
 from mlnb.units import format_time
@@ -188,14 +189,9 @@ class Local:
 
     def _process(self, run: RunDir) -> tuple[int, str] | None:
         """Pid and identity of the node program, or of the process that starts it: in an image, the container engine."""
-        attempts = [] if _in_image(run) else run.attempts()
-        for attempt in reversed(attempts):
-            for event in reversed(read_lines(attempt.events(0))):
-                if event["event"] == "started":
-                    return event["pid"], event["identity"]
-            break
-        handle = read_json(run.handle)
-        return (handle["pid"], handle["identity"]) if handle else None
+        started = None if _in_image(run) else _started_event(run)
+        process = started or read_json(run.handle) or {}
+        return (process["pid"], process["identity"]) if {"pid", "identity"} <= process.keys() else None
 
     def cancel(self, run: RunDir) -> bool:
         """See :class:`mlnb.targets.base.Target`. SIGTERM, grace for a checkpoint, SIGKILL."""
@@ -214,15 +210,12 @@ class Local:
 
     def cancel_many(self, runs: Sequence[RunDir]) -> list[bool]:
         """See :class:`mlnb.targets.base.Target`."""
-        return cancel_one_by_one(self, runs)
+        return cancel_at_once(self, runs)
 
     def _is_node(self, run: RunDir, process: tuple[int, str]) -> bool:
         """Whether ``process`` is the run's node program, not the fork server that has yet to start it."""
-        return _in_image(run) or any(
-            (event.get("pid"), event.get("identity")) == process
-            for attempt in run.attempts()
-            for event in read_lines(attempt.events(0))
-        )
+        started = _started_event(run) or {}
+        return _in_image(run) or (started.get("pid"), started.get("identity")) == process
 
     def _await_node(self, run: RunDir, starter: tuple[int, str] | None) -> tuple[int, str] | None:
         """Wait for the node program, which handles signals, while the process ``starter`` lives, which starts it."""
@@ -246,6 +239,15 @@ class Local:
 def _in_image(run: RunDir) -> bool:
     """Whether a run's node program is in a container, where it may have another pid than on the host."""
     return RunInfo.read(run).node.queued_outside
+
+
+def _started_event(run: RunDir) -> dict[str, Any] | None:
+    """The first event of the newest attempt's node program, with its process; ``None`` before that."""
+    for attempt in run.attempts()[-1:]:
+        for event in first_lines(attempt.events(0)):
+            if event.get("event") == "started":
+                return event
+    return None
 
 
 def _waiting_reason(run: RunDir, queue: Mapping[str, Any], ahead: int, holders: Sequence[str]) -> str:
@@ -299,10 +301,9 @@ def _targets_with_gpus(count: int, workspace: Workspace) -> list[tuple[str, int]
 
 def _host(run: RunDir) -> str:
     """The name of the machine that a run's newest attempt is on."""
-    for attempt in run.attempts()[-1:]:
-        for event in read_lines(attempt.events(0)):
-            if "host" in event:
-                return str(event["host"])
+    started = _started_event(run) or {}
+    if "host" in started:
+        return str(started["host"])
     return RunInfo.read(run).host or "another machine"
 
 

@@ -1,16 +1,19 @@
-"""Submits and cancels many runs: in groups, for targets with a request for many jobs, or one by one."""
+"""Submits and cancels many runs: in groups, for targets with a request for many jobs; at once, or one by one."""
 
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from mlnb.errors import MlnbError
 from mlnb.rundir import RunDir, write_json
 from mlnb.targets.base import SubmissionUnknown, Target
 
 Handles = list[dict[str, Any]]
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 def submit_one_by_one(target: Target, runs: Sequence[RunDir], envs: Sequence[Mapping[str, str]]) -> Handles:
@@ -60,6 +63,49 @@ def submit_in_groups(
     if unknown is not None:
         raise unknown
     return [handles[index] for index in range(len(runs))]
+
+
+def cancel_at_once(target: Target, runs: Sequence[RunDir]) -> list[bool]:
+    """See :meth:`mlnb.targets.base.Target.cancel_many`, for targets whose ``cancel`` may be called in several threads.
+
+    All are cancelled, also if the target can't cancel one of them. It takes as long as the slowest run.
+
+    Raises
+    ------
+    MlnbError
+        the first that the target raised.
+    """
+    return call_at_once(target.cancel, runs)
+
+
+def call_at_once(call: Callable[[T], R], arguments: Sequence[T]) -> list[R]:
+    """What ``call`` returns for each argument; all calls are made at the same time, and all come to their end.
+
+    Raises
+    ------
+    Exception
+        that of the first argument for which ``call`` raised one.
+    """
+    if len(arguments) == 1:
+        return [call(arguments[0])]
+    results: dict[int, R] = {}
+    problems: dict[int, Exception] = {}
+
+    def call_one(index: int) -> None:
+        try:
+            results[index] = call(arguments[index])
+        except Exception as error:  # noqa: BLE001 - raised below
+            problems[index] = error
+
+    # not an executor, whose threads an interrupted process would wait for
+    threads = [threading.Thread(target=call_one, args=(index,), daemon=True) for index in range(len(arguments))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if problems:
+        raise problems[min(problems)]
+    return [results[index] for index in range(len(arguments))]
 
 
 def cancel_one_by_one(target: Target, runs: Sequence[RunDir]) -> list[bool]:

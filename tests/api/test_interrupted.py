@@ -116,3 +116,32 @@ def test_what_the_target_says_of_a_job_that_runs_is_the_reason(place: Says):
     tell(run, 0, *RUNNING)
     place.status = Status(True, "running", "is suspended")
     assert (run.state, run.reason) == ("running", "is suspended")
+
+
+def test_the_state_of_a_run_of_days_parses_no_samples(place: Says, monkeypatch: pytest.MonkeyPatch):
+    run = put(place)
+    tell(run, 0, *RUNNING, ago=1e6)
+    now, samples = time.time(), 100_000
+    lines = [json.dumps({"t": now - samples + n, "event": "sample", "cpu": 1.0, "memory": n}) for n in range(samples)]
+    with run.directory.attempt(1).events(0).open("a") as file:
+        file.write("\n".join(lines) + "\n")
+    parsed: list[object] = []
+    loads = json.loads
+    monkeypatch.setattr("mlnb.rundir.json.loads", lambda data: (parsed.append(data), loads(data))[1])
+    other = Run(run.directory)  # as another process sees it
+    assert other.state == "running"
+    assert other._events.progress.last_heard == pytest.approx(now - 1, abs=0.01)
+    assert len(parsed) < 50
+    assert len(other.all_series()["mlnb.memory"]) == samples
+    assert other.progress.usage is not None
+    assert other.progress.usage["memory"] == samples - 1
+
+
+def test_samples_of_nodes_that_are_read_at_once_are_joined_by_their_times(place: Says):
+    run = put(place, nodes=2)
+    now = int(time.time()) - 100.0
+    for node in range(2):
+        tell(run, node, *RUNNING, *({"t": now + n, "event": "sample", "cpu": 1.0, "memory": 10} for n in range(50)))
+    memory = run.all_series()["mlnb.memory"]
+    assert list(memory.time) == [now + n for n in range(50)]
+    assert set(memory.value) == {20}

@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from mlnb.api import Run
+from mlnb.files import first_lines
+from tests.waiting import until
+
 TRAIN = "import mlnb\nfor i in range(5): mlnb.log(step=i, loss=1 / (i + 1))\nprint('said')"
+STUBBORN = """
+import signal, time
+for number in (signal.SIGTERM, signal.SIGINT):
+    signal.signal(number, lambda *_: None)
+print("on", flush=True)
+while True: time.sleep(0.1)
+"""
 WAIT = "import time, mlnb\nmlnb.log(loss=1.0)\ntime.sleep(600)"
+
+
+def node_program(run: Run) -> int:
+    return next(
+        event["pid"] for event in first_lines(run.directory.attempt(1).events(0)) if event["event"] == "started"
+    )
 
 
 def test_runs_are_listed_and_shown(server, start):
@@ -64,3 +84,29 @@ def test_without_a_token_nothing_is_told_and_nothing_is_ended(server, start):
     for method, path in (("GET", ""), ("GET", f"/{run.id}"), ("POST", f"/{run.id}/cancel")):
         assert server.ask(f"mlnb/runs{path}", method=method, token=False)[0] == 403
     assert not run.done
+
+
+def test_cancels_that_take_long_keep_no_other_request_waiting(server, start):
+    run = start(STUBBORN)
+    until(lambda: "on" in run.logs())
+    with ThreadPoolExecutor(40) as pool:
+        cancels = [pool.submit(server.ask, f"mlnb/runs/{run.id}/cancel", method="POST") for _ in range(40)]
+        until(run.directory.cancel.exists)
+        time.sleep(0.5)
+        view = server.stream(run.id)
+        assert server.ask(f"mlnb/runs/{run.id}")[0] == 200
+        view.until(lambda view: view.summary)
+        assert not any(cancel.done() for cancel in cancels)
+        run.directory.result.write_text('{"state": "cancelled", "attempt": 1}')  # it need not take its whole grace
+        os.kill(node_program(run), signal.SIGKILL)
+        assert {cancel.result(60)[0] for cancel in cancels} == {200}
+
+
+def test_only_a_run_that_there_is_not_is_404(server, start):
+    run = start(WAIT, cpus=1)
+    until(lambda: run.state == "running")
+    path, content = run.directory.run, run.directory.run.read_text()
+    path.write_text(content.replace('"target": "local"', '"target": "removed"'))
+    status, said = server.ask(f"mlnb/runs/{run.id}/cancel", method="POST")
+    assert (status, said["message"].split(".")[0]) == (409, "Unknown target removed")
+    path.write_text(content)

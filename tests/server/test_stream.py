@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -143,3 +145,21 @@ def test_one_broken_run_stops_no_other_stream(server, start, tmp_path: Path):
         Path(f"{gate}{number}").touch()
     views[1].until(lambda view: view.ended)
     assert views[1].summary["state"] == "succeeded"
+
+
+def test_a_stream_that_fails_is_closed_so_that_the_view_connects_again(monkeypatch: pytest.MonkeyPatch):
+    from mlnb.server.poller import Snapshot
+    from mlnb.server.stream import StreamHandler
+
+    closed: list[tuple[int, str]] = []
+    view = StreamHandler.__new__(StreamHandler)
+    monkeypatch.setattr(view, "run", SimpleNamespace(id="a-run"), raising=False)
+    monkeypatch.setattr(view, "close", lambda *reason: closed.append(reason), raising=False)
+
+    async def send() -> None:
+        view._newest = asyncio.Queue()
+        view._newest.put_nowait(Snapshot({"state": "running"}, 1, {"loss": None}))  # which can't be sent
+        await asyncio.wait_for(view._send(), 20)
+
+    asyncio.run(send())
+    assert closed == [(1011, "internal error")]

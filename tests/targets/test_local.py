@@ -14,6 +14,7 @@ from pathlib import Path
 import dask.config
 import pytest
 
+from mlnb import rundir
 from mlnb.errors import StorageError, UsageError
 from mlnb.node.process.identity import is_alive, process_identity, send_signal, wait_for_exit
 from mlnb.rundir import read_json, read_lines
@@ -127,6 +128,20 @@ def test_a_gpu_that_is_named_twice_is_one(monkeypatch: pytest.MonkeyPatch):
     finally:
         for cached in (local.gpus, local._gpu_ids):
             cached.cache_clear()
+
+
+def test_the_node_program_of_a_run_of_days_is_found_at_the_beginning_of_its_events(start, monkeypatch):
+    run = start("import time; time.sleep(600)")
+    until(lambda: run.state == "running")
+    with run.directory.attempt(1).events(0).open("a") as file:
+        file.writelines('{"t": 1, "event": "sample", "cpu": 1.0, "memory": 1, "gpus": []}\n' for _ in range(50_000))
+    parsed: list[object] = []
+    loads = rundir.json.loads
+    monkeypatch.setattr(rundir.json, "loads", lambda data: (parsed.append(data), loads(data))[1])
+    here = target()
+    assert [status.state for status in here.poll([run.directory])] == ["starting"]
+    assert here.cancel(run.directory)
+    assert len(parsed) < 2000
 
 
 # configuration
@@ -307,6 +322,7 @@ def test_the_zip_holds_the_lower_floors_only_and_is_the_same_every_time():
         "mlnb/__init__.py",
         "mlnb/units.py",
         "mlnb/errors.py",
+        "mlnb/files.py",
         "mlnb/task.py",
         "mlnb/rundir.py",
         "mlnb/manifest.py",

@@ -13,7 +13,7 @@ from mlnb.api.read.history import Series
 from mlnb.api.read.tailing import JsonlTail
 from mlnb.api.read.usage import Sample, UsageAggregator
 from mlnb.node.attempt.events import INTERRUPTED
-from mlnb.rundir import RunDir, read_json
+from mlnb.rundir import RunDir, parse_lines, read_json
 from mlnb.task import Resources
 
 
@@ -34,7 +34,7 @@ class AttemptProgress:
     host
         host name of node 0, and how many nodes there are besides.
     usage
-        the newest sample, all nodes together.
+        the newest sample, all nodes together, as of the last call of :meth:`Events.usage`.
     """
 
     number: int = 0
@@ -46,12 +46,26 @@ class AttemptProgress:
     usage: dict[str, Any] | None = None
 
 
+_SAMPLE = b'"event": "sample"'
+"""What is near the beginning of the line of a sample. Nearly all lines are samples: one a second."""
+
+
 class Events:
-    """Reads the events of the newest attempt, of all its nodes; each call reads only what is new. Thread-safe."""
+    """Reads the events of the newest attempt, of all its nodes; each call reads only what is new. Thread-safe.
+
+    Samples are parsed only if :meth:`usage` is called: the state of a run that began days ago is known at once.
+
+    Attributes
+    ----------
+    awaited
+        the number of the attempt for whose late result an observer has waited; 0 for none.
+    """
 
     def __init__(self, run: RunDir) -> None:
         self._run = run
+        self.awaited = 0
         self._tails: list[JsonlTail] = []
+        self._sample_tails: list[JsonlTail] = []
         self._aggregator = UsageAggregator(1)
         self._lock = threading.Lock()
         self._samples: dict[str, GrowableColumns] = {}
@@ -72,6 +86,7 @@ class Events:
         """
         with self._lock:
             self._read()
+            self._read_samples()
             for name, columns in self._samples.items():
                 old = self._usage.get(name)
                 if old is None or len(old) < len(columns):
@@ -88,11 +103,14 @@ class Events:
         if newest.number != self.progress.number or not self._tails:
             nodes = _node_count(self._run)
             self._tails = [JsonlTail(newest.events(node)) for node in range(nodes)]
+            self._sample_tails = [JsonlTail(newest.events(node)) for node in range(nodes)]
             self._aggregator = UsageAggregator(nodes)
             self.progress = AttemptProgress(newest.number)
             self._samples, self._usage = {}, {}
         for node, tail in enumerate(self._tails):
-            for event in tail.new():
+            lines = tail.new_data().split(b"\n")[:-1]
+            events = [line for line in lines[:-1] if _SAMPLE not in line[:64]]
+            for event in parse_lines(b"\n".join([*events, *lines[-1:]])):  # the last line says when the node was heard
                 self._apply(node, event)
         return self.progress
 
@@ -101,12 +119,7 @@ class Events:
         progress = self.progress
         progress.last_heard = max(progress.last_heard or 0.0, event.get("t") or 0.0)
         kind = event.get("event")
-        if kind == "sample":
-            sample = {"t": event.get("t") or 0.0, **{key: event.get(key) for key in ("cpu", "memory", "gpus")}}
-            for usage in self._aggregator.add(node, sample):
-                progress.usage = usage
-                self._append_sample(usage)
-        elif kind == "ending":
+        if kind == "ending":
             progress.stop_reason = progress.stop_reason or str(event.get("reason", ""))
         elif node == 0 and kind in ("started", "starting", "running"):
             progress.state = str(kind)
@@ -116,16 +129,32 @@ class Events:
         elif node == 0 and kind == INTERRUPTED:
             progress.interruption = str(event.get("reason", ""))
 
-    def _append_sample(self, usage: Sample) -> None:
+    def _read_samples(self) -> None:
+        """Read the new samples of all nodes, in the order of their times."""
+        samples: list[tuple[float, int, Sample]] = []
+        for node, tail in enumerate(self._sample_tails):
+            for event in tail.new():
+                if event.get("event") == "sample":
+                    time = float(event.get("t") or 0.0)
+                    sample = {"t": time, **{key: event.get(key) for key in ("cpu", "memory", "gpus")}}
+                    samples.append((time, node, sample))
+        rows: dict[str, list[tuple[float, float, float]]] = {}
+        for _, node, sample in sorted(samples, key=lambda item: item[:2]):
+            for usage in self._aggregator.add(node, sample):
+                self.progress.usage = usage
+                self._add_rows(rows, usage)
+        for name, of_name in rows.items():
+            self._samples.setdefault(name, GrowableColumns(3)).append(*np.array(of_name).T)
+
+    def _add_rows(self, rows: dict[str, list[tuple[float, float, float]]], usage: Sample) -> None:
         time = float(usage["t"] or 0.0)
-        self._first_sample = self._first_sample if self._samples else time
+        self._first_sample = self._first_sample if self._samples or rows else time
         values = {"mlnb.cpu": usage["cpu"], "mlnb.memory": usage["memory"]}
         for index, gpu in enumerate(usage["gpus"] or ()):
             values |= {f"mlnb.gpu{index}.{field}": gpu.get(field) for field in ("utilisation", "memory", "power")}
         for name, value in values.items():
             if isinstance(value, (int, float)):
-                row = np.array([[time], [time - self._first_sample], [value]])
-                self._samples.setdefault(name, GrowableColumns(3)).append(*row)
+                rows.setdefault(name, []).append((time, time - self._first_sample, float(value)))
 
 
 def _node_count(run: RunDir) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,9 @@ _SUBMISSION_TIMEOUT = 60.0
 
 _RESULT_DELAY = 0.2
 """Seconds until a result that was written on another machine is visible here."""
+
+_LATE = 300.0
+"""Seconds without a sign of a run after which no result is awaited any more; clocks of machines may differ."""
 
 _EVENTS_STALE = 10.0
 """Seconds without an event after which a target's report "pending" is believed: samples come every second."""
@@ -83,6 +87,7 @@ def _poll_target(name: str, workspace: Workspace, runs: Sequence[Observable]) ->
         if len(runs) == 1:
             return [unreadable(error)]
         return [_poll_target(name, workspace, [run])[0] for run in runs]
+    _await_results([run for run, status in zip(runs, statuses, strict=True) if status.alive is False])
     return [_state_of(run, status, mirrored) for run, status in zip(runs, statuses, strict=True)]
 
 
@@ -98,11 +103,29 @@ def unreadable(error: Exception) -> Observation:
     return Observation("pending", f"it can't be read now ({type(error).__name__}: {error})")
 
 
+def _await_results(runs: Sequence[Observable]) -> None:
+    """Wait once for the results of runs whose jobs have just ended: they may have been written on other machines."""
+    late = False
+    for run in runs:
+        attempts = run.directory.attempts()
+        if run.events.awaited < len(attempts):
+            run.events.awaited = len(attempts)
+            with contextlib.suppress(Exception):  # what its files hold is the business of derive_state
+                heard = max(run.events.read().last_heard or 0.0, attempts[-1].path.stat().st_mtime)
+                late |= time.time() - heard < _LATE and _final(run.directory, read_json_fresh) is None
+    if late:
+        time.sleep(_RESULT_DELAY)
+
+
 def _final(run: RunDir, read: Callable[[Path], dict[str, Any] | None] = read_json) -> Observation | None:
     result = read(run.result)
     if result is None or result.get("attempt", 1) < len(run.attempts()):
         return None  # a newer attempt is under way
-    return Observation(str(result["state"]), readable_reason(str(result.get("reason", ""))), result)
+    state = str(result.get("state"))
+    if state not in FINAL:
+        reason = f"it ended as {state!r}, which this version of mlnb does not know: a newer one has run it. Update mlnb"
+        return Observation("failed", reason, result)
+    return Observation(state, readable_reason(str(result.get("reason", ""))), result)
 
 
 def derive_state(run: RunDir, events: Events, status: Status) -> Observation:
@@ -140,9 +163,6 @@ def _submitted(run: RunDir) -> float:
 def state_of_missing_job(run: RunDir, events: Events, status: Status) -> Observation:
     """The state of a run whose job has ended; its result may have been written a moment before, on another machine."""
     final = _final(run, read_json_fresh)
-    if final is None:
-        time.sleep(_RESULT_DELAY)
-        final = _final(run, read_json_fresh)
     if final is not None:
         return final
     for attempt in run.attempts()[-1:]:

@@ -46,16 +46,20 @@ class JsonlTail:
         self._offset = 0
 
     def new(self) -> list[dict[str, Any]]:
-        """The complete lines that were appended since the last call."""
+        """The objects in the complete lines that were appended since the last call."""
+        return parse_lines(self.new_data())
+
+    def new_data(self) -> bytes:
+        """The complete lines that were appended since the last call, as they are."""
         try:
             with self._path.open("rb") as file:
                 file.seek(self._offset)
                 data = file.read()
         except OSError:
-            return []
+            return b""
         end = data.rfind(b"\n") + 1
         self._offset += end
-        return parse_lines(data[:end])
+        return data[:end]
 
 
 class MetricsTail:

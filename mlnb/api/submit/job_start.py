@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import getpass
-import json
-import os
 import signal
 import socket
 import threading
@@ -14,7 +12,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from mlnb.errors import MlnbError
-from mlnb.rundir import RunDir, storage_errors, write_json
+from mlnb.files import write_once
+from mlnb.rundir import RunDir, write_json
 from mlnb.targets.base import SubmissionUnknown, Target
 
 
@@ -101,9 +100,6 @@ def request_cancel(run: RunDir, target: Target) -> None:
         if it can't be written or sent.
     """
     by = f"{getpass.getuser()} on {socket.gethostname()}"
-    with contextlib.suppress(FileExistsError), storage_errors(run.cancel):
-        file = os.open(run.cancel, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(file, "w") as opened:
-            json.dump({"by": by, "t": time.time()}, opened)
+    write_once(run.cancel, {"by": by, "t": time.time()})
     if target.mirror is not None:
         target.mirror.signal(run, "cancel")

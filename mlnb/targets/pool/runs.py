@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mlnb.files import last_lines
 from mlnb.node import pool_node
-from mlnb.rundir import RunDir, read_json_fresh, read_lines, revalidate_directory
+from mlnb.rundir import RunDir, read_json_fresh, revalidate_directory
 from mlnb.runinfo import RunInfo
 
 _DOUBT = 5.0
@@ -20,6 +21,9 @@ or the pool's job may turn out to have been queued again."""
 
 _MAX_ENDED = 50
 """How many ended runs the state still lists."""
+
+_LAST_EVENTS = 1_000_000
+"""Bytes at the end of the events that are read: more than is written in a grace period."""
 
 _POLL = 0.1
 _NO_RESTART = 60.0
@@ -258,6 +262,6 @@ def _interruption(run: PoolRun) -> str:
     """Why the node program is gone, if it has written that."""
     attempt = RunDir(run.path).attempt(run.attempt)
     revalidate_directory(attempt.path)
-    events = read_lines(attempt.events(0))
+    events = last_lines(attempt.events(0), _LAST_EVENTS)
     reasons = [str(event.get("reason")) for event in events if event.get("event") in ("interrupted", "ending")]
     return reasons[-1] if reasons else "its node program was killed"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import getpass
 import json
-import os
 import secrets
 import shutil
 import socket
@@ -16,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 
 from mlnb.errors import MlnbError, UsageError
+from mlnb.files import write_once
 from mlnb.rundir import check_trusted, storage_errors, write_atomic, write_json
 from mlnb.targets import warm
 from mlnb.targets.base import Placement
@@ -166,20 +166,12 @@ def stop(name: str | None, workspace: Workspace) -> PoolInfo:
         if there is none, or several without a name.
     """
     pool = folder.find_pool(name, workspace)
-    try:
-        with storage_errors(pool.folder.stop), open(pool.folder.stop, "x", opener=_private) as file:
-            json.dump({"by": getpass.getuser(), "host": socket.gethostname(), "t": time.time()}, file)
-    except FileExistsError:
-        pass  # it was stopped before
+    write_once(pool.folder.stop, {"by": getpass.getuser(), "host": socket.gethostname(), "t": time.time()})
     end = time.monotonic() + _PATIENCE
     while pool.live and not (pool.state == "closing" and pool.active_runs) and time.monotonic() < end:
         time.sleep(0.05)
         pool = PoolInfo(pool.folder)
     return pool
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
 
 
 def _free_name(used: set[str]) -> str:

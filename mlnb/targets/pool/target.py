@@ -18,7 +18,7 @@ from mlnb.targets.batch.queue import listing as queue_listing
 from mlnb.targets.batch.queue.states import has_heartbeat
 from mlnb.targets.config.options import REQUEUE, TargetOption
 from mlnb.targets.gpus.selection import refuse_gpu_selection
-from mlnb.targets.many import cancel_one_by_one, submit_one_by_one
+from mlnb.targets.many import cancel_at_once, submit_one_by_one
 from mlnb.targets.mirror.base import Mirror
 from mlnb.targets.node_zip import node_zip
 from mlnb.targets.pool import folder, orphan_cleanup
@@ -168,7 +168,7 @@ class Pool:
 
     def cancel_many(self, runs: Sequence[RunDir]) -> list[bool]:
         """See :class:`mlnb.targets.base.Target`."""
-        return cancel_one_by_one(self, runs)
+        return cancel_at_once(self, runs)
 
 
 def _check_compatible(pool: PoolInfo) -> None:
