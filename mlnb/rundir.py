@@ -27,6 +27,9 @@ FINAL = frozenset({"succeeded", "failed", "cancelled", "lost"})
 JOB_LOG = "job.log"
 """File name of a batch job's own output, in the folder of the attempt that the job was submitted for."""
 
+PROCESS_STATE = "process.pickle"
+"""File name of a process's state (generators, warning filters, variables), in the folders of inputs and outputs."""
+
 _STORAGE = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "your quota is used up",

@@ -17,6 +17,7 @@ from mlnb.api.submit.option_reader import value_of
 from mlnb.api.submit.options import OPTIONS, Options
 from mlnb.api.submit.submit import resume
 from mlnb.errors import UsageError
+from mlnb.rundir import PROCESS_STATE
 from mlnb.targets import registry
 from mlnb.targets.base import Offer, Target
 from mlnb.task import Task
@@ -126,9 +127,10 @@ def _dropped_options(run: Run, options: Options) -> list[str]:
 
 
 def same_work(old: Task, new: Task, digests: Mapping[str, str]) -> bool:
-    """Whether two tasks differ only in resources, seed and environment: then the same run continues."""
+    """Whether two tasks differ only in resources, random numbers and environment: then the same run continues."""
 
-    def work(task: Task, files: Mapping[str, str]) -> tuple[str, tuple[str, ...], Mapping[str, str]]:
+    def work(task: Task, digests: Mapping[str, str]) -> tuple[str, tuple[str, ...], Mapping[str, str]]:
+        files = {path: digest for path, digest in digests.items() if path != f"inputs/{PROCESS_STATE}"}
         return ast.dump(ast.parse(task.script)), task.argv, files  # parsed, since comments have the cell's number
 
     return work(old, {file.path: file.digest for file in old.files}) == work(new, digests)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from mlnb.api.results.outputs import Pulled
     from mlnb.api.results.session import SessionLink
+    from mlnb.node.data.process_state import ProcessState
 
 
 class Run:
@@ -61,6 +62,11 @@ class Run:
     def attach(self, link: SessionLink) -> None:
         """Write results into the objects of this session, which submitted the run."""
         self._link = link
+
+    @property
+    def process_at_submission(self) -> ProcessState | None:
+        """The state of this process when it submitted the run; ``None`` if another process has."""
+        return self._link.process if self._link else None
 
     @property
     def info(self) -> RunInfo:

@@ -6,7 +6,6 @@ import ast
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
-from mlnb.capture import torch_settings
 from mlnb.capture.cell import CellSource
 from mlnb.capture.names.analysis import future_features
 from mlnb.capture.outputs import default_outputs, names_sharing_storages, storage_addresses
@@ -21,6 +20,8 @@ from mlnb.capture.source.imports import import_lines, submodules
 from mlnb.capture.source.modules import LocalModules
 from mlnb.capture.source.nodes import defined_names
 from mlnb.node.data import objects
+from mlnb.node.data.process_state import ProcessState
+from mlnb.node.data.settings import setting_statements
 
 DATA_IMPORT = "from mlnb.node.data.inputs import session_data as _session_data"
 
@@ -32,6 +33,7 @@ def assemble(
     files: dict[str, Content],
     outputs: Sequence[str],
     futures: list[str],
+    process: ProcessState,
 ) -> Captured:
     """The captured cell.
 
@@ -43,6 +45,8 @@ def assemble(
         names that the user listed (``--out``); empty to determine them from the code.
     futures
         the ``from __future__`` features of the session.
+    process
+        the state of the session's process.
     """
     session = slice_.session
     steps, streams, labels = _order_steps(slice_)
@@ -66,6 +70,7 @@ def assemble(
         items=tuple(_plan_items(slice_, modules, streams, files)),
         notes=tuple(dict.fromkeys([*slice_.notes, *modules.notes])),
         bindings={**_session_definitions(slice_), **slice_.references.generated},
+        process=process,
     )
 
 
@@ -130,12 +135,12 @@ def _write_script(
     if futures:
         script.add_lines([f"from __future__ import {', '.join(futures)}"])
     script.add_gap()
-    settings = torch_settings.setting_statements()
+    settings = setting_statements()
     own_imports = import_lines(slice_.imports.values())
     extra_imports = {f"import {name}" for name in submodules(slice_.dotted_names, slice_.session.namespace)}
     extra_imports |= slice_.extra_imports
     extra_imports |= {DATA_IMPORT} if has_data else set()
-    extra_imports |= {"import torch"} if settings else set()
+    extra_imports |= {f"import {text.split('.')[0]}" for text in settings}
     script.add_lines([*own_imports, *sorted(extra_imports - set(own_imports))])
     script.add_gap()
     script.add_lines(settings)

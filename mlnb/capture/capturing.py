@@ -8,6 +8,7 @@ from pathlib import Path
 from mlnb.capture import cell as cells
 from mlnb.capture.assemble import assemble
 from mlnb.capture.names.analysis import CellNames, future_features, reach
+from mlnb.capture.process import session_state
 from mlnb.capture.reasons import Need, Reason
 from mlnb.capture.session import Captured, Session
 from mlnb.capture.ship.contents import Content, FileContent
@@ -69,7 +70,10 @@ def capture(
     for definition in slice_.definitions.values():
         for root in sorted(imported_roots(definition.origin.node)):
             modules.add(root)
-    return assemble(source, slice_, modules, files, outputs, futures)
+    process, notes = session_state()
+    for note in notes:
+        slice_.note(note)
+    return assemble(source, slice_, modules, files, outputs, futures, process)
 
 
 def _need_of(name: str, names: CellNames) -> Need:

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mlnb.capture.ship.contents import Content
+from mlnb.capture.ship.contents import Bytes, Content
 from mlnb.capture.ship.streams import DataStream
 from mlnb.node.data import objects
+from mlnb.node.data.process_state import ProcessState
+from mlnb.rundir import PROCESS_STATE
 from mlnb.task import Segment
 
 
@@ -111,6 +113,8 @@ class Captured:
     bindings
         the functions and classes that are sent, by the names that the script gives them: what the run returns refers
         to them.
+    process
+        the state of the session's process; of its environment, what the session has set.
     """
 
     script: str
@@ -126,6 +130,7 @@ class Captured:
     items: tuple[PlanItem, ...]
     notes: tuple[str, ...]
     bindings: Mapping[str, Any]
+    process: ProcessState = field(default_factory=ProcessState)
 
     @property
     def size(self) -> int:
@@ -140,4 +145,6 @@ class Captured:
         contents = dict(self.files)
         for stream in self.streams:
             contents.update(stream.files())
+        if self.process:
+            contents[f"inputs/{PROCESS_STATE}"] = Bytes(self.process.dump())
         return contents

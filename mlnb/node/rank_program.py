@@ -10,7 +10,7 @@ import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mlnb.node.data import inputs
+from mlnb.node.data import inputs, process_state
 from mlnb.node.data.code import ScriptCode
 from mlnb.node.rank import display, log, stop
 from mlnb.node.rank.tracebacks import describe
@@ -79,6 +79,7 @@ def _train(run_dir: RunDir, run_id: str, task: Task, info: RankInfo) -> tuple[di
     device = f"cuda:{info.local_rank}" if task.resources.gpus else "cpu"
     data = inputs.begin(run_dir, device)
     _set_seeds(task, 0 if is_parallel else info.rank)
+    data.set_environ(task.environment.get("env") or ())
     try:
         namespace = main_module.make(run_dir, task).__dict__
         before = _execute(run_dir, task, namespace, is_first=info.rank == 0)
@@ -95,13 +96,15 @@ def _train(run_dir: RunDir, run_id: str, task: Task, info: RankInfo) -> tuple[di
         return _stopped(notes)
     except BaseException as error:  # noqa: BLE001 - the script's error, for the user
         return _failed(error, run_dir, task), 1
-    if info.rank == 0 and (task.outputs or task.inputs or task.deletes):
+    returns_state = task.interactive and task.seed is None
+    if info.rank == 0 and (task.outputs or task.inputs or task.deletes or returns_state):
         from mlnb.node.data import outputs
 
+        process = data.process_changes()
         after = outputs.fingerprints(before, namespace, data)
         changed = [name for name in task.inputs if name not in namespace or after.get(name) != before.get(name)]
         changed = [name for name in changed if name not in task.outputs]
-        notes += outputs.write(run_dir, run_id, task, namespace, data, changed)
+        notes += outputs.write(run_dir, run_id, task, namespace, data, changed, process)
     if stop.was_interrupted():
         notes.append("Stop was KeyboardInterrupt to the code, which caught it and went on to its end")
     trained = {"backwards": hooks.backwards, "steps": hooks.steps} if hooks else {}
@@ -186,6 +189,7 @@ def _execute(run_dir: RunDir, task: Task, namespace: dict[str, Any], *, is_first
             from mlnb.node.data import outputs
 
             before.update(outputs.fingerprints(only_inputs, namespace, inputs.current, before=True))
+        inputs.current.set_process_state(() if task.seed is None else process_state.GENERATORS)
 
     execute(task, filename, namespace, before_cell)
     return before

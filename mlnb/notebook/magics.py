@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
 from IPython.display import display
@@ -29,6 +29,7 @@ from mlnb.capture import Captured, Session, analyse, capture
 from mlnb.capture.source.modules import import_folders
 from mlnb.errors import UsageError
 from mlnb.notebook.documented import document
+from mlnb.notebook.lent_generators import LentGenerators
 from mlnb.notebook.live_outputs import LiveOutputs
 from mlnb.notebook.pending import PendingRuns
 from mlnb.notebook.plan import plan
@@ -39,6 +40,9 @@ from mlnb.targets import registry
 from mlnb.targets.base import Offer, Target
 from mlnb.task import Task
 from mlnb.version import __version__
+
+if TYPE_CHECKING:
+    from mlnb.node.data.process_state import ProcessState
 
 
 def _help() -> str:
@@ -74,6 +78,7 @@ class TrainMagics(Magics):
         self.shell: Any = shell
         self._live_outputs, self._pending = live_outputs, pending
         self._planned: object = None
+        self._lent = LentGenerators(shell, pending.expects)
 
     def _defaults(self) -> Options:
         arguments = [f"--{name}={getattr(self, name)}" for name in ("memory", "time", "on") if getattr(self, name)]
@@ -112,13 +117,17 @@ class TrainMagics(Magics):
             outputs=options.outputs,
         )
         _check_outputs(options.outputs, captured, self.shell.transform_cell(cell))
+        process = captured.process
+        if options.seed is None and offer.resources.world_size == 1:
+            varied, process, note = self._lent.vary(process)
+            captured = replace(captured, process=varied, notes=(*captured.notes, *([note] if note else [])))
         task = self._task(captured, options, offer)
         planned = plan(captured, task, target, offer)
         if options.dry_run:
             submission = target.preview(RunDir(workspace.root / "RUN"), offer)
             print("\n\n".join(part for part in (planned.text, task.script, submission) if part))
             return
-        run = self._start(task, captured, options, target, offer, resumed, given, name=placement.name)
+        run = self._start(task, captured, process, options, target, offer, resumed, given, name=placement.name)
         sent = captured.items, captured.outputs, captured.deletes, captured.notes
         plan_key = (target.name, offer.summary_lines, *sent)
         if plan_key != self._planned:  # shown once, and again when it has changed
@@ -130,6 +139,8 @@ class TrainMagics(Magics):
         bound = import_now(ast.parse(self.shell.transform_cell(cell)), self.shell.user_ns)
         self._pending.forget(bound)
         self._pending.add(run, {*captured.outputs, *captured.deletes} - bound)
+        if task.seed is None:
+            self._lent.add(run, process)
         if options.wait:
             self._pending.collect_run(run)
 
@@ -172,15 +183,32 @@ class TrainMagics(Magics):
                 "import_path": import_folders(),
                 **({"image": offer.placement["image"]} if "image" in offer.placement else {}),
             },
-            seed=_seed(advance=not options.dry_run) if options.seed is None else options.seed,
+            seed=self._seed(options, offer.resources.world_size),
             parallel=options.parallel,
             interactive=True,
         )
+
+    def _seed(self, options: Options, ranks: int) -> int | None:
+        """The run's seed; ``None`` if its process goes on with the states of the session's generators.
+
+        A seed is drawn from the session's torch generator, so that an earlier ``torch.manual_seed`` determines it.
+        """
+        torch = sys.modules.get("torch")
+        if options.seed is not None or ranks == 1:
+            return options.seed
+        if torch is None:
+            return secrets.randbelow(2**31)
+        state = torch.get_rng_state()
+        drawn = int(torch.randint(2**31 - 1, (1,)).item())
+        if options.dry_run:
+            torch.set_rng_state(state)
+        return drawn
 
     def _start(
         self,
         task: Task,
         captured: Captured,
+        process: ProcessState,
         options: Options,
         target: Target,
         offer: Offer,
@@ -196,7 +224,7 @@ class TrainMagics(Magics):
         }
         env = dict(options.env)
         contents = captured.hashed_contents()
-        link = SessionLink(captured.labels, captured.bindings)
+        link = SessionLink(captured.labels, captured.bindings, process)
         if resumed is not None:
             if resume.same_work(resumed.task, task, {path: content.digest() for path, content in contents.items()}):
                 resume.continue_run(resumed, given, options, target, offer)
@@ -224,18 +252,6 @@ def _check_outputs(names: Sequence[str], captured: Captured, source: str) -> Non
             near = difflib.get_close_matches(name, available, 1)
             hint = f"did you mean {near[0]}?" if near else f"it binds {', '.join(sorted(uses.stores)) or 'nothing'}"
             raise UsageError(f"--out {name}: the cell has no such name; {hint}")
-
-
-def _seed(*, advance: bool) -> int:
-    """A seed drawn from the session's torch generator, so that an earlier ``torch.manual_seed`` determines it."""
-    torch = sys.modules.get("torch")
-    if torch is None:
-        return secrets.randbelow(2**31)
-    state = torch.get_rng_state()
-    drawn = int(torch.randint(2**31 - 1, (1,)).item())
-    if not advance:
-        torch.set_rng_state(state)
-    return drawn
 
 
 def _version(package: str) -> str | None:

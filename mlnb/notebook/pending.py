@@ -118,6 +118,10 @@ class PendingRuns:
         """Expect nothing from ``run`` any more, since it was resumed."""
         self._pending = [pending for pending in self._pending if pending.run.id != run.id]
 
+    def expects(self, run: Run) -> bool:
+        """Whether ``run`` may still give something to the session."""
+        return any(pending.run is run for pending in self._pending) and _state(run) not in FINAL - {"succeeded"}
+
     def has_finished(self) -> bool:
         """Whether a run has succeeded whose outputs the session does not have yet."""
         return any(_state(pending.run) == "succeeded" for pending in self._pending)
@@ -193,7 +197,7 @@ class PendingRuns:
         """
         run, notes = pending.run, list[str]()
         try:
-            if run.task.outputs or run.task.inputs or run.task.deletes:
+            if run.task.outputs or run.task.inputs or run.task.deletes or run.task.seed is None:
                 notes = run.deliver(self._shell.user_ns, pending.names | pending.maybe_changed).notes
         except KeyboardInterrupt:
             raise Detached(f"Stopped loading the results of {run.name}. Run this cell again to load them.") from None

@@ -51,12 +51,16 @@ def plan(captured: Captured, task: Task, target: Target, offer: Offer) -> Plan:
     if captured.deletes:
         rows.append(_row("deletes", ", ".join(captured.deletes)))
     torch = task.environment.get("torch") or "not installed here"
-    rows.append(_row("environment", f"Python {task.environment.get('python')}, torch {torch}, seed {task.seed}"))
+    rows.append(_row("environment", f"Python {task.environment.get('python')}, torch {torch}, {_randomness(task)}"))
     variables = task.environment.get("env") or []
     if variables:
         rows.append(_row("variables", f"{', '.join(variables)} (mlnb does not store their values)"))
     rows += [_row("note", note) for note in captured.notes]
     return Plan(line, "\n".join(rows))
+
+
+def _randomness(task: Task) -> str:
+    return "random numbers as in this session" if task.seed is None else f"seed {task.seed}"
 
 
 def _row(label: str, text: str) -> str:

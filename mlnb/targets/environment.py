@@ -39,3 +39,8 @@ def matching_variables(patterns: Sequence[str], session: Mapping[str, str] | Non
     """The variables of ``session``, by default this process's environment, whose names match one of ``patterns``."""
     source = os.environ if session is None else session
     return {name: value for name, value in source.items() if any(fnmatchcase(name, pattern) for pattern in patterns)}
+
+
+def is_passed_on(name: str) -> bool:
+    """Whether a run has the variable ``name`` of the process that submits it, as programs need it in order to start."""
+    return any(fnmatchcase(name, pattern) for pattern in _NEEDED)

@@ -160,20 +160,39 @@ def test_in_takes_a_file_along(nb: Kernel) -> None:
     assert nb.ok("numbers").result == "['1', '2', '3']"
 
 
-def test_the_seed_of_the_session_decides(nb: Kernel) -> None:
-    cell = "drawn = torch.rand(2).tolist()"
-    nb.ok("torch.manual_seed(7)")
+def test_a_cell_draws_the_numbers_that_the_session_would_draw(nb: Kernel) -> None:
+    cell = "drawn = torch.rand(2).tolist(), np.random.rand(), random.random()"
+    nb.ok("import random, numpy as np\ntorch.manual_seed(7); np.random.seed(7); random.seed(7)")
+    nb.ok(cell)
+    nb.ok("first = drawn\n" + cell)
+    nb.ok("torch.manual_seed(7); np.random.seed(7); random.seed(7)\nsecond = drawn")
     train(nb, cell)
-    first = nb.ok("drawn").result
-    train(nb, cell)
-    second = nb.ok("drawn").result
-    nb.ok("torch.manual_seed(7)")
-    train(nb, cell)
-    assert nb.ok("drawn").result == first
-    assert second != first
+    assert nb.ok("drawn == first").result == "True"
+    nb.ok(cell)
+    assert nb.ok("drawn == second").result == "True"
     train(nb, cell, "--seed 3")
     torch.manual_seed(3)
-    assert nb.ok("drawn").result == str(torch.rand(2).tolist())
+    assert nb.ok("drawn[0]").result == str(torch.rand(2).tolist())
+
+
+def test_settings_and_variables_travel_and_come_back(nb: Kernel) -> None:
+    nb.ok("import os, warnings, numpy as np\nos.environ['MY_CHOICE'] = 'here'; np.seterr(all='raise')")
+    nb.ok("warnings.simplefilter('error', RuntimeWarning)")
+    train(
+        nb,
+        "seen = os.environ['MY_CHOICE'], np.geterr()['over'], warnings.filters[0][0]\n"
+        "os.environ['MY_CHOICE'] = 'there'; torch.set_default_dtype(torch.float64); warnings.simplefilter('ignore')",
+    )
+    assert nb.ok("seen").result == "('here', 'raise', 'error')"
+    state = nb.ok("os.environ['MY_CHOICE'], torch.get_default_dtype(), warnings.filters[0][0]").result
+    assert state == "('there', torch.float64, 'ignore')"
+
+
+def test_runs_that_are_submitted_together_draw_different_numbers(nb: Kernel) -> None:
+    nb.ok("%%train\nimport time; time.sleep(1)\none = torch.rand(()).item()\n")
+    plan = nb.ok("%%train\ntwo = torch.rand(()).item()\n")
+    assert "random numbers are other than in this session" in plan.text
+    assert nb.ok("one != two").result == "True"
 
 
 def test_several_ranks_bring_the_result_of_the_first(nb: Kernel) -> None:

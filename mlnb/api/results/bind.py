@@ -8,7 +8,7 @@ from types import FunctionType
 from typing import Any
 
 from mlnb.api.results.merge import bind
-from mlnb.api.results.outputs import Pulled, pull
+from mlnb.api.results.outputs import Pulled, merge_process_state, pull
 from mlnb.api.results.session import SessionLink
 from mlnb.capture.source.nodes import defined_names
 from mlnb.node.data.code import ScriptCode
@@ -63,6 +63,8 @@ def deliver(
             {name for definition in added for name in definition.names if not isinstance(definition.node, _IMPORTS)}
         )
         pulled.notes.append(f"{', '.join(restored)}: defined here as in the run, since the session lacked them")
+    if link is not None and link.process is not None:
+        merge_process_state(run, link.process)
     defined = {name for definition in to_bind for name in definition.names}
     for name in list(pulled.values):
         if isinstance(pulled.values[name], FunctionType):

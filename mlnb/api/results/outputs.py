@@ -9,9 +9,10 @@ from typing import Any
 
 from mlnb.api.results.session import SessionLink
 from mlnb.errors import MlnbError
-from mlnb.node.data import objects, storages
+from mlnb.node.data import objects, process_state, storages
 from mlnb.node.data.code import ScriptCode
-from mlnb.rundir import RunDir, check_trusted
+from mlnb.node.data.process_state import ProcessState
+from mlnb.rundir import PROCESS_STATE, RunDir, check_trusted
 
 
 @dataclass
@@ -95,6 +96,25 @@ def pull(
         notes.append(_undefined(run, name, missing))
         del values[name]
     return Pulled(values, frozenset(table["kept"]), tuple(table["deleted"]), frozenset(missing), notes)
+
+
+def merge_process_state(run: RunDir, before: ProcessState) -> None:
+    """Give this process what the cell has changed in the state of its own; what has changed here since is kept.
+
+    Parameters
+    ----------
+    before
+        this process's state when the run was submitted.
+
+    Raises
+    ------
+    NotTrusted
+        if another user could have written it.
+    """
+    path = run.outputs / PROCESS_STATE
+    if path.exists():
+        check_trusted(path)
+        process_state.merge(ProcessState.load(path.read_bytes()), before)
 
 
 def _device() -> str:

@@ -185,7 +185,7 @@ OPTIONS = (
     RunOption(
         "--seed",
         type=Parsed("N", _seed),
-        help="seed of random, numpy and torch. Default: drawn from the session's torch generator",
+        help="seed of random, numpy and torch. Default: one rank goes on with the session's random numbers",
     ),
 )
 """The options that every run has; those of targets are :attr:`mlnb.targets.base.TargetKind.options`."""

@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from mlnb.manifest import check_loadable
-from mlnb.node.data import objects, storages
+from mlnb.node.data import objects, process_state, storages
 from mlnb.node.data.code import ScriptCode
+from mlnb.node.data.process_state import ProcessState
 from mlnb.node.data.sent import SentDefinitions
 from mlnb.node.torch_private import storage_id
-from mlnb.rundir import RunDir
+from mlnb.rundir import PROCESS_STATE, RunDir
 
 
 class Inputs:
@@ -43,6 +44,34 @@ class Inputs:
         self.script: ScriptCode | None = None
         self._storage_files: dict[int, Path] = {}
         self._buffer_files: dict[tuple[int, int], Path] = {}
+        self._process_before: ProcessState | None = None
+
+    def set_environ(self, kept: Collection[str] = ()) -> None:
+        """Set the variables that the session has set; those in ``kept`` were given for the run."""
+        sent = self._sent_process_state()
+        if sent is not None:
+            environ = {name: value for name, value in sent.environ.items() if name not in kept}
+            process_state.apply(ProcessState(environ=environ))
+
+    def set_process_state(self, without: Collection[str] = ()) -> None:
+        """Set the process to the session's state, but for the parts ``without``: the cell is about to run."""
+        sent = self._sent_process_state()
+        if sent is not None:
+            process_state.apply(ProcessState(sent.parts), without=without)
+            self._process_before = process_state.read()
+
+    def process_changes(self) -> ProcessState:
+        """What has changed in the process's state since :meth:`set_process_state`; nothing if that had none to set."""
+        if self._process_before is None:
+            return ProcessState()
+        return process_state.read().changes_since(self._process_before)
+
+    def _sent_process_state(self) -> ProcessState | None:
+        path = self.run.inputs / PROCESS_STATE
+        if not path.exists():
+            return None
+        check_loadable(path)
+        return ProcessState.load(path.read_bytes())
 
     def load(self, number: int, main: dict[str, Any]) -> dict[str, Any]:
         """Load stream ``number``; return its values by name.

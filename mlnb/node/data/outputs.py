@@ -19,8 +19,9 @@ import torch
 from mlnb import manifest
 from mlnb.node.data import objects, safetensors, storages
 from mlnb.node.data.inputs import Inputs
+from mlnb.node.data.process_state import ProcessState
 from mlnb.node.torch_private import storage_id
-from mlnb.rundir import RunDir
+from mlnb.rundir import PROCESS_STATE, RunDir
 from mlnb.task import Task
 
 _PROGRESS_BARS = ("alive_progress.", "enlighten.", "fastprogress.", "progressbar.", "rich.progress.", "tqdm.")
@@ -69,7 +70,13 @@ class _OutputFiles:
 
 
 def write(
-    run: RunDir, run_id: str, task: Task, namespace: dict[str, Any], inputs: Inputs, changed: Iterable[str]
+    run: RunDir,
+    run_id: str,
+    task: Task,
+    namespace: dict[str, Any],
+    inputs: Inputs,
+    changed: Iterable[str],
+    process: ProcessState | None = None,
 ) -> list[str]:
     """Write the outputs of a script that has succeeded.
 
@@ -79,6 +86,8 @@ def write(
         the script's globals.
     changed
         names in ``task.inputs`` whose values were changed, in addition to ``task.outputs``.
+    process
+        what the cell has changed in the state of its process.
 
     Returns
     -------
@@ -109,6 +118,8 @@ def write(
     deleted = [name for name in task.deletes if name not in namespace]
     table = {"names": list(values), "kept": same_objects, "deleted": deleted, "buffers": stream.buffers, "notes": notes}
     (folder / "session.json").write_text(json.dumps(table))
+    if process:
+        process.write(folder / PROCESS_STATE)
     manifest.sign(folder, [path.name for path in folder.iterdir()], final_name=run.outputs.name)
     shutil.rmtree(run.outputs, ignore_errors=True)
     folder.rename(run.outputs)

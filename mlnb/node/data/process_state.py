@@ -1,0 +1,192 @@
+"""Process state: what code may read or change in a process, besides objects: generators, warning filters, settings.
+
+A session's process state is sent with a cell, as data. What the cell changes in it comes back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import random
+import sys
+import warnings
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mlnb.node.data.settings import setting_statements
+from mlnb.node.data.storages import as_bytes, view_of
+
+GENERATORS = frozenset({"random", "numpy", "torch", "cuda"})
+"""The parts of the process state that are states of random number generators."""
+
+
+@dataclass(frozen=True)
+class ProcessState:
+    """The state of a process, or a part of it.
+
+    Attributes
+    ----------
+    parts
+        name → pickled state of a generator, or of the warning filters.
+    settings
+        statements that set the settings of torch and numpy.
+    environ
+        environment variables; an empty value of ``None`` says that one was removed.
+    """
+
+    parts: Mapping[str, bytes] = field(default_factory=dict)
+    settings: tuple[str, ...] = ()
+    environ: Mapping[str, str | None] = field(default_factory=dict)
+
+    def write(self, path: Path) -> None:
+        """Write it to a file that only this user can read."""
+        path.write_bytes(self.dump())
+        path.chmod(0o600)
+
+    def dump(self) -> bytes:
+        """It as bytes."""
+        return pickle.dumps((dict(self.parts), self.settings, dict(self.environ)), protocol=4)
+
+    @classmethod
+    def load(cls, data: bytes) -> ProcessState:
+        """The inverse of :meth:`dump`. Only for data whose writer is trusted."""
+        return cls(*pickle.loads(data))
+
+    def changes_since(self, before: ProcessState) -> ProcessState:
+        """The parts, settings and variables that differ from those of ``before``."""
+        removed = dict.fromkeys(name for name in before.environ if name not in self.environ)
+        return ProcessState(
+            {name: data for name, data in self.parts.items() if before.parts.get(name) != data},
+            tuple(text for text in self.settings if text not in before.settings),
+            {**{n: v for n, v in self.environ.items() if before.environ.get(n) != v}, **removed},
+        )
+
+    def __bool__(self) -> bool:
+        return bool(self.parts or self.settings or self.environ)
+
+
+def read() -> ProcessState:
+    """The state of this process, with its whole environment."""
+    parts = {"random": pickle.dumps(random.getstate(), 4), "torch": _pickled_tensor(torch.get_rng_state())}
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        parts["numpy"] = pickle.dumps(numpy.random.get_state(legacy=False), 4)
+    if torch.cuda.is_initialized():
+        parts["cuda"] = pickle.dumps([_pickled_tensor(state) for state in torch.cuda.get_rng_state_all()], 4)
+    parts["warnings"] = pickle.dumps([data for entry in warnings.filters if (data := _pickled(entry))], 4)
+    return ProcessState(parts, tuple(setting_statements(defaults=True)), dict(os.environ))
+
+
+def apply(state: ProcessState, *, without: Collection[str] = ()) -> None:
+    """Set this process's state to ``state``, but for the parts ``without``; settings are left out if it has none."""
+    for name, data in state.parts.items():
+        if name not in without:
+            _SETTERS[name](pickle.loads(data))
+    if "torch" in state.parts and "cuda" not in state.parts and "torch" not in without and torch.cuda.is_available():
+        torch.cuda.manual_seed_all(torch.initial_seed())  # as the session would, at its first use of a GPU
+    for statement in state.settings:
+        exec(statement, {name: sys.modules[name] for name in ("torch", "numpy") if name in sys.modules})  # noqa: S102
+    for name, value in state.environ.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+def merge(state: ProcessState, before: ProcessState) -> None:
+    """Apply what a run has changed, where this process's state is still that of ``before``, when it was submitted."""
+    now = read()
+    touched = {name for name in state.parts if now.parts.get(name) != before.parts.get(name)}
+    if touched & GENERATORS:
+        touched |= GENERATORS
+    settings = state.settings if now.settings == before.settings else ()
+    apply(ProcessState(state.parts, settings, state.environ), without=touched)
+
+
+def vary(state: ProcessState, lent: Sequence[ProcessState], number: int) -> tuple[ProcessState, ProcessState]:
+    """The state for a run that starts while others may still draw from the same generators, and what it may return.
+
+    Parameters
+    ----------
+    lent
+        the states with which the other runs have started: two runs must not draw the same numbers.
+    number
+        how many runs have started like this before, from the same states.
+    """
+    sent, returned = dict(state.parts), dict(state.parts)
+    for name in GENERATORS & state.parts.keys():
+        if any(other.parts.get(name) == state.parts[name] for other in lent):
+            seed = int.from_bytes(hashlib.sha256(state.parts[name] + str(number).encode()).digest()[:7], "big")
+            sent[name] = _seeded(name, seed)
+            returned[name] = b""  # equal to no state: the session goes on with the numbers of the other run
+    return replace(state, parts=sent), replace(state, parts=returned)
+
+
+def _seeded(name: str, seed: int) -> bytes:
+    """The pickled state of a generator that starts from ``seed``."""
+    if name == "random":
+        return pickle.dumps(random.Random(seed).getstate(), 4)
+    if name == "numpy":
+        import numpy as np
+
+        return pickle.dumps(np.random.RandomState(seed % 2**32).get_state(legacy=False), 4)
+    if name == "cuda":
+        states = [torch.Generator(f"cuda:{device}") for device in range(torch.cuda.device_count())]
+        return pickle.dumps([_pickled_tensor(generator.manual_seed(seed).get_state()) for generator in states], 4)
+    return _pickled_tensor(torch.Generator().manual_seed(seed).get_state())
+
+
+def _pickled(value: Any) -> bytes | None:
+    """A pickle of ``value``; ``None`` if another process couldn't load it."""
+    if getattr(value[2], "__module__", None) == "__main__":
+        return None
+    try:
+        return pickle.dumps(value, 4)
+    except Exception:  # noqa: BLE001 - classes of warnings may be the user's
+        return None
+
+
+def _pickled_tensor(state: torch.Tensor) -> bytes:
+    return pickle.dumps(bytes(view_of(as_bytes(state.untyped_storage()))), 4)
+
+
+def _tensor(data: bytes) -> torch.Tensor:
+    return torch.frombuffer(bytearray(data), dtype=torch.uint8)
+
+
+def _set_numpy(state: Any) -> None:
+    import numpy as np
+
+    np.random.set_state(state)
+
+
+def _set_cuda(states: list[bytes]) -> None:
+    if torch.cuda.is_available():
+        for device, state in zip(range(torch.cuda.device_count()), states, strict=False):
+            torch.cuda.set_rng_state(_tensor(pickle.loads(state)), device)
+
+
+def _set_warnings(entries: list[bytes]) -> None:
+    filters = []
+    for entry in entries:
+        try:
+            filters.append(pickle.loads(entry))
+        except Exception:  # noqa: BLE001, S112 - a class of warnings that isn't installed here
+            continue
+    warnings.resetwarnings()
+    warnings.filters[:] = filters  # type: ignore[index]
+    warnings._filters_mutated()  # type: ignore[attr-defined]
+
+
+_SETTERS: Mapping[str, Callable[[Any], None]] = {
+    "random": random.setstate,
+    "numpy": _set_numpy,
+    "torch": lambda data: torch.set_rng_state(_tensor(data)),
+    "cuda": _set_cuda,
+    "warnings": _set_warnings,
+}
