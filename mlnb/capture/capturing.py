@@ -78,12 +78,9 @@ def capture(
 
 def _need_of(name: str, names: CellNames) -> Need:
     """Whether the cell can do without a name that it reads."""
-    if name in names.required:
+    if name in names.certain:
         return Need.REQUIRED
-    if name in names.possibly_assigned:
-        return Need.OPTIONAL
-    # read by a function of the cell: the cell may assign it before it calls the function
-    return Need.DEFERRED if name in names.stores else Need.REQUIRED
+    return Need.OPTIONAL if name in names.possibly_assigned else Need.DEFERRED
 
 
 def _sort_included(include: Sequence[str], session: Session) -> tuple[list[str], dict[str, Content], list[str]]:

@@ -12,7 +12,7 @@ class Need(Enum):
     REQUIRED = auto()
     """It is read: if the session doesn't define it, the cell is refused."""
     DEFERRED = auto()
-    """A function that may never be called reads it: if the session doesn't define it, the user gets a note."""
+    """A function or a branch that may never run reads it: if the session doesn't define it, the user gets a note."""
     OPTIONAL = auto()
     """The cell may have assigned it before it reads it: if the session doesn't define it, that is fine."""
 

@@ -156,12 +156,16 @@ class Slice:
                 f"{name}{reason} is defined by IPython and can't be sent: assign what you need from it to a variable."
             )
         elif how is Need.REQUIRED:
-            names = [other for other in self.session.namespace if self.session.has(other)]
-            similar = difflib.get_close_matches(name, names, n=1)
-            advice = f"Did you mean {similar[0]}?" if similar else "Run the cell that defines it first."
+            advice = self._similar(name) or "Run the cell that defines it first."
             raise CannotShip(f"{name}{reason} is not defined in this session. {advice}")
         elif how is Need.DEFERRED:
-            self.notes.append(f"{name}{reason} is not defined in this session: the run fails if it reads it")
+            fails = "is not defined in this session: the run fails if it reads it."
+            self.note(f"{name}{reason} {fails} {self._similar(name)}".rstrip())
+
+    def _similar(self, name: str) -> str:
+        names = [other for other in self.session.namespace if self.session.has(other)]
+        similar = difflib.get_close_matches(name, names, n=1)
+        return f"Did you mean {similar[0]}?" if similar else ""
 
     # ---- kinds of values
 
@@ -277,6 +281,9 @@ class Slice:
             name, lines, set(source.required), origin.position, origin.cell.label, origin.line, source.header_lines
         )
         for index, (target, value) in enumerate(source.deferred_assignments):
+            if target in source.can_stay and (fault := self.checks.pickling_error(value)):
+                self.note(f"{target} is what the script makes it, since its value can't be sent ({fault})")
+                continue
             text = self._attribute_expression(f"_{name}_{index}", value, inner_reason)
             self.deferred_statements.append(f"{target} = {text}")
         for index, (kind, implementation) in enumerate(source.registered):

@@ -31,6 +31,8 @@ class CellNames:
         names that it reads (or deletes) where it has not definitely assigned them itself.
     required
         those of ``loads`` that it can't have assigned before some read outside of functions.
+    certain
+        those of ``required`` that it reads so outside of branches, which may not be taken, too.
     possibly_assigned
         those of ``loads`` that it has possibly assigned itself before each read.
     deferred
@@ -57,6 +59,7 @@ class CellNames:
 
     loads: frozenset[str]
     required: frozenset[str]
+    certain: frozenset[str]
     possibly_assigned: frozenset[str]
     deferred: frozenset[str]
     stores: frozenset[str]
@@ -96,6 +99,7 @@ def analyse(source: str | ast.Module, *, postponed: bool = False) -> CellNames:
     return CellNames(
         loads=frozenset(body.loads),
         required=frozenset(body.required),
+        certain=frozenset(body.certain),
         possibly_assigned=frozenset(body.loads) - body.unassigned,
         deferred=frozenset(body.loads_in_calls.union(*body.call_loads.values())),
         stores=frozenset(uses.stores),

@@ -70,6 +70,8 @@ class DefiniteAssignment(Walker):
         those of them that some read finds not even possibly assigned.
     required
         those of ``unassigned`` for which such a read is outside of functions, with its first line.
+    certain
+        those of ``required`` for which such a read is outside of branches, too.
     assigned_before
         name → what is definitely assigned at every read of the name.
     star_imports
@@ -84,9 +86,11 @@ class DefiniteAssignment(Walker):
         self.loads: dict[str, int] = {}
         self.unassigned: set[str] = set()
         self.required: dict[str, int] = {}
+        self.certain: set[str] = set()
         self.assigned_before: dict[str, frozenset[str]] = {}
         self.star_imports: list[str] = []
         self.in_deferred_code = False
+        self._branches = 0  # around the code that is visited
         self._breaks: list[list[Assigned]] = []
         self._loop_stores: list[set[str]] = []
 
@@ -100,6 +104,7 @@ class DefiniteAssignment(Walker):
                 self.unassigned.add(name)
                 if not self.in_deferred_code:
                     note_line(self.required, name, line)
+                    self.certain |= set() if self._branches else {name}
         assigned = frozenset(state.definitely or ())
         self.assigned_before[name] = self.assigned_before.get(name, assigned) & assigned
 
@@ -118,7 +123,9 @@ class DefiniteAssignment(Walker):
         self.state = start.copy()
         for stores in self._loop_stores:  # an earlier iteration may have taken another branch
             self.state.possibly |= stores
+        self._branches += 1
         self.run(nodes)
+        self._branches -= 1
         return self.state
 
     def visit_If(self, node: ast.If | ast.IfExp) -> None:
@@ -192,7 +199,9 @@ class DefiniteAssignment(Walker):
 
     def visit_Try(self, node: ast.Try) -> None:
         start = self.state.copy()
+        self._branches += bool(node.handlers)  # what is not defined may be caught
         self.run(node.body)
+        self._branches -= bool(node.handlers)
         interrupted = Assigned(start.copy().definitely, self.state.possibly | start.possibly)
         interrupted.discard(self.uses.deletes)
         ends = [self._branch(node.orelse, self.state)]
@@ -224,8 +233,11 @@ class DefiniteAssignment(Walker):
     def visit_With(self, node: ast.With | ast.AsyncWith) -> None:
         self.run(node.items)
         start = self.state.copy()
+        suppresses = any(_suppresses_exceptions(item.context_expr) for item in node.items)
+        self._branches += suppresses
         self.run(node.body)
-        if any(_suppresses_exceptions(item.context_expr) for item in node.items):
+        self._branches -= suppresses
+        if suppresses:
             self.state = merge([start, self.state])
 
     visit_AsyncWith = visit_With

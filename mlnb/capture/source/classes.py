@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import ast
 import enum
 import types
@@ -11,6 +12,7 @@ from typing import Any
 
 from mlnb.capture.outputs import is_array
 from mlnb.capture.ship import secrets
+from mlnb.capture.ship.refusals import unshippable_reason
 from mlnb.capture.source.bytecode import CodeKey, code_key, code_keys
 from mlnb.capture.source.evaluate import (
     UNKNOWN,
@@ -22,7 +24,14 @@ from mlnb.capture.source.evaluate import (
     names_in_body,
     unchanged,
 )
-from mlnb.capture.source.introspection import class_flags, is_from_session, methods, unwrap, wrapped_functions
+from mlnb.capture.source.introspection import (
+    class_flags,
+    is_from_session,
+    is_generated,
+    methods,
+    unwrap,
+    wrapped_functions,
+)
 from mlnb.capture.source.nodes import SourceNode
 
 
@@ -66,26 +75,34 @@ def changed_attributes(source: SourceNode, cls: type, namespace: Mapping[str, An
     in_body = {mangled(name, cls) for statement in node.body for name in names_in_body(statement)}
     decorated = {getattr(statement, "name", "") for statement in node.body if getattr(statement, "decorator_list", ())}
     is_special = issubclass(cls, (enum.Enum, tuple))
+    is_plain_class = type(cls) in (type, abc.ABCMeta) and not node.decorator_list
     for attribute, value in vars(cls).items():
         function = unwrap(value)
-        if function is not None:
-            # "<string>": the methods that dataclasses write
-            is_own = is_from_session(function) and function.__code__.co_filename != "<string>"
+        if function is not None and is_from_session(function):
+            if is_generated(function) and not is_plain_class:
+                continue  # the decorator or the metaclass writes it again
             candidates = wrapped_functions(function) if attribute in decorated else [function]
             is_alias = attribute not in in_body and function.__name__ != attribute
-            if is_own and (is_alias or not any(code_key(candidate.__code__) in keys for candidate in candidates)):
+            if is_alias or not any(code_key(candidate.__code__) in keys for candidate in candidates):
                 yield attribute, value
         elif is_special or (attribute.startswith("_") and attribute.endswith("_")):
             continue  # _x_ and __x__ belong to protocols, as _fields_ of ctypes, which can't be assigned again
-        elif isinstance(value, type):
+        elif isinstance(value, type) and attribute in in_body and attribute not in expressions:
             for name, live in _changed_in_nested(source, attribute, value, namespace):
                 yield f"{attribute}.{name}", live
         elif attribute in expressions:
             if _has_changed(attribute, expressions[attribute], value, node, namespace):
                 yield attribute, value
-        elif attribute not in in_body and not attribute.startswith("_") and not node.decorator_list and is_data(value):
+        elif attribute not in in_body and _was_set_later(attribute, value, node, is_plain_class):
             yield attribute, value
     yield from _changed_defaults(node, cls, keys, namespace)
+
+
+def _was_set_later(attribute: str, value: Any, node: ast.ClassDef, is_plain_class: bool) -> bool:
+    """Whether an attribute that the class body doesn't assign was set by the session, not by the class's own making."""
+    if is_plain_class:
+        return _is_value(value)
+    return not attribute.startswith("_") and not node.decorator_list and is_data(value)
 
 
 def _changed_defaults(
@@ -121,13 +138,15 @@ def _has_changed(name: str, expression: ast.expr, live: Any, node: ast.ClassDef,
     if written is not UNKNOWN:
         return not equal(written, live)
     if evaluate(expression, namespace) is not UNKNOWN:
-        return not is_plain(live) and is_data(live) and not unchanged(expression, live, namespace)
+        return not is_plain(live) and _is_value(live) and not unchanged(expression, live, namespace)
     is_empty = isinstance(expression, ast.Call) and not expression.args and not expression.keywords
     if is_empty and isinstance(live, (list, dict, set)) and not live:  # as of dict(): nothing was added to it
         return False
     if secrets.looks_secret(live) or secrets.named_secret(name, live):
         return False  # the source has no credential in it: it reads one, as from the environment
-    return not node.decorator_list and is_data(live)  # a decorator may read the values, as dataclass does
+    if isinstance(expression, ast.Lambda):
+        return not isinstance(live, types.FunctionType)
+    return not node.decorator_list and _is_value(live)  # a decorator may read the values, as dataclass does
 
 
 def mangled(name: str, cls: type) -> str:
@@ -139,6 +158,12 @@ def mangled(name: str, cls: type) -> str:
 def is_plain(value: Any) -> bool:
     """Whether ``value`` is immutable and plain: a number, a string, ``None``, or a tuple."""
     return isinstance(value, (int, float, str, bytes, tuple, type(None)))
+
+
+def _is_value(value: Any) -> bool:
+    """Whether an attribute's value can be assigned again: it is no descriptor, and can be sent."""
+    is_named = isinstance(value, (types.FunctionType, types.BuiltinFunctionType, type))
+    return (is_named or not hasattr(type(value), "__get__")) and unshippable_reason(value) is None
 
 
 def is_data(value: Any) -> bool:

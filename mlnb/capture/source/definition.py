@@ -39,6 +39,8 @@ class DefinitionSource:
         generated name → live value that it reads when it runs, by a :data:`PLACEHOLDER`.
     deferred_assignments
         pairs of an expression to assign to and a live value, to assign when all names are defined.
+    can_stay
+        those of these expressions that keep what the source assigns if the live value can't be sent.
     registered
         types and their implementations, of a generic function (``functools.singledispatch``).
     notes
@@ -54,6 +56,7 @@ class DefinitionSource:
     dotted_names: set[str] = field(default_factory=set)
     live_values: dict[str, Any] = field(default_factory=dict)
     deferred_assignments: list[tuple[str, Any]] = field(default_factory=list)
+    can_stay: set[str] = field(default_factory=set)
     registered: list[tuple[type, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 

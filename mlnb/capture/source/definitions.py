@@ -34,11 +34,13 @@ from mlnb.capture.source.introspection import (
     closure_cells,
     closure_variables,
     function_created_by,
+    is_from_session,
+    is_generated,
     methods,
     registered_implementations,
     wrapped_classes,
 )
-from mlnb.capture.source.nodes import SourceNode
+from mlnb.capture.source.nodes import SourceNode, with_decorators
 
 
 class DefinitionFinder:
@@ -74,13 +76,15 @@ class DefinitionFinder:
             if isinstance(statement.node, ast.ClassDef):
                 cls = next((item for item in wrapped_classes(value) if match_score(statement, item) > 0), None)
                 if cls is not None:
-                    return self._class_source(statement, cls, define_as)
+                    kept = self._needed_decorators(statement, cls, value)
+                    return self._class_source(kept, cls, define_as)
             elif isinstance(statement.node, (ast.Assign, ast.AnnAssign)):
                 source = self._assignment_source(statement, value, define_as)
                 if source is not None:
                     return source
             elif (function := function_created_by(statement, value)) is not None:
-                return self._function_source(statement, function, define_as, value)
+                kept = self._needed_decorators(statement, function, value)
+                return self._function_source(kept, function, define_as, value)
         return None
 
     # ---- by object
@@ -94,7 +98,7 @@ class DefinitionFinder:
             return self._factory_source(statement, function, name)
         if isinstance(statement.node, ast.Lambda):
             return self._lambda_source(statement, function, name)
-        return self._function_source(statement, function, name)
+        return self._function_source(with_decorators(statement, ()), function, name)
 
     def for_class(self, name: str, cls: type) -> DefinitionSource | None:
         """Source that defines the class ``cls`` as ``name``; ``None`` if there is none."""
@@ -107,6 +111,32 @@ class DefinitionFinder:
         if any(not isinstance(node, ast.ClassDef) for node in best.enclosing):
             return self._factory_source(best, cls, name)
         return self._class_source(best, cls, name)
+
+    def _needed_decorators(self, statement: SourceNode, created: Any, value: Any) -> SourceNode:
+        """A definition without those outer decorators of the notebook that have returned what they were given.
+
+        What they did besides (they may have put it into a registry) is in the values that they changed, which are sent.
+        """
+        if self._is_from_notebook(value) and value is not created:
+            return statement
+        if isinstance(value, type) and any(is_generated(method) for method in methods(value)):
+            return statement
+        decorators = list(statement.node.decorator_list)  # type: ignore[attr-defined]
+        while decorators and self._is_of_notebook(decorators[0]):
+            del decorators[0]
+        return with_decorators(statement, tuple(decorators))
+
+    def _is_of_notebook(self, decorator: ast.expr) -> bool:
+        """Whether a decorator is a function of the notebook, or a method of an object whose class is the notebook's."""
+        while isinstance(decorator, (ast.Call, ast.Attribute)):
+            decorator = decorator.func if isinstance(decorator, ast.Call) else decorator.value
+        return isinstance(decorator, ast.Name) and self._is_from_notebook(self._namespace.get(decorator.id))
+
+    @staticmethod
+    def _is_from_notebook(value: Any) -> bool:
+        if isinstance(value, types.FunctionType):
+            return is_from_session(value)
+        return (value if isinstance(value, type) else type(value)).__module__ == "__main__"
 
     # ---- functions
 
@@ -124,7 +154,8 @@ class DefinitionFinder:
         postponed = bool(flags_of(function.__code__))
         source.add_names(statement, {edit.node for edit in edits}, postponed=postponed)
         for attribute, value in getattr(function if decorated is None else decorated, "__dict__", {}).items():
-            if not attribute.startswith("_") and is_data(value):
+            is_users = is_data(value) or not node.decorator_list  # a decorator's own attributes are made again by it
+            if is_users and not attribute.startswith("_") and unshippable_reason(value) is None:
                 source.deferred_assignments.append((f"{name}.{attribute}", value))
         source.registered = registered_implementations(decorated)
         return source
@@ -241,6 +272,7 @@ class DefinitionFinder:
         source.add_names(statement, {edit.node for edit in edits}, postponed=bool(class_flags(cls)))
         changed = changed_attributes(statement, cls, self._namespace)
         source.deferred_assignments += [(f"{name}.{attribute}", value) for attribute, value in changed]
+        source.can_stay = {target for target, _ in source.deferred_assignments}
         for expression_, base in zip(node.bases, cls.__bases__, strict=False):
             current = evaluate(expression_, self._namespace)
             if isinstance(current, type) and current is not base and current.__name__ == base.__name__:

@@ -18,6 +18,12 @@ def is_from_session(function: types.FunctionType) -> bool:
     return bool(function.__globals__.get("__name__", "__main__") == "__main__")
 
 
+def is_generated(function: types.FunctionType) -> bool:
+    """Whether a library has written a function's source, as the methods of a dataclass."""
+    filename = function.__code__.co_filename
+    return filename.startswith("<") and not filename.startswith(("<ipython-input-", "<cell "))
+
+
 def methods(cls: type) -> Iterator[types.FunctionType]:
     """The functions in a class's own attributes, unwrapped."""
     for value in vars(cls).values():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 import functools
 import re
 from collections.abc import Iterator
@@ -69,6 +70,20 @@ class SourceNode:
     def position(self) -> tuple[int, int]:
         """A sort key: when it ran."""
         return self.cell.order, self.first_line
+
+
+def with_decorators(source: SourceNode, decorators: tuple[ast.expr, ...]) -> SourceNode:
+    """A ``def`` or ``class`` statement with only these of its decorators, which must be the last ones."""
+    if len(source.node.decorator_list) == len(decorators):  # type: ignore[attr-defined]
+        return source
+    return SourceNode(source.cell, _with_decorators(source.node, decorators), source.enclosing)
+
+
+@functools.lru_cache(maxsize=1024)
+def _with_decorators(node: ast.AST, decorators: tuple[ast.expr, ...]) -> ast.AST:
+    stripped = copy.copy(node)
+    stripped.decorator_list = list(decorators)  # type: ignore[attr-defined]
+    return stripped
 
 
 @functools.lru_cache(maxsize=2048)

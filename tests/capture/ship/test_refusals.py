@@ -94,6 +94,24 @@ def test_undefined_names(nb):
 @pytest.mark.parametrize(
     "cell",
     [
+        "if verbose:\n    tracker.log(1)",
+        "print(tracker if verbose else 1)",
+        "verbose and tracker.log(1)",
+        "try:\n    tracker.log(1)\nexcept NameError:\n    pass",
+        "import contextlib\nwith contextlib.suppress(NameError):\n    tracker.log(1)",
+        "if not verbose:\n    pass\nelse:\n    tracker.log(1)",
+    ],
+)
+def test_an_undefined_name_in_a_branch_that_is_not_taken(nb, cell):
+    nb.cell("verbose = False\ntracked = 1")
+    captured = nb.capture(f"{cell}\ndone = 1")
+    assert any(note.startswith("tracker (line") and "Did you mean tracked?" in note for note in captured.notes)
+    assert nb.execute(captured)["done"] == 1
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
         "print(__name__, len, ValueError)",
         "for i in range(3):\n    if i:\n        print(last)\n    last = i",
         "try:\n    import nothing_such\nexcept ImportError as e:\n    print(e)",

@@ -298,6 +298,16 @@ def test_class_attributes_as_they_are_now(nb):
         ("class A:\n    class B:\n        n = 3\nA.B.n = 4", "A.B.n"),
         ("class A:\n    def f(self): return 3\nA.g = A.f", "A().g()"),
         ("import os\nclass A:\n    api_key = os.environ['API_KEY']", "A.api_key"),
+        ("import torch\nclass A:\n    loss = torch.nn.MSELoss()\nA.loss = torch.nn.L1Loss()", "type(A.loss)"),
+        ("from pathlib import Path\nclass A:\n    out = Path('a')\nA.out = Path('b')", "A.out"),
+        ("import torch\nclass A: act = torch.relu\nA.act = torch.nn.functional.gelu", "A.act"),
+        ("import torch\nclass A: pass\nA.act = torch.nn.functional.gelu", "A.act"),
+        ("class A:\n    act = lambda x: 1\nA.act = lambda x: 2", "A.act(0)"),
+        ("class B: n = 3\nclass A: kind = int\nA.kind = B", "A.kind().n"),
+        ("class A: pass\nA._hidden = [1]", "A._hidden"),
+        ("import threading\nclass A:\n    lock = threading.Lock()\n    n = 2", "A.n"),
+        ("class A:\n    rows = iter([1])\n    n = 2", "A.n"),
+        ("import re\nclass A:\n    pattern = re.compile('a+')", "A.pattern.pattern"),
     ],
 )
 def test_class_attributes_have_their_live_values(nb, monkeypatch, setup, value):
@@ -418,3 +428,68 @@ def test_file_names_of_ipykernel_s_compiler(nb, monkeypatch):
     captured = nb.capture("result = A().m()")
     assert nb.execute(captured)["result"] == 2
     assert {segment.source for segment in captured.segments} == {"cell [1]", "cell"}
+
+
+def test_what_decorators_of_the_notebook_did_is_in_the_values(nb):
+    nb.cell(
+        """
+        REGISTRY, SEEN = {}, []
+        def register(name):
+            def decorate(made):
+                REGISTRY[name] = made
+                made.label = name
+                SEEN.append(name)
+                return made
+            return decorate
+        """
+    )
+    nb.cell("@register('a')\nclass A:\n    def f(self): return 1\n@register('b')\ndef b(): return 2")
+    nb.cell("import torch\n@register('c')\n@torch.no_grad()\ndef c(x): return x * 2")
+    names = nb.train(
+        "x = torch.ones(1, requires_grad=True)\n"
+        "result = REGISTRY['a']().f(), REGISTRY['b'](), REGISTRY['c'](x).requires_grad, sorted(REGISTRY), len(SEEN)\n"
+        "same = A is REGISTRY['a'], c is REGISTRY['c'], A.label, b.label"
+    )
+    assert names["result"] == (1, 2, False, ["a", "b", "c"], 3)
+    assert names["same"] == (True, True, "a", "b")
+
+
+def test_methods_that_a_decorator_added_to_a_class(nb):
+    nb.cell(
+        """
+        def add_to(cls):
+            def wrapper(obj): setattr(cls, obj.__name__, obj)
+            return wrapper
+        class Net:
+            def run(self): return self.forward()
+        """
+    )
+    nb.cell("@add_to(Net)\ndef forward(self): return 7")
+    nb.cell("net = Net()")
+    assert nb.train("result = net.run()")["result"] == 7
+
+
+def test_a_class_that_a_decorator_of_the_notebook_makes_a_dataclass(nb):
+    nb.cell("from dataclasses import dataclass\ndef record(cls): return dataclass(cls)")
+    nb.cell("@record\nclass A:\n    n: int = 3")
+    assert nb.train("result = A(4).n")["result"] == 4
+
+
+def test_methods_that_attrs_writes(nb):
+    pytest.importorskip("attrs")
+    nb.cell(
+        """
+        import attrs
+        @attrs.define
+        class History:
+            losses: list = attrs.Factory(list)
+            best: float = attrs.field(default=9e9, validator=attrs.validators.instance_of(float))
+            def add(self, loss): self.losses.append(loss); self.best = min(self.best, loss)
+        @attrs.frozen
+        class Config:
+            lr: float = 0.1
+        history, config = History(), Config()
+        """
+    )
+    names = nb.train("history.add(0.5)\nresult = history.losses, attrs.evolve(config, lr=0.5).lr, history == History()")
+    assert names["result"] == ([0.5], 0.5, False)
