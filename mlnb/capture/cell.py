@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import ast
-import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 
+from mlnb.capture import magics
 from mlnb.capture.names.analysis import CellNames, analyse
 from mlnb.capture.session import Session
 from mlnb.capture.ship import secrets
@@ -71,7 +70,8 @@ def read(text: str, session: Session, label: str, line: int, postponed: bool) ->
         if it isn't Python, needs IPython or keyboard input, is empty, or holds a credential.
     """
     offset = line - 1
-    tree = _parse(text, session, offset)
+    text = magics.rewrite(text, session.transform, offset)
+    tree = _parse(text, offset)
     _check_runnable(tree, text, offset)
     if not tree.body:
         raise CannotShip("the cell has nothing to run: write the training code below the %%train line.")
@@ -87,25 +87,11 @@ def _is_future(node: ast.stmt) -> bool:
     return isinstance(node, ast.ImportFrom) and node.module == "__future__"
 
 
-def _parse(text: str, session: Session, offset: int) -> ast.Module:
+def _parse(text: str, offset: int) -> ast.Module:
     try:
         return ast.parse(text)
     except SyntaxError as error:
-        for number, line in enumerate(source_lines(text), 1):
-            if _IPYTHON.match(line) and _is_ipython(line.strip(), session):
-                raise CannotShip(
-                    f"line {number + offset}: `{line.strip()}` needs IPython, which a run doesn't have. "
-                    "Put it in a separate cell."
-                ) from None
         raise _syntax_refusal(error, text, offset) from None
-
-
-_IPYTHON = re.compile(r"^\s*(?:[%!?]|[\w, .\[\]]+=\s*[%!]|.*\?\s*$)")
-
-
-def _is_ipython(line: str, session: Session) -> bool:
-    """Whether a line is IPython syntax."""
-    return line.startswith(("%", "!")) or "get_ipython()" in session.transform(line + "\n")
 
 
 def _syntax_refusal(error: SyntaxError, text: str, offset: int) -> CannotShip:
@@ -131,20 +117,7 @@ def _check_runnable(tree: ast.Module, text: str, offset: int) -> None:
                     f"line {node.lineno + offset}: input() needs a keyboard, which a run doesn't have. "
                     "Call it in an earlier cell and use its result here."
                 )
-    for node in _outside_functions(tree):
-        if isinstance(node, (ast.Await, ast.AsyncFor, ast.AsyncWith)):
-            raise CannotShip(
-                f"line {node.lineno + offset}: await needs an event loop, which a script doesn't have at top level. "
-                "Put it into an `async def` function and run that with asyncio.run()."
-            )
     try:
-        compile(text, "<cell>", "exec", dont_inherit=True)
+        compile(text, "<cell>", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
     except SyntaxError as error:
         raise _syntax_refusal(error, text, offset) from None
-
-
-def _outside_functions(tree: ast.AST) -> Iterator[ast.AST]:
-    for node in ast.iter_child_nodes(tree):
-        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
-            yield node
-            yield from _outside_functions(node)

@@ -11,6 +11,7 @@ from typing import Any
 def load_ipython_extension(shell: Any) -> None:
     """Set up a kernel: ``%load_ext mlnb``. A second call does nothing."""
     from mlnb.notebook import complete, pending
+    from mlnb.notebook.first_line import move_magic_up
     from mlnb.notebook.live_outputs import LiveOutputs
     from mlnb.notebook.magics import TrainMagics
     from mlnb.notebook.pools import PoolMagics
@@ -22,6 +23,7 @@ def load_ipython_extension(shell: Any) -> None:
     magics = TrainMagics(shell, live_outputs, pending.current, parent=shell)
     shell.register_magics(magics, PoolMagics(shell))
     shell.configurables.append(magics)  # for %config
+    shell.input_transformers_cleanup.insert(0, move_magic_up)
     shell.ast_transformers.append(pending.WaitTransformer(pending.current))
     shell.events.register("post_run_cell", pending.current.after_cell)
     complete.install(shell)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
 from IPython.display import display
+from IPython.utils.text import FullEvalFormatter
 from traitlets import Bool, Int, Unicode
 from traitlets.config import Configurable
 
@@ -26,6 +27,7 @@ from mlnb.api.submit.options import Options
 from mlnb.api.submit.provenance import git_state
 from mlnb.api.submit.submit import submit
 from mlnb.capture import Captured, Session, analyse, capture
+from mlnb.capture.magics import rewrite
 from mlnb.capture.source.modules import import_folders
 from mlnb.errors import UsageError
 from mlnb.notebook.documented import document
@@ -94,7 +96,8 @@ class TrainMagics(Magics):
     @cell_magic
     def train(self, line: str, cell: str) -> None:
         """Run this cell as a training job."""
-        arguments, defaults, workspace = split_line(line, "%%train"), self._defaults(), runs.workspace
+        cell = rewrite(cell, self.shell.transform_cell, 1)
+        arguments, defaults, workspace = split_line(self._expand(line), "%%train"), self._defaults(), runs.workspace
         given = read(arguments, workspace, resume.target_name(arguments, runs) or defaults.on)
         resumed = resume.run_to_resume(given.get("resume"), runs)
         options = resume.complete_options(resumed, given, defaults)
@@ -145,6 +148,16 @@ class TrainMagics(Magics):
             self._pending.collect_run(run)
 
     document(train, _help)
+
+    def _expand(self, line: str) -> str:
+        """The line with the values of ``{expressions}``, as IPython expands the lines of other magics."""
+        if "{" not in line:
+            return line
+        self._pending.collect(self._pending.read_by(f"f{line.strip()!r}"))
+        try:
+            return FullEvalFormatter().vformat(line, (), self.shell.user_ns)
+        except Exception as error:  # noqa: BLE001 - whatever the expressions raise
+            raise UsageError(f"%%train {line.strip()}: {type(error).__name__}: {error}") from None
 
     @line_magic
     def runs(self, line: str) -> None:

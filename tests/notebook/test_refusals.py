@@ -65,9 +65,9 @@ def test_a_bad_option_is_one_line_that_names_it(nb: Kernel, nothing_written: Non
 CELLS = {
     "an undefined name": ("x = 1\nprint(undefind)", "undefind (line 3) is not defined in this session."),
     "a shell line": ("x = 1\n!ls", "line 3: `!ls` needs IPython, which a run doesn't have."),
-    "a magic line": ("x = 1\n%matplotlib inline", "line 3: `%matplotlib inline` needs IPython"),
+    "a magic line": ("x = 1\n%who", "line 3: `%who` needs IPython, which a run doesn't have."),
+    "an installation": ("x = 1\n%pip install nothing", "line 3: `%pip install nothing` installs nothing, which a run"),
     "the keyboard": ("\nname = input('who?')", "line 3: input() needs a keyboard, which a run doesn't have."),
-    "top-level await": ("import asyncio\nawait asyncio.sleep(0)", "line 3: await needs an event loop"),
     "nothing but a comment": ("# to do", "the cell has nothing to run"),
     "an open file": ("print(opened.name)", "opened"),
     "a lock": ("with lock: pass", "lock"),

@@ -12,6 +12,9 @@ from mlnb.node.data.code import future_flags
 from mlnb.node.rank import display
 from mlnb.task import Task
 
+after_cell: list[Callable[[], None]] = []
+"""Called when the cell has run to its end."""
+
 
 def execute(task: Task, filename: str, namespace: dict[str, Any], before_cell: Callable[[], None]) -> None:
     """Run the program. If the last line of a cell is an expression, display its value, as a notebook does.
@@ -40,6 +43,8 @@ def execute(task: Task, filename: str, namespace: dict[str, Any], before_cell: C
             value = runner.run(ast.Expression(last.value))
             if value is not None:
                 display.display(value)
+        for call in after_cell:
+            call()
     finally:
         runner.close()
 
