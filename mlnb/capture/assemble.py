@@ -6,7 +6,7 @@ import ast
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
-from mlnb.capture.cell import CellSource
+from mlnb.capture.cell.reading import CellSource
 from mlnb.capture.names.analysis import future_features
 from mlnb.capture.outputs import default_outputs, names_sharing_storages, storage_addresses
 from mlnb.capture.reasons import Reason

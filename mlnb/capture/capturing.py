@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from mlnb.capture import cell as cells
 from mlnb.capture.assemble import assemble
+from mlnb.capture.cell import reading
 from mlnb.capture.names.analysis import CellNames, future_features, reach
 from mlnb.capture.process import session_state
 from mlnb.capture.reasons import Need, Reason
@@ -51,7 +51,7 @@ def capture(
         if the cell can't be a program, or needs something that can't be sent. Nothing is written in that case.
     """
     futures = _session_futures(session)
-    source = cells.read(cell, session, label, first_line, "annotations" in futures)
+    source = reading.read(cell, session, label, first_line, "annotations" in futures)
     included, files, trusted_modules = _sort_included(include, session)
     modules = LocalModules(session.cwd, trusted_modules)
     history = SourceHistory(session.history, session.transform)

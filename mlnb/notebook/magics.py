@@ -27,7 +27,7 @@ from mlnb.api.submit.options import Options
 from mlnb.api.submit.provenance import git_state
 from mlnb.api.submit.submit import submit
 from mlnb.capture import Captured, Session, analyse, capture
-from mlnb.capture.magics import rewrite
+from mlnb.capture.cell.magics import rewrite
 from mlnb.capture.source.modules import import_folders
 from mlnb.errors import UsageError
 from mlnb.notebook.documented import document

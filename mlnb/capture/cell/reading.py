@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from dataclasses import dataclass
 
-from mlnb.capture import magics
+from mlnb.capture.cell import magics
 from mlnb.capture.names.analysis import CellNames, analyse
 from mlnb.capture.session import Session
 from mlnb.capture.ship import secrets

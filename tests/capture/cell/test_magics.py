@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from IPython.core.inputtransformer2 import TransformerManager
 
-from mlnb.capture.magics import rewrite
+from mlnb.capture.cell.magics import rewrite
 from mlnb.errors import CannotShip
 
 TIMING = "__import__('mlnb.node.script.timing', fromlist=['timing'])"

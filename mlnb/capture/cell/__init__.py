@@ -1,0 +1,1 @@
+"""The cell itself: reads its source, and makes Python of its magics."""
