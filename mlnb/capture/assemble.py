@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Collection, Iterator, Sequence
+from types import FunctionType
 from typing import Any
 
 from mlnb.capture.cell.reading import CellSource
@@ -76,7 +77,8 @@ def assemble(
 
 def _session_definitions(slice_: Slice) -> dict[str, Any]:
     names = slice_.session.namespace
-    return {name: names[name] for name in slice_.definitions if slice_.session.has(name)}
+    sent_as_data = [name for name, value in slice_.data.items() if isinstance(value, (FunctionType, type))]
+    return {name: names[name] for name in [*slice_.definitions, *sent_as_data] if slice_.session.has(name)}
 
 
 # ---- the program

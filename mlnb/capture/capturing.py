@@ -54,7 +54,7 @@ def capture(
     source = reading.read(cell, session, label, first_line, "annotations" in futures)
     included, files, trusted_modules = _sort_included(include, session)
     modules = LocalModules(session.cwd, trusted_modules)
-    history = SourceHistory(session.history, session.transform)
+    history = SourceHistory(session.history, session.transform, session.executed)
     slice_ = Slice(session, history, modules, included, _assigned_first(source.names, session))
     names = source.names
     for name in sorted(names.loads, key=lambda name: (names.lines[name], name)):

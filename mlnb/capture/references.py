@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 import types
 from typing import Any, Protocol
 
+from mlnb.capture.names.analysis import global_reads
 from mlnb.capture.reasons import Need, Reason
 from mlnb.capture.session import Session
 from mlnb.capture.source.definition import DefinitionSource
 from mlnb.capture.source.definitions import DefinitionFinder
 from mlnb.capture.source.imports import Import, import_location
-from mlnb.capture.source.introspection import is_from_session
+from mlnb.capture.source.introspection import is_from_session, unwrap
 from mlnb.capture.source.modules import LocalModules
-from mlnb.errors import CannotShip
 
 
 class Collector(Protocol):
@@ -47,6 +48,7 @@ class References:
         self._modules = modules
         self.generated: dict[str, Any] = {}
         self._generated_names: dict[int, str] = {}
+        self._by_value: dict[int, Any] = {}  # what has no source, by id
         self._session_names: dict[int, list[str]] | None = None
 
     def session_names(self, value: Any) -> list[str]:
@@ -99,13 +101,11 @@ class References:
         through_class
             whether ``Class.attribute`` will do as a name.
 
-        Raises
-        ------
-        CannotShip
-            if the notebook defines it, but its source can't be found.
         """
         if id(value) in self._generated_names:
             return self._generated_names[id(value)]
+        if id(value) in self._by_value:
+            return None
         is_ours = getattr(value, "__module__", None) == "__main__"
         is_ours = is_ours or (isinstance(value, types.FunctionType) and is_from_session(value))
         names = self.session_names(value)
@@ -130,17 +130,27 @@ class References:
         self._collector.need(root, reason)
         return str(value.__qualname__)
 
-    def _current_definition(self, value: Any, reason: Reason) -> str:
-        """The name of the current definition of what ``value`` is an earlier definition of."""
+    def _current_definition(self, value: Any, reason: Reason) -> str | None:
+        """The name of the current definition of what ``value`` is an earlier definition of; ``None`` without one."""
         name = value.__qualname__
         root = name.split(".")[0]
         if not self._session.has(root) or "<locals>" in name:
-            raise CannotShip(
-                f"{reason.through or name}{Reason(reason.line)} needs {name}, whose source was not found: "
-                "define it in a cell of the notebook."
-            )
+            self.send_by_value(name, value, reason)
+            return None
         self._collector.need(root, reason)
         return str(name)
+
+    def send_by_value(self, name: str, value: Any, reason: Reason) -> None:
+        """Send what has no source as data, in bytecode."""
+        version = f"{sys.version_info.major}.{sys.version_info.minor}"
+        self._collector.note(f"{name}: its source was not found, so the run needs Python {version}, as here")
+        functions = [value] if isinstance(value, types.FunctionType) else []
+        if isinstance(value, type):
+            functions = [function for item in vars(value).values() if (function := unwrap(item)) is not None]
+        for item in (value, *functions):
+            self._by_value[id(item)] = item
+        for read in sorted({read for function in functions for read in global_reads(function.__code__)}):
+            self._collector.need(read, Reason(reason.line, name), Need.DEFERRED)
 
     def _generate(self, value: Any, reason: Reason) -> str | None:
         """Define what has no name in the session under a generated name."""

@@ -40,6 +40,8 @@ class Session:
         turns a cell with magics into Python (``shell.transform_cell``).
     extra_builtins
         names that IPython adds to Python's built-in ones.
+    executed
+        texts with definitions that the session has run by ``exec``, oldest first.
     """
 
     namespace: dict[str, Any]
@@ -48,6 +50,7 @@ class Session:
     cwd: Path = field(default_factory=Path.cwd)
     transform: Callable[[str], str] = identity
     extra_builtins: Collection[str] = frozenset({"display"})
+    executed: Sequence[str] = ()
 
     def has(self, name: str) -> bool:
         """Whether the user, not IPython, has assigned ``name``."""

@@ -227,7 +227,8 @@ class Slice:
         if source is not None:
             self.add_definition(name, source, reason)
         elif not self._add_import(name, value):
-            raise CannotShip(f"The source of {name}{reason} was not found: define it in a cell of the notebook.")
+            self.references.send_by_value(name, value, reason)
+            self.data[name] = value
 
     def _add_literal(self, name: str, value: Any, reason: Reason) -> bool:
         """Add a plain value as source; whether it is one. A credential that may be sent becomes data instead."""

@@ -11,6 +11,7 @@ from typing import Any
 def load_ipython_extension(shell: Any) -> None:
     """Set up a kernel: ``%load_ext mlnb``. A second call does nothing."""
     from mlnb.notebook import complete, pending
+    from mlnb.notebook.executed import executed
     from mlnb.notebook.first_line import move_magic_up
     from mlnb.notebook.live_outputs import LiveOutputs
     from mlnb.notebook.magics import TrainMagics
@@ -27,6 +28,7 @@ def load_ipython_extension(shell: Any) -> None:
     shell.ast_transformers.append(pending.WaitTransformer(pending.current))
     shell.events.register("post_run_cell", pending.current.after_cell)
     complete.install(shell)
+    executed.install()
     shell.user_ns.setdefault("mlnb", sys.modules["mlnb"])  # messages mention mlnb.runs and the like
     threading.Thread(target=_prepare, name="mlnb-warm", daemon=True).start()
 

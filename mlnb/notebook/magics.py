@@ -31,6 +31,7 @@ from mlnb.capture.cell.magics import rewrite
 from mlnb.capture.source.modules import import_folders
 from mlnb.errors import UsageError
 from mlnb.notebook.documented import document
+from mlnb.notebook.executed import executed
 from mlnb.notebook.lent_generators import LentGenerators
 from mlnb.notebook.live_outputs import LiveOutputs
 from mlnb.notebook.pending import PendingRuns
@@ -177,6 +178,7 @@ class TrainMagics(Magics):
             history=list(shell.history_manager.input_hist_parsed),
             cwd=Path.cwd(),
             transform=shell.transform_cell,
+            executed=executed.texts,
         )
 
     def _task(self, captured: Captured, options: Options, offer: Offer) -> Task:

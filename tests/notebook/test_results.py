@@ -247,3 +247,9 @@ def test_hooks_of_the_session_are_those_of_the_session_after_the_run(nb: Kernel)
         "(['first', 'second'], True)"
     )
     assert nb.ok("model(data[:1]).shape, seen['second'].shape").result == "(torch.Size([1, 1]), torch.Size([1, 1]))"
+
+
+def test_code_of_exec_is_sent_as_source_which_inspect_finds_in_the_run(nb: Kernel) -> None:
+    nb.ok("text = 'def twice(x: int) -> int:\\n    return x * 2\\n'\nexec(text)")
+    train(nb, "import inspect\nsource, result = inspect.getsource(twice), torch.jit.script(twice)(4)")
+    assert nb.ok("source == text, result, twice(1)").result == "(True, 8, 2)"

@@ -38,11 +38,14 @@ class SourceHistory:
         the session's cells; ``history[n]`` is cell [n].
     transform
         turns a cell with magics into Python, as IPython does.
+    executed
+        texts that the session has run by ``exec``, oldest first.
     """
 
-    def __init__(self, history: Sequence[str], transform: Callable[[str], str]) -> None:
+    def __init__(self, history: Sequence[str], transform: Callable[[str], str], executed: Sequence[str] = ()) -> None:
         self._transform = transform
-        self._cells = [cell for number, text in enumerate(history) if (cell := self._cell(number, text))]
+        self._cells = [Cell(text, "exec", 0) for text in executed if parse(text) is not None]
+        self._cells += [cell for number, text in enumerate(history) if (cell := self._cell(number, text))]
         self._by_text = {cell.text.rstrip("\n"): cell for cell in self._cells}
         self._files: dict[str, Cell | None] = {}
 

@@ -29,15 +29,18 @@ class SentDefinitions:
         self._objects = {
             name: value
             for name, value in namespace.items()
-            if callable(value) and name not in data and _is_notebooks(value)
+            if callable(value) and _is_notebooks(value) and (name not in data or isinstance(value, _KINDS))
         }
         self.names: dict[int, str] = {}
         for name, value in self._objects.items():
             self.names.setdefault(id(value), name)
 
 
+_KINDS = (type, types.FunctionType)
+
+
 def _is_notebooks(value: Any) -> bool:
     """Whether a value isn't a library's."""
-    if isinstance(value, (type, types.FunctionType)) or not hasattr(value, "__dict__"):
+    if isinstance(value, _KINDS) or not hasattr(value, "__dict__"):
         return getattr(value, "__module__", None) == "__main__"
     return True

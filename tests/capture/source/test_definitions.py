@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
+
+from mlnb.capture import capture
 
 
 def test_what_a_function_reads_is_sent_with_it(nb):
@@ -414,13 +418,6 @@ def test_segments_give_the_lines_of_definitions_and_cell(nb):
     assert captured.segments[-1].source == "cell [7]"
 
 
-def test_functions_without_source_are_refused(nb):
-    nb.cell("exec('def f():\\n    return 1')")
-    message = nb.refusal("f()")
-    assert "f (line 2)" in message
-    assert "define it in a cell" in message
-
-
 def test_file_names_of_ipykernel_s_compiler(nb, monkeypatch):
     compiler = pytest.importorskip("ipykernel.compiler")
     monkeypatch.setattr(nb.shell, "compile", compiler.XCachingCompiler())
@@ -493,3 +490,31 @@ def test_methods_that_attrs_writes(nb):
     )
     names = nb.train("history.add(0.5)\nresult = history.losses, attrs.evolve(config, lr=0.5).lr, history == History()")
     assert names["result"] == ([0.5], 0.5, False)
+
+
+_EXECUTED = """
+import torch
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(2, 1)
+    def forward(self, x): return self.layer(x) * scale
+def loss_of(net): return net(torch.ones(2, 2)).pow(2).mean()
+"""
+
+
+def test_definitions_that_exec_made_are_sent_as_their_source(nb):
+    nb.cell(f"scale = 3\ntext = {_EXECUTED!r}\nexec(text)\nnet = Net()")
+    captured = capture("loss = loss_of(net)", replace(nb.session, executed=[_EXECUTED]))
+    assert "def loss_of(net)" in captured.script
+    assert "class Net(torch.nn.Module)" in captured.script
+    names = nb.execute(captured)
+    assert float(names["loss"].detach()) == pytest.approx(float(nb["loss_of"](nb["net"]).detach()))
+
+
+def test_definitions_without_source_are_sent_as_bytecode_with_a_note(nb):
+    nb.cell(f"scale = 3\nexec({_EXECUTED!r})\nnet = Net()\nf = eval('lambda x: x + scale')\nf.state = [1]")
+    captured = nb.capture("loss, n = loss_of(net), f(1)\nf.state.append(2)")
+    assert any(note.startswith("loss_of: its source was not found, so the run needs Python") for note in captured.notes)
+    names = nb.execute(captured)
+    assert (names["n"], names["f"].state, type(names["net"]) is names["Net"]) == (4, [1, 2], True)
