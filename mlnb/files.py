@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mlnb.errors import UsageError
-from mlnb.rundir import parse_lines, read_json, storage_errors, temporary_path, write_json
+from mlnb.rundir import parse_lines, read_json, storage_errors, sync_folder, temporary_path, write_json
 
 
 def private_folder(folder: Path, variable: str) -> Path:
@@ -62,6 +62,23 @@ def write_once(path: Path, value: object) -> None:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def sync_files(folder: Path) -> None:
+    """Write the files in a folder, which has no folders in it, to the disk, and their names.
+
+    Raises
+    ------
+    OSError
+        if a file can't be written, as on a full disk.
+    """
+    for path in folder.iterdir():
+        file = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(file)
+        finally:
+            os.close(file)
+    sync_folder(folder)
 
 
 def first_lines(path: Path, size: int = 16384) -> list[dict[str, Any]]:

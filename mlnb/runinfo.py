@@ -141,15 +141,15 @@ class RunInfo:
         given.setdefault("name", run_id)
         return cls(**{**given, "id": run_id})
 
-    def write(self, run: RunDir) -> None:
-        """Replace ``run.json`` atomically.
+    def write(self, run: RunDir, *, durable: bool = False) -> None:
+        """Replace ``run.json`` atomically; see :func:`mlnb.rundir.write_atomic`.
 
         Raises
         ------
         StorageError
             if it can't be written.
         """
-        write_json(run.run, self.to_json())
+        write_json(run.run, self.to_json(), durable=durable)
 
     def to_json(self) -> dict[str, Any]:
         """The content of ``run.json``; what is ``None`` is left out."""

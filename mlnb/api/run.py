@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import sys
 import time
 from dataclasses import replace
@@ -17,10 +16,10 @@ from mlnb.api.read.mirrored import catch_up, fetch
 from mlnb.api.read.progress import AttemptProgress, Events
 from mlnb.api.read.state import Observable, Observation, observe
 from mlnb.api.read.tailing import JsonFile
+from mlnb.api.removing import remove_directory
 from mlnb.api.submit.job_start import request_cancel
-from mlnb.api.submit.store import Store
 from mlnb.errors import MlnbError, RunFailed, UsageError
-from mlnb.rundir import FINAL, RunDir, storage_errors
+from mlnb.rundir import FINAL, RunDir
 from mlnb.runinfo import RunInfo
 from mlnb.targets.registry import target
 from mlnb.task import Task
@@ -260,17 +259,13 @@ class Run:
         Raises
         ------
         UsageError
-            if the run has not ended.
+            if the run has not ended, or another process resumes or removes it.
         """
+        attempts = self.attempts
         if not self.done:
             raise UsageError(f"run {self.name} ({self.id}) is {self.state}: cancel it first, or wait for its end")
-        files = [path.stat() for path in self.dir.rglob("*") if path.is_file()]
-        if self.info.mirrored and (mirror := target(self.target, self.workspace).mirror) is not None:
-            mirror.remove(self.directory)
-        with storage_errors(self.dir):
-            shutil.rmtree(self.dir)
-        freed = sum(info.st_size for info in files if info.st_nlink == 1)
-        return freed + Store(self.dir.parent).sweep()
+        mirror = target(self.target, self.workspace).mirror if self.info.mirrored else None
+        return remove_directory(self.directory, attempts, mirror)
 
     def checkpoints(self) -> list[Path]:
         """Its complete checkpoints, oldest first."""

@@ -210,7 +210,7 @@ def rm(names: tuple[str, ...], as_json: bool) -> None:
     from mlnb.api import runs as all_runs
     from mlnb.units import format_size
 
-    removed = [(run.id, run.name, run.remove()) for run in [all_runs[name] for name in names]]
+    removed = [(run.id, run.name, run.remove()) for run in dict.fromkeys([all_runs[name] for name in names])]
     if as_json:
         echo_json([{"id": run_id, "name": name, "freed": freed} for run_id, name, freed in removed])
         return

@@ -13,13 +13,14 @@ from typing import Any
 import pytest
 
 from mlnb.api import Run, Runs, runs
-from mlnb.api.submit.submit import submit
-from mlnb.errors import UsageError
+from mlnb.api.submit.submit import resume, submit
+from mlnb.errors import StorageError, UsageError
 from mlnb.node.process.identity import pid_namespace
 from mlnb.render.runs_table import text_table
 from mlnb.rundir import RunDir, read_json, read_lines
 from mlnb.targets.base import Offer
 from mlnb.targets.local import Local, cores
+from mlnb.targets.registry import target
 from mlnb.task import Resources, Task
 from mlnb.workspace import Workspace
 from tests.waiting import until
@@ -229,6 +230,45 @@ def test_a_run_that_has_ended_can_be_deleted(start: Any) -> None:
     assert run.remove() > 0
     assert not run.dir.exists()
     assert list(runs) == []
+
+
+def test_of_two_that_delete_a_run_and_one_that_resumes_it_one_does(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = start("print(1)").wait(60)
+    claimed = run.directory.attempt(2).path
+    claimed.mkdir()  # as another process that resumes it, or removes it, a moment after this one has looked
+    monkeypatch.setattr(type(run), "attempts", 1)
+    with pytest.raises(UsageError, match=r"^can't remove test: it is resumed or removed elsewhere"):
+        run.remove()
+    claimed.rmdir()
+    other = Run(run.directory)
+    assert other.done
+    assert run.remove() > 0
+    for late in (lambda: other.remove(), lambda: resume(run.directory, target(), {})):
+        with pytest.raises(UsageError, match="that run has been removed"):
+            late()
+    assert not run.dir.exists()  # nor has it come back
+
+
+def test_a_deletion_that_fails_leaves_the_run_as_it_was(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = start("print(1)").wait(60)
+
+    def refuse(*_: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", refuse)
+        with pytest.raises(StorageError, match="read-only"):
+            run.remove()
+    assert (run.attempts, Run(run.directory).state) == (1, "succeeded")
+
+
+def test_what_an_interrupted_deletion_has_left_goes_with_the_next(start: Any) -> None:
+    run = start("print(1)").wait(60)
+    left = run.dir.with_name(".20260101-000000-left.removed")
+    (left / "outputs").mkdir(parents=True)
+    assert len(runs) == 1
+    run.remove()
+    assert not left.exists()
 
 
 def test_a_run_that_goes_on_is_not_deleted(start: Any) -> None:

@@ -6,6 +6,8 @@ import os
 import resource
 from pathlib import Path
 
+import pytest
+
 from mlnb.node.attempt.events import Events
 from mlnb.rundir import RunDir, read_lines
 
@@ -24,3 +26,14 @@ def test_an_event_that_a_full_disk_cuts_off_does_not_spoil_the_next_one(tmp_path
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     events.add("rank-ended", rank=0)
     assert [event["event"] for event in read_lines(path)] == ["started", "rank-ended"]
+
+
+def test_a_result_is_on_the_disk_before_it_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """With its name, and with what was written before it: a power failure then undoes no end of a run."""
+    synced: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(Path(f"/proc/self/fd/{file}").resolve().name))
+    run = RunDir(tmp_path / "run")
+    Events(run.attempt(1), 0).write_result(run.result, {"state": "succeeded"})
+    assert len(synced) == 2
+    assert synced[0].startswith(".result.json.")
+    assert synced[1] == "run"

@@ -18,6 +18,7 @@ from typing import Any
 from mlnb.api.index import record_change
 from mlnb.api.read.mirrored import fetch
 from mlnb.api.submit import sending
+from mlnb.api.submit.claim import claim_attempt
 from mlnb.api.submit.job_start import JobStart, uninterrupted
 from mlnb.api.submit.store import Store
 from mlnb.capture.ship.contents import Bytes, Content
@@ -194,12 +195,12 @@ def resume(
     Raises
     ------
     UsageError
-        if another process resumes the run at the same time. It is not disturbed.
+        if another process resumes the run at the same time, or removes it. It is not disturbed.
     MlnbError
         if the target refuses the job, or the run directory can't be written. Then the run is unchanged.
     """
     number = (len(run.attempts()) if after_attempt is None else after_attempt) + 1
-    _claim_attempt(run, number)
+    claim_attempt(run, number, "--resume")
     moved = RunInfo.read(run).target != target.name
     before = {path: read_json(path) for path in (run.task, run.run, run.handle, run.cancel)}
     job_start = JobStart([run], target)
@@ -219,24 +220,6 @@ def resume(
     return run
 
 
-def _claim_attempt(run: RunDir, number: int) -> None:
-    """Create the folder of an attempt, which only one process can do.
-
-    Raises
-    ------
-    UsageError
-        if another has done so.
-    """
-    try:
-        with storage_errors(run.path):
-            run.attempt(number).path.mkdir(mode=0o700, parents=True)
-    except FileExistsError:
-        name = RunInfo.read(run).name
-        raise UsageError(
-            f"--resume {name}: attempt {number} of that run has been started elsewhere meanwhile"
-        ) from None
-
-
 def _update_files(
     run: RunDir, target: Target, env: Mapping[str, str], offer: Offer, info_fields: Mapping[str, Any]
 ) -> None:
@@ -251,8 +234,8 @@ def _update_files(
         node=offer.node,
         placement=offer.placement,
     )
-    write_json(run.task, changed.to_json())
-    replace(info, **info_fields).write(run)
+    write_json(run.task, changed.to_json(), durable=True)
+    replace(info, **info_fields).write(run, durable=True)
     record_change(run)
 
 

@@ -84,12 +84,15 @@ class Events:
             write_json(self._attempt.heartbeat(self._node), beat)
 
     def write_result(self, path: Path, value: dict[str, Any], timeout: float = 60.0) -> None:
-        """Write the result. On a full disk, use the reserved space and try again for ``timeout`` seconds."""
+        """Write the result, and wait until it is on the disk: after a power failure, too, the run has ended.
+
+        On a full disk, use the reserved space and try again for ``timeout`` seconds.
+        """
         self._reserve.unlink(missing_ok=True)
         end = time.monotonic() + timeout
         while True:
             try:
-                return write_json(path, value)
+                return write_json(path, value, durable=True)
             except (OSError, StorageError):
                 if time.monotonic() > end:
                     raise

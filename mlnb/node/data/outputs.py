@@ -17,11 +17,12 @@ from typing import Any
 import torch
 
 from mlnb import manifest
+from mlnb.files import sync_files
 from mlnb.node.data import objects, safetensors, storages
 from mlnb.node.data.inputs import Inputs
 from mlnb.node.data.process_state import ProcessState
 from mlnb.node.torch_private import storage_id
-from mlnb.rundir import PROCESS_STATE, RunDir
+from mlnb.rundir import PROCESS_STATE, RunDir, sync_folder
 from mlnb.task import Task
 
 _PROGRESS_BARS = ("alive_progress.", "enlighten.", "fastprogress.", "progressbar.", "rich.progress.", "tqdm.")
@@ -121,8 +122,10 @@ def write(
     if process:
         process.write(folder / PROCESS_STATE)
     manifest.sign(folder, [path.name for path in folder.iterdir()], final_name=run.outputs.name)
+    sync_files(folder)  # before the result says that they are there
     shutil.rmtree(run.outputs, ignore_errors=True)
     folder.rename(run.outputs)
+    sync_folder(run.path)
     return notes
 
 

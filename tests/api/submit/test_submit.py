@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -224,6 +227,90 @@ def test_where_there_are_no_links_data_are_copied(tmp_path: Path, monkeypatch: p
     assert (tmp_path / "run" / "file").stat().st_mode & 0o777 == 0o400
 
 
+@pytest.mark.parametrize("links", [True, False])
+def test_data_that_another_process_removes_meanwhile_are_stored_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+):
+    """As `mlnb rm` does, between a look and the link."""
+    Store(tmp_path).put(Bytes(b"x"), tmp_path / "old" / "file")
+    (tmp_path / "old" / "file").unlink()
+    swept: list[int] = []
+
+    def link(source: Path, path: Path) -> None:
+        if not swept:
+            swept.append(Store(tmp_path).sweep(min_age=0))
+        if not links:
+            raise PermissionError(1, "Operation not permitted")
+        path.hardlink_to(source)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mlnb.api.submit.store.os", SimpleNamespace(link=link))
+        Store(tmp_path).put(Bytes(b"x"), tmp_path / "run" / "file")
+    assert swept == [1]
+    assert (tmp_path / "run" / "file").read_bytes() == b"x"
+
+
+def test_stored_data_that_a_power_failure_has_cut_are_stored_again(tmp_path: Path):
+    Store(tmp_path).put(Bytes(b"whole"), tmp_path / "one" / "file")
+    (stored,) = (tmp_path / ".store").glob("??/*")
+    stored.unlink()
+    stored.touch()
+    Store(tmp_path).put(Bytes(b"whole"), tmp_path / "other" / "file")
+    assert (tmp_path / "other" / "file").read_bytes() == b"whole"
+
+
+def test_two_sweeps_at_the_same_time_disturb_no_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for text in (b"one", b"other"):
+        Store(tmp_path).put(Bytes(text), tmp_path / "run" / text.decode())
+    shutil.rmtree(tmp_path / "run")
+    stat, first = Path.stat, []
+
+    def stat_after_another_sweep(path: Path, **options: Any) -> os.stat_result:
+        if not first:
+            first.append(1)
+            first.append(Store(tmp_path).sweep(min_age=0))
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", stat_after_another_sweep)
+    assert Store(tmp_path).sweep(min_age=0) == 0
+    assert first == [1, 8]
+
+
+def test_submissions_and_sweeps_at_the_same_time_lose_no_data(tmp_path: Path):
+    """Each submission stores the same two files; each end of a run removes them."""
+    done = threading.Event()
+    problems: list[Exception] = []
+
+    def submit_and_remove(number: int) -> None:
+        try:
+            for turn in range(60):
+                folder = tmp_path / f"run-{number}-{turn}"
+                for text in (b"a", b"b" * 1000):
+                    Store(tmp_path).put(Bytes(text), folder / str(len(text)))
+                assert (folder / "1").read_bytes() + (folder / "1000").read_bytes() == b"a" + b"b" * 1000
+                shutil.rmtree(folder)
+        except Exception as error:
+            problems.append(error)
+
+    def sweep() -> None:
+        try:
+            while not done.is_set():
+                Store(tmp_path).sweep(min_age=0)
+        except Exception as error:
+            problems.append(error)
+
+    submitting = [threading.Thread(target=submit_and_remove, args=(number,)) for number in range(3)]
+    sweeping = [threading.Thread(target=sweep) for _ in range(2)]
+    for thread in (*submitting, *sweeping):
+        thread.start()
+    for thread in submitting:
+        thread.join()
+    done.set()
+    for thread in sweeping:
+        thread.join()
+    assert problems == []
+
+
 # starting
 
 
@@ -256,7 +343,7 @@ def test_of_two_that_resume_a_run_at_once_one_does_and_the_other_disturbs_nothin
     put_again = resume(run, made(Recording), {}, after_attempt=1)
     events = put_again.attempt(2).events(0)
     events.write_text('{"event": "started"}\n')
-    with pytest.raises(UsageError, match="attempt 2 of that run has been started elsewhere"):
+    with pytest.raises(UsageError, match="it is resumed or removed elsewhere"):
         resume(run, made(Recording), {}, after_attempt=1)
     assert events.exists()
     assert read_json(run.handle) is not None

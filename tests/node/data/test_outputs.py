@@ -111,6 +111,20 @@ def test_a_progress_bar_is_left_out_without_a_note(start):
     assert pulled.notes == run.result["notes"] == []
 
 
+def test_outputs_are_on_the_disk_before_the_run_has_succeeded(start):
+    script = """
+import os, torch
+sync, x, w = os.fsync, [1], torch.ones(10_000)
+os.fsync = lambda file: (print(os.path.basename(os.readlink(f"/proc/self/fd/{file}"))), sync(file))
+"""
+    run = start(script, outputs=("x", "w")).wait(60)
+    synced = run.logs().split()
+    written = {path.name for path in run.directory.outputs.iterdir()}
+    assert "w.safetensors" in written
+    assert {*synced[:-2]} == written
+    assert synced[-2:] == [".outputs.tmp", run.id]
+
+
 def test_a_failed_run_leaves_no_outputs(start):
     run = start("x = 1\nraise ValueError", outputs=("x",)).wait(60)
     assert run.state == "failed"
