@@ -26,6 +26,9 @@ from typing import Any
 from mlnb.errors import UsageError
 from mlnb.files import private_folder
 
+RUNTIME_VARIABLE = "MLNB_RUNTIME"
+"""The environment variable that sets the folder of sockets and locks."""
+
 _SOCKET_LENGTH = 107 - len(".4194304")
 """Characters of a socket's path (unix(7)), to which a process may add its pid while it makes the socket."""
 
@@ -90,7 +93,7 @@ class Workspace:
             if ``MLNB_RUNS`` is not set, and the section that may name the folder is not a mapping.
         """
         config = ProcessConfig()
-        runtime = os.environ.get("MLNB_RUNTIME")
+        runtime = os.environ.get(RUNTIME_VARIABLE)
         return cls(_root(config), Path(runtime).absolute() if runtime else _default_runtime(), config)
 
     @classmethod
@@ -141,7 +144,7 @@ class Workspace:
 
         They can't name a configuration that is not this process's own; :meth:`to_json` can.
         """
-        named = {"MLNB_RUNS": str(self.root), "MLNB_RUNTIME": str(self.runtime)}
+        named = {"MLNB_RUNS": str(self.root), RUNTIME_VARIABLE: str(self.runtime)}
         if isinstance(self.config, ProcessConfig) and "DASK_CONFIG" in os.environ:
             named["DASK_CONFIG"] = os.environ["DASK_CONFIG"]
         return named
@@ -156,7 +159,7 @@ class Workspace:
         StorageError
             if it can't be made.
         """
-        return private_folder(self.runtime, "MLNB_RUNTIME")
+        return private_folder(self.runtime, RUNTIME_VARIABLE)
 
     def socket_path(self, name: str) -> Path:
         """The path of the Unix socket called ``name``.

@@ -22,7 +22,7 @@ from mlnb.node.process.socket_request import is_same_user
 from mlnb.rundir import RunDir, write_atomic
 from mlnb.targets.environment import run_environment
 from mlnb.targets.node_zip import node_zip
-from mlnb.workspace import Workspace
+from mlnb.workspace import RUNTIME_VARIABLE, Workspace
 
 ANSWER_TIMEOUT = 0.3
 """Seconds to wait for the node program's pid. A fork server answers in a few milliseconds, unless it is still importing
@@ -146,7 +146,7 @@ def installed_node_zip(workspace: Workspace) -> Path:
     """The node zip as a file in the runtime folder, for processes that belong to no run; written if missing."""
     path = workspace.runtime_dir() / f"mlnb-{node_zip().digest[:12]}.zip"
     if not path.exists():
-        write_atomic(path, node_zip().data, variable="MLNB_RUNTIME")
+        write_atomic(path, node_zip().data, variable=RUNTIME_VARIABLE)
     return path
 
 
