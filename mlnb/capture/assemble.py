@@ -52,6 +52,8 @@ def assemble(
     session = slice_.session
     steps, streams, labels = _order_steps(slice_)
     futures = list(dict.fromkeys([*futures, *future_features(source.tree)]))
+    for name, (_, value) in slice_.literals.items():
+        labels.add_literal(name, value)
     script = _write_script(source, slice_, steps, futures, bool(streams))
     inputs = [name for name in slice_.data if session.has(name)]
     inputs += [name for name, (written, _) in slice_.literals.items() if written.containers]

@@ -103,8 +103,9 @@ def _train(run_dir: RunDir, run_id: str, task: Task, info: RankInfo) -> tuple[di
         process = data.process_changes()
         after = outputs.fingerprints(before, namespace, data)
         changed = [name for name in task.inputs if name not in namespace or after.get(name) != before.get(name)]
-        changed = [name for name in changed if name not in task.outputs]
-        notes += outputs.write(run_dir, run_id, task, namespace, data, changed, process)
+        names = [*task.outputs, *task.deletes, *(name for name in changed if name not in task.outputs)]
+        deleted = [name for name in task.deletes if name not in namespace]
+        notes += outputs.write(run_dir, run_id, task, namespace, data, names, deleted, process)
     if stop.was_interrupted():
         notes.append("Stop was KeyboardInterrupt to the code, which caught it and went on to its end")
     trained = {"backwards": hooks.backwards, "steps": hooks.steps} if hooks else {}

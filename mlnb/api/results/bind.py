@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from types import FunctionType
 from typing import Any
 
-from mlnb.api.results.merge import bind
 from mlnb.api.results.outputs import Pulled, merge_process_state, pull
 from mlnb.api.results.session import SessionLink
 from mlnb.capture.source.nodes import defined_names
@@ -58,7 +57,7 @@ def deliver(
         added = [definition for definition in sent if not set(definition.names) & set(namespace)]
         for definition in added:
             definition.define(namespace)
-        pulled = pull(run, namespace=namespace, script=script)
+        pulled = pull(run, link, namespace, script)
         restored = sorted(
             {name for definition in added for name in definition.names if not isinstance(definition.node, _IMPORTS)}
         )
@@ -71,9 +70,10 @@ def deliver(
             defined.discard(name)  # with the state that the cell left in it
         if name in defined or (names is not None and name not in names):
             del pulled.values[name]
-    bind(namespace, pulled.values, pulled.in_place)
-    for name in pulled.deleted:
-        if names is None or name in names:
+    pulled.merge()
+    namespace.update(pulled.values)
+    for name in (*pulled.deleted, *pulled.lost):
+        if (names is None or name in names) and name not in defined:
             namespace.pop(name, None)
     pulled.notes[:] = [note for note in pulled.notes if note.split(" ", 1)[0] not in defined]
     for definition in failed:

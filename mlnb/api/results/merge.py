@@ -1,188 +1,149 @@
-"""Merges returned values into the objects that were sent, as if the cell had changed them here.
+"""Merges what a run returns into the session's objects, by origin.
 
-Objects that the cell changed in place are changed in place here, so that everything in the session that refers
-to them sees it. A new object that refers to one of them (a new optimizer of an old model) is changed so that it
-refers to the live one.
+What comes back is put into an object only if it *is* that object: the run has written its label with it. Every
+reference to such an object, anywhere in what comes back, is one to the session's object. Whatever the cell made is new.
 """
 
 from __future__ import annotations
 
-import collections
-from collections.abc import MutableMapping
+import copyreg
+import types
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 
-from mlnb.node.data import tensors
-from mlnb.node.torch_private import storage_id
-
-Twins = dict[int, tuple[Any, Any]]
-"""id of a returned object → that object (kept, so that its id stays valid) and the live object that replaces it."""
-
-_ATOMS = (str, bytes, int, float, complex, bool, type(None), torch.Tensor, type)
-
-_REGISTRIES = ("_parameters", "_buffers", "_modules")
-"""Attributes in which a module keeps what it is made of."""
+from mlnb.api.results import in_place
+from mlnb.node.data.building import Rebuilder, is_missing, put_in_box
+from mlnb.node.data.faults import find_fault
+from mlnb.node.data.reduction import Contents, put, take_apart
 
 
-def merge(live: Any, new: Any, twins: Twins) -> Any:
-    """Make ``live`` hold what ``new`` holds.
+class Merger(Rebuilder):
+    """Builds what a run returns into the session's objects.
+
+    Nothing is changed before :meth:`apply`, so what can't be loaded changes nothing.
 
     Parameters
     ----------
-    twins
-        the pairs of objects that were merged are added here; see :func:`rewire`.
-
-    Returns
-    -------
-    object
-        ``live``, or ``new`` if ``live`` can't be changed in place.
+    live
+        the session's objects by label.
     """
-    if id(new) in twins:
-        return twins[id(new)][1]
-    if type(live) is not type(new) or (isinstance(live, _ATOMS) and not isinstance(live, torch.Tensor)):
-        return new
-    merged = _merge(live, new, twins)
-    if merged is live:
-        twins[id(new)] = (new, live)
-    return merged
 
+    def __init__(self, live: Mapping[str, Any]) -> None:
+        super().__init__()
+        self._live = live
+        self._kept: dict[int, Any] = {}  # objects of the session that come back, by id
+        self._copied: dict[int, Any] = {}  # new objects whose contents are copied into one of the session, by its id
+        self._changes: list[tuple[Any, Any, Callable[[], None]]] = []  # object, new contents, what puts them there
+        self._contents: dict[int, list[Any]] | None = None
 
-def _merge(live: Any, new: Any, twins: Twins) -> Any:
-    if isinstance(live, torch.Tensor):
-        return _tensor(live, new)
-    if isinstance(live, torch.nn.Module):
-        return _module(live, new, twins)
-    if isinstance(live, torch.optim.Optimizer):
-        return _optimizer(live, new)
-    if isinstance(live, torch.Generator):
-        live.set_state(new.get_state())
-        return live
-    if isinstance(live, (list, collections.deque, bytearray)):
-        live.clear()
-        live.extend(new)
-        return live
-    if isinstance(live, (set, dict)):
-        live.clear()
-        live.update(new)
-        return live
-    if type(live).__module__ == "numpy" and hasattr(live, "shape"):
-        if live.shape != new.shape or live.dtype != new.dtype or not live.flags.writeable:
+    def create(self, label: str | None, became: bool, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        """See :meth:`Rebuilder.create`; the session's object, if it can be changed in place."""
+        live = self._live.get(label) if label is not None else None
+        if live is None or is_missing(function) or any(map(is_missing, args)):
+            return super().create(label, became, function, args)
+        if became and function is copyreg.__newobj__:  # type: ignore[attr-defined]
+            self._change(live, None, lambda: in_place.set_class(live, args[0]))
+            return self._keep(live)
+        if not became and _is_created_alike(live, function, args):
+            return self._keep(live)
+        new = super().create(label, became, function, args)
+        copy = in_place.copier(live, new)
+        if copy is None:
             return new
-        live[...] = new
-        return live
-    if type(live).__module__.split(".")[0] == "pandas" or not hasattr(live, "__dict__"):
-        return new
-    _attributes(live.__dict__, new.__dict__, twins)
-    return live
+        self._copied[id(live)] = new
+        self._change(live, new, lambda: copy(live, new))
+        return self._keep(live)
 
-
-def _tensor(live: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
-    """A tensor keeps its identity. Its data is in the live storage already, else it is replaced through ``.data``."""
-    same = (
-        storage_id(new.untyped_storage()) == storage_id(live.untyped_storage())
-        and new.shape == live.shape
-        and new.stride() == live.stride()
-        and new.storage_offset() == live.storage_offset()
-    )
-    if not same:
-        live.data = new.data
-    if live.is_leaf and live.requires_grad != new.requires_grad:
-        live.requires_grad_(new.requires_grad)
-    tensors.take_over(live, new)
-    return live
-
-
-def _module(live: torch.nn.Module, new: torch.nn.Module, twins: Twins) -> torch.nn.Module:
-    for registry in _REGISTRIES:
-        returned = new.__dict__.pop(registry)
-        _attributes(live.__dict__[registry], returned, twins)
-        new.__dict__[registry] = returned
-    old_attributes = {key: value for key, value in live.__dict__.items() if key not in _REGISTRIES}
-    new_attributes = {key: value for key, value in new.__dict__.items() if key not in _REGISTRIES}
-    for key in old_attributes:
-        del live.__dict__[key]
-    _attributes(old_attributes, new_attributes, twins)
-    live.__dict__.update(old_attributes)
-    return live
-
-
-def _attributes(live: MutableMapping[str, Any], new: MutableMapping[str, Any], twins: Twins) -> None:
-    """``live`` gets the entries of ``new``, merged where both have a module, tensor, optimizer or generator."""
-    merged = {}
-    for key, value in new.items():
-        old = live.get(key)
-        if isinstance(old, (torch.Tensor, torch.nn.Module, torch.optim.Optimizer, torch.Generator)):
-            merged[key] = merge(old, value, twins)
+    def fill(self, obj: Any, contents: tuple[Any, ...]) -> None:
+        """See :meth:`Rebuilder.fill`."""
+        if id(obj) in self._copied:
+            super().fill(self._copied[id(obj)], contents)
+        elif id(obj) in self._kept:
+            self._change(obj, contents, lambda: self._refill(obj, Contents(*contents)))
         else:
-            merged[key] = twins[id(value)][1] if id(value) in twins else value
-    live.clear()
-    live.update(merged)
+            super().fill(obj, contents)
+
+    def box(self, label: str, kind: type, *contents: Any) -> Any:
+        """See :meth:`Rebuilder.box`; a tuple is the session's, if its parts are."""
+        box = super().box(label, kind, *contents)
+        live = self._live.get(label)
+        if kind not in (tuple, frozenset) or type(live) is not kind:
+            return box
+        if in_place.same(live, box) if kind is tuple else live == box:
+            self._boxes[label] = live
+        return self._boxes[label]
+
+    def live_object(self, label: str | None = None) -> Any:
+        """See :meth:`Rebuilder.live_object`."""
+        return None if label is None else self._live.get(label)
+
+    def new_box(self, label: str, kind: type) -> Any:
+        """See :meth:`Rebuilder.new_box`."""
+        live = self._live.get(label)
+        return self._keep(live) if type(live) is kind else kind()
+
+    def fill_box(self, box: Any, contents: Any) -> None:
+        """See :meth:`Rebuilder.fill_box`."""
+        if id(box) in self._kept:
+            self._change(box, contents, lambda: put_in_box(box, contents))
+        else:
+            put_in_box(box, contents)
+
+    def _keep(self, live: Any) -> Any:
+        self._kept[id(live)] = live
+        return live
+
+    def _change(self, obj: Any, contents: Any, apply: Callable[[], None]) -> None:
+        self._changes.append((obj, contents, apply))
+
+    def _refill(self, obj: Any, contents: Contents) -> None:
+        """Replace the contents of one of the session's objects."""
+        restore = in_place.empty(obj)
+        try:
+            put(obj, contents)
+        except Exception as error:  # noqa: BLE001 - the object's own code
+            restore()
+            self.fault(obj, error)
+
+    def drop_faulty(self) -> None:
+        """Make no change with which an object that could not be loaded would come into the session."""
+        kept = []
+        for obj, contents, apply in self._changes:
+            fault = find_fault([contents], self.faults, lambda value: () if id(value) in self._kept else None)
+            if fault is None:
+                kept.append((obj, contents, apply))
+            else:
+                self.faults.setdefault(id(obj), fault)
+        self._changes = kept
+
+    def future_parts(self, value: Any) -> list[Any] | None:
+        """What is to be put into an object of the session; ``None`` for any other object."""
+        if id(value) not in self._kept:
+            return None
+        if self._contents is None:
+            self._contents = {}
+            for obj, contents, _ in self._changes:
+                self._contents.setdefault(id(obj), []).append(contents)
+        return self._contents.get(id(value), [])
+
+    def apply(self) -> None:
+        """Put everything into the session's objects."""
+        for _, _, change in self._changes:
+            change()
 
 
-def _optimizer(live: torch.optim.Optimizer, new: torch.optim.Optimizer) -> torch.optim.Optimizer:
-    live.defaults = new.defaults
-    live.param_groups[:] = new.param_groups
-    live.state.clear()
-    live.state.update(new.state)
-    mine = {key: value for key, value in vars(new).items() if key not in ("defaults", "param_groups", "state", "step")}
-    vars(live).update(mine)
-    return live
-
-
-def rewire(value: Any, twins: Twins, visited: set[int] | None = None) -> Any:
-    """Replace returned objects by their live twins, in ``value`` and all that it contains.
-
-    Returns
-    -------
-    object
-        ``value``, or its own twin, or (for a tuple) a new one.
-    """
-    if not twins or (isinstance(value, _ATOMS) and id(value) not in twins):
-        return value
-    if id(value) in twins:
-        return rewire(twins[id(value)][1], twins, visited) if twins[id(value)][1] is not value else value
-    visited = set() if visited is None else visited
-    if id(value) in visited:
-        return value
-    visited.add(id(value))
-    if isinstance(value, tuple):
-        parts = [rewire(part, twins, visited) for part in value]
-        if all(a is b for a, b in zip(parts, value, strict=True)):
-            return value
-        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
-    if isinstance(value, (list, collections.deque)):
-        for index, part in enumerate(value):
-            value[index] = rewire(part, twins, visited)
-    elif isinstance(value, dict):
-        _rewire_dict(value, twins, visited)
-    elif isinstance(value, torch.optim.Optimizer):
-        rewire(value.param_groups, twins, visited)
-        rewire(value.state, twins, visited)
-    elif hasattr(value, "__dict__") and not isinstance(value, type):
-        _rewire_dict(value.__dict__, twins, visited)
-    return value
-
-
-def _rewire_dict(value: dict[Any, Any], twins: Twins, visited: set[int]) -> None:
-    if any(id(key) in twins for key in value):
-        entries = [(rewire(key, twins, visited), rewire(part, twins, visited)) for key, part in value.items()]
-        value.clear()
-        value.update(entries)
-        return
-    for key, part in value.items():
-        twin = rewire(part, twins, visited)
-        if twin is not part:
-            value[key] = twin
-
-
-def bind(namespace: dict[str, Any], values: dict[str, Any], in_place: frozenset[str]) -> None:
-    """Bind ``values`` in ``namespace``; names in ``in_place`` keep their live objects, which get the new content."""
-    twins: Twins = {}
-    bound = {}
-    for name in sorted(values, key=lambda name: name not in in_place):  # these first: others may refer to them
-        value = values[name]
-        bound[name] = merge(namespace[name], value, twins) if name in in_place and name in namespace else value
-    visited: set[int] = set()
-    for name, value in bound.items():
-        namespace[name] = rewire(value, twins, visited)
+def _is_created_alike(live: Any, function: Callable[..., Any], args: tuple[Any, ...]) -> bool:
+    """Whether ``live`` would be created by the same call, so that only its contents may differ."""
+    if isinstance(live, (torch.Tensor, torch.Generator)):
+        return False
+    if isinstance(live, (type, types.FunctionType)):
+        return True
+    if function is copyreg.__newobj__ and len(args) == 1:  # type: ignore[attr-defined]
+        return True
+    try:
+        reduced = take_apart(live)
+    except Exception:  # noqa: BLE001 - the object's own code
+        return False
+    return not isinstance(reduced, str) and reduced[0] == function and in_place.same(tuple(reduced[1]), args)

@@ -7,10 +7,13 @@ import sys
 from dataclasses import dataclass, field
 from typing import Any
 
+from mlnb.api.results.merge import Merger
 from mlnb.api.results.session import SessionLink
 from mlnb.errors import MlnbError
 from mlnb.node.data import objects, process_state, storages
+from mlnb.node.data.building import Rebuilder
 from mlnb.node.data.code import ScriptCode
+from mlnb.node.data.faults import find_fault
 from mlnb.node.data.process_state import ProcessState
 from mlnb.rundir import PROCESS_STATE, RunDir, check_trusted
 
@@ -27,17 +30,28 @@ class Pulled:
         names whose value is the object that the session sent, changed in place by the cell.
     deleted
         names that the cell deleted.
+    lost
+        names whose values can't be returned.
     missing
         classes and functions that they need and the session lacks.
     notes
         a line for each value that was not returned, with the reason.
+    merger
+        changes the session's objects.
     """
 
     values: dict[str, Any]
     in_place: frozenset[str] = frozenset()
     deleted: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
     missing: frozenset[str] = frozenset()
     notes: list[str] = field(default_factory=list)
+    merger: Merger | None = None
+
+    def merge(self) -> None:
+        """Change the session's objects as the cell has changed them. Until then, nothing is changed."""
+        if self.merger is not None:
+            self.merger.apply()
 
     def __getitem__(self, name: str) -> Any:
         return self.values[name]
@@ -80,6 +94,8 @@ def pull(
     table = json.loads((folder / "session.json").read_text())
     stream = objects.Stream(stream_file.read_bytes(), tuple(tuple(location) for location in table["buffers"]))
     missing: set[str] = set()
+    merger = Merger(link.labels.objects) if link is not None and link.labels is not None else None
+    rebuilder = merger or Rebuilder()
     values: dict[str, Any] = objects.load(
         stream,
         storages.CopiedFiles(run=run.path),
@@ -90,12 +106,31 @@ def pull(
         missing=missing,
         earlier=link.bindings if link else {},
         script=script,
+        rebuilder=rebuilder,
     )
-    notes = list(table["notes"])
-    for name in [name for name, value in values.items() if isinstance(value, objects.MissingDefinition)]:
-        notes.append(_undefined(run, name, missing))
-        del values[name]
-    return Pulled(values, frozenset(table["kept"]), tuple(table["deleted"]), frozenset(missing), notes)
+    lost = _lost(values, rebuilder, missing)
+    return Pulled(
+        values={name: value for name, value in values.items() if name not in lost},
+        in_place=frozenset(table["kept"]),
+        deleted=tuple(table["deleted"]),
+        lost=(*table.get("lost", ()), *lost),
+        missing=frozenset(missing),
+        notes=[*table["notes"], *(_fault_note(run, name, fault, missing) for name, fault in lost.items())],
+        merger=merger,
+    )
+
+
+def _lost(values: dict[str, Any], rebuilder: Rebuilder, missing: set[str]) -> dict[str, str]:
+    """The names whose values hold something that could not be loaded: why, or empty for a missing definition."""
+    if not missing and not rebuilder.faults:
+        return {}
+    if isinstance(rebuilder, Merger):
+        rebuilder.drop_faulty()
+    clean: set[int] = set()
+    found = {
+        name: find_fault([value], rebuilder.faults, rebuilder.future_parts, clean) for name, value in values.items()
+    }
+    return {name: fault for name, fault in found.items() if fault is not None}
 
 
 def merge_process_state(run: RunDir, before: ProcessState) -> None:
@@ -123,8 +158,10 @@ def _device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _undefined(run: RunDir, name: str, missing: set[str]) -> str:
+def _fault_note(run: RunDir, name: str, fault: str, missing: set[str]) -> str:
     weights = run.outputs / f"{name}.safetensors"
     where = f" Its weights are in {weights}." if weights.exists() else ""
+    if fault:
+        return f"{name} was not returned: it can't be loaded here ({fault}).{where}"
     needed = ", ".join(sorted(missing))
     return f"{name} needs {needed}, not defined here: run the cell that defines it, then pull.{where}"

@@ -69,6 +69,10 @@ class Reducer:
         reduce = _REDUCERS.get(type(obj))
         return NotImplemented if reduce is None else reduce(obj)
 
+    def cells(self) -> dict[int, CellType]:
+        """The variables of enclosing functions, by the numbers that refer to them."""
+        return dict(self._cells.values())
+
     def _cell_number(self, cell: CellType) -> int:
         return self._cells.setdefault(id(cell), (len(self._cells), cell))[0]
 
@@ -326,6 +330,10 @@ class Builder:
         """The globals of a module; the notebook's are those of ``__main__``."""
         return self._main if module == "__main__" else vars(importlib.import_module(module))
 
-    def cell(self, number: int) -> CellType:
-        """The variable ``number`` of enclosing functions; empty at first."""
-        return self._cells.setdefault(number, types.CellType())
+    def cell(self, number: int, live: CellType | None = None) -> CellType:
+        """The variable ``number`` of enclosing functions: ``live``, if that is given, or a new one, empty at first."""
+        return self._cells.setdefault(number, types.CellType() if live is None else live)
+
+    def cells(self) -> dict[int, CellType]:
+        """All of them, by number."""
+        return self._cells

@@ -87,7 +87,7 @@ class Inputs:
         source = _RecordingFiles([self.run.path / blob for blob in table["blobs"]], self)
         stream = objects.Stream(pickled.read_bytes(), tuple(tuple(location) for location in table["buffers"]))
         values: dict[str, Any] = objects.load(
-            stream, source, self.labels, main, device=self.device, earlier=self.values
+            stream, source, self.labels, main, device=self.device, earlier=self.values, prefix=f"{number}:"
         )
         self.values.update(values)
         return values
@@ -102,7 +102,10 @@ class Inputs:
         names
             names of values, as literals in the script, that come from the session, too.
         """
-        self.values.update({name: namespace[name] for name in names if name in namespace})
+        for name in names:
+            if name in namespace and name not in self.values:
+                self.labels.add_literal(name, namespace[name])
+                self.values[name] = namespace[name]
         self.definitions = SentDefinitions(namespace, self.values)
         self.script = script
 

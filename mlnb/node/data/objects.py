@@ -14,34 +14,27 @@ storages that were sent, and all tensors of the session that share them are upda
 from __future__ import annotations
 
 import functools
+import importlib
 import io
 import pickle
-import sys
 import types
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Protocol
 
-import torch
-from torch.optim.lr_scheduler import LRScheduler
 from torch.storage import TypedStorage, UntypedStorage
-from torch.utils.data import DataLoader
 
+from mlnb.node.data import building, deep, reduction
+from mlnb.node.data.building import MissingDefinition, Rebuilder
 from mlnb.node.data.by_value import Builder, Reducer
-from mlnb.node.data.code import ScriptCode
-from mlnb.node.data.storages import Location, as_bytes
-from mlnb.node.data.torch_objects import reduce_object
-from mlnb.node.torch_private import (
-    Feature,
-    has_persistent_iterator,
-    mark_steps,
-    require,
-    storage_id,
-    typed_storage,
-    untyped_storage,
-    without_iterator,
-)
+from mlnb.node.data.code import CodeNotFound, ScriptCode
+from mlnb.node.data.labels import Labels
+from mlnb.node.data.storages import Location, address_of, as_bytes
+from mlnb.node.data.torch_objects import _generator, _set_scheduler
+from mlnb.node.torch_private import Feature, require, storage_id, typed_storage, untyped_storage
+
+__all__ = ["Labels", "MissingDefinition", "_generator", "_set_scheduler"]  # the last two: streams of older versions
 
 INLINE = 4096
 """Bytes up to which data stays inside the pickle."""
@@ -70,23 +63,6 @@ class Source(Protocol):
         """Copy the data at ``location`` into ``storage``."""
 
 
-@dataclass
-class Labels:
-    """Storages by label. Keeps the storages alive, so that their addresses are not reused."""
-
-    storages: dict[str, UntypedStorage] = field(default_factory=dict)
-    _label_of: dict[int, str] = field(default_factory=dict)
-
-    def add(self, label: str, storage: UntypedStorage) -> None:
-        """Give ``storage`` a label."""
-        self.storages[label] = storage
-        self._label_of[storage_id(storage)] = label
-
-    def of(self, storage: UntypedStorage) -> str | None:
-        """Return the label of ``storage``, or ``None``."""
-        return self._label_of.get(storage_id(storage))
-
-
 @dataclass(frozen=True)
 class Stream:
     """A stream: the pickle, and the locations of its out-of-band buffers."""
@@ -103,31 +79,58 @@ def _no_reference(_: Any) -> str | None:
     return None
 
 
-class _Pickler(pickle.Pickler):
+class _Bulk:
+    """The large data of one stream: writes each storage and each buffer once."""
+
+    def __init__(self, sink: Sink, labels: Labels, prefix: str) -> None:
+        self._sink, self._labels, self._prefix = sink, labels, prefix
+        self._storages: dict[int, tuple[Any, ...]] = {}  # by id of the storage
+        self._buffers: dict[tuple[int, int], Location] = {}  # by address and size
+        self._alive: list[Any] = []  # so that no id and no address is reused
+
+    def storage(self, storage: UntypedStorage) -> tuple[Any, ...]:
+        key = storage_id(storage)
+        if key not in self._storages:
+            label = self._labels.of(storage)
+            location = self._sink.storage(storage, label)
+            if label is None:
+                label = f"{self._prefix}{len(self._storages)}"
+                self._labels.add(label, storage)
+            self._storages[key] = (label, location, storage.nbytes(), storage.device.type)
+            self._alive.append(storage)
+        return self._storages[key]
+
+    def buffer(self, view: memoryview) -> Location:
+        key = address_of(view), view.nbytes
+        if key not in self._buffers:
+            self._buffers[key] = self._sink.buffer(view)
+            self._alive.append(view)
+        return self._buffers[key]
+
+
+class _Writing:
+    """What both picklers have in common."""
+
     def __init__(
         self,
         file: io.BytesIO,
-        sink: Sink,
-        labels: Labels,
-        prefix: str,
+        bulk: _Bulk,
         reference: Reference,
         visit: Callable[[Any], None] | None,
         earlier: Mapping[int, str],
-        script: ScriptCode | None,
+        reducer: Reducer,
+        writer: building.Writer | None,
     ) -> None:
-        super().__init__(file, protocol=5, buffer_callback=self._buffer)
-        self._sink, self._labels, self._prefix, self._reference = sink, labels, prefix, reference
+        super().__init__(file, protocol=5, buffer_callback=self._buffer)  # type: ignore[call-arg]
+        self._bulk, self._reference, self._reducer, self._writer = bulk, reference, reducer, writer
         self._visit, self._earlier = visit, earlier
-        self._reducer = Reducer(script)
-        self._written: dict[int, tuple[Any, ...]] = {}  # by id of the storage
-        self._alive: list[UntypedStorage] = []  # so that no id is reused
         self.buffers: list[Location] = []
 
     def _buffer(self, buffer: pickle.PickleBuffer) -> bool:
         view = buffer.raw()
         if view.nbytes < INLINE:
             return True  # inside the pickle
-        self.buffers.append(self._sink.buffer(view))
+        self.buffers.append(self._bulk.buffer(view))
         return False
 
     def persistent_id(self, obj: Any) -> tuple[Any, ...] | None:
@@ -135,58 +138,38 @@ class _Pickler(pickle.Pickler):
             self._visit(obj)
         if self._earlier and id(obj) in self._earlier:
             return ("name", self._earlier[id(obj)])
+        if self._writer is not None and (written := self._writer.persistent_id(obj)) is not None:
+            return written
         if isinstance(obj, (types.FunctionType, type, functools._lru_cache_wrapper)):
             name = self._reference(obj)
             return None if name is None else ("main", name)
         if isinstance(obj, TypedStorage):
-            return ("typed", obj.dtype, *self._storage(untyped_storage(obj)))
+            return ("typed", obj.dtype, *self._bulk.storage(untyped_storage(obj)))
         if isinstance(obj, UntypedStorage):
-            return ("untyped", None, *self._storage(obj))
+            return ("untyped", None, *self._bulk.storage(obj))
         if isinstance(obj, types.ModuleType):
             return ("module", obj.__name__)
-        return self._reducer.persistent_id(obj)
-
-    def _storage(self, storage: UntypedStorage) -> tuple[Any, ...]:
-        key = storage_id(storage)
-        if key not in self._written:
-            label = self._labels.of(storage)
-            location = self._sink.storage(storage, label)
-            if label is None:
-                label = f"{self._prefix}{len(self._written)}"
-                self._labels.add(label, storage)
-            self._written[key] = (label, location, storage.nbytes(), storage.device.type)
-            self._alive.append(storage)
-        return self._written[key]
+        part = self._reducer.persistent_id(obj)
+        if part is not None and part[0] == "cell" and self._writer is not None:
+            return (*part, self._writer.label(obj))
+        return part
 
     def reducer_override(self, obj: Any) -> Any:
-        if isinstance(obj, torch.Generator):
-            return _generator, (obj.device.type, obj.get_state())
-        if isinstance(obj, DataLoader) and has_persistent_iterator(obj):
-            reduced = obj.__reduce_ex__(5)  # persistent workers can't be sent: the run starts new ones
-            if not isinstance(reduced[2], dict):
-                return reduced
-            return (*reduced[:2], without_iterator(reduced[2]), *reduced[3:])
-        if isinstance(obj, LRScheduler):
-            reduced = (*obj.__reduce_ex__(5), None, None)[:5]
-            return (*reduced, _set_scheduler) if isinstance(reduced[2], dict) else NotImplemented
-        reduced = reduce_object(obj)
-        return self._reducer.reduce(obj) if reduced is NotImplemented else reduced
+        reduced = reduction.reduce(obj)
+        if reduced is NotImplemented:
+            reduced = self._reducer.reduce(obj)
+        return reduced if self._writer is None else self._writer.reduce(obj, reduced)
 
 
-def _set_scheduler(scheduler: Any, state: dict[str, Any]) -> None:
-    """Set a scheduler's state. Without :func:`mark_steps` it would warn at its first step.
-
-    Streams refer to this function, and to :func:`_generator`, by name: older ones must still load.
-    """
-    vars(scheduler).update(state)
-    mark_steps(scheduler.optimizer)
+class _Pickler(_Writing, pickle.Pickler):
+    def objects(self) -> dict[int, Any]:
+        """The objects that were written, by their place in the stream."""
+        return dict(self.memo.copy().values())
 
 
-def _generator(device: str, state: torch.Tensor) -> torch.Generator:
-    generator = torch.Generator(device if device == "cpu" or torch.cuda.is_available() else "cpu")
-    if generator.device.type == device:
-        generator.set_state(state)
-    return generator
+class _DeepPickler(_Writing, deep.DeepPickler):
+    def objects(self) -> dict[int, Any]:
+        return dict(self.memo.values())
 
 
 def dump(
@@ -199,6 +182,7 @@ def dump(
     visit: Callable[[Any], None] | None = None,
     earlier: Mapping[int, str] = MappingProxyType({}),
     script: ScriptCode | None = None,
+    merging: bool = False,
 ) -> Stream:
     """Write ``value`` as a stream.
 
@@ -207,7 +191,7 @@ def dump(
     sink
         stores large data.
     labels
-        labels of storages; storages without one are added, as ``prefix`` + number.
+        labels of storages and objects; those without one are added, as ``prefix`` + number.
     reference
         see :data:`Reference`.
     visit
@@ -216,6 +200,8 @@ def dump(
         id → name of values in an earlier stream; they are referred to by name, so that identity is kept.
     script
         the code of the run's script, if this is the run.
+    merging
+        whether the session puts the values into its own objects: see :mod:`mlnb.node.data.building`.
 
     Raises
     ------
@@ -223,20 +209,23 @@ def dump(
         whatever pickling an object of the user's raises: ``TypeError``, ``pickle.PicklingError`` and others.
     """
     require(Feature.DATA)
-    file = io.BytesIO()
-    pickler = _Pickler(file, sink, labels, prefix, reference, visit, earlier, script)
-    pickler.dump(value)
-    return Stream(file.getvalue(), tuple(pickler.buffers))
-
-
-class MissingDefinition:
-    """Replaces an object whose class or function isn't defined in this session."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        pass
-
-    def __setstate__(self, state: Any) -> None:
-        pass
+    bulk = _Bulk(sink, labels, prefix)
+    kinds: list[type[_Pickler | _DeepPickler]] = [_Pickler, _DeepPickler]
+    for kind in kinds:
+        file, reducer = io.BytesIO(), Reducer(script)
+        writer = building.Writer(labels) if merging else None
+        pickler = kind(file, bulk, reference, visit, earlier, reducer, writer)
+        try:
+            pickler.dump(value)
+        except RecursionError:
+            if kind is _DeepPickler:
+                raise
+            continue
+        if not merging:
+            labels.add_objects(prefix, pickler.objects())
+            labels.add_objects(f"{prefix}cell", reducer.cells())
+        return Stream(file.getvalue(), tuple(pickler.buffers))
+    raise AssertionError
 
 
 class _Unpickler(pickle.Unpickler):
@@ -251,11 +240,12 @@ class _Unpickler(pickle.Unpickler):
         missing: set[str] | None,
         earlier: Mapping[str, Any],
         script: ScriptCode | None,
+        rebuilder: Rebuilder,
     ) -> None:
         super().__init__(io.BytesIO(stream.data), buffers=[source.buffer(location) for location in stream.buffers])
         self._source, self._labels, self._main, self._device = source, labels, main, device
         self._live, self._missing, self._earlier = live, missing, earlier
-        self._builder = Builder(main, script)
+        self._builder, self._rebuilder = Builder(main, script), rebuilder
         self._loaded: dict[str, UntypedStorage] = {}
         self._deferred_reads: list[tuple[Location, UntypedStorage]] = []
 
@@ -266,19 +256,28 @@ class _Unpickler(pickle.Unpickler):
             self._source.read_into(location, storage)
         return value
 
+    def cells(self) -> dict[int, types.CellType]:
+        """The variables of enclosing functions that were loaded, by number."""
+        return self._builder.cells()
+
     def persistent_load(self, pid: Any) -> Any:
         kind, *rest = pid
         if kind == "name":
             return self._earlier[rest[0]] if rest[0] in self._earlier else self._definition(rest[0])
         if kind == "main":
             return self._definition(rest[0])
+        if kind == "build":
+            return self._rebuilder.create if rest[0] == "create" else self._rebuilder.fill
+        if kind == "box":
+            return self._rebuilder.box(rest[0], building.BOXES[rest[1]], *rest[2:])
         if kind == "code":
-            return self._builder.code(tuple(rest))
-        if kind in ("globals", "cell"):
-            return self._builder.globals(rest[0]) if kind == "globals" else self._builder.cell(rest[0])
+            return self._found(str(rest[1]), lambda: self._builder.code(tuple(rest)))
+        if kind == "globals":
+            return self._found(rest[0], lambda: self._builder.globals(rest[0]))
+        if kind == "cell":
+            return self._builder.cell(rest[0], self._rebuilder.live_object(*rest[1:]))
         if kind == "module":
-            __import__(rest[0])
-            return sys.modules[rest[0]]
+            return self._found(rest[0], lambda: importlib.import_module(rest[0]))
         dtype, label, location, nbytes, device = rest
         if label not in self._loaded:
             self._loaded[label] = self._storage(label, location, nbytes, device)
@@ -297,6 +296,20 @@ class _Unpickler(pickle.Unpickler):
                 storage = as_bytes(storage).to(self._device).untyped_storage()
         self._labels.add(label, storage)
         return storage
+
+    def find_class(self, module: str, name: str) -> Any:
+        """See ``pickle.Unpickler``."""
+        return self._found(f"{module}.{name}", lambda: super(_Unpickler, self).find_class(module, name))
+
+    def _found(self, name: str, find: Callable[[], Any]) -> Any:
+        """What another module defines; where that is missing, the same as for a missing definition of the notebook."""
+        if self._missing is None:
+            return find()
+        try:
+            return find()
+        except (ImportError, AttributeError, CodeNotFound):
+            self._missing.add(name)
+            return MissingDefinition
 
     def _definition(self, name: str) -> Any:
         definition: Any = self._main.get(name.split(".")[0], MissingDefinition)
@@ -324,6 +337,8 @@ def load(
     missing: set[str] | None = None,
     earlier: Mapping[str, Any] = MappingProxyType({}),
     script: ScriptCode | None = None,
+    prefix: str | None = None,
+    rebuilder: Rebuilder | None = None,
 ) -> Any:
     """Read a stream written by :func:`dump`. Only for streams whose writer is trusted.
 
@@ -346,9 +361,18 @@ def load(
         values of earlier streams by name.
     script
         the code of the run's script, if the stream comes from a run.
+    prefix
+        that with which the stream was written, if its objects shall get the labels that they have in the session.
+    rebuilder
+        makes the objects of a stream that was written with ``merging``.
     """
     require(Feature.DATA)
-    return _Unpickler(stream, source, labels, main, device, live, missing, earlier, script).load()
+    reader = _Unpickler(stream, source, labels, main, device, live, missing, earlier, script, rebuilder or Rebuilder())
+    value = reader.load()
+    if prefix is not None:
+        labels.add_objects(prefix, reader.memo.copy())
+        labels.add_objects(f"{prefix}cell", reader.cells())
+    return value
 
 
 def main_name(obj: Any, namespaces: Iterable[dict[str, Any]]) -> str | None:

@@ -19,6 +19,8 @@ import torch
 from mlnb import manifest
 from mlnb.files import sync_files
 from mlnb.node.data import objects, safetensors, storages
+from mlnb.node.data.building import Rebuilder
+from mlnb.node.data.faults import find_fault
 from mlnb.node.data.inputs import Inputs
 from mlnb.node.data.process_state import ProcessState
 from mlnb.node.torch_private import storage_id
@@ -76,7 +78,8 @@ def write(
     task: Task,
     namespace: dict[str, Any],
     inputs: Inputs,
-    changed: Iterable[str],
+    names: Iterable[str],
+    deleted: Iterable[str] = (),
     process: ProcessState | None = None,
 ) -> list[str]:
     """Write the outputs of a script that has succeeded.
@@ -85,8 +88,10 @@ def write(
     ----------
     namespace
         the script's globals.
-    changed
-        names in ``task.inputs`` whose values were changed, in addition to ``task.outputs``.
+    names
+        the names to return; one that the script hasn't bound is left out.
+    deleted
+        names that the script has deleted.
     process
         what the cell has changed in the state of its process.
 
@@ -101,24 +106,28 @@ def write(
         if they can't be written.
     """
     folder = run.path / ".outputs.tmp"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(mode=0o700)
     metadata = {"mlnb.run": run_id, "mlnb.task": task.digest}
-    wanted = dict.fromkeys([*task.outputs, *task.deletes, *changed])
-    values = {name: namespace[name] for name in wanted if name in namespace}
-    values, notes = _shippable(values, namespace, inputs)
-    sink = _OutputFiles(folder, run.outputs.name, inputs)
-    for name, value in values.items():
-        tensors = weights(value)
-        if tensors:
-            sink.write_safetensors(name, tensors, metadata)
-    stream = _dump(values, namespace, sink, inputs.labels, inputs)
+    values = {name: namespace[name] for name in dict.fromkeys(names) if name in namespace}
+    lost: dict[str, str] = {}
+    while True:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(mode=0o700)
+        stream = _write_values(folder, run, values, namespace, inputs, metadata)
+        if stream is None:
+            faults = _unpicklable(values, namespace, inputs)
+        else:
+            faults = _unloadable(stream, _WrittenFiles(folder, run), values, namespace, inputs)
+        if not faults:
+            break
+        lost.update(faults)
+        values = {name: value for name, value in values.items() if name not in faults}
+    assert stream is not None
     (folder / "session.pickle").write_bytes(stream.data)
     (folder / "session.pickle").chmod(0o600)  # whatever the script's umask: it will be unpickled
-    same_objects = [name for name in values if name in inputs.values and values[name] is inputs.values[name]]
-    deleted = [name for name in task.deletes if name not in namespace]
-    table = {"names": list(values), "kept": same_objects, "deleted": deleted, "buffers": stream.buffers, "notes": notes}
-    (folder / "session.json").write_text(json.dumps(table))
+    kept = [name for name in values if name in inputs.values and values[name] is inputs.values[name]]
+    notes = list(dict.fromkeys(note for note in lost.values() if note))
+    table = {"names": list(values), "kept": kept, "deleted": list(deleted), "lost": list(lost)}
+    (folder / "session.json").write_text(json.dumps({**table, "buffers": stream.buffers, "notes": notes}))
     if process:
         process.write(folder / PROCESS_STATE)
     manifest.sign(folder, [path.name for path in folder.iterdir()], final_name=run.outputs.name)
@@ -127,6 +136,30 @@ def write(
     folder.rename(run.outputs)
     sync_folder(run.path)
     return notes
+
+
+def _write_values(
+    folder: Path,
+    run: RunDir,
+    values: dict[str, Any],
+    namespace: dict[str, Any],
+    inputs: Inputs,
+    metadata: dict[str, str],
+) -> objects.Stream | None:
+    """Write the large data of ``values`` to ``folder``; return the stream, ``None`` if they can't be pickled."""
+    sink = _OutputFiles(folder, run.outputs.name, inputs)
+    written: set[int] = set()
+    for name, value in values.items():
+        tensors = {} if id(value) in written else weights(value)
+        if tensors:
+            written.add(id(value))
+            sink.write_safetensors(name, tensors, metadata)
+    try:
+        return _dump(values, namespace, sink, inputs.labels, inputs, merging=True)
+    except OSError:
+        raise
+    except Exception:  # noqa: BLE001 - pickling runs the objects' own code
+        return None
 
 
 def weights(value: Any) -> dict[str, torch.Tensor]:
@@ -146,7 +179,13 @@ def _dense(tensor: torch.Tensor) -> bool:
 
 
 def _dump(
-    value: Any, namespace: dict[str, Any], sink: objects.Sink, labels: objects.Labels, inputs: Inputs
+    value: Any,
+    namespace: dict[str, Any],
+    sink: objects.Sink,
+    labels: objects.Labels,
+    inputs: Inputs,
+    *,
+    merging: bool = False,
 ) -> objects.Stream:
     """Pickle a value of the script. It refers by name to definitions that the session has.
 
@@ -158,29 +197,74 @@ def _dump(
         return name if name and (isinstance(obj, type) or "." in name) else None
 
     earlier = inputs.definitions.names if inputs.definitions is not None else {}
-    return objects.dump(value, sink, labels, prefix="out:", reference=reference, earlier=earlier, script=inputs.script)
+    return objects.dump(
+        value,
+        sink,
+        labels,
+        prefix="out:",
+        reference=reference,
+        earlier=earlier,
+        script=inputs.script,
+        merging=merging,
+    )
 
 
-def _shippable(values: dict[str, Any], namespace: dict[str, Any], inputs: Inputs) -> tuple[dict[str, Any], list[str]]:
-    """Leave out values that can't be pickled; return the others, and a note on each that is left out."""
-
-    def pickling_error(value: Any) -> str | None:
+def _unpicklable(values: dict[str, Any], namespace: dict[str, Any], inputs: Inputs) -> dict[str, str]:
+    """The names of values that can't be pickled, with a note for each; the note may be empty."""
+    lost = {}
+    for name, value in values.items():
         try:
             _dump(value, namespace, NullSink(), objects.Labels(), inputs)
         except Exception as error:  # noqa: BLE001 - pickling runs the objects' own code
-            return _one_line(error)
-        return None
+            note = f"{name} was not returned: it can't be copied between processes ({_one_line(error)})"
+            lost[name] = "" if f"{type(value).__module__}.".startswith(_PROGRESS_BARS) else note
+    return lost or dict.fromkeys(values, "nothing was returned: the values can't be copied between processes together")
 
-    if pickling_error(values) is None:
-        return values, []
-    shippable, notes = {}, []
-    for name, value in values.items():
-        reason = pickling_error(value)
-        if reason is None:
-            shippable[name] = value
-        elif not f"{type(value).__module__}.".startswith(_PROGRESS_BARS):  # these need no note
-            notes.append(f"{name} was not returned: it can't be copied between processes ({reason})")
-    return shippable, notes
+
+def _unloadable(
+    stream: objects.Stream,
+    source: objects.Source,
+    values: dict[str, Any],
+    namespace: dict[str, Any],
+    inputs: Inputs,
+) -> dict[str, str]:
+    """The names of values that could not be loaded again, with a note for each: all are loaded, to see."""
+    rebuilder, missing = Rebuilder(), set[str]()
+    sent = inputs.definitions.by_name if inputs.definitions is not None else {}
+    try:
+        loaded = objects.load(
+            stream,
+            source,
+            objects.Labels(),
+            namespace,
+            missing=missing,
+            earlier=sent,
+            script=inputs.script,
+            rebuilder=rebuilder,
+        )
+    except Exception as error:  # noqa: BLE001 - unpickling runs the objects' own code
+        return dict.fromkeys(values, f"nothing was returned: the values can't be loaded again ({_one_line(error)})")
+    if not rebuilder.faults and not missing:
+        return {}
+    clean: set[int] = set()
+    lost = {}
+    for name, value in loaded.items():
+        fault = find_fault([value], rebuilder.faults, clean=clean)
+        if fault is not None:
+            reason = fault or f"{', '.join(sorted(missing))} not found by name"
+            lost[name] = f"{name} was not returned: it can't be loaded again in another process ({reason})"
+    return lost
+
+
+class _WrittenFiles(storages.MappedFiles):
+    """Reads outputs before their folder has its final name."""
+
+    def __init__(self, folder: Path, run: RunDir) -> None:
+        super().__init__(run=run.path)
+        self._folder = folder
+
+    def path(self, location: storages.Location) -> Path:
+        return self._folder / Path(location[1]).name if location[0] == "span" else super().path(location)
 
 
 def _one_line(error: Exception) -> str:

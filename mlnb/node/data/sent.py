@@ -23,16 +23,18 @@ class SentDefinitions:
     ----------
     names
         id → name.
+    by_name
+        the definitions.
     """
 
     def __init__(self, namespace: Mapping[str, Any], data: Mapping[str, Any]) -> None:
-        self._objects = {
+        self.by_name = {
             name: value
             for name, value in namespace.items()
             if callable(value) and _is_notebooks(value) and (name not in data or isinstance(value, _KINDS))
         }
         self.names: dict[int, str] = {}
-        for name, value in self._objects.items():
+        for name, value in self.by_name.items():
             self.names.setdefault(id(value), name)
 
 

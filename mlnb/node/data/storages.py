@@ -108,6 +108,28 @@ def view_of(tensor: torch.Tensor) -> memoryview:
     return memoryview(buffer).cast("B")
 
 
+class _Buffer(ctypes.Structure):
+    """``Py_buffer`` of Python's stable ABI."""
+
+    _fields_ = (
+        ("address", ctypes.c_void_p),
+        ("owner", ctypes.c_void_p),
+        ("nbytes", ctypes.c_ssize_t),
+        ("itemsize", ctypes.c_ssize_t),
+        ("readonly", ctypes.c_int),
+        ("dimensions", ctypes.c_int),
+        ("rest", ctypes.c_void_p * 5),
+    )
+
+
+def address_of(view: memoryview) -> int:
+    """Return the address of a contiguous buffer, which may be read-only."""
+    buffer = _Buffer()
+    ctypes.pythonapi.PyObject_GetBuffer(ctypes.py_object(view), ctypes.byref(buffer), 0)
+    ctypes.pythonapi.PyBuffer_Release(ctypes.byref(buffer))
+    return buffer.address or 0
+
+
 def _map(path: Path) -> mmap.mmap:
     with path.open("rb") as file:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)

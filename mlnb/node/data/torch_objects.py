@@ -10,10 +10,15 @@ from typing import Any
 import torch
 from torch.nn.utils import parametrize
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torch.utils.data import DataLoader
 from torch.utils.hooks import RemovableHandle
 
 from mlnb.node.data.tensors import reduce_tensor
-from mlnb.node.torch_private import is_wrapped_by_scheduler
+from mlnb.node.torch_private import has_persistent_iterator, is_wrapped_by_scheduler, mark_steps, without_iterator
+
+OF_TORCH = (torch.Tensor, torch.nn.Module, Optimizer, torch.Generator, DataLoader, LRScheduler, OrderedDict)
+"""The classes whose objects :func:`reduce_object` may reduce."""
 
 
 def reduce_object(obj: Any) -> Any:
@@ -24,6 +29,12 @@ def reduce_object(obj: Any) -> Any:
         return _reduce_module(obj)
     if isinstance(obj, Optimizer):
         return _reduce_optimizer(obj)
+    if isinstance(obj, torch.Generator):
+        return _generator, (obj.device.type, obj.get_state())
+    if isinstance(obj, DataLoader):
+        return _reduce_loader(obj)
+    if isinstance(obj, LRScheduler):
+        return _reduce_scheduler(obj)
     if isinstance(obj, OrderedDict) and type(obj) is OrderedDict and _is_hooks(obj):
         return _hooks, (max(obj),), None, None, iter(obj.items())
     return NotImplemented
@@ -44,6 +55,20 @@ def _reduce_optimizer(optimizer: Optimizer) -> Any:
     if is_wrapped_by_scheduler(state.get("step")):
         del state["step"]  # its scheduler wraps it again
     return copyreg.__newobj__, (kind,), state  # type: ignore[attr-defined]
+
+
+def _reduce_loader(loader: DataLoader[Any]) -> Any:
+    if not has_persistent_iterator(loader):
+        return NotImplemented
+    reduced: Any = loader.__reduce_ex__(5)  # persistent workers can't be sent: the run starts new ones
+    if not isinstance(reduced[2], dict):
+        return reduced
+    return (*reduced[:2], without_iterator(reduced[2]), *reduced[3:])
+
+
+def _reduce_scheduler(scheduler: LRScheduler) -> Any:
+    reduced: Any = (*scheduler.__reduce_ex__(5), None, None)[:5]
+    return (*reduced, _set_scheduler) if isinstance(reduced[2], dict) else NotImplemented
 
 
 def _reduce_module(module: torch.nn.Module) -> Any:
@@ -68,6 +93,19 @@ def _tensors_by_module(module: torch.nn.Module) -> list[tuple[str, str, torch.Te
 
 
 # Streams refer to these functions by name: older ones must still load.
+
+
+def _set_scheduler(scheduler: Any, state: dict[str, Any]) -> None:
+    """Set a scheduler's state. Without :func:`mark_steps` it would warn at its first step."""
+    vars(scheduler).update(state)
+    mark_steps(scheduler.optimizer)
+
+
+def _generator(device: str, state: torch.Tensor) -> torch.Generator:
+    generator = torch.Generator(device if device == "cpu" or torch.cuda.is_available() else "cpu")
+    if generator.device.type == device:
+        generator.set_state(state)
+    return generator
 
 
 def _hooks(newest: int) -> OrderedDict[int, Any]:

@@ -1,0 +1,73 @@
+"""Labels: the names by which session and run know the same storage or object."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch.storage import UntypedStorage
+
+from mlnb.node.torch_private import storage_id
+
+_ATOMS = (str, bytes, int, float, complex, type(None))
+"""Types whose objects need no label: nobody can tell two equal ones apart, or should."""
+
+
+@dataclass
+class Labels:
+    """Storages and objects by label. Keeps them alive, so that their addresses are not reused.
+
+    An object's label is the stream in which the session sent it, and its place there. So in the session the label is
+    that of the object that was sent, and in the run that of the object that was loaded.
+    """
+
+    storages: dict[str, UntypedStorage] = field(default_factory=dict)
+    objects: dict[str, Any] = field(default_factory=dict)
+    _label_of: dict[int, str] = field(default_factory=dict)
+    _object_label: dict[int, tuple[str, type]] = field(default_factory=dict)
+
+    def add(self, label: str, storage: UntypedStorage) -> None:
+        """Give ``storage`` a label."""
+        self.storages[label] = storage
+        self._label_of[storage_id(storage)] = label
+
+    def of(self, storage: UntypedStorage) -> str | None:
+        """Return the label of ``storage``, or ``None``."""
+        return self._label_of.get(storage_id(storage))
+
+    def add_objects(self, prefix: str, memo: Mapping[int, Any]) -> None:
+        """Give labels to the objects of a stream, by their index in the memo of the pickler or unpickler."""
+        for index, value in memo.items():
+            if type(value) not in _ATOMS:
+                self._add_object(f"{prefix}{index}", value)
+
+    def add_literal(self, name: str, value: Any) -> None:
+        """Give labels to the containers in a plain value that the script contains as source."""
+        for index, container in enumerate(_containers(value)):
+            self._add_object(f"{name}={index}", container)
+
+    def _add_object(self, label: str, value: Any) -> None:
+        self.objects[label] = value
+        self._object_label.setdefault(id(value), (label, type(value)))
+
+    def of_object(self, value: Any) -> str | None:
+        """Return the label of an object, or ``None``."""
+        found = self._object_label.get(id(value))
+        return None if found is None else found[0]
+
+    def has_other_class(self, value: Any) -> bool:
+        """Whether an object that has a label was of another class when it got it."""
+        return self._object_label[id(value)][1] is not type(value)
+
+
+def _containers(value: Any) -> Iterator[Any]:
+    """The mutable containers in a plain value, in an order that depends on nothing but the value."""
+    if isinstance(value, (list, dict, set, bytearray)):
+        yield value
+    if isinstance(value, dict):
+        for part in value.values():
+            yield from _containers(part)
+    elif isinstance(value, (list, tuple)):
+        for part in value:
+            yield from _containers(part)
