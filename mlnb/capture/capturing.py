@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mlnb.capture.assemble import assemble
+from mlnb.capture.at_hand import AtHand, looks_names_up
 from mlnb.capture.cell import reading
 from mlnb.capture.names.analysis import CellNames, future_features, reach
 from mlnb.capture.process import session_state
@@ -67,6 +68,9 @@ def capture(
         modules.add(root)
     slice_.dotted_names |= names.dotted_names
     slice_.resolve()
+    if looks_names_up([source.tree, *(definition.origin.node for definition in slice_.definitions.values())]):
+        AtHand(slice_).add()
+        slice_.resolve()
     for definition in slice_.definitions.values():
         for root in sorted(imported_roots(definition.origin.node)):
             modules.add(root)

@@ -68,6 +68,8 @@ class Slice:
         why each name is needed.
     notes
         what to tell the user.
+    finder
+        finds the source of definitions.
     references
         names for functions and classes.
     checks
@@ -98,8 +100,8 @@ class Slice:
         self._modules = modules
         self._assigned_first = set(assigned_first)
         self._queue: deque[tuple[str, Reason, Need]] = deque()
-        self._finder = DefinitionFinder(history, session.namespace)
-        self.references = References(self, session, self._finder, modules)
+        self.finder = DefinitionFinder(history, session.namespace)
+        self.references = References(self, session, self.finder, modules)
         self.checks = ShippingChecks(allowed, self.references.is_defined_in_script)
 
     # ---- names
@@ -181,7 +183,7 @@ class Slice:
             self._add_function_or_class(name, value, reason)
         elif self._add_literal(name, value, reason) or self._add_library_object(name, value):
             return
-        elif (callable(value) or _is_type_hint(value)) and (source := self._finder.by_name(name, value)) is not None:
+        elif (callable(value) or _is_type_hint(value)) and (source := self.finder.by_name(name, value)) is not None:
             self.add_definition(name, source, reason)
         else:
             if how is Need.OPTIONAL and (fault := self.checks.pickling_error(value)):
@@ -217,7 +219,7 @@ class Slice:
             return
         if import_location(value) is not None and self._add_import(name, value):
             return
-        source = self._finder.by_name(name, value)
+        source = self.finder.by_name(name, value)
         own_name = value.__name__
         if source is None and own_name != name and self.session.namespace.get(own_name) is value:
             self.statements[name] = Statement(name, [f"{name} = {own_name}"], {own_name})
