@@ -217,6 +217,8 @@ def _plan_items(
             yield PlanItem(name, "data", stream.sink.sizes.get(name, 0), _describe(value))
     for name, size in modules.sizes.items():
         yield PlanItem(name, "module", size, "a local module")
+    for cell, text in slice_.replayed:
+        yield PlanItem(text, "statement", 0, f"runs again, as in {cell}")
     for path, content in files.items():
         yield PlanItem(path.removeprefix("files/"), "file", content.size, "")
 

@@ -11,6 +11,7 @@ from mlnb.capture.cell import reading
 from mlnb.capture.names.analysis import CellNames, future_features, reach
 from mlnb.capture.process import session_state
 from mlnb.capture.reasons import Need, Reason
+from mlnb.capture.replay.add import add_replayed
 from mlnb.capture.session import Captured, Session
 from mlnb.capture.ship.contents import Content, FileContent
 from mlnb.capture.slice import Slice
@@ -71,6 +72,7 @@ def capture(
     if looks_names_up([source.tree, *(definition.origin.node for definition in slice_.definitions.values())]):
         AtHand(slice_).add()
         slice_.resolve()
+    add_replayed(slice_, history, modules, source)
     for definition in slice_.definitions.values():
         for root in sorted(imported_roots(definition.origin.node)):
             modules.add(root)

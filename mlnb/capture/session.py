@@ -72,7 +72,7 @@ class PlanItem:
     name
         the session's name for it.
     kind
-        ``import``, ``definition``, ``value``, ``data``, ``module`` or ``file``.
+        ``import``, ``definition``, ``value``, ``data``, ``module``, ``statement`` or ``file``.
     size
         bytes, without the script.
     detail

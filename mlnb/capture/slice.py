@@ -60,6 +60,8 @@ class Slice:
         values that are sent as data, by name.
     single_stream
         all data as one stream, and the labels of its storages.
+    replayed
+        the session's statements that run again: the cell and the statement.
     deferred_statements
         statements to run when every name is defined.
     dotted_names
@@ -92,6 +94,7 @@ class Slice:
         self.literals: dict[str, tuple[Literal, Any]] = {}
         self.data: dict[str, Any] = {}
         self.single_stream: tuple[streams.DataStream, objects.Labels] | None = None
+        self.replayed: list[tuple[str, str]] = []
         self.deferred_statements: list[str] = []
         self.dotted_names: set[str] = set()
         self.reasons: dict[str, Reason] = {}

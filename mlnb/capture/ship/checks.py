@@ -31,6 +31,11 @@ class ShippingChecks:
         self._is_defined_in_script = is_defined_in_script
         self._shippable_types: dict[type, bool] = {}
 
+    @property
+    def libraries(self) -> set[str]:
+        """The top-level modules that define the types of the objects that were checked."""
+        return {kind.__module__.split(".")[0] for kind in self._shippable_types}
+
     def check_object(self, name: str, obj: Any) -> None:
         """Check an object that is about to be pickled as a part of ``name``.
 

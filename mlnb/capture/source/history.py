@@ -40,13 +40,18 @@ class SourceHistory:
         turns a cell with magics into Python, as IPython does.
     executed
         texts that the session has run by ``exec``, oldest first.
+
+    Attributes
+    ----------
+    cells
+        the cells, in the order in which they ran, after the texts that ``exec`` ran.
     """
 
     def __init__(self, history: Sequence[str], transform: Callable[[str], str], executed: Sequence[str] = ()) -> None:
         self._transform = transform
-        self._cells = [Cell(text, "exec", 0) for text in executed if parse(text) is not None]
-        self._cells += [cell for number, text in enumerate(history) if (cell := self._cell(number, text))]
-        self._by_text = {cell.text.rstrip("\n"): cell for cell in self._cells}
+        self.cells = [Cell(text, "exec", 0) for text in executed if parse(text) is not None]
+        self.cells += [cell for number, text in enumerate(history) if (cell := self._cell(number, text))]
+        self._by_text = {cell.text.rstrip("\n"): cell for cell in self.cells}
         self._files: dict[str, Cell | None] = {}
 
     def _cell(self, number: int, text: str) -> Cell | None:
@@ -63,21 +68,30 @@ class SourceHistory:
 
     def definitions(self, name: str) -> Iterator[SourceNode]:
         """The definitions and imports that assign ``name`` at a cell's top level, newest first."""
-        for cell in reversed(self._cells):
+        for cell in reversed(self.cells):
             for node in reversed(_definitions_by_name(cell.text).get(name, ())):
                 yield SourceNode(cell, node)
 
     def star_imports(self) -> Iterator[tuple[Cell, str]]:
         """The modules of ``from module import *``, newest first."""
-        for cell in reversed(self._cells):
+        for cell in reversed(self.cells):
             for node in reversed(_definitions_by_name(cell.text).get("*", ())):
                 if isinstance(node, ast.ImportFrom) and node.module and not node.level:
                     yield cell, node.module
 
+    def imports(self) -> Iterator[tuple[Cell, ast.Import | ast.ImportFrom]]:
+        """The import statements at the top level, in the order in which they ran."""
+        for cell in self.cells:
+            for node in top_level(cell.tree):
+                if isinstance(node, ast.Import) or (
+                    isinstance(node, ast.ImportFrom) and node.module and not node.level
+                ):
+                    yield cell, node
+
     def function(self, code: CodeType) -> SourceNode | None:
         """The ``def`` or ``lambda`` that ``code`` was compiled from."""
         cell = self._file(code.co_filename)
-        for candidate in [*([cell] if cell else []), *reversed(self._cells)]:
+        for candidate in [*([cell] if cell else []), *reversed(self.cells)]:
             if candidate is cell or code.co_name in candidate.text or code.co_name == "<lambda>":
                 for source in _functions(candidate, code.co_name):
                     if defines(source, code):
@@ -89,7 +103,7 @@ class SourceHistory:
         name = qualname.rpartition(".")[2]
         cell = self._file(filename) if filename else None
         searched = set()
-        for candidate in [*([cell] if cell else []), *reversed(self._cells)]:
+        for candidate in [*([cell] if cell else []), *reversed(self.cells)]:
             if candidate.text in searched or name not in candidate.text:
                 continue
             searched.add(candidate.text)
@@ -104,7 +118,7 @@ class SourceHistory:
             cell = None
             if text and parse(text) is not None:
                 label = re.sub(r"^<ipython-input-(\d+)-\w+>$", r"cell [\1]", filename)
-                cell = self._by_text.get(text.rstrip("\n")) or Cell(text, label.rpartition("/")[2], len(self._cells))
+                cell = self._by_text.get(text.rstrip("\n")) or Cell(text, label.rpartition("/")[2], len(self.cells))
             self._files[filename] = cell
         return self._files[filename]
 

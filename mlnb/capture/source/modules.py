@@ -88,6 +88,17 @@ class LocalModules:
                 self.folders[root] = str(path).removesuffix(relative).rstrip("/")
                 self._note_edits(root)
 
+    @property
+    def roots(self) -> frozenset[str]:
+        """The top-level modules that were added, and those that local ones among them import."""
+        return frozenset(self._visited)
+
+    def is_local(self, root: str) -> bool:
+        """Whether the loaded module ``root`` isn't installed."""
+        module = sys.modules.get(root)
+        places = [*getattr(module, "__path__", ()), *filter(None, [getattr(module, "__file__", None)])]
+        return bool(places) and not any(self._installed(Path(place)) for place in places)
+
     def _files(self, root: str) -> Iterator[tuple[Path, str]]:
         """The files of the local module ``root`` and their paths below ``modules/``."""
         module = sys.modules.get(root)
@@ -132,7 +143,7 @@ class LocalModules:
     def _check_secrets(self, path: Path, root: str) -> None:
         if root in self._allowed or str(path) in self._allowed:
             return
-        tree = _tree(path)
+        tree = parsed(path)
         for what, line in secrets.find_in_source(tree) if tree else ():
             raise CannotShip(
                 f"line {line} of {path} ({what}) looks like a credential, and the cell needs the module {root}. "
@@ -184,7 +195,7 @@ def imported_by(path: Path) -> frozenset[str]:
 
 @functools.lru_cache(maxsize=512)
 def _imported_by(path: Path, _modified: int) -> frozenset[str]:
-    tree = _tree(path)
+    tree = parsed(path)
     return frozenset(imported_roots(tree) if tree else ())
 
 
@@ -203,7 +214,7 @@ def imported_roots(tree: ast.AST) -> set[str]:
     return roots
 
 
-def _tree(path: Path) -> ast.Module | None:
+def parsed(path: Path) -> ast.Module | None:
     """The parsed file, cached while the file isn't modified; ``None`` if it isn't Python of this version."""
     return _parsed(path, path.stat().st_mtime_ns)
 
@@ -220,7 +231,7 @@ def _parsed(path: Path, _modified: int) -> ast.Module | None:
 
 def _edited(module: types.ModuleType, path: Path) -> bool:
     """Whether a loaded module's functions or constants differ from its file."""
-    tree = _tree(path)
+    tree = parsed(path)
     if tree is None:
         return True
     with warnings.catch_warnings():

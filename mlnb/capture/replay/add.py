@@ -1,0 +1,211 @@
+"""Adds to a slice the session's statements that have changed what the cell uses."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+from mlnb.capture.cell import CellSource
+from mlnb.capture.reasons import Need, Reason
+from mlnb.capture.replay.libraries import imported_names, imports_for_effect, is_used
+from mlnb.capture.replay.statements import Effect, EffectFinder, is_setting
+from mlnb.capture.script import Statement
+from mlnb.capture.ship import secrets
+from mlnb.capture.slice import Slice
+from mlnb.capture.source.definition import names_of
+from mlnb.capture.source.history import SourceHistory
+from mlnb.capture.source.imports import Import
+from mlnb.capture.source.literals import literal
+from mlnb.capture.source.modules import LocalModules, imported_roots
+from mlnb.capture.source.nodes import Cell, SourceNode
+from mlnb.errors import CannotShip
+
+
+def add_replayed(slice_: Slice, history: SourceHistory, modules: LocalModules, source: CellSource) -> None:
+    """Add the session's statements that have changed libraries that the cell uses, and imports for their effect.
+
+    A statement that needs what can't be sent is left out, with a note.
+    """
+    replay = Replay(slice_, history)
+    used = _libraries(slice_, modules, source)
+    read = source.names.loads.union(*(_names_read(cell.text) for cell in replay.cells))
+    for cell, statement, alias in imports_for_effect(history, used, read, modules):
+        replay.add_import(cell, statement, alias, modules)
+    used |= modules.roots
+    finder = EffectFinder(slice_.session.namespace, imported_names(history, slice_.session.namespace))
+    for effect in finder.find(replay.cells):
+        if any(is_used(library, used) for library in effect.libraries):
+            replay.add(effect)
+    slice_.resolve()
+    replay.defer_those_with_data()
+
+
+def _libraries(slice_: Slice, modules: LocalModules, source: CellSource) -> set[str]:
+    """The top-level modules that the cell, or what it needs, uses."""
+    used = {imported.module.split(".")[0] for imported in slice_.imports.values()} | imported_roots(source.tree)
+    for definition in slice_.definitions.values():
+        used |= imported_roots(definition.origin.node)
+    return used | modules.roots | slice_.checks.libraries
+
+
+@functools.lru_cache(maxsize=2048)
+def _names_read(text: str) -> frozenset[str]:
+    """The names that a cell reads, in its functions too."""
+    nodes = ast.walk(ast.parse(text))
+    return frozenset(node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load))
+
+
+class Replay:
+    """Adds statements of the session to a slice.
+
+    Attributes
+    ----------
+    cells
+        the cells that have run before the one that is captured.
+    """
+
+    def __init__(self, slice_: Slice, history: SourceHistory) -> None:
+        self._slice, self._session = slice_, slice_.session
+        newest = len(self._session.history) - 1
+        is_running = newest > 0 and "run_cell_magic('train'" in self._session.history[newest]
+        self.cells = [cell for cell in history.cells if 0 < cell.order < newest + (not is_running)]
+        self._added: list[str] = []
+
+    def add_import(
+        self, cell: Cell, node: ast.Import | ast.ImportFrom, alias: ast.alias, modules: LocalModules
+    ) -> None:
+        """Add an import for its effect."""
+        module = alias.name if isinstance(node, ast.Import) else node.module or ""
+        try:
+            modules.add(module)
+        except CannotShip as error:
+            self._slice.note(str(error))
+            return
+        name = alias.asname or alias.name.split(".")[0]
+        attribute = None if isinstance(node, ast.Import) else alias.name
+        key = name if name not in self._slice.imports else f"{name}: {module}"
+        self._slice.imports.setdefault(key, Import(module, attribute, name, SourceNode(cell, node).position))
+        self._slice.reasons.setdefault(name, Reason(None))
+
+    def add(self, effect: Effect) -> None:
+        """Add a statement. With a target that can be evaluated, it assigns what the target has now."""
+        text, node = self._live_assignment(effect)
+        if text is None:
+            text = ast.get_source_segment(effect.cell.text, effect.node) or ast.unparse(effect.node)
+        self._add(effect.cell, node, text, f"{effect.cell.label}: {_short(text)}")
+
+    def _add(self, cell: Cell, node: ast.stmt, text: str, described: str) -> None:
+        names = names_of(node)
+        if any(True for _ in secrets.find_in_source(node)):
+            self._slice.note(f"{described}: not repeated in the run, since it seems to hold a credential")
+            return
+        needed = sorted(name for name in names.loads if name not in names.stores)
+        for name in needed:
+            fault = self._fault(name)
+            if fault is not None and not self._make_anew(name):
+                self._slice.note(f"{described}: not repeated in the run, since {name} {fault}")
+                return
+        key = f"#{len(self._added)}"
+        source = SourceNode(cell, node)
+        required = {name for name in needed if name not in vars(builtins)}
+        lines = text.split("\n")
+        self._slice.statements[key] = Statement(key, lines, required, source.position, cell.label, source.line)
+        self._slice.replayed.append((cell.label, _short(text)))
+        self._added.append(key)
+        for name in required:
+            self._slice.need(name, Reason(None, _short(text)))
+        for name in sorted(names.deferred - names.loads):
+            self._slice.need(name, Reason(None, _short(text)), Need.DEFERRED)
+
+    def _fault(self, name: str) -> str | None:
+        """Why ``name`` can't be sent; ``None`` if it can."""
+        if name in self._slice.reasons or name in vars(builtins):
+            return None
+        if not self._session.has(name):
+            return "is not defined"
+        value = self._session.namespace[name]
+        if callable(value) or hasattr(value, "__path__") or hasattr(value, "__spec__") or literal(value) is not None:
+            return None
+        fault = self._slice.checks.pickling_error(value)
+        return None if fault is None else f"can't be sent ({fault})"
+
+    def _make_anew(self, name: str) -> bool:
+        """Add the plain line that made ``name``, as ``handler = logging.StreamHandler()``; whether there is one."""
+        for cell in reversed(self.cells):
+            for node in reversed(cell.tree.body):
+                is_made = isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) and len(node.targets) == 1
+                if not is_made or getattr(node.targets[0], "id", None) != name:  # type: ignore[attr-defined]
+                    continue
+                others = {read for read in names_of(node).loads if self._fault(read)}
+                if others:
+                    return False
+                source, text = SourceNode(cell, node), ast.get_source_segment(cell.text, node) or ast.unparse(node)
+                self._slice.reasons[name] = Reason(None)
+                required = {read for read in names_of(node).loads if read not in vars(builtins)}
+                lines = text.split("\n")
+                statement = Statement(name, lines, required, source.position, cell.label, source.line)
+                self._slice.statements[name] = statement
+                self._slice.replayed.append((cell.label, _short(text)))
+                for read in required:
+                    self._slice.need(read, Reason(None, name))
+                self._add_settings_of(name)
+                return True
+        return False
+
+    def _add_settings_of(self, name: str) -> None:
+        """Add the statements that set something of ``name``, as ``handler.setLevel(…)``."""
+        for cell in self.cells:
+            for node in cell.tree.body:
+                call = node.value if isinstance(node, ast.Expr) else None
+                function = call.func if isinstance(call, ast.Call) else None
+                is_its = isinstance(function, ast.Attribute) and getattr(function.value, "id", None) == name
+                if is_its and is_setting(function.attr):  # type: ignore[union-attr]
+                    text = ast.get_source_segment(cell.text, node) or ast.unparse(node)
+                    self._add(cell, node, text, f"{cell.label}: {_short(text)}")
+
+    def _live_assignment(self, effect: Effect) -> tuple[str | None, ast.stmt]:
+        """A statement that assigns to the effect's target what it has now, if this can be written."""
+        if effect.target is None:
+            return None, effect.node
+        try:
+            value = _evaluate(effect.target, self._session.namespace)
+        except Exception:  # noqa: BLE001 - code of the session's objects
+            return None, effect.node
+        written = literal(value)
+        if written is None or written.imports or written.library_names:
+            return None, effect.node
+        text = f"{ast.unparse(effect.target)} = {written.text}"
+        node = ast.parse(text).body[0]
+        for part in ast.walk(node):
+            ast.copy_location(part, effect.node)
+        return text, node
+
+    def defer_those_with_data(self) -> None:
+        """Let the statements that need data run after all data is loaded, so that this stays one stream."""
+        data = set(self._slice.data)
+        waiting: set[str] = set()
+        for key in [*self._added]:
+            statement = self._slice.statements[key]
+            if statement.required & (data | waiting):
+                del self._slice.statements[key]
+                waiting.add(key)
+                self._slice.deferred_statements += ["\n".join(statement.lines)]
+
+
+def _evaluate(node: ast.expr, namespace: Mapping[str, Any]) -> Any:
+    """The value of names, attributes and items with constant keys."""
+    if isinstance(node, ast.Name):
+        return namespace[node.id]
+    if isinstance(node, ast.Attribute):
+        return getattr(_evaluate(node.value, namespace), node.attr)
+    if isinstance(node, ast.Subscript):
+        return _evaluate(node.value, namespace)[ast.literal_eval(node.slice)]
+    raise ValueError(ast.dump(node))
+
+
+def _short(text: str) -> str:
+    line = text.split("\n")[0]
+    return line if line == text and len(line) <= 60 else f"{line[:57]}..."

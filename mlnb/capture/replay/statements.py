@@ -1,0 +1,224 @@
+"""Statements: which of the session's statements changed a library, as far as a run has to repeat them.
+
+A library's configuration isn't an object that could be sent: it is in its modules, classes and extensions. The
+session's own statements lead there again: ``logging.basicConfig(…)``, ``plt.rcParams["figure.dpi"] = 80``.
+"""
+
+# ruff: noqa: SIM905 - long lists of words are easier to read in one string
+from __future__ import annotations
+
+import ast
+import dis
+import functools
+import re
+import sys
+import types
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mlnb.capture.closures import closure_items
+from mlnb.capture.names.analysis import global_reads
+from mlnb.capture.names.effects import dotted_name
+from mlnb.capture.outputs import is_array, is_loader, is_trained
+from mlnb.capture.source.imports import resolve
+from mlnb.capture.source.nodes import Cell
+
+_SETTING = frozenset(
+    "activate add allow apply autolog basic capture config configure deactivate default define disable enable filter "
+    "filterwarnings ignore init initialize install monkey monkeypatch option override pandas patch register "
+    "remove reset set simplefilter switch unregister unset update use".split()
+)
+"""Words with which the names of functions begin that change how a library works."""
+
+_STANDARD = frozenset(
+    "abc codecs collections copyreg decimal faulthandler functools gc locale logging mimetypes multiprocessing numbers "
+    "resource socket sys threading typing warnings".split()
+)
+"""Modules of the standard library that have a configuration. What others do is done once: to files, to processes."""
+
+_OWN = frozenset({"IPython", "ipykernel", "ipywidgets", "mlnb", "matplotlib_inline"})
+"""Libraries of the session itself."""
+
+_DONE_ONCE = re.compile(
+    r"sys\.(path|stdout|stderr|stdin|modules|argv|meta_path|exit|settrace|setprofile)\b|torch\.(cuda\.set_device|set_num_)"
+    r"|torch\.distributed\.|matplotlib\.(use|pyplot\.switch_backend)\b|.*\b(seed|manual_seed|set_rng_state|set_state)\b"
+)
+"""What depends on where a process runs, and the states of generators: these travel as values."""
+
+_PLAIN_STATEMENTS = (ast.Expr, ast.Assign, ast.AugAssign, ast.AnnAssign, ast.Delete)
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A statement that changed a library.
+
+    Attributes
+    ----------
+    cell, node
+        where it stands.
+    libraries
+        the top-level modules that it changes.
+    target
+        what it assigns to, if its value now is what counts, as ``plt.rcParams['figure.dpi']``.
+    """
+
+    cell: Cell
+    node: ast.stmt
+    libraries: frozenset[str]
+    target: ast.Attribute | ast.Subscript | None = None
+
+
+class EffectFinder:
+    """Finds the statements of a session that changed libraries.
+
+    Parameters
+    ----------
+    namespace
+        the session's names.
+    imported
+        the names whose value one of the session's import statements still gives.
+    """
+
+    def __init__(self, namespace: Mapping[str, Any], imported: Mapping[str, str]) -> None:
+        self._namespace, self._imported = namespace, imported
+
+    def find(self, cells: Iterable[Cell]) -> Iterator[Effect]:
+        """The statements, in the order in which they ran; of several that assign to one target, the last one."""
+        found: dict[str, Effect] = {}
+        for cell in cells:
+            for effect in self.of_cell(cell):
+                key = ast.dump(effect.target or effect.node)
+                found.pop(key, None)
+                found[key] = effect
+        yield from found.values()
+
+    def of_cell(self, cell: Cell) -> Iterator[Effect]:
+        """The statements at the top level of one cell."""
+        for node in cell.tree.body:
+            effect = self._effect(cell, node)
+            if effect is not None:
+                yield effect
+
+    def _effect(self, cell: Cell, node: ast.stmt) -> Effect | None:
+        """``node``, if all that it does is to change libraries."""
+        if isinstance(node, (ast.If, ast.For, ast.Try)):
+            handlers = [statement for handler in getattr(node, "handlers", ()) for statement in handler.body]
+            inner = [*node.body, *node.orelse, *handlers, *getattr(node, "finalbody", ())]
+            parts = [self._effect(cell, statement) for statement in inner if not isinstance(statement, ast.Pass)]
+            if not parts or any(part is None for part in parts):
+                return None
+            return Effect(cell, node, frozenset().union(*(part.libraries for part in parts if part)))
+        if not isinstance(node, _PLAIN_STATEMENTS):
+            return None
+        if isinstance(node, ast.Expr):
+            libraries = self._changed_by_call(node.value) if isinstance(node.value, ast.Call) else None
+            return Effect(cell, node, libraries) if libraries else None
+        targets = node.targets if isinstance(node, (ast.Assign, ast.Delete)) else [node.target]
+        target = targets[0]
+        if len(targets) != 1 or not isinstance(target, (ast.Attribute, ast.Subscript)):
+            return None
+        owner = self._owner(target)
+        if owner is None or _DONE_ONCE.match(self._dotted(target)) or owner == "os":
+            return None
+        return Effect(cell, node, frozenset({owner}), None if isinstance(node, ast.Delete) else target)
+
+    # ---- calls
+
+    def _changed_by_call(self, call: ast.Call) -> frozenset[str] | None:
+        """The libraries that a call changes that stands alone."""
+        parts = [*call.args, *call.keywords]
+        names = {node.id for part in parts for node in ast.walk(part) if isinstance(node, ast.Name)}
+        if any(_is_data(self._namespace.get(name)) for name in names):
+            return None
+        if isinstance(call.func, ast.Name) and call.func.id == "setattr" and call.args:
+            owner = self._owner(call.args[0])
+            return frozenset({owner}) if owner else None
+        name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+        if _DONE_ONCE.match(self._dotted(call.func)) or not is_setting(name):
+            return None
+        owner = self._owner(call.func)
+        if owner is not None:
+            return frozenset({owner})
+        function = self._namespace.get(call.func.id) if isinstance(call.func, ast.Name) else None
+        return self._changed_by_function(function) if isinstance(function, types.FunctionType) else None
+
+    def _changed_by_function(self, function: types.FunctionType) -> frozenset[str] | None:
+        """The libraries that a function of the notebook uses, if it has no part in the session's data."""
+        names = global_reads(function.__code__)
+        values = [*(self._namespace.get(name) for name in names), *(value for _, value in closure_items(function))]
+        if function.__module__ != "__main__" or _assigns_globals(function.__code__) or any(map(_is_data, values)):
+            return None
+        owners = (self._library_of_name(name) for name in names)
+        return frozenset(owner for owner in owners if owner and owner not in ("random", "os")) or None
+
+    # ---- owners
+
+    def _dotted(self, node: ast.expr) -> str:
+        """A dotted name, with the module's own name in place of the session's."""
+        while isinstance(node, (ast.Subscript, ast.Call)):
+            node = node.value if isinstance(node, ast.Subscript) else node.func
+        dotted = dotted_name(node) or ""
+        root, _, rest = dotted.partition(".")
+        value = self._namespace.get(root)
+        if isinstance(value, types.ModuleType):
+            return f"{value.__name__}.{rest}"
+        return f"{self._imported[root]}.{dotted}" if root in self._imported else dotted
+
+    def _owner(self, node: ast.expr) -> str | None:
+        """The library whose module, class or object ``node`` starts from; ``None`` if it is the session's own."""
+        while not isinstance(node, ast.Name):
+            if isinstance(node, (ast.Attribute, ast.Subscript)):
+                node = node.value
+            elif isinstance(node, ast.Call):
+                node = node.func
+            else:
+                return None
+        return self._library_of_name(node.id)
+
+    def _library_of_name(self, name: str) -> str | None:
+        value = self._namespace.get(name)
+        if isinstance(value, types.ModuleType):
+            root = value.__name__.split(".")[0]
+        elif name in self._imported:
+            root = self._imported[name].split(".")[0]
+        elif value is not None and is_singleton(value):
+            root = type(value).__module__.split(".")[0]
+        else:
+            return None
+        is_other = root in _OWN or root == "__main__" or (root in sys.stdlib_module_names and root not in _STANDARD)
+        return None if is_other else root
+
+
+def is_setting(name: str) -> bool:
+    """Whether a function's name says that it changes how something works: ``set_option``, ``basicConfig``."""
+    words = [word.lower() for word in re.findall(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])", name)]
+    if not words:
+        return False
+    return words[0] in _SETTING or words[0].startswith("set") or words[-1] in ("autolog", "config", "defaults")
+
+
+def _is_data(value: Any) -> bool:
+    """Whether a value is data that a call may change, and that is sent as it is now."""
+    return is_array(value) or is_trained(value) or is_loader(value) or isinstance(value, (list, set, bytearray))
+
+
+@functools.lru_cache(maxsize=1024)
+def _assigns_globals(code: types.CodeType) -> bool:
+    """Whether a function binds global names."""
+    return any(instruction.opname in ("STORE_GLOBAL", "DELETE_GLOBAL") for instruction in dis.get_instructions(code))
+
+
+def is_singleton(value: Any) -> bool:
+    """Whether a library has this object by a name of its own, as a logger: another process finds its own there."""
+    if type(value).__module__ in ("__main__", "builtins") or isinstance(value, (type, types.FunctionType)):
+        return False
+    try:
+        reduced = value.__reduce_ex__(4)
+        if isinstance(reduced, str):
+            return resolve(getattr(value, "__module__", None) or type(value).__module__, reduced) is value
+        made_by, arguments = reduced[:2]
+        is_lookup = isinstance(made_by, types.FunctionType) and made_by.__module__ == type(value).__module__
+        return is_lookup and len(reduced) == 2 and made_by(*arguments) is value
+    except Exception:  # noqa: BLE001 - code of the session's objects
+        return False
