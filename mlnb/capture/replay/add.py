@@ -8,7 +8,7 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
-from mlnb.capture.cell import CellSource
+from mlnb.capture.cell.reading import CellSource
 from mlnb.capture.reasons import Need, Reason
 from mlnb.capture.replay.libraries import imported_names, imports_for_effect, is_used
 from mlnb.capture.replay.statements import Effect, EffectFinder, is_setting

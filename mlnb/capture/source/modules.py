@@ -199,9 +199,13 @@ def _imported_by(path: Path, _modified: int) -> frozenset[str]:
     return frozenset(imported_roots(tree) if tree else ())
 
 
-def imported_roots(tree: ast.AST) -> set[str]:
-    """The top-level modules that code imports anywhere, in functions and by ``import_module("name")`` too."""
-    roots = set()
+@functools.lru_cache(maxsize=4096)
+def imported_roots(tree: ast.AST) -> frozenset[str]:
+    """The top-level modules that code imports anywhere, in functions and by ``import_module("name")`` too.
+
+    Cached, since equal cells share their trees.
+    """
+    roots: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             roots |= {alias.name.split(".")[0] for alias in node.names}
@@ -211,7 +215,7 @@ def imported_roots(tree: ast.AST) -> set[str]:
             function = getattr(node.func, "attr", getattr(node.func, "id", None))
             if function in ("import_module", "__import__") and isinstance(node.args[0].value, str):
                 roots.add(node.args[0].value.split(".")[0])
-    return roots
+    return frozenset(roots)
 
 
 def parsed(path: Path) -> ast.Module | None:
