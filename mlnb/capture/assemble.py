@@ -25,6 +25,7 @@ from mlnb.node.data.process_state import ProcessState
 from mlnb.node.data.settings import setting_statements
 
 DATA_IMPORT = "from mlnb.node.data.inputs import session_data as _session_data"
+MADE_ANEW_IMPORT = "from mlnb.node.data.inputs import made_anew as _made_anew"
 
 
 def assemble(
@@ -72,7 +73,7 @@ def assemble(
         labels=labels,
         items=tuple(_plan_items(slice_, modules, streams, files)),
         notes=tuple(dict.fromkeys([*slice_.notes, *modules.notes])),
-        bindings={**_session_definitions(slice_), **slice_.references.generated},
+        bindings={**_session_definitions(slice_), **slice_.made_anew.values, **slice_.references.generated},
         process=process,
     )
 
@@ -90,7 +91,7 @@ def _order_steps(slice_: Slice) -> tuple[list[Statement | str], list[DataStream]
     """The program's steps before the cell (a string is one that loads a data stream), the streams and their labels."""
     labels = objects.Labels()
     streams: list[DataStream] = []
-    earlier: dict[int, str] = {}
+    earlier = dict(slice_.made_anew.names)
     steps: list[Statement | str] = []
     for step in order(slice_.statements, list(slice_.data), lambda name: _required_by_data(slice_, name)):
         if isinstance(step, Statement):
@@ -119,7 +120,13 @@ def _required_by_data(slice_: Slice, name: str) -> Collection[str]:
             required.add(referred.split(".")[0])
         return referred
 
-    write(0, {name: slice_.data[name]}, objects.Labels(), reference, lambda *_: None, {})
+    made_anew = slice_.made_anew.names
+
+    def visit(_: str, obj: Any) -> None:
+        if id(obj) in made_anew:
+            required.add(made_anew[id(obj)])
+
+    write(0, {name: slice_.data[name]}, objects.Labels(), reference, visit, made_anew)
     return required
 
 
@@ -144,6 +151,7 @@ def _write_script(
     extra_imports = {f"import {name}" for name in submodules(slice_.dotted_names, slice_.session.namespace)}
     extra_imports |= slice_.extra_imports
     extra_imports |= {DATA_IMPORT} if has_data else set()
+    extra_imports |= {MADE_ANEW_IMPORT} if slice_.made_anew.names else set()
     extra_imports |= {f"import {text.split('.')[0]}" for text in settings}
     script.add_lines([*own_imports, *sorted(extra_imports - set(own_imports))])
     script.add_gap()
@@ -152,6 +160,8 @@ def _write_script(
     _add_steps(script, steps)
     script.add_gap()
     script.add_lines(slice_.deferred_statements)
+    if anew := ", ".join(f"{name}={name}" for name in slice_.made_anew.values):
+        script.add_lines([f"_made_anew({anew})"])
     script.add_gap(2)
     script.add_lines([f"# {source.label}"])
     script.add_cell(source.script(), source.label, source.line_offset + 1)

@@ -5,22 +5,23 @@ from __future__ import annotations
 import builtins
 import difflib
 import types
-import typing
 from collections import deque
 from collections.abc import Collection
 from typing import Any
 
+from mlnb.capture.made_anew import MadeAnew
 from mlnb.capture.reasons import Need, Reason
 from mlnb.capture.references import References
 from mlnb.capture.script import Statement
 from mlnb.capture.session import Session
 from mlnb.capture.ship import secrets, streams
 from mlnb.capture.ship.checks import ShippingChecks
-from mlnb.capture.ship.refusals import is_computed, unshippable_reason
+from mlnb.capture.ship.refusals import unshippable_reason
 from mlnb.capture.source.definition import PLACEHOLDER, DefinitionSource
 from mlnb.capture.source.definitions import DefinitionFinder
 from mlnb.capture.source.history import SourceHistory
 from mlnb.capture.source.imports import Import, find_import, import_location
+from mlnb.capture.source.introspection import is_type_hint
 from mlnb.capture.source.literals import Literal, literal
 from mlnb.capture.source.modules import LocalModules
 from mlnb.errors import CannotShip
@@ -74,8 +75,8 @@ class Slice:
         finds the source of definitions.
     references
         names for functions and classes.
-    checks
-        refuses what can't be sent.
+    checks, made_anew
+        refuses what can't be sent; has the run make it, where that is as good.
     """
 
     def __init__(
@@ -105,7 +106,8 @@ class Slice:
         self._queue: deque[tuple[str, Reason, Need]] = deque()
         self.finder = DefinitionFinder(history, session.namespace)
         self.references = References(self, session, self.finder, modules)
-        self.checks = ShippingChecks(allowed, self.references.is_defined_in_script)
+        self.made_anew = MadeAnew(self, session, history)
+        self.checks = ShippingChecks(allowed, self.references.is_defined_in_script, self.made_anew.names)
 
     # ---- names
 
@@ -129,7 +131,12 @@ class Slice:
             before = self._count()
             labels = objects.Labels()
             if self.data:  # pickling the data finds the functions and classes that they refer to
-                self.single_stream = self.pickle(0, self.data, labels, {}), labels
+                try:
+                    self.single_stream = self.pickle(0, self.data, labels, self.made_anew.names), labels
+                except CannotShip:
+                    if not self.made_anew.make_parts():
+                        raise
+                    continue
             moved = self._move_shared_literals(self.single_stream[0].containers if self.single_stream else set())
             if not moved and not self._queue and before == self._count():
                 return
@@ -176,8 +183,9 @@ class Slice:
 
     def _add(self, name: str, value: Any, reason: Reason, how: Need) -> None:
         """Add ``name`` as an import, a definition, a literal or data."""
-        unshippable = unshippable_reason(value)
-        if unshippable:
+        if unshippable := unshippable_reason(value):
+            if how is not Need.OPTIONAL and self.made_anew.make(name, value, reason):
+                return
             raise CannotShip(f"{name}{reason} is {unshippable}")
         if isinstance(value, types.ModuleType):
             if not self._add_import(name, value):
@@ -186,16 +194,11 @@ class Slice:
             self._add_function_or_class(name, value, reason)
         elif self._add_literal(name, value, reason) or self._add_library_object(name, value):
             return
-        elif (callable(value) or _is_type_hint(value)) and (source := self.finder.by_name(name, value)) is not None:
+        elif (callable(value) or is_type_hint(value)) and (source := self.finder.by_name(name, value)) is not None:
             self.add_definition(name, source, reason)
         else:
             if how is Need.OPTIONAL and (fault := self.checks.pickling_error(value)):
                 raise CannotShip(f"{name}{reason} can't be pickled ({fault}).")
-            if is_computed(value):
-                raise CannotShip(
-                    f"{name}{reason} was computed from tensors that require gradients; its graph can't be sent: they "
-                    f"would not be trained. Move the line that computes it into the cell, or send {name}.detach()."
-                )
             self.checks.check_name(name, value, reason)
             self.data[name] = value
 
@@ -214,7 +217,7 @@ class Slice:
         from_library = type(value).__module__ in ("typing", "builtins", "numpy") or import_location(value) is not None
         if not (is_stateless or from_library):
             return False
-        return (callable(value) or _is_type_hint(value)) and self._add_import(name, value)
+        return (callable(value) or is_type_hint(value)) and self._add_import(name, value)
 
     def _add_function_or_class(self, name: str, value: types.FunctionType | type, reason: Reason) -> None:
         if name == "display" and getattr(value, "__module__", "").startswith("IPython."):
@@ -397,7 +400,3 @@ class Slice:
         """Tell the user something, once."""
         if note not in self.notes:
             self.notes.append(note)
-
-
-def _is_type_hint(value: Any) -> bool:
-    return type(value).__module__ == "typing" or isinstance(value, (typing.TypeVar, types.GenericAlias))

@@ -80,7 +80,7 @@ CELLS = {
 @pytest.mark.parametrize(("cell", "words"), CELLS.values(), ids=CELLS)
 def test_a_cell_that_can_not_run_elsewhere_is_refused(nb: Kernel, nothing_written: None, cell: str, words: str) -> None:
     nb.ok(
-        "import threading\nopened = open('/dev/null')\nlock = threading.Lock()\nnumbers = (n for n in [1])\n"
+        "import threading\nopened = open('/dev/null')\nlock, _ = threading.Lock(), 0\nnumbers = (n for n in [1])\n"
         f"key = {SECRET!r}"
     )
     message = nb.run(f"%%train\n{cell}\n").message

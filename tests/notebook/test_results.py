@@ -253,3 +253,23 @@ def test_code_of_exec_is_sent_as_source_which_inspect_finds_in_the_run(nb: Kerne
     nb.ok("text = 'def twice(x: int) -> int:\\n    return x * 2\\n'\nexec(text)")
     train(nb, "import inspect\nsource, result = inspect.getsource(twice), torch.jit.script(twice)(4)")
     assert nb.ok("source == text, result, twice(1)").result == "(True, 8, 2)"
+
+
+def test_gradients_hooks_and_files_are_as_the_cell_left_them(nb: Kernel) -> None:
+    nb.ok(
+        "from concurrent.futures import ThreadPoolExecutor\npool = ThreadPoolExecutor(1)\n"
+        "log = open('steps.txt', 'w')\nlog.write('begin\\n')\nhandle = model.weight.register_hook(lambda g: g * 0)"
+    )
+    train(
+        nb,
+        "before = model.weight.detach().clone()\nsteps(model, optimizer)\nkept = bool((before == model.weight).all())\n"
+        "norm = model.bias.grad.norm().item()\nlog.write('there\\n')\nanswer = pool.submit(len, 'ab').result()",
+    )
+    assert nb.ok("kept, model.bias.grad.norm().item() == norm, answer").result == "(True, True, 2)"
+    nb.ok(
+        "log.write('end\\n'); log.close(); handle.remove()\nold = model.weight.detach().clone(); steps(model, optimizer)"
+    )
+    assert nb.ok("open('steps.txt').read().split(), bool((old == model.weight).all())").result == (
+        "(['begin', 'there', 'end'], False)"
+    )
+    assert nb.ok("pool.submit(len, 'abc').result()").result == "3"

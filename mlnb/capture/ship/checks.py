@@ -24,9 +24,17 @@ class ShippingChecks:
         names whose values may hold credentials, since the user has listed them (``--in``).
     is_defined_in_script
         whether the script defines a function or class, so that data refer to it by name.
+    made_anew
+        ``id`` of values that the run makes anew → name: data refer to them by name.
     """
 
-    def __init__(self, allowed: Collection[str], is_defined_in_script: Callable[[Any], bool]) -> None:
+    def __init__(
+        self,
+        allowed: Collection[str],
+        is_defined_in_script: Callable[[Any], bool],
+        made_anew: Mapping[int, str],
+    ) -> None:
+        self._made_anew = made_anew
         self.allowed = frozenset(allowed)
         self._is_defined_in_script = is_defined_in_script
         self._shippable_types: dict[type, bool] = {}
@@ -47,7 +55,9 @@ class ShippingChecks:
         kind = type(obj)
         if kind not in self._shippable_types:
             self._shippable_types[kind] = unshippable_reason(obj) is None
-        if not self._shippable_types[kind]:
+        if id(obj) in self._made_anew:
+            return
+        if not self._shippable_types[kind] and unshippable_reason(obj) is not None:
             raise TypeError(f"{kind.__name__} can't be sent to another process")
         if name in self.allowed:
             return
@@ -99,16 +109,17 @@ class ShippingChecks:
 
     def _try_pickle(self, value: Any) -> None:
         def visit(obj: Any) -> None:
-            if unshippable_reason(obj):
+            if unshippable_reason(obj) and id(obj) not in self._made_anew:
                 raise TypeError(f"{type(obj).__name__} can't be sent to another process")
 
         def reference(obj: Any) -> str | None:
             return "defined" if self._is_defined_in_script(obj) else None
 
-        objects.dump(value, streams.LiveSink(), objects.Labels(), prefix="", reference=reference, visit=visit)
+        sink, labels = streams.LiveSink(), objects.Labels()
+        objects.dump(value, sink, labels, prefix="", reference=reference, visit=visit, earlier=self._made_anew)
 
     def check_name(self, name: str, value: Any, reason: Reason) -> None:
-        """Refuse a value that is itself a credential; its parts are checked when it is pickled.
+        """Refuse a value that is itself a credential, or has a graph; its parts are checked when it is pickled.
 
         Raises
         ------
@@ -117,6 +128,11 @@ class ShippingChecks:
         """
         if name not in self.allowed and (secrets.named_secret(name, value) or secrets.looks_secret(value)):
             raise self._credential_refusal(name, name, reason)
+        if refusals.is_computed(value):
+            raise CannotShip(
+                f"{name}{reason} was computed from tensors that require gradients; its graph can't be sent: they would "
+                f"not be trained. Move the line that computes it into the cell, or send {name}.detach()."
+            )
 
     def check(self, name: str, value: Any, reason: Reason) -> None:
         """Refuse a value that is a credential or holds one.

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from mlnb.capture.closures import closure_items
+from mlnb.node.data import open_files
 
 _BUILTIN_ITERATORS: tuple[type, ...] = (
     type(iter([])), type(iter(())), type(iter({})), type(iter(set())), type(iter("")), type(iter(b"")),
@@ -42,10 +43,13 @@ class Unshippable(NamedTuple):
         what the value is, as ``a lock``.
     advice
         what to do instead.
+    can_be_made_anew
+        whether a new one, made by the same line, is as good in the run.
     """
 
     kind: str
     advice: str
+    can_be_made_anew: bool = False
 
     def __str__(self) -> str:
         return f"{self.kind}, which can't be sent to another process: {self.advice}."
@@ -56,7 +60,9 @@ def _instance_of(*types_: type) -> Callable[[Any], bool]:
 
 
 def _is_open_file(value: Any) -> bool:
-    return isinstance(value, io.IOBase) and not isinstance(value, (io.BytesIO, io.StringIO))
+    if not isinstance(value, io.IOBase) or isinstance(value, (io.BytesIO, io.StringIO)):
+        return False
+    return not open_files.can_travel(value)
 
 
 _CONNECTION_CLASSES = frozenset({"Connection", "Engine", "MongoClient", "Redis"})
@@ -77,24 +83,24 @@ _LOCKS = (
 )  # fmt: skip
 
 _UNSHIPPABLE: tuple[tuple[Callable[[Any], bool], Unshippable], ...] = (
-    (_is_open_file, Unshippable("an open file", _OPEN_IN_CELL)),
+    (_is_open_file, Unshippable("an open file", _OPEN_IN_CELL, True)),
     (_instance_of(mmap.mmap), Unshippable("a mapped file", _OPEN_IN_CELL)),
     (_instance_of(types.GeneratorType, types.AsyncGeneratorType), Unshippable("a generator", _CREATE_IN_CELL)),
     (_instance_of(*_BUILTIN_ITERATORS), Unshippable("an iterator", _ITERATOR_ADVICE)),
     (lambda value: type(value).__module__ == "itertools", Unshippable("an iterator", _ITERATOR_ADVICE)),
-    (_instance_of(*_LOCKS), Unshippable("a lock", _CREATE_IN_CELL)),
+    (_instance_of(*_LOCKS), Unshippable("a lock", _CREATE_IN_CELL, True)),
     (_instance_of(threading.Thread), Unshippable("a thread", "start it inside the cell")),
-    (_instance_of(concurrent.futures.Executor), Unshippable("a pool of workers", _CREATE_IN_CELL)),
+    (_instance_of(concurrent.futures.Executor), Unshippable("a pool of workers", _CREATE_IN_CELL, True)),
     (_instance_of(concurrent.futures.Future), Unshippable("a future", _FUTURE_ADVICE)),
     (_instance_of(asyncio.AbstractEventLoop), Unshippable("an event loop", _CREATE_IN_CELL)),
     (_instance_of(asyncio.Future), Unshippable("an asyncio task", _AWAIT_ADVICE)),
     (_instance_of(types.CoroutineType), Unshippable("a coroutine", _AWAIT_ADVICE)),
     (_instance_of(socket.socket), Unshippable("a socket", _OPEN_IN_CELL)),
-    (_instance_of(sqlite3.Connection, sqlite3.Cursor), Unshippable("a database connection", _OPEN_IN_CELL)),
+    (_instance_of(sqlite3.Connection, sqlite3.Cursor), Unshippable("a database connection", _OPEN_IN_CELL, True)),
     (_instance_of(subprocess.Popen), Unshippable("a running process", "start it inside the cell")),
     (_instance_of(types.FrameType, types.TracebackType), Unshippable("a stack frame", "leave it out")),
     (_instance_of(weakref.ref), Unshippable("a weak reference", "keep the object itself")),
-    (_is_connection, Unshippable("a connection", _OPEN_IN_CELL)),
+    (_is_connection, Unshippable("a connection", _OPEN_IN_CELL, True)),
 )
 
 
@@ -111,7 +117,7 @@ def _torch_reason(value: Any) -> Unshippable | None:
     if torch is None:
         return None
     if isinstance(value, (torch.cuda.Stream, torch.cuda.Event)) or type(value).__name__ == "CUDAGraph":
-        return Unshippable("a CUDA stream, event or graph", _CREATE_IN_CELL)
+        return Unshippable("a CUDA stream, event or graph", _CREATE_IN_CELL, type(value).__name__ != "CUDAGraph")
     dataloader = sys.modules.get("torch.utils.data.dataloader")
     if dataloader is not None and isinstance(value, dataloader._BaseDataLoaderIter):
         return Unshippable("a loader's iterator", "call iter(loader) inside the cell")
@@ -142,16 +148,22 @@ def locate(value: Any, path: str, ships: Callable[[Any], bool]) -> tuple[str, An
     str, object
         the expression for the innermost object, as ``cfg['lock']``, and the object.
     """
+    return list(chain(value, path, ships))[-1]
+
+
+def chain(value: Any, path: str, ships: Callable[[Any], bool]) -> Iterator[tuple[str, Any]]:
+    """The objects that :func:`locate` goes through, ``value`` first, each after the expression for it."""
     visited: set[int] = set()
+    yield path, value
     while id(value) not in visited and unshippable_reason(value) is None:
         visited.add(id(value))
         for suffix, part in _parts(value):
             if id(part) not in visited and not ships(part):
                 path, value = path + suffix, part
+                yield path, value
                 break
         else:
             break
-    return path, value
 
 
 def _parts(value: Any) -> Iterator[tuple[str, Any]]:

@@ -15,6 +15,7 @@ from types import CodeType
 
 from mlnb.capture.names.analysis import magic_body
 from mlnb.capture.source.bytecode import defines
+from mlnb.capture.source.definition import names_of
 from mlnb.capture.source.nodes import Cell, DefNode, SourceNode, defined_names, parse, top_level
 
 
@@ -71,6 +72,19 @@ class SourceHistory:
         for cell in reversed(self.cells):
             for node in reversed(_definitions_by_name(cell.text).get(name, ())):
                 yield SourceNode(cell, node)
+
+    def plain_assignment(self, name: str) -> SourceNode | None:
+        """The newest statement that binds ``name``, if it is ``name = function(…)`` at a cell's top level."""
+        for cell in reversed(self._cells):
+            if name not in cell.text or (cell.skipped_lines and cell is self._cells[-1]):  # that is the cell to be sent
+                continue
+            for node in reversed(cell.tree.body):
+                if name in names_of(node).stores:
+                    targets = node.targets if isinstance(node, ast.Assign) else []
+                    is_plain = isinstance(node, ast.Assign) and isinstance(node.value, ast.Call)
+                    named = any(isinstance(target, ast.Name) and target.id == name for target in targets)
+                    return SourceNode(cell, node) if is_plain and named else None
+        return None
 
     def star_imports(self) -> Iterator[tuple[Cell, str]]:
         """The modules of ``from module import *``, newest first."""

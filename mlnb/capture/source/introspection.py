@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import types
+import typing
 from collections import deque
 from collections.abc import Iterator
 from typing import Any
@@ -119,3 +120,8 @@ def closure_cell_expression(name: str, value: types.FunctionType | type, variabl
                 return f"{name}.{method.__name__}{inner}.__closure__[{index}].cell_contents"
         raise LookupError(variable)
     return f"{name}.__closure__[{value.__code__.co_freevars.index(variable)}].cell_contents"
+
+
+def is_type_hint(value: Any) -> bool:
+    """Whether a value is for annotations: a type variable, a generic alias and the like."""
+    return type(value).__module__ == "typing" or isinstance(value, (typing.TypeVar, types.GenericAlias))

@@ -33,6 +33,8 @@ class Inputs:
         the session's functions and classes; known when the cell begins.
     script
         the code of the run's script.
+    made_anew
+        what the script has made anew, by name, since the session's could not be sent.
     """
 
     def __init__(self, run: RunDir, device: str = "cpu") -> None:
@@ -42,6 +44,7 @@ class Inputs:
         self.values: dict[str, Any] = {}
         self.definitions: SentDefinitions | None = None
         self.script: ScriptCode | None = None
+        self.made_anew: dict[str, Any] = {}
         self._storage_files: dict[int, Path] = {}
         self._buffer_files: dict[tuple[int, int], Path] = {}
         self._process_before: ProcessState | None = None
@@ -106,7 +109,7 @@ class Inputs:
             if name in namespace and name not in self.values:
                 self.labels.add_literal(name, namespace[name])
                 self.values[name] = namespace[name]
-        self.definitions = SentDefinitions(namespace, self.values)
+        self.definitions = SentDefinitions(namespace, self.values, self.made_anew)
         self.script = script
 
     def unchanged_storage(self, storage: torch.UntypedStorage) -> str | None:
@@ -168,3 +171,9 @@ def session_data(number: int) -> tuple[Any, ...]:
     main = sys.modules["__main__"].__dict__
     inputs = current or begin(RunDir(os.environ.get("MLNB_RUN") or Path(main["__file__"]).resolve().parent))
     return tuple(inputs.load(number, main).values())
+
+
+def made_anew(**values: Any) -> None:
+    """What the script has made anew, since the session's could not be sent: what comes back refers to the session's."""
+    if current is not None:
+        current.made_anew.update(values)

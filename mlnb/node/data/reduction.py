@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import copyreg
 import functools
+import io
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 
+from mlnb.node.data import open_files
 from mlnb.node.data.torch_objects import OF_TORCH, reduce_object
 
 Reduced = tuple[Any, ...]
@@ -57,6 +59,8 @@ def reduce(obj: Any) -> Any:
     """As ``reducer_override`` of a pickler: ``NotImplemented`` for what pickle takes apart rightly."""
     kind: Any = type(obj)
     torchs, special = _ways(kind)
+    if issubclass(kind, io.IOBase):
+        return open_files.reduce_file(obj)
     reduced = reduce_object(obj) if torchs else NotImplemented
     if special and reduced is NotImplemented:
         reduced = _special(obj)

@@ -18,6 +18,8 @@ class SentDefinitions:
         the script's globals before the cell runs.
     data
         the session's data among them.
+    made_anew
+        what the script has made as the session had made it.
 
     Attributes
     ----------
@@ -27,12 +29,12 @@ class SentDefinitions:
         the definitions.
     """
 
-    def __init__(self, namespace: Mapping[str, Any], data: Mapping[str, Any]) -> None:
+    def __init__(self, namespace: Mapping[str, Any], data: Mapping[str, Any], made_anew: Mapping[str, Any]) -> None:
         self.by_name = {
             name: value
             for name, value in namespace.items()
             if callable(value) and _is_notebooks(value) and (name not in data or isinstance(value, _KINDS))
-        }
+        } | dict(made_anew)
         self.names: dict[int, str] = {}
         for name, value in self.by_name.items():
             self.names.setdefault(id(value), name)

@@ -16,7 +16,7 @@ class Counting(torch.optim.Optimizer):
         super().__init__(params, {"lr": 0.1})
         self.calls = 0
         self.inner = inner
-        self.inner.param_groups = self.param_groups
+        self.param_groups = inner.param_groups
 
     def step(self, closure: Any = None) -> Any:
         self.calls += 1
