@@ -75,8 +75,8 @@ class SourceHistory:
 
     def plain_assignment(self, name: str) -> SourceNode | None:
         """The newest statement that binds ``name``, if it is ``name = function(…)`` at a cell's top level."""
-        for cell in reversed(self._cells):
-            if name not in cell.text or (cell.skipped_lines and cell is self._cells[-1]):  # that is the cell to be sent
+        for cell in reversed(self.cells):
+            if name not in cell.text or (cell.skipped_lines and cell is self.cells[-1]):  # that is the cell to be sent
                 continue
             for node in reversed(cell.tree.body):
                 if name in names_of(node).stores:
