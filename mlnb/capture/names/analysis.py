@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from types import CodeType, FunctionType, MethodType
 from typing import Any
 
-from mlnb.capture.closures import closure_items
+from mlnb.capture.names.closures import closure_items
 from mlnb.capture.names.scopes import CellBody
 
 PYTHON_MAGICS = frozenset({"time", "timeit", "capture", "prun", "train"})

@@ -17,8 +17,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mlnb.capture.closures import closure_items
 from mlnb.capture.names.analysis import global_reads
+from mlnb.capture.names.closures import closure_items
 from mlnb.capture.names.effects import dotted_name
 from mlnb.capture.outputs import is_array, is_loader, is_trained
 from mlnb.capture.source.imports import resolve

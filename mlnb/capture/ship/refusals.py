@@ -18,7 +18,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from mlnb.capture.closures import closure_items
+from mlnb.capture.names.closures import closure_items
 from mlnb.node.data import open_files
 
 _BUILTIN_ITERATORS: tuple[type, ...] = (

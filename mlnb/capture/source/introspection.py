@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
-from mlnb.capture.closures import closure_items
+from mlnb.capture.names.closures import closure_items
 from mlnb.capture.source.bytecode import defines, flags_of
 from mlnb.capture.source.nodes import SourceNode
 

@@ -20,8 +20,8 @@ from functools import lru_cache
 from pathlib import Path, PurePath
 from typing import Any
 
-from mlnb.capture.closures import closure_items
 from mlnb.capture.names.analysis import global_reads
+from mlnb.capture.names.closures import closure_items
 from mlnb.notebook.waiting.memory import Memory, hidden_parts, is_array
 
 LIMIT = 3_000_000
