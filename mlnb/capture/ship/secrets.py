@@ -1,7 +1,8 @@
 """Secrets: recognises credentials, so that they aren't written to disk unless the user allows it.
 
-A value counts as a credential by its format (a token of a known kind), or by its name together with a format that fits:
-``tokens = 512``, ``pad_token = "<pad>"`` and ``auth = False`` are none.
+A value counts as a credential by its format (:mod:`mlnb.capture.ship.tokens`), or by its name together with a format
+that fits: ``tokens = 512``, ``pad_token = "<pad>"`` and ``auth = False`` are none. Names within strings count, too, as
+in ``host=db password=…``.
 """
 
 from __future__ import annotations
@@ -11,25 +12,10 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from mlnb.capture.ship import tokens
+
 MAX_LENGTH = 16384
 """Characters; longer strings are data, not credentials."""
-
-_TOKEN = re.compile(
-    r"""
-      gh[pousr]_[A-Za-z0-9]{20,} | github_pat_[A-Za-z0-9_]{20,}       # GitHub
-    | glpat-[A-Za-z0-9_-]{16,}                                        # GitLab
-    | hf_[A-Za-z0-9]{16,}                                             # Hugging Face
-    | sk-[A-Za-z0-9_-]{16,} | sk_(?:live|test)_[A-Za-z0-9]{16,}       # OpenAI, Anthropic, Stripe
-    | (?:AKIA|ASIA)[A-Z0-9]{16}                                       # AWS
-    | AIza[A-Za-z0-9_-]{30,}                                          # Google
-    | xox[abeoprs]-[A-Za-z0-9-]{10,}                                  # Slack
-    | eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*         # JSON web token
-    """,
-    re.VERBOSE,
-)
-_BEARER = re.compile(r"(?:Bearer|Basic|token)\s+(?=\S*[0-9=])[A-Za-z0-9._~+/=-]{16,}", re.IGNORECASE)
-_URL = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/:@]*:[^\s/@]+@[^\s]+", re.IGNORECASE)
-_KEY_BLOCK = re.compile(r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY(?: BLOCK)?-----")
 
 _CERTAIN_WORDS = frozenset({"secret", "password", "passwd", "passphrase", "pwd", "apikey", "credential", "credentials"})
 _CERTAIN_PAIRS = frozenset(
@@ -48,18 +34,33 @@ _CERTAIN_PAIRS = frozenset(
 _LIKELY_WORDS = frozenset(
     {"token", "auth", "authorization", "accesskey", "privatekey", "authtoken", "accesstoken", "pat"}
 )
-_PLACEHOLDERS = frozenset({"none", "null", "true", "false", "secret", "password", "token", "changeme", "disabled"})
+_OTHER_KEYS = frozenset(
+    {"cache", "column", "data", "dict", "file", "foreign", "hash", "index", "object", "partition", "primary"}
+    | {"public", "row", "s3", "sort", "state"}
+)
+"""Words that with ``key`` make the name of something that is no credential."""
+
+_ASSIGNMENT = re.compile(
+    r"""(?<![\w$-]) ([A-Za-z][\w-]{2,40}) (["']?) \s? ([:=]) \s? (["']?) ([^\s"';,&|()\[\]{}<>]{6,200})""", re.VERBOSE
+)
+"""``name=value``, or ``"name": "value"``: in a connection string, a command, a query, JSON."""
+
+_NAME_BEFORE = re.compile(r"(?:pass\w*|pwd|secret|key|token|auth\w*|credentials?|pat)[\"']? ?[:=]", re.IGNORECASE)
+"""What a string has in it if such a name is one of a credential."""
+
+_HEX_KEY = re.compile(r"(?=.*\d)(?=.*[a-f])(?:[0-9a-f]{32,}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})")
+_MIXED_KEY = re.compile(r"[A-Za-z0-9+/_-]{20,}={0,2}")
+_TEXT_LENGTH = 4096
+"""Characters; in longer strings, names are those of a text or a program, not of a credential."""
+
+_LOGIN = re.compile(r"(?:\w*_)?(?:log_?in|sign_?in|auth|authenticate|authorize)", re.IGNORECASE)
+"""The name of a function that is called with credentials."""
 
 
 def looks_secret(value: object) -> bool:
-    """Whether ``value`` has the format of a credential."""
+    """Whether ``value`` has the format of a credential, or has one in it."""
     text = _as_text(value)
-    if text is None or len(text) < 12:
-        return False
-    if _KEY_BLOCK.search(text):
-        return True
-    stripped = text.strip()
-    return bool(_TOKEN.fullmatch(stripped) or _BEARER.fullmatch(stripped) or _URL.fullmatch(stripped))
+    return text is not None and len(text) >= 12 and (tokens.is_token(text) or _holds_named_secret(text))
 
 
 def named_secret(name: object, value: object) -> bool:
@@ -68,9 +69,26 @@ def named_secret(name: object, value: object) -> bool:
         return False
     text = _as_text(value)
     certainty = _name_certainty(name)
-    if text is None or not certainty or not _plausible(text):
+    if text is None or not certainty or not tokens.is_plausible(text):
         return False
-    return len(text) >= 4 if certainty > 1 else len(text) >= 8 and _looks_random(text)
+    if certainty == _KEY:
+        return _is_long_key(text)
+    return len(text) >= 4 if certainty == _CERTAIN else len(text) >= 8 and _looks_random(text)
+
+
+def _holds_named_secret(text: str) -> bool:
+    """Whether a string assigns a credential to a name, as in ``host=db password=…``."""
+    if len(text) > _TEXT_LENGTH or not any(sign in text for sign in ("=", '":', "':")):
+        return False
+    if not _NAME_BEFORE.search(text):
+        return False
+    return any(
+        (certainty := _name_certainty(name))
+        and (sign == "=" or name_quote or value_quote)  # otherwise it is prose
+        and (tokens.has_digit(value) if certainty == _CERTAIN else _is_long_key(value))
+        and tokens.is_plausible(value)
+        for name, name_quote, sign, value_quote, value in _ASSIGNMENT.findall(text)
+    )
 
 
 def _as_text(value: object) -> str | None:
@@ -81,31 +99,33 @@ def _as_text(value: object) -> str | None:
     return value if isinstance(value, str) and len(value) <= MAX_LENGTH else None
 
 
-def _name_certainty(name: str) -> int:
-    """2 if a name is one of a credential, 1 if it may be, 0 if not."""
+_CERTAIN, _LIKELY, _KEY = "certain", "likely", "key"
+
+
+def _name_certainty(name: str) -> str:
+    """How surely a name is one of a credential; empty if it is none. A ``…_key`` may be one if its value is long."""
     spaced = re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", name)
     parts = [part for part in re.split(r"[^A-Za-z]+", spaced.lower()) if part]
     if not parts:
-        return 0
+        return ""
     last = parts[-1]
     if last in _CERTAIN_WORDS or tuple(parts[-2:]) in _CERTAIN_PAIRS:
-        return 2
-    return 1 if last in _LIKELY_WORDS else 0
-
-
-def _plausible(text: str) -> bool:
-    """Whether a string can be a credential: not a placeholder in brackets, not the name of an environment variable."""
-    stripped = text.strip()
-    if not stripped or "\n" in stripped or re.search(r"\s", stripped):
-        return False
-    if re.fullmatch(r"[<\[{(].*[>\])}]|[*x•.]+|\$\w+|\$\{.*\}|[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+", stripped):
-        return False
-    return stripped.lower() not in _PLACEHOLDERS
+        return _CERTAIN
+    if last == "key" and len(parts) > 1 and parts[-2] not in _OTHER_KEYS:
+        return _KEY
+    return _LIKELY if last in _LIKELY_WORDS else ""
 
 
 def _looks_random(text: str) -> bool:
     """Whether a string isn't a word: it has digits, or is long and not all lower case."""
-    return bool(re.search(r"\d", text)) or (len(text) >= 20 and text != text.lower())
+    return tokens.has_digit(text) or (len(text) >= 20 and text != text.lower())
+
+
+def _is_long_key(text: str) -> bool:
+    """Whether a string may be a key without any mark, as of 40 hexadecimal digits: no path, no name, no number."""
+    if _HEX_KEY.fullmatch(text):
+        return True
+    return bool(_MIXED_KEY.fullmatch(text)) and tokens.has_digit(text) and tokens.is_random(text)
 
 
 def secret_key(value: object) -> Any:
@@ -125,6 +145,20 @@ def find_in_source(tree: ast.AST) -> Iterator[tuple[str, int]]:
         for name, value in _named_constants(node):
             if named_secret(name, value.value):
                 yield name, value.lineno
+        for name, value in _login_constants(node):
+            if _is_long_key(value.value) and not looks_secret(value.value):
+                yield name, value.lineno
+
+
+def _login_constants(node: ast.AST) -> Iterator[tuple[str, Any]]:
+    """The strings with which a function is called that logs in."""
+    if isinstance(node, ast.Call):
+        function = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        if _LOGIN.fullmatch(function):
+            arguments = [*((function, value) for value in node.args), *((key.arg, key.value) for key in node.keywords)]
+            for name, value in arguments:
+                if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                    yield name or function, value
 
 
 def _named_constants(node: ast.AST) -> Iterator[tuple[str, ast.Constant]]:

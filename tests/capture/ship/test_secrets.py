@@ -20,6 +20,22 @@ LOOKS = [
     "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.abc",
     "-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY-----",
     "postgres://me:hunter2@db.example.org/x",
+    "npm_" + "a1B2" * 9,
+    "dapi" + "0123456789abcdef" * 2,
+    "Bearer " + "hf_" + "aBcD" * 8,
+    "Authorization: Bearer q8Zt3kPw91xxq8Zt",
+    "r8_" + "q8Zt3kPw91xxLm4V" * 2,  # the form is known, whoever it is from
+    "acme_live_" + "q8Zt3kPw91xxLm4VzR7s",
+    "git clone https://" + TOKEN + "@github.com/me/private",
+    "pip install --index-url https://me:q8Zt3kPw91@pypi.example.org/simple thing",
+    "//registry.npmjs.org/:_authToken=npm_" + "a1B2" * 9,
+    "host=db.example.org user=me password=hunter2 dbname=runs",
+    "Server=tcp:db,1433;Uid=me;Pwd=q8Zt3kPw;",
+    "DefaultEndpointsProtocol=https;AccountName=me;AccountKey=" + "q8Zt3kPw91x/" * 7 + "q8==",
+    "export WANDB_API_KEY=0123456789abcdef0123456789abcdef01234567",
+    "https://example.org/v1?user=me&api_key=q8Zt3kPw91xx",
+    '{"user": "me", "password": "hunter2"}',
+    "curl -H 'Authorization: Bearer " + "hf_" + "aBcD" * 8 + "' https://example.org",
 ]
 
 
@@ -64,6 +80,15 @@ def test_names_of_credentials(nb, name):
         ("token_ids", "1234 5678"),
         ("password_field", "user_password_1"), ("api_key", "OPENAI_API_KEY"), ("primary_key", "user_id_12345"),
         ("key", "q8Zt3kPw91xx"), ("password", "${PASSWORD}"), ("text", "a sentence with http://x:y in it"),
+        ("wandb_key", "resnet-50-run-12"), ("cache_key", "0123456789abcdef" * 2), ("key", "0123456789abcdef" * 2),
+        ("dsn", "postgres://user:password@localhost/x"), ("dsn", "postgres://me:{password}@db/x"),
+        ("dsn", "host=db password=%(password)s"), ("text", "the password: hunter2, said no one"),
+        ("text", "pad_token=<pad> eos_token=</s> token=tokenizer_v2"), ("help", "password=required, token=optional1"),
+        ("name", "model_ResNet50WithFeaturePyramidNetwork2"), ("path", "/data/task-oriented-dialogue-system-2023/x"),
+        ("file", "checkpoint_3dd342df0123456789abcdef0123456789abcdef.pth"),
+        ("name", "Wav2Vec2ForSequenceClassification"), ("text", "of Basic self-supervised-learning2"),
+        ("digest", "sha256-0123456789abcdef0123456789abcdef"), ("run", "run-20231231_235959-3kPw91xx"),
+        ("url", "https://drive.google.com/uc?id=1q8Zt3kPw91xxLm4VzR7sq8Zt3kPw91xx"),
         ("url", "https://example.org:8080/a@b"), ("name", "sk-learn"), ("tokenization", "word123piece"),
     ],
 )  # fmt: skip
@@ -98,6 +123,28 @@ def test_credentials_written_into_the_cell_or_a_definition(nb):
     assert "line 2 (password)" in nb.refusal("connect(password='hunter2')\ndef connect(**k): pass")
     nb.cell("x = 1\ndef fetch(api_key='q8Zt3kPw91xx'):\n    return 1")
     assert "line 2 of cell [1] (api_key), which fetch needs" in nb.refusal("fetch()")
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        ("wandb.login(key='0123456789abcdef0123456789abcdef01234567')", "key"),
+        ("login('0123456789abcdef0123456789abcdef01234567')", "login"),
+        ("client.authenticate(user='me', with_='q8Zt3kPw91xxLm4VzR7s')", "with_"),
+        ("hub.sign_in('01234567-89ab-cdef-0123-456789abcdef')", "sign_in"),
+    ],
+)
+def test_what_a_function_logs_in_with_is_a_credential(nb, call, name):
+    message = nb.refusal(f"wandb = login = client = hub = print\n{call}")
+    assert message.startswith(f"line 3 ({name}) looks like a credential")
+    assert "01234567" not in message
+
+
+@pytest.mark.parametrize(
+    "call", ["login('my-team', host='api.example.org:8080')", "login(key=KEY)", "login('me@example.org')"]
+)
+def test_a_login_without_a_credential_is_none(nb, call):
+    assert nb.capture(f"KEY = 1\ndef login(*a, **k): pass\n{call}")
 
 
 def test_credentials_in_a_default_or_a_closure(nb):
