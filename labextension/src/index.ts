@@ -6,10 +6,10 @@ const extension: IRenderMime.IExtension = {
   id: 'mlnb-labextension:run',
   description: 'Shows the state and the curves of an mlnb run, live from the server, or from the notebook alone.',
   rendererFactory: {
-    // HTML of the data is inserted only as JupyterLab's sanitizer leaves it, so the notebook need not be trusted.
+    // Nothing of the data is inserted as HTML, so the notebook need not be trusted.
     safe: true,
     mimeTypes: [MIME_TYPE],
-    createRenderer: options => new RunRenderer(options)
+    createRenderer: () => new RunRenderer()
   },
   // Before widgets (-10): an output may also contain one, for front ends without this renderer.
   rank: -20,

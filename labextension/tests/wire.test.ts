@@ -97,7 +97,7 @@ describe('bundles', () => {
       notes: [],
       error: '',
       output: '',
-      displays: [],
+      figures: [],
       updated: 0
     });
   });

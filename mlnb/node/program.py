@@ -18,7 +18,7 @@ from typing import Any
 
 from mlnb.errors import MlnbError, StorageError
 from mlnb.node import launch
-from mlnb.node.attempt import job_environment, rank_exit
+from mlnb.node.attempt import folder, job_environment, rank_exit
 from mlnb.node.attempt.deadline import Deadline
 from mlnb.node.attempt.events import INTERRUPTED, Events
 from mlnb.node.attempt.outcome import Outcome, StopRequest, collect_notes, decide_outcome, is_superseded
@@ -117,8 +117,7 @@ class NodeProgram:
         self._signals = SignalWaiter()
         os.environ["MLNB_GRACE"] = str(self._grace)
         self._deadline = self._new_deadline()
-        with contextlib.suppress(OSError):
-            os.chdir(self._info.cwd or self._run_dir.path)
+        folder.enter(self._info.cwd, self._run_dir)
         pid = os.getpid()
         identity, python = process_identity(pid), platform.python_version()
         self._events.add("started", pid=pid, identity=identity, host=self._host, python=python)

@@ -10,11 +10,12 @@ import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from mlnb.node.attempt import folder
 from mlnb.node.data import inputs, process_state
 from mlnb.node.data.code import ScriptCode
 from mlnb.node.rank import display, log, stop
 from mlnb.node.rank.tracebacks import describe
-from mlnb.node.script import ipython, main_module, threads
+from mlnb.node.script import main_module, threads
 from mlnb.node.script.execute import execute
 from mlnb.rundir import RunDir, write_json
 from mlnb.task import Task
@@ -73,19 +74,17 @@ def run_rank(run_dir: RunDir, run_id: str, task: Task, info: RankInfo) -> int:
 
 
 def _train(run_dir: RunDir, run_id: str, task: Task, info: RankInfo) -> tuple[dict[str, Any], int]:
-    notes: list[str] = []
+    notes = folder.notes(run_dir) if info.rank == 0 else []
     hooks = _install_hooks(task)
     is_parallel = hooks is not None and _make_data_parallel(run_dir, task, info, hooks, notes)
     device = f"cuda:{info.local_rank}" if task.resources.gpus else "cpu"
     data = inputs.begin(run_dir, device)
     _set_seeds(task, 0 if is_parallel else info.rank)
     data.set_environ(task.environment.get("env") or ())
-    if task.interactive:
-        ipython.install()
     try:
         namespace = main_module.make(run_dir, task).__dict__
         before = _execute(run_dir, task, namespace, is_first=info.rank == 0)
-        display.finish()
+        display.show_open_figures()
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else int(error.code is not None)
         if isinstance(error, stop.Stopped):

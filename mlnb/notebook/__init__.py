@@ -16,6 +16,7 @@ def load_ipython_extension(shell: Any) -> None:
     from mlnb.notebook.live_outputs import LiveOutputs
     from mlnb.notebook.magics import TrainMagics
     from mlnb.notebook.pools import PoolMagics
+    from mlnb.notebook.waiting.hook import hook
 
     if pending.current is not None and any(isinstance(t, pending.WaitTransformer) for t in shell.ast_transformers):
         return
@@ -26,6 +27,9 @@ def load_ipython_extension(shell: Any) -> None:
     shell.configurables.append(magics)  # for %config
     shell.input_transformers_cleanup.insert(0, move_magic_up)
     shell.ast_transformers.append(pending.WaitTransformer(pending.current))
+    hook.install(pending.current, shell.user_ns)
+    shell.events.register("pre_run_cell", hook.begin)
+    shell.events.register("post_run_cell", hook.end)
     shell.events.register("post_run_cell", pending.current.after_cell)
     complete.install(shell)
     executed.install()

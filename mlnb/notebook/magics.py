@@ -37,6 +37,8 @@ from mlnb.notebook.live_outputs import LiveOutputs
 from mlnb.notebook.pending import PendingRuns
 from mlnb.notebook.plan import plan
 from mlnb.notebook.runs import show_runs
+from mlnb.notebook.waiting.files import named_files
+from mlnb.notebook.waiting.hook import hook
 from mlnb.notebook.waiting.imports import import_now
 from mlnb.rundir import RunDir
 from mlnb.targets import registry
@@ -97,7 +99,12 @@ class TrainMagics(Magics):
     @cell_magic
     def train(self, line: str, cell: str) -> None:
         """Run this cell as a training job."""
-        cell = rewrite(cell, self.shell.transform_cell, 1)
+        with hook.paused():  # what mlnb reads and writes here is no use of files by a cell
+            self._train(line, rewrite(cell, self.shell.transform_cell, 1))
+
+    document(train, _help)
+
+    def _train(self, line: str, cell: str) -> None:
         arguments, defaults, workspace = split_line(self._expand(line), "%%train"), self._defaults(), runs.workspace
         given = read(arguments, workspace, resume.target_name(arguments, runs) or defaults.on)
         resumed = resume.run_to_resume(given.get("resume"), runs)
@@ -125,6 +132,7 @@ class TrainMagics(Magics):
         if options.seed is None and offer.resources.world_size == 1:
             varied, process, note = self._lent.vary(process)
             captured = replace(captured, process=varied, notes=(*captured.notes, *([note] if note else [])))
+        captured = replace(captured, notes=(*captured.notes, *self._notes_on_files(captured, target)))
         task = self._task(captured, options, offer)
         planned = plan(captured, task, target, offer)
         if options.dry_run:
@@ -142,13 +150,20 @@ class TrainMagics(Magics):
             self._pending.drop(resumed)
         bound = import_now(ast.parse(self.shell.transform_cell(cell)), self.shell.user_ns)
         self._pending.forget(bound)
-        self._pending.add(run, {*captured.outputs, *captured.deletes} - bound)
+        self._pending.add(run, {*captured.outputs, *captured.deletes} - bound, captured)
         if task.seed is None:
             self._lent.add(run, process)
         if options.wait:
             self._pending.collect_run(run)
 
-    document(train, _help)
+    def _notes_on_files(self, captured: Captured, target: Target) -> list[str]:
+        """A note for the plan if files that the cell writes don't come to the session."""
+        if target.mirror is None:
+            return []
+        written, unknown = named_files(captured, "", self.shell.user_ns)
+        names = sorted(Path(path).name for path in written)[:3] + (["others"] if unknown or len(written) > 3 else [])
+        where = f"files that the cell writes ({', '.join(names)}) stay there, in the run directory"
+        return [f"{target.name} does not see this folder: {where}; return values, not files"] if names else []
 
     def _expand(self, line: str) -> str:
         """The line with the values of ``{expressions}``, as IPython expands the lines of other magics."""

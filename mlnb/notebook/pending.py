@@ -10,18 +10,22 @@ from __future__ import annotations
 import ast
 import time
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from types import CodeType
 from typing import Any
 
 from IPython.display import DisplayHandle
 
 from mlnb.api import Run
 from mlnb.api.read.describe import end_sentence
-from mlnb.capture.names.analysis import analyse, inside_magic
+from mlnb.capture import Captured
+from mlnb.capture.names.analysis import analyse, global_reads, inside_magic
 from mlnb.errors import Detached, MlnbError, RunFailed
 from mlnb.notebook.live_outputs import LiveOutputs, has_front_end
-from mlnb.notebook.waiting import lookups
-from mlnb.notebook.waiting.claim import Claim, claim
-from mlnb.notebook.waiting.graph import Reached, reach
+from mlnb.notebook.waiting.claim import Claim, new_claim
+from mlnb.notebook.waiting.files import written_files
+from mlnb.notebook.waiting.graph import reach
+from mlnb.notebook.waiting.reads import reads_of
 from mlnb.render.summary import status_line
 from mlnb.rundir import FINAL
 from mlnb.units import format_time, state_phrase
@@ -45,11 +49,13 @@ class PendingRuns:
         self._shell, self._live_outputs = shell, live_outputs
         self._pending: list[Claim] = []
         self._bound_by_cell: set[str] = set()
+        self._own_files: set[str] = set()
 
-    def add(self, run: Run, names: set[str]) -> None:
-        """Expect ``names`` from ``run``, and no longer from earlier runs."""
+    def add(self, run: Run, names: set[str], captured: Captured) -> None:
+        """Expect ``names`` and files from ``run``, made of ``captured``, and the names no longer from earlier runs."""
         self.forget(names)
-        self._pending.append(claim(run, names, self._shell.user_ns))
+        namespace = self._shell.user_ns
+        self._pending.append(new_claim(run, names, namespace, written_files(captured, run, namespace)))
 
     def forget(self, names: set[str]) -> None:
         """Expect ``names`` from no run any more, since they were assigned later."""
@@ -62,38 +68,17 @@ class PendingRuns:
             return {}
         try:
             tree = ast.parse(source) if isinstance(source, str) else source
-            reached, everything = self._reached_by(tree)
-            found = {pending.run.id: pending.read_by(reached) for pending in self._pending}
+            reads = reads_of(tree, self._shell.user_ns)
+            found = {pending.run.id: pending.read_by(reads, self._own_files) for pending in self._pending}
         except SyntaxError:
             raise
         except Exception:  # noqa: BLE001 - objects of the session failed: wait for all, rather than read old values
-            found, everything = {}, True
-        if everything:
             return self.all_reads()
         return {run: names for run, names in found.items() if names is not None}
 
     def all_reads(self) -> Reads:
         """What a cell reads that reads everything."""
         return {pending.run.id: set(pending.names) for pending in self._pending}
-
-    def _reached_by(self, tree: ast.Module) -> tuple[Reached, bool]:
-        """What a cell reaches, and whether it may read anything there is."""
-        names = self._shell.user_ns
-        looked_up = lookups.in_tree(tree)
-        inner = inside_magic(tree)
-        if inner is not tree:
-            of_body = lookups.in_tree(inner)
-            looked_up.names |= of_body.names
-            looked_up.everything |= of_body.everything
-        reached = reach({*analyse(tree).loads, *looked_up.names}, names)
-        for code in list(reached.codes):
-            of_function = lookups.in_code(code)
-            looked_up.everything |= of_function.everything
-            looked_up.names |= of_function.names
-        more = looked_up.names | (lookups.queried(reached.strings) if looked_up.queries else set())
-        if more - reached.names:
-            reached = reach(reached.names | more, names)
-        return reached, looked_up.everything
 
     def collect(self, reads: Reads) -> None:
         """Wait for the runs of ``reads``, and bind their outputs.
@@ -141,6 +126,31 @@ class PendingRuns:
                     pending.told = str(error)
             elif state in FINAL and not pending.names and not pending.changed.objects:
                 self._pending.remove(pending)
+
+    # while a cell runs (mlnb.notebook.waiting.hook)
+
+    def may_wait(self) -> bool:
+        """Whether there is a run to wait for."""
+        return bool(self._pending)
+
+    def before_use(self, kind: str, path: str, folder: str) -> None:
+        """Wait for the runs that may write what the cell is about to use; see :meth:`collect`."""
+        needed = [claim.run.id for claim in self._pending if claim.files.concerns(kind, path, folder, self._own_files)]
+        self._collect_within_cell(dict.fromkeys(needed, ()))
+        if kind == "write" and self._pending:
+            self._own_files |= {path, str(Path(path).parent)}
+
+    def before_code(self, code: CodeType) -> None:
+        """Wait for the runs whose outputs the cell is about to read by ``eval`` or ``exec``; see :meth:`collect`."""
+        reached = reach(global_reads(code), self._shell.user_ns)
+        reads = {claim.run.id: claim.reached_by(reached) for claim in self._pending}
+        self._collect_within_cell({run: names for run, names in reads.items() if names is not None})
+
+    def _collect_within_cell(self, reads: Reads) -> None:
+        if reads:
+            for pending in self._pending:  # what the cell has assigned until now
+                pending.forget_assigned(self._shell.user_ns)
+            self.collect(reads)
 
     def will_bind(self, tree: ast.Module) -> None:
         """Record the names that the next cell will certainly bind."""

@@ -402,14 +402,14 @@ def test_a_state_that_can_not_be_read_for_a_while_is_waited_for(nb: Kernel, gate
 def test_a_search_that_fails_waits_for_all_and_stays(nb: Kernel, gate: Gate) -> None:
     nb.ok(f"%%train --name searched\n{gate.wait}\nanswer = 42\n")
     nb.ok(
-        "import mlnb.notebook.pending as _p\n_reach = _p.reach\n"
-        "def _none(*_): raise RuntimeError('no')\n_p.reach = _none"
+        "import mlnb.notebook.pending as _p\n_reach = _p.reads_of\n"
+        "def _none(*_): raise RuntimeError('no')\n_p.reads_of = _none"
     )
     reading = nb.send("print('nothing of it')")
     waiting(nb, reading)
     gate.open()
     assert nb.finish(reading).status == "ok", reading.text
-    nb.ok("_p.reach = _reach")
+    nb.ok("_p.reads_of = _reach")
     assert nb.look("len(get_ipython().ast_transformers)") == "1"
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from mlnb.api import Run
+from mlnb.notebook.waiting.files import WrittenFiles
 from mlnb.notebook.waiting.graph import Reached, parts_of
+from mlnb.notebook.waiting.reads import CellReads
 
 
 @dataclass
@@ -24,6 +27,8 @@ class Claim:
         the session's values of these names at submission. If one differs now, a later cell has assigned the name.
     changed
         the objects that the run may change in place. Who reads one, by whatever name, waits.
+    files
+        the files that it may write.
     told
         what was told last about loading the outputs.
     """
@@ -33,6 +38,7 @@ class Claim:
     maybe_changed: set[str] = field(default_factory=set)
     before: dict[str, Any] = field(default_factory=dict)
     changed: Reached = field(default_factory=Reached)
+    files: WrittenFiles = field(default_factory=WrittenFiles)
     told: str = ""
 
     def forget(self, names: set[str]) -> None:
@@ -45,7 +51,18 @@ class Claim:
         expected = [*self.names, *self.maybe_changed]
         self.forget({name for name in expected if namespace.get(name, _UNBOUND) is not self.before.get(name, _UNBOUND)})
 
-    def read_by(self, reached: Reached) -> set[str] | None:
+    def read_by(self, reads: CellReads, own_files: set[str]) -> set[str] | None:
+        """The names of which a cell reads the values; none for files; ``None`` if it reads nothing of the run."""
+        if reads.everything:
+            return set(self.names)
+        names = self.reached_by(reads.reached)
+        folder = str(Path.cwd())
+        files = any(self.files.names(path) for path in reads.paths) or any(
+            self.files.concerns("command", command, folder, own_files) for command in reads.commands
+        )
+        return set() if names is None and files else names
+
+    def reached_by(self, reached: Reached) -> set[str] | None:
         """The names of which a cell that reaches ``reached`` reads the values; ``None`` if it reads nothing of them."""
         if not reached.complete:
             return set(self.names)
@@ -56,12 +73,12 @@ class Claim:
         return names | {name for name in self.names if id(self.before.get(name, _UNBOUND)) in reached.objects}
 
 
-def claim(run: Run, names: set[str], namespace: Mapping[str, Any]) -> Claim:
-    """What ``run``, submitted just now, will return: ``names``, and other inputs that it may change."""
+def new_claim(run: Run, names: set[str], namespace: Mapping[str, Any], files: WrittenFiles) -> Claim:
+    """What ``run``, submitted just now, will return: ``names``, other inputs that it may change, and ``files``."""
     inputs = set(run.task.inputs)
     before = {name: namespace[name] for name in names | inputs if name in namespace}
     changed = parts_of([before[name] for name in names & inputs & before.keys()], namespace)
-    return Claim(run, names, inputs - names, before, changed)
+    return Claim(run, names, inputs - names, before, changed, files)
 
 
 _UNBOUND = object()

@@ -60,6 +60,10 @@ class Lookups:
     everything: bool = False
     queries: bool = False
 
+    def joined(self, other: Lookups) -> Lookups:
+        """Both together."""
+        return Lookups(self.names | other.names, self.everything or other.everything, self.queries or other.queries)
+
 
 def queried(strings: Iterable[str]) -> set[str]:
     """The names after ``@`` in strings."""
@@ -83,7 +87,7 @@ def in_tree(tree: ast.Module) -> Lookups:
 
 def in_code(code: CodeType) -> Lookups:
     """What a function looks up as strings: its strings, where it asks for all names of the session."""
-    strings = set(_code_strings(code))
+    strings = set(code_strings(code))
     names = queried(strings) if "query" in code.co_names or "eval" in code.co_names else set()
     if not {"globals", "user_ns", "f_globals", "__main__"}.intersection(code.co_names):
         return Lookups(names)
@@ -163,9 +167,10 @@ def _constants(call: ast.Call) -> Iterable[str]:
             yield node.value
 
 
-def _code_strings(code: CodeType) -> Iterator[str]:
+def code_strings(code: CodeType) -> Iterator[str]:
+    """The strings in a function's code."""
     for constant in code.co_consts:
         if isinstance(constant, str):
             yield constant
         elif isinstance(constant, CodeType):
-            yield from _code_strings(constant)
+            yield from code_strings(constant)

@@ -225,3 +225,13 @@ def test_the_key_stays_here_and_stands_in_no_file_there(elsewhere: Path, start: 
     assert run.directory.key.stat().st_mode & 0o777 == 0o600
     found = [path for path in (elsewhere / run.id).rglob("*") if path.is_file() and key.encode() in path.read_bytes()]
     assert found == []
+
+
+def test_relative_paths_are_in_the_run_directory_where_the_sessions_folder_is_not(
+    hidden: Path, start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("mlnb.api.submit.submit.Path.cwd", lambda: tmp_path / "never")
+    run = start("import os\nopen('here.txt', 'w').close()\nprint(os.getcwd())").wait(60)
+    assert (hidden / run.id / "here.txt").exists()
+    assert run.result is not None
+    assert any("never isn't on the run's machine" in note for note in run.result["notes"])
