@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import FunctionType
 from typing import Any
 
 from mlnb.capture.cell.reading import CellSource
 from mlnb.capture.names.analysis import future_features
+from mlnb.capture.names.state_changes import definitions_changed
 from mlnb.capture.outputs import default_outputs, names_sharing_storages, storage_addresses
 from mlnb.capture.reasons import Reason
 from mlnb.capture.script import HEADER, Script, Statement, order
@@ -55,10 +56,13 @@ def assemble(
     futures = list(dict.fromkeys([*futures, *future_features(source.tree)]))
     for name, (_, value) in slice_.literals.items():
         labels.add_literal(name, value)
+    sent = {**_session_definitions(slice_), **slice_.references.generated}
+    for name, definition in sent.items():
+        labels.add_state(name, definition, {id(value): other for other, value in sent.items()})
     script = _write_script(source, slice_, steps, futures, bool(streams))
     inputs = [name for name in slice_.data if session.has(name)]
     inputs += [name for name, (written, _) in slice_.literals.items() if written.containers]
-    returned = tuple(outputs) or tuple(_default_outputs(source, slice_))
+    returned = tuple(outputs) or tuple(_default_outputs(source, slice_, sent))
     storages = _output_storages(streams, returned, session)
     return Captured(
         script=script.text,
@@ -73,7 +77,7 @@ def assemble(
         labels=labels,
         items=tuple(_plan_items(slice_, modules, streams, files)),
         notes=tuple(dict.fromkeys([*slice_.notes, *modules.notes])),
-        bindings={**_session_definitions(slice_), **slice_.made_anew.values, **slice_.references.generated},
+        bindings={**sent, **slice_.made_anew.values},
         process=process,
     )
 
@@ -187,7 +191,7 @@ def _add_steps(script: Script, steps: list[Statement | str]) -> None:
 # ---- what the run returns
 
 
-def _default_outputs(source: CellSource, slice_: Slice) -> list[str]:
+def _default_outputs(source: CellSource, slice_: Slice, sent: Mapping[str, Any]) -> list[str]:
     mutated, maybe_mutated = set(source.names.mutated), set(source.names.maybe_mutated)
     assigned = set(source.names.stores | source.names.deletes)
     for definition in slice_.definitions.values():
@@ -199,7 +203,9 @@ def _default_outputs(source: CellSource, slice_: Slice) -> list[str]:
             assigned |= names.stores - set(defined_names(node))  # by the global statements of its functions
     captured = {**slice_.data, **{name: value for name, (_, value) in slice_.literals.items()}}
     captured = {name: value for name, value in captured.items() if slice_.session.has(name)}
-    return default_outputs(assigned, captured, mutated, maybe_mutated)
+    trees = [source.tree, *(definition.origin.node for definition in slice_.definitions.values())]
+    changed = [name for name in definitions_changed(sent, trees) if slice_.session.has(name)]
+    return list(dict.fromkeys([*default_outputs(assigned, captured, mutated, maybe_mutated), *changed]))
 
 
 def _output_storages(streams: list[DataStream], names: Collection[str], session: Session) -> set[int]:

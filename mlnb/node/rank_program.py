@@ -187,9 +187,10 @@ def _execute(run_dir: RunDir, task: Task, namespace: dict[str, Any], *, is_first
             return
         inputs.current.begin_cell(namespace, task.inputs, ScriptCode(task.script, filename))
         only_inputs = [name for name in task.inputs if name not in task.outputs]
-        if only_inputs and is_first:
+        if is_first and task.interactive:
             from mlnb.node.data import outputs
 
+            outputs.remember_definitions(namespace, inputs.current)
             before.update(outputs.fingerprints(only_inputs, namespace, inputs.current, before=True))
         inputs.current.set_process_state(() if task.seed is None else process_state.GENERATORS)
 

@@ -271,3 +271,64 @@ def test_gradients_hooks_and_files_are_as_the_cell_left_them(nb: Kernel) -> None
         "(['begin', 'there', 'end'], False)"
     )
     assert nb.ok("pool.submit(len, 'abc').result()").result == "3"
+
+
+_STATE = """
+class Tracker:
+    best, history, table = None, [], {'a': [1]}
+    @classmethod
+    def see(cls, value):
+        cls.history.append(value)
+        cls.best = value if cls.best is None else min(cls.best, value)
+        cls.table['a'].append(value)
+def counter():
+    n, log = 0, []
+    def more():
+        nonlocal n
+        n += 1
+        log.append(n)
+        return n
+    return more
+def note(x, log=[], *, seen={}):
+    log.append(x)
+    seen[x] = True
+    note.calls = getattr(note, 'calls', 0) + 1
+    return log
+import functools
+def counted(f):
+    @functools.wraps(f)
+    def call(*args):
+        call.count += 1
+        return f(*args)
+    call.count = 0
+    return call
+@counted
+def work(x, done=[]):
+    done.append(x)
+    return done
+more, history, inner = counter(), Tracker.history, Tracker.table['a']
+more()
+"""
+
+
+def test_what_the_cell_changes_in_functions_and_classes_comes_back(nb: Kernel) -> None:
+    nb.ok(_STATE)
+    nb.ok("%%train --wait\nTracker.see(3.0); Tracker.see(2.0); more(); more(); note(1); note(2); work(7); work(8)")
+    assert nb.ok("Tracker.best, Tracker.history, Tracker.history is history, inner").result == (
+        "(2.0, [3.0, 2.0], True, [1, 3.0, 2.0])"
+    )
+    assert nb.ok("more(), more.__closure__[0].cell_contents").result == "(4, [1, 2, 3, 4])"
+    assert nb.ok("note(3), note.calls, note.__kwdefaults__").result == (
+        "([1, 2, 3], 3, {'seen': {1: True, 2: True, 3: True}})"
+    )
+    assert nb.ok("work.count, work(9), work.count").result == "(2, [7, 8, 9], 3)"
+
+
+def test_cells_wait_for_the_state_of_a_class_that_the_run_changes(nb: Kernel) -> None:
+    nb.ok(_STATE)
+    nb.ok("%%train\ntime.sleep(1); Tracker.see(5.0)")
+    assert nb.ok("Tracker.history, Tracker.best").result == "([5.0], 5.0)"
+    nb.ok("class Net(nn.Linear):\n    width = 4\n    def forward(self, x): return super().forward(x) * self.width")
+    nb.ok("%%train\nnet = Net(4, 1); time.sleep(1); done = net(data).shape")
+    assert nb.ok("Net.width, mlnb.runs[0].state in ('succeeded', 'failed')").result == "(4, False)"
+    assert nb.ok("done").result == "torch.Size([32, 1])"

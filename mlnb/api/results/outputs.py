@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +16,7 @@ from mlnb.node.data.building import Rebuilder
 from mlnb.node.data.code import ScriptCode
 from mlnb.node.data.faults import find_fault
 from mlnb.node.data.process_state import ProcessState
+from mlnb.node.data.sent import STATE_OF, Path, put_state
 from mlnb.rundir import PROCESS_STATE, RunDir, check_trusted
 
 
@@ -38,6 +40,8 @@ class Pulled:
         a line for each value that was not returned, with the reason.
     merger
         changes the session's objects.
+    states
+        definitions of the session, each with what the cell has changed in it.
     """
 
     values: dict[str, Any]
@@ -47,11 +51,14 @@ class Pulled:
     missing: frozenset[str] = frozenset()
     notes: list[str] = field(default_factory=list)
     merger: Merger | None = None
+    states: list[tuple[Any, Mapping[Path, Any]]] = field(default_factory=list)
 
     def merge(self) -> None:
         """Change the session's objects as the cell has changed them. Until then, nothing is changed."""
         if self.merger is not None:
             self.merger.apply()
+        for definition, state in self.states:
+            put_state(definition, state)
 
     def __getitem__(self, name: str) -> Any:
         return self.values[name]
@@ -109,8 +116,11 @@ def pull(
         rebuilder=rebuilder,
     )
     lost = _lost(values, rebuilder, missing)
+    loaded = {name: value for name, value in values.items() if name not in lost}
+    states = [loaded.pop(name) for name in list(loaded) if name.startswith(STATE_OF)]
     return Pulled(
-        values={name: value for name, value in values.items() if name not in lost},
+        values=loaded,
+        states=states,
         in_place=frozenset(table["kept"]),
         deleted=tuple(table["deleted"]),
         lost=(*table.get("lost", ()), *lost),

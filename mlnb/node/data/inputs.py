@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +95,7 @@ class Inputs:
         self.values.update(values)
         return values
 
-    def begin_cell(self, namespace: dict[str, Any], names: Iterable[str], script: ScriptCode) -> None:
+    def begin_cell(self, namespace: dict[str, Any], names: Collection[str], script: ScriptCode) -> None:
         """The script has defined what was sent, and the cell begins.
 
         Parameters
@@ -109,7 +109,9 @@ class Inputs:
             if name in namespace and name not in self.values:
                 self.labels.add_literal(name, namespace[name])
                 self.values[name] = namespace[name]
-        self.definitions = SentDefinitions(namespace, self.values, self.made_anew)
+        self.definitions = SentDefinitions(namespace, self.values, self.made_anew, names)
+        for name, definition in self.definitions.by_name.items():
+            self.labels.add_state(name, definition, self.definitions.names)
         self.script = script
 
     def unchanged_storage(self, storage: torch.UntypedStorage) -> str | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch.storage import UntypedStorage
 
+from mlnb.node.data.sent import state_of
 from mlnb.node.torch_private import storage_id
 
 _ATOMS = (str, bytes, int, float, complex, type(None))
@@ -46,6 +47,11 @@ class Labels:
         """Give labels to the containers in a plain value that the script contains as source."""
         for index, container in enumerate(_containers(value)):
             self._add_object(f"{name}={index}", container)
+
+    def add_state(self, name: str, definition: Any, others: Mapping[int, Any]) -> None:
+        """Give labels to the containers in the state of a definition; see :func:`mlnb.node.data.sent.state_of`."""
+        for path, value in state_of(definition, others):
+            self.add_literal(f"{name} {path}", value)
 
     def _add_object(self, label: str, value: Any) -> None:
         self.objects[label] = value

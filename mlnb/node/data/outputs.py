@@ -108,6 +108,8 @@ def write(
     folder = run.path / ".outputs.tmp"
     metadata = {"mlnb.run": run_id, "mlnb.task": task.digest}
     values = {name: namespace[name] for name in dict.fromkeys(names) if name in namespace}
+    if inputs.definitions is not None:
+        values |= inputs.definitions.changes(lambda value: _fingerprint(value, namespace, inputs, _ChangeSink(inputs)))
     lost: dict[str, str] = {}
     while True:
         shutil.rmtree(folder, ignore_errors=True)
@@ -311,13 +313,21 @@ def fingerprints(
     Values that can't be pickled have none, so that they count as unchanged.
     """
     sink = NullSink() if before else _ChangeSink(inputs)
-    result = {}
-    for name in names:
-        if name not in namespace:
-            continue
-        try:
-            stream = _dump(namespace[name], namespace, sink, objects.Labels(), inputs)
-        except Exception:  # noqa: BLE001, S112 - pickling runs the objects' own code
-            continue
-        result[name] = (hashlib.sha256(stream.data).digest(), stream.buffers)
-    return result
+    found = {name: _fingerprint(namespace[name], namespace, inputs, sink) for name in names if name in namespace}
+    return {name: printed for name, printed in found.items() if printed is not None}
+
+
+def remember_definitions(namespace: dict[str, Any], inputs: Inputs) -> None:
+    """Note the state of the session's functions and classes before the cell, to return what it changes in them."""
+    if inputs.definitions is not None:
+        inputs.definitions.remember(lambda value: _fingerprint(value, namespace, inputs, NullSink()))
+
+
+def _fingerprint(
+    value: Any, namespace: dict[str, Any], inputs: Inputs, sink: NullSink
+) -> tuple[bytes, tuple[storages.Location, ...]] | None:
+    try:
+        stream = _dump(value, namespace, sink, objects.Labels(), inputs)
+    except Exception:  # noqa: BLE001 - pickling runs the objects' own code
+        return None
+    return hashlib.sha256(stream.data).digest(), stream.buffers

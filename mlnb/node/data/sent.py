@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
+
+Path = tuple[tuple[str, Any], ...]
+"""Where a value is in a definition: steps, each an ``attribute`` or a ``variable`` of an enclosing function with its
+name, a ``default`` value with its index, or that of a ``keyword``."""
+
+STATE_OF = "state of "
+"""With the name of a definition: the name under which its state is returned."""
+
+_KINDS = (type, types.FunctionType)
+_PLAIN = (int, float, complex, str, bytes, bool, type(None))
 
 
 class SentDefinitions:
     """Functions and classes of the session that the script defines again before the cell.
 
-    What comes back refers to them by name, and gets the session's own objects.
+    What comes back refers to them by name, and gets the session's own objects. What the cell has changed in them comes
+    back as their state: class attributes, attributes of functions, variables of enclosing functions, default values.
 
     Parameters
     ----------
@@ -20,6 +32,8 @@ class SentDefinitions:
         the session's data among them.
     made_anew
         what the script has made as the session had made it.
+    returned
+        the names of those values that come back by themselves if the cell changes them.
 
     Attributes
     ----------
@@ -29,7 +43,13 @@ class SentDefinitions:
         the definitions.
     """
 
-    def __init__(self, namespace: Mapping[str, Any], data: Mapping[str, Any], made_anew: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        namespace: Mapping[str, Any],
+        data: Mapping[str, Any],
+        made_anew: Mapping[str, Any] = MappingProxyType({}),
+        returned: Iterable[str] = (),
+    ) -> None:
         self.by_name = {
             name: value
             for name, value in namespace.items()
@@ -38,9 +58,42 @@ class SentDefinitions:
         self.names: dict[int, str] = {}
         for name, value in self.by_name.items():
             self.names.setdefault(id(value), name)
+        self._returned = {id(data[name]) for name in returned if name in data}
+        self._before: dict[tuple[str, Path], tuple[Any, Any]] | None = None
+
+    def remember(self, fingerprint: Callable[[Any], Any]) -> None:
+        """Note the state of the definitions; ``fingerprint`` tells whether a value is unchanged."""
+        self._before = {
+            (name, path): (value, self._print(value, fingerprint))
+            for name in self.names.values()
+            for path, value in self._state(name)
+        }
+
+    def changes(self, fingerprint: Callable[[Any], Any]) -> dict[str, Any]:
+        """The definitions whose state has changed, each with what has, by :data:`STATE_OF` + name."""
+        changed: dict[str, Any] = {}
+        if self._before is None:
+            return changed
+        for name in self.names.values():
+            state = {}
+            for path, value in self._state(name):
+                before, printed = self._before.get((name, path), (changed, None))
+                is_same = before is value or (_is_plain(value) and before == value and type(before) is type(value))
+                if not is_same or self._print(value, fingerprint) != printed:
+                    state[path] = value
+            if state:
+                changed[STATE_OF + name] = (self.by_name[name], state)
+        return changed
+
+    def _state(self, name: str) -> Iterator[tuple[Path, Any]]:
+        return state_of(self.by_name[name], self.names)
+
+    def _print(self, value: Any, fingerprint: Callable[[Any], Any]) -> Any:
+        return None if _is_plain(value) or id(value) in self._returned else fingerprint(value)
 
 
-_KINDS = (type, types.FunctionType)
+def _is_plain(value: Any) -> bool:
+    return type(value) in _PLAIN
 
 
 def _is_notebooks(value: Any) -> bool:
@@ -48,3 +101,72 @@ def _is_notebooks(value: Any) -> bool:
     if isinstance(value, _KINDS) or not hasattr(value, "__dict__"):
         return getattr(value, "__module__", None) == "__main__"
     return True
+
+
+# ---- state
+
+
+def state_of(definition: Any, others: Mapping[int, Any]) -> Iterator[tuple[Path, Any]]:
+    """The values in a function or class of the notebook, and in those in it that have no name of their own.
+
+    Parameters
+    ----------
+    others
+        ids of definitions whose state isn't part of this one's.
+    """
+    queue: list[tuple[Path, Any]] = [((), definition)]
+    visited = {id(definition)}
+    while queue:
+        path, item = queue.pop()
+        for step, value in _parts(item):
+            inner = value.__func__ if isinstance(value, (staticmethod, classmethod)) else value
+            if isinstance(inner, _KINDS):
+                is_inside = _is_notebooks(inner) and id(inner) not in visited and id(inner) not in others
+                if is_inside and inner.__module__ == "__main__" and len(path) < 4:
+                    visited.add(id(inner))
+                    queue.append(((*path, step), inner))
+            elif not hasattr(type(value), "__get__") and not isinstance(value, types.ModuleType):
+                yield (*path, step), value
+
+
+def _parts(item: Any) -> Iterator[tuple[tuple[str, Any], Any]]:
+    if isinstance(item, (type, types.FunctionType)):
+        for name, value in list(vars(item).items()):
+            if not name.startswith(("__", "_abc_")):
+                yield ("attribute", name), value
+    if not isinstance(item, types.FunctionType):
+        return
+    for index, value in enumerate(item.__defaults__ or ()):
+        yield ("default", index), value
+    for name, value in (item.__kwdefaults__ or {}).items():
+        yield ("keyword", name), value
+    for name, cell in zip(item.__code__.co_freevars, item.__closure__ or (), strict=True):
+        try:
+            yield ("variable", name), cell.cell_contents
+        except ValueError:  # it isn't assigned yet
+            continue
+
+
+def put_state(definition: Any, state: Mapping[Path, Any]) -> None:
+    """Set values in a definition."""
+    for path, value in state.items():
+        holder = definition
+        for step in path[:-1]:
+            holder = dict(_parts(holder)).get(step)
+            holder = holder.__func__ if isinstance(holder, (staticmethod, classmethod)) else holder
+        if isinstance(holder, _KINDS):
+            _set(holder, *path[-1], value)
+
+
+def _set(holder: Any, kind: str, name: Any, value: Any) -> None:
+    if kind == "attribute":
+        type.__setattr__(holder, name, value) if isinstance(holder, type) else setattr(holder, name, value)
+    elif kind == "default":
+        defaults = list(holder.__defaults__)
+        if defaults[name] is not value:
+            defaults[name] = value
+            holder.__defaults__ = tuple(defaults)
+    elif kind == "keyword":
+        holder.__kwdefaults__[name] = value
+    else:
+        holder.__closure__[holder.__code__.co_freevars.index(name)].cell_contents = value
