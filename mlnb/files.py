@@ -9,8 +9,8 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from mlnb.errors import UsageError
-from mlnb.rundir import parse_lines, read_json, storage_errors, sync_folder, temporary_path, write_json
+from mlnb.errors import UsageError, storage_errors
+from mlnb.rundir import parse_lines, read_json, sync_folder, temporary_path, write_json
 
 
 def private_folder(folder: Path, variable: str) -> Path:

@@ -14,12 +14,12 @@ import re
 import secrets
 import shlex
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from mlnb.errors import NotTrusted, StorageError
+from mlnb.errors import NotTrusted, storage_errors
 
 STATES = ("pending", "starting", "running", "succeeded", "failed", "cancelled", "lost")
 FINAL = frozenset({"succeeded", "failed", "cancelled", "lost"})
@@ -29,42 +29,6 @@ JOB_LOG = "job.log"
 
 PROCESS_STATE = "process.pickle"
 """File name of a process's state (generators, warning filters, variables), in the folders of inputs and outputs."""
-
-_STORAGE = {
-    errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "your quota is used up",
-    errno.EROFS: "the file system is read-only",
-    errno.EACCES: "you may not write there",
-    errno.EPERM: "you may not write there",
-    errno.ENOTDIR: "part of the path is not a directory",
-    errno.EIO: "the file system reports an input/output error",
-}
-
-
-@contextlib.contextmanager
-def storage_errors(path: Path, variable: str = "MLNB_RUNS") -> Iterator[None]:
-    """Turn an ``OSError`` about storage into a ``StorageError`` of one line; other errors pass unchanged.
-
-    Parameters
-    ----------
-    path
-        what is written.
-    variable
-        the environment variable that sets where ``path`` is.
-
-    Raises
-    ------
-    StorageError
-        with ``path``, the cause, and what to do.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _STORAGE:
-            raise
-        raise StorageError(
-            f"can't write {path}: {_STORAGE[error.errno]}. Free space there or set {variable} to another folder."
-        ) from error
 
 
 def write_atomic(path: Path, data: bytes | str, *, durable: bool = False, variable: str = "MLNB_RUNS") -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from mlnb.errors import MlnbError, NotTrusted, StorageError
-from mlnb.rundir import RunDir, check_trusted, read_json, read_lines, storage_errors, write_atomic, write_json
+from mlnb.errors import MlnbError, NotTrusted, StorageError, storage_errors
+from mlnb.rundir import RunDir, check_trusted, read_json, read_lines, write_atomic, write_json
 
 root_only = pytest.mark.skipif(os.getuid() != 0, reason="needs root")
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from mlnb.api.submit.claim import claim_attempt, withdraw_claim
 from mlnb.api.submit.store import Store
-from mlnb.rundir import RunDir, storage_errors
+from mlnb.errors import storage_errors
+from mlnb.rundir import RunDir
 from mlnb.targets.mirror.base import Mirror
 
 _REMOVED = ".removed"

@@ -17,6 +17,7 @@ from mlnb.api.read.progress import AttemptProgress, Events
 from mlnb.api.read.state import Observable, Observation, observe
 from mlnb.api.read.tailing import JsonFile
 from mlnb.api.removing import remove_directory
+from mlnb.api.restoring import restore_objects
 from mlnb.api.submit.job_start import request_cancel
 from mlnb.errors import MlnbError, RunFailed, UsageError
 from mlnb.rundir import FINAL, RunDir
@@ -296,18 +297,10 @@ class Run:
         NotTrusted
             if another user could have written it.
         """
-        from mlnb.node.checkpoint import epochs
-        from mlnb.node.checkpoint import files as checkpoint_files
-
         checkpoints = self.checkpoints()
         if not checkpoints:
             raise MlnbError(f"run {self.name} ({self.id}) has no checkpoint; mlnb.epochs(...) makes them")
-        saved = checkpoint_files.load(checkpoints[-1])
-        for name in objects:
-            if name not in saved["state"]:
-                raise UsageError(f"{name}: the checkpoint holds {', '.join(saved['state'])}")
-        epochs.restore(saved, objects)
-        return int(saved["epoch"])
+        return restore_objects(checkpoints[-1], objects)
 
     def pull(self, bind: bool | None = None) -> Pulled:
         """Its outputs, loaded into this process.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 
-from mlnb.errors import UsageError
-from mlnb.rundir import RunDir, storage_errors
+from mlnb.errors import UsageError, storage_errors
+from mlnb.rundir import RunDir
 from mlnb.runinfo import RunInfo
 
 

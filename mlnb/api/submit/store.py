@@ -9,7 +9,8 @@ import time
 from pathlib import Path
 
 from mlnb.capture.ship.contents import Content
-from mlnb.rundir import storage_errors, temporary_path
+from mlnb.errors import storage_errors
+from mlnb.rundir import temporary_path
 
 _BEING_USED = 3600.0
 """Seconds within which a file that no run uses may be on its way into one."""

@@ -22,8 +22,8 @@ from mlnb.api.submit.claim import claim_attempt
 from mlnb.api.submit.job_start import JobStart, uninterrupted
 from mlnb.api.submit.store import Store
 from mlnb.capture.ship.contents import Bytes, Content
-from mlnb.errors import MlnbError, UsageError
-from mlnb.rundir import RunDir, check_trusted, read_json, storage_errors, write_json
+from mlnb.errors import MlnbError, UsageError, storage_errors
+from mlnb.rundir import RunDir, check_trusted, read_json, write_json
 from mlnb.runinfo import RunInfo
 from mlnb.targets.base import Offer, Target
 from mlnb.targets.node_zip import node_zip

@@ -17,10 +17,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import IO, Any
 
-from mlnb.errors import MlnbError
+from mlnb.errors import MlnbError, storage_errors
 from mlnb.files import private_folder
 from mlnb.node.process.identity import is_alive, process_identity
-from mlnb.rundir import select_fields, storage_errors, write_atomic
+from mlnb.rundir import select_fields, write_atomic
 
 _VARIABLE = "MLNB_RUNTIME"
 """The environment variable that sets where the queue's folder is."""

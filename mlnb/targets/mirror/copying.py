@@ -15,8 +15,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from mlnb import manifest
-from mlnb.errors import MlnbError, NotTrusted
-from mlnb.rundir import RunDir, read_json, storage_errors, temporary_path, write_json
+from mlnb.errors import MlnbError, NotTrusted, storage_errors
+from mlnb.rundir import RunDir, read_json, temporary_path, write_json
 from mlnb.targets.mirror.base import Entry, Transport
 
 INTERVAL = 0.5

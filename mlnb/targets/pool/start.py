@@ -14,9 +14,9 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 
-from mlnb.errors import MlnbError, UsageError
+from mlnb.errors import MlnbError, UsageError, storage_errors
 from mlnb.files import write_once
-from mlnb.rundir import check_trusted, storage_errors, write_atomic, write_json
+from mlnb.rundir import check_trusted, write_atomic, write_json
 from mlnb.targets import warm
 from mlnb.targets.base import Placement
 from mlnb.targets.environment import run_environment

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from mlnb.errors import MlnbError, UsageError
-from mlnb.rundir import Attempt, RunDir, storage_errors
+from mlnb.errors import MlnbError, UsageError, storage_errors
+from mlnb.rundir import Attempt, RunDir
 from mlnb.targets.base import SubmissionUnknown
 from mlnb.targets.batch.commands import CommandFailed, NoAnswer, SystemUnavailable, run_command
 from mlnb.targets.batch.jobqueue.adapter import JobqueueJob

@@ -18,8 +18,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mlnb.errors import UsageError
-from mlnb.rundir import JOB_LOG, storage_errors, write_json
+from mlnb.errors import UsageError, storage_errors
+from mlnb.rundir import JOB_LOG, write_json
 from mlnb.targets.base import SubmissionUnknown
 from mlnb.targets.batch.request import ARRAY_PREFIX, ArraySyntax, JobRequest, SubmittedJob
 from mlnb.targets.batch.submission.job import Job, make_submission, send
