@@ -117,6 +117,7 @@ class Inputs:
     def unchanged_storage(self, storage: torch.UntypedStorage) -> str | None:
         """Return the input file (a path in the run directory) that ``storage`` was loaded from, if it is unchanged."""
         path = self._storage_files.get(storage_id(storage))
+        path = path or self._buffer_files.get((storage.data_ptr(), storage.nbytes()))  # the memory of an array
         return self._if_equal(path, storages.as_bytes(storage)) if path else None
 
     def unchanged_buffer(self, view: memoryview) -> str | None:
@@ -145,6 +146,7 @@ class _RecordingFiles(storages.MappedFiles):
         storage = super().storage(location, nbytes)
         if location[0] == "blob":
             self._inputs._storage_files[storage_id(storage)] = self.path(location)
+            self._inputs._buffer_files[storage.data_ptr(), nbytes] = self.path(location)
         return storage
 
     def buffer(self, location: storages.Location) -> Any:

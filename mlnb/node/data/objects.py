@@ -21,46 +21,23 @@ import types
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any
 
 from torch.storage import TypedStorage, UntypedStorage
 
-from mlnb.node.data import building, deep, reduction
+from mlnb.node.data import arrays, building, deep, reduction
+from mlnb.node.data.arrays import memory_of
 from mlnb.node.data.building import MissingDefinition, Rebuilder
+from mlnb.node.data.bulk import INLINE, SHARED, Bulk, Sink, Source
 from mlnb.node.data.by_value import Builder, Reducer
 from mlnb.node.data.code import CodeNotFound, ScriptCode
 from mlnb.node.data.labels import Labels
-from mlnb.node.data.storages import Location, address_of, as_bytes
+from mlnb.node.data.storages import Location, as_bytes
 from mlnb.node.data.torch_objects import _generator, _set_scheduler
-from mlnb.node.torch_private import Feature, require, storage_id, typed_storage, untyped_storage
+from mlnb.node.torch_private import Feature, require, typed_storage, untyped_storage
 
-__all__ = ["Labels", "MissingDefinition", "_generator", "_set_scheduler"]  # the last two: streams of older versions
-
-INLINE = 4096
-"""Bytes up to which data stays inside the pickle."""
-
-
-class Sink(Protocol):
-    """Stores large data while a stream is written, and returns where."""
-
-    def storage(self, storage: UntypedStorage, label: str | None) -> Location:
-        """Store a storage (on any device)."""
-
-    def buffer(self, view: memoryview) -> Location:
-        """Store a contiguous buffer."""
-
-
-class Source(Protocol):
-    """Loads large data while a stream is read."""
-
-    def storage(self, location: Location, nbytes: int) -> UntypedStorage:
-        """Load a storage, on the CPU; writing to it changes no file."""
-
-    def buffer(self, location: Location) -> Any:
-        """Load a writable buffer; writing to it changes no file."""
-
-    def read_into(self, location: Location, storage: UntypedStorage) -> None:
-        """Copy the data at ``location`` into ``storage``."""
+__all__ = ["INLINE", "Labels", "MissingDefinition", "Sink", "Source", "_generator", "_set_scheduler"]
+# the last two: streams of older versions refer to them
 
 
 @dataclass(frozen=True)
@@ -79,42 +56,13 @@ def _no_reference(_: Any) -> str | None:
     return None
 
 
-class _Bulk:
-    """The large data of one stream: writes each storage and each buffer once."""
-
-    def __init__(self, sink: Sink, labels: Labels, prefix: str) -> None:
-        self._sink, self._labels, self._prefix = sink, labels, prefix
-        self._storages: dict[int, tuple[Any, ...]] = {}  # by id of the storage
-        self._buffers: dict[tuple[int, int], Location] = {}  # by address and size
-        self._alive: list[Any] = []  # so that no id and no address is reused
-
-    def storage(self, storage: UntypedStorage) -> tuple[Any, ...]:
-        key = storage_id(storage)
-        if key not in self._storages:
-            label = self._labels.of(storage)
-            location = self._sink.storage(storage, label)
-            if label is None:
-                label = f"{self._prefix}{len(self._storages)}"
-                self._labels.add(label, storage)
-            self._storages[key] = (label, location, storage.nbytes(), storage.device.type)
-            self._alive.append(storage)
-        return self._storages[key]
-
-    def buffer(self, view: memoryview) -> Location:
-        key = address_of(view), view.nbytes
-        if key not in self._buffers:
-            self._buffers[key] = self._sink.buffer(view)
-            self._alive.append(view)
-        return self._buffers[key]
-
-
 class _Writing:
     """What both picklers have in common."""
 
     def __init__(
         self,
         file: io.BytesIO,
-        bulk: _Bulk,
+        bulk: Bulk,
         reference: Reference,
         visit: Callable[[Any], None] | None,
         earlier: Mapping[int, str],
@@ -149,6 +97,8 @@ class _Writing:
             return ("untyped", None, *self._bulk.storage(obj))
         if isinstance(obj, types.ModuleType):
             return ("module", obj.__name__)
+        if type(obj) is arrays.MemoryOf:
+            return ("array", self._bulk.array(obj.array))
         part = self._reducer.persistent_id(obj)
         if part is not None and part[0] == "cell" and self._writer is not None:
             return (*part, self._writer.label(obj))
@@ -209,7 +159,7 @@ def dump(
         whatever pickling an object of the user's raises: ``TypeError``, ``pickle.PicklingError`` and others.
     """
     require(Feature.DATA)
-    bulk = _Bulk(sink, labels, prefix)
+    bulk = Bulk(sink, labels, prefix)
     kinds: list[type[_Pickler | _DeepPickler]] = [_Pickler, _DeepPickler]
     for kind in kinds:
         file, reducer = io.BytesIO(), Reducer(script)
@@ -224,7 +174,7 @@ def dump(
         if not merging:
             labels.add_objects(prefix, pickler.objects())
             labels.add_objects(f"{prefix}cell", reducer.cells())
-        return Stream(file.getvalue(), tuple(pickler.buffers))
+        return Stream(bulk.table().before(file.getvalue()), tuple(pickler.buffers))
     raise AssertionError
 
 
@@ -242,7 +192,8 @@ class _Unpickler(pickle.Unpickler):
         script: ScriptCode | None,
         rebuilder: Rebuilder,
     ) -> None:
-        super().__init__(io.BytesIO(stream.data), buffers=[source.buffer(location) for location in stream.buffers])
+        self._table, data = arrays.split(stream.data)
+        super().__init__(io.BytesIO(data), buffers=[source.buffer(location) for location in stream.buffers])
         self._source, self._labels, self._main, self._device = source, labels, main, device
         self._live, self._missing, self._earlier = live, missing, earlier
         self._builder, self._rebuilder = Builder(main, script), rebuilder
@@ -278,11 +229,19 @@ class _Unpickler(pickle.Unpickler):
             return self._builder.cell(rest[0], self._rebuilder.live_object(*rest[1:]))
         if kind == "module":
             return self._found(rest[0], lambda: importlib.import_module(rest[0]))
-        dtype, label, location, nbytes, device = rest
+        if kind == "array":
+            region, offset, strides = self._table.arrays[rest[0]]
+            where = self._table.regions[region]
+            memory = bytearray(where) if isinstance(where, bytes) else memory_of(self._loaded_storage(*where))
+            return memory, strides, offset
+        dtype, *reference = rest
+        storage = self._loaded_storage(*reference)
+        return storage if kind == "untyped" else typed_storage(storage, dtype)
+
+    def _loaded_storage(self, label: str, location: Location, nbytes: int, device: str) -> UntypedStorage:
         if label not in self._loaded:
             self._loaded[label] = self._storage(label, location, nbytes, device)
-        storage = self._loaded[label]
-        return storage if kind == "untyped" else typed_storage(storage, dtype)
+        return self._loaded[label]
 
     def _storage(self, label: str, location: Location, nbytes: int, device: str) -> UntypedStorage:
         live = self._live.storages.get(label) if self._live is not None else None
@@ -290,9 +249,14 @@ class _Unpickler(pickle.Unpickler):
             if location[0] != "same":
                 self._deferred_reads.append((location, live))
             storage = live
+        elif label in self._table.inside:
+            region, offset, size = self._table.inside[label]
+            storage = arrays.part_of(self._loaded_storage(*self._table.storage(region)), offset, size)
         else:
             storage = self._source.storage(location, nbytes)
-            if device == "cuda" and self._device != "cpu":
+            if device == SHARED:
+                storage.share_memory_()
+            elif device == "cuda" and self._device != "cpu":
                 storage = as_bytes(storage).to(self._device).untyped_storage()
         self._labels.add(label, storage)
         return storage

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from mlnb.node.data import open_files
+from mlnb.node.data import arrays, open_files
 from mlnb.node.data.torch_objects import OF_TORCH, reduce_object
 
 Reduced = tuple[Any, ...]
@@ -61,6 +61,8 @@ def reduce(obj: Any) -> Any:
     torchs, special = _ways(kind)
     if issubclass(kind, io.IOBase):
         return open_files.reduce_file(obj)
+    if kind.__module__ == "numpy" and kind.__name__ == "ndarray":
+        return arrays.reduce_array(obj)
     reduced = reduce_object(obj) if torchs else NotImplemented
     if special and reduced is NotImplemented:
         reduced = _special(obj)
