@@ -24,6 +24,7 @@ from mlnb.capture.source.nodes import defined_names
 from mlnb.node.data import objects
 from mlnb.node.data.process_state import ProcessState
 from mlnb.node.data.settings import setting_statements
+from mlnb.node.script.module_values import NAME as MODULE_VALUES
 
 DATA_IMPORT = "from mlnb.node.data.inputs import session_data as _session_data"
 MADE_ANEW_IMPORT = "from mlnb.node.data.inputs import made_anew as _made_anew"
@@ -60,7 +61,7 @@ def assemble(
     for name, definition in sent.items():
         labels.add_state(name, definition, {id(value): other for other, value in sent.items()})
     script = _write_script(source, slice_, steps, futures, bool(streams))
-    inputs = [name for name in slice_.data if session.has(name)]
+    inputs = [name for name in slice_.data if session.has(name) or name == MODULE_VALUES]
     inputs += [name for name, (written, _) in slice_.literals.items() if written.containers]
     returned = tuple(outputs) or tuple(_default_outputs(source, slice_, sent))
     storages = _output_storages(streams, returned, session)
@@ -230,9 +231,13 @@ def _plan_items(
         yield PlanItem(name, "value", 0, written.text if len(written.text) <= 60 else written.text[:57] + "...")
     for stream in streams:
         for name, value in stream.values.items():
+            if name == MODULE_VALUES:
+                continue
             yield PlanItem(name, "data", stream.sink.sizes.get(name, 0), _describe(value))
     for name, size in modules.sizes.items():
         yield PlanItem(name, "module", size, "a local module")
+    for name, paths in slice_.module_values.items():
+        yield PlanItem(name, "values", 0, f"{', '.join(paths)}: as in this session")
     for cell, text in slice_.replayed:
         yield PlanItem(text, "statement", 0, f"runs again, as in {cell}")
     for path, content in files.items():

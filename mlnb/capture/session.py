@@ -72,7 +72,8 @@ class PlanItem:
     name
         the session's name for it.
     kind
-        ``import``, ``definition``, ``value``, ``data``, ``module``, ``statement`` or ``file``.
+        ``import``, ``definition``, ``value``, ``data``, ``module``, ``values`` (of a module),
+        ``statement`` or ``file``.
     size
         bytes, without the script.
     detail

@@ -61,8 +61,8 @@ class Slice:
         values that are sent as data, by name.
     single_stream
         all data as one stream, and the labels of its storages.
-    replayed
-        the session's statements that run again: the cell and the statement.
+    replayed, module_values
+        statements that run again, with their cells; attributes of local modules that are sent, by module.
     deferred_statements
         statements to run when every name is defined.
     dotted_names
@@ -96,6 +96,7 @@ class Slice:
         self.data: dict[str, Any] = {}
         self.single_stream: tuple[streams.DataStream, objects.Labels] | None = None
         self.replayed: list[tuple[str, str]] = []
+        self.module_values: dict[str, list[str]] = {}
         self.deferred_statements: list[str] = []
         self.dotted_names: set[str] = set()
         self.reasons: dict[str, Reason] = {}

@@ -15,7 +15,7 @@ from mlnb.node.data import inputs, process_state
 from mlnb.node.data.code import ScriptCode
 from mlnb.node.rank import display, log, stop
 from mlnb.node.rank.tracebacks import describe
-from mlnb.node.script import main_module, threads
+from mlnb.node.script import main_module, module_values, threads
 from mlnb.node.script.execute import execute
 from mlnb.rundir import RunDir, write_json
 from mlnb.task import Task
@@ -102,6 +102,8 @@ def _train(run_dir: RunDir, run_id: str, task: Task, info: RankInfo) -> tuple[di
         from mlnb.node.data import outputs
 
         process = data.process_changes()
+        if module_values.current is not None:
+            module_values.current.update()
         after = outputs.fingerprints(before, namespace, data)
         changed = [name for name in task.inputs if name not in namespace or after.get(name) != before.get(name)]
         names = [*task.outputs, *task.deletes, *(name for name in changed if name not in task.outputs)]

@@ -188,6 +188,22 @@ def test_settings_and_variables_travel_and_come_back(nb: Kernel) -> None:
     assert state == "('there', torch.float64, 'ignore')"
 
 
+def test_a_local_module_has_the_session_s_values_and_keeps_the_cell_s(nb: Kernel) -> None:
+    (nb.cwd / "shared_settings.py").write_text(
+        "STEPS = 1\nclass C:\n    def __init__(self): self.lr = 0.1; self.seen = []\nCFG = C()\nREG = {}\n"
+        "def lr(): return CFG.lr\ndef register(name): REG[name] = 1\n"
+    )
+    nb.ok(
+        "import shared_settings as cfg\nfrom shared_settings import CFG, lr\n"
+        "CFG.lr = 0.2; cfg.STEPS = 3; held = cfg.REG"
+    )
+    train(nb, "before = lr(), cfg.STEPS\nCFG.lr = 0.5; CFG.seen.append(1); cfg.STEPS = 4; cfg.register('k')")
+    assert nb.ok("before").result == "(0.2, 3)"
+    assert nb.ok("lr(), CFG.seen, cfg.STEPS, held, cfg.CFG is CFG, cfg.REG is held").result == (
+        "(0.5, [1], 4, {'k': 1}, True, True)"
+    )
+
+
 def test_runs_that_are_submitted_together_draw_different_numbers(nb: Kernel) -> None:
     nb.ok("%%train\nimport time; time.sleep(1)\none = torch.rand(()).item()\n")
     plan = nb.ok("%%train\ntwo = torch.rand(()).item()\n")

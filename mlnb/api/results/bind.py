@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 from dataclasses import dataclass
 from types import FunctionType
 from typing import Any
@@ -12,6 +13,7 @@ from mlnb.api.results.session import SessionLink
 from mlnb.capture.source.nodes import defined_names
 from mlnb.node.data.code import ScriptCode
 from mlnb.node.rank.tracebacks import source_location
+from mlnb.node.script import module_values
 from mlnb.rundir import RunDir
 from mlnb.task import Task
 
@@ -71,6 +73,8 @@ def deliver(
         if name in defined or (names is not None and name not in names):
             del pulled.values[name]
     pulled.merge()
+    of_modules = pulled.values.pop(module_values.NAME, {})
+    module_values.ModuleValues({name: of_modules[name] for name in of_modules if name in sys.modules}).set()
     namespace.update(pulled.values)
     for name in (*pulled.deleted, *pulled.lost):
         if (names is None or name in names) and name not in defined:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import ast
 import builtins
+import contextlib
 import functools
-from collections.abc import Mapping
+import types
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from mlnb.capture.cell.reading import CellSource
 from mlnb.capture.reasons import Need, Reason
 from mlnb.capture.replay.libraries import imported_names, imports_for_effect, is_used
+from mlnb.capture.replay.module_values import changed_values, local_modules
 from mlnb.capture.replay.statements import Effect, EffectFinder, is_setting
 from mlnb.capture.script import Statement
 from mlnb.capture.ship import secrets
@@ -22,6 +25,8 @@ from mlnb.capture.source.literals import literal
 from mlnb.capture.source.modules import LocalModules, imported_roots
 from mlnb.capture.source.nodes import Cell, SourceNode
 from mlnb.errors import CannotShip
+from mlnb.node.data import objects
+from mlnb.node.script.module_values import NAME, ModuleValues, set_module_values
 
 
 def add_replayed(slice_: Slice, history: SourceHistory, modules: LocalModules, source: CellSource) -> None:
@@ -37,10 +42,52 @@ def add_replayed(slice_: Slice, history: SourceHistory, modules: LocalModules, s
     used |= modules.roots
     finder = EffectFinder(slice_.session.namespace, imported_names(history, slice_.session.namespace))
     for effect in finder.find(replay.cells):
-        if any(is_used(library, used) for library in effect.libraries):
+        if effect.target is not None and all(map(modules.is_local, effect.libraries)):
+            replay.assigned.add(effect.target)
+        elif any(is_used(library, used) for library in effect.libraries):
             replay.add(effect)
     slice_.resolve()
+    add_module_values(slice_, modules, list(_attributes(replay.assigned, slice_.session.namespace)))
     replay.defer_those_with_data()
+
+
+def _attributes(targets: Iterable[ast.expr], namespace: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The attributes of modules and classes among assignments' targets: module and dotted attribute."""
+    for target in targets:
+        if isinstance(target, ast.Attribute):
+            with contextlib.suppress(Exception):  # code of the session's objects
+                owner = _evaluate(target.value, namespace)
+                if isinstance(owner, types.ModuleType):
+                    yield owner.__name__, target.attr
+                elif isinstance(owner, type):
+                    yield owner.__module__, f"{owner.__qualname__}.{target.attr}"
+
+
+def add_module_values(slice_: Slice, modules: LocalModules, assigned: Collection[tuple[str, str]]) -> None:
+    """Send what the attributes of local modules are now, where the source says otherwise."""
+    imported = {item.module for item in slice_.imports.values()}
+    imported |= {f"{item.module}.{item.attribute}" for item in slice_.imports.values()}
+    values: dict[str, dict[str, Any]] = {}
+    for module in local_modules(modules):
+        paths = {path for name, path in assigned if name == module.__name__}
+        changed = {}
+        for path, value in changed_values(module, paths):
+            try:
+                slice_.pickle(0, {NAME: value}, objects.Labels(), {})
+            except CannotShip as error:
+                if path in paths:
+                    slice_.note(f"{module.__name__}.{path} is in the run what the module's source says: {error}")
+                continue
+            changed[path] = value
+        if changed or module.__name__ in imported:
+            values[module.__name__] = changed
+        if changed:
+            slice_.module_values[module.__name__] = list(changed)
+    if values:
+        slice_.data[NAME] = values
+        slice_.extra_imports.add(f"from {ModuleValues.__module__} import {set_module_values.__name__}")
+        slice_.deferred_statements.insert(0, f"{set_module_values.__name__}({NAME})")
+        slice_.resolve()
 
 
 def _libraries(slice_: Slice, modules: LocalModules, source: CellSource) -> set[str]:
@@ -65,6 +112,8 @@ class Replay:
     ----------
     cells
         the cells that have run before the one that is captured.
+    assigned
+        targets of assignments to attributes of local modules.
     """
 
     def __init__(self, slice_: Slice, history: SourceHistory) -> None:
@@ -72,6 +121,7 @@ class Replay:
         newest = len(self._session.history) - 1
         is_running = newest > 0 and "run_cell_magic('train'" in self._session.history[newest]
         self.cells = [cell for cell in history.cells if 0 < cell.order < newest + (not is_running)]
+        self.assigned: set[ast.expr] = set()
         self._added: list[str] = []
 
     def add_import(

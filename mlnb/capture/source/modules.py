@@ -234,7 +234,7 @@ def _parsed(path: Path, _modified: int) -> ast.Module | None:
 
 
 def _edited(module: types.ModuleType, path: Path) -> bool:
-    """Whether a loaded module's functions or constants differ from its file."""
+    """Whether a loaded module's functions differ from its file."""
     tree = parsed(path)
     if tree is None:
         return True
@@ -255,9 +255,4 @@ def _edited(module: types.ModuleType, path: Path) -> bool:
                 and code_key(item.__code__) not in keys
             ):
                 return True
-    for node in tree.body:
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
-            for target in node.targets:
-                if isinstance(target, ast.Name) and vars(module).get(target.id) != node.value.value:
-                    return True
     return False
