@@ -15,6 +15,7 @@ from mlnb.capture.reasons import Reason
 from mlnb.capture.script import HEADER, Script, Statement, order
 from mlnb.capture.session import Captured, PlanItem, Session
 from mlnb.capture.ship.contents import Content
+from mlnb.capture.ship.loading import check_loads
 from mlnb.capture.ship.streams import DataStream, write
 from mlnb.capture.slice import Slice
 from mlnb.capture.source.definition import names_of
@@ -108,11 +109,23 @@ def _order_steps(slice_: Slice) -> tuple[list[Statement | str], list[DataStream]
         else:
             stream = slice_.pickle(len(streams), values, labels, earlier)
             _note_split_objects(slice_, stream, streams)
+        _check_loads(slice_, stream, streams, earlier)
         earlier.update({id(value): name for name, value in values.items()})
         targets = ", ".join(values) + ("," if len(values) == 1 else "")
         steps.append(f"{targets} = _session_data({len(streams)})")
         streams.append(stream)
     return steps, streams, labels
+
+
+def _check_loads(slice_: Slice, stream: DataStream, before: list[DataStream], earlier: dict[int, str]) -> None:
+    """Refuse what can be pickled, but not loaded again."""
+    main = {**slice_.session.namespace, **slice_.references.generated}
+    known = {**slice_.made_anew.values, **{name: value for other in before for name, value in other.values.items()}}
+
+    def dump_alone(name: str) -> DataStream:
+        return slice_.pickle(0, {name: slice_.data[name]}, objects.Labels(), earlier)
+
+    check_loads(stream, main, known, slice_.reasons, dump_alone)
 
 
 def _required_by_data(slice_: Slice, name: str) -> Collection[str]:

@@ -79,6 +79,8 @@ class DataStream:
         the storages and buffers that the pickle refers to.
     containers
         ``id`` of every mutable container in it.
+    kinds
+        the types of the objects in it.
     """
 
     number: int
@@ -86,6 +88,7 @@ class DataStream:
     stream: objects.Stream
     sink: LiveSink
     containers: set[int]
+    kinds: set[type]
 
     @property
     def blobs(self) -> list[Content]:
@@ -149,6 +152,7 @@ def write(
     at_key = False
     sink = LiveSink()
     containers: set[int] = set()
+    kinds: set[type] = set()
 
     def visit(obj: Any) -> None:
         nonlocal key, value, at_key
@@ -163,9 +167,10 @@ def write(
         kind = type(obj)
         if kind in PLAIN:
             return
+        kinds.add(kind)
         if kind in _CONTAINERS:
             containers.add(id(obj))
         check(sink.name, obj)
 
     stream = objects.dump(entries, sink, labels, prefix=f"{number}:", reference=reference, visit=visit, earlier=earlier)
-    return DataStream(number, dict(values), stream, sink, containers)
+    return DataStream(number, dict(values), stream, sink, containers, kinds)
