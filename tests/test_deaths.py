@@ -33,7 +33,7 @@ import os, struct, time
 import torch
 import mlnb
 
-rank, stop = os.environ["RANK"], os.environ["STOP"]
+rank, stop = os.environ.get("RANK", "0"), os.environ["STOP"]
 side = os.open(os.environ["SIDE"] + rank, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 model, count = torch.nn.Linear(50, 50), 0
 for epoch in mlnb.epochs(10**6, model=model):

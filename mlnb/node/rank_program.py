@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from mlnb.node.attempt import folder
 from mlnb.node.data import inputs, process_state
 from mlnb.node.data.code import ScriptCode
-from mlnb.node.rank import display, log, stop
+from mlnb.node.rank import display, finite, log, stop
 from mlnb.node.rank.tracebacks import describe
 from mlnb.node.script import main_module, module_values, threads
 from mlnb.node.script.execute import execute
@@ -53,9 +53,8 @@ def run_rank(run_dir: RunDir, run_id: str, task: Task, info: RankInfo) -> int:
     except BaseException as error:  # noqa: BLE001 - a rank always reports
         report = _failed(error, run_dir, task)
     stop.ignore_signals()
-    log.current.flush()
-    if log.current.error:
-        report.setdefault("notes", []).append(log.current.error)
+    log.current.flush(last=True)
+    report.setdefault("notes", []).extend(log.current.notes())
     if report["state"] == "succeeded":
         report["notes"] += threads.finish(is_cell=task.interactive)
     atexit._run_exitfuncs()
@@ -98,6 +97,9 @@ def _train(run_dir: RunDir, run_id: str, task: Task, info: RankInfo) -> tuple[di
     except BaseException as error:  # noqa: BLE001 - the script's error, for the user
         return _failed(error, run_dir, task), 1
     returns_state = task.interactive and task.seed is None
+    if info.rank == 0:
+        log.current.flush(last=True)
+        notes += finite.notes(log.current, namespace)
     if info.rank == 0 and (task.outputs or task.inputs or task.deletes or returns_state):
         from mlnb.node.data import outputs
 
@@ -130,8 +132,10 @@ def _install_hooks(task: Task) -> TrainingHooks | None:
     if "torch" not in sys.modules:
         return None
     from mlnb.node.checkpoint import loader_positions
+    from mlnb.node.rank.loss_names import logged_by
     from mlnb.node.rank.training_hooks import TrainingHooks
 
+    log.current.expect(logged_by(task.script))
     hooks = TrainingHooks(log.current, task.resources.world_size if task.parallel == "auto" else 1)
     hooks.install()
     loader_positions.count_backwards = lambda: hooks.backwards

@@ -13,7 +13,7 @@ from mlnb.task import Resources, Task
 TRAIN = """\
 import os
 import torch
-if int(os.environ["WORLD_SIZE"]) > 1:
+if int(os.environ.get("WORLD_SIZE", "1")) > 1:
     torch.distributed.init_process_group("gloo")
 model = torch.nn.Linear(8, 1)
 x = torch.randn(16, 8)

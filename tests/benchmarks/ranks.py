@@ -20,7 +20,7 @@ from mlnb.node.parallel.data_parallel import DataParallel
 from mlnb.node.rank.training_hooks import TrainingHooks
 by_hand = getattr(nn.parallel, "Distributed" + "DataParallel")
 sampler_by_hand = getattr(torch.utils.data.distributed, "Distributed" + "Sampler")
-rank = int(os.environ["RANK"])
+rank = int(os.environ.get("RANK", "0"))
 turns = random.Random(0)  # the same on both ranks
 def found(kind):
     return next(one for one in gc.get_objects() if type(one) is kind)

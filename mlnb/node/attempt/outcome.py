@@ -120,7 +120,7 @@ def decide_outcome(
 def collect_notes(outcome: Outcome, exits: Sequence[RankExit], script: str) -> list[str]:
     """Notes for the user: the ranks' own, what is odd about the run, and details of its end."""
     reports = [end.report or {} for end in exits]
-    notes = [str(note) for report in reports for note in report.get("notes", ())]
+    notes = list(dict.fromkeys(str(note) for report in reports for note in report.get("notes", ())))
     trains = any(call in script for call in (".backward(", ".step(", ".fit("))
     trained = any((report.get("trained") or {}).get("backwards") for report in reports)
     if outcome.state == "succeeded" and trains and not trained:

@@ -13,9 +13,9 @@ import os
 import sys
 import threading
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
-from time import time
+from time import monotonic, time
 from typing import Any
 
 from mlnb.node.rank import frames
@@ -36,6 +36,9 @@ _ROWS_PER_FRAME = 65536
 _MAX_UNWRITTEN = 64 * 1024 * 1024
 """Bytes that are kept while the disk is full; beyond that they are dropped, with an error."""
 
+_HOLD = 5.0
+"""Seconds for which automatic values wait for the script's own of the same name."""
+
 _NUMBER_TYPES = frozenset({float, int, bool})
 
 
@@ -53,6 +56,13 @@ class Metrics:
         self.step = 0
         self.error: str | None = None
         self._rows: dict[tuple[str, ...], list[Any]] = {}  # names → time, step, values…, time, step, values…
+        self._automatic: dict[str, list[Any]] = {}  # the same for values that mlnb logs by itself, by name
+        self._own: set[str] = set()  # names that the script logs; mlnb's own values of these are left out
+        self._expected: frozenset[str] = frozenset()
+        self._hold_until = 0.0
+        self._refused: dict[str, str] = {}
+        self._discards = False
+        self._nan_since: dict[str, float] = {}  # the step since which a loss has been NaN, by name
         self._appenders: dict[tuple[str, ...], Callable[[tuple[Any, ...]], None]] = {}
         self._series_lock = threading.Lock()
         self._unwritten = b""
@@ -75,7 +85,9 @@ class Metrics:
             row = values.values()
             for value in row:
                 if type(value) not in _NUMBER_TYPES:
-                    values = {name: _snapshot(value) for name, value in values.items()}
+                    values = self._numbers(values)
+                    if not values:
+                        return
                     row = values.values()
                     break
             names = tuple(values)
@@ -86,9 +98,37 @@ class Metrics:
 
         return log
 
+    def _numbers(self, values: dict[str, Any]) -> dict[str, Any]:
+        """The values that are numbers, as they are now; the others are left out and noted."""
+        numbers = {name: _snapshot(value) for name, value in values.items()}
+        for name in [name for name, number in numbers.items() if number is None]:
+            del numbers[name]
+            self._refused.setdefault(name, _kind(values[name]))
+        return numbers
+
+    def expect(self, names: Collection[str]) -> None:
+        """Expect that the script logs ``names``: values that mlnb logs by itself wait a few seconds for the first."""
+        self._expected, self._hold_until = frozenset(names), monotonic() + _HOLD
+
+    def notes(self) -> list[str]:
+        """What to tell the user at the end."""
+        notes = [self.error] if self.error else []
+        if self._refused:
+            what = ", ".join(f"{name} ({kind})" for name, kind in self._refused.items())
+            notes.append(f"mlnb.log takes numbers; not logged: {what}")
+        return notes
+
+    @property
+    def nan_since(self) -> dict[str, float]:
+        """The losses whose newest value is NaN, each with the step since which it has been."""
+        return dict(self._nan_since)
+
     def _add_series(self, names: tuple[str, ...]) -> Callable[[tuple[Any, ...]], None]:
         with self._series_lock:
             if names not in self._appenders:
+                self._own |= set(names)
+                for name in names:
+                    self._automatic.pop(name, None)
                 rows: list[Any] = []
                 self._rows[names] = rows
                 self._appenders[names] = rows.extend
@@ -109,12 +149,15 @@ class Metrics:
         self.adder(name)(when, step, value)
 
     def adder(self, name: str) -> Callable[[float, int | None, Any], None]:
-        """Return :meth:`add` for one name, to be called in each step."""
-        appenders, names = self._appenders, (name,)
+        """Return :meth:`add` for one name, to be called in each step. What the script logs itself takes its place."""
+        own, automatic = self._own, self._automatic
 
         def add(when: float, step: int | None, value: Any) -> None:
-            extend = appenders.get(names) or self._add_series(names)
-            extend((when, self._next_call() if step is None else step, value))
+            if name not in own and not self._discards:
+                rows = automatic.get(name)
+                if rows is None:
+                    rows = automatic.setdefault(name, [])
+                rows.extend((when, self._next_call() if step is None else step, value))
 
         return add
 
@@ -135,7 +178,9 @@ class Metrics:
         """Discard everything from now on, as in a loader's worker, which is forked from the rank."""
         self.path = None
         self._rows.clear()
+        self._automatic.clear()
         self._appenders.clear()
+        self._discards = True
         self._add_series = lambda names: _discard_row  # type: ignore[method-assign]  # noqa: ARG005
 
     def start(self) -> None:
@@ -154,10 +199,11 @@ class Metrics:
                 self.flush()
                 os.killpg(os.getpgrp(), 9)
 
-    def flush(self) -> None:
-        """Append all rows to the file; errors are kept in ``error``, not raised."""
+    def flush(self, *, last: bool = False) -> None:
+        """Append all rows to the file; errors are kept in ``error``, not raised. ``last``: nothing more is expected."""
+        self._hold_until = 0.0 if last else self._hold_until
         if self.path is None or os.getpid() != self._pid:  # a forked child (a loader's worker) must not write
-            for rows in self._rows.values():
+            for rows in [*self._rows.values(), *self._automatic.values()]:
                 rows.clear()
             return
         with self._lock:
@@ -192,13 +238,32 @@ class Metrics:
     def _encode_pending(self) -> bytes:
         """Remove all rows from memory and return them as frames."""
         parts = []
-        for names, rows in list(self._rows.items()):
+        held = self._expected - self._own if monotonic() < self._hold_until else frozenset()
+        automatic = [((name,), rows) for name, rows in list(self._automatic.items()) if name not in held]
+        for names, rows in [*automatic, *list(self._rows.items())]:
             width = 2 + len(names)
             while rows:
                 chunk = rows[: width * _ROWS_PER_FRAME]  # each of these two is atomic, and extend adds complete rows
                 del rows[: width * _ROWS_PER_FRAME]
-                parts.append(frames.encode_rows(names, _doubles(chunk)))
+                values = _doubles(chunk)
+                parts.append(frames.encode_rows(names, values))
+                self._watch_losses(names, values)
         return b"".join(parts)
+
+    def _watch_losses(self, names: tuple[str, ...], values: array[float]) -> None:
+        """Keep since which step losses have been NaN."""
+        width = 2 + len(names)
+        for index, name in enumerate(names, 2):
+            if "loss" not in name.lower() and name not in self._automatic:
+                continue
+            if not math.isnan(values[len(values) - width + index]):
+                self._nan_since.pop(name, None)
+                continue
+            row = len(values) // width
+            while row and math.isnan(values[(row - 1) * width + index]):
+                row -= 1
+            if row or name not in self._nan_since:
+                self._nan_since[name] = values[row * width + 1]
 
 
 def _discard_row(_: tuple[Any, ...]) -> None:
@@ -213,14 +278,27 @@ def _doubles(values: list[Any]) -> array[float]:
 
 
 def _snapshot(value: Any) -> Any:
-    """Return a copy of a value: the loop may change it in place before the thread reads it.
+    """Return a copy of a number: the loop may change it in place before the thread reads it. ``None`` if it is none.
 
     On a GPU the copy stays on the device; reading it here would make the loop wait for the device.
     """
+    if isinstance(value, (str, bytes)):
+        return None
     try:
-        return value.detach().clone() if getattr(value, "is_cuda", False) else _number(value.item())
-    except Exception:  # noqa: BLE001 - not a tensor, or an unusual one
-        return _number(value)
+        if getattr(value, "is_cpu", True) is False:
+            return value.detach().clone() if value.numel() == 1 else None
+        return float(value.item()) if hasattr(value, "item") else float(value)
+    except Exception:  # noqa: BLE001 - whatever was logged
+        return None
+
+
+def _kind(value: Any) -> str:
+    """What a value is that is no number, for people."""
+    kind = type(value).__name__
+    try:
+        return f"{kind} of {len(value)}" if not isinstance(value, (str, bytes)) and hasattr(value, "__len__") else kind
+    except Exception:  # noqa: BLE001 - whatever was logged
+        return kind
 
 
 def _number(value: Any) -> float:
@@ -259,7 +337,8 @@ def log(step: int | None = None, **values: Any) -> None:
     step
         the training step; by default the number of optimizer steps so far.
     values
-        numbers or tensors of one element, by metric name. NaN and infinity are preserved.
+        numbers or tensors of one element, by metric name. NaN and infinity are preserved. Other values are left out,
+        and a note of the run names them. What is logged as ``loss`` takes the place of the loss that mlnb records.
 
     Notes
     -----

@@ -1,9 +1,10 @@
-"""Replaces attributes of classes, and restores them."""
+"""Replaces attributes of classes and modules, and restores them."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 
@@ -13,12 +14,12 @@ class Patches:
     def __init__(self) -> None:
         self._undo: list[Callable[[], object]] = []
 
-    def set(self, owner: type, name: str, value: object) -> None:
+    def set(self, owner: type | ModuleType, name: str, value: object) -> None:
         """Replace an attribute that ``owner`` itself defines."""
         self._undo.append(functools.partial(setattr, owner, name, vars(owner)[name]))
         setattr(owner, name, value)
 
-    def wrap(self, owner: type, name: str, wrapper: Callable[[Any], Any]) -> None:
+    def wrap(self, owner: type | ModuleType, name: str, wrapper: Callable[[Any], Any]) -> None:
         """Replace a method by ``wrapper(method)``, which gets the method's name and docstring."""
         original = vars(owner)[name]
         self.set(owner, name, functools.wraps(original)(wrapper(original)))

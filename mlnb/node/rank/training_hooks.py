@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import weakref
 from collections.abc import Callable
 from time import time
 from typing import Any
@@ -16,6 +17,7 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from mlnb.node.rank.log import Metrics
+from mlnb.node.rank.loss_names import LossNames
 from mlnb.node.rank.patches import Patches
 from mlnb.node.torch_private import batches_drawn
 
@@ -69,7 +71,14 @@ class TrainingHooks:
         self.weight = 1.0
         self.backwards = 0
         self.samples = 0
+        self._names = LossNames()
+        self._adders: dict[str, Callable[[float, int | None, Any], None]] = {}  # by name of the loss
+        self._logged_at: dict[str, int] = {}  # the step of the newest value, by name of the loss
+        self._is_inside = False  # Tensor.backward calls torch.autograd.backward
         self._step_counts: dict[int, int] = {}  # by id of the optimizer
+        self._optimizers: dict[int, weakref.ref[Any]] = {}
+        self._joined = 0  # id of the optimizer whose first step counted for the step of another
+        self._is_ahead = False  # that was counted again, since it went on alone
         self._stepped_this_step: set[int] = set()
         self._single = 0  # id of the optimizer in ``_stepped_this_step``, if it is the only one
         self._single_since = 0  # the step after which its steps are not in ``_step_counts`` yet
@@ -95,6 +104,8 @@ class TrainingHooks:
         """Wrap ``Tensor.backward``, ``GradScaler.scale`` and ``DataLoader.__iter__``, and hook optimizers."""
         patches = self._patches
         patches.wrap(torch.Tensor, "backward", self._wrap_backward)
+        patches.wrap(torch.autograd, "backward", self._wrap_function)
+        patches.wrap(torch.autograd, "grad", self._wrap_function)
         patches.wrap(torch.amp.GradScaler, "scale", self._wrap_scale)
         self._wrap_loader(patches)
         patches.wrap(torch.optim.Optimizer, "__init__", self._wrap_init)
@@ -108,32 +119,67 @@ class TrainingHooks:
     def _wrap_backward(self, original: Callable[..., None]) -> Callable[..., None]:
         # Called in each step. Memory accesses dominate its cost, above all right after backward, when the caches hold
         # other data. So it reads the loss before backward, and looks up in advance what it can.
-        metrics, add = self._metrics, self._metrics.adder("loss")
-        cuda = torch.backends.cuda.is_built()
-
         def backward(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> None:
-            value: Any
-            loss = getattr(tensor, _UNSCALED, tensor) if self._has_scaled_losses else tensor
-            if cuda and loss.is_cuda:
-                value = loss.detach() if loss.numel() == 1 else None
-            else:
-                try:
-                    value = loss.item()
-                except RuntimeError:  # more than one element: not a loss
-                    value = None
+            value = self._value(getattr(tensor, _UNSCALED, tensor) if self._has_scaled_losses else tensor)
+            name = self._names.name(sys._getframe(1)) if value is not None else ""
             now = time()
-            if args or kwargs:
-                original(tensor, *args, **kwargs)
-            else:
-                original(tensor)
-            self.backwards += 1
-            if self.ungrouped_ranks > 1:
-                self._require_group()
-            if value is not None:
-                step = metrics.step
-                add(now, step + 1 if step or self._has_optimizers else None, value * self.weight)
+            self._is_inside = True
+            try:
+                if args or kwargs:
+                    original(tensor, *args, **kwargs)
+                else:
+                    original(tensor)
+            finally:
+                self._is_inside = False
+            self._after_backward(name, now, value)
 
         return backward
+
+    def _wrap_function(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        """Wrap ``torch.autograd.backward`` or ``grad``, which the code may call instead of ``loss.backward()``."""
+
+        def differentiate(tensors: Any, *args: Any, **kwargs: Any) -> Any:
+            losses = [tensors] if isinstance(tensors, torch.Tensor) else list(tensors)
+            if self._is_inside or kwargs.get("create_graph") or len(losses) != 1:
+                return original(tensors, *args, **kwargs)
+            value, name = self._value(losses[0]), self._names.name(sys._getframe(1))
+            now = time()
+            result = original(tensors, *args, **kwargs)
+            if value is not None:
+                self._after_backward(name, now, value)
+            return result
+
+        return differentiate
+
+    @staticmethod
+    def _value(loss: torch.Tensor) -> Any:
+        """A loss's value, or on a device the loss itself, so that nothing waits; ``None`` if it is no loss."""
+        if not loss.is_cpu:
+            return loss.detach() if loss.numel() == 1 else None
+        try:
+            return loss.item()
+        except RuntimeError:  # more than one element
+            return None
+
+    def _after_backward(self, name: str, now: float, value: Any) -> None:
+        self.backwards += 1
+        if self.ungrouped_ranks > 1:
+            self._require_group()
+        if value is None:
+            return
+        add = self._adders.get(name) or self._adder(name)
+        step = self._metrics.step
+        if step or self._has_optimizers:
+            if step and len(self._adders) > 1 and self._logged_at.get(name, 0) < step in self._logged_at.values():
+                step -= 1  # another loss of the same iteration has been logged, and its optimizer has stepped
+            self._logged_at[name] = step + 1
+            add(now, step + 1, value * self.weight)
+        else:
+            add(now, None, value * self.weight)
+
+    def _adder(self, name: str) -> Callable[[float, int | None, Any], None]:
+        self._adders[name] = add = self._metrics.adder(name)
+        return add
 
     def _require_group(self) -> None:
         if not torch.distributed.is_initialized():
@@ -194,27 +240,42 @@ class TrainingHooks:
             if id(optimizer) == self._single:  # no other steps: each of its steps is a training step
                 metrics.step += 1
             else:
-                self._count_step(id(optimizer))
+                self._count_step(optimizer)
 
         return stepped
 
-    def _count_step(self, key: int) -> None:
+    def _count_step(self, optimizer: Any) -> None:
         """Count a step of one of several optimizers.
 
         A training step begins when an optimizer steps that has already stepped in the current one. So where several
-        take turns, the one with the most steps counts; where one replaces another, counting continues.
+        take turns, the one with the most steps counts. Where one replaces another, the first step of the new one seems
+        to belong to the last of the old one: it is counted once the new one steps again, or at once if the old one is
+        gone. If the old one steps again nevertheless, one step is left out.
         """
-        counts = self._step_counts
+        key, metrics, counts = id(optimizer), self._metrics, self._step_counts
         counts[self._single] = counts.get(self._single, 0) + self._uncounted_steps
+        known = self._optimizers.get(key)
+        is_new = known is None or known() is not optimizer
+        if is_new:
+            self._optimizers[key] = weakref.ref(optimizer)
+            counts.pop(key, None)
         counts[key] = counts.get(key, 0) + 1
-        if self._stepped_this_step and key not in self._stepped_this_step:
-            self._stepped_this_step.add(key)
+        current = {other for other in self._stepped_this_step if self._optimizers[other]() is not None}
+        if current and key not in current:
+            self._stepped_this_step = current | {key}
+            self._joined = key if is_new else 0
             self._single = 0
+            return
+        if self._is_ahead:
+            self._is_ahead = False
         else:
-            self._stepped_this_step = {key}
-            self._single = key
-            self._metrics.step += 1
-            self._single_since = self._metrics.step
+            metrics.step += 1
+        if self._joined == key:
+            metrics.step += 1
+            self._joined, self._is_ahead = 0, True
+        self._stepped_this_step = {key}
+        self._single = key
+        self._single_since = metrics.step
 
     def _log_rates(self) -> None:
         """Log step time and samples per second, at most once a second, from the metrics thread."""

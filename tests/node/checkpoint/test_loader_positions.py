@@ -30,7 +30,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 def pause(epoch, number):
     # the first attempt of a run that is to be interrupted waits for that in the middle of an epoch
     if epoch == 2 and str(number) == os.environ.get("INTERRUPT"):
-        open(os.environ["MLNB_RUN"] + "/waits-" + os.environ["RANK"], "w").close()
+        open(os.environ["MLNB_RUN"] + "/waits-" + os.environ.get("RANK", "0"), "w").close()
         while not stop.stop_requested():
             time.sleep(0.002)
 

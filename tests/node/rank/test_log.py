@@ -115,15 +115,55 @@ class Hostile:
 
 @pytest.mark.parametrize(
     "value",
-    [None, "high", [1.0], {}, object(), torch.ones(3), np.ones(3), 1j, 10**400, Hostile()],
+    [None, "high", [1.0], {}, object(), torch.ones(3), np.ones(3), 1j, Hostile()],
     ids=lambda value: type(value).__name__,
 )
-def test_other_values_become_nan_and_never_an_error(metrics: Metrics, value: object):
-    metrics.log(x=value)
+def test_other_values_are_left_out_and_never_an_error(metrics: Metrics, value: object):
+    metrics.log(x=value, y=2.0)
     metrics.log(x=1.0)
-    logged = values(metrics)
-    assert math.isnan(logged[0])
-    assert logged[1:] == [1.0]
+    metrics.log(x=value)
+    assert values(metrics) == [1.0]
+    (note,) = metrics.notes()
+    assert note.startswith(f"mlnb.log takes numbers; not logged: x ({type(value).__name__}")
+
+
+def test_an_integer_that_no_double_holds_becomes_nan(metrics: Metrics):
+    metrics.log(x=10**400)
+    assert math.isnan(values(metrics)[0])
+
+
+def test_what_the_script_logs_takes_the_place_of_automatic_values(metrics: Metrics):
+    metrics.expect({"x"})
+    automatic = metrics.adder("x")
+    automatic(1.0, 1, 0.5)
+    metrics.flush()
+    assert values(metrics) == []  # it waits for the script's own
+    metrics.log(step=1, x=0.25)
+    automatic(1.0, 2, 0.5)
+    metrics.log(step=2, x=0.125)
+    assert values(metrics) == [0.25, 0.125]
+
+
+def test_automatic_values_are_written_if_the_script_logs_none(metrics: Metrics):
+    metrics.expect({"x"})
+    metrics.adder("x")(1.0, 1, 0.5)
+    metrics.flush(last=True)
+    assert values(metrics) == [0.5]
+
+
+def test_a_loss_that_is_nan_is_known_with_its_step(metrics: Metrics):
+    add = metrics.adder("loss")
+    for step, value in enumerate([1.0, nan, 2.0, nan, nan], 1):
+        add(1.0, step, value)
+    metrics.flush()
+    assert metrics.nan_since == {"loss": 4.0}
+    add(1.0, 6, nan)
+    metrics.log(step=1, accuracy=nan)
+    metrics.flush()
+    assert metrics.nan_since == {"loss": 4.0}
+    add(1.0, 7, 1.0)
+    metrics.flush()
+    assert metrics.nan_since == {}
 
 
 @pytest.mark.parametrize("step", ["a", nan, np.ones(2), torch.ones(2), Hostile()], ids=lambda s: type(s).__name__)
