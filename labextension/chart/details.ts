@@ -1,3 +1,5 @@
+import { coloured } from './ansi';
+import { displayElement, type Rich } from './display';
 import { add } from './dom';
 import type { Run } from './run';
 
@@ -18,19 +20,24 @@ export class Traceback {
   }
 }
 
-/** Below the curves: notes, figures that the run showed, and the end of what it printed. */
+/** Below the curves: notes, what the run displayed, and the end of what it printed. */
 export class Details {
   private readonly notes: HTMLElement;
-  private readonly figures: HTMLElement;
+  private readonly displays: HTMLElement;
   private readonly output: HTMLElement;
+  private displayed = '[]';
+  private printed = '';
 
-  constructor(parent: HTMLElement) {
+  constructor(
+    parent: HTMLElement,
+    private readonly rich: Rich | undefined
+  ) {
     this.notes = add(parent, 'ul', 'mlnb-notes');
-    this.figures = add(parent, 'div', 'mlnb-figures');
+    this.displays = add(parent, 'div', 'mlnb-displays');
     this.output = add(parent, 'pre', 'mlnb-log');
     this.output.tabIndex = 0; // so that the keyboard can scroll it
     this.output.setAttribute('aria-label', 'the end of what the run printed');
-    for (const part of [this.notes, this.figures, this.output]) {
+    for (const part of [this.notes, this.displays, this.output]) {
       part.hidden = true;
     }
   }
@@ -38,12 +45,19 @@ export class Details {
   show(run: Run): void {
     this.notes.hidden = run.notes.length === 0;
     this.notes.replaceChildren(...run.notes.map(listItem));
-    if (this.figures.childElementCount !== run.figures.length) {
-      this.figures.hidden = run.figures.length === 0;
-      this.figures.replaceChildren(...run.figures.map(picture));
+    const displayed = JSON.stringify(run.displays);
+    if (this.displayed !== displayed) {
+      this.displayed = displayed;
+      this.displays.hidden = run.displays.length === 0;
+      const elements = run.displays.map((display, index) => displayElement(display, index + 1, this.rich));
+      this.displays.replaceChildren(...elements);
     }
     const atEnd = this.output.scrollTop + this.output.clientHeight >= this.output.scrollHeight - 4;
-    setText(this.output, run.output);
+    if (this.printed !== run.output) {
+      this.printed = run.output;
+      this.output.hidden = run.output === '';
+      this.output.replaceChildren(...coloured(run.output));
+    }
     if (atEnd) {
       this.output.scrollTop = this.output.scrollHeight; // follow the output, unless the user has scrolled up to read
     }
@@ -61,11 +75,4 @@ function listItem(text: string): HTMLLIElement {
   const item = document.createElement('li');
   item.textContent = text;
   return item;
-}
-
-function picture(png: string, index: number): HTMLImageElement {
-  const image = document.createElement('img');
-  image.src = `data:image/png;base64,${png}`;
-  image.alt = `figure ${index + 1} of the run`;
-  return image;
 }

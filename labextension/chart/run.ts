@@ -1,3 +1,5 @@
+import { parseDisplays, type Display } from './display';
+
 export const STATES = ['pending', 'starting', 'running', 'succeeded', 'failed', 'cancelled', 'lost'] as const;
 export type State = (typeof STATES)[number];
 
@@ -25,8 +27,8 @@ export interface Run {
   error: string;
   /** The end of what rank 0 printed; may be empty. */
   output: string;
-  /** Figures that the run showed, as base64 PNG. */
-  figures: string[];
+  /** What the run displayed: pictures, tables and others. */
+  displays: Display[];
   /** When this summary was made, in seconds since the epoch; 0 if unknown. */
   updated: number;
 }
@@ -66,8 +68,7 @@ export function parseRun(json: unknown): Run {
     notes: texts('notes'),
     error: text('error'),
     output: text('output'),
-    // Only base64: it becomes a part of a URL.
-    figures: texts('figures').filter(png => /^[A-Za-z0-9+/=]+$/.test(png)),
+    displays: parseDisplays(fields['displays'], fields['figures']),
     updated: typeof fields['updated'] === 'number' ? fields['updated'] : 0
   };
 }

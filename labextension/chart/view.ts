@@ -1,6 +1,7 @@
 import { attemptsText } from './attempts';
 import { Caption } from './caption';
 import { Details, Traceback } from './details';
+import type { Rich } from './display';
 import { add } from './dom';
 import { Gauges, isResourceMetric } from './gauges';
 import { Header, type Stop } from './header';
@@ -35,7 +36,8 @@ export class RunView {
   private hovered: Hover | undefined;
   private textTimer: ReturnType<typeof setTimeout> | undefined;
 
-  constructor(parent: HTMLElement) {
+  /** `rich` makes safe HTML of what the run displayed, in front ends that can. */
+  constructor(parent: HTMLElement, rich?: Rich) {
     const root = add(parent, 'section', 'mlnb-run');
     this.header = new Header(root);
     this.traceback = new Traceback(root);
@@ -64,7 +66,7 @@ export class RunView {
     this.body.hidden = true;
     this.gauges = new Gauges(root);
     this.table = new AccessibleTable(root);
-    this.details = new Details(root);
+    this.details = new Details(root, rich);
   }
 
   /** Whether the view shows the run's present state; if not, `note` may say why. */

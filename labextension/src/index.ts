@@ -6,10 +6,10 @@ const extension: IRenderMime.IExtension = {
   id: 'mlnb-labextension:run',
   description: 'Shows the state and the curves of an mlnb run, live from the server, or from the notebook alone.',
   rendererFactory: {
-    // Nothing of the data is inserted as HTML, so the notebook need not be trusted.
+    // HTML of the data is inserted only as JupyterLab's sanitizer leaves it, so the notebook need not be trusted.
     safe: true,
     mimeTypes: [MIME_TYPE],
-    createRenderer: () => new RunRenderer()
+    createRenderer: options => new RunRenderer(options)
   },
   // Before widgets (-10): an output may also contain one, for front ends without this renderer.
   rank: -20,

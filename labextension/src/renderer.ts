@@ -1,6 +1,7 @@
 import type { IRenderMime } from '@jupyterlab/rendermime-interfaces';
 import { Widget } from '@lumino/widgets';
 import { MIME_TYPE, parseBundle, type Bundle } from '../chart/bundle';
+import type { Rich } from '../chart/display';
 import { isActive } from '../chart/run';
 import { RunView } from '../chart/view';
 import { RunStream } from './runStream';
@@ -24,8 +25,16 @@ export class RunRenderer extends Widget implements IRenderMime.IRenderer {
   private lastQuery = -Infinity;
   private bundle: Bundle | undefined;
 
-  constructor() {
+  private readonly rich: Rich;
+
+  constructor({ sanitizer, markdownParser }: IRenderMime.IRendererOptions) {
     super();
+    this.rich = {
+      html: source => sanitizer.sanitize(source),
+      markdown: markdownParser
+        ? async source => sanitizer.sanitize(await markdownParser.render(source))
+        : undefined
+    };
     this.addClass('mlnb-output');
   }
 
@@ -58,7 +67,7 @@ export class RunRenderer extends Widget implements IRenderMime.IRenderer {
   private draw({ run, metrics }: Bundle): void {
     if (this.view === undefined) {
       this.node.replaceChildren();
-      this.view = new RunView(this.node);
+      this.view = new RunView(this.node, this.rich);
     }
     this.view.showRun(run);
     if (metrics !== undefined) {

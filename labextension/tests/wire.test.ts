@@ -97,7 +97,7 @@ describe('bundles', () => {
       notes: [],
       error: '',
       output: '',
-      figures: [],
+      displays: [],
       updated: 0
     });
   });

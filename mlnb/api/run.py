@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlnb.api.displays import displays, figures
 from mlnb.api.read.describe import end_sentence
 from mlnb.api.read.history import History, Series, frame
 from mlnb.api.read.logs import last_lines, printed
@@ -215,8 +216,12 @@ class Run:
     def figures(self) -> list[Path]:
         """Pictures that the newest attempt showed, in order."""
         fetch(self.directory, "figures", self.workspace)
-        attempts = self.directory.attempts()
-        return sorted(attempts[-1].figures.glob("*.png")) if attempts else []
+        return figures(self.directory)
+
+    def displays(self) -> list[dict[str, Any]]:
+        """Everything that the newest attempt displayed, in order, each as a MIME bundle of JSON values."""
+        fetch(self.directory, "figures", self.workspace)
+        return displays(self.directory)
 
     def wait(self, timeout: float | None = None) -> Run:
         """Wait for the end.

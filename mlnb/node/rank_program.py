@@ -15,7 +15,7 @@ from mlnb.node.data import inputs, process_state
 from mlnb.node.data.code import ScriptCode
 from mlnb.node.rank import display, finite, log, stop
 from mlnb.node.rank.tracebacks import describe
-from mlnb.node.script import main_module, module_values, threads
+from mlnb.node.script import ipython, main_module, module_values, threads
 from mlnb.node.script.execute import execute
 from mlnb.rundir import RunDir, write_json
 from mlnb.task import Task
@@ -80,10 +80,12 @@ def _train(run_dir: RunDir, run_id: str, task: Task, info: RankInfo) -> tuple[di
     data = inputs.begin(run_dir, device)
     _set_seeds(task, 0 if is_parallel else info.rank)
     data.set_environ(task.environment.get("env") or ())
+    if task.interactive:
+        ipython.install()
     try:
         namespace = main_module.make(run_dir, task).__dict__
         before = _execute(run_dir, task, namespace, is_first=info.rank == 0)
-        display.show_open_figures()
+        display.finish()
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else int(error.code is not None)
         if isinstance(error, stop.Stopped):

@@ -9,11 +9,13 @@ import base64
 import contextlib
 import html
 import io
+import json
 from typing import Any
 
 from mlnb.api import Run
 from mlnb.api.read.decimate import decimate
 from mlnb.api.read.history import Series
+from mlnb.render import ansi
 from mlnb.render.summary import status_line, summary, training_curves
 from mlnb.rundir import FINAL
 
@@ -54,6 +56,7 @@ def bundle(run: Run, *, with_curves: bool = True) -> dict[str, Any]:
     if with_curves or final:
         data["metrics"] = {name: _points(metric) for name, metric in series.items()}
     blocks = [data["error"], data["output"] if final else ""]
+    blocks += [str(display["text/plain"]) for display in data["displays"] if "text/plain" in display]
     text = "\n".join([line, *(f"  note: {note}" for note in data["notes"]), *(block for block in blocks if block)])
     mime_bundle: dict[str, Any] = {MIME: data, "text/plain": text}
     image = None
@@ -93,6 +96,22 @@ def picture(curves: dict[str, Series]) -> bytes | None:
     return file.getvalue()
 
 
+def display_html(display: dict[str, Any]) -> str:
+    """Something that the run displayed, as HTML."""
+    if "text/html" in display:
+        return f"<div>{display['text/html']}</div>"
+    for mime in ("image/svg+xml", "image/png", "image/jpeg"):
+        if mime in display:
+            content = display[mime]
+            encoded = base64.b64encode(str(content).encode()).decode() if mime == "image/svg+xml" else content
+            return f'<img src="data:{mime};base64,{html.escape(str(encoded))}" style="max-width:100%">'
+    content = display.get("text/markdown") or display.get("text/latex")
+    if content is None and "application/json" in display:
+        content = json.dumps(display["application/json"], indent=1)
+    text = str(display.get("text/plain", "")) if content is None else str(content)
+    return f'<pre style="font-size:12px;white-space:pre-wrap">{ansi.to_html(text)}</pre>'
+
+
 def _points(series: Series) -> dict[str, Any]:
     """The points of one metric, decimated, as JSON values."""
     steps, values = decimate(series.step, series.value, _PIXELS)
@@ -116,7 +135,7 @@ def _html(data: dict[str, Any], line: str, image: str | None) -> str:
         parts.append(f'<pre style="font-size:12px">{html.escape(data["error"])}</pre>')
     if image:
         parts.append(f'<img alt="{html.escape(line)}" src="data:image/png;base64,{image}" style="max-width:520px">')
-    parts += [f'<img src="data:image/png;base64,{png}" style="max-width:100%">' for png in data["figures"]]
+    parts += [display_html(display) for display in data["displays"]]
     if data["output"]:
-        parts.append(f'<pre style="font-size:12px">{html.escape(data["output"])}</pre>')
+        parts.append(f'<pre style="font-size:12px">{ansi.to_html(data["output"])}</pre>')
     return "\n".join(parts)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -28,8 +27,8 @@ from mlnb.render.format import (
 OUTPUT_LINES = 30
 """Lines of output that a view shows."""
 
-MAX_FIGURES = 10
-"""Figures that a saved notebook keeps; run.figures() has them all."""
+MAX_DISPLAYS = 20
+"""Displays that a saved notebook keeps; run.displays() has them all."""
 
 SPEED_METRICS = ("step_time", "samples_per_s")
 """Metrics of a run's speed, which are shown as numbers, not as curves."""
@@ -48,7 +47,7 @@ def summary(run: Run, series: SeriesByName, *, final: bool) -> dict[str, Any]:
     series
         what :meth:`mlnb.api.Run.all_series` returned.
     final
-        whether the run has ended; then the figures are included.
+        whether the run has ended; then what it displayed is included.
     """
     observed = run.observe()
     result = observed.result or {}
@@ -65,7 +64,7 @@ def summary(run: Run, series: SeriesByName, *, final: bool) -> dict[str, Any]:
         "notes": list(result.get("notes", ())),
         "error": (result.get("error") or {}).get("text", "").rstrip(),
         "output": run.tail(OUTPUT_LINES),
-        "figures": _figures(run) if final else [],
+        "displays": _displays(run) if final else [],
         "updated": time.time(),
     }
 
@@ -134,8 +133,11 @@ def attempt_starts(series: SeriesByName) -> list[dict[str, float]]:
     ]
 
 
-def _figures(run: Run) -> list[str]:
-    return [base64.b64encode(path.read_bytes()).decode() for path in run.figures()[:MAX_FIGURES]]
+def _displays(run: Run) -> list[dict[str, Any]]:
+    shown = run.displays()
+    more = len(shown) - MAX_DISPLAYS
+    rest = [{"text/plain": f"… and {more} more: mlnb.runs[{run.id!r}].displays()"}] if more > 0 else []
+    return [*shown[:MAX_DISPLAYS], *rest]
 
 
 def _speed(series: SeriesByName) -> list[str]:

@@ -1,10 +1,11 @@
-"""Reads what ranks printed: all of it, or the last lines as a terminal would show them."""
+"""Reads what ranks printed, as a terminal would show it: all of it, or the last lines."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
+from mlnb.api.terminal import as_shown
 from mlnb.errors import UsageError
 from mlnb.rundir import RunDir, read_json
 
@@ -32,7 +33,7 @@ def printed(run: RunDir, rank: int, stream: str) -> str:
         return ""
     files = {"out": attempts[-1].stdout(rank), "err": attempts[-1].stderr(rank)}
     chosen = [files[stream]] if stream != "both" else list(files.values())
-    return "".join(path.read_text(errors="replace") for path in chosen if path.exists())
+    return "".join(as_shown(path.read_bytes().decode(errors="replace")) for path in chosen if path.exists())
 
 
 def last_lines(run: RunDir, lines: int, rank: int) -> str:
@@ -57,5 +58,4 @@ def _tail(path: Path, lines: int) -> str:
             text = file.read().decode(errors="replace")
     except OSError:
         return ""
-    shown = [line.rstrip("\r").rpartition("\r")[2] for line in text.rstrip("\n").split("\n")]
-    return "\n".join(shown[-lines:])
+    return "\n".join(as_shown(text).rstrip("\n").split("\n")[-lines:])
