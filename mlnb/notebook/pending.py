@@ -8,6 +8,7 @@ until it is bound: neither an interrupt nor an error while it is loaded changes 
 from __future__ import annotations
 
 import ast
+import dis
 import time
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -142,7 +143,8 @@ class PendingRuns:
 
     def before_code(self, code: CodeType) -> None:
         """Wait for the runs whose outputs the cell is about to read by ``eval`` or ``exec``; see :meth:`collect`."""
-        reached = reach(global_reads(code), self._shell.user_ns)
+        assigned = {step.argval for step in dis.get_instructions(code) if step.opname == "STORE_NAME"}
+        reached = reach(global_reads(code) - assigned, self._shell.user_ns)
         reads = {claim.run.id: claim.reached_by(reached) for claim in self._pending}
         self._collect_within_cell({run: names for run, names in reads.items() if names is not None})
 

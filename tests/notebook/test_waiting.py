@@ -44,6 +44,11 @@ READERS = {
     "a %%capture cell": "%%capture shown\nprint(answer)\nanswer_copy = answer\n",
     "globals()": "print(globals()['answer'])",
     "globals().get in a function": "print(look('answer'))",
+    "the list of names": "print(answer if 'answer' in dir() else 'none', globals()['answer'])",
+    "%whos": "%whos",
+    "a script with the session's names": "Path('reads.py').write_text('print(answer)')\n%run -i reads.py",
+    "evaluated code": "print(eval('ans' + 'wer'))",
+    "executed code": "exec('print(' + 'ans' + 'wer)')",
     "all globals": "print({**globals()}['ans' + 'wer'])",
     "the namespace of the shell": "print(get_ipython().user_ns['answer'])",
     "the module of the notebook": "import __main__\nprint(__main__.answer)",
@@ -136,6 +141,7 @@ def test_who_reads_nothing_that_a_run_changes_does_not_wait(nb: Kernel, gate: Ga
     nb.ok(
         "other(data).sum(), notes, len(sizes), Empty(), 'model' in notes, f'{notes}'\nif __name__ == '__main__': pass"
     )
+    nb.ok("dir = 'x'\nvars(Empty()), dir, eval('notes'), exec('x_ = 1'), (lambda: locals())()")
     nb.ok("'other' in globals(), globals().get('notes'), steps.__name__, get_ipython().user_ns['notes']")
     assert runs["alone"].state not in FINAL
 

@@ -6,6 +6,7 @@ covered only as far as the cell names the path.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import threading
@@ -15,6 +16,7 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, Protocol
 
+from mlnb.errors import MlnbError
 from mlnb.notebook.waiting.files import absolute
 
 
@@ -97,6 +99,10 @@ class AuditHook:
         self._busy.now = True
         try:
             self._events[event](arguments)
+        except MlnbError:  # the cell can't go on
+            raise
+        except Exception as error:  # noqa: BLE001 - a fault of ours must not keep a cell from its files
+            logging.getLogger("mlnb").debug("%s: %s", event, error)
         finally:
             self._busy.now = False
 
@@ -137,9 +143,12 @@ class AuditHook:
             frame = frame.f_back
 
     def _evaluated(self, arguments: tuple[Any, ...]) -> None:
-        caller = sys._getframe(2)
-        if caller.f_globals is self.namespace and isinstance(arguments[0], CodeType) and self.watcher is not None:
-            self.watcher.before_code(arguments[0])
+        caller, code = sys._getframe(2), arguments[0]
+        if not isinstance(code, CodeType) or self.watcher is None:
+            return
+        is_run = code.co_filename.endswith(".py") and str(caller.f_globals.get("__name__")).startswith("IPython.")
+        if caller.f_globals is self.namespace or is_run:  # eval, exec; %run
+            self.watcher.before_code(code)
 
     def _use(self, kind: str, path: Any, folder: Any = None) -> None:
         if not isinstance(path, (str, bytes, os.PathLike)) or self.watcher is None:

@@ -11,8 +11,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from types import CodeType
 
-_NAMESPACES = frozenset({"globals", "locals", "vars", "user_ns", "user_global_ns", "__main__", "f_globals", "f_locals"})
-"""What gives all names of the session."""
+_FUNCTIONS = frozenset({"globals", "locals", "vars", "dir"})
+"""Functions that give all names of the session, if they are called without arguments."""
+
+_NAMESPACES = frozenset({"user_ns", "user_global_ns", "__main__", "f_globals", "f_locals"})
+"""What else gives them."""
+
+_LISTINGS = frozenset({"who", "who_ls", "whos"})
+"""Line magics that show them."""
 
 _LINE_ARGUMENTS = {"run_line_magic": 2, "run_cell_magic": 2, "system": 1, "getoutput": 1}
 """Methods of the shell that a transformed cell calls, and how many of their arguments are a line."""
@@ -77,10 +83,11 @@ def in_tree(tree: ast.Module) -> Lookups:
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             found.names |= set(_in_line(node, node.func.attr))
+            found.everything |= node.func.attr == "run_line_magic" and _first_argument(node) in _LISTINGS
             if node.func.attr in _QUERIES:
                 found.names |= {name for text in _constants(node) for name in _IDENTIFIER.findall(text)}
                 found.queries = found.queries or bool(node.args)
-        if _word(node) in _NAMESPACES and not _is_local(node, parents):
+        if (_word(node) in _NAMESPACES or _is_called(node, parents)) and not _is_local(node, parents):
             _add_key(node, parents, found)
     return found
 
@@ -99,7 +106,7 @@ def _is_local(node: ast.AST, parents: dict[ast.AST, ast.AST]) -> bool:
     """Whether ``node`` is no name of the session: ``locals`` in a function, ``__main__`` that is compared."""
     if isinstance(node, ast.Constant):
         return not isinstance(parents.get(node), (ast.Subscript, ast.Call))
-    while _word(node) in ("locals", "vars", "f_locals", None) and node in parents:
+    while _word(node) in ("locals", "vars", "dir", "f_locals", None) and node in parents:
         node = parents[node]
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
             return True
@@ -126,12 +133,21 @@ def _word(node: ast.AST) -> str | None:
     return None
 
 
+def _first_argument(call: ast.Call) -> object:
+    return call.args[0].value if call.args and isinstance(call.args[0], ast.Constant) else None
+
+
+def _is_called(node: ast.AST, parents: dict[ast.AST, ast.AST]) -> bool:
+    """Whether ``node`` is the function of ``globals()`` or the like; ``vars(x)`` gives the names of ``x``."""
+    call = parents.get(node)
+    is_function = isinstance(node, ast.Name) and node.id in _FUNCTIONS
+    return is_function and isinstance(call, ast.Call) and call.func is node and not call.args
+
+
 def _add_key(node: ast.AST, parents: dict[ast.AST, ast.AST], found: Lookups) -> None:
     """Add the key under which a mapping of all names is read, as in ``globals()["x"]``; without one, everything."""
     parent = parents.get(node)
-    if isinstance(parent, ast.Call) and parent.func is node:  # globals(); vars(x) gives the names of x
-        if parent.args:
-            return
+    if isinstance(parent, ast.Call) and parent.func is node:
         node, parent = parent, parents.get(parent)
     if isinstance(parent, ast.Subscript) and parent.slice is node and _word(node) == "__main__":  # sys.modules[…]
         node, parent = parent, parents.get(parent)
