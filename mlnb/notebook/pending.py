@@ -174,6 +174,9 @@ class PendingRuns:
             state = self._wait(run)
         except KeyboardInterrupt:
             raise Detached(_detached(run)) from None
+        if _is_removed(run):
+            self._give_up(pending)
+            return
         if state == "succeeded":
             self._bind(pending)
             return
@@ -185,6 +188,11 @@ class PendingRuns:
             return
         ended = end_sentence(run.name, run.state, run.reason, run.task.resources.world_size)
         raise RunFailed(f"{ended} {self._unchanged(names)}")
+
+    def _give_up(self, pending: Claim) -> None:
+        """Expect nothing more of a run that was removed."""
+        self._pending.remove(pending)
+        print(f"mlnb: Run {pending.run.name} was removed before its results were loaded: {_unchanged(pending.names)}")
 
     def _unchanged(self, names: set[str]) -> str:
         """What the failure of their run means for a cell that reads ``names``."""
@@ -214,9 +222,8 @@ class PendingRuns:
         except KeyboardInterrupt:
             raise Detached(f"Stopped loading the results of {run.name}. Run this cell again to load them.") from None
         except Exception as error:
-            if not run.dir.exists():
-                self._pending.remove(pending)
-                print(f"mlnb: Run {run.name} was removed before its results were loaded: {_unchanged(pending.names)}")
+            if _is_removed(run):
+                self._give_up(pending)
                 return
             reason = str(error) if isinstance(error, MlnbError) else f"{type(error).__name__}: {error}"
             raise MlnbError(
@@ -233,7 +240,7 @@ class PendingRuns:
         began, pause = time.monotonic(), 0.02
         handle, shown, text = DisplayHandle(), False, ""
         try:
-            while (state := _state(run)) not in FINAL:
+            while (state := _state(run)) not in FINAL and not _is_removed(run):
                 time.sleep(pause)
                 pause = min(0.2, pause * 1.3)
                 text, before = f"Waiting for run {_status(run)}", text
@@ -255,6 +262,14 @@ def _state(run: Run) -> str:
         return run.state
     except Exception:  # noqa: BLE001 - as of a file system that fails for a while
         return "pending"
+
+
+def _is_removed(run: Run) -> bool:
+    """Whether the run's directory was deleted. A file system that is away is no proof of it."""
+    try:
+        return not run.dir.exists() and run.dir.parent.exists()
+    except OSError:
+        return False
 
 
 def _status(run: Run) -> str:

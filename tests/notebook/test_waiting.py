@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from mlnb.api import runs
@@ -390,6 +392,16 @@ def test_results_that_were_removed_are_given_up(nb: Kernel) -> None:
     cell = nb.run("answer")
     assert cell.status == "ok" or "removed" in cell.message
     assert nb.ok("answer").result == "'old'"
+
+
+def test_a_run_that_is_removed_while_a_cell_waits_for_it_is_waited_for_no_longer(nb: Kernel, gate: Gate) -> None:
+    nb.ok("answer = 'old'")
+    nb.ok(f"%%train --name vanishing\n{gate.wait}\nanswer = 42\n")
+    reading = nb.send("answer")
+    waiting(nb, reading)
+    shutil.rmtree(runs["vanishing"].dir)
+    assert nb.finish(reading).result == "'old'"
+    assert "Run vanishing was removed before its results were loaded" in reading.text
 
 
 def test_a_state_that_can_not_be_read_for_a_while_is_waited_for(nb: Kernel, gate: Gate) -> None:
