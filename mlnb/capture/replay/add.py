@@ -14,6 +14,7 @@ from mlnb.capture.cell.reading import CellSource
 from mlnb.capture.reasons import Need, Reason
 from mlnb.capture.replay.libraries import imported_names, imports_for_effect, is_used
 from mlnb.capture.replay.module_values import changed_values, local_modules
+from mlnb.capture.replay.registrations import registrations
 from mlnb.capture.replay.statements import Effect, EffectFinder, is_setting
 from mlnb.capture.script import Statement
 from mlnb.capture.ship import secrets
@@ -46,6 +47,8 @@ def add_replayed(slice_: Slice, history: SourceHistory, modules: LocalModules, s
             replay.assigned.add(effect.target)
         elif any(is_used(library, used) for library in effect.libraries):
             replay.add(effect)
+    for effect in registrations(slice_, replay.cells):
+        replay.add(effect)
     slice_.resolve()
     add_module_values(slice_, modules, list(_attributes(replay.assigned, slice_.session.namespace)))
     replay.defer_those_with_data()
@@ -167,7 +170,7 @@ class Replay:
         self._added.append(key)
         for name in required:
             self._slice.need(name, Reason(None, _short(text)))
-        for name in sorted(names.deferred - names.loads):
+        for name in sorted(names.deferred - names.loads - names.stores):
             self._slice.need(name, Reason(None, _short(text)), Need.DEFERRED)
 
     def _fault(self, name: str) -> str | None:

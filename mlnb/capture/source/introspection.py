@@ -58,6 +58,9 @@ def wrapped_functions(value: Any) -> Iterator[types.FunctionType]:
             queue.extend((content, depth + 1) for _, content in closure_items(item))
         if isinstance(item, (type, types.ModuleType)):
             continue
+        if callable(item) and not isinstance(item, types.FunctionType):  # an object that a library made of it
+            held = dict(getattr(item, "__dict__", {}))
+            queue.extend((part, depth + 1) for part in held.values() if isinstance(part, types.FunctionType))
         for attribute in ("__wrapped__", "__func__", "func", "fget", "py_func", "fn", "callback", "_fun"):
             inner = getattr(item, attribute, None) if callable(item) or attribute == "fget" else None
             if inner is not None:
