@@ -117,10 +117,13 @@ class DataParallel:
         self._shards_data = False
         self._batch_size: int | None = None
         self._patches = Patches()
+        self._is_joining = False
+        self._has_left = False
 
     def install(self) -> None:
         """Wrap ``Tensor.backward``, optimizers and loaders."""
         torch_private.require(torch_private.Feature.PARALLEL)
+        self._watch_other_distribution()
         self._wrap_optimizers()
         self._patches.wrap(torch.Tensor, "backward", self._wrap_backward)
         self._wrap_loaders()
@@ -129,13 +132,40 @@ class DataParallel:
         """Restore torch: what is trained from now on is not distributed."""
         self._patches.undo()
 
+    # Code that distributes its training itself, as a library's that no name in the script shows
+
+    def _watch_other_distribution(self) -> None:
+        """Leave the training to code that creates a process group or wraps a model with DistributedDataParallel."""
+
+        def watched(original: Callable[..., Any]) -> Callable[..., Any]:
+            def call(*args: Any, **kwargs: Any) -> Any:
+                if not self._is_joining and not self._has_left:
+                    self._leave(getattr(original, "__qualname__", "").removesuffix(".__init__"))
+                return original(*args, **kwargs)
+
+            return call
+
+        for module in (dist, dist.distributed_c10d):
+            self._patches.wrap(module, "init_process_group", watched)
+        self._patches.wrap(torch.nn.parallel.DistributedDataParallel, "__init__", watched)
+
+    def _leave(self, api: str) -> None:
+        """Do nothing from now on: what others call ``api`` for is theirs."""
+        self._has_left = True
+        self._averager.stop()
+        self._hooks.weight = 1.0
+        if self._joined and dist.is_initialized() and api == "init_process_group":
+            dist.destroy_process_group()
+        self._add_note(f"{api} was called by code that distributes itself: mlnb shards no data, averages no gradients")
+
     # Optimizers: their parameters' gradients are averaged
 
     def _wrap_optimizers(self) -> None:
         def register_after(original: Callable[..., Any]) -> Callable[..., Any]:
             def call(optimizer: Any, *args: Any, **kwargs: Any) -> Any:
                 result = original(optimizer, *args, **kwargs)
-                self._register(optimizer)
+                if not self._has_left:
+                    self._register(optimizer)
                 return result
 
             return call
@@ -150,7 +180,7 @@ class DataParallel:
 
     def _before_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
         """Refuse a first step with gradients that were not averaged, as those of ``torch.autograd.grad``."""
-        if self._backwards:
+        if self._backwards or self._has_left:
             return
         if any(parameter.grad is not None for group in optimizer.param_groups for parameter in group["params"]):
             raise RuntimeError(
@@ -163,7 +193,11 @@ class DataParallel:
         if self._joined and not self._unsynchronized:
             return
         if not dist.is_initialized():
-            dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=_TIMEOUT)
+            self._is_joining = True
+            try:
+                dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=_TIMEOUT)
+            finally:
+                self._is_joining = False
         tensors: list[torch.Tensor] = [*self._unsynchronized]
         self._unsynchronized.clear()
         if not self._joined:
@@ -177,6 +211,9 @@ class DataParallel:
 
     def _wrap_backward(self, original: Callable[..., None]) -> Callable[..., None]:
         def backward(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> None:
+            if self._has_left:
+                original(tensor, *args, **kwargs)
+                return
             if self._hooks.weight != 1.0:
                 args, kwargs = _weighted(self._hooks.weight, tensor, *args, **kwargs)
             self._before_backward()
@@ -211,6 +248,8 @@ class DataParallel:
         original_iter, original_index = DataLoader.__iter__, torch_private.index_sampler_property()
 
         def iterate(loader: Any) -> Iterator[Any]:
+            if self._has_left:
+                return original_iter(loader)
             if not self._is_for_training(loader):
                 self._note_wrong_length(loader)
                 loader.__dict__[_SHARDED] = False
@@ -228,7 +267,7 @@ class DataParallel:
         def index_sampler(loader: Any) -> Any:
             """The loader's batches: this rank's part if it is for training, otherwise all of them."""
             own = original_index.__get__(loader)
-            if loader.batch_sampler is None or isinstance(loader.dataset, IterableDataset):
+            if self._has_left or loader.batch_sampler is None or isinstance(loader.dataset, IterableDataset):
                 return own
             trains = loader.__dict__.get(_SHARDED)
             if trains is None:  # len() before it is iterated: decided as an iteration here would be

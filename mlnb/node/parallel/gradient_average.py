@@ -84,6 +84,11 @@ class GradientAverager:
         self._unsent: list[_Bucket] = []
         self._reductions: list[_Reduction] = []
         self._pool = BufferPool()
+        self._is_stopped = False
+
+    def stop(self) -> None:
+        """Average nothing from now on."""
+        self._is_stopped = True
 
     def __len__(self) -> int:
         return len(self._parameters)
@@ -135,6 +140,8 @@ class GradientAverager:
 
     def _on_gradient(self, index: int) -> None:
         """Note that a parameter got its gradient; send full buckets, except the last one, which has the flag."""
+        if self._is_stopped:
+            return
         if index in self._with_gradient:
             self._repeated = True
         self._with_gradient.add(index)

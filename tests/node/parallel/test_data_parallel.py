@@ -209,6 +209,20 @@ def test_code_that_distributes_itself_is_not_touched(start: Start) -> None:
     assert any("mlnb shards no data" in note for note in run.result["notes"])
 
 
+def test_code_that_distributes_itself_without_a_name_that_shows_it_is_not_touched(start: Start) -> None:
+    hidden = DDP.replace("dist.init_process_group(", "getattr(dist, 'init_process' + '_group')(")
+    hidden = hidden.replace(
+        "nn.parallel.DistributedDataParallel(", "getattr(nn.parallel, 'Distributed' + 'DataParallel')("
+    )
+    run = start((HEAD + hidden).replace("BATCH", "4"), ranks=2).wait(90)
+    assert run.state == "succeeded", run.result
+    assert printed(run, 0) == printed(run, 1)
+    assert printed(run, 0).startswith("10 ")
+    assert run.result is not None
+    (note,) = run.result["notes"]
+    assert note.startswith("init_process_group was called by code that distributes itself: mlnb shards no data")
+
+
 ACCELERATE = """
 from accelerate import Accelerator
 accelerator = Accelerator(cpu=True)
