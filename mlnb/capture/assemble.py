@@ -81,6 +81,11 @@ def assemble(
         notes=tuple(dict.fromkeys([*slice_.notes, *modules.notes])),
         bindings={**sent, **slice_.made_anew.values},
         process=process,
+        changed_modules=tuple(
+            name
+            for name, imported in slice_.imports.items()
+            if name in source.names.mutated and imported.module.split(".")[0] in modules.sizes
+        ),
     )
 
 

@@ -119,6 +119,8 @@ class Captured:
         to them.
     process
         the state of the session's process; of its environment, what the session has set.
+    changed_modules
+        the session's names of local modules whose attributes the cell assigns.
     """
 
     script: str
@@ -135,6 +137,7 @@ class Captured:
     notes: tuple[str, ...]
     bindings: Mapping[str, Any]
     process: ProcessState = field(default_factory=ProcessState)
+    changed_modules: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:

@@ -20,7 +20,7 @@ from mlnb.capture.ship.refusals import unshippable_reason
 from mlnb.capture.source.definition import PLACEHOLDER, DefinitionSource
 from mlnb.capture.source.definitions import DefinitionFinder
 from mlnb.capture.source.history import SourceHistory
-from mlnb.capture.source.imports import Import, find_import, import_location
+from mlnb.capture.source.imports import Import, find_import, import_location, library_of
 from mlnb.capture.source.introspection import is_type_hint
 from mlnb.capture.source.literals import Literal, literal
 from mlnb.capture.source.modules import LocalModules
@@ -193,7 +193,7 @@ class Slice:
                 raise CannotShip(f"{name}{reason} is a module created at run time, which a run can't import.")
         elif isinstance(value, (types.FunctionType, type)):
             self._add_function_or_class(name, value, reason)
-        elif self._add_literal(name, value, reason) or self._add_library_object(name, value):
+        elif self._add_library_object(name, value) or self._add_literal(name, value, reason):
             return
         elif (callable(value) or is_type_hint(value)) and (source := self.finder.by_name(name, value)) is not None:
             self.add_definition(name, source, reason)
@@ -214,6 +214,9 @@ class Slice:
 
     def _add_library_object(self, name: str, value: Any) -> bool:
         """Add an import of what a library defines, if it holds no state of the session; whether it does so."""
+        module = library_of(name, value, self._history)
+        if module is not None and not self._modules.is_local(module.split(".")[0]):
+            return self._add_import(name, value)
         is_stateless = callable(value) and not hasattr(value, "__dict__")
         from_library = type(value).__module__ in ("typing", "builtins", "numpy") or import_location(value) is not None
         if not (is_stateless or from_library):

@@ -150,7 +150,8 @@ class TrainMagics(Magics):
             self._pending.drop(resumed)
         bound = import_now(ast.parse(self.shell.transform_cell(cell)), self.shell.user_ns)
         self._pending.forget(bound)
-        self._pending.add(run, {*captured.outputs, *captured.deletes} - bound, captured)
+        changed = {*captured.outputs, *captured.deletes, *captured.changed_modules}
+        self._pending.add(run, changed - bound, captured)
         if task.seed is None:
             self._lent.add(run, process)
         if options.wait:

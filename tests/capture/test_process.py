@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import types
+
 import pytest
 
 from mlnb.capture.process import session_state
@@ -24,3 +27,15 @@ def test_settings_of_torch_and_numpy_stand_in_the_script(nb, setting):
     finally:
         nb.cell("torch.set_default_dtype(torch.float32)\nnumpy.seterr(**before)")
     assert setting.split("(")[0] in script
+
+
+def test_an_active_run_of_a_tracker_goes_on(monkeypatch):
+    run = types.SimpleNamespace(id="r1", project="p", entity=None)
+    monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(run=run))
+    active = types.SimpleNamespace(info=types.SimpleNamespace(run_id="m1"))
+    mlflow = types.SimpleNamespace(get_tracking_uri=lambda: "file:./mlruns", active_run=lambda: active)
+    monkeypatch.setitem(sys.modules, "mlflow", mlflow)
+    environ = session_state()[0].environ
+    assert (environ["WANDB_RUN_ID"], environ["WANDB_RESUME"], environ["WANDB_PROJECT"]) == ("r1", "allow", "p")
+    assert (environ["MLFLOW_TRACKING_URI"], environ["MLFLOW_RUN_ID"]) == ("file:./mlruns", "m1")
+    assert "WANDB_ENTITY" not in environ

@@ -178,12 +178,16 @@ def test_a_cell_draws_the_numbers_that_the_session_would_draw(nb: Kernel) -> Non
 def test_settings_and_variables_travel_and_come_back(nb: Kernel) -> None:
     nb.ok("import os, warnings, numpy as np\nos.environ['MY_CHOICE'] = 'here'; np.seterr(all='raise')")
     nb.ok("warnings.simplefilter('error', RuntimeWarning)")
+    nb.ok("import logging, pandas as pd\nlogging.getLogger('mine').setLevel('ERROR')")
     train(
         nb,
+        "level = logging.getLogger('mine').level\nlogging.getLogger('mine').setLevel('DEBUG')\n"
+        "pd.options.display.max_rows = 7\n"
         "seen = os.environ['MY_CHOICE'], np.geterr()['over'], warnings.filters[0][0]\n"
         "os.environ['MY_CHOICE'] = 'there'; torch.set_default_dtype(torch.float64); warnings.simplefilter('ignore')",
     )
     assert nb.ok("seen").result == "('here', 'raise', 'error')"
+    assert nb.ok("level, logging.getLogger('mine').level, pd.options.display.max_rows").result == "(40, 10, 7)"
     state = nb.ok("os.environ['MY_CHOICE'], torch.get_default_dtype(), warnings.filters[0][0]").result
     assert state == "('there', torch.float64, 'ignore')"
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from mlnb.api.results.outputs import Pulled, merge_process_state, pull
 from mlnb.api.results.session import SessionLink
+from mlnb.capture.replay.of_cell import settings_of_cell
 from mlnb.capture.source.nodes import defined_names
 from mlnb.node.data.code import ScriptCode
 from mlnb.node.rank.tracebacks import source_location
@@ -65,6 +66,10 @@ def deliver(
         )
         pulled.notes.append(f"{', '.join(restored)}: defined here as in the run, since the session lacked them")
     if link is not None and link.process is not None:
+        for statement in _settings(task, namespace):
+            error = statement.define(namespace)
+            if error is not None:
+                pulled.notes.append(f"{ast.unparse(statement.node)} of the cell could not be repeated here: {error}")
         merge_process_state(run, link.process)
     defined = {name for definition in to_bind for name in definition.names}
     for name in list(pulled.values):
@@ -85,6 +90,14 @@ def deliver(
         if error is not None:
             pulled.notes.append(f"{', '.join(definition.names)} could not be defined here: {error}")
     return pulled
+
+
+def _settings(task: Task, namespace: dict[str, Any]) -> list[Definition]:
+    """The statements of a cell that set something in libraries."""
+    if not task.interactive or not task.segments:
+        return []
+    first_line, cell = task.segments[-1].start, f"<{task.segments[-1].source}>"
+    return [Definition((), node, cell) for node in settings_of_cell(task.script, first_line, namespace)]
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from mlnb.capture.ship import secrets
 from mlnb.capture.slice import Slice
 from mlnb.capture.source.definition import names_of
 from mlnb.capture.source.history import SourceHistory
-from mlnb.capture.source.imports import Import
+from mlnb.capture.source.imports import Import, resolve
 from mlnb.capture.source.literals import literal
 from mlnb.capture.source.modules import LocalModules, imported_roots
 from mlnb.capture.source.nodes import Cell, SourceNode
@@ -41,7 +41,8 @@ def add_replayed(slice_: Slice, history: SourceHistory, modules: LocalModules, s
     for cell, statement, alias in imports_for_effect(history, used, read, modules):
         replay.add_import(cell, statement, alias, modules)
     used |= modules.roots
-    finder = EffectFinder(slice_.session.namespace, imported_names(history, slice_.session.namespace))
+    imported = imported_names(history, slice_.session.namespace)
+    finder = EffectFinder(slice_.session.namespace, imported)
     for effect in finder.find(replay.cells):
         if effect.target is not None and all(map(modules.is_local, effect.libraries)):
             replay.assigned.add(effect.target)
@@ -50,7 +51,8 @@ def add_replayed(slice_: Slice, history: SourceHistory, modules: LocalModules, s
     for effect in registrations(slice_, replay.cells):
         replay.add(effect)
     slice_.resolve()
-    add_module_values(slice_, modules, list(_attributes(replay.assigned, slice_.session.namespace)))
+    assigned = list(_attributes(replay.assigned, slice_.session.namespace))
+    add_module_values(slice_, modules, assigned, imported)
     replay.defer_those_with_data()
 
 
@@ -66,8 +68,13 @@ def _attributes(targets: Iterable[ast.expr], namespace: Mapping[str, Any]) -> It
                     yield owner.__module__, f"{owner.__qualname__}.{target.attr}"
 
 
-def add_module_values(slice_: Slice, modules: LocalModules, assigned: Collection[tuple[str, str]]) -> None:
-    """Send what the attributes of local modules are now, where the source says otherwise."""
+def add_module_values(
+    slice_: Slice, modules: LocalModules, assigned: Collection[tuple[str, str]], imported_from: Mapping[str, str]
+) -> None:
+    """Send what the attributes of local modules are now, where the source says otherwise.
+
+    An object that the session has imported from a library, and that is sent, is the library's attribute there, too.
+    """
     imported = {item.module for item in slice_.imports.values()}
     imported |= {f"{item.module}.{item.attribute}" for item in slice_.imports.values()}
     values: dict[str, dict[str, Any]] = {}
@@ -86,6 +93,10 @@ def add_module_values(slice_: Slice, modules: LocalModules, assigned: Collection
             values[module.__name__] = changed
         if changed:
             slice_.module_values[module.__name__] = list(changed)
+    for name, library in imported_from.items():
+        value = slice_.data.get(name)
+        if value is not None and not modules.is_local(library.split(".")[0]) and resolve(library, name) is value:
+            values.setdefault(library, {})[name] = value
     if values:
         slice_.data[NAME] = values
         slice_.extra_imports.add(f"from {ModuleValues.__module__} import {set_module_values.__name__}")

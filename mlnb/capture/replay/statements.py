@@ -198,6 +198,14 @@ def is_setting(name: str) -> bool:
     return words[0] in _SETTING or words[0].startswith("set") or words[-1] in ("autolog", "config", "defaults")
 
 
+def begins_something(node: ast.stmt) -> bool:
+    """Whether a statement starts what the run has ended, as ``wandb.init()``."""
+    call = node.value if isinstance(node, ast.Expr) else None
+    function = call.func if isinstance(call, ast.Call) else None
+    name = str(getattr(function, "attr", getattr(function, "id", "")))
+    return name.startswith(("init", "setup"))
+
+
 def _is_data(value: Any) -> bool:
     """Whether a value is data that a call may change, and that is sent as it is now."""
     return is_array(value) or is_trained(value) or is_loader(value) or isinstance(value, (list, set, bytearray))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import enum
+import pickle
 import sys
 import types
 from collections.abc import Iterable, Mapping
@@ -70,6 +72,35 @@ def _from_history(name: str, value: Any, history: SourceHistory) -> Import | Non
         if resolve(module, name) is value:
             return Import(module, name, name, (cell.order, 1))
     return None
+
+
+def library_of(name: str, value: Any, history: SourceHistory) -> str | None:
+    """The module of which ``value``, which the session imports from it, must stay an attribute, as a copy won't do.
+
+    Such are ``matplotlib.rcParams``, ``os.environ`` and loggers. What is nothing but its attributes can be sent.
+    """
+    kind = type(value)
+    if callable(value) or isinstance(value, enum.Enum) or kind.__module__.split(".")[0] in _COPIED:
+        return None
+    imported = _from_history(name, value, history)
+    if imported is None or imported.attribute is None:
+        return None
+    own = {name for base in kind.__mro__[:-1] for name in vars(base)}
+    is_simple = own.isdisjoint({"__reduce__", "__reduce_ex__"})
+    return None if is_simple and not isinstance(value, dict) and not _holds_locks(value) else imported.module
+
+
+_COPIED = frozenset({"builtins", "enum", "numpy", "pandas", "pathlib", "torch"})
+"""Libraries whose objects are values."""
+
+
+def _holds_locks(value: Any) -> bool:
+    """Whether an object can't be copied, since it holds what belongs to this process."""
+    try:
+        pickle.dumps(value, 5)
+    except Exception:  # noqa: BLE001 - code of the session's objects
+        return True
+    return False
 
 
 def _from_object(name: str, value: Any) -> Import | None:

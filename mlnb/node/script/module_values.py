@@ -34,14 +34,16 @@ class ModuleValues:
         self._plain: dict[str, dict[str, Any]] = {}
 
     def set(self) -> None:
-        """Set the attributes, wherever a local module refers to what they were."""
+        """Set the attributes, wherever a module of the same package refers to what they were."""
         replaced: dict[int, tuple[Any, Any]] = {}
         for name, values in self._values.items():
             module = importlib.import_module(name)
             for path, value in values.items():
                 replaced.update(set_attribute(module, path, value))
-        for name in self._values:
-            module = sys.modules[name]
+        roots = {name.split(".")[0] for name in self._values}
+        for name, module in list(sys.modules.items()) if replaced else ():
+            if name.split(".")[0] not in roots or type(module) is not ModuleType:
+                continue
             for attribute, value in list(vars(module).items()):
                 if id(value) in replaced:
                     setattr(module, attribute, replaced[id(value)][1])

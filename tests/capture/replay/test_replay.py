@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import logging
 import sys
 import warnings
 
 import pytest
+
+from mlnb.capture.replay.of_cell import settings_of_cell
 
 
 @pytest.fixture(autouse=True)
@@ -118,3 +121,34 @@ def test_imports_for_their_effect(nb, monkeypatch):
     assert "modules/effect_plugins.py" in captured.files
     assert "import rich" not in captured.script
     assert "sklearn" not in nb.capture("print(1)").script
+
+
+def test_an_object_of_a_library_stays_the_library_s(nb):
+    nb.cell(
+        "from matplotlib import rcParams\nfrom os import environ\nold = rcParams['figure.dpi']\nrcParams['figure.dpi'] = 70"
+    )
+    try:
+        captured = nb.capture("import matplotlib\nresult = rcParams is matplotlib.rcParams, environ['PATH']")
+    finally:
+        nb.cell("rcParams['figure.dpi'] = old")
+    assert "from matplotlib import rcParams" in captured.script
+    assert "from os import environ" in captured.script
+    assert replayed(captured) == ["rcParams['figure.dpi'] = 70.0"]
+    assert nb.execute(captured)["result"][0] is True
+
+
+def test_what_the_cell_sets_is_set_here_too(nb):
+    nb.cell("import logging, warnings, torch\nfrom matplotlib import rcParams")
+    cell = (
+        "import pandas as pd\nlogging.disable(5)\nx = 1\nrcParams['figure.dpi'] = 60\nrcParams.update({})\n"
+        "pd.options.display.max_rows = 9\nx.bit_length()\ntorch.save(x, 'y')\nlogging.info('x')"
+    )
+    captured = nb.capture(cell)
+    nb.cell("import pandas as pd")
+    found = settings_of_cell(captured.script, captured.segments[-1].start, nb.namespace)
+    assert [ast.unparse(node) for node in found] == [
+        "logging.disable(5)",
+        "rcParams['figure.dpi'] = 60",
+        "rcParams.update({})",
+        "pd.options.display.max_rows = 9",
+    ]

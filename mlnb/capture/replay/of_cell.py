@@ -1,0 +1,33 @@
+"""What a cell that has run elsewhere set in libraries, by its own statements: these set it in the session, too."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mlnb.capture.replay.statements import EffectFinder, begins_something
+from mlnb.capture.source.imports import resolve
+from mlnb.capture.source.modules import LocalModules
+from mlnb.capture.source.nodes import Cell, top_level
+
+
+def settings_of_cell(script: str, first_line: int, namespace: dict[str, Any]) -> Iterator[ast.stmt]:
+    """The statements of a script, from a line on, that set something in a library, in their order.
+
+    What they set in local modules is left out: the values of these come back themselves.
+    """
+    cell = Cell(script, "cell", 0)
+    imported: dict[str, str] = {}
+    for node in top_level(cell.tree):
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            for alias in node.names:
+                name = alias.asname or alias.name
+                if name in namespace and resolve(node.module, alias.name) is namespace[name]:
+                    imported[name] = node.module
+    local = LocalModules(Path.cwd())
+    for effect in EffectFinder(namespace, imported).of_cell(cell):
+        is_cell_s = effect.node.lineno >= first_line and not begins_something(effect.node)
+        if is_cell_s and not any(map(local.is_local, effect.libraries)):
+            yield effect.node
