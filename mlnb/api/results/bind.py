@@ -66,10 +66,7 @@ def deliver(
         )
         pulled.notes.append(f"{', '.join(restored)}: defined here as in the run, since the session lacked them")
     if link is not None and link.process is not None:
-        for statement in _settings(task, namespace):
-            error = statement.define(namespace)
-            if error is not None:
-                pulled.notes.append(f"{ast.unparse(statement.node)} of the cell could not be repeated here: {error}")
+        pulled.notes += _repeat_settings(task, namespace)
         merge_process_state(run, link.process)
     defined = {name for definition in to_bind for name in definition.names}
     for name in list(pulled.values):
@@ -78,8 +75,7 @@ def deliver(
         if name in defined or (names is not None and name not in names):
             del pulled.values[name]
     pulled.merge()
-    of_modules = pulled.values.pop(module_values.NAME, {})
-    module_values.ModuleValues({name: of_modules[name] for name in of_modules if name in sys.modules}).set()
+    _set_module_values(pulled.values.pop(module_values.NAME, {}))
     namespace.update(pulled.values)
     for name in (*pulled.deleted, *pulled.lost):
         if (names is None or name in names) and name not in defined:
@@ -92,12 +88,21 @@ def deliver(
     return pulled
 
 
-def _settings(task: Task, namespace: dict[str, Any]) -> list[Definition]:
-    """The statements of a cell that set something in libraries."""
-    if not task.interactive or not task.segments:
-        return []
-    first_line, cell = task.segments[-1].start, f"<{task.segments[-1].source}>"
-    return [Definition((), node, cell) for node in settings_of_cell(task.script, first_line, namespace)]
+def _set_module_values(values: module_values.Values) -> None:
+    """Set the attributes of the local modules that this process has loaded."""
+    module_values.ModuleValues({name: values[name] for name in values if name in sys.modules}).set()
+
+
+def _repeat_settings(task: Task, namespace: dict[str, Any]) -> list[str]:
+    """Run the statements of a cell that set something in libraries; returns a note for each that fails."""
+    notes = []
+    if task.interactive and task.segments:
+        cell = task.segments[-1]
+        for node in settings_of_cell(task.script, cell.start, namespace):
+            error = Definition((), node, f"<{cell.source}>").define(namespace)
+            if error is not None:
+                notes.append(f"{ast.unparse(node)} of the cell could not be repeated here: {error}")
+    return notes
 
 
 @dataclass(frozen=True)

@@ -124,9 +124,8 @@ def test_imports_for_their_effect(nb, monkeypatch):
 
 
 def test_an_object_of_a_library_stays_the_library_s(nb):
-    nb.cell(
-        "from matplotlib import rcParams\nfrom os import environ\nold = rcParams['figure.dpi']\nrcParams['figure.dpi'] = 70"
-    )
+    nb.cell("from matplotlib import rcParams\nfrom os import environ\nold = rcParams['figure.dpi']")
+    nb.cell("rcParams['figure.dpi'] = 70")
     try:
         captured = nb.capture("import matplotlib\nresult = rcParams is matplotlib.rcParams, environ['PATH']")
     finally:
