@@ -100,6 +100,8 @@ class Task:
         run as a module.
     interactive
         whether the value of the script's last line is displayed, as in a notebook.
+    returns_more
+        whether other names that the cell binds come back, too: those that its syntax doesn't show.
     params
         what sets this task apart from others made of the same code: name → JSON value.
     sweep
@@ -118,13 +120,14 @@ class Task:
     seed: int | None = None
     parallel: str = "auto"
     interactive: bool = False
+    returns_more: bool = False
     params: Mapping[str, Any] = field(default_factory=dict)
     sweep: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The task as plain JSON values; those that only sweeps have are left out of other tasks."""
+        """The task as plain JSON values; those that only some tasks have are left out of others."""
         values = {**asdict(self), "environment": dict(self.environment), "params": dict(self.params)}
-        return {name: value for name, value in values.items() if value or name not in ("params", "sweep")}
+        return {name: value for name, value in values.items() if value or name not in _OPTIONAL}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Task:
@@ -142,3 +145,6 @@ class Task:
         """SHA-256 of the task's canonical JSON (sorted keys, no spaces), in hexadecimal."""
         text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+_OPTIONAL = ("params", "sweep", "returns_more")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -336,7 +337,7 @@ class Run:
         script = ScriptCode(self.task.script, segments=self.task.segments)
         return pull(self.directory, self._link and replace(self._link, labels=None), script=script)
 
-    def deliver(self, namespace: dict[str, Any], names: set[str] | None = None) -> Pulled:
+    def deliver(self, namespace: dict[str, Any], names: set[str] | None = None, newer: Collection[str] = ()) -> Pulled:
         """Bind its outputs in ``namespace``; see :func:`mlnb.api.results.bind.deliver`.
 
         Raises
@@ -355,7 +356,7 @@ class Run:
                 end_sentence(self.name, observed.state, observed.reason or "it has not ended yet", world_size)
             )
         fetch(self.directory, "outputs", self.workspace)
-        return deliver(self.directory, self.task, namespace, names, self._link)
+        return deliver(self.directory, self.task, namespace, names, newer, self._link)
 
     def to_json(self) -> dict[str, Any]:
         """The run as ``--json`` prints it."""

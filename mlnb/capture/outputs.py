@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import islice
@@ -40,7 +41,11 @@ def default_outputs(
     }
     outputs = [name for name, value in captured.items() if id(value) in changing]
     outputs += sorted(set(assigned) - set(outputs))
-    return [name for name in outputs if not name.startswith("_")]
+    return [name for name in outputs if not _IPYTHON.fullmatch(name)]
+
+
+_IPYTHON = re.compile(r"_{1,3}|_i{1,3}|_i?\d+|_[iod]h|__\w+__")
+"""Names that IPython itself assigns: inputs, outputs and the like."""
 
 
 def names_sharing_storages(

@@ -102,7 +102,7 @@ def _train(run_dir: RunDir, run_id: str, task: Task, info: RankInfo) -> tuple[di
     if info.rank == 0:
         log.current.flush(last=True)
         notes += finite.notes(log.current, namespace)
-    if info.rank == 0 and (task.outputs or task.inputs or task.deletes or returns_state):
+    if info.rank == 0 and (task.outputs or task.inputs or task.deletes or task.returns_more or returns_state):
         from mlnb.node.data import outputs
 
         process = data.process_changes()
@@ -110,8 +110,7 @@ def _train(run_dir: RunDir, run_id: str, task: Task, info: RankInfo) -> tuple[di
             module_values.current.update()
         after = outputs.fingerprints(before, namespace, data)
         changed = [name for name in task.inputs if name not in namespace or after.get(name) != before.get(name)]
-        names = [*task.outputs, *task.deletes, *(name for name in changed if name not in task.outputs)]
-        deleted = [name for name in task.deletes if name not in namespace]
+        names, deleted = outputs.names_to_return(task, changed, data.bound_before, namespace)
         notes += outputs.write(run_dir, run_id, task, namespace, data, names, deleted, process)
     if stop.was_interrupted():
         notes.append("Stop was KeyboardInterrupt to the code, which caught it and went on to its end")

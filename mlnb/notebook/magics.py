@@ -217,6 +217,7 @@ class TrainMagics(Magics):
             seed=self._seed(options, offer.resources.world_size),
             parallel=options.parallel,
             interactive=True,
+            returns_more=not options.outputs,
         )
 
     def _seed(self, options: Options, ranks: int) -> int | None:

@@ -217,8 +217,10 @@ class PendingRuns:
         """
         run, notes = pending.run, list[str]()
         try:
-            if run.task.outputs or run.task.inputs or run.task.deletes or run.task.seed is None:
-                notes = run.deliver(self._shell.user_ns, pending.names | pending.maybe_changed).notes
+            task = run.task
+            if task.outputs or task.inputs or task.deletes or task.returns_more or task.seed is None:
+                names = pending.names | pending.maybe_changed
+                notes = run.deliver(self._shell.user_ns, names, pending.newer).notes
         except KeyboardInterrupt:
             raise Detached(f"Stopped loading the results of {run.name}. Run this cell again to load them.") from None
         except Exception as error:

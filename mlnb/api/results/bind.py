@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass
 from types import FunctionType
 from typing import Any
@@ -24,6 +25,7 @@ def deliver(
     task: Task,
     namespace: dict[str, Any],
     names: set[str] | None = None,
+    newer: Collection[str] = (),
     link: SessionLink | None = None,
 ) -> Pulled:
     """Bind a succeeded run's outputs in ``namespace``.
@@ -33,7 +35,9 @@ def deliver(
     task
         the run's task.
     names
-        the names to bind; ``None`` for all. The others have been assigned a newer value since.
+        the names to bind of those that the task lists; ``None`` for all.
+    newer
+        names that have been assigned a newer value since.
     link
         the session's objects, if this session submitted the run.
 
@@ -49,8 +53,13 @@ def deliver(
     NotTrusted
         if another user could have written its files.
     """
+    listed = {*task.outputs, *task.inputs, *task.deletes}
+
+    def is_wanted(name: str) -> bool:
+        return names is None or name in names or (name not in listed and name not in newer)
+
     sent, of_cell = definitions(task)
-    to_bind = [definition for definition in of_cell if names is None or set(definition.names) & names]
+    to_bind = [definition for definition in of_cell if any(map(is_wanted, definition.names))]
     failed = [
         definition for definition in to_bind if definition.define(namespace) is not None
     ]  # some may need a value that is bound below
@@ -72,13 +81,13 @@ def deliver(
     for name in list(pulled.values):
         if isinstance(pulled.values[name], FunctionType):
             defined.discard(name)  # with the state that the cell left in it
-        if name in defined or (names is not None and name not in names):
+        if name in defined or not is_wanted(name):
             del pulled.values[name]
     pulled.merge()
     _set_module_values(pulled.values.pop(module_values.NAME, {}))
     namespace.update(pulled.values)
     for name in (*pulled.deleted, *pulled.lost):
-        if (names is None or name in names) and name not in defined:
+        if is_wanted(name) and name not in defined:
             namespace.pop(name, None)
     pulled.notes[:] = [note for note in pulled.notes if note.split(" ", 1)[0] not in defined]
     for definition in failed:

@@ -29,6 +29,8 @@ class Inputs:
         the loaded storages, by label.
     values
         the session's values by name.
+    bound_before
+        the names that are bound when the cell begins, with their values.
     definitions
         the session's functions and classes; known when the cell begins.
     script
@@ -42,6 +44,7 @@ class Inputs:
         self.device = device
         self.labels = objects.Labels()
         self.values: dict[str, Any] = {}
+        self.bound_before: dict[str, Any] = {}
         self.definitions: SentDefinitions | None = None
         self.script: ScriptCode | None = None
         self.made_anew: dict[str, Any] = {}
@@ -112,6 +115,7 @@ class Inputs:
         self.definitions = SentDefinitions(namespace, self.values, self.made_anew, names)
         for name, definition in self.definitions.by_name.items():
             self.labels.add_state(name, definition, self.definitions.names)
+        self.bound_before = dict(namespace)
         self.script = script
 
     def unchanged_storage(self, storage: torch.UntypedStorage) -> str | None:

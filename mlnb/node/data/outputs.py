@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,31 @@ class _OutputFiles:
         self._file_count += 1
         (self._folder / file).write_bytes(view)
         return ("span", f"{self._name}/{file}", 0, view.nbytes)
+
+
+def names_to_return(
+    task: Task, changed: Iterable[str], before: Mapping[str, Any], after: Mapping[str, Any]
+) -> tuple[list[str], list[str]]:
+    """The names whose values a script returns, and those that it has deleted.
+
+    Parameters
+    ----------
+    changed
+        names in ``task.inputs`` whose values were changed.
+    before, after
+        the script's names, when the cell began and now.
+    """
+    names = dict.fromkeys([*task.outputs, *task.deletes, *changed])
+    deleted = [name for name in task.deletes if name not in after]
+    if task.returns_more:
+        bound = [name for name, value in after.items() if name not in before or before[name] is not value]
+        names.update(dict.fromkeys(name for name in bound if not _is_special(name)))
+        deleted += [name for name in before if name not in after and name not in deleted and not _is_special(name)]
+    return list(names), deleted
+
+
+def _is_special(name: str) -> bool:
+    return name.startswith("__") and name.endswith("__")
 
 
 def write(

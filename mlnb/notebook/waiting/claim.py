@@ -29,6 +29,8 @@ class Claim:
         the objects that the run may change in place. Who reads one, by whatever name, waits.
     files
         the files that it may write.
+    newer
+        names that later cells have assigned.
     told
         what was told last about loading the outputs.
     """
@@ -39,10 +41,12 @@ class Claim:
     before: dict[str, Any] = field(default_factory=dict)
     changed: Reached = field(default_factory=Reached)
     files: WrittenFiles = field(default_factory=WrittenFiles)
+    newer: set[str] = field(default_factory=set)
     told: str = ""
 
     def forget(self, names: set[str]) -> None:
         """Expect ``names`` no more, since they were assigned later."""
+        self.newer |= names
         self.names -= names
         self.maybe_changed -= names
 
@@ -53,7 +57,8 @@ class Claim:
 
     def read_by(self, reads: CellReads, own_files: set[str]) -> set[str] | None:
         """The names of which a cell reads the values; none for files; ``None`` if it reads nothing of the run."""
-        if reads.everything:
+        is_bound_there = self.run.task.returns_more and not self.newer.issuperset(reads.undefined)
+        if reads.everything or is_bound_there:
             return set(self.names)
         names = self.reached_by(reads.reached)
         folder = str(Path.cwd())

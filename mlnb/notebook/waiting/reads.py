@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -22,6 +23,8 @@ class CellReads:
     ----------
     reached
         names and objects.
+    undefined
+        names that it reads and the session lacks: a run may bind them, though its code doesn't show it.
     everything
         whether it may read anything there is.
     paths
@@ -31,6 +34,7 @@ class CellReads:
     """
 
     reached: Reached
+    undefined: frozenset[str]
     everything: bool
     paths: frozenset[str]
     commands: tuple[str, ...]
@@ -49,8 +53,9 @@ def reads_of(tree: ast.Module, namespace: Mapping[str, Any]) -> CellReads:
     more = looked_up.names | (lookups.queried(reached.strings) if looked_up.queries else set())
     if more - reached.names:
         reached = reach(reached.names | more, namespace)
+    undefined = analyse(inner).loads - namespace.keys() - vars(builtins).keys()
     return CellReads(
-        reached, looked_up.everything, frozenset(_paths(inner, loads, reached, namespace)), tuple(shell_bodies(tree))
+        reached, undefined, looked_up.everything, frozenset(_paths(inner, loads, reached, namespace)), tuple(shell_bodies(tree))
     )
 
 
