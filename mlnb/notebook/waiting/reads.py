@@ -54,9 +54,8 @@ def reads_of(tree: ast.Module, namespace: Mapping[str, Any]) -> CellReads:
     if more - reached.names:
         reached = reach(reached.names | more, namespace)
     undefined = analyse(inner).loads - namespace.keys() - vars(builtins).keys()
-    return CellReads(
-        reached, undefined, looked_up.everything, frozenset(_paths(inner, loads, reached, namespace)), tuple(shell_bodies(tree))
-    )
+    paths = frozenset(_paths(inner, loads, reached, namespace))
+    return CellReads(reached, undefined, looked_up.everything, paths, tuple(shell_bodies(tree)))
 
 
 def _paths(tree: ast.AST, loads: frozenset[str], reached: Reached, namespace: Mapping[str, Any]) -> set[str]:
