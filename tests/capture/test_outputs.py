@@ -25,7 +25,8 @@ def outputs(nb, cell, **options):
 @pytest.mark.parametrize(
     ("cell", "names"),
     [
-        ("a = 1\nb: int = 2\n_c = 3", {"a", "b"}),
+        ("a = 1\nb: int = 2\n_c = 3", {"a", "b", "_c"}),
+        ("for _ in range(3): pass\n_1 = _i = _oh = __name__ = 2", set()),
         ("for i, (j, *k) in []: pass\nwith open('/dev/null') as f: pass", {"i", "j", "k", "f"}),
         ("import os.path\nfrom sys import argv as v\ndef f(): local = 1\nclass C: x = 1", {"os", "v", "f", "C"}),
         ("if (n := 3): pass\nprint([(m := i) for i in [1]])", {"n", "m"}),

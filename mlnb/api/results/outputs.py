@@ -15,6 +15,7 @@ from mlnb.node.data import objects, process_state, storages
 from mlnb.node.data.building import Rebuilder
 from mlnb.node.data.code import ScriptCode
 from mlnb.node.data.faults import find_fault
+from mlnb.node.data.outputs import DROPPED
 from mlnb.node.data.process_state import ProcessState
 from mlnb.node.data.sent import STATE_OF, Path, put_state
 from mlnb.rundir import PROCESS_STATE, RunDir, check_trusted
@@ -115,6 +116,7 @@ def pull(
         script=script,
         rebuilder=rebuilder,
     )
+    values.pop(DROPPED, None)
     lost = _lost(values, rebuilder, missing)
     loaded = {name: value for name, value in values.items() if name not in lost}
     states = [loaded.pop(name) for name in list(loaded) if name.startswith(STATE_OF)]

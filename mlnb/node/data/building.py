@@ -44,11 +44,17 @@ class Writer:
     ----------
     labels
         the objects that came from the session.
+
+    Attributes
+    ----------
+    seen
+        the labels of those that were written.
     """
 
     def __init__(self, labels: Labels) -> None:
         self._labels = labels
         self._contents: dict[str, Any] = {}
+        self.seen: set[str] = set()
 
     def label(self, obj: Any) -> str | None:
         """The label of an object, if it came from the session."""
@@ -64,6 +70,7 @@ class Writer:
         label = self._labels.of_object(obj)
         if label is None:
             return None
+        self.seen.add(label)
         if kind not in (tuple, frozenset) and label in self._contents:
             return ("box", label, kind.__name__)
         contents = self._contents.setdefault(label, _CONTENTS[kind](obj))
@@ -79,6 +86,8 @@ class Writer:
             return reduced
         function, args, state, items, pairs, setter = _six(reduced)
         label = self._labels.of_object(obj)
+        if label is not None:
+            self.seen.add(label)
         became = label is not None and self._labels.has_other_class(obj)
         parts = (state, None if items is None else tuple(items), None if pairs is None else tuple(pairs), setter)
         created = create, (label, became, function, args)

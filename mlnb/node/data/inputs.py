@@ -115,6 +115,7 @@ class Inputs:
         self.definitions = SentDefinitions(namespace, self.values, self.made_anew, names)
         for name, definition in self.definitions.by_name.items():
             self.labels.add_state(name, definition, self.definitions.names)
+        self.labels.watch()
         self.bound_before = dict(namespace)
         self.script = script
 

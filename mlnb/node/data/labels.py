@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import contextlib
+import copyreg
+from collections import deque
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch.storage import UntypedStorage
 
 from mlnb.node.data.sent import state_of
@@ -27,6 +31,7 @@ class Labels:
     objects: dict[str, Any] = field(default_factory=dict)
     _label_of: dict[int, str] = field(default_factory=dict)
     _object_label: dict[int, tuple[str, type]] = field(default_factory=dict)
+    _before: dict[str, tuple[Any, ...]] = field(default_factory=dict)
 
     def add(self, label: str, storage: UntypedStorage) -> None:
         """Give ``storage`` a label."""
@@ -57,6 +62,15 @@ class Labels:
         self.objects[label] = value
         self._object_label.setdefault(id(value), (label, type(value)))
 
+    def watch(self) -> None:
+        """Note what each object contains now; see :meth:`changed`."""
+        self._before = {label: _parts(value) for label, value in self.objects.items()}
+
+    def changed(self, known: Collection[str]) -> list[Any]:
+        """The objects that contain something else than at :meth:`watch`, without those whose labels are ``known``."""
+        candidates = ((label, before) for label, before in self._before.items() if label not in known)
+        return [self.objects[label] for label, before in candidates if not _same(before, _parts(self.objects[label]))]
+
     def of_object(self, value: Any) -> str | None:
         """Return the label of an object, or ``None``."""
         found = self._object_label.get(id(value))
@@ -65,6 +79,38 @@ class Labels:
     def has_other_class(self, value: Any) -> bool:
         """Whether an object that has a label was of another class when it got it."""
         return self._object_label[id(value)][1] is not type(value)
+
+
+def _parts(value: Any) -> tuple[Any, ...]:
+    """What an object refers to itself; for a tensor, how often it was changed."""
+    if isinstance(value, torch.Tensor):
+        return () if value.is_inference() else (value._version,)
+    parts: list[Any] = []
+    if isinstance(value, dict):
+        parts += [part for pair in dict.items(value) for part in pair]
+    elif isinstance(value, (list, set, deque)):
+        kind = next(kind for kind in (list, set, deque) if isinstance(value, kind))
+        parts += kind.__iter__(value)  # type: ignore[arg-type]
+    elif isinstance(value, bytearray):
+        parts.append(bytes(value))
+    try:
+        attributes = object.__getattribute__(value, "__dict__")
+    except AttributeError:
+        attributes = None
+    if isinstance(attributes, dict) and attributes is not value and not isinstance(value, type):
+        parts += [part for pair in attributes.items() for part in pair]
+    for name in () if isinstance(value, type) else copyreg._slotnames(type(value)):  # type: ignore[attr-defined]
+        with contextlib.suppress(AttributeError):
+            parts += [name, object.__getattribute__(value, name)]
+    return tuple(parts)
+
+
+def _same(before: tuple[Any, ...], now: tuple[Any, ...]) -> bool:
+    """Whether two objects contain the same objects, or equal numbers and strings."""
+    return len(before) == len(now) and all(
+        one is other or (type(one) is type(other) and type(one) in _ATOMS and one == other)
+        for one, other in zip(before, now, strict=True)
+    )
 
 
 def _containers(value: Any) -> Iterator[Any]:

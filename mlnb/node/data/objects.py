@@ -42,10 +42,11 @@ __all__ = ["INLINE", "Labels", "MissingDefinition", "Sink", "Source", "_generato
 
 @dataclass(frozen=True)
 class Stream:
-    """A stream: the pickle, and the locations of its out-of-band buffers."""
+    """A stream: the pickle, the locations of its out-of-band buffers, and the labels of the session's objects in it."""
 
     data: bytes
     buffers: tuple[Location, ...]
+    labels: frozenset[str] = frozenset()
 
 
 Reference = Callable[[Any], "str | None"]
@@ -174,7 +175,8 @@ def dump(
         if not merging:
             labels.add_objects(prefix, pickler.objects())
             labels.add_objects(f"{prefix}cell", reducer.cells())
-        return Stream(bulk.table().before(file.getvalue()), tuple(pickler.buffers))
+        data = bulk.table().before(file.getvalue())
+        return Stream(data, tuple(pickler.buffers), frozenset(writer.seen if writer else ()))
     raise AssertionError
 
 

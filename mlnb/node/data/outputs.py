@@ -31,6 +31,10 @@ _PROGRESS_BARS = ("alive_progress.", "enlighten.", "fastprogress.", "progressbar
 """Modules whose objects are left out without a note if they can't be pickled."""
 
 
+DROPPED = "objects that the cell has changed and then dropped"
+"""Stands among the names for a list of them: names of the session that did not come back may still refer to them."""
+
+
 class _OutputFiles:
     """An ``objects.Sink`` that writes storages to files, except those that the run has not changed."""
 
@@ -144,6 +148,11 @@ def write(
             faults = _unpicklable(values, namespace, inputs)
         else:
             faults = _unloadable(stream, _WrittenFiles(folder, run), values, namespace, inputs)
+        if not faults and stream is not None and DROPPED not in values and not lost.get(DROPPED):
+            dropped = inputs.labels.changed(stream.labels)
+            if dropped:
+                values[DROPPED] = dropped
+                continue
         if not faults:
             break
         lost.update(faults)
@@ -153,7 +162,8 @@ def write(
     (folder / "session.pickle").chmod(0o600)  # whatever the script's umask: it will be unpickled
     kept = [name for name in values if name in inputs.values and values[name] is inputs.values[name]]
     notes = list(dict.fromkeys(note for note in lost.values() if note))
-    table = {"names": list(values), "kept": kept, "deleted": list(deleted), "lost": list(lost)}
+    names = [name for name in values if name != DROPPED]
+    table = {"names": names, "kept": kept, "deleted": list(deleted), "lost": [name for name in lost if name != DROPPED]}
     (folder / "session.json").write_text(json.dumps({**table, "buffers": stream.buffers, "notes": notes}))
     if process:
         process.write(folder / PROCESS_STATE)

@@ -8,6 +8,7 @@ import torch
 
 from mlnb.api.results.merge import Merger
 from mlnb.node.data import objects, storages
+from mlnb.node.data.outputs import DROPPED
 
 
 class Memory:
@@ -45,6 +46,7 @@ class Sent:
         self._here, self._there = objects.Labels(), objects.Labels()
         stream = objects.dump(values, self._memory, self._here, prefix="0:")
         self.run: dict[str, Any] = objects.load(stream, self._memory, self._there, {}, prefix="0:")
+        self._there.watch()
 
     def __getattr__(self, name: str) -> Any:
         return self.run[name]
@@ -53,12 +55,16 @@ class Sent:
         """What the session gets back under ``names``, or under all names."""
         returned = {name: value for name, value in self.run.items() if not names or name in names}
         stream = objects.dump(returned, self._memory, self._there, prefix="out:", merging=True)
+        if not names:
+            returned = {**returned, DROPPED: self._there.changed(stream.labels)}
+            stream = objects.dump(returned, self._memory, self._there, prefix="out:", merging=True)
         merger = Merger(self._here.objects)
         values: dict[str, Any] = objects.load(
             stream, self._memory, objects.Labels(), {}, live=self._here, rebuilder=merger
         )
         assert not merger.faults
         merger.apply()
+        values.pop(DROPPED, None)
         return values
 
     def copies(self) -> dict[str, Any]:

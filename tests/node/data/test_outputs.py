@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import types
 
 import numpy as np
 import pytest
@@ -230,3 +231,113 @@ def test_returned_objects_find_the_classes_that_the_cell_defines(send):
     run.deliver(namespace)
     assert type(namespace["net"]) is namespace["Net"]
     assert namespace["net"].f.in_features == 2
+
+
+_FAULTS = """
+import torch
+class Unlucky:
+    def __init__(self, model=None): self.model = model
+    def __setstate__(self, state): raise RuntimeError("can not be made again")
+class Diverged(Exception):
+    def __init__(self, step, value):
+        super().__init__(f"step {step}: {value}")
+        self.step = step
+"""
+
+
+def test_a_value_that_can_not_be_loaded_again_loses_only_its_own_name(send):
+    model = torch.nn.Linear(2, 2)
+    namespace: dict = {"__name__": "__main__", "model": model, "unlucky": "old", "good": 0}
+    cell = (
+        "with torch.no_grad(): model.weight.fill_(3)\n"
+        "unlucky = Unlucky(model)\nholder = [unlucky, model]\ngood = 1\nlast = [model]"
+    )
+    run = succeeded(send(cell, {"model": model}, ("unlucky", "holder", "good", "last"), definitions=_FAULTS))
+    exec(_FAULTS, namespace)
+    pulled = run.deliver(namespace)
+    assert set(pulled.lost) == {"unlucky", "holder"}
+    assert "unlucky" not in namespace
+    assert namespace["good"] == 1
+    assert namespace["last"][0] is model
+    assert (model.weight == 3).all()
+    reason = "it can't be loaded again in another process (RuntimeError: can not be made again)"
+    assert pulled.notes == [f"{name} was not returned: {reason}" for name in ("unlucky", "holder")]
+    assert set(pulled.notes) <= set(run.result["notes"])
+
+
+def test_a_value_that_can_not_be_loaded_in_the_session_loses_only_its_own_name(send):
+    model = torch.nn.Linear(2, 2)
+    trainer = types.SimpleNamespace(model=model, part=None)
+    namespace: dict = {"model": model, "trainer": trainer, "part": "old"}
+    sent = {"model": model, "trainer": trainer}
+    cell = (
+        "import sys, types, torch\n"
+        "class Part: pass\n"
+        "Part.__module__ = 'elsewhere'; Part.__qualname__ = 'Part'\n"
+        "sys.modules['elsewhere'] = types.SimpleNamespace(Part=Part)\n"
+        "part = Part()\ntrainer.part = part\nn = 5\n"
+        "with torch.no_grad(): model.weight.fill_(3)\n"
+    )
+    run = succeeded(send(cell, sent, ("part", "n", "model", "trainer"), definitions="import torch"))
+    pulled = run.deliver(namespace)
+    assert set(pulled.lost) == {"part", "trainer"}
+    assert "part" not in namespace
+    assert "trainer" not in namespace
+    assert trainer.part is None, "nothing that could not be loaded comes into an object of the session"
+    assert namespace["n"] == 5
+    assert namespace["model"] is model
+    assert (model.weight == 3).all()
+    assert any("elsewhere.Part" in note for note in pulled.notes)
+
+
+def test_an_exception_with_a_constructor_of_its_own_comes_back(send):
+    cell = "try:\n    raise Diverged(1, 2.0)\nexcept Diverged as error:\n    problem = error\n"
+    run = succeeded(send(cell, {"x": 1}, ("problem",), definitions=_FAULTS))
+    namespace: dict = {"__name__": "__main__"}
+    exec(_FAULTS, namespace)
+    assert run.deliver(namespace).notes == []
+    assert type(namespace["problem"]) is namespace["Diverged"]
+    assert (namespace["problem"].step, str(namespace["problem"])) == (1, "step 1: 2.0")
+
+
+def test_every_name_that_the_cell_binds_comes_back(send):
+    namespace: dict = {"x": [1], "gone": 1, "same": (2,)}
+    cell = (
+        "for k in range(2): globals()[f'made_{k}'] = k\n"
+        "exec('_hidden = [x]')\n"
+        "from math import *\n"
+        "del globals()['gone']\n"
+        "_i5 = 7\n"
+    )
+    run = succeeded(send(cell, dict(namespace), returns_more=True))
+    pulled = run.deliver(namespace, set(), {"made_1"})
+    assert namespace["made_0"] == 0
+    assert "made_1" not in namespace, "a later cell has assigned it"
+    assert namespace["_hidden"][0] is namespace["x"]
+    assert namespace["sqrt"](9) == 3
+    assert pulled.notes == []
+    assert not any(name.startswith("__") for name in pulled.values)
+
+
+def test_an_object_that_the_cell_changes_and_drops_is_changed_in_the_session(send):
+    jobs = [types.SimpleNamespace(done=False) for _ in range(3)]
+    queue = list(jobs)
+    namespace = {"queue": queue}
+    run = succeeded(send("while queue:\n    job = queue.pop()\n    job.done = True", dict(namespace), ("queue",)))
+    run.deliver(namespace)
+    assert queue == []
+    assert [job.done for job in jobs] == [True, True, True]
+
+
+def test_aliases_of_large_data_are_written_once(start):
+    run = succeeded(
+        start(
+            "import torch, numpy as np\na = torch.zeros(50_000)\nb = c = a\nx = np.zeros(50_000)\ny, z = x, [x, x[:]]",
+            outputs=("a", "b", "c", "x", "y", "z"),
+        )
+    )
+    sizes = [path.stat().st_size for path in run.directory.outputs.iterdir()]
+    assert sum(sizes) < 50_000 * (4 + 8) + 20_000
+    pulled = run.pull(bind=False)
+    assert pulled["a"] is pulled["b"] is pulled["c"]
+    assert pulled["z"][0] is pulled["x"]
