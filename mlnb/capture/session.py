@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,6 +62,11 @@ class Session:
         if not isinstance(self.hidden, Mapping) or name.startswith("_") or name in ("In", "Out"):
             return False
         return self.hidden[name] is not self.namespace[name]
+
+    def similar(self, name: str) -> str:
+        """A hint to a name that the user may have meant; empty without one."""
+        near = difflib.get_close_matches(name, [other for other in self.namespace if self.has(other)], n=1)
+        return f"Did you mean {near[0]}?" if near else ""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import builtins
-import difflib
 import types
 from collections import deque
 from collections.abc import Collection
@@ -169,16 +168,11 @@ class Slice:
                 f"{name}{reason} is defined by IPython and can't be sent: assign what you need from it to a variable."
             )
         elif how is Need.REQUIRED:
-            advice = self._similar(name) or "Run the cell that defines it first."
+            advice = self.session.similar(name) or "Run the cell that defines it first."
             raise CannotShip(f"{name}{reason} is not defined in this session. {advice}")
         elif how is Need.DEFERRED:
             fails = "is not defined in this session: the run fails if it reads it."
-            self.note(f"{name}{reason} {fails} {self._similar(name)}".rstrip())
-
-    def _similar(self, name: str) -> str:
-        names = [other for other in self.session.namespace if self.session.has(other)]
-        similar = difflib.get_close_matches(name, names, n=1)
-        return f"Did you mean {similar[0]}?" if similar else ""
+            self.note(f"{name}{reason} {fails} {self.session.similar(name)}".rstrip())
 
     # ---- kinds of values
 
@@ -267,6 +261,7 @@ class Slice:
             if there is a credential in it.
         """
         self.definitions[name] = source
+        self.extra_imports |= source.imports
         for note in source.notes:
             self.note(note)
         origin = source.origin

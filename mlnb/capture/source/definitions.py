@@ -57,7 +57,7 @@ class DefinitionFinder:
     def __init__(self, history: SourceHistory, namespace: Mapping[str, Any]) -> None:
         self._history = history
         self._namespace = namespace
-        self._cell_owners: dict[int, str] = {}
+        self._cell_owners: dict[int, tuple[str, str]] = {}
 
     # ---- by name
 
@@ -220,36 +220,51 @@ class DefinitionFinder:
             own_name = node.name  # type: ignore[attr-defined]
             body = [*excerpt.lines, f"{indent}return {own_name}"]
         factory = f"_make_{name.lstrip('_')}"
+        shared: dict[str, str] = {}
         header = [f"def {factory}():"]
         for variable, content in closure.items():
             if variable in (own_name, "__class__"):  # the factory or the class statement assigns it
                 continue
             header.append(f"{indent}{variable} = None")
-            source.deferred_assignments.append((closure_cell_expression(name, value, variable), content))
-            self._note_shared_variable(source, name, value, variable)
+            if owned := self._shared_variable(source, name, value, variable):
+                shared[variable] = owned
+            else:
+                source.deferred_assignments.append((closure_cell_expression(name, value, variable), content))
         for variable, base in self._local_bases(statement, value).items():
             if variable not in closure:
                 generated = f"_{name}_{variable}"
                 source.live_values[generated] = base
                 header.append(f"{indent}{variable} = {PLACEHOLDER.format(generated)}")
-        source.lines = [*header, *body, f"{name} = {factory}()"]
+        made = f"{factory}()"
+        if shared:
+            source.imports.add("from mlnb.node.data.by_value import with_variables as _with_variables")
+            made = f"_with_variables({made}, {', '.join(f'{name}={cell}' for name, cell in shared.items())})"
+        source.lines = [*header, *body, f"{name} = {made}"]
         source.header_lines = len(header)
+        if isinstance(value, types.FunctionType):
+            attributes = [(attribute, item) for attribute, item in vars(value).items() if not attribute.startswith("_")]
+            source.deferred_assignments += [(f"{name}.{attribute}", item) for attribute, item in attributes]
         names = analyse(ast.Module([as_statement(node)], []))
         local = {*closure, own_name}
-        source.required = set(names.required - local)
+        source.required |= names.required - local
         source.deferred = set((names.loads | names.deferred) - source.required - local)
         source.dotted_names = set(names.dotted_names)
         return source
 
-    def _note_shared_variable(
+    def _shared_variable(
         self, source: DefinitionSource, name: str, value: types.FunctionType | type, variable: str
-    ) -> None:
-        """Functions created by one call share its variables; in the script each has its own."""
+    ) -> str | None:
+        """An expression for the variable of an earlier function, made by the same call, that this one shares."""
         for cell in closure_cells(value, variable):
-            owner = self._cell_owners.setdefault(id(cell), name)
-            if owner != name:
-                note = f"{owner} and {name} share the variable {variable} in the session, but not in the run"
-                source.notes.append(note)
+            own = closure_cell_expression(name, value, variable).removesuffix(".cell_contents")
+            owner, expression_ = self._cell_owners.setdefault(id(cell), (name, own))
+            if owner == name:
+                continue
+            if isinstance(value, types.FunctionType):
+                source.required.add(owner)
+                return expression_
+            source.notes.append(f"{owner} and {name} share the variable {variable} in the session, but not in the run")
+        return None
 
     @staticmethod
     def _local_bases(statement: SourceNode, value: Any) -> dict[str, type]:

@@ -137,6 +137,17 @@ def make_function(code: CodeType, namespace: dict[str, Any], cells: tuple[CellTy
     return FunctionType(code, namespace, code.co_name, None, cells if code.co_freevars else None)
 
 
+def with_variables(function: FunctionType, **cells: CellType) -> FunctionType:
+    """A function like ``function`` that shares these variables with another one. Scripts refer to this by name."""
+    old = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+    closure = tuple(cells.get(name, cell) for name, cell in old)
+    made = FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__, closure)
+    for name in ("__kwdefaults__", "__annotations__", "__qualname__", "__doc__", "__module__"):
+        setattr(made, name, getattr(function, name))
+    vars(made).update(vars(function))
+    return made
+
+
 def set_function_state(function: FunctionType, state: dict[str, Any]) -> None:
     """Set the variables of enclosing functions, the default values and attributes of a function."""
     for cell, value in state["contents"]:
