@@ -9,11 +9,12 @@ from typing import Any
 
 from mlnb.capture.cell.reading import CellSource
 from mlnb.capture.names.analysis import future_features
+from mlnb.capture.names.arguments import changed_by_calls
 from mlnb.capture.names.state_changes import definitions_changed
-from mlnb.capture.outputs import default_outputs, names_sharing_storages, storage_addresses
+from mlnb.capture.outputs import default_outputs
 from mlnb.capture.reasons import Reason
 from mlnb.capture.script import HEADER, Script, Statement, order
-from mlnb.capture.session import Captured, PlanItem, Session
+from mlnb.capture.session import Captured, PlanItem
 from mlnb.capture.ship.contents import Content
 from mlnb.capture.ship.loading import check_loads
 from mlnb.capture.ship.streams import DataStream, write
@@ -65,7 +66,6 @@ def assemble(
     inputs = [name for name in slice_.data if session.has(name) or name == MODULE_VALUES]
     inputs += [name for name, (written, _) in slice_.literals.items() if written.containers]
     returned = tuple(outputs) or tuple(_default_outputs(source, slice_, sent))
-    storages = _output_storages(streams, returned, session)
     return Captured(
         script=script.text,
         segments=tuple(script.segments),
@@ -74,7 +74,6 @@ def assemble(
         module_folders=modules.folders,
         inputs=tuple(inputs),
         outputs=returned,
-        shared=tuple(names_sharing_storages(returned, storages, session.namespace)),
         deletes=tuple(sorted(source.names.deletes)),
         labels=labels,
         items=tuple(_plan_items(slice_, modules, streams, files)),
@@ -223,15 +222,9 @@ def _default_outputs(source: CellSource, slice_: Slice, sent: Mapping[str, Any])
     captured = {**slice_.data, **{name: value for name, (_, value) in slice_.literals.items()}}
     captured = {name: value for name, value in captured.items() if slice_.session.has(name)}
     trees = [source.tree, *(definition.origin.node for definition in slice_.definitions.values())]
+    mutated |= changed_by_calls(trees)
     changed = [name for name in definitions_changed(sent, trees) if slice_.session.has(name)]
     return list(dict.fromkeys([*default_outputs(assigned, captured, mutated, maybe_mutated), *changed]))
-
-
-def _output_storages(streams: list[DataStream], names: Collection[str], session: Session) -> set[int]:
-    """The addresses of the tensor storages of outputs."""
-    pickled = {address for stream in streams for name in names for address in stream.sink.storages.get(name, ())}
-    values = [session.namespace[name] for name in names if any(name in stream.values for stream in streams)]
-    return pickled | {address for value in values for address in storage_addresses(value)}
 
 
 # ---- the plan

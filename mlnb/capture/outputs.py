@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from itertools import islice
-from types import ModuleType
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 IMMUTABLE = (int, float, complex, str, bytes, bool, type(None), tuple, frozenset, range, slice, type(...))
@@ -46,60 +44,6 @@ def default_outputs(
 
 _IPYTHON = re.compile(r"_{1,3}|_i{1,3}|_i?\d+|_[iod]h|__\w+__")
 """Names that IPython itself assigns: inputs, outputs and the like."""
-
-
-def names_sharing_storages(
-    names: Collection[str], storages: Collection[int], namespace: Mapping[str, Any]
-) -> list[str]:
-    """The names of ``namespace``, other than ``names``, with tensors in ``storages`` (addresses).
-
-    Objects are searched one level deep: a trainer that holds the model, a list of models.
-    """
-    if not storages:
-        return []
-    others = {name: value for name, value in namespace.items() if name not in names and not name.startswith("_")}
-    return sorted(name for name, value in others.items() if not _nearby_storages(value).isdisjoint(storages))
-
-
-def _nearby_storages(value: Any) -> set[int]:
-    """The addresses of the tensor storages in ``value`` and in its parts; empty if it can't be searched.
-
-    Such an object may have nothing to do with the cell, as a module whose ``__init__`` did not call its base class.
-    """
-    try:
-        return {address for part in (value, *_parts(value)) for address in storage_addresses(part)}
-    except Exception:  # noqa: BLE001 - code of the session's objects
-        return set()
-
-
-def _parts(value: Any) -> Iterator[Any]:
-    """The first 100 objects in a value."""
-    parts: Iterable[Any] = ()
-    if isinstance(value, dict):
-        parts = value.values()
-    elif isinstance(value, (list, tuple)):
-        parts = value
-    elif not isinstance(value, (type, ModuleType)):
-        parts = getattr(value, "__dict__", {}).values()
-    return islice(parts, 100)
-
-
-def storage_addresses(value: Any) -> Iterable[int]:
-    """The addresses of the storages of a tensor, or of a module's or an optimizer's tensors."""
-    torch = sys.modules.get("torch")
-    if torch is None:
-        return
-    from mlnb.node.torch_private import storage_id
-
-    if isinstance(value, torch.nn.Module):
-        tensors = [*value.parameters(), *value.buffers()]
-    elif isinstance(value, torch.optim.Optimizer):
-        tensors = [tensor for group in value.param_groups for tensor in group["params"]]
-    else:
-        tensors = [value] if isinstance(value, torch.Tensor) else []
-    for tensor in tensors:
-        if tensor.layout is torch.strided and not torch.nn.parameter.is_lazy(tensor):
-            yield storage_id(tensor.untyped_storage())
 
 
 def _may_change(value: Any, mutated: bool, maybe_mutated: bool) -> bool:

@@ -112,8 +112,6 @@ class Captured:
         the session's names whose values are sent and can be changed by the run.
     outputs
         names whose values the run returns.
-    shared
-        other names of the session that share memory with outputs, and so change when these are returned.
     deletes
         names that the cell deletes.
     labels
@@ -136,7 +134,6 @@ class Captured:
     module_folders: Mapping[str, str]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    shared: tuple[str, ...]
     deletes: tuple[str, ...]
     labels: objects.Labels
     items: tuple[PlanItem, ...]

@@ -285,6 +285,14 @@ class ClassBody(CellBody):
         self.global_names |= set(node.names)
 
 
+def changed_in_body(node: FunctionNode) -> set[str]:
+    """The names, parameters and other variables of its own included, whose value the syntax of a function changes."""
+    walker = _FunctionBody(evaluates_annotations=False)
+    walker.run(node.body)
+    walker.uses.propagate_aliases()
+    return set(walker.uses.mutated)
+
+
 def call_uses(node: FunctionNode | ast.Lambda, evaluates_annotations: bool = True) -> NameUses:
     """What a call of a function does to names outside of it."""
     walker = _FunctionBody(evaluates_annotations)

@@ -9,7 +9,6 @@ from typing import Any
 
 from mlnb.capture.ship.contents import Buffer, Bytes, Content, Storage
 from mlnb.node.data import objects, storages
-from mlnb.node.torch_private import storage_id
 
 PLAIN = frozenset({int, float, complex, bool, type(None), type(...)})
 """Types whose values need no check."""
@@ -36,12 +35,10 @@ class LiveSink:
         self.name = ""
         self.blobs: list[Content] = []
         self.sizes: dict[str, int] = {}
-        self.storages: dict[str, set[int]] = {}
         self.shared_names: set[str] = set()
 
     def storage(self, storage: Any, label: str | None) -> storages.Location:
         """See :class:`objects.Sink`."""
-        self.storages.setdefault(self.name, set()).add(storage_id(storage))
         if label is not None:
             self.shared_names.add(self.name)
         content = Storage(storage)
