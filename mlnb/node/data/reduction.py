@@ -63,10 +63,40 @@ def reduce(obj: Any) -> Any:
         return open_files.reduce_file(obj)
     if kind.__module__ == "numpy" and kind.__name__ == "ndarray":
         return arrays.reduce_array(obj)
+    if _dict_names(kind) and (shared := _shared_dict(obj)) is not None:
+        return shared
     reduced = reduce_object(obj) if torchs else NotImplemented
     if special and reduced is NotImplemented:
         reduced = _special(obj)
     return NotImplemented if reduced is None else reduced
+
+
+@functools.lru_cache(maxsize=4096)
+def _dict_names(kind: Any) -> tuple[str, ...]:
+    """The attributes of a class that are dictionaries which its objects may share as their attributes."""
+    if kind.__dictoffset__ == 0 or _takes_itself_apart(kind):
+        return ()
+    return tuple(
+        name for base in kind.__mro__ for name, value in vars(base).items() if type(value) is dict and name[:2] != "__"
+    )
+
+
+def _shared_dict(obj: Any) -> Reduced | None:
+    """Take apart an object whose ``__dict__`` is an attribute of its class, so that all objects share their state."""
+    kind: Any = type(obj)
+    own = _own_dict(obj)
+    for name in _dict_names(kind):
+        if _in_class(kind, name) is own:
+            return copyreg.__newobj__, (kind,), (name, dict(own)), None, None, _share_dict  # type: ignore[attr-defined]
+    return None
+
+
+def _share_dict(obj: Any, state: tuple[str, dict[str, Any]]) -> None:
+    """Set the state that all objects of the class share, and let ``obj`` share it."""
+    name, attributes = state
+    shared = _in_class(type(obj), name)
+    shared.update(attributes)
+    object.__setattr__(obj, "__dict__", shared)
 
 
 @functools.lru_cache(maxsize=4096)
