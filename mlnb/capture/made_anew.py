@@ -22,6 +22,10 @@ _NEVER_AGAIN = _MODES | {":memory:"}
 """Arguments with which a second call would empty a file, or lack the contents of the first object."""
 
 
+_IN_FILES = frozenset({"h5py", "netCDF4", "tables", "zarr"})
+"""Libraries whose objects contain what is in a file."""
+
+
 class Collector(Protocol):
     """What collects what a cell needs (:class:`mlnb.capture.slice.Slice`)."""
 
@@ -112,6 +116,8 @@ def _can_be_made_anew(value: Any) -> bool:
     unshippable = unshippable_reason(value)
     if unshippable is not None and not unshippable.can_be_made_anew:
         return False
+    if unshippable is None and hasattr(type(value), "__next__"):
+        return False  # it is somewhere in a sequence
     if isinstance(value, (list, dict, set, tuple)) or type(value).__module__ == "__main__":
         return False
     if isinstance(value, io.IOBase) and type(value).__module__ == "_io":
@@ -120,6 +126,14 @@ def _can_be_made_anew(value: Any) -> bool:
 
 
 def _holds_data(value: Any) -> bool:
+    """Whether a value is data, or contains items; what is in a file does not count."""
+    count = getattr(value, "qsize", None) or getattr(value, "__len__", None)
+    if callable(count) and type(value).__module__.partition(".")[0] not in _IN_FILES:
+        try:
+            if count():
+                return True
+        except Exception:  # noqa: BLE001 - the object's own code
+            return True
     torch, numpy, pandas = (sys.modules.get(name) for name in ("torch", "numpy", "pandas"))
     kinds: list[type] = []
     if torch is not None:

@@ -73,6 +73,14 @@ def test_an_old_value_that_the_cell_replaces_is_not_made_anew(nb):
     assert "ThreadPoolExecutor(1)" not in captured.script
 
 
+def test_what_holds_items_or_is_half_read_is_not_made_anew(nb):
+    nb.cell("import queue\nitems = queue.Queue()\nwaiting = queue.Queue()\nitems.put(1)")
+    assert nb.train("waiting.put(2)\nresult = waiting.get()")["result"] == 2
+    assert nb.refusal("items").startswith("items (line 2) (Queue) can't be sent")
+    nb.cell("lines = csv.reader(['a,b', 'c,d'])\nnext(lines)")
+    assert nb.refusal("print(next(lines))").startswith("lines (line 2) (reader) can't be sent")
+
+
 # open files
 
 

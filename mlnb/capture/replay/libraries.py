@@ -35,7 +35,7 @@ def dependencies(library: str) -> set[str]:
 
 
 def _modules(library: str) -> Iterator[types.ModuleType]:
-    for name, module in list(sys.modules.items()):
+    for name, module in sys.modules.copy().items():  # a list of the items could meet an import
         if (name == library or name.startswith(library + ".")) and type(module) is types.ModuleType:
             yield module
 

@@ -24,7 +24,7 @@ _CONTAINERS = (list, dict, set, bytearray)
 
 def local_modules(modules: LocalModules) -> Iterator[types.ModuleType]:
     """The loaded modules that are sent."""
-    for name, module in list(sys.modules.items()):
+    for name, module in sys.modules.copy().items():  # a list of the items could meet an import
         if (
             name.split(".")[0] in modules.sizes
             and type(module) is types.ModuleType

@@ -92,8 +92,17 @@ class ShippingChecks:
         reason = reasons.get(name, Reason(None))
         if isinstance(error, _CredentialFound):
             return self._credential_refusal(self._credential_path(value, display_name(name)), name, reason)
-        path, part = refusals.locate(value, display_name(name), lambda part: self.pickling_error(part) is None)
+        parts = list(refusals.chain(value, display_name(name), lambda part: self.pickling_error(part) is None))
+        path, part = parts[-1]
         unshippable = unshippable_reason(part)
+        library = next(((path, part) for path, part in parts[:-1] if _is_of_library(part)), None)
+        if library is not None:  # what is inside of it means nothing to the user
+            path, part = library
+            what = unshippable.kind if unshippable else type(parts[-1][1]).__name__
+            return CannotShip(
+                f"{path}{reason} ({type(part).__name__}) can't be sent to another process, since it holds {what}. "
+                "Create it inside the cell, or by a line of its own in another, which the run then repeats."
+            )
         if unshippable:
             return CannotShip(f"{path}{reason} is {unshippable}")
         problem = f"({type(part).__name__}) can't be sent to another process: {_first_line(error)}"
@@ -192,6 +201,14 @@ class ShippingChecks:
 
 class _CredentialFound(Exception):
     """A value that is being pickled holds a credential."""
+
+
+def _is_of_library(value: Any) -> bool:
+    """Whether a value is an object of a library, but no container of the user's objects."""
+    kind = type(value)
+    if isinstance(value, (types.FunctionType, types.MethodType, type)) or kind.__module__ in ("__main__", "builtins"):
+        return False
+    return kind.__module__.partition(".")[0] not in ("collections", "functools", "torch", "types", "typing")
 
 
 def _first_line(error: Exception) -> str:

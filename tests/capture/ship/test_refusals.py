@@ -71,6 +71,13 @@ def test_a_tensor_that_was_computed(nb):
     assert "computed in another process" in names["result"]
 
 
+def test_what_is_inside_of_a_library_s_object_is_not_named(nb):
+    nb.cell("import queue\nbox = {'q': [queue.Queue() for _ in range(1)][0]}")
+    message = nb.refusal("box")
+    assert message.startswith("box['q'] (line 2) (Queue) can't be sent to another process, since it holds a lock. ")
+    assert "mutex" not in message
+
+
 def test_errors_of_pickle(nb):
     nb.cell("class Odd:\n    def __reduce__(self): raise TypeError('not me')\nbox = {'odd': [Odd()]}")
     assert "box['odd'][0] (line 2) (Odd) can't be sent to another process: not me" in nb.refusal("box")
