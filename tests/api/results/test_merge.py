@@ -13,7 +13,7 @@ import random
 import re
 import zoneinfo
 from collections import Counter, OrderedDict, UserDict, defaultdict, deque
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -298,6 +298,17 @@ class AttributeDict(dict[str, Any]):
         self.__dict__ = self
 
 
+class Shared:
+    """All objects have the same attributes, which the class holds."""
+
+    _state: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self, **values: Any) -> None:
+        self.__dict__ = self._state
+        self._state.clear()
+        self._state.update(values)
+
+
 class Settings(dict[str, Any]):
     __getattr__ = dict.__getitem__
     __setattr__ = dict.__setitem__
@@ -372,6 +383,7 @@ CHANGES: dict[str, tuple[Any, Any, Any]] = {
     "frozen": (lambda: Frozen([1]), lambda v: v.items.append(2), lambda v: v == Frozen([1, 2])),
     "tagged": (lambda: Tagged(a=1), lambda v: setattr(v, "note", "y"), lambda v: v.note == "y" and v == {"a": 1}),
     "own dict": (lambda: AttributeDict(a=1), lambda v: setattr(v, "b", 2), lambda v: v["b"] == 2 and vars(v) is v),
+    "shared": (lambda: Shared(a=1), lambda v: setattr(v, "b", 2), lambda v: vars(v) == {"a": 1, "b": 2}),
     "settings": (lambda: Settings(a=1), lambda v: setattr(v, "b", 2), lambda v: v == {"a": 1, "b": 2}),
     "proxy": (lambda: Proxy([1]), lambda v: v.append(2), lambda v: v.inner == [1, 2]),
     "recipe": (lambda: Recipe([1]), lambda v: v.steps.append(2), lambda v: v.steps == [1, 2]),
