@@ -191,6 +191,13 @@ class Replay:
         if not self._session.has(name):
             return "is not defined"
         value = self._session.namespace[name]
+        try:
+            return self._fault_of(value)
+        except Exception as error:  # noqa: BLE001 - code of the session's objects
+            return f"can't be looked into ({type(error).__name__})"
+
+    def _fault_of(self, value: Any) -> str | None:
+        """Why a value can't be sent; ``None`` if it can."""
         if callable(value) or hasattr(value, "__path__") or hasattr(value, "__spec__") or literal(value) is not None:
             return None
         fault = self._slice.checks.pickling_error(value)

@@ -96,7 +96,10 @@ class EffectFinder:
     def of_cell(self, cell: Cell) -> Iterator[Effect]:
         """The statements at the top level of one cell."""
         for node in cell.tree.body:
-            effect = self._effect(cell, node)
+            try:
+                effect = self._effect(cell, node)
+            except Exception:  # noqa: BLE001, S112 - objects of the session failed when asked what they are
+                continue
             if effect is not None:
                 yield effect
 

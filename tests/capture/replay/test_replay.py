@@ -151,3 +151,9 @@ def test_what_the_cell_sets_is_set_here_too(nb):
         "rcParams.update({})",
         "pd.options.display.max_rows = 9",
     ]
+
+
+def test_objects_that_fail_when_they_are_asked_disturb_nothing(nb):
+    nb.cell("class Nasty:\n    __class__ = property(lambda self: 1 / 0)\nnasty = Nasty()")
+    nb.cell("import logging\nnasty.x = 1; logging.disable(0)")
+    assert replayed(nb.capture("print(1)")) == ["logging.disable(0)"]
