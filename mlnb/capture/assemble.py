@@ -11,7 +11,7 @@ from mlnb.capture.cell.reading import CellSource
 from mlnb.capture.names.analysis import future_features
 from mlnb.capture.names.arguments import changed_by_calls
 from mlnb.capture.names.state_changes import definitions_changed
-from mlnb.capture.outputs import default_outputs
+from mlnb.capture.outputs import default_outputs, is_array
 from mlnb.capture.reasons import Reason
 from mlnb.capture.script import HEADER, Script, Statement, order
 from mlnb.capture.session import Captured, PlanItem
@@ -222,7 +222,8 @@ def _default_outputs(source: CellSource, slice_: Slice, sent: Mapping[str, Any])
     captured = {**slice_.data, **{name: value for name, (_, value) in slice_.literals.items()}}
     captured = {name: value for name, value in captured.items() if slice_.session.has(name)}
     trees = [source.tree, *(definition.origin.node for definition in slice_.definitions.values())]
-    mutated |= changed_by_calls(trees)
+    if any(is_array(value) for value in captured.values()):  # of others it is enough that they are arguments
+        mutated |= changed_by_calls(trees)
     changed = [name for name in definitions_changed(sent, trees) if slice_.session.has(name)]
     return list(dict.fromkeys([*default_outputs(assigned, captured, mutated, maybe_mutated), *changed]))
 

@@ -127,8 +127,9 @@ def _assigned_first(names: CellNames, session: Session) -> set[str]:
     """Names that functions of the session read, but only after the cell has definitely assigned them."""
     reached: set[str] = set()
     unassigned: set[str] = set(names.loads)
+    known: dict[str, frozenset[str]] = {}
     for name in names.loads:
-        through = reach([name], session.namespace) - {name}
+        through = reach([name], session.namespace, known) - {name}
         reached |= through
         unassigned |= through - names.assigned_before.get(name, frozenset())
     return reached - unassigned

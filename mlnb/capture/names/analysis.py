@@ -151,7 +151,9 @@ def inside_magic(tree: ast.Module) -> ast.Module:
 # ---- reach
 
 
-def reach(names: Iterable[str], namespace: Mapping[str, Any]) -> set[str]:
+def reach(
+    names: Iterable[str], namespace: Mapping[str, Any], known: dict[str, frozenset[str]] | None = None
+) -> set[str]:
     """``names``, and the names that they lead to through the session's own functions and classes.
 
     Parameters
@@ -160,18 +162,22 @@ def reach(names: Iterable[str], namespace: Mapping[str, Any]) -> set[str]:
         where to start.
     namespace
         the session's names. Names that it lacks are part of the result if something reads them.
+    known
+        which names each name leads to directly: filled here, and used by further calls for the same session.
     """
+    known = {} if known is None else known
     reached: set[str] = set()
     queue = deque(names)
-    visited: set[int] = set()
     while queue:
         name = queue.popleft()
         if name in reached:
             continue
         reached.add(name)
         if name in namespace:
-            for code in _codes(namespace[name], namespace, visited):
-                queue.extend(global_reads(code))
+            if name not in known:
+                codes = _codes(namespace[name], namespace, set())
+                known[name] = frozenset(read for code in codes for read in global_reads(code))
+            queue.extend(known[name])
     return reached
 
 
