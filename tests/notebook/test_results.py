@@ -352,3 +352,8 @@ def test_cells_wait_for_the_state_of_a_class_that_the_run_changes(nb: Kernel) ->
     nb.ok("%%train\nnet = Net(4, 1); time.sleep(1); done = net(data).shape")
     assert nb.ok("Net.width, mlnb.runs[0].state in ('succeeded', 'failed')").result == "(4, False)"
     assert nb.ok("done").result == "torch.Size([32, 1])"
+
+
+def test_a_class_of_the_cell_has_the_state_that_the_cell_left_in_it(nb: Kernel) -> None:
+    train(nb, "class Calls:\n    n, seen = 0, []\n    def add(self): Calls.n += 1; self.seen.append(1)\nCalls().add()")
+    assert nb.ok("Calls().add(); Calls.n, Calls.seen").result == "(2, [1, 1])"

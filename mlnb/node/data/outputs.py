@@ -7,6 +7,7 @@ files. It is written under another name and renamed, so it is complete or absent
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import shutil
@@ -138,7 +139,9 @@ def write(
     metadata = {"mlnb.run": run_id, "mlnb.task": task.digest}
     values = {name: namespace[name] for name in dict.fromkeys(names) if name in namespace}
     if inputs.definitions is not None:
-        values |= inputs.definitions.changes(lambda value: _fingerprint(value, namespace, inputs, _ChangeSink(inputs)))
+        fingerprint = functools.partial(_fingerprint, namespace=namespace, inputs=inputs, sink=_ChangeSink(inputs))
+        values |= inputs.definitions.changes(fingerprint)
+        values |= inputs.definitions.of_cell(namespace, task.outputs, fingerprint)
     lost: dict[str, str] = {}
     while True:
         shutil.rmtree(folder, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
@@ -84,6 +85,25 @@ class SentDefinitions:
             if state:
                 changed[STATE_OF + name] = (self.by_name[name], state)
         return changed
+
+    def of_cell(
+        self, namespace: Mapping[str, Any], names: Iterable[str], fingerprint: Callable[[Any], Any]
+    ) -> dict[str, Any]:
+        """The classes that the cell has defined, each with its state, as :meth:`changes` returns it.
+
+        The session runs their ``class`` statements again, which gives the state that they had at first.
+        """
+        found: dict[str, Any] = {}
+        for name in names:
+            cls: Any = namespace.get(name)
+            is_plain = type(cls) in (type, abc.ABCMeta) and not issubclass(cls, tuple)
+            if not is_plain or id(cls) in self.names or (cls.__module__, cls.__qualname__) != ("__main__", name):
+                continue
+            others = self.names | {id(value): other for other, value in namespace.items() if value is not cls}
+            state = {path: value for path, value in state_of(cls, others) if fingerprint(value) is not None}
+            if state:
+                found[STATE_OF + name] = (cls, state)
+        return found
 
     def _state(self, name: str) -> Iterator[tuple[Path, Any]]:
         return state_of(self.by_name[name], self.names)
