@@ -102,10 +102,9 @@ def _share_dict(obj: Any, state: tuple[str, dict[str, Any]]) -> None:
 @functools.lru_cache(maxsize=4096)
 def _ways(kind: Any) -> tuple[bool, bool]:
     """Whether :func:`reduce_object`, and whether :func:`_special`, have to be asked about objects of a class."""
-    is_special = (
-        issubclass(kind, (BaseException, dict))
-        or _in_class(kind, "__getattr__") not in (None, _MODULE_GETATTR)
-        or bool(_class_dicts(kind))
+    is_special = issubclass(kind, (BaseException, dict)) or _in_class(kind, "__getattr__") not in (
+        None,
+        _MODULE_GETATTR,
     )
     return issubclass(kind, OF_TORCH), is_special
 
@@ -121,9 +120,6 @@ def _special(obj: Any) -> Reduced | None:
         return _exception(obj)
     if isinstance(obj, dict) and _own_dict(obj) is obj:
         return copyreg.__newobj__, (kind,), True, None, iter(dict.items(obj)), _be_own_dict  # type: ignore[attr-defined]
-    shared = _class_of_attributes(obj)
-    if shared is not None:
-        return copyreg.__newobj__, (kind,), (*shared, dict(vars(obj))), None, None, share_attributes  # type: ignore[attr-defined]
     return _by_class(obj) if _in_class(kind, "__getattr__") and not _takes_itself_apart(kind) else None
 
 
@@ -184,42 +180,6 @@ def _in_class(kind: type, name: str) -> Any:
 def _be_own_dict(obj: dict[str, Any], _: Any) -> None:
     """Make the items of a dictionary its attributes: ``self.__dict__ = self``. Streams refer to this by name."""
     obj.__dict__ = obj
-
-
-def _class_dicts(kind: type) -> list[tuple[type, str]]:
-    """The classes of objects, and the names under which these hold dictionaries of their own."""
-    return [
-        (base, name)
-        for base in kind.__mro__
-        for name, value in vars(base).items()
-        if type(value) is dict and not name.startswith("__")
-    ]
-
-
-def _class_of_attributes(obj: Any) -> tuple[type, str] | None:
-    """The class that holds the attributes of ``obj``, and under which name, if all objects of the class have the same.
-
-    As with ``self.__dict__ = self._shared_state``: then the class has to have the attributes in the run, too.
-    """
-    kind, attributes = type(obj), _own_dict(obj)
-    if attributes is None or _takes_itself_apart(kind) or _is_python_getter(kind):
-        return None
-    return next(((base, name) for base, name in _class_dicts(kind) if vars(base)[name] is attributes), None)
-
-
-def _is_python_getter(kind: type) -> bool:
-    return _in_class(kind, "__getstate__") not in (None, vars(object).get("__getstate__"))
-
-
-def share_attributes(obj: Any, state: tuple[type, str, dict[str, Any]]) -> None:
-    """Give an object the attributes that its class holds for all of its objects. Streams refer to this by name."""
-    base, name, attributes = state
-    shared = vars(base).get(name)
-    if not isinstance(shared, dict):
-        shared = {}
-        setattr(base, name, shared)
-    shared.update(attributes)
-    obj.__dict__ = shared
 
 
 def _exception(error: BaseException) -> Reduced | None:

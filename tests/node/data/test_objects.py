@@ -5,7 +5,7 @@ from __future__ import annotations
 import types
 from collections import OrderedDict, defaultdict, deque
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -440,28 +440,3 @@ def test_default_values_and_plain_objects_are_loaded_again(travel):
     got["table"]["new"].append(2)
     assert got["table"] == {"a": [1], "new": [2]}
     assert got["point"].back is got["point"]
-
-
-class Shared:
-    """All objects have the same attributes, which the class holds."""
-
-    _state: ClassVar[dict[str, Any]] = {}
-
-    def __init__(self) -> None:
-        self.__dict__ = self._state
-
-
-def test_attributes_that_a_class_holds_for_all_of_its_objects_are_there_for_all(tmp_path: Path):
-    """As with accelerate's Accelerator of an earlier cell, whose state is asked for by new objects."""
-    first, second = Shared(), Shared()
-    first.rate = 0.5
-    sink = Sink(tmp_path)
-    stream = objects.dump([first, second], sink, Labels(), prefix="")
-    try:
-        Shared._state = {}  # as the class is in another process
-        one, other = objects.load(stream, MappedFiles(sink.files), Labels(), {})
-        assert (one.rate, other.rate, Shared().rate) == (0.5, 0.5, 0.5)
-        one.rate = 1.0
-        assert Shared().rate == other.rate == 1.0
-    finally:
-        Shared._state = {}
