@@ -24,6 +24,7 @@ from mlnb.capture.source.imports import import_lines, submodules
 from mlnb.capture.source.modules import LocalModules
 from mlnb.capture.source.nodes import defined_names
 from mlnb.node.data import objects
+from mlnb.node.data.asking import attribute
 from mlnb.node.data.process_state import ProcessState
 from mlnb.node.data.settings import setting_statements
 from mlnb.node.script.module_values import NAME as MODULE_VALUES
@@ -259,9 +260,9 @@ def _plan_items(
 def _describe(value: Any) -> str:
     """A value's type, with its shape or length."""
     kind = type(value).__name__
-    shape = getattr(value, "shape", None)
+    shape = attribute(value, "shape", None)
     if isinstance(shape, tuple):
-        return f"{kind} {'x'.join(str(size) for size in shape)} {getattr(value, 'dtype', '')}".rstrip()
+        return f"{kind} {'x'.join(str(size) for size in shape)} {attribute(value, 'dtype', '')}".rstrip()
     if isinstance(value, (list, dict, set, tuple, str, bytes)):
         return f"{kind} of {len(value)}"
     return kind

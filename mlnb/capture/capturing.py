@@ -19,6 +19,7 @@ from mlnb.capture.source.history import SourceHistory
 from mlnb.capture.source.modules import LocalModules, imported_roots
 from mlnb.capture.source.nodes import parse
 from mlnb.errors import CannotShip
+from mlnb.node.data.asking import has_attribute
 
 
 def capture(
@@ -99,7 +100,7 @@ def _sort_included(include: Sequence[str], session: Session) -> tuple[list[str],
         if item.isidentifier() and session.has(item):
             names.append(item)
             value = session.namespace[item]
-            if hasattr(value, "__path__") or hasattr(value, "__file__"):
+            if has_attribute(value, "__path__") or has_attribute(value, "__file__"):
                 modules.append(value.__name__.split(".")[0])
         elif path.is_file():
             files[_run_path(path, session.cwd)] = FileContent(path)

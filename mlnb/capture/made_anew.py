@@ -16,6 +16,7 @@ from mlnb.capture.ship.refusals import chain, unshippable_reason
 from mlnb.capture.source.definition import DefinitionSource
 from mlnb.capture.source.evaluate import UNKNOWN, evaluate
 from mlnb.capture.source.history import SourceHistory
+from mlnb.node.data.asking import attribute
 
 _MODES = frozenset(mode + more for mode in "wx" for more in ("", "b", "t", "+", "b+", "t+", "-", "bt"))
 _NEVER_AGAIN = _MODES | {":memory:"}
@@ -150,7 +151,7 @@ def _is_in_use(value: Any) -> bool:
     """Whether a lock is held, an event has happened, or a transaction is open."""
     if isinstance(value, threading.Event):
         return value.is_set()
-    locked = getattr(value, "locked", None)
+    locked = attribute(value, "locked", None)
     if type(value).__module__ in ("_thread", "threading") and callable(locked):
         return bool(locked())
     return bool(getattr(value, "in_transaction", False)) and type(value).__module__ == "sqlite3"

@@ -25,6 +25,7 @@ from mlnb.capture.source.literals import Literal, literal
 from mlnb.capture.source.modules import LocalModules
 from mlnb.errors import CannotShip
 from mlnb.node.data import objects
+from mlnb.node.data.asking import has_attribute
 
 DISPLAY_IMPORT = "from mlnb.node.rank.display import display"
 _MODULE_NAMES = frozenset({"__name__", "__file__", "__doc__", "__builtins__", "__spec__", "__package__", "__loader__"})
@@ -211,7 +212,7 @@ class Slice:
         module = library_of(name, value, self._history)
         if module is not None and not self._modules.is_local(module.split(".")[0]):
             return self._add_import(name, value)
-        is_stateless = callable(value) and not hasattr(value, "__dict__")
+        is_stateless = callable(value) and not has_attribute(value, "__dict__")
         from_library = type(value).__module__ in ("typing", "builtins", "numpy") or import_location(value) is not None
         if not (is_stateless or from_library):
             return False

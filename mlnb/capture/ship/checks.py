@@ -13,6 +13,7 @@ from mlnb.capture.ship import refusals, secrets, streams
 from mlnb.capture.ship.refusals import unshippable_reason
 from mlnb.errors import CannotShip
 from mlnb.node.data import objects
+from mlnb.node.data.asking import attribute, has_attribute
 
 
 class ShippingChecks:
@@ -165,7 +166,7 @@ class ShippingChecks:
         path, inner = refusals.locate(value, path, lambda part: not self._holds_credential(part))
         if (key := secrets.secret_key(inner)) is not None:
             return f"{path}[{key!r}]"
-        if (key := secrets.secret_key(getattr(inner, "__dict__", None))) is not None:
+        if (key := secrets.secret_key(attribute(inner, "__dict__", None))) is not None:
             return f"{path}.{key}"
         return path
 
@@ -186,7 +187,7 @@ class ShippingChecks:
                 queue.extend(item.values())
             elif isinstance(item, (list, tuple, set, frozenset)):
                 queue.extend(item)
-            elif hasattr(item, "__dict__") and not isinstance(item, (type, types.ModuleType, types.FunctionType)):
+            elif has_attribute(item, "__dict__") and not isinstance(item, (type, types.ModuleType, types.FunctionType)):
                 queue.append(vars(item))
         return False
 

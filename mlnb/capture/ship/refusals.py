@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from mlnb.capture.names.closures import closure_items
 from mlnb.node.data import open_files
+from mlnb.node.data.asking import attribute, has_attribute
 
 _BUILTIN_ITERATORS: tuple[type, ...] = (
     type(iter([])), type(iter(())), type(iter({})), type(iter(set())), type(iter("")), type(iter(b"")),
@@ -191,11 +192,11 @@ def _elements(value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _attributes(value: Any) -> Iterator[tuple[str, Any]]:
-    attributes = getattr(value, "__dict__", None)
+    attributes = attribute(value, "__dict__", None)
     if isinstance(attributes, dict):
         yield from ((f".{name}", part) for name, part in attributes.items())
     for kind in type(value).__mro__:
         slots = vars(kind).get("__slots__", ())
         for name in [slots] if isinstance(slots, str) else slots:
-            if name not in ("__dict__", "__weakref__") and hasattr(value, name):
-                yield f".{name}", getattr(value, name)
+            if name not in ("__dict__", "__weakref__") and has_attribute(value, name):
+                yield f".{name}", attribute(value, name)

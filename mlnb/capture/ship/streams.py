@@ -152,7 +152,11 @@ def write(
     kinds: set[type] = set()
 
     def visit(obj: Any) -> None:
-        nonlocal key, value, at_key
+        nonlocal upcoming, key, value, at_key
+        if obj is entries:  # also when pickling begins again, for a structure that is deep
+            upcoming, at_key = iter(entries.items()), False
+            key, value = next(upcoming, (None, None))
+            return
         if obj is key:
             at_key = True
             return

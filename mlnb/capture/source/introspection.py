@@ -12,6 +12,7 @@ from typing import Any
 from mlnb.capture.names.closures import closure_items
 from mlnb.capture.source.bytecode import defines, flags_of
 from mlnb.capture.source.nodes import SourceNode
+from mlnb.node.data.asking import attribute, has_attribute
 
 
 def is_from_session(function: types.FunctionType) -> bool:
@@ -59,10 +60,10 @@ def wrapped_functions(value: Any) -> Iterator[types.FunctionType]:
         if isinstance(item, (type, types.ModuleType)):
             continue
         if callable(item) and not isinstance(item, types.FunctionType):  # an object that a library made of it
-            held = dict(getattr(item, "__dict__", {}))
+            held = dict(attribute(item, "__dict__", {}))
             queue.extend((part, depth + 1) for part in held.values() if isinstance(part, types.FunctionType))
-        for attribute in ("__wrapped__", "__func__", "func", "fget", "py_func", "fn", "callback", "_fun"):
-            inner = getattr(item, attribute, None) if callable(item) or attribute == "fget" else None
+        for name in ("__wrapped__", "__func__", "func", "fget", "py_func", "fn", "callback", "_fun"):
+            inner = attribute(item, name, None) if callable(item) or name == "fget" else None
             if inner is not None:
                 queue.append((inner, depth + 1))
 
@@ -71,15 +72,15 @@ def wrapped_classes(value: Any) -> Iterator[type]:
     """A class, and the class that its decorator wrapped."""
     if isinstance(value, type):
         yield value
-        inner = getattr(value, "__wrapped__", None)
+        inner = attribute(value, "__wrapped__", None)
         if isinstance(inner, type):
             yield inner
 
 
 def registered_implementations(value: Any) -> list[tuple[type, Any]]:
     """The types for which ``value`` has an implementation of its own, if ``functools.singledispatch`` has made it."""
-    registry = getattr(value, "registry", None)
-    if not isinstance(registry, types.MappingProxyType) or not hasattr(value, "dispatch"):
+    registry = attribute(value, "registry", None)
+    if not isinstance(registry, types.MappingProxyType) or not has_attribute(value, "dispatch"):
         return []
     return [(kind, function) for kind, function in registry.items() if kind is not object]
 

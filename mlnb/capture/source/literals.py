@@ -15,6 +15,9 @@ from typing import Any
 LIMIT = 2048
 """Characters: longer values are sent as data."""
 
+_DEPTH = 40
+"""Containers within each other: deeper values are sent as data."""
+
 MUTABLE = (list, dict, set, bytearray)
 """Mutable types that can be written as source."""
 
@@ -84,14 +87,16 @@ class _Writer:
 
     def __init__(self, name_of: Callable[[Any], str | None]) -> None:
         self._name_of = name_of
-        self._length = 0
+        self._length = self._depth = 0
         self.classes: set[str] = set()
         self.library_names: dict[str, Any] = {}
         self.imports: set[str] = set()
         self.containers: set[int] = set()
 
     def write(self, value: Any) -> str:
+        self._depth += 1
         text = self._write(value)
+        self._depth -= 1
         self._length += len(text) if not isinstance(value, (tuple, frozenset, slice, *MUTABLE)) else 2
         if self._length > LIMIT:
             raise _TooLong
@@ -132,6 +137,8 @@ class _Writer:
         if len(value) > LIMIT:
             raise _TooLong
         kind = type(value)
+        if self._depth > _DEPTH:
+            raise _TooLong  # Python's parser has a limit, too
         if kind in MUTABLE:
             if id(value) in self.containers:
                 raise _NotLiteral  # one container twice: the source would create two

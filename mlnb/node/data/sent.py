@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
+from mlnb.node.data.asking import has_attribute
+
 Path = tuple[tuple[str, Any], ...]
 """Where a value is in a definition: steps, each an ``attribute`` or a ``variable`` of an enclosing function with its
 name, a ``default`` value with its index, or that of a ``keyword``."""
@@ -118,7 +120,7 @@ def _is_plain(value: Any) -> bool:
 
 def _is_notebooks(value: Any) -> bool:
     """Whether a value isn't a library's."""
-    if isinstance(value, _KINDS) or not hasattr(value, "__dict__"):
+    if isinstance(value, _KINDS) or not has_attribute(value, "__dict__"):
         return getattr(value, "__module__", None) == "__main__"
     return True
 

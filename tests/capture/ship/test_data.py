@@ -164,3 +164,21 @@ def test_an_object_of_a_subclass_of_a_library_s_class(nb):
     nb.cell("X = torch.ones(1, 2)\nexpected = net(X)")
     names = nb.train("result = net(X)")
     assert torch.equal(names["result"], nb["expected"])
+
+
+def test_structures_of_any_depth(nb):
+    nb.cell("class Node:\n    def __init__(self, value, next): self.value, self.next = value, next")
+    nb.cell("nodes = None\nfor i in range(3000): nodes = Node(i, nodes)")
+    nb.cell("nest = []\nfor i in range(600): nest = [nest]\nX = torch.ones(5000)")
+    cell = "node, n, inner, depth = nodes, 0, nest, 0\nwhile node: node, n = node.next, n + 1\n"
+    names = nb.train(cell + "while inner: inner, depth = inner[0], depth + 1\ntotal = X.sum().item()")
+    assert (names["n"], names["depth"], names["total"]) == (3000, 600, 5000.0)
+
+
+def test_asking_a_person_s_object_anything_never_fails(nb):
+    nb.cell("class Settings(dict):\n    __getattr__ = dict.__getitem__\n    __setattr__ = dict.__setitem__")
+    nb.cell("class Proxy:\n    def __init__(self, inner): self.inner = inner")
+    nb.cell("def ask(self, name): return getattr(self.inner, name)\nProxy.__getattr__ = ask")
+    nb.cell("settings, proxy = Settings(lr=0.5), Proxy([1, 2])")
+    names = nb.train("result = settings.lr, proxy.count(1), type(settings) is Settings")
+    assert names["result"] == (0.5, 1, True)
