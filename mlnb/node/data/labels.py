@@ -84,7 +84,7 @@ class Labels:
 def _parts(value: Any) -> tuple[Any, ...]:
     """What an object refers to itself; for a tensor, how often it was changed."""
     if isinstance(value, torch.Tensor):
-        return () if value.is_inference() else (value._version,)
+        return () if torch.nn.parameter.is_lazy(value) or value.is_inference() else (value._version,)
     parts: list[Any] = []
     if isinstance(value, dict):
         parts += [part for pair in dict.items(value) for part in pair]
