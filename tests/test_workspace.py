@@ -186,4 +186,10 @@ def test_only_the_outermost_calls_mean_this_process():
         for path in root.rglob("*.py")
         if any(text in path.read_text() for text in ('"MLNB_RUNS"', '"MLNB_RUNTIME"', "dask.config.get"))
     }
-    assert read <= {"workspace.py", "rundir.py", "targets/batch/submission/job.py", "node/process/local_queue.py"}
+    assert read <= {
+        "workspace.py",
+        "errors.py",
+        "rundir.py",
+        "targets/batch/submission/job.py",
+        "node/process/local_queue.py",
+    }

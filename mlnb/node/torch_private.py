@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import sys
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -230,6 +231,17 @@ def set_post_accumulate_hooks(tensor: torch.Tensor, hooks: Any) -> None:
     tensor._post_accumulate_grad_hooks = hooks
 
 
+def version(tensor: torch.Tensor) -> int:
+    """``Tensor._version``: how often its storage was changed in place; 0 if made in inference mode. Since 2.4."""
+    return 0 if tensor.is_inference() else tensor._version
+
+
+def print_options() -> dict[str, Any]:
+    """``torch._tensor_str.PRINT_OPTS``: what ``torch.set_printoptions`` has set. Since 2.4; optional: else empty."""
+    options = getattr(sys.modules.get("torch._tensor_str"), "PRINT_OPTS", None)
+    return dict(vars(options)) if options is not None else {}
+
+
 def _has(module: str, name: str) -> Callable[[], bool]:
     def present() -> bool:
         try:
@@ -263,6 +275,7 @@ _REQUIRED = (
     _Required(
         "torch.Tensor._post_accumulate_grad_hooks", (Feature.DATA,), _tensors_have("_post_accumulate_grad_hooks")
     ),
+    _Required("torch.Tensor._version", (Feature.DATA,), _tensors_have("_version")),
     _Required("DataLoader._iterator", (Feature.DATA,), _loaders_keep_iterators),
     _Required(
         "torch._utils._flatten_dense_tensors", (Feature.PARALLEL,), _has("torch._utils", "_flatten_dense_tensors")

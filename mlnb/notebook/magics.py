@@ -161,8 +161,9 @@ class TrainMagics(Magics):
         """A note for the plan if files that the cell writes don't come to the session."""
         if target.mirror is None:
             return []
-        written, unknown = named_files(captured, "", self.shell.user_ns)
-        names = sorted(Path(path).name for path in written)[:3] + (["others"] if unknown or len(written) > 3 else [])
+        files = named_files(captured, "", self.shell.user_ns)
+        has_others = files.unknown or len(files.written) > 3
+        names = sorted(Path(path).name for path in files.written)[:3] + (["others"] if has_others else [])
         where = f"files that the cell writes ({', '.join(names)}) stay there, in the run directory"
         return [f"{target.name} does not see this folder: {where}; return values, not files"] if names else []
 

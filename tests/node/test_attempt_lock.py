@@ -21,12 +21,12 @@ from tests.node.allocation import FOREVER, Allocate, Allocation
 from tests.waiting import until
 
 _EPOCHS = """
-import time, mlnb, torch
+import os, time, mlnb, torch
 model = torch.nn.Linear(1, 1)
 for epoch in mlnb.epochs(3, model=model):
     print("epoch", epoch, flush=True)
-    while epoch == 1 and mlnb_attempt == "0": time.sleep(0.01)
-""".replace("mlnb_attempt", "__import__('os').environ['TORCHELASTIC_RESTART_COUNT']")
+    while epoch == 1 and os.listdir(os.environ["MLNB_RUN"] + "/attempts") == ["001"]: time.sleep(0.01)
+"""
 
 
 def second(allocation: Allocation, node: int = 0) -> tuple[int, str]:

@@ -150,6 +150,23 @@ def test_a_marked_optimizer_tells_its_scheduler_that_it_has_stepped():
         scheduler.step()
 
 
+def test_the_version_of_a_tensor_counts_changes_in_place():
+    tensor = torch.zeros(2)
+    before = torch_private.version(tensor)
+    tensor.view(1, 2).add_(1)
+    assert torch_private.version(tensor) == before + 1
+    with torch.inference_mode():
+        assert torch_private.version(torch.zeros(2).add_(1)) == 0
+
+
+def test_print_options_are_those_that_were_set():
+    torch.set_printoptions(precision=7)
+    try:
+        assert torch_private.print_options()["precision"] == 7
+    finally:
+        torch.set_printoptions(profile="default")
+
+
 def test_signatures():
     assert "_internal" in inspect.signature(TypedStorage.__init__).parameters
     assert list(inspect.signature(torch_private.flatten_dense_tensors).parameters) == ["tensors"]

@@ -64,6 +64,14 @@ def test_who_reads_a_file_that_a_run_writes_waits(nb: Kernel, gate: Gate, reader
     assert nb.finish(reading).out.split()[-1] == "1.0", reading.text
 
 
+def test_a_file_that_tells_a_run_to_stop_is_made_and_looked_for_by_later_cells(nb: Kernel) -> None:
+    nb.ok("import time\nstop_file = Path('stop.flag').absolute()\nstop_file.unlink(missing_ok=True)")
+    nb.ok("%%train --name stoppable\nwhile not stop_file.exists(): time.sleep(0.01)\nanswer = 42\n")
+    assert nb.ok("stop_file.exists(), Path('stop.flag').exists()").result == "(False, False)"
+    nb.ok("stop_file.touch()")
+    assert nb.ok("answer").result == "42"
+
+
 @pytest.mark.parametrize("reader", ["!ls", "!cat log.csv", "%%bash\ncat log.csv", "os.system('ls') and None"])
 def test_a_shell_in_the_folder_waits(nb: Kernel, gate: Gate, reader: str) -> None:
     nb.ok(OLD)

@@ -13,7 +13,7 @@ import torch
 from torch.storage import UntypedStorage
 
 from mlnb.node.data.sent import state_of
-from mlnb.node.torch_private import storage_id
+from mlnb.node.torch_private import storage_id, version
 
 _ATOMS = (str, bytes, int, float, complex, type(None))
 """Types whose objects need no label: nobody can tell two equal ones apart, or should."""
@@ -84,7 +84,7 @@ class Labels:
 def _parts(value: Any) -> tuple[Any, ...]:
     """What an object refers to itself; for a tensor, how often it was changed."""
     if isinstance(value, torch.Tensor):
-        return () if torch.nn.parameter.is_lazy(value) or value.is_inference() else (value._version,)
+        return () if torch.nn.parameter.is_lazy(value) else (version(value),)
     parts: list[Any] = []
     if isinstance(value, dict):
         parts += [part for pair in dict.items(value) for part in pair]

@@ -37,8 +37,9 @@ def _torch(torch: Any) -> Iterator[tuple[str, bool]]:
         value = _attribute(torch, path)
         if isinstance(value, bool):
             yield f"torch.{path} = {value}", value is default
-    options = vars(sys.modules["torch._tensor_str"].PRINT_OPTS) if "torch._tensor_str" in sys.modules else {}
-    shown = {name: value for name, value in options.items() if name in _PRINT_OPTIONS}
+    from mlnb.node import torch_private  # imports torch
+
+    shown = {name: value for name, value in torch_private.print_options().items() if name in _PRINT_OPTIONS}
     if shown:
         arguments = ", ".join(f"{name}={_literal(value)}" for name, value in shown.items())
         yield f"torch.set_printoptions({arguments})", shown == {**shown, **_PRINT_OPTIONS}

@@ -41,6 +41,8 @@ class WrittenFiles:
         what the run's relative paths are relative to.
     patterns
         absolute paths, with ``*`` where a part is not known.
+    looked_for
+        absolute paths that its program names, and only to read them: nothing of the run makes them.
     unknown
         whether it writes files whose paths are not known.
     submitted
@@ -51,6 +53,7 @@ class WrittenFiles:
 
     folder: str = ""
     patterns: set[str] = field(default_factory=set)
+    looked_for: set[str] = field(default_factory=set)
     unknown: bool = False
     submitted: float = 0.0
     runs: str = ""
@@ -95,7 +98,7 @@ class WrittenFiles:
         return any("/" not in rest or not Path(folder, rest.partition("/")[0]).is_dir() for rest in below)
 
     def _concerns_read(self, path: str, own: set[str]) -> bool:
-        if path.endswith(_IGNORED) or not self._is_near(path):
+        if path.endswith(_IGNORED) or path in self.looked_for or not self._is_near(path):
             return False
         with contextlib.suppress(OSError):
             info = Path(path).stat()
@@ -127,18 +130,26 @@ def written_files(captured: Captured, run: Run, namespace: Mapping[str, Any]) ->
     info = run.info
     if info.mirrored or not info.cwd:
         return WrittenFiles()
-    patterns, unknown = named_files(captured, info.cwd, namespace)
-    return WrittenFiles(str(Path(info.cwd).resolve()), patterns, unknown, time.time(), str(run.dir.parent.resolve()))
+    found = named_files(captured, info.cwd, namespace)
+    return WrittenFiles(
+        str(Path(info.cwd).resolve()),
+        found.written,
+        found.read - found.written,
+        found.unknown,
+        time.time(),
+        str(run.dir.parent.resolve()),
+    )
 
 
-def named_files(captured: Captured, folder: str, namespace: Mapping[str, Any]) -> tuple[set[str], bool]:
-    """Patterns of the files that a captured cell may write, run in ``folder``; and whether it may write others."""
+def named_files(captured: Captured, folder: str, namespace: Mapping[str, Any]) -> Paths:
+    """The files that a captured cell may write or read, run in ``folder``, as absolute patterns."""
     found = Paths()
     for tree in _trees(captured):
         paths = named_in(tree, namespace)
-        found.written |= paths.written
+        found.written |= {absolute(text, folder) for text in paths.written}
+        found.read |= {absolute(text, folder) for text in paths.read}
         found.unknown |= paths.unknown
-    return {absolute(text, folder) for text in found.written}, found.unknown
+    return found
 
 
 def used_paths(tree: ast.AST, folder: str, namespace: Mapping[str, Any]) -> set[str]:

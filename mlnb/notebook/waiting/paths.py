@@ -94,7 +94,7 @@ class _Finder:
         function = call.func
         name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
         values = [*call.args, *(keyword.value for keyword in call.keywords)]
-        if isinstance(function, ast.Attribute) and function.attr in _PATH_METHODS:
+        if isinstance(function, ast.Attribute) and (name in _PATH_METHODS or _READS.fullmatch(name)):
             values.append(function.value)
         mode = self._mode(call, name)
         patterns = {text for value in values if value not in self._modes for text in self._patterns(value)}

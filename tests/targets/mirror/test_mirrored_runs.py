@@ -85,7 +85,7 @@ def test_a_sessions_data_go_there_and_results_come_back_in_place(hidden: Path):
     weight = model.weight
     namespace: dict[str, object] = {"torch": torch, "model": model, "__name__": "__main__"}
     run = session_run(
-        "with torch.no_grad():\n    model.weight.fill_(7)\nanswer = {'sum': float(model.weight.sum())}", namespace
+        "with torch.no_grad():\n    model.weight.fill_(7)\nanswer = {'sum': model.weight.sum().item()}", namespace
     )
     assert run.wait(60).state == "succeeded", run.logs()
     run.deliver(namespace)
