@@ -5,9 +5,18 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Collection, Iterable, Mapping
+from datetime import date, time, timedelta
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import PurePath
 from typing import Any
+from uuid import UUID
 
-IMMUTABLE = (int, float, complex, str, bytes, bool, type(None), tuple, frozenset, range, slice, type(...))
+IMMUTABLE = (
+    *(int, float, complex, str, bytes, bool, type(None), tuple, frozenset, range, slice, type(...)),
+    *(PurePath, Decimal, Fraction, UUID, re.Pattern, date, time, timedelta),
+)
+"""Types whose objects no method changes."""
 
 
 def default_outputs(

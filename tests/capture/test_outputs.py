@@ -14,6 +14,10 @@ def nb(nb):
     nb.cell("df = pd.DataFrame({'a': [1]})\nhistory = []\ncfg = {'a': 1}\nbest = 0\nwords = 'x'\nd = deque()")
     nb.cell("class Meter:\n    def __init__(self): self.n = 0\n    def add(self): self.n += 1\nmeter = Meter()")
     nb.cell("from torch.utils.data import *\ndata = TensorDataset(X)\nloader = DataLoader(data)")
+    nb.cell(
+        "import re, decimal, datetime, pathlib\nfolder, pattern = pathlib.Path('.'), re.compile('x')\n"
+        "price, when = decimal.Decimal('1'), datetime.date(2026, 1, 1)"
+    )
     nb.cell("g = torch.Generator()\nscaler = torch.amp.GradScaler('cpu', enabled=False)")
     return nb
 
@@ -74,6 +78,7 @@ def test_names_that_the_cell_assigns(nb, cell, names):
         ("for h in [history]: h.append(1)", {"h", "history"}),
         ("[h.append(1) for h in (history, cfg['l'])]", {"history", "cfg"}),
         ("print(words.upper())", set()),
+        ("folder.exists()\nprice.quantize(1)\nwhen.replace(year=1)\npattern.match('x')", set()),
     ],
 )
 def test_values_that_the_cell_may_change(nb, cell, changed):
