@@ -53,7 +53,11 @@ def reads_of(tree: ast.Module, namespace: Mapping[str, Any]) -> CellReads:
     more = looked_up.names | (lookups.queried(reached.strings) if looked_up.queries else set())
     if more - reached.names:
         reached = reach(reached.names | more, namespace)
-    undefined = analyse(inner).loads - namespace.keys() - vars(builtins).keys()
+    names = analyse(inner)
+    # a function of the cell may read what the cell assigns after it
+    undefined = (
+        names.loads - ((names.deferred & names.stores) - names.required) - namespace.keys() - vars(builtins).keys()
+    )
     paths = frozenset(_paths(inner, loads, reached, namespace))
     return CellReads(reached, undefined, looked_up.everything, paths, tuple(shell_bodies(tree)))
 
