@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -135,6 +135,12 @@ def test_no_folder_imports_itself_by_way_of_others():
 @pytest.mark.parametrize("folder", ["node", "targets", "targets/batch", "capture", "api"])
 def test_a_folder_holds_a_dozen_files_at_most(folder: str):
     assert len(list((ROOT / folder).glob("*.py"))) <= 12
+
+
+def test_no_folder_holds_more_than_a_dozen_modules():
+    modules = [path for path in ROOT.rglob("*.py") if path.name != "__init__.py"]
+    counts = Counter(path.parent.relative_to(ROOT).as_posix() for path in modules)
+    assert {folder: count for folder, count in counts.items() if count > 12} == {}
 
 
 def test_the_data_need_the_standard_library_only():

@@ -327,7 +327,7 @@ class Run:
         if shell is not None and bind is not False:
             return self.deliver(shell.user_ns)
         from mlnb.api.results.outputs import pull
-        from mlnb.node.data.code import ScriptCode
+        from mlnb.node.data.kinds.code import ScriptCode
 
         fetch(self.directory, "outputs", self.workspace)
         if not self.directory.has_outputs:

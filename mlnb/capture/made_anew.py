@@ -122,7 +122,7 @@ def _can_be_made_anew(value: Any) -> bool:
     if isinstance(value, (list, dict, set, tuple)) or type(value).__module__ == "__main__":
         return False
     if isinstance(value, io.IOBase) and type(value).__module__ == "_io":
-        return False  # it travels (mlnb.node.data.open_files), or has no path
+        return False  # it travels (mlnb.node.data.kinds.open_files), or has no path
     return not _holds_data(value) and not _is_in_use(value)
 
 

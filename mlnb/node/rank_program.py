@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlnb.node.attempt import folder
 from mlnb.node.data import inputs, process_state
-from mlnb.node.data.code import ScriptCode
+from mlnb.node.data.kinds.code import ScriptCode
 from mlnb.node.rank import display, finite, log, stop
 from mlnb.node.rank.tracebacks import describe
 from mlnb.node.script import ipython, main_module, module_values, threads

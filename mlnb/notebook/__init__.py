@@ -10,12 +10,13 @@ from typing import Any
 
 def load_ipython_extension(shell: Any) -> None:
     """Set up a kernel: ``%load_ext mlnb``. A second call does nothing."""
-    from mlnb.notebook import complete, pending
+    from mlnb.notebook import complete
     from mlnb.notebook.executed import executed
     from mlnb.notebook.first_line import move_magic_up
-    from mlnb.notebook.live_outputs import LiveOutputs
     from mlnb.notebook.magics import TrainMagics
     from mlnb.notebook.pools import PoolMagics
+    from mlnb.notebook.view.live_outputs import LiveOutputs
+    from mlnb.notebook.waiting import pending
     from mlnb.notebook.waiting.hook import hook
 
     if pending.current is not None and any(isinstance(t, pending.WaitTransformer) for t in shell.ast_transformers):
@@ -40,7 +41,7 @@ def load_ipython_extension(shell: Any) -> None:
 def _prepare() -> None:
     """Load what the first ``%%train`` needs, so that it starts faster."""
     from mlnb.errors import MlnbError
-    from mlnb.notebook.live_outputs import has_front_end
+    from mlnb.notebook.view.live_outputs import has_front_end
     from mlnb.targets.registry import target
     from mlnb.workspace import Workspace
 
@@ -48,4 +49,4 @@ def _prepare() -> None:
         target(None, Workspace.of_process()).prepare()
     if has_front_end():
         with contextlib.suppress(ImportError):
-            from mlnb.notebook import widget  # noqa: F401
+            from mlnb.notebook.view import widget  # noqa: F401

@@ -33,13 +33,13 @@ from mlnb.errors import UsageError
 from mlnb.notebook.documented import document
 from mlnb.notebook.executed import executed
 from mlnb.notebook.lent_generators import LentGenerators
-from mlnb.notebook.live_outputs import LiveOutputs
-from mlnb.notebook.pending import PendingRuns
 from mlnb.notebook.plan import plan
 from mlnb.notebook.runs import show_runs
+from mlnb.notebook.view.live_outputs import LiveOutputs
 from mlnb.notebook.waiting.files import named_files
 from mlnb.notebook.waiting.hook import hook
 from mlnb.notebook.waiting.imports import import_now
+from mlnb.notebook.waiting.pending import PendingRuns
 from mlnb.rundir import RunDir
 from mlnb.targets import registry
 from mlnb.targets.base import Offer, Target

@@ -6,7 +6,7 @@ from IPython.display import display
 
 from mlnb.api import runs
 from mlnb.errors import UsageError
-from mlnb.notebook.live_outputs import LiveOutputs
+from mlnb.notebook.view.live_outputs import LiveOutputs
 from mlnb.render.runs_table import html_table, text_table
 
 

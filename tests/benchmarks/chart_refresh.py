@@ -49,8 +49,8 @@ def measure(folder: Path) -> Table:
     table.add("mlnb: read new points, make a frame", _cpu(ours, logged))
     table.rows[-1].note = f"{max(sizes):,} bytes an update; {NEW} new points each, as all rows"
 
-    from mlnb.notebook import live_outputs
-    from mlnb.notebook.widget import RunWidget
+    from mlnb.notebook.view import live_outputs
+    from mlnb.notebook.view.widget import RunWidget
 
     widget = RunWidget({})
     bytes_sent: list[int] = []

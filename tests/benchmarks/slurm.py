@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mlnb.api import Run
 from mlnb.api.read.state import observe
-from mlnb.notebook.live_outputs import LiveOutputs
+from mlnb.notebook.view.live_outputs import LiveOutputs
 from mlnb.task import Resources
 
 from .firsts import PRINTS, first_metric, start

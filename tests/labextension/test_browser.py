@@ -95,7 +95,7 @@ def test_output_that_cannot_be_read_says_why(tab):
 
 LIVE = """
 import threading, time
-from mlnb.notebook.widget import RunWidget
+from mlnb.notebook.view.widget import RunWidget
 run = dict(id='r1', name='live', state='running', reason='', line='')
 widget = RunWidget(run)
 stop = threading.Event()

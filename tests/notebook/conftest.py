@@ -88,4 +88,4 @@ def nb(session_kernel: Kernel, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> I
     gate.open()
     for run in runs.observed(10):
         run.cancel()
-    session_kernel.ok("import mlnb.notebook.pending as _pending\n_pending.current._pending.clear()")
+    session_kernel.ok("import mlnb.notebook.waiting.pending as _pending\n_pending.current._pending.clear()")

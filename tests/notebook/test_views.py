@@ -9,9 +9,9 @@ import time
 import pytest
 
 from mlnb.api.read.history import Series
-from mlnb.notebook import live_outputs as module
-from mlnb.notebook.live_outputs import LiveOutputs
-from mlnb.notebook.output_bundle import MIME, bundle
+from mlnb.notebook.view import live_outputs as module
+from mlnb.notebook.view.live_outputs import LiveOutputs
+from mlnb.notebook.view.output_bundle import MIME, bundle
 from tests.waiting import until
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -76,7 +76,7 @@ def test_where_the_server_streams_the_kernel_says_only_states(handle, start, tmp
 def test_a_widget_is_fed_what_is_new_once_somebody_looks(handle, start, tmp_path, monkeypatch):
     monkeypatch.setenv("JPY_SESSION_NAME", "x")
     made = []
-    from mlnb.notebook.widget import RunWidget
+    from mlnb.notebook.view.widget import RunWidget
 
     class Watched(RunWidget):
         def __init__(self, *args):
@@ -84,7 +84,7 @@ def test_a_widget_is_fed_what_is_new_once_somebody_looks(handle, start, tmp_path
             made.append(self)
             self.frames, self.send = [], lambda content, buffers: self.frames.append((content, buffers))
 
-    monkeypatch.setattr("mlnb.notebook.widget.RunWidget", Watched)
+    monkeypatch.setattr("mlnb.notebook.view.widget.RunWidget", Watched)
     gate = tmp_path / "gate"
     run = start(LOGS.format(gate=str(gate)))
     LiveOutputs().show(run)

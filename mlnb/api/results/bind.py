@@ -13,7 +13,7 @@ from mlnb.api.results.outputs import Pulled, merge_process_state, pull
 from mlnb.api.results.session import SessionLink
 from mlnb.capture.replay.of_cell import settings_of_cell
 from mlnb.capture.source.nodes import defined_names
-from mlnb.node.data.code import ScriptCode
+from mlnb.node.data.kinds.code import ScriptCode
 from mlnb.node.rank.tracebacks import source_location
 from mlnb.node.script import module_values
 from mlnb.rundir import RunDir

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch.nn.parameter import is_lazy
 
-from mlnb.node.data import tensors
-from mlnb.node.data.reduction import take_apart
+from mlnb.node.data.kinds import tensors
+from mlnb.node.data.pickling.reduction import take_apart
 from mlnb.node.torch_private import storage_id
 
 Copy = Callable[[Any, Any], None]

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 
 from mlnb.api.results import in_place
-from mlnb.node.data.building import Rebuilder, is_missing, put_in_box
-from mlnb.node.data.faults import find_fault
-from mlnb.node.data.reduction import Contents, put, take_apart
+from mlnb.node.data.pickling.building import Rebuilder, is_missing, put_in_box
+from mlnb.node.data.pickling.faults import find_fault
+from mlnb.node.data.pickling.reduction import Contents, put, take_apart
 
 
 class Merger(Rebuilder):

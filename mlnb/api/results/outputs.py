@@ -12,10 +12,10 @@ from mlnb.api.results.merge import Merger
 from mlnb.api.results.session import SessionLink
 from mlnb.errors import MlnbError
 from mlnb.node.data import objects, process_state, storages
-from mlnb.node.data.building import Rebuilder
-from mlnb.node.data.code import ScriptCode
-from mlnb.node.data.faults import find_fault
+from mlnb.node.data.kinds.code import ScriptCode
 from mlnb.node.data.outputs import DROPPED
+from mlnb.node.data.pickling.building import Rebuilder
+from mlnb.node.data.pickling.faults import find_fault
 from mlnb.node.data.process_state import ProcessState
 from mlnb.node.data.sent import STATE_OF, Path, put_state
 from mlnb.rundir import PROCESS_STATE, RunDir, check_trusted

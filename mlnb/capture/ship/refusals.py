@@ -19,8 +19,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from mlnb.capture.names.closures import closure_items
-from mlnb.node.data import open_files
 from mlnb.node.data.asking import attribute, has_attribute
+from mlnb.node.data.kinds import open_files
 
 _BUILTIN_ITERATORS: tuple[type, ...] = (
     type(iter([])), type(iter(())), type(iter({})), type(iter(set())), type(iter("")), type(iter(b"")),
@@ -128,7 +128,7 @@ def _torch_reason(value: Any) -> Unshippable | None:
 def is_computed(value: Any) -> bool:
     """Whether ``value`` is a tensor with a graph. A single number counts as a result that is only looked at.
 
-    If a backward pass arrives there in the run nevertheless, that is an error (:mod:`mlnb.node.data.tensors`).
+    If a backward pass arrives there in the run nevertheless, that is an error (:mod:`mlnb.node.data.kinds.tensors`).
     """
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(value, torch.Tensor) and value.grad_fn is not None and value.numel() > 1

@@ -237,7 +237,7 @@ class DefinitionFinder:
                 header.append(f"{indent}{variable} = {PLACEHOLDER.format(generated)}")
         made = f"{factory}()"
         if shared:
-            source.imports.add("from mlnb.node.data.by_value import with_variables as _with_variables")
+            source.imports.add("from mlnb.node.data.kinds.by_value import with_variables as _with_variables")
             made = f"_with_variables({made}, {', '.join(f'{name}={cell}' for name, cell in shared.items())})"
         source.lines = [*header, *body, f"{name} = {made}"]
         source.header_lines = len(header)

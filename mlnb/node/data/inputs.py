@@ -13,7 +13,7 @@ import torch
 
 from mlnb.manifest import check_loadable
 from mlnb.node.data import objects, process_state, storages
-from mlnb.node.data.code import ScriptCode
+from mlnb.node.data.kinds.code import ScriptCode
 from mlnb.node.data.process_state import ProcessState
 from mlnb.node.data.sent import SentDefinitions
 from mlnb.node.torch_private import storage_id

@@ -7,7 +7,7 @@ So that large data can be stored by content, these are outside:
 
 Functions and classes of the notebook (``__main__``) that the other process defines are referred to by name; their
 source is sent separately. What can't be referred to, as a function made by another, is sent by value
-(:mod:`mlnb.node.data.by_value`). Storages have a *label* that both sides know. So results can be written into the
+(:mod:`mlnb.node.data.kinds.by_value`). Storages have a *label* that both sides know. So results can be written into the
 storages that were sent, and all tensors of the session that share them are updated.
 """
 
@@ -25,15 +25,16 @@ from typing import Any
 
 from torch.storage import TypedStorage, UntypedStorage
 
-from mlnb.node.data import arrays, building, deep, reduction
-from mlnb.node.data.arrays import memory_of
-from mlnb.node.data.building import MissingDefinition, Rebuilder
-from mlnb.node.data.bulk import INLINE, SHARED, Bulk, Sink, Source
-from mlnb.node.data.by_value import Builder, Reducer
-from mlnb.node.data.code import CodeNotFound, ScriptCode
+from mlnb.node.data.kinds import arrays
+from mlnb.node.data.kinds.arrays import memory_of
+from mlnb.node.data.kinds.by_value import Builder, Reducer
+from mlnb.node.data.kinds.code import CodeNotFound, ScriptCode
+from mlnb.node.data.kinds.torch_objects import _generator, _set_scheduler
 from mlnb.node.data.labels import Labels
+from mlnb.node.data.pickling import building, deep, reduction
+from mlnb.node.data.pickling.building import MissingDefinition, Rebuilder
+from mlnb.node.data.pickling.bulk import INLINE, SHARED, Bulk, Sink, Source
 from mlnb.node.data.storages import Location, as_bytes
-from mlnb.node.data.torch_objects import _generator, _set_scheduler
 from mlnb.node.torch_private import Feature, require, typed_storage, untyped_storage
 
 __all__ = ["INLINE", "Labels", "MissingDefinition", "Sink", "Source", "_generator", "_set_scheduler"]
@@ -152,7 +153,7 @@ def dump(
     script
         the code of the run's script, if this is the run.
     merging
-        whether the session puts the values into its own objects: see :mod:`mlnb.node.data.building`.
+        whether the session puts the values into its own objects: see :mod:`mlnb.node.data.pickling.building`.
 
     Raises
     ------

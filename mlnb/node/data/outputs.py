@@ -20,9 +20,9 @@ import torch
 from mlnb import manifest
 from mlnb.files import sync_files
 from mlnb.node.data import objects, safetensors, storages
-from mlnb.node.data.building import Rebuilder
-from mlnb.node.data.faults import find_fault
 from mlnb.node.data.inputs import Inputs
+from mlnb.node.data.pickling.building import Rebuilder
+from mlnb.node.data.pickling.faults import find_fault
 from mlnb.node.data.process_state import ProcessState
 from mlnb.node.torch_private import storage_id
 from mlnb.rundir import PROCESS_STATE, RunDir, sync_folder

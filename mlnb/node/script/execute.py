@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from mlnb.node.data.code import future_flags
+from mlnb.node.data.kinds.code import future_flags
 from mlnb.node.rank import display
 from mlnb.task import Task
 

@@ -21,7 +21,7 @@ from mlnb.notebook.waiting.files import absolute
 
 
 class Watcher(Protocol):
-    """What decides whether a cell must wait (:class:`mlnb.notebook.pending.PendingRuns`)."""
+    """What decides whether a cell must wait (:class:`mlnb.notebook.waiting.pending.PendingRuns`)."""
 
     def may_wait(self) -> bool:
         """Whether there is a run to wait for."""

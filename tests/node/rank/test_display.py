@@ -97,7 +97,7 @@ def test_clear_output_at_the_end_waits_for_an_output_that_does_not_come(start: S
 
 
 def test_the_view_has_the_displays(start: Start):
-    from mlnb.notebook.output_bundle import MIME, bundle
+    from mlnb.notebook.view.output_bundle import MIME, bundle
 
     run = ended(
         start, "from IPython.display import HTML, Markdown, display\ndisplay(HTML('<b>x</b>'), Markdown('*m*'))"

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from mlnb.errors import MlnbError
-from mlnb.notebook import widget as widget_module
-from mlnb.notebook.widget import RunWidget
+from mlnb.notebook.view import widget as widget_module
+from mlnb.notebook.view.widget import RunWidget
 
 
 class FrontEnd:

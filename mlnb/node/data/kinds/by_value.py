@@ -1,8 +1,8 @@
 """By value: functions and classes that the other process can't import, as the parts that they are made of.
 
 These are functions and classes made by another function, lambdas, and whatever the cell itself defines. Of a function
-its code (see :mod:`mlnb.node.data.code`), variables of enclosing functions, default values and attributes are sent. Two
-functions that share a variable still do. Streams refer to the functions here by name: older ones must still load.
+its code (:mod:`mlnb.node.data.kinds.code`), variables of enclosing functions, default values and attributes are sent.
+Two functions that share a variable still do. Streams refer to the functions here by name: older ones must still load.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from types import CellType, CodeType, FunctionType
 from typing import Any
 
-from mlnb.node.data.code import Place, ScriptCode, find, place_of
+from mlnb.node.data.kinds.code import Place, ScriptCode, find, place_of
 
 
 @dataclasses.dataclass(frozen=True)

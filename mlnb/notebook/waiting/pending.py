@@ -22,7 +22,7 @@ from mlnb.api.read.describe import end_sentence
 from mlnb.capture import Captured
 from mlnb.capture.names.analysis import analyse, global_reads, inside_magic
 from mlnb.errors import Detached, MlnbError, RunFailed
-from mlnb.notebook.live_outputs import LiveOutputs, has_front_end
+from mlnb.notebook.view.live_outputs import LiveOutputs, has_front_end
 from mlnb.notebook.waiting.claim import Claim, new_claim
 from mlnb.notebook.waiting.files import written_files
 from mlnb.notebook.waiting.graph import reach
@@ -324,7 +324,7 @@ class WaitTransformer(ast.NodeTransformer):
             reads, needed = self._pending.all_reads(), True
         if needed:
             listed = {run: sorted(names) for run, names in reads.items()}
-            call = f"__import__('mlnb.notebook.pending', fromlist=['x']).before_cell({listed!r})"
+            call = f"__import__('mlnb.notebook.waiting.pending', fromlist=['x']).before_cell({listed!r})"
             wait = ast.parse(call).body
             for part in ast.walk(wait[0]):
                 ast.copy_location(part, node.body[0] if node.body else wait[0])

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mlnb.node.data import open_files
+from mlnb.node.data.kinds import open_files
 from tests.node.data.test_tensors import travel
 
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch.nn.parameter import UninitializedParameter
 
-from mlnb.node.data import objects, storages, tensors
+from mlnb.node.data import objects, storages
+from mlnb.node.data.kinds import tensors
 
 
 class Memory:

@@ -18,7 +18,7 @@ from mlnb.api.read.cursor import SeriesCursor
 from mlnb.api.read.state import observe
 from mlnb.api.read.wire import PIXELS
 from mlnb.errors import MlnbError
-from mlnb.notebook.output_bundle import MIME, bundle
+from mlnb.notebook.view.output_bundle import MIME, bundle
 from mlnb.render.summary import OUTPUT_LINES, status_line, summary
 from mlnb.rundir import FINAL
 
@@ -191,7 +191,7 @@ def _widget(run: Run, data: dict[str, Any]) -> Any:
     if not has_front_end():
         return None
     try:
-        from mlnb.notebook.widget import RunWidget
+        from mlnb.notebook.view.widget import RunWidget
 
         widget = RunWidget({name: value for name, value in data.items() if name != "metrics"})
     except (ImportError, MlnbError):  # the output is then text only

@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 from torch.utils.hooks import RemovableHandle
 
-from mlnb.node.data.tensors import reduce_tensor
+from mlnb.node.data.kinds.tensors import reduce_tensor
 from mlnb.node.torch_private import has_persistent_iterator, is_wrapped_by_scheduler, mark_steps, without_iterator
 
 OF_TORCH = (torch.Tensor, torch.nn.Module, Optimizer, torch.Generator, DataLoader, LRScheduler, OrderedDict)

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from mlnb.node.data import arrays, open_files
-from mlnb.node.data.torch_objects import OF_TORCH, reduce_object
+from mlnb.node.data.kinds import arrays, open_files
+from mlnb.node.data.kinds.torch_objects import OF_TORCH, reduce_object
 
 Reduced = tuple[Any, ...]
 """What ``__reduce_ex__`` returns: function, arguments, state, items, pairs, setter; the last four may be missing."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from mlnb.node.data.reduction import take_apart
+from mlnb.node.data.pickling.reduction import take_apart
 
 
 class Shared:

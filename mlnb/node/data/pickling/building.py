@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mlnb.node.data.labels import Labels
-from mlnb.node.data.reduction import Contents, Reduced, put, take_apart
+from mlnb.node.data.pickling.reduction import Contents, Reduced, put, take_apart
 
 _CONTENTS: dict[type, Callable[[Any], Any]] = {
     list: tuple,

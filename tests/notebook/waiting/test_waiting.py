@@ -420,7 +420,7 @@ def test_a_state_that_can_not_be_read_for_a_while_is_waited_for(nb: Kernel, gate
 def test_a_search_that_fails_waits_for_all_and_stays(nb: Kernel, gate: Gate) -> None:
     nb.ok(f"%%train --name searched\n{gate.wait}\nanswer = 42\n")
     nb.ok(
-        "import mlnb.notebook.pending as _p\n_reach = _p.reads_of\n"
+        "import mlnb.notebook.waiting.pending as _p\n_reach = _p.reads_of\n"
         "def _none(*_): raise RuntimeError('no')\n_p.reads_of = _none"
     )
     reading = nb.send("print('nothing of it')")

@@ -12,7 +12,7 @@ from mlnb.notebook.waiting.paths import named_in
 from mlnb.rundir import FINAL
 from tests.notebook.conftest import Gate
 from tests.notebook.kernels import Kernel
-from tests.notebook.test_waiting import waiting
+from tests.notebook.waiting.test_waiting import waiting
 
 OLD = """
 import os, shutil, json, csv, glob, subprocess
@@ -123,7 +123,7 @@ def test_who_uses_other_files_does_not_wait(nb: Kernel, gate: Gate) -> None:
         assert sent.idle, cell
         nb.finish(sent)
         assert runs["writes"].state not in FINAL, cell
-        assert nb.look("len(mlnb.notebook.pending.current._pending)") == "1", cell
+        assert nb.look("len(mlnb.notebook.waiting.pending.current._pending)") == "1", cell
 
 
 def test_beside_a_run_that_writes_nothing_a_folder_can_be_listed(nb: Kernel, gate: Gate) -> None:

@@ -7,7 +7,7 @@ import types
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from mlnb.node.data.building import is_missing
+from mlnb.node.data.pickling.building import is_missing
 
 _LEAVES = (type, types.ModuleType, types.CodeType, types.FrameType, str, bytes, int, float)
 

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from torch.storage import UntypedStorage
 
-from mlnb.node.data import arrays
+from mlnb.node.data.kinds import arrays
 from mlnb.node.data.labels import Labels
 from mlnb.node.data.storages import Location, address_of
 from mlnb.node.torch_private import storage_id

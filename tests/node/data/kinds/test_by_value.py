@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from mlnb.node.data import objects
-from mlnb.node.data.code import CodeNotFound, ScriptCode
+from mlnb.node.data.kinds.code import CodeNotFound, ScriptCode
 from mlnb.node.data.outputs import NullSink
 from mlnb.node.data.storages import CopiedFiles
 from mlnb.task import Segment
