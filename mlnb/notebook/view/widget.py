@@ -13,12 +13,13 @@ import numpy as np
 import traitlets
 from numpy.typing import NDArray
 
+import mlnb
 from mlnb.api.read.growable import Array, GrowableColumns
 from mlnb.errors import MlnbError
 
 Numbers: TypeAlias = Sequence[float] | Iterable[float] | NDArray[np.generic]
 
-STATIC = Path(__file__).parent.parent / "static"
+STATIC = Path(mlnb.__file__).parent / "static"
 
 
 @functools.cache

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from tests.node.data.test_tensors import travel
+from tests.node.data.kinds.test_tensors import travel
 
 SIZES = [3, 3000]
 

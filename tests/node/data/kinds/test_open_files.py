@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mlnb.node.data.kinds import open_files
-from tests.node.data.test_tensors import travel
+from tests.node.data.kinds.test_tensors import travel
 
 
 def test_a_file_that_is_written_goes_on(tmp_path: Path):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn.utils import parametrizations
 
-from tests.node.data.test_tensors import travel
+from tests.node.data.kinds.test_tensors import travel
 
 
 class Counting(torch.optim.Optimizer):
