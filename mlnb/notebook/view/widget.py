@@ -13,13 +13,12 @@ import numpy as np
 import traitlets
 from numpy.typing import NDArray
 
-import mlnb
 from mlnb.api.read.growable import Array, GrowableColumns
 from mlnb.errors import MlnbError
 
 Numbers: TypeAlias = Sequence[float] | Iterable[float] | NDArray[np.generic]
 
-STATIC = Path(mlnb.__file__).parent / "static"
+STATIC = Path(__file__).parents[2] / "static"
 
 
 @functools.cache
