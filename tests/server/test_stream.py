@@ -124,9 +124,8 @@ def test_forty_views_read_the_files_once(tmp_path: Path, monkeypatch: pytest.Mon
     poller, told = module.Poller(), [[] for _ in range(40)]
     for one in told:
         poller.subscribe(run, one.append)
-    began = time.monotonic()
     until(lambda: len(reads) > 3 and all(told))
-    assert len(reads) <= (time.monotonic() - began) / module.FAST + 2  # once for all views
+    assert len(reads) < len(told)  # once for all views
     for one in told:
         poller.unsubscribe(run.id, one.append)
     until(lambda: poller._thread is None)  # nobody looks, nothing is read

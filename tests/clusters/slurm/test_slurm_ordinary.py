@@ -10,6 +10,7 @@ import pytest
 
 from tests.clusters.slurm.conftest import Slurm
 from tests.testbeds.ordinary import OrdinaryUser
+from tests.waiting import until
 
 pytestmark = pytest.mark.cluster
 
@@ -79,6 +80,7 @@ def test_a_hidden_partition_is_used_by_who_knows_its_name_and_shown_to_nobody(
     try:
         refusal, told = ordinary_user.snippet(HIDDEN, timeout=120).splitlines()
     finally:
+        until(lambda: slurm.command("squeue", "-h", "--all", "-p", "mlnbhidden") == "")  # the job has left it
         slurm.command("scontrol", "delete", "PartitionName=mlnbhidden")
     assert "Unknown partition mlnbhidd." in refusal
     assert "mlnbhidden" not in refusal
