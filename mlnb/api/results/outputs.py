@@ -8,14 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mlnb.api.results.merge import Merger
 from mlnb.api.results.session import SessionLink
 from mlnb.errors import MlnbError
 from mlnb.node.data import objects, process_state, storages
 from mlnb.node.data.kinds.code import ScriptCode
+from mlnb.node.data.merging.merge import Merger, faults_by_name
 from mlnb.node.data.outputs import DROPPED
 from mlnb.node.data.pickling.building import Rebuilder
-from mlnb.node.data.pickling.faults import find_fault
 from mlnb.node.data.process_state import ProcessState
 from mlnb.node.data.sent import STATE_OF, Path, put_state
 from mlnb.rundir import PROCESS_STATE, RunDir, check_trusted
@@ -117,7 +116,7 @@ def pull(
         rebuilder=rebuilder,
     )
     values.pop(DROPPED, None)
-    lost = _lost(values, rebuilder, missing)
+    lost = faults_by_name(values, rebuilder, missing)
     loaded = {name: value for name, value in values.items() if name not in lost}
     states = [loaded.pop(name) for name in list(loaded) if name.startswith(STATE_OF)]
     return Pulled(
@@ -130,19 +129,6 @@ def pull(
         notes=[*table["notes"], *(_fault_note(run, name, fault, missing) for name, fault in lost.items())],
         merger=merger,
     )
-
-
-def _lost(values: dict[str, Any], rebuilder: Rebuilder, missing: set[str]) -> dict[str, str]:
-    """The names whose values hold something that could not be loaded: why, or empty for a missing definition."""
-    if not missing and not rebuilder.faults:
-        return {}
-    if isinstance(rebuilder, Merger):
-        rebuilder.drop_faulty()
-    clean: set[int] = set()
-    found = {
-        name: find_fault([value], rebuilder.faults, rebuilder.future_parts, clean) for name, value in values.items()
-    }
-    return {name: fault for name, fault in found.items() if fault is not None}
 
 
 def merge_process_state(run: RunDir, before: ProcessState) -> None:

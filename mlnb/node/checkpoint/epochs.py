@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import os
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,8 @@ from mlnb.node import torch_private
 from mlnb.node.checkpoint import files as checkpoint_files
 from mlnb.node.checkpoint import names
 from mlnb.node.checkpoint.loader_positions import LoaderPositions
+from mlnb.node.checkpoint.variables import Variables
+from mlnb.node.data import inputs
 from mlnb.node.rank import log, randomness
 from mlnb.node.rank.stop import exit_now, expect_checkpoint, stop_requested, writing_checkpoint
 from mlnb.node.torch_private import Feature
@@ -58,8 +61,11 @@ def epochs(count: int, *, minutes: float = math.inf, **state: Any) -> Iterator[i
     When it receives SIGTERM, or SIGUSR1 as a warning, the run makes a checkpoint after the current batch, the same one
     on all ranks, and ends. It resumes in the middle of that epoch: the epoch's code runs again from its first line, and
     its training loader yields only the batches that have not been trained on. So weights and curve are those of a run
-    that was not interrupted. Variables of the code itself start again: sums over the epoch, and the count of
-    ``enumerate``.
+    that was not interrupted.
+
+    The variables that the loop changes, of the script and of the functions that it runs in, have their values again,
+    too: lists of losses, best values, sums over the epoch. Only counts that no variable holds start again, as that of
+    ``enumerate`` in a resumed epoch. A warning names variables that can't be in a checkpoint.
 
     This needs a ``DataLoader`` that is iterated with gradients enabled, and whose batches lead to optimizer steps one
     at a time. (Code that draws the next batch before it trains on the current one has checkpoints at the ends of epochs
@@ -93,7 +99,12 @@ def epochs(count: int, *, minutes: float = math.inf, **state: Any) -> Iterator[i
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     torch_private.require(Feature.CHECKPOINTS if world == 1 else Feature.STOP_CONSENSUS)
     save = functools.partial(_save, Path(folder), rank, state)
-    start, resumed = _resume(state, rank)
+    variables = None if inputs.current is None else Variables(inputs.current, state, sys._getframe())
+    start, own = _resume(state, rank)
+    resumed = own if "within" in own else None
+    at_start: dict[str, Any] | None = own.get("variables")
+    if variables is not None and at_start is not None:
+        variables.restore(at_start, sys._getframe())
     if start >= count > 0:
         warnings.warn(f"the checkpoint has {start} epochs, and mlnb.epochs({count}) no more: none is run", stacklevel=2)
     epoch_seconds = 0.0
@@ -101,11 +112,18 @@ def epochs(count: int, *, minutes: float = math.inf, **state: Any) -> Iterator[i
     for epoch in range(start, count):
         began = monotonic()
         expect_checkpoint(began + epoch_seconds if epoch_seconds else 0.0)
-        with LoaderPositions(str(epoch), world, functools.partial(save, epoch), resumed, 60 * minutes).tracking():
+
+        def save_within(
+            batch: int, own: dict[str, Any], epoch: int = epoch, at_start: dict[str, Any] | None = at_start
+        ) -> None:
+            save(epoch, batch, {**own, "variables": at_start})
+
+        with LoaderPositions(str(epoch), world, save_within, resumed, 60 * minutes, variables).tracking():
             yield epoch
         epoch_seconds, resumed = monotonic() - began, None
         log.current.log_progress((epoch + 1) / count)
-        save(epoch + 1, 0, {"randomness": randomness.get_state()})
+        at_start = None if variables is None else variables.save(sys._getframe())
+        save(epoch + 1, 0, {"randomness": randomness.get_state(), "variables": at_start})
     expect_checkpoint(0.0)
 
 
@@ -145,7 +163,7 @@ def restore(saved: dict[str, Any], state: dict[str, Any]) -> None:
             value.load_state_dict(saved["state"][name])
 
 
-def _resume(state: dict[str, Any], rank: int) -> tuple[int, dict[str, Any] | None]:
+def _resume(state: dict[str, Any], rank: int) -> tuple[int, dict[str, Any]]:
     """Load the checkpoint from which this attempt resumes, if there is one.
 
     Node 0 has chosen it for all ranks before they started: what a faster rank has saved since is not for the others.
@@ -153,11 +171,11 @@ def _resume(state: dict[str, Any], rank: int) -> tuple[int, dict[str, Any] | Non
     Returns
     -------
     tuple
-        the number of complete epochs, and this rank's state if the checkpoint was made in the middle of an epoch.
+        the number of complete epochs, and this rank's own part of the checkpoint; 0 and nothing without one.
     """
     chosen = os.environ.get(names.RESUME)
     if not chosen:
-        return 0, None
+        return 0, {}
     checkpoint = Path(os.environ["MLNB_RUN"]) / chosen
     saved = checkpoint_files.load(checkpoint)
     restore(saved, state)
@@ -165,7 +183,7 @@ def _resume(state: dict[str, Any], rank: int) -> tuple[int, dict[str, Any] | Non
     own = checkpoint_files.load(path) if path.exists() else saved
     randomness.set_state(own["randomness"])
     log.current.resume(saved["step"], saved["time"])
-    return int(saved["epoch"]), own if "within" in own else None
+    return int(saved["epoch"]), own
 
 
 def _any_stop_requested() -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from mlnb.node import torch_private
 from mlnb.node.checkpoint.stop_consensus import StopConsensus
+from mlnb.node.checkpoint.variables import Variables
 from mlnb.node.parallel.batch_sharding import ShardedBatches
 from mlnb.node.rank import log, randomness, stop
 
@@ -136,6 +138,8 @@ class LoaderPositions:
         the rank's own state in the checkpoint of this epoch that the run resumes from; ``None`` if there is none.
     seconds
         after which a checkpoint is made without a request.
+    variables
+        those of the loop over epochs.
     """
 
     def __init__(
@@ -145,8 +149,11 @@ class LoaderPositions:
         save: Callable[[int, dict[str, Any]], None],
         resumed: dict[str, Any] | None,
         seconds: float,
+        variables: Variables | None = None,
     ) -> None:
         self._name, self._world, self._save, self._seconds = name, world, save, seconds
+        self._variables = variables
+        self._saved_variables: dict[str, Any] | None = None if resumed is None else resumed["within"].get("variables")
         self._saved: deque[dict[str, Any]] = deque()
         if resumed is not None:
             randomness.set_state(resumed["within"]["begun"])
@@ -241,12 +248,20 @@ class LoaderPositions:
                     self._drawn_ahead = self._drawn_ahead or position is self._leading
                 elif state is not None:
                     self._checkpoint(position, state)
+                if number == 0 and position.led:
+                    self._restore_variables()
                 number += 1
                 position.batches_done += 1
                 step = metrics.step
                 yield batch
         finally:
             self._finish(position)
+
+    def _restore_variables(self) -> None:
+        """Give the loop's variables their values after the last batch before the checkpoint, once."""
+        saved, self._saved_variables = self._saved_variables, None
+        if self._variables is not None and saved is not None:
+            self._variables.restore(saved, sys._getframe())
 
     def _skip(self, iterator: Iterator[Any], count: int) -> None:
         self._loading = True
@@ -285,6 +300,7 @@ class LoaderPositions:
             "within": {
                 "begun": self._epoch_start,
                 "places": [position.to_save(position is self._leading) for position in positions],
+                "variables": None if self._variables is None else self._variables.save(sys._getframe()),
             },
         }
 

@@ -58,6 +58,16 @@ class Labels:
         for path, value in state_of(definition, others):
             self.add_literal(f"{name} {path}", value)
 
+    def copy(self) -> Labels:
+        """Another one with the same storages and objects, to which others can be added."""
+        tables = (self.storages, self.objects, self._label_of, self._object_label, self._before)
+        return Labels(*map(dict, tables))  # type: ignore[arg-type]
+
+    def add_object(self, label: str, value: Any) -> None:
+        """Give one object a label, if it has none."""
+        if type(value) not in _ATOMS and id(value) not in self._object_label:
+            self._add_object(label, value)
+
     def _add_object(self, label: str, value: Any) -> None:
         self.objects[label] = value
         self._object_label.setdefault(id(value), (label, type(value)))

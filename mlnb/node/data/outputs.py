@@ -11,8 +11,10 @@ import functools
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Mapping
+from collections import ChainMap
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -195,7 +197,7 @@ def _write_values(
             written.add(id(value))
             sink.write_safetensors(name, tensors, metadata)
     try:
-        return _dump(values, namespace, sink, inputs.labels, inputs, merging=True)
+        return dump(values, namespace, sink, inputs.labels, inputs, merging=True)
     except OSError:
         raise
     except Exception:  # noqa: BLE001 - pickling runs the objects' own code
@@ -218,7 +220,7 @@ def _dense(tensor: torch.Tensor) -> bool:
     return has_data and tensor.dtype in safetensors.DTYPES
 
 
-def _dump(
+def dump(
     value: Any,
     namespace: dict[str, Any],
     sink: objects.Sink,
@@ -226,10 +228,19 @@ def _dump(
     inputs: Inputs,
     *,
     merging: bool = False,
+    visit: Callable[[Any], None] | None = None,
+    references: Mapping[int, str] = MappingProxyType({}),
 ) -> objects.Stream:
     """Pickle a value of the script. It refers by name to definitions that the session has.
 
     These are what was sent, and the classes that the cell defines, since the session defines them, too.
+
+    Parameters
+    ----------
+    labels, merging, visit
+        see :func:`objects.dump`.
+    references
+        id → name of other values that are referred to by name.
     """
 
     def reference(obj: Any) -> str | None:
@@ -243,7 +254,8 @@ def _dump(
         labels,
         prefix="out:",
         reference=reference,
-        earlier=earlier,
+        visit=visit,
+        earlier=ChainMap(references, earlier) if references else earlier,  # type: ignore[arg-type]
         script=inputs.script,
         merging=merging,
     )
@@ -254,11 +266,16 @@ def _unpicklable(values: dict[str, Any], namespace: dict[str, Any], inputs: Inpu
     lost = {}
     for name, value in values.items():
         try:
-            _dump(value, namespace, NullSink(), objects.Labels(), inputs)
+            dump(value, namespace, NullSink(), objects.Labels(), inputs)
         except Exception as error:  # noqa: BLE001 - pickling runs the objects' own code
             note = f"{name} was not returned: it can't be copied between processes ({_one_line(error)})"
-            lost[name] = "" if f"{type(value).__module__}.".startswith(_PROGRESS_BARS) else note
+            lost[name] = "" if is_progress_bar(value) else note
     return lost or dict.fromkeys(values, "nothing was returned: the values can't be copied between processes together")
+
+
+def is_progress_bar(value: Any) -> bool:
+    """Whether nobody misses a value that can't be pickled."""
+    return f"{type(value).__module__}.".startswith(_PROGRESS_BARS)
 
 
 def _unloadable(
@@ -365,7 +382,7 @@ def _fingerprint(
     value: Any, namespace: dict[str, Any], inputs: Inputs, sink: NullSink
 ) -> tuple[bytes, tuple[storages.Location, ...]] | None:
     try:
-        stream = _dump(value, namespace, sink, objects.Labels(), inputs)
+        stream = dump(value, namespace, sink, objects.Labels(), inputs)
     except Exception:  # noqa: BLE001 - pickling runs the objects' own code
         return None
     return hashlib.sha256(stream.data).digest(), stream.buffers

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import functools
+import hashlib
 import mmap
 import os
 from collections.abc import Sequence
@@ -106,6 +108,32 @@ def view_of(tensor: torch.Tensor) -> memoryview:
     buffer = (ctypes.c_char * flat.nbytes).from_address(flat.data_ptr())
     buffer.owner = flat  # type: ignore[attr-defined]  # keeps the memory alive as long as the view
     return memoryview(buffer).cast("B")
+
+
+_CHUNK = 2**20
+"""Words of 8 bytes."""
+
+
+@functools.lru_cache(maxsize=8)
+def _weights(device: torch.device) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(_CHUNK)
+    return (torch.randint(2**62, (_CHUNK,), generator=generator) * 2 + 1).to(device)
+
+
+def checksum(storage: UntypedStorage) -> str:
+    """A text that tells the contents of two storages apart: if one word differs, always; else almost always.
+
+    Computed where the storage is, at about the speed of its memory.
+    """
+    data = as_bytes(storage)
+    whole = data.numel() // 8 * 8
+    words, rest = data[:whole].view(torch.int64), bytes(data[whole:].tolist())
+    weights = _weights(storage.device)
+    sums = [(chunk * weights[: chunk.numel()]).sum() for chunk in words.split(_CHUNK)]
+    digest = hashlib.sha256(rest)
+    for number in torch.stack(sums).tolist() if whole else ():
+        digest.update(number.to_bytes(8, "little", signed=True))
+    return digest.hexdigest()
 
 
 class _Buffer(ctypes.Structure):

@@ -1,8 +1,9 @@
 """Building: how the objects of a run's outputs are written, so that the session can build them into its own objects.
 
 Every object that a run returns is written as two calls: *create* and *fill*. An object that came from the session has
-its label with it. A :class:`Rebuilder` makes all objects anew; the session's (``mlnb.api.results.merge``) takes those
-that it has. Containers of built-in types, which pickle doesn't leave to us, are *boxes*, if they came from the session.
+its label with it. A :class:`Rebuilder` makes all objects anew; a ``Merger`` (:mod:`mlnb.node.data.merging.merge`) takes
+those that the session has. Containers of built-in types, which pickle doesn't leave to us, are *boxes*, if they came
+from the session.
 """
 
 from __future__ import annotations

@@ -1,19 +1,20 @@
-"""Merges what a run returns into the session's objects, by origin.
+"""Merges a stream into the live objects that were written to it, by origin.
 
-What comes back is put into an object only if it *is* that object: the run has written its label with it. Every
-reference to such an object, anywhere in what comes back, is one to the session's object. Whatever the cell made is new.
+So a session takes what a run returns, and a resumed run what it had. Something is put into an object only if it *is*
+that object: its label was written with it. Every reference to such an object, anywhere in the stream, is one to the
+live object. Whatever else is in the stream is new.
 """
 
 from __future__ import annotations
 
 import copyreg
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
 
-from mlnb.api.results import in_place
+from mlnb.node.data.merging import in_place
 from mlnb.node.data.pickling.building import Rebuilder, is_missing, put_in_box
 from mlnb.node.data.pickling.faults import find_fault
 from mlnb.node.data.pickling.reduction import Contents, put, take_apart
@@ -147,3 +148,16 @@ def _is_created_alike(live: Any, function: Callable[..., Any], args: tuple[Any, 
     except Exception:  # noqa: BLE001 - the object's own code
         return False
     return not isinstance(reduced, str) and reduced[0] == function and in_place.same(tuple(reduced[1]), args)
+
+
+def faults_by_name(values: Mapping[str, Any], rebuilder: Rebuilder, missing: Collection[str]) -> dict[str, str]:
+    """The names whose values hold something that could not be loaded: why, or empty for a missing definition."""
+    if not missing and not rebuilder.faults:
+        return {}
+    if isinstance(rebuilder, Merger):
+        rebuilder.drop_faulty()
+    clean: set[int] = set()
+    found = {
+        name: find_fault([value], rebuilder.faults, rebuilder.future_parts, clean) for name, value in values.items()
+    }
+    return {name: fault for name, fault in found.items() if fault is not None}

@@ -1,0 +1,1 @@
+"""Puts objects that another process has written into those of this process that they are."""
