@@ -16,16 +16,18 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from mlnb.node import torch_private
 from mlnb.node.checkpoint.stop_consensus import StopConsensus
-from mlnb.node.checkpoint.variables import Variables
 from mlnb.node.parallel.batch_sharding import ShardedBatches
 from mlnb.node.rank import log, randomness, stop
+
+if TYPE_CHECKING:
+    from mlnb.node.checkpoint.variables import Variables
 
 States = tuple[dict[str, Any], list[torch.Tensor]]
 """States of the process's random number generators, and of those that a loader owns."""

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from mlnb.node.data.merging.merge import Merger
 from mlnb.node.data import objects, storages
+from mlnb.node.data.merging.merge import Merger
 from mlnb.node.data.outputs import DROPPED
 
 

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from mlnb.api import Run
-from mlnb.api.submit.submit import resume
+from mlnb.api.submit.submit import resume, submit
 from mlnb.targets.registry import target
+from mlnb.task import Resources, Task
 
 _BEFORE = """
 import copy, json, os, signal, time, warnings
@@ -195,7 +196,7 @@ for epoch in mlnb.epochs(6, model=model, optimizer=optimizer):
     holder["count"] += 1
 print(json.dumps([patience, holder["count"], holder["large"] is large]))
 """
-    run, other = interrupted_and_not(start, tmp_path, "SIGKILL", body)
+    run, _ = interrupted_and_not(start, tmp_path, "SIGKILL", body)
     assert json.loads(run.logs(0, "out")) == [["SIGKILL", True], 6, True]
     assert max(path.stat().st_size for path in run.checkpoints()) < 10**5  # large, which is as it was, isn't in it
 
@@ -216,3 +217,22 @@ print(count)
     assert (run.logs(0, "out"), other.logs(0, "out")) == ("6\n", "15\n")
     assert "these variables are not in the checkpoint and begin again: numbers" in run.logs(0, "err")
     assert "begin again" not in other.logs(0, "err")
+
+
+def test_other_code_goes_on_with_them_and_with_its_own_settings(start, tmp_path: Path):
+    body = """
+patience, history = {}, []
+for epoch in mlnb.epochs({}, model=model, optimizer=optimizer):
+    for number, (a, b) in enumerate(loader):
+        step(a, b)
+        pause(epoch, number)
+    history.append(epoch)
+print(patience, history)
+"""
+    env = {"HERE": str(tmp_path / "here"), "SIGNAL": "SIGKILL"}
+    run = start(_BEFORE + body.format(3, 6), env=env).wait(60)
+    local, about = target(), {"resume": str(run.directory.checkpoints)}
+    task = Task(script=_BEFORE + body.format(5, 8), seed=0)
+    offer = local.offer(Resources(cpus=1))
+    other = Run(submit(task, {}, local, offer, name="other", env=env, info_fields=about)).wait(60)
+    assert other.logs(0, "out") == f"5 {list(range(8))}\n", other.logs()
