@@ -36,7 +36,7 @@ from mlnb.notebook.lent_generators import LentGenerators
 from mlnb.notebook.plan import plan
 from mlnb.notebook.runs import show_runs
 from mlnb.notebook.view.live_outputs import LiveOutputs
-from mlnb.notebook.waiting.files import named_files
+from mlnb.notebook.waiting.files import code_of, named_files
 from mlnb.notebook.waiting.hook import hook
 from mlnb.notebook.waiting.imports import import_now
 from mlnb.notebook.waiting.pending import PendingRuns
@@ -161,7 +161,7 @@ class TrainMagics(Magics):
         """A note for the plan if files that the cell writes don't come to the session."""
         if target.mirror is None:
             return []
-        files = named_files(captured, "", self.shell.user_ns)
+        files = named_files(code_of(captured), "", self.shell.user_ns)
         has_others = files.unknown or len(files.written) > 3
         names = sorted(Path(path).name for path in files.written)[:3] + (["others"] if has_others else [])
         where = f"files that the cell writes ({', '.join(names)}) stay there, in the run directory"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import ast
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mlnb.api import Run
-from mlnb.notebook.waiting.files import WrittenFiles
+from mlnb.notebook.waiting import lookups
+from mlnb.notebook.waiting.files import WrittenFiles, written_files
 from mlnb.notebook.waiting.graph import Reached, parts_of
 from mlnb.notebook.waiting.reads import CellReads
 
@@ -29,6 +31,8 @@ class Claim:
         the objects that the run may change in place. Who reads one, by whatever name, waits.
     files
         the files that it may write.
+    binds_more
+        whether it may bind names that its code doesn't show. Who reads a name that the session lacks waits.
     newer
         names that later cells have assigned.
     told
@@ -41,6 +45,7 @@ class Claim:
     before: dict[str, Any] = field(default_factory=dict)
     changed: Reached = field(default_factory=Reached)
     files: WrittenFiles = field(default_factory=WrittenFiles)
+    binds_more: bool = False
     newer: set[str] = field(default_factory=set)
     told: str = ""
 
@@ -57,7 +62,7 @@ class Claim:
 
     def read_by(self, reads: CellReads, own_files: set[str]) -> set[str] | None:
         """The names of which a cell reads the values; none for files; ``None`` if it reads nothing of the run."""
-        is_bound_there = self.run.task.returns_more and not self.newer.issuperset(reads.undefined)
+        is_bound_there = self.binds_more and not self.newer.issuperset(reads.undefined)
         if reads.everything or is_bound_there:
             return set(self.names)
         names = self.reached_by(reads.reached)
@@ -78,12 +83,14 @@ class Claim:
         return names | {name for name in self.names if id(self.before.get(name, _UNBOUND)) in reached.objects}
 
 
-def new_claim(run: Run, names: set[str], namespace: Mapping[str, Any], files: WrittenFiles) -> Claim:
-    """What ``run``, submitted just now, will return: ``names``, other inputs that it may change, and ``files``."""
+def new_claim(run: Run, names: set[str], namespace: Mapping[str, Any], code: Sequence[ast.AST]) -> Claim:
+    """What ``run``, submitted just now and made of ``code``, will return: ``names``, other inputs, and files."""
     inputs = set(run.task.inputs)
     before = {name: namespace[name] for name in names | inputs if name in namespace}
     changed = parts_of([before[name] for name in names & inputs & before.keys()], namespace)
-    return Claim(run, names, inputs - names, before, changed, files)
+    files = written_files(code, run, namespace)
+    binds_more = run.task.returns_more and any(map(lookups.binds_more, code))
+    return Claim(run, names, inputs - names, before, changed, files, binds_more)
 
 
 _UNBOUND = object()

@@ -8,7 +8,7 @@ import fnmatch
 import os
 import shlex
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -125,12 +125,12 @@ class WrittenFiles:
         return bool(words) and Path(words[0]).name not in _READS_NO_FILES and self.holds(folder)
 
 
-def written_files(captured: Captured, run: Run, namespace: Mapping[str, Any]) -> WrittenFiles:
-    """What ``run``, made of a captured cell and the code that is sent with it, may write where the session sees it."""
+def written_files(code: Sequence[ast.AST], run: Run, namespace: Mapping[str, Any]) -> WrittenFiles:
+    """What ``run``, made of ``code``, may write where the session sees it."""
     info = run.info
     if info.mirrored or not info.cwd:
         return WrittenFiles()
-    found = named_files(captured, info.cwd, namespace)
+    found = named_files(code, info.cwd, namespace)
     return WrittenFiles(
         str(Path(info.cwd).resolve()),
         found.written,
@@ -141,10 +141,10 @@ def written_files(captured: Captured, run: Run, namespace: Mapping[str, Any]) ->
     )
 
 
-def named_files(captured: Captured, folder: str, namespace: Mapping[str, Any]) -> Paths:
-    """The files that a captured cell may write or read, run in ``folder``, as absolute patterns."""
+def named_files(code: Iterable[ast.AST], folder: str, namespace: Mapping[str, Any]) -> Paths:
+    """The files that code may write or read, run in ``folder``, as absolute patterns."""
     found = Paths()
-    for tree in _trees(captured):
+    for tree in code:
         paths = named_in(tree, namespace)
         found.written |= {absolute(text, folder) for text in paths.written}
         found.read |= {absolute(text, folder) for text in paths.read}
@@ -168,7 +168,7 @@ def shell_bodies(tree: ast.AST) -> Iterator[str]:
                 yield from str(texts[2]).splitlines()
 
 
-def _trees(captured: Captured) -> Iterator[ast.AST]:
+def code_of(captured: Captured) -> Iterator[ast.AST]:
     """The code of the cell and of the notebook's definitions, and local modules; values are looked up as they are."""
     tree = ast.parse(captured.script)
     cell = captured.segments[-1].start if captured.segments else 1

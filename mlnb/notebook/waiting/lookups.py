@@ -42,6 +42,9 @@ _NOT_PYTHON = frozenset(
 )
 """Cell magics whose body names nothing of the session."""
 
+_BINDING = _NAMESPACES | {"exec", "globals", "__globals__", "get_ipython", "_getframe", "currentframe", "f_back"}
+"""What code uses that binds names of the session by other means than its syntax."""
+
 _QUERIES = frozenset({"query", "eval", "evaluate", "format_map", "ev", "ex", "run_cell", "push"})
 """Methods that look up names of the calling code in a string."""
 
@@ -78,8 +81,7 @@ def queried(strings: Iterable[str]) -> set[str]:
 
 def in_tree(tree: ast.Module) -> Lookups:
     """What a cell, as IPython has transformed it, looks up as strings."""
-    found = Lookups()
-    parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
+    found, parents = Lookups(), _parents(tree)
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             found.names |= set(_in_line(node, node.func.attr))
@@ -90,6 +92,26 @@ def in_tree(tree: ast.Module) -> Lookups:
         if (_word(node) in _NAMESPACES or _is_called(node, parents)) and not _is_local(node, parents):
             _add_key(node, parents, found)
     return found
+
+
+def binds_more(tree: ast.AST) -> bool:
+    """Whether code may bind names of the session that its syntax doesn't show: by ``exec``, ``globals()``, ``*``."""
+    parents = _parents(tree)
+    return any(_binds_more(node, parents) for node in ast.walk(tree))
+
+
+def _binds_more(node: ast.AST, parents: dict[ast.AST, ast.AST]) -> bool:
+    if isinstance(node, ast.ImportFrom):
+        return node.names[0].name == "*"
+    if isinstance(node, ast.Attribute) and node.attr == "modules":  # not torch's method: sys.modules[__name__]
+        return _word(node.value) == "sys"
+    if isinstance(node, ast.Name) and node.id == "eval":  # not torch's method
+        return True
+    return (_word(node) in _BINDING or _is_called(node, parents)) and not _is_local(node, parents)
+
+
+def _parents(tree: ast.AST) -> dict[ast.AST, ast.AST]:
+    return {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
 
 
 def in_code(code: CodeType) -> Lookups:

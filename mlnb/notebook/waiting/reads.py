@@ -24,7 +24,7 @@ class CellReads:
     reached
         names and objects.
     undefined
-        names that it reads and the session lacks: a run may bind them, though its code doesn't show it.
+        names that it reads and the session lacks.
     everything
         whether it may read anything there is.
     paths

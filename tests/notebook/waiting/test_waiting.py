@@ -74,6 +74,39 @@ def test_however_a_cell_reads_a_result_it_waits(nb: Kernel, gate: Gate, reader: 
     assert nb.look("answer") == "42"
 
 
+HIDDEN = {
+    "executed code": "exec('made = 42')",
+    "globals()": "globals()['ma' + 'de'] = 42",
+    "a dictionary of globals": "g = globals()\ng.update({'ma' + 'de': 42})",
+    "the module": "import sys\nsetattr(sys.modules[__name__], 'made', 42)",
+    "a module by its name": "import __main__\n__main__.made = 42",
+    "a frame": "import sys\ndef put(): sys._getframe(1).f_globals['made'] = 42\nput()",
+    "a function of the session": "bind('made', 42)",
+}
+
+
+@pytest.mark.parametrize("binding", HIDDEN.values(), ids=HIDDEN)
+def test_who_reads_a_name_that_a_run_may_bind_unseen_waits(nb: Kernel, gate: Gate, binding: str) -> None:
+    nb.ok("def bind(name, value): globals()[name] = value")
+    nb.ok(f"%%train --name unseen\n{gate.wait}\n{binding}\n")
+    reading = nb.send("made")
+    waiting(nb, reading)
+    gate.open()
+    assert nb.finish(reading).result == "42"
+
+
+def test_a_name_that_no_run_can_bind_is_an_error_at_once(nb: Kernel, gate: Gate) -> None:
+    nb.ok(f"%%train --name shown\n{gate.wait}\nmodel.eval()\nsteps(model, optimizer)\nanswer = 42\n")
+    typo = nb.send("print(anwser)", stop_on_error=False)
+    nb.until(lambda: typo.idle or any("Waiting" in d.get("text/plain", "") for d in typo.displays))
+    assert typo.idle
+    assert "NameError" in nb.finish(typo).message
+    nb.ok("def later(): return defined_by_a_later_cell")
+    assert runs["shown"].state not in FINAL
+    gate.open()
+    assert nb.ok("answer").result == "42"
+
+
 HOLDERS = {
     "an attribute of an attribute": "exp.predict()",
     "a list in dictionaries": "zoo['a']['b'][0](ones)",
