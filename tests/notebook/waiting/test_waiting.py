@@ -100,7 +100,7 @@ def test_a_name_that_no_run_can_bind_is_an_error_at_once(nb: Kernel, gate: Gate)
     typo = nb.send("print(anwser)", stop_on_error=False)
     nb.until(lambda: typo.idle or any("Waiting" in d.get("text/plain", "") for d in typo.displays))
     assert typo.idle
-    assert "NameError" in nb.finish(typo).message
+    assert "NameError" in nb.finish(typo).error[-1]
     nb.ok("def later(): return defined_by_a_later_cell")
     assert runs["shown"].state not in FINAL
     gate.open()
