@@ -82,7 +82,7 @@ class AtHand:
 
     def _is_complete(self, source: DefinitionSource, with_data: bool) -> bool:
         """Whether all that a definition needs can be sent."""
-        if any(True for _ in secrets.find_in_source(source.origin.node)):
+        if secrets.find_in_source(source.origin.node):
             return False
         if not all(name in vars(builtins) or self._session.has(name) for name in source.required):
             return False

@@ -163,7 +163,7 @@ class Replay:
 
     def _add(self, cell: Cell, node: ast.stmt, text: str, described: str) -> None:
         names = names_of(node)
-        if any(True for _ in secrets.find_in_source(node)):
+        if secrets.find_in_source(node):
             self._slice.note(f"{described}: not repeated in the run, since it seems to hold a credential")
             return
         needed = sorted(name for name in names.loads if name not in names.stores)

@@ -8,6 +8,7 @@ in ``host=db password=…``.
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -137,8 +138,16 @@ def secret_key(value: object) -> Any:
     return None
 
 
-def find_in_source(tree: ast.AST) -> Iterator[tuple[str, int]]:
-    """Credentials written into source code: the name of each (or ``a string``) and its line."""
+@functools.lru_cache(maxsize=4096)
+def find_in_source(tree: ast.AST) -> tuple[tuple[str, int], ...]:
+    """Credentials written into source code: the name of each (or ``a string``) and its line.
+
+    Cached, since equal cells share their trees.
+    """
+    return tuple(_in_source(tree))
+
+
+def _in_source(tree: ast.AST) -> Iterator[tuple[str, int]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and looks_secret(node.value):
             yield "a string", node.lineno
