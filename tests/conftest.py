@@ -30,6 +30,12 @@ settings.register_profile("noshrink", settings.get_profile("mlnb"), phases=[Phas
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "mlnb"))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put files with slow tests first: workers take whole files in this order, and all wait for one begun last."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @contextmanager
 def short_folder() -> Iterator[Path]:
     """A folder of a short path, for sockets: that of a Unix socket has 107 characters at most (unix(7))."""

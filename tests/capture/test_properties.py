@@ -6,6 +6,7 @@ import ast
 import contextlib
 from itertools import chain
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -90,9 +91,12 @@ class Recording(dict):
         super().__delitem__(name)
 
 
-@given(programs.filter(is_python))
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
-def test_analyse_finds_every_name_that_is_read_before_it_is_assigned(program):
+def search(examples):
+    """How many examples are tried. Each costs a tenth of a second: a few are enough for a fault that many show."""
+    return settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+def finds_every_name_that_is_read(program):
     # functions see globals through a plain dictionary only, so read names are recorded for module-level code
     tree = ast.parse(program)
     space = Recording(dict.fromkeys(NAMES, 1) | {"out": []})
@@ -101,9 +105,36 @@ def test_analyse_finds_every_name_that_is_read_before_it_is_assigned(program):
     assert space.read & {*NAMES, "out"} <= analyse(program).loads
 
 
-@given(program=programs.filter(is_python), values=st.lists(st.integers(-3, 3), min_size=4, max_size=4))
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(programs.filter(is_python))
+@search(50)
+def test_analyse_finds_every_name_that_is_read_before_it_is_assigned(program):
+    finds_every_name_that_is_read(program)
+
+
+@pytest.mark.cluster
+@given(programs.filter(is_python))
+@search(1000)
+def test_analyse_finds_every_name_in_a_long_search(program):
+    finds_every_name_that_is_read(program)
+
+
+values_of_names = st.lists(st.integers(-3, 3), min_size=4, max_size=4)
+
+
+@given(program=programs.filter(is_python), values=values_of_names)
+@search(30)
 def test_the_script_has_the_same_results_as_the_cell(nb, program, values):
+    same_results(nb, program, values)
+
+
+@pytest.mark.cluster
+@given(program=programs.filter(is_python), values=values_of_names)
+@search(500)
+def test_the_script_has_the_same_results_in_a_long_search(nb, program, values):
+    same_results(nb, program, values)
+
+
+def same_results(nb, program, values):
     nb.shell.user_ns.update(zip(NAMES, values, strict=True), out=[], side=[10])
     nb.shell.user_ns.pop("K", None)
     in_session = {**dict(zip(NAMES, values, strict=True)), "out": [], "__name__": "__main__"}
@@ -158,7 +189,7 @@ definitions = st.lists(
 
 
 @given(cells=definitions)
-@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+@search(80)
 def test_definitions_and_redefinitions_in_any_order(nb, cells):
     nb.reset()
     base = ["a, b, c = 1, 2, 3", "def f(): return 7\ndef g(): return f()", "def make(n): return lambda: n"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -22,37 +23,72 @@ class Net(nn.Module):
         return self.inner(x)
 """
 
+FORGET = """
+for _name in set(globals()) - _at_start:
+    if not _name.startswith('_'):
+        del globals()[_name]
+"""
+
 NEW_SESSION = "%load_ext mlnb\nimport torch\nfrom torch import nn\n"
 
 
-@pytest.fixture
-def killed(
-    tmp_path: Path, ipython_folder: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch, runtime: Path
-) -> Iterator[Kernel]:
-    """A new kernel; the one before was killed while its run ``survivor`` stood half-way."""
-    root = tmp_path / "runs"
-    monkeypatch.setenv("MLNB_RUNS", str(root))
-    with kernel(tmp_path, root, ipython_folder) as first:
+class Survivors:
+    """A new kernel; the one before was killed while its runs stood half-way: ``survivor`` and ``another``."""
+
+    cells: ClassVar[dict[str, tuple[str, str]]] = {
+        "another": ("other = 1", "other = 2"),
+        "survivor": (
+            "final = steps(net, optimizer)",
+            "final = steps(net, optimizer)\nweight = net.inner.weight.detach().clone()",
+        ),
+    }
+
+    def __init__(self, folder: Path) -> None:
+        self.runs = folder / "runs"
+        self.gates = {name: Gate(folder / name) for name in self.cells}
+        self.kernel: Kernel | None = None
+
+    def begin(self, first: Kernel) -> None:
+        """Start the runs; end their kernel once they stand half-way."""
         first.ok("%load_ext mlnb")
         first.ok("_at_start = set(globals())\n" + PRELUDE)
         first.ok(NET)
         first.ok("net = Net()\noptimizer = torch.optim.SGD(net.parameters(), lr=0.1)")
-        first.ok(
-            "%%train --name survivor\nfinal = steps(net, optimizer)\nprint('half-way')\n"
-            f"{gate.wait}\nfinal = steps(net, optimizer)\nweight = net.inner.weight.detach().clone()\n"
-        )
-        until(lambda: "half-way" in runs["survivor"].logs())
+        for name, (before, after) in self.cells.items():
+            first.ok(f"%%train --name {name}\n{before}\nprint('half-way')\n{self.gates[name].wait}\n{after}\n")
+            until(lambda name=name: "half-way" in runs[name].logs())  # type: ignore[misc]
         first.kill()
         until(lambda: first.manager.provisioner.process.poll() is not None)  # type: ignore[union-attr]
-    assert runs["survivor"].state == "running"
-    with kernel(tmp_path, root, ipython_folder) as second:
-        yield second
-    gate.open()
-    for run in runs:
-        run.cancel()
 
 
-def test_the_run_outlives_its_kernel_and_another_takes_its_results(killed: Kernel, gate: Gate) -> None:
+@pytest.fixture(scope="module")
+def survivors(tmp_path_factory: pytest.TempPathFactory, ipython_folder: Path, runtime: Path) -> Iterator[Survivors]:
+    """The runs that outlived their kernel, and one new kernel for all tests of them."""
+    folder = tmp_path_factory.mktemp("survivors")
+    made = Survivors(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLNB_RUNS", str(made.runs))
+        with kernel(folder, made.runs, ipython_folder) as first:
+            made.begin(first)
+        assert {runs[name].state for name in made.cells} == {"running"}
+        with kernel(folder, made.runs, ipython_folder) as made.kernel:
+            made.kernel.ok("%load_ext mlnb\n_at_start = set(globals())")
+            yield made
+        for name, gate in made.gates.items():
+            gate.open()
+            runs[name].cancel()
+
+
+@pytest.fixture
+def killed(survivors: Survivors, monkeypatch: pytest.MonkeyPatch) -> Kernel:
+    """The new kernel, with nothing in its session."""
+    monkeypatch.setenv("MLNB_RUNS", str(survivors.runs))
+    assert survivors.kernel is not None
+    survivors.kernel.ok(FORGET)
+    return survivors.kernel
+
+
+def test_the_run_outlives_its_kernel_and_another_takes_its_results(killed: Kernel, survivors: Survivors) -> None:
     killed.ok(NEW_SESSION)
     assert killed.ok("mlnb.runs['survivor'].state").result == "'running'"
     assert killed.ok("print(mlnb.runs['survivor'].logs())").out.strip() == "half-way"
@@ -61,7 +97,7 @@ def test_the_run_outlives_its_kernel_and_another_takes_its_results(killed: Kerne
     assert view.run["state"] == "running"
     waiting = killed.send("run = mlnb.runs['survivor'].wait()")
     killed.until(lambda: len(runs["survivor"].series().get("loss", ())) == 5)
-    gate.open()
+    survivors.gates["survivor"].open()
     assert killed.finish(waiting).status == "ok", waiting.text
     killed.until(lambda: view.run["state"] == "succeeded")
     assert (
@@ -75,8 +111,8 @@ def test_the_run_outlives_its_kernel_and_another_takes_its_results(killed: Kerne
     assert killed.ok("final == float(frame[frame.name == 'loss'].value.iloc[-1])").result == "True"
 
 
-def test_pulling_without_the_class_takes_it_from_the_run_and_says_so(killed: Kernel, gate: Gate) -> None:
-    gate.open()
+def test_pulling_without_the_class_takes_it_from_the_run_and_says_so(killed: Kernel, survivors: Survivors) -> None:
+    survivors.gates["survivor"].open()
     killed.ok(NEW_SESSION)
     cell = killed.ok("pulled = mlnb.runs['survivor'].wait().pull()\nprint(*pulled.notes, sep='\\n')")
     assert "Net" in cell.out
@@ -86,16 +122,16 @@ def test_pulling_without_the_class_takes_it_from_the_run_and_says_so(killed: Ker
 
 def test_a_new_kernel_can_cancel(killed: Kernel) -> None:
     killed.ok(NEW_SESSION)
-    killed.ok("mlnb.runs['survivor'].cancel()")
-    assert runs["survivor"].state == "cancelled"
-    assert killed.run("mlnb.runs['survivor'].pull()").message == "mlnb: Run survivor was cancelled: stopped by you."
-    assert killed.ok("'net' in globals()").result == "False"
+    killed.ok("mlnb.runs['another'].cancel()")
+    assert runs["another"].state == "cancelled"
+    assert killed.run("mlnb.runs['another'].pull()").message == "mlnb: Run another was cancelled: stopped by you."
+    assert killed.ok("'other' in globals()").result == "False"
 
 
-def test_a_run_that_is_not_there_is_one_line(killed: Kernel, tmp_path: Path) -> None:
+def test_a_run_that_is_not_there_is_one_line(killed: Kernel, survivors: Survivors) -> None:
     killed.ok(NEW_SESSION)
     assert killed.run("mlnb.runs['survivr']").message == (
-        f"mlnb: No run named 'survivr' in {tmp_path / 'runs'}. Did you mean survivor?"
+        f"mlnb: No run named 'survivr' in {survivors.runs}. Did you mean survivor?"
     )
     assert killed.run("mlnb.runs[7]").message.startswith("mlnb: Run number 7: ")
 

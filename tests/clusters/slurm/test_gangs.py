@@ -28,6 +28,7 @@ def started(run: Run, node: int, attempt: int = 1) -> dict:
     return next(e for e in read_lines(run.directory.attempt(attempt).events(node)) if e["event"] == "started")
 
 
+@pytest.mark.cluster
 def test_a_cell_on_two_nodes_trains_as_two_ranks_on_one_and_as_one_process(slurm: Slurm, start: Start, tmp_path: Path):
     gang = begin(start, tmp_path, name="gang", batch=4, nodes=2)
     one = begin(start, tmp_path, name="one", batch=4, ranks=2)

@@ -28,6 +28,7 @@ def make_room(slurm: Slurm) -> str:
     return slurm.sbatch("sleep 1", "--partition=high", "--nodelist=node3", "--exclusive", "--time=1")
 
 
+@pytest.mark.cluster
 def test_a_run_that_is_sent_back_to_the_queue_goes_on_where_it_was(slurm: Slurm, start: Start, tmp_path: Path):
     with configured(**on("node3")):
         preempted = begin(start, tmp_path, name="preempted", requeue=True)
@@ -49,6 +50,7 @@ def test_a_run_that_is_sent_back_to_the_queue_goes_on_where_it_was(slurm: Slurm,
             assert training.has_gone_on() == plain()
 
 
+@pytest.mark.cluster
 def test_a_run_that_is_never_queued_again_ends_and_can_be_resumed(slurm: Slurm, start: Start, tmp_path: Path):
     with configured(**on("node3")):
         training = begin(start, tmp_path, requeue=False).under_way()
