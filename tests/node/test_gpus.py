@@ -13,6 +13,7 @@ import pytest
 from mlnb.api import Run
 from mlnb.api.submit.submit import submit
 from mlnb.node.machine import gpus
+from mlnb.node.machine.telemetry import Telemetry
 from mlnb.rundir import read_json, read_lines
 from mlnb.runinfo import NodeSettings
 from mlnb.targets.base import Offer
@@ -56,6 +57,25 @@ def sampled(run: Run) -> list[str]:
     return names
 
 
+@pytest.fixture
+def nvml(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
+    from tests.node import pynvml_standin
+
+    monkeypatch.setitem(sys.modules, "pynvml", pynvml_standin)
+    return pynvml_standin
+
+
+def seen(requested: int) -> list[str]:
+    """The GPUs in a sample of a job's node program, and the same ones in what it says of its machine."""
+    telemetry = Telemetry(gpus.job_gpus(requested))
+    names = [gpu["gpu"] for gpu in telemetry.sample(set())["gpus"]]
+    assert [gpu["gpu"] for gpu in telemetry.devices()] == names
+    return names
+
+
+NOT_ALL_THERE = "7, GPU-nowhere, größe, 0"  # what there is not keeps nothing else from being sampled
+
+
 @pytest.mark.parametrize(
     ("visible", "expected"),
     [
@@ -64,21 +84,34 @@ def sampled(run: Run) -> list[str]:
         ("GPU-22222222-bbbb", ["GPU-22222222-bbbb"]),
         ("GPU-2", ["GPU-2"]),  # CUDA takes the beginning of a UUID too
         ("MIG-33333333-cccc", ["MIG-33333333-cccc"]),
-        ("7, GPU-nowhere, größe, 0", ["0"]),  # what there is not keeps nothing else from being sampled
+        (NOT_ALL_THERE, ["0"]),
         ("", []),
         ("-1", []),
         ("NoDevFiles", []),
     ],
 )
-def test_the_gpus_of_a_job_are_those_in_cuda_visible_devices(tmp_path: Path, visible: str, expected: list[str]):
+def test_the_gpus_of_a_job_are_those_in_cuda_visible_devices(
+    nvml, monkeypatch: pytest.MonkeyPatch, visible: str, expected: list[str]
+):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert seen(1) == expected
+
+
+@pytest.mark.parametrize(("visible", "expected"), [(NOT_ALL_THERE, ["0"]), ("", [])])
+def test_a_run_samples_the_gpus_of_its_job(tmp_path: Path, visible: str, expected: list[str]):
     assert sampled(ran(tmp_path, visible)) == expected
 
 
 @pytest.mark.parametrize(("requested", "expected"), [(1, ["0", "1"]), (0, [])])
 def test_without_the_variable_they_are_all_gpus_that_the_job_sees_if_it_requested_some(
-    tmp_path: Path, requested: int, expected: list[str]
+    nvml, monkeypatch: pytest.MonkeyPatch, requested: int, expected: list[str]
 ):
-    assert sampled(ran(tmp_path, None, requested)) == expected
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert seen(requested) == expected
+
+
+def test_a_run_whose_system_sets_no_variable_samples_what_it_sees(tmp_path: Path):
+    assert sampled(ran(tmp_path, None)) == ["0", "1"]
 
 
 def test_the_use_and_the_models_of_gpus_in_the_variable_are_recorded(tmp_path: Path):
@@ -114,14 +147,6 @@ def test_a_driver_that_can_not_count_its_gpus_has_none(monkeypatch: pytest.Monke
     vars(library).update(NVMLError=NVMLError, nvmlInit=lambda: None, nvmlDeviceGetCount=fail)
     monkeypatch.setitem(sys.modules, "pynvml", library)
     assert gpus.nvml_gpus() == ()
-
-
-@pytest.fixture
-def nvml(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
-    from tests.node import pynvml_standin
-
-    monkeypatch.setitem(sys.modules, "pynvml", pynvml_standin)
-    return pynvml_standin
 
 
 def test_all_names_of_a_gpu_have_an_id_in_common(nvml):
