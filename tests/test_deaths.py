@@ -25,6 +25,8 @@ from mlnb.targets.local import cores
 from mlnb.workspace import Workspace
 from tests.waiting import until
 
+pytestmark = pytest.mark.slow
+
 SLACK = 1.0
 """Seconds: far more than the 250 ms promised, since a machine under tests is slow."""
 

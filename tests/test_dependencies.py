@@ -130,6 +130,7 @@ assert not {"matplotlib", "pandas"} & set(sys.modules)
 """
 
 
+@pytest.mark.slow
 def test_a_session_without_matplotlib_and_pandas_trains(tmp_path: Path):
     for name in ("matplotlib", "pandas"):
         (tmp_path / f"{name}.py").write_text(f'raise ModuleNotFoundError("no {name}", name="{name}")')

@@ -104,6 +104,7 @@ def test_the_runs_of_two_workspaces_are_observed_together(two: tuple[Workspace, 
     assert [observed.state for observed in observe([run.observable for run in again])] == ["succeeded", "succeeded"]
 
 
+@pytest.mark.slow
 def test_a_program_in_a_run_finds_the_workspace_of_the_run(two: tuple[Workspace, Workspace]):
     script = "import json, os\nprint(json.dumps([os.environ['MLNB_RUNS'], os.environ['MLNB_RUNTIME']]))"
     for workspace in two:

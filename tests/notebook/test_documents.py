@@ -90,6 +90,7 @@ def test_a_notebook_runs_from_top_to_bottom(
     assert "Waiting for" not in json.dumps(cells)
 
 
+@pytest.mark.slow
 def test_a_failed_run_stops_run_all_at_the_cell_that_reads_it(tmp_path: Path, runtime: Path) -> None:
     document = notebook(
         [
