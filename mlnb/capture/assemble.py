@@ -125,12 +125,12 @@ def _order_steps(slice_: Slice) -> tuple[list[Statement | str], list[DataStream]
 def _check_loads(slice_: Slice, stream: DataStream, before: list[DataStream], earlier: dict[int, str]) -> None:
     """Refuse what can be pickled, but not loaded again."""
     main = {**slice_.session.namespace, **slice_.references.generated}
-    known = {**slice_.made_anew.values, **{name: value for other in before for name, value in other.values.items()}}
+    loaded = {**slice_.made_anew.values, **{name: value for other in before for name, value in other.values.items()}}
 
     def dump_alone(name: str) -> DataStream:
         return slice_.pickle(0, {name: slice_.data[name]}, objects.Labels(), earlier)
 
-    check_loads(stream, main, known, slice_.reasons, dump_alone)
+    check_loads(stream, main, loaded, slice_.reasons, dump_alone)
 
 
 def _required_by_data(slice_: Slice, name: str) -> Collection[str]:

@@ -51,7 +51,7 @@ class AtHand:
 
     def __init__(self, slice_: Slice) -> None:
         self._slice, self._session = slice_, slice_.session
-        self._known: dict[str, bool] = {}
+        self._found: dict[str, bool] = {}
 
     def add(self) -> None:
         """Add them. What they need must be found by ``slice.resolve()``."""
@@ -63,10 +63,10 @@ class AtHand:
     def _is_sent(self, name: str, with_data: bool) -> bool:
         if name in self._slice.reasons or name in vars(builtins) or not self._session.has(name):
             return True
-        if name not in self._known:
-            self._known[name] = True  # definitions may need each other
-            self._known[name] = self._can_be_sent(name, with_data)
-        return self._known[name]
+        if name not in self._found:
+            self._found[name] = True  # definitions may need each other
+            self._found[name] = self._can_be_sent(name, with_data)
+        return self._found[name]
 
     def _can_be_sent(self, name: str, with_data: bool) -> bool:
         value = self._session.namespace[name]

@@ -9,11 +9,11 @@ from mlnb.capture.assemble import assemble
 from mlnb.capture.at_hand import AtHand, looks_names_up
 from mlnb.capture.cell import reading
 from mlnb.capture.names.analysis import CellNames, future_features, reach
-from mlnb.capture.process import session_state
 from mlnb.capture.reasons import Need, Reason
 from mlnb.capture.replay.add import add_replayed
 from mlnb.capture.session import Captured, Session
 from mlnb.capture.ship.contents import Content, FileContent
+from mlnb.capture.ship.process import session_state
 from mlnb.capture.slice import Slice
 from mlnb.capture.source.history import SourceHistory
 from mlnb.capture.source.modules import LocalModules, imported_roots
@@ -128,9 +128,9 @@ def _assigned_first(names: CellNames, session: Session) -> set[str]:
     """Names that functions of the session read, but only after the cell has definitely assigned them."""
     reached: set[str] = set()
     unassigned: set[str] = set(names.loads)
-    known: dict[str, frozenset[str]] = {}
+    reads: dict[str, frozenset[str]] = {}
     for name in names.loads:
-        through = reach([name], session.namespace, known) - {name}
+        through = reach([name], session.namespace, reads) - {name}
         reached |= through
         unassigned |= through - names.assigned_before.get(name, frozenset())
     return reached - unassigned

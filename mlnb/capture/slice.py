@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Collection
 from typing import Any
 
+from mlnb.capture.expressions import Expressions
 from mlnb.capture.made_anew import MadeAnew
 from mlnb.capture.reasons import Need, Reason
 from mlnb.capture.references import References
@@ -108,6 +109,7 @@ class Slice:
         self.finder = DefinitionFinder(history, session.namespace)
         self.references = References(self, session, self.finder, modules)
         self.made_anew = MadeAnew(self, session, history)
+        self._expressions = Expressions(self)
         self.checks = ShippingChecks(allowed, self.references.is_defined_in_script, self.made_anew.names)
 
     # ---- names
@@ -282,7 +284,7 @@ class Slice:
         self.dotted_names |= source.dotted_names
         lines = source.lines
         for generated, value in source.live_values.items():
-            text = self._live_expression(generated, value, inner_reason)
+            text = self._expressions.of(generated, value, inner_reason)
             if text == generated:
                 source.required.add(generated)
             lines = [line.replace(PLACEHOLDER.format(generated), text) for line in lines]
@@ -293,52 +295,12 @@ class Slice:
             if target in source.can_stay and (fault := self.checks.pickling_error(value)):
                 self.note(f"{target} is what the script makes it, since its value can't be sent ({fault})")
                 continue
-            text = self._attribute_expression(f"_{name}_{index}", value, inner_reason)
+            text = self._expressions.of_attribute(f"_{name}_{index}", value, inner_reason)
             self.deferred_statements.append(f"{target} = {text}")
         for index, (kind, implementation) in enumerate(source.registered):
-            type_name = self._live_expression(f"_{name}_type_{index}", kind, inner_reason)
-            text = self._attribute_expression(f"_{name}_for_{index}", implementation, inner_reason)
+            type_name = self._expressions.of(f"_{name}_type_{index}", kind, inner_reason)
+            text = self._expressions.of_attribute(f"_{name}_for_{index}", implementation, inner_reason)
             self.deferred_statements.append(f"{name}.register({type_name}, {text})")
-
-    def _attribute_expression(self, generated: str, value: Any, reason: Reason) -> str:
-        """An expression for a value that is assigned to an attribute, maybe a method or property of a class."""
-        for wrapper in (staticmethod, classmethod):
-            if isinstance(value, wrapper):
-                return f"{wrapper.__name__}({self._attribute_expression(generated, value.__func__, reason)})"
-        if isinstance(value, property):
-            accessors = enumerate((value.fget, value.fset, value.fdel))
-            texts = [self._attribute_expression(f"{generated}{i}", accessor, reason) for i, accessor in accessors]
-            return f"property({', '.join(texts)})"
-        # not through the class: the attribute that holds the function there is what is being assigned
-        return self._live_expression(generated, value, reason, through_class=False)
-
-    def _live_expression(self, generated: str, value: Any, reason: Reason, *, through_class: bool = True) -> str:
-        """An expression for a live value that has no name of its own; ``generated``, its name, if it becomes data.
-
-        Parameters
-        ----------
-        through_class
-            whether ``Class.attribute`` will do for a function.
-        """
-        if isinstance(value, (types.FunctionType, type)):
-            name = self.references.name_of(value, reason, through_class=through_class)
-            if name is not None:
-                return name
-        names = self.references.session_names(value)
-        if names and type(value) not in (*streams.PLAIN, str, bytes):
-            self.need(names[0], reason)
-            return names[0]
-        self.checks.check_name(generated, value, reason)
-        written = literal(value)
-        if written is not None and not written.containers and not written.is_shadowed(self.session.namespace):
-            self.checks.check(generated, value, reason)
-            self.extra_imports |= written.imports
-            return written.text
-        unshippable = unshippable_reason(value)
-        if unshippable:
-            raise CannotShip(f"{reason.through}{Reason(reason.line)} holds {unshippable}")
-        self.data[generated] = value
-        return generated
 
     # ---- data
 

@@ -17,12 +17,12 @@ def as_text(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def as_html(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table as HTML, with header cells for screen readers."""
-    head = "".join(f'<th style="text-align:left">{html.escape(name)}</th>' for name in header)
+    header_cells = "".join(f'<th style="text-align:left">{html.escape(name)}</th>' for name in header)
     body = "".join(
         "<tr>" + "".join(f'<td style="text-align:left">{html.escape(cell)}</td>' for cell in row) + "</tr>"
         for row in rows
     )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f"<table><thead><tr>{header_cells}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def _short(cell: str) -> str:

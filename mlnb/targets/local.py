@@ -317,11 +317,11 @@ def gpus() -> tuple[str, ...]:
     """The machine's GPUs by the names of CUDA_VISIBLE_DEVICES; from NVML, since CUDA must not be initialised here."""
     visible = devices.visible_gpus()
     names = devices.nvml_gpus() if visible is None else tuple(dict.fromkeys(visible))
-    ids, seen, distinct = _gpu_ids(names), set[str](), []
+    ids, counted, distinct = _gpu_ids(names), set[str](), []
     for name in names:
         of_name = set(ids.get(name, (name,)))
-        distinct += [name] if seen.isdisjoint(of_name) else []
-        seen |= of_name
+        distinct += [name] if counted.isdisjoint(of_name) else []
+        counted |= of_name
     return tuple(distinct)
 
 

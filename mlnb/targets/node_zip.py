@@ -65,8 +65,8 @@ def _compiled(name: str, path: Path, source: bytes) -> bytes:
     module = name.removesuffix(".py").replace("/", ".")
     code = SourceFileLoader(module, str(path)).get_code(module)
     assert code is not None  # a module with source has code
-    head = importlib.util.MAGIC_NUMBER + _UNCHECKED_HASH + importlib.util.source_hash(source)
-    return head + marshal.dumps(_renamed(code, name), 2)  # newer formats depend on reference counts: not reproducible
+    header = importlib.util.MAGIC_NUMBER + _UNCHECKED_HASH + importlib.util.source_hash(source)
+    return header + marshal.dumps(_renamed(code, name), 2)  # newer formats depend on reference counts: not reproducible
 
 
 def _renamed(code: CodeType, name: str) -> CodeType:

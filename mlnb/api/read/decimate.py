@@ -43,6 +43,6 @@ def selection(values: Array, pixels: int) -> npt.NDArray[np.bool_] | slice:
         best = extreme.reduceat(filled, edges)
         hits = np.flatnonzero(filled == best[bucket])
         keep[hits[np.unique(bucket[hits], return_index=True)[1]]] = True
-    odd = np.flatnonzero(~finite)
-    keep[odd[np.unique(bucket[odd], return_index=True)[1]]] = True
+    not_finite = np.flatnonzero(~finite)
+    keep[not_finite[np.unique(bucket[not_finite], return_index=True)[1]]] = True
     return keep

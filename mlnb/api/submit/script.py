@@ -48,15 +48,15 @@ class Program:
         return Path.cwd() if self.module else self.path.parent.resolve()
 
 
-def program(words: Sequence[str]) -> Program:
-    """The program that ``words`` name: a script or ``-m`` and a module, perhaps ``--``, and arguments.
+def program(arguments: Sequence[str]) -> Program:
+    """The program that ``arguments`` name: a script or ``-m`` and a module, perhaps ``--``, and arguments.
 
     Raises
     ------
     UsageError
         if there is no such module.
     """
-    module, rest = "", list(words)
+    module, rest = "", list(arguments)
     if rest[0] == "-m":
         if len(rest) < 2:
             raise UsageError("-m needs a module: mlnb run [options] -m package.module [args]")

@@ -165,9 +165,9 @@ def _environ(argument: str) -> str:
 
 def _refusal(written: str, line: int) -> CannotShip:
     if _INSTALL.match(written):
-        words = shlex.split(written.lstrip("!% "), comments=True) if written.count("'") % 2 == 0 else [written]
+        arguments = shlex.split(written.lstrip("!% "), comments=True) if written.count("'") % 2 == 0 else [written]
         return CannotShip(
-            f"line {line}: `{written}` installs {words[-1]}, which a run doesn't do: it uses this session's Python "
+            f"line {line}: `{written}` installs {arguments[-1]}, which a run doesn't do: it uses this session's Python "
             "environment, or the image of its target. Install it in a separate cell, before this one."
         )
     return CannotShip(f"line {line}: `{written}` needs IPython, which a run doesn't have. Put it in a separate cell.")

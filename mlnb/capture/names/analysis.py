@@ -152,7 +152,7 @@ def inside_magic(tree: ast.Module) -> ast.Module:
 
 
 def reach(
-    names: Iterable[str], namespace: Mapping[str, Any], known: dict[str, frozenset[str]] | None = None
+    names: Iterable[str], namespace: Mapping[str, Any], reads: dict[str, frozenset[str]] | None = None
 ) -> set[str]:
     """``names``, and the names that they lead to through the session's own functions and classes.
 
@@ -162,10 +162,10 @@ def reach(
         where to start.
     namespace
         the session's names. Names that it lacks are part of the result if something reads them.
-    known
+    reads
         which names each name leads to directly: filled here, and used by further calls for the same session.
     """
-    known = {} if known is None else known
+    reads = {} if reads is None else reads
     reached: set[str] = set()
     queue = deque(names)
     while queue:
@@ -174,10 +174,10 @@ def reach(
             continue
         reached.add(name)
         if name in namespace:
-            if name not in known:
+            if name not in reads:
                 codes = _codes(namespace[name], namespace, set())
-                known[name] = frozenset(read for code in codes for read in global_reads(code))
-            queue.extend(known[name])
+                reads[name] = frozenset(used for code in codes for used in global_reads(code))
+            queue.extend(reads[name])
     return reached
 
 

@@ -7,6 +7,7 @@ functions, classes and comprehensions.
 # ruff: noqa: ARG002, D102, N815 - visit_X are ast.NodeVisitor's hooks: the name says it all, not all use every argument
 from __future__ import annotations
 
+import abc
 import ast
 from collections.abc import Iterable, Iterator
 
@@ -14,7 +15,7 @@ from mlnb.capture.names import effects
 from mlnb.capture.names.uses import NameUses, note_line
 
 
-class Walker(ast.NodeVisitor):
+class Walker(ast.NodeVisitor, abc.ABC):
     """Visits code in execution order and reports each use of a name to a hook.
 
     Parameters
@@ -52,9 +53,9 @@ class Walker(ast.NodeVisitor):
         """``name`` is deleted."""
         self.uses.deletes.add(name)
 
+    @abc.abstractmethod
     def uses_of(self, nodes: Iterable[ast.AST]) -> NameUses:
         """What ``nodes`` do to names, their order ignored."""
-        raise NotImplementedError
 
     # ---- expressions
 

@@ -195,10 +195,10 @@ class EffectFinder:
 
 def is_setting(name: str) -> bool:
     """Whether a function's name says that it changes how something works: ``set_option``, ``basicConfig``."""
-    words = [word.lower() for word in re.findall(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])", name)]
-    if not words:
+    parts = [part.lower() for part in re.findall(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])", name)]
+    if not parts:
         return False
-    return words[0] in _SETTING or words[0].startswith("set") or words[-1] in ("autolog", "config", "defaults")
+    return parts[0] in _SETTING or parts[0].startswith("set") or parts[-1] in ("autolog", "config", "defaults")
 
 
 def begins_something(node: ast.stmt) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import hashlib
 from collections.abc import Iterator
 from functools import cached_property
@@ -29,11 +30,12 @@ class Content(Protocol):
         """Write the bytes to a new file ``path``."""
 
 
-class _ContentBase:
+class _ContentBase(abc.ABC):
     """Hashing and writing, by way of :meth:`chunks`."""
 
+    @abc.abstractmethod
     def chunks(self) -> Iterator[bytes | memoryview]:
-        raise NotImplementedError
+        """The bytes, in chunks."""
 
     @cached_property
     def _digest(self) -> str:

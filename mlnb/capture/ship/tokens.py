@@ -65,8 +65,8 @@ def holds_token(text: str) -> bool:
 
 
 def _is_token_in(word: str) -> bool:
-    known = any(has_digit(match[0]) or is_random(match[0]) for match in _TOKEN_WITHIN.finditer(word))
-    return known or any(_is_mixed(match[1]) for match in _PREFIXED.finditer(word))
+    has_form = any(has_digit(match[0]) or is_random(match[0]) for match in _TOKEN_WITHIN.finditer(word))
+    return has_form or any(_is_mixed(match[1]) for match in _PREFIXED.finditer(word))
 
 
 def _is_mixed(text: str) -> bool:

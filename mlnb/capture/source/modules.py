@@ -96,8 +96,8 @@ class LocalModules:
     def is_local(self, root: str) -> bool:
         """Whether the loaded module ``root`` isn't installed."""
         module = sys.modules.get(root)
-        places = [*getattr(module, "__path__", ()), *filter(None, [getattr(module, "__file__", None)])]
-        return bool(places) and not any(self._installed(Path(place)) for place in places)
+        paths = [*getattr(module, "__path__", ()), *filter(None, [getattr(module, "__file__", None)])]
+        return bool(paths) and not any(self._installed(Path(path)) for path in paths)
 
     def _files(self, root: str) -> Iterator[tuple[Path, str]]:
         """The files of the local module ``root`` and their paths below ``modules/``."""

@@ -76,9 +76,9 @@ class Labels:
         """Note what each object contains now; see :meth:`changed`."""
         self._before = {label: _parts(value) for label, value in self.objects.items()}
 
-    def changed(self, known: Collection[str]) -> list[Any]:
-        """The objects that contain something else than at :meth:`watch`, without those whose labels are ``known``."""
-        candidates = ((label, before) for label, before in self._before.items() if label not in known)
+    def changed(self, returned: Collection[str]) -> list[Any]:
+        """The objects that contain something else than at :meth:`watch`, without those with labels in ``returned``."""
+        candidates = ((label, before) for label, before in self._before.items() if label not in returned)
         return [self.objects[label] for label, before in candidates if not _same(before, _parts(self.objects[label]))]
 
     def of_object(self, value: Any) -> str | None:
@@ -118,8 +118,8 @@ def _parts(value: Any) -> tuple[Any, ...]:
 def _same(before: tuple[Any, ...], now: tuple[Any, ...]) -> bool:
     """Whether two objects contain the same objects, or equal numbers and strings."""
     return len(before) == len(now) and all(
-        one is other or (type(one) is type(other) and type(one) in _ATOMS and one == other)
-        for one, other in zip(before, now, strict=True)
+        first is second or (type(first) is type(second) and type(first) in _ATOMS and first == second)
+        for first, second in zip(before, now, strict=True)
     )
 
 

@@ -177,7 +177,7 @@ def dump(
             labels.add_objects(prefix, pickler.objects())
             labels.add_objects(f"{prefix}cell", reducer.cells())
         data = bulk.table().before(file.getvalue())
-        return Stream(data, tuple(pickler.buffers), frozenset(writer.seen if writer else ()))
+        return Stream(data, tuple(pickler.buffers), frozenset(writer.written if writer else ()))
     raise AssertionError
 
 

@@ -127,9 +127,9 @@ def checksum(storage: UntypedStorage) -> str:
     """
     data = as_bytes(storage)
     whole = data.numel() // 8 * 8
-    words, rest = data[:whole].view(torch.int64), bytes(data[whole:].tolist())
+    integers, rest = data[:whole].view(torch.int64), bytes(data[whole:].tolist())
     weights = _weights(storage.device)
-    sums = [(chunk * weights[: chunk.numel()]).sum() for chunk in words.split(_CHUNK)]
+    sums = [(chunk * weights[: chunk.numel()]).sum() for chunk in integers.split(_CHUNK)]
     digest = hashlib.sha256(rest)
     for number in torch.stack(sums).tolist() if whole else ():
         digest.update(number.to_bytes(8, "little", signed=True))

@@ -27,13 +27,13 @@ class LossNames:
         """
         if frame is None:
             return DEFAULT
-        place = (frame.f_code, frame.f_lasti)
-        name = self._found.get(place)
+        position = (frame.f_code, frame.f_lasti)
+        name = self._found.get(position)
         if name is None:
             own = _own_frame(frame)
             if own is not frame and own is not None:
                 return self.name(own)
-            name = self._found[place] = DEFAULT if own is None else _look_up(own)
+            name = self._found[position] = DEFAULT if own is None else _look_up(own)
         return name
 
 

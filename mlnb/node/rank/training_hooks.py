@@ -254,8 +254,8 @@ class TrainingHooks:
         """
         key, metrics, counts = id(optimizer), self._metrics, self._step_counts
         counts[self._single] = counts.get(self._single, 0) + self._uncounted_steps
-        known = self._optimizers.get(key)
-        is_new = known is None or known() is not optimizer
+        reference = self._optimizers.get(key)
+        is_new = reference is None or reference() is not optimizer
         if is_new:
             self._optimizers[key] = weakref.ref(optimizer)
             counts.pop(key, None)

@@ -35,8 +35,8 @@ class Claim:
         whether it may bind names that its code doesn't show. Who reads a name that the session lacks waits.
     newer
         names that later cells have assigned.
-    told
-        what was told last about loading the outputs.
+    last_error
+        why its outputs could not be loaded, as the user was told last.
     """
 
     run: Run
@@ -47,7 +47,7 @@ class Claim:
     files: WrittenFiles = field(default_factory=WrittenFiles)
     binds_more: bool = False
     newer: set[str] = field(default_factory=set)
-    told: str = ""
+    last_error: str = ""
 
     def forget(self, names: set[str]) -> None:
         """Expect ``names`` no more, since they were assigned later."""

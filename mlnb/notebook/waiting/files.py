@@ -21,7 +21,7 @@ _READS_NO_FILES = frozenset(
     """
     clear conda date df echo env export free hostname htop id kill mamba mlnb nproc nvidia-smi pip pip3 printenv ps pwd
     sacct sbatch scancel scontrol sinfo sleep squeue srun top uname uptime uv w whereis which who whoami
-    """.split()  # noqa: SIM905 - a list of words is easier to read in one string
+    """.split()  # noqa: SIM905 - a list of arguments is easier to read in one string
 )
 """Commands that read nothing of the folder that they are started in."""
 
@@ -119,10 +119,10 @@ class WrittenFiles:
         return any(path.startswith(f"{folder}/") for folder in folders)
 
     def _concerns_command(self, command: str, folder: str) -> bool:
-        words = _words(command)
-        if any(self.names(absolute(word, folder)) for word in words[1:]):
+        arguments = _arguments(command)
+        if any(self.names(absolute(argument, folder)) for argument in arguments[1:]):
             return True
-        return bool(words) and Path(words[0]).name not in _READS_NO_FILES and self.holds(folder)
+        return bool(arguments) and Path(arguments[0]).name not in _READS_NO_FILES and self.holds(folder)
 
 
 def written_files(code: Sequence[ast.AST], run: Run, namespace: Mapping[str, Any]) -> WrittenFiles:
@@ -198,10 +198,10 @@ def _matches(path: str, pattern: str) -> bool:
     return any(fnmatch.fnmatchcase(path, glob) for glob in (pattern, f"{pattern}/*", f"{pattern}.*"))
 
 
-def _words(command: str) -> list[str]:
+def _arguments(command: str) -> list[str]:
     with contextlib.suppress(ValueError):
-        words = shlex.split(command.replace(";", " ; ").replace("|", " | ").replace("&", " & "))
-        while words and "=" in words[0].split("/")[0]:  # variables that are set for the command
-            words.pop(0)
-        return words
+        arguments = shlex.split(command.replace(";", " ; ").replace("|", " | ").replace("&", " & "))
+        while arguments and "=" in arguments[0].split("/")[0]:  # variables that are set for the command
+            arguments.pop(0)
+        return arguments
     return command.split()

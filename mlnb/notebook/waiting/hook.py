@@ -126,9 +126,9 @@ class AuditHook:
         self._use("command", arguments[0])
 
     def _started_program(self, arguments: tuple[Any, ...]) -> None:
-        _, words, folder, _ = arguments
-        words = [words] if isinstance(words, (str, bytes)) else list(words)
-        texts = [os.fsdecode(word) for word in words if isinstance(word, (str, bytes, os.PathLike))]
+        _, command, folder, _ = arguments
+        command = [command] if isinstance(command, (str, bytes)) else list(command)
+        texts = [os.fsdecode(argument) for argument in command if isinstance(argument, (str, bytes, os.PathLike))]
         if len(texts) > 2 and Path(texts[0]).name in ("sh", "bash", "zsh") and texts[1] in ("-c", "-lc"):
             texts = texts[2:3]
         self._use("command", " ".join(texts), folder)

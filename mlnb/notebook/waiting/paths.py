@@ -101,9 +101,9 @@ class _Finder:
         if mode == "r" or (mode is None and _READS.fullmatch(name)):
             found.read |= patterns
         elif mode is not None or _WRITES.fullmatch(name):
-            known = {text for text in patterns if text.strip("*/.")}
-            found.written |= known
-            found.unknown = found.unknown or not (known or any(map(self._is_handle, values)))
+            specific = {text for text in patterns if text.strip("*/.")}
+            found.written |= specific
+            found.unknown = found.unknown or not (specific or any(map(self._is_handle, values)))
         else:
             self._mentioned |= patterns
             named = [keyword.value for keyword in call.keywords if _PLACE.fullmatch(keyword.arg or "")]
@@ -201,8 +201,8 @@ class _Finder:
     def _value(self, node: ast.expr) -> Any:
         """The live value of ``a``, ``a.b`` and ``a["b"]``, without running code of the session; else ``None``."""
         if isinstance(node, ast.Name):
-            known = node.id not in self._assigned and node.id not in self._opaque
-            return self._namespace.get(node.id) if known else None
+            is_of_session = node.id not in self._assigned and node.id not in self._opaque
+            return self._namespace.get(node.id) if is_of_session else None
         if isinstance(node, ast.Attribute):
             owner = self._value(node.value)
             try:

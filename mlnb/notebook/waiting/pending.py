@@ -121,9 +121,9 @@ class PendingRuns:
                 except Detached:
                     raise
                 except MlnbError as error:
-                    if pending.told != str(error):
+                    if pending.last_error != str(error):
                         print(f"mlnb: {error}")
-                    pending.told = str(error)
+                    pending.last_error = str(error)
             elif state in FINAL and not pending.names and not pending.changed.objects:
                 self._pending.remove(pending)
 

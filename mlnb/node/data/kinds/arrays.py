@@ -127,7 +127,7 @@ class SharedMemory:
             bytes up to which an array that shares nothing is in the table itself.
         """
         regions: list[tuple[Any, ...] | bytes] = []
-        places: dict[int, tuple[int, int, tuple[int, ...] | None]] = {}
+        positions: dict[int, tuple[int, int, tuple[int, ...] | None]] = {}
         inside: dict[str, tuple[int, int, int]] = {}
         for block in self._blocks():
             arrays = [self._arrays[number] for number in block.arrays]
@@ -137,7 +137,7 @@ class SharedMemory:
                 start, end = _extent(arrays[0])
                 if end - start <= small:
                     regions.append(arrays[0].tobytes(order="A"))
-                    places[block.arrays[0]] = len(regions) - 1, 0, _strides(arrays[0])
+                    positions[block.arrays[0]] = len(regions) - 1, 0, _strides(arrays[0])
                     continue
             whole = next((pid for first, last, pid in block.storages if (first, last) == (start, end)), None)
             if whole is None:
@@ -147,9 +147,9 @@ class SharedMemory:
                 if pid[0] != whole[0]:
                     inside[pid[0]] = len(regions), first - start, last - first
             for number, array in zip(block.arrays, arrays, strict=True):
-                places[number] = len(regions), _address(array) - start, _strides(array)
+                positions[number] = len(regions), _address(array) - start, _strides(array)
             regions.append(whole)
-        return Table(regions, [places[number] for number in range(len(self._arrays))], inside)
+        return Table(regions, [positions[number] for number in range(len(self._arrays))], inside)
 
     def _blocks(self) -> list[_Block]:
         """The blocks with arrays in them, or with different storages."""

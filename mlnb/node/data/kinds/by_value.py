@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from types import CellType, CodeType, FunctionType
 from typing import Any
 
-from mlnb.node.data.kinds.code import Place, ScriptCode, find, place_of
+from mlnb.node.data.kinds.code import CodeLocation, ScriptCode, find, location_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Reducer:
     def persistent_id(self, obj: Any) -> tuple[Any, ...] | None:
         """How a stream refers to a part of a function that isn't pickled; ``None`` for everything else."""
         if type(obj) is _CodeOf:
-            return ("code", *place_of(obj.code, obj.module, self._script))
+            return ("code", *location_of(obj.code, obj.module, self._script))
         if type(obj) is _GlobalsOf:
             return ("globals", obj.module)
         if type(obj) is CellType:
@@ -333,9 +333,9 @@ class Builder:
         self._main, self._script = main, script
         self._cells: dict[int, CellType] = {}
 
-    def code(self, place: Place) -> CodeType:
-        """The code at a place."""
-        return find(place, self._script)
+    def code(self, location: CodeLocation) -> CodeType:
+        """The code at a location."""
+        return find(location, self._script)
 
     def globals(self, module: str) -> dict[str, Any]:
         """The globals of a module; the notebook's are those of ``__main__``."""

@@ -23,7 +23,7 @@ from typing import Any
 from mlnb.node.rank.tracebacks import source_location
 from mlnb.task import Segment
 
-Place = tuple[Any, ...]
+CodeLocation = tuple[Any, ...]
 """Where code is: ``("script", path, line, ordinal)``, ``("module", name, path, line, ordinal)`` or ``("bytes", magic,
 data)``. The path is the dotted name within the file, the ordinal counts equal names in one line."""
 
@@ -54,7 +54,7 @@ class ScriptCode:
     def __init__(self, script: str, filename: str = "", segments: tuple[Segment, ...] = ()) -> None:
         self._script, self._filename, self._segments = script, filename, segments
 
-    def place(self, code: CodeType) -> Place | None:
+    def location(self, code: CodeType) -> CodeLocation | None:
         """Where ``code`` is in the script; ``None`` if it isn't."""
         if code.co_filename != self._filename:
             return None
@@ -64,7 +64,7 @@ class ScriptCode:
         return ("script", *keys[0]) if keys else None
 
     def code(self, key: _Key) -> CodeType:
-        """The code at a place in the script.
+        """The code at a location in the script.
 
         Raises
         ------
@@ -108,8 +108,8 @@ def show_source(script: str, segments: tuple[Segment, ...]) -> None:
     lines = script.split("\n")
     for segment in segments:
         filename = f"<{segment.source}>"
-        known = linecache.cache.get(filename)
-        shown: list[str] = list(known[2]) if known is not None and len(known) == 4 else []
+        cached = linecache.cache.get(filename)
+        shown: list[str] = list(cached[2]) if cached is not None and len(cached) == 4 else []
         shown += ["\n"] * (segment.origin + segment.count - 1 - len(shown))
         first = segment.start - 1
         shown[segment.origin - 1 : segment.origin - 1 + segment.count] = [
@@ -118,25 +118,25 @@ def show_source(script: str, segments: tuple[Segment, ...]) -> None:
         linecache.cache[filename] = (sum(map(len, shown)), None, shown, filename)
 
 
-def place_of(code: CodeType, module: str, script: ScriptCode | None) -> Place:
+def location_of(code: CodeType, module: str, script: ScriptCode | None) -> CodeLocation:
     """Where ``code`` is, of a function whose globals are those of ``module``."""
-    if script is not None and (place := script.place(code)) is not None:
-        return place
+    if script is not None and (location := script.location(code)) is not None:
+        return location
     key = _module_codes(module).key_of(code)
     if key is not None:
         return ("module", module, *key)
     return ("bytes", importlib.util.MAGIC_NUMBER, marshal.dumps(code))
 
 
-def find(place: Place, script: ScriptCode | None) -> CodeType:
-    """The code at a place.
+def find(location: CodeLocation, script: ScriptCode | None) -> CodeType:
+    """The code at a location.
 
     Raises
     ------
     CodeNotFound
         if this process doesn't have its source, or if it is bytecode of another version of Python.
     """
-    kind, *rest = place
+    kind, *rest = location
     if kind == "script":
         if script is None:
             raise CodeNotFound("the script of the run isn't known here")

@@ -21,18 +21,18 @@ Copy = Callable[[Any, Any], None]
 """Copies the contents of a new object into one of the session."""
 
 
-def same(one: Any, other: Any) -> bool:
+def same(first: Any, second: Any) -> bool:
     """Whether two values are the same object, or can't be told apart: equal numbers, strings and tuples of such."""
-    if one is other:
+    if first is second:
         return True
-    if type(one) is not type(other):
+    if type(first) is not type(second):
         return False
-    if type(one) is tuple:
-        return len(one) == len(other) and all(map(same, one, other))
-    if type(one).__hash__ is None or _attributes(one):
+    if type(first) is tuple:
+        return len(first) == len(second) and all(map(same, first, second))
+    if type(first).__hash__ is None or _attributes(first):
         return False
     try:
-        return bool(one == other) or bool(one != one and other != other)
+        return bool(first == second) or bool(first != first and second != second)
     except Exception:  # noqa: BLE001 - the objects' own code
         return False
 
@@ -72,14 +72,14 @@ def _copy_tensor(live: torch.Tensor, new: torch.Tensor) -> None:
     tensors.take_over(live, new)
 
 
-def _is_same_view(one: torch.Tensor, other: torch.Tensor) -> bool:
+def _is_same_view(first: torch.Tensor, second: torch.Tensor) -> bool:
     """Whether two tensors show the same memory in the same way."""
-    if type(one) is not type(other) or is_lazy(one) or not (one.layout is other.layout is torch.strided):
+    if type(first) is not type(second) or is_lazy(first) or not (first.layout is second.layout is torch.strided):
         return False
     return (
-        storage_id(one.untyped_storage()) == storage_id(other.untyped_storage())
-        and (one.shape, one.stride(), one.dtype) == (other.shape, other.stride(), other.dtype)
-        and one.storage_offset() == other.storage_offset()
+        storage_id(first.untyped_storage()) == storage_id(second.untyped_storage())
+        and (first.shape, first.stride(), first.dtype) == (second.shape, second.stride(), second.dtype)
+        and first.storage_offset() == second.storage_offset()
     )
 
 

@@ -8,6 +8,7 @@ from the session.
 
 from __future__ import annotations
 
+import pickle
 import types
 from collections.abc import Callable
 from typing import Any
@@ -29,13 +30,13 @@ BOXES: dict[str, type] = {kind.__name__: kind for kind in _CONTENTS}
 
 
 def create(*_: Any) -> Any:
-    """Stands in a stream for :meth:`Rebuilder.create`."""
-    raise NotImplementedError
+    """Stands in a stream for :meth:`Rebuilder.create`; never called."""
+    raise pickle.UnpicklingError("only a Rebuilder can read this stream")
 
 
 def fill(*_: Any) -> None:
-    """Stands in a stream for :meth:`Rebuilder.fill`."""
-    raise NotImplementedError
+    """Stands in a stream for :meth:`Rebuilder.fill`; never called."""
+    raise pickle.UnpicklingError("only a Rebuilder can read this stream")
 
 
 class Writer:
@@ -48,14 +49,14 @@ class Writer:
 
     Attributes
     ----------
-    seen
+    written
         the labels of those that were written.
     """
 
     def __init__(self, labels: Labels) -> None:
         self._labels = labels
         self._contents: dict[str, Any] = {}
-        self.seen: set[str] = set()
+        self.written: set[str] = set()
 
     def label(self, obj: Any) -> str | None:
         """The label of an object, if it came from the session."""
@@ -71,7 +72,7 @@ class Writer:
         label = self._labels.of_object(obj)
         if label is None:
             return None
-        self.seen.add(label)
+        self.written.add(label)
         if kind not in (tuple, frozenset) and label in self._contents:
             return ("box", label, kind.__name__)
         contents = self._contents.setdefault(label, _CONTENTS[kind](obj))
@@ -88,7 +89,7 @@ class Writer:
         function, args, state, items, pairs, setter = _six(reduced)
         label = self._labels.of_object(obj)
         if label is not None:
-            self.seen.add(label)
+            self.written.add(label)
         became = label is not None and self._labels.has_other_class(obj)
         parts = (state, None if items is None else tuple(items), None if pairs is None else tuple(pairs), setter)
         created = create, (label, became, function, args)

@@ -56,9 +56,9 @@ class DeepPickler(pickle._Pickler):
         reference = self.persistent_id(obj) if may_refer else None
         if reference is not None:
             return self._write_reference(reference)
-        known = self.memo.get(id(obj))
-        if known is not None:
-            self.write(self.get(known[0]))
+        written = self.memo.get(id(obj))
+        if written is not None:
+            self.write(self.get(written[0]))
             return None
         kind = type(obj)
         if kind in _ATOMS:

@@ -7,7 +7,7 @@ import types
 
 import pytest
 
-from mlnb.capture.process import session_state
+from mlnb.capture.ship.process import session_state
 
 
 def test_variables_set_in_the_session_are_sent_but_for_credentials_and_those_of_the_machine(monkeypatch):
