@@ -43,3 +43,18 @@ def tab(lab, browser):
     context.set_default_timeout(90_000)  # milliseconds
     yield LabPage(lab, context.new_page())
     context.close()
+
+
+@pytest.fixture(scope="module")
+def kept_tab(lab, browser):
+    context = browser.new_context(viewport={"width": 1200, "height": 900})
+    context.set_default_timeout(90_000)
+    yield LabPage(lab, context.new_page())
+    context.close()
+
+
+@pytest.fixture
+def saved_tab(kept_tab):
+    """One page for all tests that only look at what was saved."""
+    kept_tab.errors.clear()
+    return kept_tab

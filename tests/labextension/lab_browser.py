@@ -165,6 +165,14 @@ class LabPage:
         self.page.goto(f"{self.lab.url}/doc/tree/{notebook}?token={self.lab.token}&reset")
         self.page.wait_for_selector(".jp-NotebookPanel .jp-Cell", timeout=START_SECONDS * 1000)
 
+    def show(self, notebook: str) -> None:
+        """Show a notebook alone in the JupyterLab that is open here; loading that takes seconds, a notebook little."""
+        if not self.page.url.startswith(self.lab.url):
+            self.open(notebook)
+            return
+        self.page.evaluate(SHOW, notebook)
+        self.page.wait_for_selector(".jp-NotebookPanel .jp-Cell")
+
     def decline_kernel(self) -> None:
         """Answer the question for a kernel, asked for a notebook of an unknown one, with "No Kernel"."""
         self.page.locator(".jp-Dialog button.jp-mod-reject").click()
@@ -183,6 +191,14 @@ class LabPage:
         count: int = self.page.evaluate(INK, selector)
         return count
 
+
+SHOW = """async notebook => {
+  const { commands, shell } = window.jupyterapp;
+  for (const shown of [...shell.widgets('main')]) {
+    shown.dispose();
+  }
+  await commands.execute('docmanager:open', { path: notebook });
+}"""
 
 INK = """selector => {
   const canvas = document.querySelector(selector);

@@ -18,37 +18,36 @@ expect.set_options(timeout=90_000)
 
 def open_saved(tab, *bundles):
     """Open a notebook with these outputs and decline to start a kernel for it."""
-    name = tab.lab.write("saved.ipynb", cell("%%train", *bundles), kernel="no-such-kernel")
-    tab.open(name)
+    tab.show(tab.lab.write("saved.ipynb", cell("%%train", *bundles), kernel="no-such-kernel"))
     tab.decline_kernel()
     return tab.page
 
 
-def test_saved_run_is_drawn_with_no_kernel(tab):
+def test_saved_run_is_drawn_with_no_kernel(saved_tab):
     bundle = saved("resnet", "succeeded", line="2 000 steps in 3 min", loss=loss_curve(2_000), acc=[0.1, 0.9])
-    page = open_saved(tab, bundle)
+    page = open_saved(saved_tab, bundle)
     expect(page.locator(".mlnb-state")).to_have_text("succeeded")
     expect(page.locator(".mlnb-name")).to_have_text("resnet")
     expect(page.locator(".mlnb-readout")).to_contain_text("step 1\u202f999")
     expect(page.locator(".mlnb-run button:visible")).to_have_count(0)
-    assert tab.ink() > 500
+    assert saved_tab.ink() > 500
     assert page.locator(".jp-OutputArea").get_by_text("no extension").count() == 0
-    assert all(session["path"] != "saved.ipynb" for session in tab.lab.get("api/sessions"))
-    assert tab.errors == []
+    assert all(session["path"] != "saved.ipynb" for session in saved_tab.lab.get("api/sessions"))
+    assert saved_tab.errors == []
 
 
-def test_values_that_are_not_finite_are_counted_and_told(tab):
-    page = open_saved(tab, saved("resnet", "failed", "the loss is not finite", loss=diverged(1_000)))
+def test_values_that_are_not_finite_are_counted_and_told(saved_tab):
+    page = open_saved(saved_tab, saved("resnet", "failed", "the loss is not finite", loss=diverged(1_000)))
     expect(page.locator(".mlnb-non-finite")).to_have_text(
         "∞ at 5 steps, first at step 970; NaN at 25 steps, first at step 975"
     )
     expect(page.get_by_role("img", name="loss over 1000 points")).to_be_visible()
-    assert tab.ink() > 300
-    assert tab.errors == []
+    assert saved_tab.ink() > 300
+    assert saved_tab.errors == []
 
 
-def test_zoom_choice_of_metric_and_hover(tab):
-    page = open_saved(tab, saved("resnet", "succeeded", loss=loss_curve(1_000), acc=[0.1, 0.5, 0.9]))
+def test_zoom_choice_of_metric_and_hover(saved_tab):
+    page = open_saved(saved_tab, saved("resnet", "succeeded", loss=loss_curve(1_000), acc=[0.1, 0.5, 0.9]))
     over = page.locator(".u-over")
     box = over.bounding_box()
     middle = box["y"] + box["height"] / 2
@@ -64,12 +63,12 @@ def test_zoom_choice_of_metric_and_hover(tab):
     expect(show_all).to_be_hidden()
     page.get_by_label("Metric to show").select_option("acc")
     expect(page.locator(".mlnb-readout")).to_have_text("step 2 · 0.9")
-    assert tab.errors == []
+    assert saved_tab.errors == []
 
 
-def test_attempts_and_what_was_used_are_shown_and_told(tab):
+def test_attempts_and_what_was_used_are_shown_and_told(saved_tab):
     bundle = saved("resnet", "succeeded", loss=loss_curve(1_000), **asides(2))
-    page = open_saved(tab, resumed(bundle, 400))
+    page = open_saved(saved_tab, resumed(bundle, 400))
     expect(page.get_by_role("img", name="It has attempt 2 from step 400.")).to_be_visible()
     expect(page.locator(".mlnb-gauge")).to_have_count(6)
     expect(page.locator(".mlnb-gauge").last).to_contain_text("GPU 1mean 9")
@@ -77,19 +76,19 @@ def test_attempts_and_what_was_used_are_shown_and_told(tab):
     row = page.locator(".mlnb-run table tr", has_text="GPU 0 memory")
     expect(row.locator("td").nth(2)).to_have_text("peak 61.0 GB")
     expect(page.locator("select.mlnb-metric")).to_be_hidden()  # what was used is no metric
-    assert tab.errors == []
+    assert saved_tab.errors == []
 
 
-def test_a_run_saved_before_its_end_says_so(tab):
-    page = open_saved(tab, saved("queued", "pending", "waits for 2 GPUs"))
+def test_a_run_saved_before_its_end_says_so(saved_tab):
+    page = open_saved(saved_tab, saved("queued", "pending", "waits for 2 GPUs"))
     expect(page.locator(".mlnb-text")).to_have_text("when this was saved · waits for 2 GPUs")
     expect(page.locator(".mlnb-empty")).to_have_text("No metrics yet.")
     expect(page.locator(".mlnb-plot")).to_be_hidden()
-    assert tab.errors == []
+    assert saved_tab.errors == []
 
 
-def test_output_that_cannot_be_read_says_why(tab):
-    page = open_saved(tab, {**saved("old", "lost"), "application/vnd.mlnb.run+json": {"version": 9}})
+def test_output_that_cannot_be_read_says_why(saved_tab):
+    page = open_saved(saved_tab, {**saved("old", "lost"), "application/vnd.mlnb.run+json": {"version": 9}})
     expect(page.locator(".mlnb-output")).to_have_text("This run was saved in format 9; this mlnb reads format 1.")
 
 
