@@ -621,3 +621,45 @@ class Diverged(Exception):
     def __init__(self, step: int, value: float) -> None:
         super().__init__(f"step {step}: {value}")
         self.step = step
+
+
+class OwnDictionary(torch.nn.Module):
+    """A module that sends the dictionary of its attributes itself, and takes over the one that it gets."""
+
+    def __init__(self, *, scale: float = 1.0) -> None:
+        super().__init__()
+        self.layer, self.scale, self.seen = Linear(2, 1), scale, [scale]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ = state
+
+
+class MadeAnew(OwnDictionary):
+    """As above, and made by a call whose arguments change."""
+
+    def __reduce__(self) -> Any:
+        return _made, (self.scale,), self.__getstate__()
+
+
+def _made(scale: float) -> MadeAnew:
+    return MadeAnew(scale=scale)
+
+
+@pytest.mark.parametrize("kind", [OwnDictionary, MadeAnew])
+def test_an_object_whose_class_takes_over_the_dictionary_that_it_gets(kind: type[OwnDictionary]):
+    module = kind()
+    holder, weight = torch.nn.Sequential(module), module.layer.weight
+    sent = Sent(holder=holder, module=module)
+    sent.module.scale, sent.module.added = 2.0, 7
+    sent.module.seen.append(2.0)
+    with torch.no_grad():
+        sent.module.layer.weight.fill_(3.0)
+    back = sent.back()
+    assert back["module"] is module
+    assert holder[0] is module
+    assert (module.scale, module.seen, module.added) == (2.0, [1.0, 2.0], 7)
+    assert module.layer.weight is weight
+    assert weight.detach().tolist() == [[3.0, 3.0]]

@@ -109,8 +109,9 @@ def _copy_container(live: Any, new: Any) -> None:
 def _copy_attributes(live: Any, new: Any) -> None:
     attributes = _attributes(live)
     if attributes is not None:
+        contents = dict(_attributes(new) or {})  # its own, if the class takes the dictionary that it gets as its own
         attributes.clear()
-        attributes.update(_attributes(new) or {})
+        attributes.update(contents)
     for name in copyreg._slotnames(type(live)):  # type: ignore[attr-defined]
         with contextlib.suppress(AttributeError):
             object.__delattr__(live, name)
@@ -123,13 +124,14 @@ def set_class(live: Any, kind: type) -> None:
     object.__setattr__(live, "__class__", kind)
 
 
-def empty(live: Any) -> Callable[[], None]:
+def empty(live: Any, state: Any) -> Callable[[], None]:
     """Remove the contents of an object that come back with it. Returns what restores them.
 
-    Attributes that its class doesn't send (in ``__getstate__``) stay.
+    Attributes that its class doesn't send (in ``__getstate__``) stay. If its class sends the dictionary of the
+    attributes itself, ``state`` is that one and has the new contents already.
     """
-    removed, items = dict(_sent_attributes(live)), _items(live)
     attributes = _attributes(live)
+    removed, items = {} if state is attributes else dict(_sent_attributes(live)), _items(live)
     before = dict(attributes or {})
     for name in removed:
         if attributes is not None and name in attributes:

@@ -101,7 +101,7 @@ class Merger(Rebuilder):
 
     def _refill(self, obj: Any, contents: Contents) -> None:
         """Replace the contents of one of the session's objects."""
-        restore = in_place.empty(obj)
+        restore = in_place.empty(obj, contents.state)
         try:
             put(obj, contents)
         except Exception as error:  # noqa: BLE001 - the object's own code
