@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from mlnb.capture.names.closures import closure_items
 from mlnb.node.data.asking import attribute, has_attribute
-from mlnb.node.data.kinds import open_files
+from mlnb.node.data.kinds import open_files, weak_references
 
 _BUILTIN_ITERATORS: tuple[type, ...] = (
     type(iter([])), type(iter(())), type(iter({})), type(iter(set())), type(iter("")), type(iter(b"")),
@@ -54,6 +54,10 @@ class Unshippable(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.kind}, which can't be sent to another process: {self.advice}."
+
+
+def _is_own_kind_of_reference(value: Any) -> bool:
+    return issubclass(type(value), weakref.ref) and type(value) not in weak_references.REDUCERS
 
 
 def _instance_of(*types_: type) -> Callable[[Any], bool]:
@@ -100,7 +104,7 @@ _UNSHIPPABLE: tuple[tuple[Callable[[Any], bool], Unshippable], ...] = (
     (_instance_of(sqlite3.Connection, sqlite3.Cursor), Unshippable("a database connection", _OPEN_IN_CELL, True)),
     (_instance_of(subprocess.Popen), Unshippable("a running process", "start it inside the cell")),
     (_instance_of(types.FrameType, types.TracebackType), Unshippable("a stack frame", "leave it out")),
-    (_instance_of(weakref.ref), Unshippable("a weak reference", "keep the object itself")),
+    (_is_own_kind_of_reference, Unshippable("a weak reference of its own kind", "keep the object itself")),
     (_is_connection, Unshippable("a connection", _OPEN_IN_CELL, True)),
 )
 

@@ -20,7 +20,10 @@ import pytest
         ("async def f(): pass\nthing = f()", "a coroutine"),
         ("import sqlite3; thing = sqlite3.connect(':memory:')", "a database connection"),
         ("import subprocess; thing = subprocess.Popen(['true'])", "a running process"),
-        ("import weakref\nclass A: pass\na = A(); thing = weakref.ref(a)", "a weak reference"),
+        (
+            "import weakref\nclass A:\n def f(self): pass\na = A(); thing = weakref.WeakMethod(a.f)",
+            "a weak reference of its own kind",
+        ),
     ],
 )
 def test_objects_that_only_work_in_this_process(nb, setup, kind):

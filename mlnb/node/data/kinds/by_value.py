@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping
 from types import CellType, CodeType, FunctionType
 from typing import Any
 
+from mlnb.node.data.kinds import weak_references
 from mlnb.node.data.kinds.code import CodeLocation, ScriptCode, find, location_of
 
 
@@ -302,6 +303,7 @@ def _sentinel(value: Any) -> Any:
 
 
 _REDUCERS: dict[type, Callable[[Any], Any]] = {
+    **weak_references.REDUCERS,
     staticmethod: lambda value: (staticmethod, (value.__func__,)),
     classmethod: lambda value: (classmethod, (value.__func__,)),
     property: _property,
