@@ -113,24 +113,35 @@ class DefinitionFinder:
         return self._class_source(best, cls, name)
 
     def _needed_decorators(self, statement: SourceNode, created: Any, value: Any) -> SourceNode:
-        """A definition without those outer decorators of the notebook that have returned what they were given.
+        """A definition without those outer decorators of the session that have returned what they were given.
 
-        What they did besides (they may have put it into a registry) is in the values that they changed, which are sent.
+        Such are functions of the notebook, and methods of objects that the session has made: ``@engine.on(…)``. What
+        they did besides (they may have put it into a registry) is in the values that they changed, which are sent.
         """
         if self._is_from_notebook(value) and value is not created:
             return statement
         if isinstance(value, type) and any(is_generated(method) for method in methods(value)):
             return statement
         decorators = list(statement.node.decorator_list)  # type: ignore[attr-defined]
-        while decorators and self._is_of_notebook(decorators[0]):
+        while decorators and self._is_of_session(decorators[0]):
             del decorators[0]
         return with_decorators(statement, tuple(decorators))
 
-    def _is_of_notebook(self, decorator: ast.expr) -> bool:
-        """Whether a decorator is a function of the notebook, or a method of an object whose class is the notebook's."""
+    def _is_of_session(self, decorator: ast.expr) -> bool:
+        """Whether a decorator is a function of the notebook, or a method of an object that the session has made."""
+        is_method = False
         while isinstance(decorator, (ast.Call, ast.Attribute)):
+            is_method = is_method or isinstance(decorator, ast.Attribute)
             decorator = decorator.func if isinstance(decorator, ast.Call) else decorator.value
-        return isinstance(decorator, ast.Name) and self._is_from_notebook(self._namespace.get(decorator.id))
+        if not isinstance(decorator, ast.Name) or decorator.id not in self._namespace:
+            return False
+        value = self._namespace[decorator.id]
+        if self._is_from_notebook(value):
+            return True
+        if not is_method or isinstance(value, (types.ModuleType, types.FunctionType, type)):
+            return False
+        statement = self._history.binding(decorator.id)
+        return statement is not None and not isinstance(statement.node, (ast.Import, ast.ImportFrom))
 
     @staticmethod
     def _is_from_notebook(value: Any) -> bool:

@@ -75,15 +75,20 @@ class SourceHistory:
 
     def plain_assignment(self, name: str) -> SourceNode | None:
         """The newest statement that binds ``name``, if it is ``name = function(…)`` at a cell's top level."""
+        found = self.binding(name)
+        if found is None or not isinstance(found.node, ast.Assign) or not isinstance(found.node.value, ast.Call):
+            return None
+        named = any(isinstance(target, ast.Name) and target.id == name for target in found.node.targets)
+        return found if named else None
+
+    def binding(self, name: str) -> SourceNode | None:
+        """The newest statement at a cell's top level that binds ``name``."""
         for cell in reversed(self.cells):
             if name not in cell.text or (cell.skipped_lines and cell is self.cells[-1]):  # that is the cell to be sent
                 continue
             for node in reversed(cell.tree.body):
                 if name in names_of(node).stores:
-                    targets = node.targets if isinstance(node, ast.Assign) else []
-                    is_plain = isinstance(node, ast.Assign) and isinstance(node.value, ast.Call)
-                    named = any(isinstance(target, ast.Name) and target.id == name for target in targets)
-                    return SourceNode(cell, node) if is_plain and named else None
+                    return SourceNode(cell, node)
         return None
 
     def star_imports(self) -> Iterator[tuple[Cell, str]]:

@@ -451,6 +451,25 @@ def test_what_decorators_of_the_notebook_did_is_in_the_values(nb):
     assert names["same"] == (True, True, "a", "b")
 
 
+def test_what_a_decorator_registered_on_an_object_of_a_library_is_in_that_object(nb):
+    nb.cell(
+        """
+        from collections import UserList
+        class Events(UserList):
+            def on(self, event):
+                def decorate(handler):
+                    self.append((event, handler))
+                    return handler
+                return decorate
+        Events.__module__ = 'a.library'
+        """
+    )
+    nb.cell("events, calls = Events(), []\nevents.on('begin')(print)")
+    nb.cell("@events.on('step')\ndef count():\n    calls.append(1)")
+    names = nb.train("for event, handler in events[1:]:\n    handler()\nresult = len(events), len(calls)")
+    assert names["result"] == (2, 1)
+
+
 def test_methods_that_a_decorator_added_to_a_class(nb):
     nb.cell(
         """
