@@ -107,24 +107,22 @@ def test_a_variable_is_asked_for_again_since_its_value_is_nowhere(mlnb: Shell, s
     assert ended.out.split()[-1] == "second"
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["--seed", "2"], "--seed 2: --resume stopped takes random states from the checkpoint; leave --seed out"),
-        (["--parallel", "none"], "--parallel none: --resume stopped was started with auto; leave it out"),
-        (["--gpus", "7"], "--gpus 7: this machine has "),
-        (["--on", "moon"], "Unknown target moon. Available: "),
-        (["--resume", "x"], "--resume is given twice"),
-    ],
-)
-def test_what_can_not_be_is_one_line_and_leaves_the_run_as_it_was(
-    mlnb: Shell, stopped: Run, words: list[str], message: str
-) -> None:
+REFUSED = [
+    (["--seed", "2"], "--seed 2: --resume stopped takes random states from the checkpoint; leave --seed out"),
+    (["--parallel", "none"], "--parallel none: --resume stopped was started with auto; leave it out"),
+    (["--gpus", "7"], "--gpus 7: this machine has "),
+    (["--on", "moon"], "Unknown target moon. Available: "),
+    (["--resume", "x"], "--resume is given twice"),
+]
+
+
+def test_what_can_not_be_is_one_line_and_leaves_the_run_as_it_was(mlnb: Shell, stopped: Run) -> None:
     before = {path: path.read_bytes() for path in sorted(stopped.dir.rglob("*")) if path.is_file()}
-    refused = mlnb("run", "--resume", "stopped", *words)
-    assert (refused.code, refused.out) == (2, "")
-    assert refused.err.splitlines()[-1].startswith(f"mlnb: {message}")
-    assert {path: path.read_bytes() for path in sorted(stopped.dir.rglob("*")) if path.is_file()} == before
+    for words, message in REFUSED:
+        refused = mlnb("run", "--resume", "stopped", *words)
+        assert (refused.code, refused.out) == (2, ""), words
+        assert refused.err.splitlines()[-1].startswith(f"mlnb: {message}")
+        assert {path: path.read_bytes() for path in sorted(stopped.dir.rglob("*")) if path.is_file()} == before, words
 
 
 def test_a_run_that_can_not_be_resumed_is_named(mlnb: Shell, tmp_path: Path) -> None:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from time import monotonic
-
 from tests.conftest import Start
 
 
 def test_threads_and_processes_that_never_end_are_named_and_ended(start: Start):
-    began = monotonic()
     run = start(
         "import multiprocessing, threading, time\n"
         "def forever():\n    while True: time.sleep(0.1)\n"
@@ -18,7 +15,6 @@ def test_threads_and_processes_that_never_end_are_named_and_ended(start: Start):
         interactive=True,
     ).wait(60)
     assert run.state == "succeeded", run.logs()
-    assert monotonic() - began < 40
     thread, process = run.result["notes"]
     assert thread.startswith("thread monitor still ran 10 s after the cell's last statement and was ended")
     assert process.startswith("process loader still ran 10 s")
