@@ -8,22 +8,18 @@ itself is not touched.
 from __future__ import annotations
 
 import ast
-import pickle
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch.optim.optimizer import register_optimizer_step_pre_hook
-from torch.utils.data import DataLoader, IterableDataset
-from torch.utils.data.distributed import DistributedSampler
 
 from mlnb.node import torch_private
-from mlnb.node.parallel.batch_sharding import ShardedBatches, shard_stream
 from mlnb.node.parallel.gradient_average import GradientAverager
-from mlnb.node.rank import randomness
+from mlnb.node.parallel.sharded_loaders import ShardedLoaders
 from mlnb.node.rank.patches import Patches
 from mlnb.node.rank.training_hooks import TrainingHooks
 
@@ -54,8 +50,6 @@ _NAMES = frozenset(
     ]
 )
 _TIMEOUT = timedelta(minutes=10)
-_SHARD, _SHARDED = "_mlnb_shard", "_mlnb_sharded"  # attributes of a loader: its ShardedBatches; whether it trains
-_LENGTH_AS_TRAINING = "_mlnb_length_as_training"  # whether len() was asked first, with gradients enabled
 
 
 def distributes_itself(source: str | bytes) -> str | None:
@@ -114,11 +108,17 @@ class DataParallel:
         self._unsynchronized: list[torch.Tensor] = []  # parameters that do not have rank 0's values yet
         self._joined = False
         self._backwards = 0
-        self._shards_data = False
-        self._batch_size: int | None = None
         self._patches = Patches()
         self._is_joining = False
         self._has_left = False
+        self._loaders = ShardedLoaders(
+            rank,
+            world,
+            hooks=hooks,
+            synchronize=self._synchronize,
+            backwards=lambda: self._backwards,
+            add_note=add_note,
+        )
 
     def install(self) -> None:
         """Wrap ``Tensor.backward``, optimizers and loaders."""
@@ -126,7 +126,7 @@ class DataParallel:
         self._watch_other_distribution()
         self._wrap_optimizers()
         self._patches.wrap(torch.Tensor, "backward", self._wrap_backward)
-        self._wrap_loaders()
+        self._loaders.install(self._patches)
 
     def uninstall(self) -> None:
         """Restore torch: what is trained from now on is not distributed."""
@@ -153,6 +153,7 @@ class DataParallel:
         """Do nothing from now on: what others call ``api`` for is theirs."""
         self._has_left = True
         self._averager.stop()
+        self._loaders.stop()
         self._hooks.weight = 1.0
         if self._joined and dist.is_initialized() and api == "init_process_group":
             dist.destroy_process_group()
@@ -235,107 +236,12 @@ class DataParallel:
         self._averager.finish()
         if not self._backwards:
             data = (
-                f"train loader sharded, global batch {self._world} × {self._batch_size}"
-                if self._shards_data
+                f"train loader sharded, global batch {self._world} × {self._loaders.batch_size}"
+                if self._loaders.has_sharded
                 else "every rank trains on the same data (no DataLoader was iterated with gradients enabled)"
             )
             self._add_note(f"{self._world} ranks: gradients averaged, {data}")
         self._backwards += 1
-
-    # Loaders: training loaders are sharded
-
-    def _wrap_loaders(self) -> None:
-        original_iter, original_index = DataLoader.__iter__, torch_private.index_sampler_property()
-
-        def iterate(loader: Any) -> Iterator[Any]:
-            if self._has_left:
-                return original_iter(loader)
-            if not self._is_for_training(loader):
-                self._note_wrong_length(loader)
-                loader.__dict__[_SHARDED] = False
-                return original_iter(loader)
-            loader.__dict__.pop(_LENGTH_AS_TRAINING, None)
-            self._synchronize()
-            self._share_randomness(loader)
-            self._shards_data = True
-            self._batch_size = loader.batch_size or getattr(loader.batch_sampler, "batch_size", None)
-            if isinstance(loader.dataset, IterableDataset) or loader.batch_sampler is None:
-                return self._iterate_stream(original_iter(loader))
-            loader.__dict__[_SHARDED] = True
-            return self._iterate_sharded(original_iter(loader), self._shard(loader))
-
-        def index_sampler(loader: Any) -> Any:
-            """The loader's batches: this rank's part if it is for training, otherwise all of them."""
-            own = original_index.__get__(loader)
-            if self._has_left or loader.batch_sampler is None or isinstance(loader.dataset, IterableDataset):
-                return own
-            trains = loader.__dict__.get(_SHARDED)
-            if trains is None:  # len() before it is iterated: decided as an iteration here would be
-                trains = self._is_for_training(loader)
-                loader.__dict__[_LENGTH_AS_TRAINING] = trains
-            return self._shard(loader) if trains else own
-
-        self._patches.wrap(DataLoader, "__iter__", lambda _: iterate)
-        self._patches.set(DataLoader, torch_private.INDEX_SAMPLER, property(index_sampler))
-
-    def _note_wrong_length(self, loader: Any) -> None:
-        """Tell if ``len(loader)``, asked before, was that of a training loader, and the loader is none."""
-        if loader.__dict__.pop(_LENGTH_AS_TRAINING, False):
-            self._add_note(
-                f"len() of a loader was asked with gradients enabled: its batches divided by {self._world} ranks. "
-                "But its loop runs under torch.no_grad(), with all of them: ask for its length there, too."
-            )
-
-    def _is_for_training(self, loader: Any) -> bool:
-        return torch.is_grad_enabled() and not isinstance(loader.sampler, DistributedSampler)
-
-    def _shard(self, loader: Any) -> ShardedBatches:
-        if _SHARD not in loader.__dict__:
-            batches = loader.batch_sampler
-            loader.__dict__[_SHARD] = ShardedBatches(
-                batches, self._rank, self._world, drop_last=bool(getattr(batches, "drop_last", False))
-            )
-        shard: ShardedBatches = loader.__dict__[_SHARD]
-        return shard
-
-    def _iterate_sharded(self, iterator: Iterator[Any], shard: ShardedBatches) -> Iterator[Any]:
-        before = self._backwards
-        try:
-            for batch in iterator:
-                self._hooks.weight = shard.weights.popleft()
-                yield batch
-        finally:
-            self._end_of_loop(before)
-
-    def _iterate_stream(self, iterator: Iterator[Any]) -> Iterator[Any]:
-        before = self._backwards
-        try:
-            for batch, weight in shard_stream(iterator, self._rank, self._world, _samples):
-                self._hooks.weight = weight
-                yield batch
-        finally:
-            self._end_of_loop(before)
-
-    def _end_of_loop(self, backwards_before: int) -> None:
-        self._hooks.weight = 1.0
-        if self._backwards == backwards_before:
-            self._add_note(
-                "a DataLoader was iterated with gradients enabled, but nothing was trained: each rank got "
-                f"1/{self._world} of its batches. Under torch.no_grad() every rank gets all of them."
-            )
-
-    def _share_randomness(self, loader: Any) -> None:
-        """Set all ranks' generators to rank 0's state, so that all shuffle alike."""
-        generators = randomness.loader_generators(loader)
-        own_states = [generator.get_state() for generator in generators]
-        box = [pickle.dumps((randomness.get_state(), own_states)) if self._rank == 0 else None]
-        dist.broadcast_object_list(box, 0)
-        if self._rank == 0 or box[0] is None:
-            return
-        state, states = pickle.loads(box[0])
-        randomness.set_state({**state, "cuda": None})  # loaders use CPU generators only
-        for generator, generator_state in zip(generators, states, strict=True):
-            generator.set_state(generator_state)
 
 
 def _weighted(
@@ -344,10 +250,3 @@ def _weighted(
     """Return the arguments of ``backward`` that multiply the gradients of a loss by ``weight``."""
     gradient = torch.ones_like(tensor) if gradient is None else gradient
     return (gradient * weight, *args), kwargs
-
-
-def _samples(batch: Any) -> int:
-    """Return the number of samples in a collated batch."""
-    while isinstance(batch, (list, tuple, dict)) and batch:
-        batch = next(iter(batch.values())) if isinstance(batch, dict) else batch[0]
-    return len(batch) if hasattr(batch, "__len__") else 1
