@@ -1,8 +1,8 @@
 import { add } from './dom';
 import { formatStep, formatValue } from './format';
 import { readings } from './gauges';
-import type { Series } from './series';
-import { nonFiniteText, summarise } from './summary';
+import type { Series } from './plot/series';
+import { nonFiniteText, summarise } from './plot/summary';
 
 const COLUMNS = ['metric', 'points', 'steps', 'last', 'lowest', 'highest', 'not finite'];
 

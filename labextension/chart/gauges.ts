@@ -1,6 +1,6 @@
 import { add } from './dom';
 import { formatCores, formatPercent, formatPower, formatRate, formatSize, formatStepTime } from './format';
-import type { Series } from './series';
+import type { Series } from './plot/series';
 
 const SVG = 'http://www.w3.org/2000/svg';
 const WIDTH = 72;

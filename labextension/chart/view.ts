@@ -1,15 +1,15 @@
-import { attemptsText } from './attempts';
-import { Caption } from './caption';
+import { attemptsText } from './plot/attempts';
+import { Caption } from './curves/caption';
 import { Details, Traceback } from './details';
 import type { Rich } from './display';
 import { add } from './dom';
 import { Gauges, isResourceMetric } from './gauges';
 import { Header, type Stop } from './header';
 import type { Points } from './frame';
-import { Plot, type Hover } from './plot';
+import { Plot, type Hover } from './plot/plot';
 import { isActive, type Attempt, type Run } from './run';
-import { Series } from './series';
-import { nonFiniteText, sentence, summarise } from './summary';
+import { Series } from './plot/series';
+import { nonFiniteText, sentence, summarise } from './plot/summary';
 import { AccessibleTable } from './accessibleTable';
 
 const FIRST_CHOICE = 'loss';

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { decimate, lowerBound } from '../chart/decimate';
+import { decimate, lowerBound } from '../chart/plot/decimate';
 
 const steps = (count: number): Float64Array => Float64Array.from({ length: count }, (_, i) => i);
 

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import table from '../../tests/render/formats.json';
 import * as format from '../chart/format';
-import { stepRange, valueRange } from '../chart/scale';
+import { stepRange, valueRange } from '../chart/plot/scale';
 
 const FORMATTERS: Record<keyof typeof table, (value: number) => string> = {
   value: format.formatValue,

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { Series } from '../chart/series';
+import { Series } from '../chart/plot/series';
 
 const column = (...numbers: number[]): Float64Array => Float64Array.from(numbers);
 

@@ -3,8 +3,8 @@ import { parseBundle } from '../chart/bundle';
 import { decodeFrames, decodePoints, isPointsMessage, type PointsMessage } from '../chart/frame';
 import { isResourceMetric, readings } from '../chart/gauges';
 import { parseRun } from '../chart/run';
-import { Series } from '../chart/series';
-import { nonFiniteText, sentence, summarise } from '../chart/summary';
+import { Series } from '../chart/plot/series';
+import { nonFiniteText, sentence, summarise } from '../chart/plot/summary';
 import { Resync } from '../widget/resync';
 
 describe('frames', () => {

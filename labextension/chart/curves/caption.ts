@@ -1,6 +1,6 @@
-import { add } from './dom';
-import { formatStep, formatValue } from './format';
-import type { Hover } from './plot';
+import { add } from '../dom';
+import { formatStep, formatValue } from '../format';
+import type { Hover } from '../plot/plot';
 
 export interface CaptionEvents {
   choose: (metric: string) => void;

@@ -1,6 +1,6 @@
 import type uPlot from 'uplot';
-import { formatStep } from './format';
-import type { Attempt } from './run';
+import { formatStep } from '../format';
+import type { Attempt } from '../run';
 
 /** Draws a thin line and a label where each later attempt begins. */
 export function drawAttempts(plot: uPlot, attempts: readonly Attempt[], colour: string, font: string): void {

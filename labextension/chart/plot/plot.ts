@@ -1,9 +1,9 @@
 import uPlot from 'uplot';
 import { drawAttempts } from './attempts';
 import { decimate, type Drawing } from './decimate';
-import { formatStep, formatTicks } from './format';
+import { formatStep, formatTicks } from '../format';
 import { drawNonFinite } from './nonFinite';
-import type { Attempt } from './run';
+import type { Attempt } from '../run';
 import { stepRange, valueRange, type Range } from './scale';
 import type { Series } from './series';
 import { onThemeChange, readTheme, type Theme } from './theme';

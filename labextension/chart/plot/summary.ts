@@ -1,5 +1,5 @@
 import { nonFiniteKind, type NonFiniteKind } from './decimate';
-import { formatStep, formatValue } from './format';
+import { formatStep, formatValue } from '../format';
 import type { Columns } from './series';
 
 interface NonFinite {
