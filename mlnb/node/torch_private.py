@@ -104,6 +104,20 @@ def typed_storage(storage: UntypedStorage, dtype: torch.dtype) -> TypedStorage:
     return TypedStorage(wrap_storage=storage, dtype=dtype, _internal=True)
 
 
+REBUILD_UNTYPED = ("torch._utils", "_rebuild_tensor_v3")
+"""Module and name of what torch's pickles call for tensors of the newer types: float8, and unsigned of 16 to 64 bits.
+
+Optional: an older torch names it nowhere.
+"""
+
+
+def rebuild_untyped(storage: UntypedStorage, *args: Any) -> torch.Tensor:
+    """``torch._utils._rebuild_tensor_v3`` with the untyped storage that the pickle has; it takes typed ones only."""
+    module, name = REBUILD_UNTYPED
+    tensor: torch.Tensor = getattr(importlib.import_module(module), name)(typed_storage(storage, torch.uint8), *args)
+    return tensor
+
+
 # Many tensors as one
 
 flatten_dense_tensors: Callable[[Sequence[torch.Tensor]], torch.Tensor] = _required(

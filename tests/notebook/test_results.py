@@ -344,6 +344,29 @@ def test_what_the_cell_changes_in_functions_and_classes_comes_back(nb: Kernel) -
     assert nb.ok("work.count, work(9), work.count").result == "(2, [7, 8, 9], 3)"
 
 
+_METHODS = """
+class Net(nn.Module):
+    rate = 1
+    def forward(self, x): return x
+    def old(self): return 1
+    def size(self): return 1
+def double(self, x): return 2 * x
+net = Net()
+"""
+
+
+def test_methods_and_properties_that_the_cell_gives_a_class_come_back(nb: Kernel) -> None:
+    nb.ok(_METHODS)
+    nb.ok(
+        "%%train\nNet.extra = property(lambda self: self.rate + 41)\nNet.forward = double\nNet.more = 3\n"
+        "Net.__len__ = lambda self: 7\ndel Net.old, Net.rate\ntime.sleep(1)\nNet.rate = 2"
+    )
+    assert nb.ok("Net.more, Net.extra, hasattr(Net, 'old')").result.startswith("(3, <property"), "it waits"
+    assert nb.ok("net(5), net.extra, len(net), hasattr(net, 'old'), Net.forward is double, net.size()").result == (
+        "(10, 43, 7, False, True, 1)"
+    )
+
+
 def test_cells_wait_for_the_state_of_a_class_that_the_run_changes(nb: Kernel) -> None:
     nb.ok(_STATE)
     nb.ok("%%train\ntime.sleep(1); Tracker.see(5.0)")

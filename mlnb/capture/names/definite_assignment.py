@@ -90,6 +90,7 @@ class DefiniteAssignment(Walker):
         self.assigned_before: dict[str, frozenset[str]] = {}
         self.star_imports: list[str] = []
         self.in_deferred_code = False
+        self._any_assigned = False  # perhaps, by ``from module import *`` of a module that isn't loaded
         self._branches = 0  # around the code that is visited
         self._breaks: list[list[Assigned]] = []
         self._loop_stores: list[set[str]] = []
@@ -100,7 +101,7 @@ class DefiniteAssignment(Walker):
         state = self.state
         if not state.is_definite(name):
             note_line(self.loads, name, line)
-            if name not in state.possibly:
+            if name not in state.possibly and not self._any_assigned:
                 self.unassigned.add(name)
                 if not self.in_deferred_code:
                     note_line(self.required, name, line)
@@ -263,6 +264,7 @@ class DefiniteAssignment(Walker):
             if alias.name == "*" and node.module and not node.level:
                 self.star_imports.append(node.module)
                 self.state.add(_star_names(node.module))
+                self._any_assigned |= node.module not in sys.modules
 
 
 def _star_names(module: str) -> set[str]:

@@ -19,6 +19,8 @@ class StateChanges:
     ----------
     assigned
         attributes of other objects than ``self``, and variables of enclosing functions, that it assigns.
+    owners
+        names of what it assigns attributes of, or removes them.
     changed
         attributes and variables whose values it may change: it calls a method of theirs, or assigns an item.
     any_attribute
@@ -26,12 +28,14 @@ class StateChanges:
     """
 
     assigned: set[str] = field(default_factory=set)
+    owners: set[str] = field(default_factory=set)
     changed: set[str] = field(default_factory=set)
     any_attribute: bool = False
 
     def add(self, other: StateChanges) -> None:
         """Add what other code does."""
         self.assigned |= other.assigned
+        self.owners |= other.owners
         self.changed |= other.changed
         self.any_attribute |= other.any_attribute
 
@@ -43,7 +47,9 @@ def definitions_changed(definitions: Mapping[str, Any], trees: Iterable[ast.AST]
         changes.add(_changes(tree))
     others = {id(value): name for name, value in definitions.items()}
     for name, definition in definitions.items():
-        if any(_may_change(definition, path, value, changes) for path, value in state_of(definition, others)):
+        if name in changes.owners or any(
+            _may_change(definition, path, value, changes) for path, value in state_of(definition, others)
+        ):
             yield name
 
 
@@ -66,15 +72,17 @@ def _changes(tree: ast.AST) -> StateChanges:
         elif isinstance(node, ast.Attribute) and isinstance(node.ctx, (ast.Store, ast.Del)):
             if not (isinstance(node.value, ast.Name) and node.value.id == "self"):
                 found.assigned.add(node.attr)
+                found.owners.update([node.value.id] if isinstance(node.value, ast.Name) else [])
         elif isinstance(node, ast.Subscript) and isinstance(node.ctx, (ast.Store, ast.Del)):
             found.changed.update(_name(node.value))
         elif isinstance(node, ast.AugAssign):
             found.changed.update(_name(node.target))
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             found.changed.update(_name(node.func.value))
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "setattr":
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("setattr", "delattr"):
             first = node.args[0] if node.args else None
             found.any_attribute |= not (isinstance(first, ast.Name) and first.id == "self")
+            found.owners.update([first.id] if isinstance(first, ast.Name) else [])
     return found
 
 

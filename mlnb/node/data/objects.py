@@ -35,7 +35,14 @@ from mlnb.node.data.pickling import building, deep, reduction
 from mlnb.node.data.pickling.building import MissingDefinition, Rebuilder
 from mlnb.node.data.pickling.bulk import INLINE, SHARED, Bulk, Sink, Source
 from mlnb.node.data.storages import Location, as_bytes
-from mlnb.node.torch_private import Feature, require, typed_storage, untyped_storage
+from mlnb.node.torch_private import (
+    REBUILD_UNTYPED,
+    Feature,
+    rebuild_untyped,
+    require,
+    typed_storage,
+    untyped_storage,
+)
 
 __all__ = ["INLINE", "Labels", "MissingDefinition", "Sink", "Source", "_generator", "_set_scheduler"]
 # the last two: streams of older versions refer to them
@@ -266,6 +273,8 @@ class _Unpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         """See ``pickle.Unpickler``."""
+        if (module, name) == REBUILD_UNTYPED:
+            return rebuild_untyped
         return self._found(f"{module}.{name}", lambda: super(_Unpickler, self).find_class(module, name))
 
     def _found(self, name: str, find: Callable[[], Any]) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
@@ -16,6 +17,11 @@ name, a ``default`` value with its index, or that of a ``keyword``."""
 
 STATE_OF = "state of "
 """With the name of a definition: the name under which its state is returned."""
+
+
+class Removed:
+    """Stands for the value of an attribute that the cell has deleted."""
+
 
 _KINDS = (type, types.FunctionType)
 _PLAIN = (int, float, complex, str, bytes, bool, type(None))
@@ -63,6 +69,7 @@ class SentDefinitions:
             self.names.setdefault(id(value), name)
         self._returned = {id(data[name]) for name in returned if name in data}
         self._before: dict[tuple[str, Path], tuple[Any, Any]] | None = None
+        self._code_before: dict[tuple[str, Path], Any] = {}
 
     def remember(self, fingerprint: Callable[[Any], Any]) -> None:
         """Note the state of the definitions; ``fingerprint`` tells whether a value is unchanged."""
@@ -71,6 +78,9 @@ class SentDefinitions:
             for name in self.names.values()
             for path, value in self._state(name)
         }
+        self._code_before = {
+            (name, path): value for name in self.names.values() for path, value in self._code(name).items()
+        }
 
     def changes(self, fingerprint: Callable[[Any], Any]) -> dict[str, Any]:
         """The definitions whose state has changed, each with what has, by :data:`STATE_OF` + name."""
@@ -78,8 +88,10 @@ class SentDefinitions:
         if self._before is None:
             return changed
         for name in self.names.values():
-            state = {}
+            state = self._replaced(name)
             for path, value in self._state(name):
+                if any(path[:length] in state for length in range(1, len(path))):
+                    continue  # it comes with what is new there
                 before, printed = self._before.get((name, path), (changed, None))
                 is_same = before is value or (_is_plain(value) and before == value and type(before) is type(value))
                 if not is_same or self._print(value, fingerprint) != printed:
@@ -106,6 +118,23 @@ class SentDefinitions:
             if state:
                 found[STATE_OF + name] = (cls, state)
         return found
+
+    def _replaced(self, name: str) -> dict[Path, Any]:
+        """The functions, properties and the like that the cell has put into a definition, and what it has removed."""
+        before = self._code_before
+        replaced = {
+            path: value for path, value in self._code(name).items() if before.get((name, path), Removed) is not value
+        }
+        for other, path in (*(self._before or ()), *self._code_before):
+            is_removed = path[-1][0] == "attribute" and path[-1][1] not in _attributes(self.by_name[name])
+            if other == name and len(path) == 1 and is_removed:
+                replaced[path] = Removed
+        return replaced
+
+    def _code(self, name: str) -> dict[Path, Any]:
+        """What the attributes of a definition are, where that isn't state: methods, properties, classes in it."""
+        attributes = _attributes(self.by_name[name])
+        return {(("attribute", key),): value for key, value in attributes.items() if not _is_state(value)}
 
     def _state(self, name: str) -> Iterator[tuple[Path, Any]]:
         return state_of(self.by_name[name], self.names)
@@ -147,15 +176,26 @@ def state_of(definition: Any, others: Mapping[int, Any]) -> Iterator[tuple[Path,
                 if is_inside and inner.__module__ == "__main__" and len(path) < 4:
                     visited.add(id(inner))
                     queue.append(((*path, step), inner))
-            elif not hasattr(type(value), "__get__") and not isinstance(value, types.ModuleType):
+            elif _is_state(value):
                 yield (*path, step), value
 
 
+def _is_state(value: Any) -> bool:
+    """Whether a value in a definition is data: no code, and nothing that Python calls to get an attribute."""
+    inner = value.__func__ if isinstance(value, (staticmethod, classmethod)) else value
+    return not (isinstance(inner, (*_KINDS, types.ModuleType)) or hasattr(type(value), "__get__"))
+
+
+def _attributes(item: Any) -> dict[str, Any]:
+    """The attributes of a function or class itself, but those of Python's own machinery."""
+    found = dict(vars(item)) if isinstance(item, _KINDS) else {}
+    return {name: value for name, value in found.items() if not name.startswith("_abc_")}
+
+
 def _parts(item: Any) -> Iterator[tuple[tuple[str, Any], Any]]:
-    if isinstance(item, (type, types.FunctionType)):
-        for name, value in list(vars(item).items()):
-            if not name.startswith(("__", "_abc_")):
-                yield ("attribute", name), value
+    for name, value in _attributes(item).items():
+        if not name.startswith("__"):
+            yield ("attribute", name), value
     if not isinstance(item, types.FunctionType):
         return
     for index, value in enumerate(item.__defaults__ or ()):
@@ -181,7 +221,10 @@ def put_state(definition: Any, state: Mapping[Path, Any]) -> None:
 
 
 def _set(holder: Any, kind: str, name: Any, value: Any) -> None:
-    if kind == "attribute":
+    if value is Removed:
+        with contextlib.suppress(AttributeError):
+            type.__delattr__(holder, name) if isinstance(holder, type) else delattr(holder, name)
+    elif kind == "attribute":
         type.__setattr__(holder, name, value) if isinstance(holder, type) else setattr(holder, name, value)
     elif kind == "default":
         defaults = list(holder.__defaults__)

@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch.nn.utils import parametrize
 
 from tests.api.results.returning import Sent
 
@@ -120,6 +121,30 @@ def test_an_object_that_got_another_class_stays_the_same_object():
     sent.run["items"][0].y = 2
     assert sent.back()["items"][0] is holder
     assert holder == Point(1, 2)
+
+
+class Squared(torch.nn.Module):
+    def forward(self, value: torch.Tensor) -> torch.Tensor:
+        return value.square()
+
+
+@pytest.mark.parametrize("before", [(), ("bias",)])
+def test_a_module_that_the_cell_parametrizes_stays_the_same_module(before: tuple[str, ...]):
+    layer = Linear(2, 1)
+    for name in before:
+        parametrize.register_parametrization(layer, name, Squared())
+    weight, model = layer.weight, torch.nn.Sequential(layer)
+    sent = Sent(model=model)
+    parametrize.register_parametrization(sent.model[0], "weight", Squared())
+    sent.model(torch.ones(1, 2)).backward()
+    sent.back()
+    assert model[0] is layer
+    assert parametrize.is_parametrized(layer, "weight")
+    assert layer.parametrizations.weight.original is weight
+    torch.testing.assert_close(layer.weight, weight.square())
+    parametrize.remove_parametrizations(layer, "weight")
+    assert parametrize.is_parametrized(layer) == bool(before)
+    assert layer.weight is weight
 
 
 # optimizers and schedulers

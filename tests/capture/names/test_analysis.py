@@ -119,3 +119,9 @@ def test_a_class_in_a_function_reads_globals_of_names_that_it_assigns_itself():
 
 def test_a_nested_class_does_not_see_names_of_the_outer_class_body():
     assert "d" in analyse("class K:\n    d = 1\n    class L:\n        e = d").loads
+
+
+def test_what_an_unloaded_module_may_give_is_possibly_assigned():
+    names = analyse("first\nfrom not_loaded_yet import *\nsecond")
+    assert names.certain == {"first"}
+    assert "second" in names.possibly_assigned

@@ -24,6 +24,8 @@ def can_travel(file: Any) -> bool:
 
 def reduce_file(file: Any) -> Any:
     """Reduce an open file for pickle; ``NotImplemented`` if it can't travel."""
+    if type(file) in (io.StringIO, io.BytesIO) and file.closed:
+        return closed_buffer, (type(file),)
     if type(file) not in (io.TextIOWrapper, *_BINARY):
         return NotImplemented
     if file.closed:
@@ -102,6 +104,13 @@ def open_again(path: str, mode: str, unbuffered: bool, text: tuple[Any, ...] | N
     file: Any = open(path, mode, 1 if line_buffering else -1, encoding, errors, opener=opener)  # noqa: SIM115
     if write_through:
         file.reconfigure(write_through=True)
+    return file
+
+
+def closed_buffer(kind: type[io.StringIO] | type[io.BytesIO]) -> Any:
+    """A file in memory that was closed."""
+    file = kind()
+    file.close()
     return file
 
 

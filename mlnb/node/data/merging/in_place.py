@@ -42,7 +42,7 @@ def copier(live: Any, new: Any) -> Copy | None:
     if isinstance(live, torch.Tensor) and isinstance(new, torch.Tensor):
         return _copy_tensor if type(live) is type(new) or is_lazy(live) else None
     if type(live) is not type(new):
-        return None
+        return _become if _is_laid_out_alike(type(live), type(new)) else None
     if isinstance(live, torch.Generator):
         return _copy_generator if live.device == new.device else None
     numpy = sys.modules.get("numpy")
@@ -59,6 +59,24 @@ def _has_attributes_only(kind: type) -> bool:
     size = object.__basicsize__ + pointer * len(slots)
     size += pointer * ((kind.__dictoffset__ > 0) + (kind.__weakrefoffset__ > 0))
     return kind.__basicsize__ <= size and not kind.__itemsize__ and (bool(slots) or kind.__dictoffset__ != 0)
+
+
+def _is_laid_out_alike(one: Any, other: Any) -> bool:
+    """Whether an object of class ``one`` can be made an object of class ``other``."""
+    if not all(_has_attributes_only(kind) and kind.__flags__ & _HEAP_TYPE for kind in (one, other)):
+        return False
+    slots = copyreg._slotnames  # type: ignore[attr-defined]
+    return bool(slots(one) == slots(other) and one.__dictoffset__ == other.__dictoffset__)
+
+
+_HEAP_TYPE = 1 << 9
+"""Py_TPFLAGS_HEAPTYPE: a class that Python code has defined."""
+
+
+def _become(live: Any, new: Any) -> None:
+    """Make ``live`` an object of the class of ``new``, as when the cell has parametrized a module."""
+    set_class(live, type(new))
+    _copy_attributes(live, new)
 
 
 def _copy_tensor(live: torch.Tensor, new: torch.Tensor) -> None:

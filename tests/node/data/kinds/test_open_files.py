@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -66,3 +67,12 @@ def test_the_live_file_goes_on_where_the_run_has_left_it(tmp_path: Path):
         open_files.set_position(live, position)
         live.write("three\n")
     assert path.read_text() == "one\ntwo\nthree\n"
+
+
+@pytest.mark.parametrize("kind", [io.StringIO, io.BytesIO])
+def test_a_closed_file_in_memory(kind: Any):
+    file = kind()
+    file.close()
+    got = travel(file)
+    assert type(got) is kind
+    assert got.closed

@@ -137,3 +137,12 @@ def test_hooks_of_mlnb_stay_behind():
     own.__module__ = "mlnb.node.anything"
     weight.register_hook(own)
     assert not tensors.tensor_hooks(travel(weight))
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.uint16, torch.bfloat16])
+def test_tensors_of_the_newer_types(dtype: torch.dtype):
+    tensor = torch.ones(4).to(dtype)
+    got, view = travel((tensor, tensor[1:]))
+    assert got.dtype == dtype
+    assert got.float().tolist() == [1] * 4
+    assert view.untyped_storage().data_ptr() == got.untyped_storage().data_ptr()
