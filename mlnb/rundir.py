@@ -240,6 +240,11 @@ class Attempt:
         return self.path / "job.sh"
 
     @property
+    def exit_code(self) -> Path:
+        """Written by node 0's program, if there are several nodes: the exit code that the job is to have."""
+        return self.path / "exit-code"
+
+    @property
     def array(self) -> Path:
         """Written at submission, if the job is a task of an array: ``array``, the array's own id, and ``task``."""
         return self.path / "array.json"

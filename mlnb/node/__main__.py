@@ -46,7 +46,7 @@ def main() -> int:
 
     from mlnb.node.program import NodeProgram
 
-    return NodeProgram(run_dir, node, attempt).main()
+    return NodeProgram(run_dir, node, attempt, first=options.attempt).main()
 
 
 def lock_attempt(run_dir: "RunDir", node: int, submitted: int, restarts: int) -> int:

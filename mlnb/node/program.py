@@ -61,12 +61,14 @@ class NodeProgram:
         which node of the allocation (0 writes the result), and which attempt (from 1).
     queue
         the pool's queue for cores and GPUs, which overrides the one in ``run.json``.
+    first
+        the attempt that the job was submitted for; 0 if it is this one.
     """
 
     def __init__(
-        self, run_dir: RunDir, node: int = 0, attempt: int = 1, queue: Mapping[str, Any] | None = None
+        self, run_dir: RunDir, node: int = 0, attempt: int = 1, queue: Mapping[str, Any] | None = None, first: int = 0
     ) -> None:
-        self._run_dir, self._node, self._attempt = run_dir, node, attempt
+        self._run_dir, self._node, self._attempt, self._first = run_dir, node, attempt, first or attempt
         self._task = Task.from_json(read_json(run_dir.task) or {})
         self._info = RunInfo.read(run_dir)
         settings = self._info.node
@@ -377,7 +379,8 @@ class NodeProgram:
         else:
             self._events.add("ended", state=outcome.state, reason=outcome.reason)
             self._events.write_result(self._run_dir.result, self._result(outcome))
-        # only now: a launcher that sees one node exit with an error kills the others
+        if self._where:  # a launcher that sees one node exit with an error kills the others, and returns their code
+            self._events.write_exit_code(self._run_dir.attempt(self._first).exit_code, outcome.program_code)
         self._rendezvous.send("done", code=outcome.program_code)
         return outcome.program_code
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mlnb.errors import StorageError
-from mlnb.rundir import Attempt, write_json
+from mlnb.rundir import Attempt, write_atomic, write_json
 
 HEARTBEAT = 2.0
 """Seconds between heartbeats."""
@@ -82,6 +82,11 @@ class Events:
         with contextlib.suppress(OSError, StorageError):
             beat = {"t": time.time(), "pid": os.getpid(), **({"ended": True} if ended else {})}
             write_json(self._attempt.heartbeat(self._node), beat)
+
+    def write_exit_code(self, path: Path, code: int) -> None:
+        """Write the exit code that the job is to have."""
+        with contextlib.suppress(OSError, StorageError):
+            write_atomic(path, f"{code}\n")
 
     def write_result(self, path: Path, value: dict[str, Any], timeout: float = 60.0) -> None:
         """Write the result, and wait until it is on the disk: after a power failure, too, the run has ended.

@@ -85,3 +85,30 @@ def test_a_preempted_gang_goes_on_where_it_was(slurm: Slurm, start: Start, tmp_p
         gang.told("pending", "Preempted by a job of higher priority. Queued again")
         gang.go_on(slurm)
         assert gang.has_gone_on() == whole.has_gone_on(attempts=1)
+
+
+@pytest.mark.cluster
+def test_a_gang_that_is_sent_back_to_the_queue_goes_on_where_it_was(slurm: Slurm, start: Start, tmp_path: Path):
+    with configured(poll="1s"):
+        gang = begin(start, tmp_path, name="gang", batch=4, nodes=2, requeue=True).under_way()
+        slurm.command("scontrol", "requeue", gang.job)
+        gang.told("pending", "Sent back to the queue", "Queued again")
+        gang.go_on(slurm)
+        assert numbers(gang.has_gone_on()) == pytest.approx(numbers(plain()), abs=1e-6)
+
+
+@pytest.mark.cluster
+def test_a_gang_out_of_time_goes_on_however_late_a_node_ends(slurm: Slurm, start: Start, tmp_path: Path):
+    late = "import atexit, os, time\nif os.environ.get('SLURM_PROCID') == '1': atexit.register(time.sleep, 20)\n"
+    (tmp_path / "late").mkdir()
+    (tmp_path / "late" / "sitecustomize.py").write_text(late)
+    setup = [f'export PYTHONPATH="$PYTHONPATH:{tmp_path}/late"']
+    with configured(poll="1s", setup=setup):
+        gang = begin(start, tmp_path, name="gang", batch=4, nodes=2, requeue=True, time=40)
+        gang.under_way(1)
+        gang.told("pending", "Out of time (", "Queued again")
+        gang.go_on(slurm)
+        assert numbers(gang.has_gone_on()) == pytest.approx(numbers(plain()), abs=1e-6)
+    both = [read_lines(gang.run.directory.attempt(1).events(node)) for node in range(2)]
+    warned = [next(event["t"] for event in events if event["event"] == "warned") for events in both]
+    assert warned[0] == pytest.approx(warned[1], abs=1), "as one"

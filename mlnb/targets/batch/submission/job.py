@@ -221,11 +221,19 @@ def make_job(
     else:
         container.check_kind(system.kind)
         wrapped = container.wrap(program, run, request.resources, env)
-    return Job(system, request, run, attempt, env, body_of(system, request, run, wrapped))
+    exit_code = run.attempt(attempt).exit_code if request.resources.nodes > 1 else None
+    return Job(system, request, run, attempt, env, body_of(system, request, run, wrapped, exit_code))
 
 
-def body_of(system: System, request: JobRequest, run: RunDir, wrapped: Wrapped) -> str:
-    """The shell lines that start the node program, pass the system's signals on to it, and queue the job again."""
+def body_of(system: System, request: JobRequest, run: RunDir, wrapped: Wrapped, exit_code: Path | None = None) -> str:
+    """The shell lines that start the node program, pass the system's signals on to it, and queue the job again.
+
+    Parameters
+    ----------
+    exit_code
+        the file in which the node program writes its exit code, where a launcher may return another one.
+    """
+    written = None if exit_code is None else shlex.quote(str(exit_code))
     lines = [
         "#!/bin/sh",
         f"# Runs at each start of run {request.run} ({request.name}). Written by mlnb.",
@@ -238,6 +246,7 @@ def body_of(system: System, request: JobRequest, run: RunDir, wrapped: Wrapped) 
     lines += [*settings.lines(system.settings, "setup"), *wrapped.before]
     if wrapped.after:
         lines += ["leave() {", *wrapped.after, "}", "trap leave EXIT"]
+    lines += [] if written is None else [f"rm -f {written}"]
     lines += [
         f"{shlex.join(system.launch(request, wrapped.command, wrapped.launcher))} &",
         "node=$!",
@@ -245,6 +254,8 @@ def body_of(system: System, request: JobRequest, run: RunDir, wrapped: Wrapped) 
         *(f"trap 'kill -{given} $node 2>/dev/null' {name}" for name, given in system.signals.items()),
         "while :; do wait $node; code=$?; kill -0 $node 2>/dev/null || break; done",
     ]
+    if written is not None:
+        lines.append(f"[ ! -f {written} ] || read -r code < {written}")
     if system.requeue_command and request.requeue:
         lines.append(f"[ $code -ne {REQUEUE} ] || {system.requeue_command}")
     return "\n".join([*lines, "exit $code"]) + "\n"

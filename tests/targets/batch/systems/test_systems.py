@@ -343,6 +343,26 @@ def test_slurm_starts_a_node_program_on_each_node(run: RunDir):
     assert "--nodes=2 --ntasks=2 --ntasks-per-node=1 --cpus-per-task=4 --kill-on-bad-exit=1" in launch
 
 
+@pytest.mark.parametrize(("written", "requeued"), [("75", True), ("1", False), ("", False)])
+def test_the_job_ends_as_its_node_programs_say_whatever_the_launcher_makes_of_it(
+    run: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: str, requeued: bool
+):
+    code, asked = run.attempt(1).exit_code, tmp_path / "asked"
+    run.attempt(1).path.mkdir(parents=True, exist_ok=True)
+    code.write_text("75")  # of an earlier start of this job
+    write = f"echo {written} >{shlex.quote(str(code))}" if written else ":"
+    requeue = f"touch {shlex.quote(str(asked))}"
+    for name, does in (("srun", f"{write}; exit 137"), ("scontrol", requeue), ("squeue", ":")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{does}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    wide = JobRequest("r", "wide", Resources(nodes=2, cpus=1, memory=2**30), requeue=True)
+    body = make_job(load_system("slurm")({}, Workspace.of_process()), wide, run, 1, {}).body
+    done = subprocess.run(["/bin/sh"], input=body, text=True)
+    assert done.returncode == int(written or 137)
+    assert asked.exists() == requeued
+
+
 EVIL = st.text(st.characters(blacklist_characters="\0/", blacklist_categories=["Cs"]), min_size=1, max_size=40)
 
 
