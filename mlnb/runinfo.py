@@ -91,6 +91,9 @@ class RunInfo:
         directory.
     cell, git
         the number of its cell, and the state of the git repository that it was submitted in.
+    seed
+        drawn when it was submitted, for the generators of its ranks, if neither the task nor the session has a state
+        for them. ``None`` in files of versions that did not draw one.
     asked
         the options that the user gave, by key. They apply again when the run is resumed. ``None`` in files of versions
         that did not write them.
@@ -113,6 +116,7 @@ class RunInfo:
     resume: str | None = None
     cell: int | None = None
     git: Mapping[str, Any] | None = None
+    seed: int | None = None
     asked: Mapping[str, Any] | None = None
     node: NodeSettings = field(default_factory=NodeSettings)
     placement: Mapping[str, Any] = field(default_factory=dict)

@@ -5,6 +5,7 @@ other modules of mlnb are imported after that check.
 """
 
 import argparse
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ def main() -> int:
     parser.add_argument(
         "--restarts", type=int, help="how often the job was started before; default: from the environment"
     )
+    parser.add_argument("--queue", type=json.loads, help="the pool's queue for cores and GPUs, as JSON")
     options = parser.parse_args()
     missing = requirements.missing()
     if missing is not None:
@@ -46,7 +48,7 @@ def main() -> int:
 
     from mlnb.node.program import NodeProgram
 
-    return NodeProgram(run_dir, node, attempt, first=options.attempt).main()
+    return NodeProgram(run_dir, node, attempt, first=options.attempt, queue=options.queue).main()
 
 
 def lock_attempt(run_dir: "RunDir", node: int, submitted: int, restarts: int) -> int:

@@ -16,11 +16,12 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from mlnb.errors import MlnbError
 from mlnb.node.machine import hardware
 from mlnb.node.process.identity import process_identity
+from mlnb.node.process.imported_files import ImportedFiles
 from mlnb.node.process.local_queue import LocalQueue
 from mlnb.node.process.preload import ALL_MODULES, preload
 from mlnb.node.process.socket_request import is_same_user
@@ -30,6 +31,7 @@ from mlnb.runinfo import RunInfo
 IDLE_TIMEOUT = 15 * 60.0
 """Seconds without a request and without a run after which the fork server exits."""
 
+_HASH_SEED = "PYTHONHASHSEED"
 _STOP_SIGNALS = {signal.SIGTERM, signal.SIGUSR1}
 
 
@@ -42,12 +44,18 @@ def serve(path: Path, idle: float = IDLE_TIMEOUT) -> int:
     listener = listen(path)
     if listener is None:
         return 0  # another fork server was faster
-    import_all()
+    imported = import_all()
     inode = path.stat().st_ino
     last_used, children = time.monotonic(), 0
     while children or time.monotonic() - last_used < idle:
         ready, _, _ = select.select([listener], [], [], 1.0 if children else min(30.0, idle))
         children -= _reap()
+        if ready and imported.have_changed():
+            path.unlink(missing_ok=True)  # the next run gets another fork server
+            while ready:
+                fork_node_program(listener, is_fresh=False)
+                ready, _, _ = select.select([listener], [], [], 0)
+            return 0
         if ready and fork_node_program(listener):
             children += 1
             last_used = time.monotonic()
@@ -61,10 +69,17 @@ def serve(path: Path, idle: float = IDLE_TIMEOUT) -> int:
     return 0
 
 
-def import_all() -> None:
-    """Import all modules, and cache all package versions, that node programs and ranks need."""
+def import_all() -> ImportedFiles:
+    """Import all modules, and cache all package versions, that node programs and ranks need.
+
+    Returns
+    -------
+    ImportedFiles
+        tells whether what was imported has been replaced since.
+    """
     hardware.packages()
     preload(ALL_MODULES)
+    return ImportedFiles(on_install=hardware.packages.cache_clear)
 
 
 def listen(path: Path) -> socket.socket | None:
@@ -96,7 +111,9 @@ def _reap() -> int:
     return ended
 
 
-def fork_node_program(listener: socket.socket, defaults: Mapping[str, Any] | None = None) -> int | None:
+def fork_node_program(
+    listener: socket.socket, defaults: Mapping[str, Any] | None = None, *, is_fresh: bool = True
+) -> int | None:
     """Accept one request and fork the node program for it.
 
     Parameters
@@ -104,6 +121,8 @@ def fork_node_program(listener: socket.socket, defaults: Mapping[str, Any] | Non
     defaults
         for all requests: ``env``, which a request's own variables override, and ``queue``, the settings of the queue
         for cores and GPUs.
+    is_fresh
+        whether what this process has imported is what is installed. If not, the node program is a new interpreter.
 
     Returns
     -------
@@ -133,7 +152,7 @@ def fork_node_program(listener: socket.socket, defaults: Mapping[str, Any] | Non
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
                 listener.close()
                 connection.close()
-                _run_node_program(request)
+                _run_node_program(request, is_fresh)
             finally:
                 os._exit(1)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
@@ -164,8 +183,9 @@ def _enqueue(request: Mapping[str, Any], pid: int, identity: str) -> None:
             queue.enqueue(run.path.name, settings["cpus"], settings["gpus"], pid, identity)
 
 
-def _run_node_program(request: dict[str, Any]) -> None:
+def _run_node_program(request: dict[str, Any], is_fresh: bool) -> None:
     """Run the node program in this forked process, and exit."""
+    hash_seed = os.environ.get(_HASH_SEED)
     os.setsid()
     os.environ.clear()
     os.environ.update(request["env"])
@@ -175,6 +195,8 @@ def _run_node_program(request: dict[str, Any]) -> None:
     output = run_dir.attempt(attempt).path
     output.mkdir(mode=0o700, parents=True, exist_ok=True)
     redirect(output / "node-0.log")
+    if not is_fresh or os.environ.get(_HASH_SEED) != hash_seed:  # which Python reads only when it starts
+        _start_anew(run_dir, attempt, request.get("queue"))
     from mlnb.node.attempt import lock as attempt_lock
     from mlnb.node.program import NodeProgram
 
@@ -194,6 +216,15 @@ def _run_node_program(request: dict[str, Any]) -> None:
     finally:
         sys.stderr.flush()
         os._exit(code)
+
+
+def _start_anew(run_dir: RunDir, attempt: int, queue: Mapping[str, Any] | None) -> NoReturn:
+    """Replace this process by a new interpreter that runs the node program. Its pid stays the same."""
+    others = [part for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(run_dir.node_zip), *others])
+    os.chdir(run_dir.path)
+    command = [sys.executable, "-m", "mlnb.node", str(run_dir.path), "--attempt", str(attempt)]
+    os.execv(command[0], [*command, *(["--queue", json.dumps(queue)] if queue else [])])
 
 
 def redirect(log: Path) -> None:

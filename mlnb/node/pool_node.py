@@ -72,13 +72,14 @@ class PoolNode:
     def _serve(self, listener: socket.socket) -> None:
         defaults = {"env": dict(os.environ), "queue": self._queue_settings()}
         worker = self._start_worker()  # before the imports: both take seconds
-        fork_server.import_all()
+        imported = fork_server.import_all()
         (self._folder / _READY_FILE).touch()
         while True:
             for number in self._signals.wait(1.0, [listener.fileno()]):
                 self._handle_signal(signal.Signals(number), worker)
             if select.select([listener], [], [], 0)[0]:
-                pid = fork_server.fork_node_program(listener, defaults)
+                is_fresh = not imported.have_changed()
+                pid = fork_server.fork_node_program(listener, defaults, is_fresh=is_fresh)
                 self._programs |= set() if pid is None else {pid}
             self._reap()
             code = worker.poll()

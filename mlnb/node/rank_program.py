@@ -18,9 +18,11 @@ from mlnb.node.rank.tracebacks import describe
 from mlnb.node.script import ipython, main_module, module_values, threads
 from mlnb.node.script.execute import execute
 from mlnb.rundir import RunDir, write_json
+from mlnb.runinfo import RunInfo
 from mlnb.task import Task
 
 if TYPE_CHECKING:
+    from mlnb.node.parallel.data_parallel import DataParallel
     from mlnb.node.rank.training_hooks import TrainingHooks
 
 
@@ -75,10 +77,10 @@ def run_rank(run_dir: RunDir, run_id: str, task: Task, info: RankInfo) -> int:
 def _train(run_dir: RunDir, run_id: str, task: Task, info: RankInfo) -> tuple[dict[str, Any], int]:
     notes = folder.notes(run_dir) if info.rank == 0 else []
     hooks = _install_hooks(task)
-    is_parallel = hooks is not None and _make_data_parallel(run_dir, task, info, hooks, notes)
+    parallel = None if hooks is None else _make_data_parallel(run_dir, task, info, hooks, notes)
     device = f"cuda:{info.local_rank}" if task.resources.gpus else "cpu"
     data = inputs.begin(run_dir, device)
-    _set_seeds(task, 0 if is_parallel else info.rank)
+    _set_seeds(run_dir, task, info.rank, parallel)
     data.set_environ(task.environment.get("env") or ())
     if task.interactive:
         ipython.install()
@@ -143,11 +145,13 @@ def _install_hooks(task: Task) -> TrainingHooks | None:
     return hooks
 
 
-def _make_data_parallel(run_dir: RunDir, task: Task, info: RankInfo, hooks: TrainingHooks, notes: list[str]) -> bool:
-    """Train with data parallelism if the script doesn't distribute itself. Returns whether; adds to ``notes``."""
+def _make_data_parallel(
+    run_dir: RunDir, task: Task, info: RankInfo, hooks: TrainingHooks, notes: list[str]
+) -> DataParallel | None:
+    """Train with data parallelism if the script doesn't distribute itself; ``None`` if it does. Adds to ``notes``."""
     world = task.resources.world_size
     if world == 1 or task.parallel == "none":
-        return False
+        return None
     from mlnb.node.parallel.data_parallel import DataParallel, distributes_itself
 
     def add_note(note: str) -> None:
@@ -158,30 +162,40 @@ def _make_data_parallel(run_dir: RunDir, task: Task, info: RankInfo, hooks: Trai
         api = distributes_itself(path.read_bytes())
         if api is not None:
             add_note(f"{path.name} uses {api}: mlnb shards no data and averages no gradients")
-            return False
+            return None
     hooks.ungrouped_ranks = 1
     torch = sys.modules["torch"]
 
     def modules() -> list[Any]:
         return [value for value in vars(sys.modules["__main__"]).values() if isinstance(value, torch.nn.Module)]
 
-    DataParallel(info.rank, world, modules, hooks, add_note).install()
-    return True
+    parallel = DataParallel(info.rank, world, modules, hooks, add_note)
+    parallel.install()
+    return parallel
 
 
-def _set_seeds(task: Task, offset: int) -> None:
-    """Set threads and seeds. ``offset`` differs between ranks that train separately."""
-    numpy, torch = sys.modules.get("numpy"), sys.modules.get("torch")
+def _set_seeds(run_dir: RunDir, task: Task, rank: int, parallel: DataParallel | None) -> None:
+    """Set threads and seeds: the same on all ranks that do one training, others on each rank that trains alone."""
+    torch = sys.modules.get("torch")
     if torch is not None:
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    if task.seed is None:
+    seed = RunInfo.read(run_dir).seed if task.seed is None else task.seed
+    if seed is None:
         return
-    seed = task.seed + offset
-    random.seed(seed)
-    if numpy is not None:
-        numpy.random.seed(seed % 2**32)
-    if torch is not None:
-        torch.manual_seed(seed)
+    if torch is None:
+        random.seed(seed + rank)
+        return
+    from mlnb.node.rank import randomness
+
+    if parallel is None:
+        randomness.seed_all(seed + rank)
+        return
+    from mlnb.node.parallel.generators.shared_entropy import SharedEntropy
+
+    entropy = SharedEntropy(seed)
+    entropy.install()
+    randomness.seed_all(seed)
+    parallel.on_leave(entropy.uninstall)
 
 
 def _execute(run_dir: RunDir, task: Task, namespace: dict[str, Any], *, is_first: bool) -> dict[str, Any]:

@@ -10,11 +10,15 @@ from mlnb.workspace import Workspace
 
 _NEEDED = (  # noqa: SIM905 - reads as the list it is
     "PATH HOME USER LOGNAME SHELL LANG LANGUAGE LC_* TZ TMPDIR TERM HOSTNAME LD_LIBRARY_PATH LIBRARY_PATH "
-    "PYTHONPATH PYTHONHOME PYTHONNOUSERSITE PYTHONUSERBASE PYTHONDONTWRITEBYTECODE VIRTUAL_ENV CONDA_* MAMBA_* "
-    "XDG_* OMP_* MKL_* OPENBLAS_* NUMEXPR_* KMP_* CUDA_* NVIDIA_* NCCL_* GLOO_* TORCH_HOME TORCH_EXTENSIONS_DIR "
-    "PYTORCH_* HF_HOME HF_HUB_CACHE HF_HUB_OFFLINE HF_DATASETS_CACHE TRANSFORMERS_CACHE SSL_CERT_FILE SSL_CERT_DIR "
+    "PYTHONPATH PYTHONHASHSEED PYTHONHOME PYTHONNOUSERSITE PYTHONUSERBASE PYTHONDONTWRITEBYTECODE "
+    "VIRTUAL_ENV CONDA_* MAMBA_* XDG_* OMP_* MKL_* OPENBLAS_* NUMEXPR_* KMP_* "
+    "CUDA_* NVIDIA_* NCCL_* GLOO_* TORCH_HOME TORCH_EXTENSIONS_DIR PYTORCH_* HF_HOME "
+    "HF_HUB_CACHE HF_HUB_OFFLINE HF_DATASETS_CACHE TRANSFORMERS_CACHE SSL_CERT_FILE SSL_CERT_DIR "
     "REQUESTS_CA_BUNDLE no_proxy NO_PROXY"
 ).split()
+
+_HASH_SEED = "PYTHONHASHSEED"
+"""Without one, on each node and in each attempt of a run sets of strings would have an order of their own."""
 
 
 def run_environment(
@@ -32,7 +36,10 @@ def run_environment(
         the environment that the other variables come from; by default this process's. Tokens, and everything else that
         a program does not need in order to start, are left out.
     """
-    return {**matching_variables(_NEEDED, session), **workspace.variables(), **requested}
+    variables = {**matching_variables(_NEEDED, session), **workspace.variables(), **requested}
+    if variables.get(_HASH_SEED, "random") in ("", "random"):
+        variables[_HASH_SEED] = "0"
+    return variables
 
 
 def matching_variables(patterns: Sequence[str], session: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.metadata
 import json
 import os
 import signal
@@ -35,19 +34,11 @@ _START_TIMEOUT = 10.0
 def socket_path(workspace: Workspace) -> Path:
     """The path of the fork server's socket.
 
-    It differs by Python, ``PYTHONPATH``, mlnb's code and the version of torch that is installed now: a fork server that
-    imported another torch, before an upgrade, is not used.
+    It differs by Python, ``PYTHONPATH`` and mlnb's code. That what the fork server has imported is still what is
+    installed, it sees itself.
     """
-    key = "\0".join([sys.executable, node_zip().digest, os.environ.get("PYTHONPATH", ""), _torch_version()])
+    key = "\0".join([sys.executable, node_zip().digest, os.environ.get("PYTHONPATH", "")])
     return workspace.socket_path(f"warm-{hashlib.sha256(key.encode()).hexdigest()[:12]}.sock")
-
-
-def _torch_version() -> str:
-    # Read from disk each time (a millisecond): torch may have been upgraded since this process imported it.
-    try:
-        return importlib.metadata.version("torch")
-    except importlib.metadata.PackageNotFoundError:
-        return ""
 
 
 def start(workspace: Workspace) -> Path:

@@ -167,6 +167,7 @@ def _write_run_dir(
         pid=os.getpid(),
         cwd=str(Path.cwd()),
         mirrored=target.mirror is not None,
+        seed=secrets.randbelow(2**31),
         node=offer.node,
         placement=offer.placement,
     )

@@ -111,6 +111,7 @@ class DataParallel:
         self._patches = Patches()
         self._is_joining = False
         self._has_left = False
+        self._on_leave: list[Callable[[], None]] = []
         self._loaders = ShardedLoaders(
             rank,
             world,
@@ -127,6 +128,10 @@ class DataParallel:
         self._wrap_optimizers()
         self._patches.wrap(torch.Tensor, "backward", self._wrap_backward)
         self._loaders.install(self._patches)
+
+    def on_leave(self, call: Callable[[], None]) -> None:
+        """Call ``call`` when the code turns out to distribute itself."""
+        self._on_leave.append(call)
 
     def uninstall(self) -> None:
         """Restore torch: what is trained from now on is not distributed."""
@@ -154,6 +159,8 @@ class DataParallel:
         self._has_left = True
         self._averager.stop()
         self._loaders.stop()
+        for call in self._on_leave:
+            call()
         self._hooks.weight = 1.0
         if self._joined and dist.is_initialized() and api == "init_process_group":
             dist.destroy_process_group()

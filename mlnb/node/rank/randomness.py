@@ -1,4 +1,4 @@
-"""The state of a process's random number generators (Python's, numpy's, torch's) as one value."""
+"""The state of a process's random number generators (Python's, numpy's, torch's) as one value; their seed."""
 
 from __future__ import annotations
 
@@ -33,6 +33,15 @@ def set_state(state: dict[str, Any]) -> None:
     torch.set_rng_state(state["torch"])
     if state["cuda"] is not None and torch.cuda.is_available():
         torch.cuda.set_rng_state_all(state["cuda"][: torch.cuda.device_count()])
+
+
+def seed_all(seed: int) -> None:
+    """Seed Python's generator, numpy's if it is imported, and torch's."""
+    random.seed(seed)
+    numpy = sys.modules.get("numpy.random")
+    if numpy is not None:
+        numpy.seed(seed % 2**32)
+    torch.manual_seed(seed)
 
 
 def loader_generators(loader: Any) -> list[torch.Generator]:
