@@ -99,9 +99,10 @@ def _handle(number: int, _: FrameType | None) -> None:
     """Handle SIGUSR1, a warning that ``mlnb.epochs`` looks for at its next checkpoint, SIGTERM and SIGINT.
 
     SIGTERM and SIGINT end the script at once, with two exceptions: if a checkpoint is due within half the grace period,
-    and if one can be made after the batch in training. Then the script has half the grace period to get there. Later
-    ones are ignored (the batch system and the node program may both send one): they must not interrupt the ``finally``
-    block or the checkpoint that the first one led to. That is what the grace period is for.
+    and if one can be made after the batch in training. The script has half the grace period to get there, and at least
+    a quarter from when the checkpoint is due; then it ends where it is. Later signals are ignored (the batch system and
+    the node program may both send one): they must not interrupt the ``finally`` block or the checkpoint that the first
+    one led to. That is what the grace period is for.
     """
     global _stop_requested, _terminating, _interrupting
     _stop_requested = True
@@ -111,12 +112,14 @@ def _handle(number: int, _: FrameType | None) -> None:
     _terminating = _terminating or ends
     _interrupting = _interrupting or number == signal.SIGINT
     grace = float(os.environ.get("MLNB_GRACE", "0"))
-    if not ends or _writing_checkpoint or 0 <= _checkpoint_due - monotonic() <= grace / 2:
+    if not ends or _writing_checkpoint:
         return
-    if not grace or _can_checkpoint_after_batch is None or not _can_checkpoint_after_batch():
+    due_in = _checkpoint_due - monotonic()
+    is_due = 0 <= due_in <= grace / 2
+    if not grace or not (is_due or (_can_checkpoint_after_batch is not None and _can_checkpoint_after_batch())):
         exit_now()
     signal.signal(signal.SIGALRM, _no_checkpoint_in_time)
-    signal.setitimer(signal.ITIMER_REAL, grace / 2)
+    signal.setitimer(signal.ITIMER_REAL, max(grace / 2, due_in + grace / 4))
 
 
 def _no_checkpoint_in_time(_: int, __: FrameType | None) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dask.config
+
 from tests.conftest import Start
 from tests.waiting import until
 
@@ -42,3 +44,15 @@ def test_a_handler_of_sigterm_is_called_too(start: Start, short_grace: None):
     until(lambda: "on" in run.logs())
     run.cancel()
     assert (run.state, run.logs()) == ("cancelled", "on\nsaved\n")
+
+
+def test_a_checkpoint_that_is_due_but_does_not_come_is_not_waited_for_until_the_kill(start: Start):
+    waits = "import time\nfrom mlnb.node.rank.stop import expect_checkpoint\n"
+    waits += "try:\n    while True:\n        expect_checkpoint(time.monotonic() + 0.2)\n"
+    waits += "        print('on', flush=True)\n        time.sleep(0.05)\nfinally:\n    print('closed')"
+    with dask.config.set({"mlnb.targets.local.grace": 4.0}):
+        run = start(waits)
+    until(lambda: "on" in run.logs())
+    run.cancel()
+    assert run.state == "cancelled"
+    assert run.logs().endswith("closed\n")
