@@ -13,6 +13,7 @@ from torch.utils.data.distributed import DistributedSampler
 
 from mlnb.node import torch_private
 from mlnb.node.parallel.batch_sharding import ShardedBatches, shard_stream
+from mlnb.node.parallel.training_mode import TrainingMode
 from mlnb.node.rank import randomness
 from mlnb.node.rank.patches import Patches
 from mlnb.node.rank.training_hooks import TrainingHooks
@@ -50,6 +51,7 @@ class ShardedLoaders:
     ) -> None:
         self._rank, self._world, self._hooks = rank, world, hooks
         self._synchronize, self._backwards, self._add_note = synchronize, backwards, add_note
+        self._mode = TrainingMode()
         self._is_stopped = False
         self.has_sharded = False
         """Whether a loader was sharded."""
@@ -62,6 +64,7 @@ class ShardedLoaders:
 
     def install(self, patches: Patches) -> None:
         """Wrap ``DataLoader``."""
+        self._mode.install(patches)
         patches.wrap(DataLoader, "__iter__", self._wrap_iter)
         original_index = torch_private.index_sampler_property()
 
@@ -107,7 +110,11 @@ class ShardedLoaders:
             )
 
     def _is_for_training(self, loader: Any) -> bool:
-        return torch.is_grad_enabled() and not isinstance(loader.sampler, DistributedSampler)
+        return (
+            torch.is_grad_enabled()
+            and not isinstance(loader.sampler, DistributedSampler)
+            and not self._mode.is_evaluation()
+        )
 
     def _shard(self, loader: Any) -> ShardedBatches:
         if _SHARD not in loader.__dict__:
