@@ -192,6 +192,24 @@ def test_settings_and_variables_travel_and_come_back(nb: Kernel) -> None:
     assert state == "('there', torch.float64, 'ignore')"
 
 
+def test_functions_of_a_cell_that_awaits_come_back(nb: Kernel) -> None:
+    train(nb, "async def twice(x): return x * 2\ndoubled = await twice(3)\nspent = %timeit -o -q -n 2 -r 1 doubled + 1")
+    assert nb.ok("doubled, await twice(4), spent.loops").result == "(6, 8, 2)"
+
+
+def test_the_folder_and_the_import_path_of_the_cell_are_the_session_s(nb: Kernel) -> None:
+    (nb.cwd / "inner").mkdir()
+    (nb.cwd / "inner" / "found_below.py").write_text("VALUE = 5\n")
+    train(
+        nb,
+        "import os, sys\nsys.path.insert(0, os.path.abspath('inner'))\nos.chdir('inner')\nimport found_below\n"
+        "read = found_below.VALUE",
+    )
+    assert nb.ok("os.listdir()[0][:11], read").result == "('found_below', 5)"
+    assert nb.ok("found_below.VALUE").result == "5"
+    nb.ok("os.chdir('..'); del sys.path[0]")
+
+
 def test_a_local_module_has_the_session_s_values_and_keeps_the_cell_s(nb: Kernel) -> None:
     (nb.cwd / "shared_settings.py").write_text(
         "STEPS = 1\nclass C:\n    def __init__(self): self.lr = 0.1; self.seen = []\nCFG = C()\nREG = {}\n"

@@ -142,6 +142,8 @@ def _timeit(argument: str) -> str | None:
         return None
     counts = dict(re.findall(r"-([nr])\s*(\d+)", match["options"]))
     options = [f"{name}={counts[key]}" for key, name in (("n", "number"), ("r", "repeat")) if key in counts]
+    flags = re.findall(r"-([qo]+)\s", match["options"])
+    options += [f"{name}=True" for key, name in (("q", "quiet"), ("o", "gives_result")) if key in "".join(flags)]
     if len(tree.body) == 1 and isinstance(tree.body[0], ast.Expr):
         return f"{_TIMING}.timeit({', '.join([f'lambda: ({code})', *options])})"
     uses = analyse(tree)

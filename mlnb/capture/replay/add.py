@@ -14,7 +14,7 @@ from mlnb.capture.cell.reading import CellSource
 from mlnb.capture.reasons import Need, Reason
 from mlnb.capture.replay.libraries import imported_names, imports_for_effect, is_used
 from mlnb.capture.replay.module_values import changed_values, local_modules
-from mlnb.capture.replay.registrations import registrations
+from mlnb.capture.replay.registrations import from_first_decorator, registrations
 from mlnb.capture.replay.statements import Effect, EffectFinder, is_setting
 from mlnb.capture.script import Statement
 from mlnb.capture.ship import secrets
@@ -24,7 +24,7 @@ from mlnb.capture.source.history import SourceHistory
 from mlnb.capture.source.imports import Import, resolve
 from mlnb.capture.source.literals import literal
 from mlnb.capture.source.modules import LocalModules, imported_roots
-from mlnb.capture.source.nodes import Cell, SourceNode
+from mlnb.capture.source.nodes import Cell, DefNode, SourceNode
 from mlnb.errors import CannotShip
 from mlnb.node.data import objects
 from mlnb.node.script.module_values import NAME, ModuleValues, set_module_values
@@ -155,11 +155,27 @@ class Replay:
         self._slice.reasons.setdefault(name, Reason(None))
 
     def add(self, effect: Effect) -> None:
-        """Add a statement. With a target that can be evaluated, it assigns what the target has now."""
+        """Add a statement. With a target that can be evaluated, it assigns what the target has now.
+
+        A definition that the session still has is defined in the script as others are, with its decorators.
+        """
+        if isinstance(effect.node, DefNode):
+            self._add_definition(effect.cell, effect.node)
+            return
         text, node = self._live_assignment(effect)
         if text is None:
             text = ast.get_source_segment(effect.cell.text, effect.node) or ast.unparse(effect.node)
         self._add(effect.cell, node, text, f"{effect.cell.label}: {_short(text)}")
+
+    def _add_definition(self, cell: Cell, node: DefNode) -> None:
+        name = node.name
+        found = self._session.has(name) and self._slice.finder.by_name(name, self._session.namespace[name])
+        if found and found.origin.position == SourceNode(cell, node).position:
+            self._slice.need(name, Reason(None, f"@{ast.unparse(node.decorator_list[0])}"))
+            return
+        moved = from_first_decorator(node)
+        text = ast.get_source_segment(cell.text, moved) or ast.unparse(moved)
+        self._add(cell, moved, text, f"{cell.label}: {_short(text)}")
 
     def _add(self, cell: Cell, node: ast.stmt, text: str, described: str) -> None:
         names = names_of(node)

@@ -28,7 +28,7 @@ def registrations(slice_: Slice, cells: Iterable[Cell]) -> Iterator[Effect]:
         for node in cell.tree.body:
             if isinstance(node, DefNode):
                 if any(_object(decorator) in made for decorator in node.decorator_list):
-                    yield Effect(cell, _from_first_decorator(node), frozenset())
+                    yield Effect(cell, node, frozenset())
             elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
                 function = node.value.func
                 if _object(function) in made and is_setting(getattr(function, "attr", "")):
@@ -41,7 +41,7 @@ def _object(node: ast.expr) -> str | None:
     return getattr(function.value, "id", None) if isinstance(function, ast.Attribute) else None
 
 
-def _from_first_decorator(node: DefNode) -> DefNode:
+def from_first_decorator(node: DefNode) -> DefNode:
     """A definition whose source begins with its decorators."""
     moved = copy.copy(node)
     moved.lineno, moved.col_offset = first_line(node), 0

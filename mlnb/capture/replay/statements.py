@@ -22,7 +22,7 @@ from mlnb.capture.names.closures import closure_items
 from mlnb.capture.names.effects import dotted_name
 from mlnb.capture.outputs import is_array, is_loader, is_trained
 from mlnb.capture.source.imports import resolve
-from mlnb.capture.source.nodes import Cell
+from mlnb.capture.source.nodes import Cell, DefNode
 
 _SETTING = frozenset(
     "activate add allow apply autolog basic capture config configure deactivate default define disable enable filter "
@@ -36,6 +36,14 @@ _STANDARD = frozenset(
     "resource socket sys threading typing warnings".split()
 )
 """Modules of the standard library that have a configuration. What others do is done once: to files, to processes."""
+
+_REGISTERING = frozenset("register unregister install".split())
+"""Words with which functions of every module begin that change how the process works."""
+
+_NOT_REPEATED = frozenset("atexit faulthandler os readline select selectors signal webbrowser".split())
+"""Modules of the standard library whose registrations are for the session's own process."""
+
+_SETTING_BY_OTHER_NAMES = frozenset({"copyreg.pickle", "csv.field_size_limit"})
 
 _OWN = frozenset({"IPython", "ipykernel", "ipywidgets", "mlnb", "matplotlib_inline"})
 """Libraries of the session itself."""
@@ -112,6 +120,9 @@ class EffectFinder:
             if not parts or any(part is None for part in parts):
                 return None
             return Effect(cell, node, frozenset().union(*(part.libraries for part in parts if part)))
+        if isinstance(node, DefNode):
+            registered_in = frozenset(filter(None, map(self._registering, node.decorator_list)))
+            return Effect(cell, node, registered_in) if registered_in else None
         if not isinstance(node, _PLAIN_STATEMENTS):
             return None
         if isinstance(node, ast.Expr):
@@ -121,10 +132,16 @@ class EffectFinder:
         target = targets[0]
         if len(targets) != 1 or not isinstance(target, (ast.Attribute, ast.Subscript)):
             return None
-        owner = self._owner(target)
+        owner = self._owner(target, any_module=True)
         if owner is None or _DONE_ONCE.match(self._dotted(target)) or owner == "os":
             return None
         return Effect(cell, node, frozenset({owner}), None if isinstance(node, ast.Delete) else target)
+
+    def _registering(self, decorator: ast.expr) -> str | None:
+        """The library in which a decorator registers what it is given, as ``@register_dataframe_accessor("x")``."""
+        function = decorator.func if isinstance(decorator, ast.Call) else decorator
+        name = getattr(function, "attr", getattr(function, "id", ""))
+        return self._owner(function, _any_module(name)) if _words(name)[:1] == ["register"] else None
 
     # ---- calls
 
@@ -138,9 +155,10 @@ class EffectFinder:
             owner = self._owner(call.args[0])
             return frozenset({owner}) if owner else None
         name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
-        if _DONE_ONCE.match(self._dotted(call.func)) or not is_setting(name):
+        dotted = self._dotted(call.func)
+        if _DONE_ONCE.match(dotted) or not (is_setting(name) or dotted in _SETTING_BY_OTHER_NAMES):
             return None
-        owner = self._owner(call.func)
+        owner = self._owner(call.func, _any_module(name) or dotted in _SETTING_BY_OTHER_NAMES)
         if owner is not None:
             return frozenset({owner})
         function = self._namespace.get(call.func.id) if isinstance(call.func, ast.Name) else None
@@ -168,8 +186,14 @@ class EffectFinder:
             return f"{value.__name__}.{rest}"
         return f"{self._imported[root]}.{dotted}" if root in self._imported else dotted
 
-    def _owner(self, node: ast.expr) -> str | None:
-        """The library whose module, class or object ``node`` starts from; ``None`` if it is the session's own."""
+    def _owner(self, node: ast.expr, any_module: bool = False) -> str | None:
+        """The library whose module, class or object ``node`` starts from; ``None`` if it is the session's own.
+
+        Parameters
+        ----------
+        any_module
+            whether modules of the standard library count that have no configuration.
+        """
         while not isinstance(node, ast.Name):
             if isinstance(node, (ast.Attribute, ast.Subscript)):
                 node = node.value
@@ -177,9 +201,9 @@ class EffectFinder:
                 node = node.func
             else:
                 return None
-        return self._library_of_name(node.id)
+        return self._library_of_name(node.id, any_module)
 
-    def _library_of_name(self, name: str) -> str | None:
+    def _library_of_name(self, name: str, any_module: bool = False) -> str | None:
         value = self._namespace.get(name)
         if isinstance(value, types.ModuleType):
             root = value.__name__.split(".")[0]
@@ -189,16 +213,27 @@ class EffectFinder:
             root = type(value).__module__.split(".")[0]
         else:
             return None
-        is_other = root in _OWN or root == "__main__" or (root in sys.stdlib_module_names and root not in _STANDARD)
-        return None if is_other else root
+        if root in _OWN or root == "__main__":
+            return None
+        is_left_out = _NOT_REPEATED.__contains__ if any_module else lambda name: name not in _STANDARD
+        return None if root in sys.stdlib_module_names and is_left_out(root) else root
 
 
 def is_setting(name: str) -> bool:
     """Whether a function's name says that it changes how something works: ``set_option``, ``basicConfig``."""
-    parts = [part.lower() for part in re.findall(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])", name)]
-    if not parts:
+    words = _words(name)
+    if not words:
         return False
-    return parts[0] in _SETTING or parts[0].startswith("set") or parts[-1] in ("autolog", "config", "defaults")
+    return words[0] in _SETTING or words[0].startswith("set") or words[-1] in ("autolog", "config", "defaults")
+
+
+def _words(name: str) -> list[str]:
+    return [word.lower() for word in re.findall(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])", name)]
+
+
+def _any_module(function: str) -> bool:
+    """Whether a function's name says that it registers something, in whatever module it is."""
+    return bool(_REGISTERING.intersection(_words(function)[:1]))
 
 
 def begins_something(node: ast.stmt) -> bool:

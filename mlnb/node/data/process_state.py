@@ -1,10 +1,11 @@
-"""Process state: what code may read or change in a process, besides objects: generators, warning filters, settings.
+"""Process state: what code may read or change in a process besides objects: generators, settings, variables, places.
 
 A session's process state is sent with a cell, as data. What the cell changes in it comes back.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import pickle
@@ -37,11 +38,17 @@ class ProcessState:
         statements that set the settings of torch and numpy.
     environ
         environment variables; an empty value of ``None`` says that one was removed.
+    folder
+        the current folder; empty if it isn't part of what is described.
+    import_path
+        what modules are imported from; of changes, what was added: first at its beginning, then at its end.
     """
 
     parts: Mapping[str, bytes] = field(default_factory=dict)
     settings: tuple[str, ...] = ()
     environ: Mapping[str, str | None] = field(default_factory=dict)
+    folder: str = ""
+    import_path: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
 
     def write(self, path: Path) -> None:
         """Write it to a file that only this user can read."""
@@ -50,7 +57,9 @@ class ProcessState:
 
     def dump(self) -> bytes:
         """It as bytes."""
-        return pickle.dumps((dict(self.parts), self.settings, dict(self.environ)), protocol=4)
+        return pickle.dumps(
+            (dict(self.parts), self.settings, dict(self.environ), self.folder, self.import_path), protocol=4
+        )
 
     @classmethod
     def load(cls, data: bytes) -> ProcessState:
@@ -64,10 +73,12 @@ class ProcessState:
             {name: data for name, data in self.parts.items() if before.parts.get(name) != data},
             tuple(text for text in self.settings if text not in before.settings),
             {**{n: v for n, v in self.environ.items() if before.environ.get(n) != v}, **removed},
+            self.folder if self.folder != before.folder else "",
+            _added(self.import_path[0], before.import_path[0]),
         )
 
     def __bool__(self) -> bool:
-        return bool(self.parts or self.settings or self.environ)
+        return bool(self.parts or self.settings or self.environ or self.folder or any(self.import_path))
 
 
 def read() -> ProcessState:
@@ -79,11 +90,12 @@ def read() -> ProcessState:
     if torch.cuda.is_initialized():
         parts["cuda"] = pickle.dumps([_pickled_tensor(state) for state in torch.cuda.get_rng_state_all()], 4)
     parts["warnings"] = pickle.dumps([data for entry in warnings.filters if (data := _pickled(entry))], 4)
-    return ProcessState(parts, tuple(setting_statements(defaults=True)), dict(os.environ))
+    settings = tuple(setting_statements(defaults=True))
+    return ProcessState(parts, settings, dict(os.environ), _current_folder(), (tuple(map(str, sys.path)), ()))
 
 
 def apply(state: ProcessState, *, without: Collection[str] = ()) -> None:
-    """Set this process's state to ``state``, but for the parts ``without``; settings are left out if it has none."""
+    """Set this process's state to ``state``, but for the parts ``without`` and for what it doesn't describe."""
     for name, data in state.parts.items():
         if name not in without:
             _SETTERS[name](pickle.loads(data))
@@ -96,6 +108,9 @@ def apply(state: ProcessState, *, without: Collection[str] = ()) -> None:
             os.environ.pop(name, None)
         else:
             os.environ[name] = value
+    if state.folder:
+        with contextlib.suppress(OSError):  # of another machine, or deleted
+            os.chdir(state.folder)
 
 
 def merge(state: ProcessState, before: ProcessState) -> None:
@@ -105,7 +120,12 @@ def merge(state: ProcessState, before: ProcessState) -> None:
     if touched & GENERATORS:
         touched |= GENERATORS
     settings = state.settings if now.settings == before.settings else ()
-    apply(ProcessState(state.parts, settings, state.environ), without=touched)
+    folder = state.folder if now.folder == before.folder else ""
+    first, last = (
+        [path for path in paths if path not in sys.path and Path(path).exists()] for paths in state.import_path
+    )
+    sys.path[:] = [*first, *sys.path, *last]
+    apply(ProcessState(state.parts, settings, state.environ, folder), without=touched)
 
 
 def vary(state: ProcessState, lent: Sequence[ProcessState], number: int) -> tuple[ProcessState, ProcessState]:
@@ -139,6 +159,19 @@ def _seeded(name: str, seed: int) -> bytes:
         states = [torch.Generator(f"cuda:{device}") for device in range(torch.cuda.device_count())]
         return pickle.dumps([_pickled_tensor(generator.manual_seed(seed).get_state()) for generator in states], 4)
     return _pickled_tensor(torch.Generator().manual_seed(seed).get_state())
+
+
+def _added(now: tuple[str, ...], before: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What was added to an import path: at its beginning, and elsewhere."""
+    start = next((index for index, path in enumerate(now) if path in before), len(now))
+    return now[:start], tuple(path for path in now[start:] if path not in before)
+
+
+def _current_folder() -> str:
+    try:
+        return os.getcwd()  # noqa: PTH109 - a string, which another machine may have, too
+    except OSError:  # deleted
+        return ""
 
 
 def _pickled(value: Any) -> bytes | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import timeit as standard
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -52,16 +53,28 @@ def time_cell() -> None:
 
 
 def timeit(
-    code: Callable[[], Any] | str, names: Mapping[str, Any] | None = None, number: int | None = None, repeat: int = 7
-) -> None:
-    """Print how long ``code`` takes: a function, or statements that read ``names``."""
+    code: Callable[[], Any] | str,
+    names: Mapping[str, Any] | None = None,
+    number: int | None = None,
+    repeat: int = 7,
+    *,
+    quiet: bool = False,
+    gives_result: bool = False,
+) -> Any:
+    """Print how long ``code`` takes: a function, or statements with ``names``. Return IPython's result on request."""
     timer = standard.Timer(code, globals={**globals(), **(names or {})})
     number = number or timer.autorange()[0]
     seconds = [total / number for total in timer.repeat(repeat, number)]
     mean = sum(seconds) / repeat
     deviation = (sum((value - mean) ** 2 for value in seconds) / repeat) ** 0.5
     runs, loops = f"{repeat} run{'s' * (repeat > 1)}", f"{number:,} loop{'s' * (number > 1)} each"
-    print(f"{_format(mean)} ± {_format(deviation)} per loop (mean ± std. dev. of {runs}, {loops})")
+    if not quiet:
+        print(f"{_format(mean)} ± {_format(deviation)} per loop (mean ± std. dev. of {runs}, {loops})")
+    if gives_result:
+        ipython = importlib.import_module("IPython.core.magics.execution")
+        totals = [each * number for each in seconds]
+        return ipython.TimeitResult(number, repeat, min(seconds), max(seconds), totals, 0.0, 3)
+    return None
 
 
 def _format(seconds: float) -> str:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mlnb.api import Run
+from mlnb.capture import Captured
 from mlnb.notebook.waiting import lookups
-from mlnb.notebook.waiting.files import WrittenFiles, written_files
+from mlnb.notebook.waiting.files import WrittenFiles, code_of, written_files
 from mlnb.notebook.waiting.graph import Reached, parts_of
+from mlnb.notebook.waiting.process import ProcessChanges, process_changes
 from mlnb.notebook.waiting.reads import CellReads
 
 
@@ -31,6 +32,8 @@ class Claim:
         the objects that the run may change in place. Who reads one, by whatever name, waits.
     files
         the files that it may write.
+    process
+        what it may change in the session's process.
     binds_more
         whether it may bind names that its code doesn't show. Who reads a name that the session lacks waits.
     newer
@@ -45,6 +48,7 @@ class Claim:
     before: dict[str, Any] = field(default_factory=dict)
     changed: Reached = field(default_factory=Reached)
     files: WrittenFiles = field(default_factory=WrittenFiles)
+    process: ProcessChanges = field(default_factory=ProcessChanges)
     binds_more: bool = False
     newer: set[str] = field(default_factory=set)
     last_error: str = ""
@@ -70,7 +74,7 @@ class Claim:
         files = any(self.files.names(path) for path in reads.paths) or any(
             self.files.concerns("command", command, folder, own_files) for command in reads.commands
         )
-        return set() if names is None and files else names
+        return set() if names is None and (files or self.process.concern(reads.process)) else names
 
     def reached_by(self, reached: Reached) -> set[str] | None:
         """The names of which a cell that reaches ``reached`` reads the values; ``None`` if it reads nothing of them."""
@@ -83,14 +87,16 @@ class Claim:
         return names | {name for name in self.names if id(self.before.get(name, _UNBOUND)) in reached.objects}
 
 
-def new_claim(run: Run, names: set[str], namespace: Mapping[str, Any], code: Sequence[ast.AST]) -> Claim:
-    """What ``run``, submitted just now and made of ``code``, will return: ``names``, other inputs, and files."""
+def new_claim(run: Run, names: set[str], namespace: Mapping[str, Any], captured: Captured) -> Claim:
+    """What ``run``, submitted just now and made of ``captured``, will return: ``names``, other inputs, and files."""
+    code = list(code_of(captured))
     inputs = set(run.task.inputs)
     before = {name: namespace[name] for name in names | inputs if name in namespace}
     changed = parts_of([before[name] for name in names & inputs & before.keys()], namespace)
-    files = written_files(code, run, namespace)
+    process = process_changes(captured, code, namespace)
+    files = written_files(code, run, namespace, moves=process.folder)
     binds_more = run.task.returns_more and any(map(lookups.binds_more, code))
-    return Claim(run, names, inputs - names, before, changed, files, binds_more)
+    return Claim(run, names, inputs - names, before, changed, files, process, binds_more)
 
 
 _UNBOUND = object()

@@ -45,6 +45,8 @@ class WrittenFiles:
         absolute paths that its program names, and only to read them: nothing of the run makes them.
     unknown
         whether it writes files whose paths are not known.
+    moves
+        whether it may change the current folder, to which the paths of later cells are relative.
     submitted
         when it was submitted, in seconds since the epoch.
     runs
@@ -55,6 +57,7 @@ class WrittenFiles:
     patterns: set[str] = field(default_factory=set)
     looked_for: set[str] = field(default_factory=set)
     unknown: bool = False
+    moves: bool = False
     submitted: float = 0.0
     runs: str = ""
 
@@ -73,14 +76,16 @@ class WrittenFiles:
         if not self.folder or path.startswith((f"{self.runs}/", *_OTHER_PLACES)) or path == self.runs:
             return False
         if kind == "command":
-            return self._concerns_command(path, folder)
+            return self.moves or self._concerns_command(path, folder)
+        if self.moves and self._is_inside(path):
+            return True
         if kind == "list":
             return self._concerns_listing(path, own)
         return self.names(path) or (kind == "read" and self._concerns_read(path, own))
 
     def names(self, path: str) -> bool:
-        """Whether the run may write ``path``, or into it, as far as its program names it."""
-        return any(_matches(path, pattern) for pattern in self.patterns)
+        """Whether the run may write ``path``, or into it, as far as its program names it, or change what it means."""
+        return (self.moves and self._is_inside(path)) or any(_matches(path, pattern) for pattern in self.patterns)
 
     def holds(self, folder: str) -> bool:
         """Whether the run may write into ``folder``, at any depth."""
@@ -113,6 +118,9 @@ class WrittenFiles:
             return changed and self._is_near(path) and path not in own
         return self._is_near(path)
 
+    def _is_inside(self, path: str) -> bool:
+        return f"{path}/".startswith(f"{self.folder}/")
+
     def _is_near(self, path: str) -> bool:
         """Whether ``path`` is below the run's own folder or one that its program names."""
         folders = {self.folder, *(str(Path(pattern).parent) for pattern in self.patterns)} - {"/"}
@@ -125,8 +133,8 @@ class WrittenFiles:
         return bool(arguments) and Path(arguments[0]).name not in _READS_NO_FILES and self.holds(folder)
 
 
-def written_files(code: Sequence[ast.AST], run: Run, namespace: Mapping[str, Any]) -> WrittenFiles:
-    """What ``run``, made of ``code``, may write where the session sees it."""
+def written_files(code: Sequence[ast.AST], run: Run, namespace: Mapping[str, Any], *, moves: bool) -> WrittenFiles:
+    """What ``run``, made of ``code``, may write where the session sees it; ``moves``: see :class:`WrittenFiles`."""
     info = run.info
     if info.mirrored or not info.cwd:
         return WrittenFiles()
@@ -136,6 +144,7 @@ def written_files(code: Sequence[ast.AST], run: Run, namespace: Mapping[str, Any
         found.written,
         found.read - found.written,
         found.unknown,
+        moves,
         time.time(),
         str(run.dir.parent.resolve()),
     )

@@ -24,7 +24,6 @@ from mlnb.capture.names.analysis import analyse, global_reads, inside_magic
 from mlnb.errors import Detached, MlnbError, RunFailed
 from mlnb.notebook.view.live_outputs import LiveOutputs, has_front_end
 from mlnb.notebook.waiting.claim import Claim, new_claim
-from mlnb.notebook.waiting.files import code_of
 from mlnb.notebook.waiting.graph import reach
 from mlnb.notebook.waiting.reads import reads_of
 from mlnb.render.summary import status_line
@@ -55,7 +54,7 @@ class PendingRuns:
     def add(self, run: Run, names: set[str], captured: Captured) -> None:
         """Expect ``names`` and files from ``run``, made of ``captured``, and the names no longer from earlier runs."""
         self.forget(names)
-        self._pending.append(new_claim(run, names, self._shell.user_ns, list(code_of(captured))))
+        self._pending.append(new_claim(run, names, self._shell.user_ns, captured))
 
     def forget(self, names: set[str]) -> None:
         """Expect ``names`` from no run any more, since they were assigned later."""

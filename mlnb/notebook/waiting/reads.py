@@ -13,6 +13,7 @@ from mlnb.capture.names.analysis import analyse, inside_magic
 from mlnb.notebook.waiting import lookups
 from mlnb.notebook.waiting.files import absolute, shell_bodies, used_paths
 from mlnb.notebook.waiting.graph import Reached, reach
+from mlnb.notebook.waiting.process import ProcessReads, process_reads
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class CellReads:
         absolute paths that it names.
     commands
         lines of shell scripts.
+    process
+        what it reads of the process.
     """
 
     reached: Reached
@@ -38,6 +41,7 @@ class CellReads:
     everything: bool
     paths: frozenset[str]
     commands: tuple[str, ...]
+    process: ProcessReads
 
 
 def reads_of(tree: ast.Module, namespace: Mapping[str, Any]) -> CellReads:
@@ -59,7 +63,8 @@ def reads_of(tree: ast.Module, namespace: Mapping[str, Any]) -> CellReads:
         names.loads - ((names.deferred & names.stores) - names.required) - namespace.keys() - vars(builtins).keys()
     )
     paths = frozenset(_paths(inner, loads, reached, namespace))
-    return CellReads(reached, undefined, looked_up.everything, paths, tuple(shell_bodies(tree)))
+    process = process_reads(tree if inner is tree else ast.Module([*tree.body, *inner.body], []), reached, namespace)
+    return CellReads(reached, undefined, looked_up.everything, paths, tuple(shell_bodies(tree)), process)
 
 
 def _paths(tree: ast.AST, loads: frozenset[str], reached: Reached, namespace: Mapping[str, Any]) -> set[str]:

@@ -21,6 +21,7 @@ transform = TransformerManager().transform_cell
         ("%time for x in data: fit(x)", f"for x in {TIMING}.Timer().loop(data): fit(x)"),
         ("# ö\n\n%%time\nx = 1", f"# ö\n\n{TIMING}.time_cell()  # %%time\nx = 1"),
         ("%timeit -n 10 -r 2 f(x)", f"{TIMING}.timeit(lambda: (f(x)), number=10, repeat=2)"),
+        ("t = %timeit -o -q f(x)", f"t = {TIMING}.timeit(lambda: (f(x)), quiet=True, gives_result=True)"),
         ("%timeit y = f(x)", f"{TIMING}.timeit('y = f(x)', dict(f=f, x=x))"),
         ("\n%matplotlib inline\nx = 1", "\npass  # %matplotlib inline\nx = 1"),
         ("%env A=b c", "__import__('os').environ['A'] = 'b c'"),

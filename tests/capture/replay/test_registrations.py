@@ -27,3 +27,50 @@ def test_calls_that_register_nothing_are_not_repeated(nb):
         "from concurrent.futures import ThreadPoolExecutor\npool = ThreadPoolExecutor(1)\npool.submit(print, 'once')"
     )
     assert "once" not in nb.capture("result = pool.submit(len, 'ab').result()").script
+
+
+def test_a_decorator_that_registers_its_class_in_a_library(nb):
+    nb.cell(
+        """
+        import pandas as pd
+        @pd.api.extensions.register_series_accessor("mlnbtest")
+        class Accessor:
+            def __init__(self, series): self.series = series
+            def count(self): return len(self.series)
+        series = pd.Series([1, 2])
+        """
+    )
+    script = nb.capture("counted = series.mlnbtest.count()").script
+    assert script.index('register_series_accessor("mlnbtest")') < script.index("class Accessor")
+    assert script.count("class Accessor") == 1
+    assert "Accessor" not in nb.capture("import torch\nprint(torch.ones(2))").script
+
+
+def test_registrations_in_any_module_but_for_those_of_the_process(nb):
+    nb.cell(
+        """
+        import atexit, copyreg, csv, math, sqlite3, ssl
+        class Point:
+            def __init__(self, x): self.x = x
+        """
+    )
+    nb.cell(
+        """
+        copyreg.pickle(Point, lambda point: (Point, (point.x,)))
+        csv.register_dialect("mlnbtest", delimiter=";")
+        sqlite3.register_adapter(Point, lambda point: point.x)
+        ssl._create_default_https_context = ssl._create_unverified_context
+        atexit.register(print, "left")
+        """
+    )
+    try:
+        script = nb.capture("print('done')").script
+    finally:
+        copyreg_ = __import__("copyreg")
+        copyreg_.dispatch_table.pop(nb.namespace["Point"], None)
+        __import__("atexit").unregister(print)
+        __import__("csv").unregister_dialect("mlnbtest")
+        __import__("ssl")._create_default_https_context = __import__("ssl").create_default_context
+    for line in ("copyreg.pickle(Point", "csv.register_dialect(", "sqlite3.register_adapter(", "ssl._create_default"):
+        assert line in script, line
+    assert "atexit.register" not in script

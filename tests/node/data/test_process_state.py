@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -93,3 +95,22 @@ def test_generators_that_were_seeded_since_another_run_started_are_the_session_s
     sent, _ = process_state.vary(state, [earlier], 1)
     assert sent.parts["numpy"] == state.parts["numpy"]
     assert sent.parts["random"] != state.parts["random"]
+
+
+def test_the_folder_and_the_import_path_come_back(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", ["a", "b"])
+    for name in ("new", "first", "last"):
+        (tmp_path / name).mkdir()
+    before = process_state.read()
+    os.chdir("new")
+    sys.path[:] = [str(tmp_path / "first"), "a", "b", str(tmp_path / "last"), "not there"]
+    changes = ProcessState.load(process_state.read().changes_since(before).dump())
+    os.chdir(tmp_path)
+    sys.path[:] = ["a", "b", "c"]
+    process_state.merge(changes, before)
+    assert Path.cwd() == tmp_path / "new"
+    assert sys.path == [str(tmp_path / "first"), "a", "b", "c", str(tmp_path / "last")]
+    os.chdir(tmp_path / "last")
+    process_state.merge(changes, before)  # the session is elsewhere now
+    assert Path.cwd() == tmp_path / "last"

@@ -76,7 +76,7 @@ class ScriptCode:
     @functools.cached_property
     def _codes(self) -> dict[_Key, CodeType]:
         tree = ast.parse(self._script)
-        flags = future_flags(tree)
+        flags = future_flags(tree) | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
         if self._filename:
             return _by_key([(compile(tree, self._filename, "exec", flags, dont_inherit=True), 0)])
         show_source(self._script, self._segments)
