@@ -13,7 +13,7 @@ from mlnb.api.results.outputs import Pulled, merge_process_state, pull
 from mlnb.api.results.session import SessionLink
 from mlnb.capture.replay.of_cell import settings_of_cell
 from mlnb.capture.source.nodes import defined_names
-from mlnb.node.data.kinds.code import ScriptCode
+from mlnb.node.data.kinds.code import ScriptCode, show_source
 from mlnb.node.rank.tracebacks import source_location
 from mlnb.node.script import module_values
 from mlnb.rundir import RunDir
@@ -60,6 +60,8 @@ def deliver(
 
     sent, of_cell = definitions(task)
     to_bind = [definition for definition in of_cell if any(map(is_wanted, definition.names))]
+    if to_bind:
+        show_source(task.script, task.segments)
     failed = [
         definition for definition in to_bind if definition.define(namespace) is not None
     ]  # some may need a value that is bound below

@@ -13,6 +13,7 @@ import random
 import re
 import zoneinfo
 from collections import Counter, OrderedDict, UserDict, defaultdict, deque
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -516,6 +517,25 @@ def test_views_of_an_array_see_the_new_values():
     sent.values[:] = [1, 2, 3]
     sent.back()
     assert view.tolist() == [1.0, 2.0]
+
+
+def test_arrays_of_derived_classes_and_of_objects_keep_their_memory(tmp_path: Path):
+    file = tmp_path / "data.bin"
+    mapped = np.memmap(file, dtype="float32", mode="w+", shape=(4,))
+    masked = np.ma.masked_array([1.0, 2.0, 3.0], mask=[False, False, True])
+    mixed = np.array([1, "a", None], dtype=object)
+    masked_view, mixed_view = masked.data, mixed[:2]
+    sent = Sent(values=[mapped, masked, mixed])
+    sent.values[0][1:] = 5
+    sent.values[1][0] = 7
+    sent.values[1].mask[1] = True
+    sent.values[2][0] = "new"
+    back = sent.back()["values"]
+    assert all(one is other for one, other in zip(back, [mapped, masked, mixed], strict=True))
+    assert np.fromfile(file, "float32").tolist() == [0, 5, 5, 5]
+    assert masked_view.tolist() == [7, 2, 3]
+    assert masked.mask.tolist() == [False, True, True]
+    assert mixed_view.tolist() == ["new", "a"]
 
 
 def test_dictionaries_keyed_by_modules_and_linked_objects():

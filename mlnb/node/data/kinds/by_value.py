@@ -11,6 +11,7 @@ import collections
 import dataclasses
 import enum
 import functools
+import gc
 import importlib
 import sys
 import types
@@ -311,7 +312,7 @@ _REDUCERS: dict[type, Callable[[Any], Any]] = {
     types.MethodType: _method,
     functools.cached_property: _cached_property,
     functools._lru_cache_wrapper: _lru_cache,
-    types.MappingProxyType: lambda value: (make_mapping_proxy, (dict(value),)),
+    types.MappingProxyType: lambda value: (make_mapping_proxy, tuple(gc.get_referents(value))),  # not a copy
     **{
         type(vars(dataclasses)[name]): _sentinel
         for name in ("MISSING", "KW_ONLY", "_FIELD", "_HAS_DEFAULT_FACTORY")

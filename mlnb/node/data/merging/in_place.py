@@ -45,8 +45,7 @@ def copier(live: Any, new: Any) -> Copy | None:
         return _become if _is_laid_out_alike(type(live), type(new)) else None
     if isinstance(live, torch.Generator):
         return _copy_generator if live.device == new.device else None
-    numpy = sys.modules.get("numpy")
-    if numpy is not None and isinstance(live, numpy.ndarray):
+    if is_array(live):
         return _copy_array
     if isinstance(live, (dict, set, list, bytearray, collections.deque, array.array)):
         return _copy_container
@@ -103,6 +102,12 @@ def _is_same_view(first: torch.Tensor, second: torch.Tensor) -> bool:
 
 def _copy_generator(live: torch.Generator, new: torch.Generator) -> None:
     live.set_state(new.get_state())
+
+
+def is_array(value: Any) -> bool:
+    """Whether a value is a NumPy array, of a class derived from it, too: a mapped file, a masked array."""
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and isinstance(value, numpy.ndarray)
 
 
 def _copy_array(live: Any, new: Any) -> None:

@@ -137,8 +137,8 @@ class Merger(Rebuilder):
 
 def _is_created_alike(live: Any, function: Callable[..., Any], args: tuple[Any, ...]) -> bool:
     """Whether ``live`` would be created by the same call, so that only its contents may differ."""
-    if isinstance(live, (torch.Tensor, torch.Generator)):
-        return False
+    if isinstance(live, (torch.Tensor, torch.Generator)) or in_place.is_array(live):
+        return False  # they are copied, so that others who see their memory see it, too
     if isinstance(live, (type, types.FunctionType)):
         return True
     if function is copyreg.__newobj__ and len(args) == 1:  # type: ignore[attr-defined]

@@ -94,5 +94,5 @@ class Bulk:
 
 
 def _is_shared(storage: UntypedStorage) -> bool:
-    """Whether processes share a storage; a mapped file counts as shared, too, but can't be resized."""
-    return storage.device.type == "cpu" and storage.is_shared() and storage.resizable()
+    """Whether processes share a storage; a mapped file counts as shared, too, but has a name."""
+    return storage.device.type == "cpu" and storage.is_shared() and storage.filename is None

@@ -110,4 +110,7 @@ def test_frames():
 
 def test_shared_memory_of_processes():
     assert not travel(torch.zeros(3)).is_shared()
-    assert travel(torch.zeros(3).share_memory_()).is_shared()
+    shared = torch.zeros(3).share_memory_()
+    assert travel(shared).is_shared()
+    shared.numpy()  # now it can't be resized
+    assert travel(shared).is_shared()

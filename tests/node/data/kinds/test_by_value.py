@@ -241,3 +241,10 @@ def test_code_without_source_comes_from_the_same_python(monkeypatch: pytest.Monk
 def test_what_can_be_imported_is_imported():
     values = [functools.partial, collections.OrderedDict, torch.nn.Linear, torch.nn.functional.relu, type(None), len]
     assert all(got is sent for got, sent in zip(travel(values), values, strict=True))
+
+
+def test_a_read_only_view_of_a_dictionary_is_one_of_the_same_dictionary():
+    values = {"a": 1}
+    got, view = travel((values, types.MappingProxyType(values)))
+    got["b"] = 2
+    assert view == {"a": 1, "b": 2}
