@@ -301,6 +301,9 @@ class Slice:
             type_name = self._expressions.of(f"_{name}_type_{index}", kind, inner_reason)
             text = self._expressions.of_attribute(f"_{name}_for_{index}", implementation, inner_reason)
             self.deferred_statements.append(f"{name}.register({type_name}, {text})")
+        for index, kind in enumerate(source.virtual_subclasses):
+            text = self._expressions.of_attribute(f"_{name}_sub_{index}", kind, inner_reason)
+            self.deferred_statements.append(f"{name}.register({text})")
 
     # ---- data
 

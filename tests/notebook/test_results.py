@@ -385,6 +385,30 @@ def test_methods_and_properties_that_the_cell_gives_a_class_come_back(nb: Kernel
     )
 
 
+_DESCRIPTOR = """
+class Clamp:
+    sets = 0
+    def __set_name__(self, owner, name): self.name = "_" + name
+    def __get__(self, obj, kind=None): return self if obj is None else getattr(obj, self.name)
+    def __set__(self, obj, value): self.sets += 1; setattr(obj, self.name, min(value, 1))
+class Net:
+    share = Clamp()
+net, held = Net(), Net.share
+net.share = 5
+"""
+
+
+def test_descriptors_of_a_class_count_on(nb: Kernel) -> None:
+    nb.ok(_DESCRIPTOR)
+    nb.ok("%%train --wait\nnet.share = 0.5; net.share = 7; share = net.share")
+    assert nb.ok("share, net.share, Net.share.sets, Net.share is held").result == "(1, 1, 3, True)"
+
+
+def test_a_function_of_the_cell_that_is_compiled_from_its_source(nb: Kernel) -> None:
+    nb.ok("%%train --wait\n@torch.jit.script\ndef twice(x):\n    return x * 2\nthere = twice(torch.ones(1))")
+    assert nb.ok("float(twice(there))").result == "4.0"
+
+
 def test_cells_wait_for_the_state_of_a_class_that_the_run_changes(nb: Kernel) -> None:
     nb.ok(_STATE)
     nb.ok("%%train\ntime.sleep(1); Tracker.see(5.0)")

@@ -60,11 +60,7 @@ def deliver(
 
     sent, of_cell = definitions(task)
     to_bind = [definition for definition in of_cell if any(map(is_wanted, definition.names))]
-    if to_bind:
-        show_source(task.script, task.segments)
-    failed = [
-        definition for definition in to_bind if definition.define(namespace) is not None
-    ]  # some may need a value that is bound below
+    failed = _define(to_bind, task, namespace)
     script = ScriptCode(task.script, segments=task.segments)
     pulled = pull(run, link, namespace, script)
     if pulled.missing:  # a session that was restarted: the run directory has the definitions that were sent
@@ -97,6 +93,13 @@ def deliver(
         if error is not None:
             pulled.notes.append(f"{', '.join(definition.names)} could not be defined here: {error}")
     return pulled
+
+
+def _define(definitions: list[Definition], task: Task, namespace: dict[str, Any]) -> list[Definition]:
+    """Execute definitions; returns those that fail, as some may need a value that is bound later."""
+    if definitions:
+        show_source(task.script, task.segments)
+    return [definition for definition in definitions if definition.define(namespace) is not None]
 
 
 def _set_module_values(values: module_values.Values) -> None:

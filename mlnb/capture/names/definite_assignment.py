@@ -214,11 +214,13 @@ class DefiniteAssignment(Walker):
         end = merge(ends)
         if node.finalbody:
             before = Assigned(interrupted.definitely, end.possibly | interrupted.possibly)
+            deleted_before, self.uses.deletes = self.uses.deletes, set()
             final = self._branch(node.finalbody, before)
             if final.definitely is None:
                 end.definitely = None
             elif end.definitely is not None:
-                end.definitely |= final.definitely
+                end.definitely = end.definitely - self.uses.deletes | final.definitely
+            self.uses.deletes |= deleted_before
             end.possibly |= final.possibly
         self.state = end
 

@@ -85,7 +85,7 @@ def changed_attributes(source: SourceNode, cls: type, namespace: Mapping[str, An
             is_alias = attribute not in in_body and function.__name__ != attribute
             if is_alias or not any(code_key(candidate.__code__) in keys for candidate in candidates):
                 yield attribute, value
-        elif is_special or (attribute.startswith("_") and attribute.endswith("_")):
+        elif is_special or attribute.startswith("_abc_") or (attribute.startswith("_") and attribute.endswith("_")):
             continue  # _x_ and __x__ belong to protocols, as _fields_ of ctypes, which can't be assigned again
         elif isinstance(value, type) and attribute in in_body and attribute not in expressions:
             for name, live in _changed_in_nested(source, attribute, value, namespace):
@@ -161,9 +161,10 @@ def is_plain(value: Any) -> bool:
 
 
 def _is_value(value: Any) -> bool:
-    """Whether an attribute's value can be assigned again: it is no descriptor, and can be sent."""
+    """Whether an attribute's value can be assigned again: it is no descriptor of a library, and can be sent."""
     is_named = isinstance(value, (types.FunctionType, types.BuiltinFunctionType, type))
-    return (is_named or not hasattr(type(value), "__get__")) and unshippable_reason(value) is None
+    is_notebooks = type(value).__module__ == "__main__"
+    return (is_named or is_notebooks or not hasattr(type(value), "__get__")) and unshippable_reason(value) is None
 
 
 def is_data(value: Any) -> bool:

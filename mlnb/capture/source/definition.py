@@ -43,6 +43,8 @@ class DefinitionSource:
         those of these expressions that keep what the source assigns if the live value can't be sent.
     registered
         types and their implementations, of a generic function (``functools.singledispatch``).
+    virtual_subclasses
+        classes that were registered as subclasses of an abstract class.
     imports
         import statements that it needs.
     notes
@@ -60,6 +62,7 @@ class DefinitionSource:
     deferred_assignments: list[tuple[str, Any]] = field(default_factory=list)
     can_stay: set[str] = field(default_factory=set)
     registered: list[tuple[type, Any]] = field(default_factory=list)
+    virtual_subclasses: list[type] = field(default_factory=list)
     imports: set[str] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
 

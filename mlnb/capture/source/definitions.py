@@ -38,6 +38,7 @@ from mlnb.capture.source.introspection import (
     is_generated,
     methods,
     registered_implementations,
+    virtual_subclasses,
     wrapped_classes,
 )
 from mlnb.capture.source.nodes import SourceNode, with_decorators
@@ -299,6 +300,11 @@ class DefinitionFinder:
         changed = changed_attributes(statement, cls, self._namespace)
         source.deferred_assignments += [(f"{name}.{attribute}", value) for attribute, value in changed]
         source.can_stay = {target for target, _ in source.deferred_assignments}
+        source.virtual_subclasses = [
+            kind
+            for kind in virtual_subclasses(cls)
+            if kind.__module__ != "__main__" or self._namespace.get(kind.__name__) is kind
+        ]
         for expression_, base in zip(node.bases, cls.__bases__, strict=False):
             current = evaluate(expression_, self._namespace)
             if isinstance(current, type) and current is not base and current.__name__ == base.__name__:

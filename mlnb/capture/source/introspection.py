@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import functools
 import types
 import typing
@@ -83,6 +84,15 @@ def registered_implementations(value: Any) -> list[tuple[type, Any]]:
     if not isinstance(registry, types.MappingProxyType) or not has_attribute(value, "dispatch"):
         return []
     return [(kind, function) for kind, function in registry.items() if kind is not object]
+
+
+def virtual_subclasses(value: Any) -> list[type]:
+    """The classes that were registered as subclasses of an abstract class: ``Base.register(Other)``."""
+    dump = getattr(abc, "_get_dump", None)  # CPython's own way to look at it
+    if not isinstance(value, abc.ABCMeta) or dump is None:
+        return []
+    registered = (reference() for reference in dump(value)[0])
+    return sorted((kind for kind in registered if kind is not None), key=lambda kind: kind.__qualname__)
 
 
 def function_created_by(source: SourceNode, value: Any) -> types.FunctionType | None:

@@ -54,9 +54,11 @@ class Labels:
             self._add_object(f"{name}={index}", container)
 
     def add_state(self, name: str, definition: Any, others: Mapping[int, Any]) -> None:
-        """Give labels to the containers in the state of a definition; see :func:`mlnb.node.data.sent.state_of`."""
+        """Give labels to containers and the notebook's objects in a definition, by their paths."""
         for path, value in state_of(definition, others):
             self.add_literal(f"{name} {path}", value)
+            if type(value).__module__ == "__main__":
+                self.add_object(f"{name} {path}", value)
 
     def copy(self) -> Labels:
         """Another one with the same storages and objects, to which others can be added."""

@@ -181,9 +181,11 @@ def state_of(definition: Any, others: Mapping[int, Any]) -> Iterator[tuple[Path,
 
 
 def _is_state(value: Any) -> bool:
-    """Whether a value in a definition is data: no code, and nothing that Python calls to get an attribute."""
+    """Whether a value in a definition is data: no code, and nothing of Python's that it calls to get an attribute."""
     inner = value.__func__ if isinstance(value, (staticmethod, classmethod)) else value
-    return not (isinstance(inner, (*_KINDS, types.ModuleType)) or hasattr(type(value), "__get__"))
+    if isinstance(inner, (*_KINDS, types.ModuleType)):
+        return False
+    return not hasattr(type(value), "__get__") or type(value).__module__ == "__main__"
 
 
 def _attributes(item: Any) -> dict[str, Any]:

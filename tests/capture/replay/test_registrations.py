@@ -74,3 +74,21 @@ def test_registrations_in_any_module_but_for_those_of_the_process(nb):
     for line in ("copyreg.pickle(Point", "csv.register_dialect(", "sqlite3.register_adapter(", "ssl._create_default"):
         assert line in script, line
     assert "atexit.register" not in script
+
+
+def test_virtual_subclasses_of_an_abstract_class(nb):
+    nb.cell(
+        """
+        import abc
+        class Shape(abc.ABC):
+            @abc.abstractmethod
+            def area(self): ...
+        @Shape.register
+        class Square:
+            def area(self): return 4
+        Shape.register(dict)
+        """
+    )
+    captured = nb.capture("result = isinstance(Square(), Shape)")
+    assert not captured.notes
+    assert nb.train("result = isinstance(Square(), Shape), isinstance({}, Shape)")["result"] == (True, True)
