@@ -50,6 +50,10 @@ def environment(
         "MLNB_RUN": str(run_dir.path),
         "MLNB_CHECKPOINTS": str(run_dir.checkpoints),
         RESUME: agreement.checkpoint,
+        "MLNB_RANK": str(rank),
+        "MLNB_WORLD_SIZE": str(task.resources.world_size),
+        "MLNB_MASTER_ADDR": agreement.master.address,
+        "MLNB_MASTER_PORT": str(agreement.master.port),
     }
     if not is_distributed:
         return own

@@ -8,13 +8,14 @@ import random
 import sys
 import traceback
 from dataclasses import dataclass
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from mlnb.node.attempt import folder
 from mlnb.node.data import inputs, process_state
 from mlnb.node.data.kinds.code import ScriptCode
 from mlnb.node.rank import display, finite, log, stop
-from mlnb.node.rank.tracebacks import describe
+from mlnb.node.rank.tracebacks import describe, describe_line
 from mlnb.node.script import ipython, main_module, module_values, threads
 from mlnb.node.script.execute import execute
 from mlnb.rundir import RunDir, write_json
@@ -87,15 +88,14 @@ def _train(run_dir: RunDir, run_id: str, task: Task, info: RankInfo) -> tuple[di
     try:
         namespace = main_module.make(run_dir, task).__dict__
         before = _execute(run_dir, task, namespace, is_first=info.rank == 0)
-        display.finish()
+        if parallel is not None:
+            parallel.finish()
     except SystemExit as error:
-        code = error.code if isinstance(error.code, int) else int(error.code is not None)
         if isinstance(error, stop.Stopped):
             return _stopped(notes)
-        if code:
-            reason = f"the script called sys.exit({error.code!r})"
-            return {"state": "failed", "error": {"type": "SystemExit", "message": reason, "text": ""}}, code
-        before = {}
+        code = error.code if isinstance(error.code, int) else 1
+        reason = f"the script called sys.exit({error.code!r})"
+        return {"state": "failed", "error": {"type": "SystemExit", "message": reason, "text": ""}}, code
     except stop.Interrupted:
         return _stopped(notes)
     except BaseException as error:  # noqa: BLE001 - the script's error, for the user
@@ -139,7 +139,7 @@ def _install_hooks(task: Task) -> TrainingHooks | None:
     from mlnb.node.rank.training_hooks import TrainingHooks
 
     log.current.expect(logged_by(task.script))
-    hooks = TrainingHooks(log.current, task.resources.world_size if task.parallel == "auto" else 1)
+    hooks = TrainingHooks(log.current)
     hooks.install()
     loader_positions.count_backwards = lambda: hooks.backwards
     return hooks
@@ -148,28 +148,25 @@ def _install_hooks(task: Task) -> TrainingHooks | None:
 def _make_data_parallel(
     run_dir: RunDir, task: Task, info: RankInfo, hooks: TrainingHooks, notes: list[str]
 ) -> DataParallel | None:
-    """Train with data parallelism if the script doesn't distribute itself; ``None`` if it does. Adds to ``notes``."""
+    """Make a plain loop of several ranks data parallel; it adds to ``notes``."""
     world = task.resources.world_size
     if world == 1 or task.parallel == "none":
         return None
-    from mlnb.node.parallel.data_parallel import DataParallel, distributes_itself
+    from mlnb.node.parallel.data_parallel import DataParallel
 
     def add_note(note: str) -> None:
         if info.rank == 0 and note not in notes:
             notes.append(note)
 
-    for path in (run_dir.script, *sorted(run_dir.modules.rglob("*.py"))):
-        api = distributes_itself(path.read_bytes())
-        if api is not None:
-            add_note(f"{path.name} uses {api}: mlnb shards no data and averages no gradients")
-            return None
-    hooks.ungrouped_ranks = 1
     torch = sys.modules["torch"]
 
     def modules() -> list[Any]:
         return [value for value in vars(sys.modules["__main__"]).values() if isinstance(value, torch.nn.Module)]
 
-    parallel = DataParallel(info.rank, world, modules, hooks, add_note)
+    def describe(frame: FrameType) -> str:
+        return describe_line(frame, main_module.file_name(run_dir, task), task.segments)
+
+    parallel = DataParallel(info.rank, world, modules, hooks, add_note, describe)
     parallel.install()
     return parallel
 
@@ -199,7 +196,7 @@ def _set_seeds(run_dir: RunDir, task: Task, rank: int, parallel: DataParallel | 
 
 
 def _execute(run_dir: RunDir, task: Task, namespace: dict[str, Any], *, is_first: bool) -> dict[str, Any]:
-    """Run the script; returns fingerprints of the inputs before the cell ran, in the first rank."""
+    """Run the script to its end or ``sys.exit(0)``; returns fingerprints of the inputs before, in the first rank."""
     before: dict[str, Any] = {}
     filename = main_module.file_name(run_dir, task)
 
@@ -215,7 +212,13 @@ def _execute(run_dir: RunDir, task: Task, namespace: dict[str, Any], *, is_first
             before.update(outputs.fingerprints(only_inputs, namespace, inputs.current, before=True))
         inputs.current.set_process_state(() if task.seed is None else process_state.GENERATORS)
 
-    execute(task, filename, namespace, before_cell)
+    try:
+        execute(task, filename, namespace, before_cell)
+    except SystemExit as error:
+        if isinstance(error, stop.Stopped) or error.code:
+            raise
+        return {}
+    display.finish()
     return before
 
 

@@ -15,6 +15,7 @@ import sys
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import Enum
 from typing import Any, NoReturn
 
@@ -154,6 +155,40 @@ def default_store() -> Any:
     Torch has no public way to the store of a group that other code has initialised.
     """
     return _required("torch.distributed.distributed_c10d", "_get_default_store", Feature.STOP_CONSENSUS)()
+
+
+def hidden_process_group(backend: str, store: Any, rank: int, world: int, timeout: timedelta) -> Any:
+    """``distributed_c10d._update_default_pg``: make a process group that is not the default one. Since 2.4.
+
+    Torch makes a group with several backends only as the default one, or as a part of that.
+    """
+    import torch.distributed as dist
+
+    dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=timeout)
+    group = dist.group.WORLD
+    set_default_group(None)
+    return group
+
+
+def set_default_group(group: Any) -> None:
+    """Make ``group`` what ``torch.distributed`` takes for the default process group; ``None`` for none."""
+    _required("torch.distributed.distributed_c10d", "_update_default_pg", Feature.PARALLEL)(group)
+
+
+# The graph of autograd
+
+ACCUMULATE: Any = getattr(getattr(torch._C, "_functions", None), "AccumulateGrad", type(None))
+"""``torch._C._functions.AccumulateGrad``: the class of the nodes that lead to leaves (``node.variable``). Since 2.4."""
+
+
+def raw_item(tensor: torch.Tensor) -> Any:
+    """``torch._C.TensorBase.item``: ``item()`` as torch has it, where mlnb has replaced that of tensors. Since 2.4."""
+    return torch._C.TensorBase.item(tensor)
+
+
+def raw_detach(tensor: torch.Tensor) -> torch.Tensor:
+    """``torch._C.TensorBase.detach``, as :func:`raw_item`."""
+    return torch._C.TensorBase.detach(tensor)
 
 
 # Data loaders
@@ -297,6 +332,13 @@ _REQUIRED = (
     _Required(
         "torch._utils._unflatten_dense_tensors", (Feature.PARALLEL,), _has("torch._utils", "_unflatten_dense_tensors")
     ),
+    _Required(
+        "torch.distributed.distributed_c10d._update_default_pg",
+        (Feature.PARALLEL,),
+        _has("torch.distributed.distributed_c10d", "_update_default_pg"),
+    ),
+    _Required("torch._C._functions.AccumulateGrad", (Feature.PARALLEL,), lambda: ACCUMULATE is not type(None)),
+    _Required("torch._C.TensorBase", (Feature.PARALLEL,), _has("torch._C", "TensorBase")),
     _Required(
         "DataLoader._index_sampler",
         (Feature.CHECKPOINTS, Feature.STOP_CONSENSUS, Feature.PARALLEL),

@@ -21,6 +21,7 @@ from mlnb.node.checkpoint import names
 from mlnb.node.checkpoint.loader_positions import LoaderPositions
 from mlnb.node.checkpoint.variables import Variables
 from mlnb.node.data import inputs
+from mlnb.node.parallel import rank_group
 from mlnb.node.rank import log, randomness
 from mlnb.node.rank.stop import exit_now, expect_checkpoint, stop_requested, writing_checkpoint
 from mlnb.node.torch_private import Feature
@@ -96,7 +97,7 @@ def epochs(count: int, *, minutes: float = math.inf, **state: Any) -> Iterator[i
         yield from range(count)
         return
     _has_loop = True
-    rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    rank, world = int(os.environ.get("MLNB_RANK", "0")), int(os.environ.get("MLNB_WORLD_SIZE", "1"))
     torch_private.require(Feature.CHECKPOINTS if world == 1 else Feature.STOP_CONSENSUS)
     save = functools.partial(_save, Path(folder), rank, state)
     variables = None if inputs.current is None else Variables(inputs.current, state, sys._getframe())
@@ -188,6 +189,9 @@ def _resume(state: dict[str, Any], rank: int) -> tuple[int, dict[str, Any]]:
 
 def _any_stop_requested() -> bool:
     """Whether any rank has to stop: then all stop after the same checkpoint."""
+    group = rank_group.current
+    if group is not None:
+        return group.any_of(stop_requested(), group.place("the checkpoint of mlnb.epochs", None))
     if not dist.is_available() or not dist.is_initialized():
         return stop_requested()
     flag = torch.tensor([float(stop_requested())], device="cuda" if dist.get_backend() == "nccl" else "cpu")

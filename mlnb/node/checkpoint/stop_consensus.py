@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 
 from mlnb.node import torch_private
+from mlnb.node.parallel import rank_group
 
 _END = 2**62
 """The step of a rank that will not reach another one: no rank can stop before it."""
@@ -42,7 +43,10 @@ class StopConsensus:
 
     @classmethod
     def of_group(cls, name: str) -> StopConsensus:
-        """Make one for the ranks of the default process group; for this rank alone if there is none."""
+        """Make one for the ranks that train together, or of the default process group; else for this rank alone."""
+        group = rank_group.current
+        if group is not None:
+            return cls(name, group.rank, group.world, group.store)
         if not dist.is_available() or not dist.is_initialized():
             return cls(name)
         return cls(name, dist.get_rank(), dist.get_world_size(), torch_private.default_store())

@@ -1,83 +1,31 @@
 """Data parallel training of a plain loop: N ranks give the curve of one process with N times the batch size.
 
 The code of the loop does not change. The loader that is iterated with gradients enabled is sharded, gradients are
-averaged before ``backward()`` returns, and all ranks start with rank 0's weights. Code that distributes its training
-itself is not touched.
+averaged before ``backward()`` returns, what is read of a loss is its mean, and all ranks start with rank 0's weights.
+Code that has made a process group by its first loop over a loader, or its first backward, distributes its training
+itself: it is not touched.
 """
 
 from __future__ import annotations
 
-import ast
-import warnings
 from collections.abc import Callable, Iterable
-from datetime import timedelta
+from types import FrameType
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch.optim.optimizer import register_optimizer_step_pre_hook
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from mlnb.node import torch_private
+from mlnb.node.parallel import rank_group
+from mlnb.node.parallel.agreement import Agreement
+from mlnb.node.parallel.backward import Backward
 from mlnb.node.parallel.gradient_average import GradientAverager
+from mlnb.node.parallel.loss_reads import LossReads
+from mlnb.node.parallel.rank_group import Progress, RankGroup
 from mlnb.node.parallel.sharded_loaders import ShardedLoaders
 from mlnb.node.rank.patches import Patches
 from mlnb.node.rank.training_hooks import TrainingHooks
-
-_PACKAGES = frozenset(
-    [
-        "accelerate",
-        "colossalai",
-        "composer",
-        "deepspeed",
-        "fairscale",
-        "horovod",
-        "lightning",
-        "pytorch_lightning",
-        "ray",
-    ]
-)
-_NAMES = frozenset(
-    [
-        "DistributedDataParallel",
-        "DistributedSampler",
-        "FullyShardedDataParallel",
-        "Trainer",
-        "distribute_module",
-        "fully_shard",
-        "init_device_mesh",
-        "init_process_group",
-        "replicate",
-    ]
-)
-_TIMEOUT = timedelta(minutes=10)
-
-
-def distributes_itself(source: str | bytes) -> str | None:
-    """Return the name in ``source`` that shows that it distributes its training itself; ``None`` if there is none.
-
-    Source that isn't Python does nothing: a local package may hold such files, as templates.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of old code
-        try:
-            tree = ast.parse(source)
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            return None
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            names = [node.module or "", *(alias.name for alias in node.names)]
-        elif isinstance(node, ast.Attribute):
-            names = [node.attr]
-        elif isinstance(node, ast.Name):
-            names = [node.id]
-        else:
-            continue
-        for name in names:
-            if name.split(".")[0] in _PACKAGES or name in _NAMES:
-                return name
-    return None
 
 
 class DataParallel:
@@ -86,13 +34,15 @@ class DataParallel:
     Parameters
     ----------
     rank, world
-        as torchrun counts them (``RANK``, ``WORLD_SIZE``).
+        which rank this is, of how many.
     modules
-        returns the modules whose buffers start with rank 0's values.
+        returns the modules whose parameters and buffers start with rank 0's values.
     hooks
         log this rank's training; get the weight of each loss.
     add_note
         adds a note to the run's result.
+    describe
+        names the line that a frame executes.
     """
 
     def __init__(
@@ -102,32 +52,39 @@ class DataParallel:
         modules: Callable[[], Iterable[torch.nn.Module]],
         hooks: TrainingHooks,
         add_note: Callable[[str], None],
+        describe: Callable[[FrameType], str],
     ) -> None:
         self._rank, self._world, self._modules, self._hooks, self._add_note = rank, world, modules, hooks, add_note
+        self._describe = describe
+        self._progress = Progress()
         self._averager = GradientAverager()
+        self._reads = LossReads(lambda: self._hooks.weight)
+        self._backward = Backward(self._averager, self._reads, self._prepare_backward, lambda: self._hooks.weight)
+        self._agreement: Agreement | None = None
         self._unsynchronized: list[torch.Tensor] = []  # parameters that do not have rank 0's values yet
-        self._joined = False
-        self._backwards = 0
         self._patches = Patches()
-        self._is_joining = False
         self._has_left = False
         self._on_leave: list[Callable[[], None]] = []
         self._loaders = ShardedLoaders(
             rank,
             world,
-            hooks=hooks,
-            synchronize=self._synchronize,
-            backwards=lambda: self._backwards,
+            is_plain=self._is_plain,
+            synchronize=self._begin_loop,
+            begin_batch=self._begin_batch,
+            end_batches=self._end_batches,
+            backwards=lambda: self._backward.count,
             add_note=add_note,
         )
 
     def install(self) -> None:
-        """Wrap ``Tensor.backward``, optimizers and loaders."""
+        """Wrap autograd, optimizers, loaders, and what reads values of tensors."""
         torch_private.require(torch_private.Feature.PARALLEL)
-        self._watch_other_distribution()
         self._wrap_optimizers()
-        self._patches.wrap(torch.Tensor, "backward", self._wrap_backward)
+        self._backward.install(self._patches)
         self._loaders.install(self._patches)
+        self._reads.install(self._patches)
+        if self._agreement is not None:
+            rank_group.current = self._agreement.group
 
     def on_leave(self, call: Callable[[], None]) -> None:
         """Call ``call`` when the code turns out to distribute itself."""
@@ -136,35 +93,25 @@ class DataParallel:
     def uninstall(self) -> None:
         """Restore torch: what is trained from now on is not distributed."""
         self._patches.undo()
+        rank_group.current = None
 
-    # Code that distributes its training itself, as a library's that no name in the script shows
+    def finish(self) -> None:
+        """At the end of the program: wait for the other ranks, then restore torch."""
+        if self._is_plain():
+            rank_group.end()
+            self._reads.write_means()
+        self.uninstall()
 
-    def _watch_other_distribution(self) -> None:
-        """Leave the training to code that creates a process group or wraps a model with DistributedDataParallel."""
-
-        def watched(original: Callable[..., Any]) -> Callable[..., Any]:
-            def call(*args: Any, **kwargs: Any) -> Any:
-                if not self._is_joining and not self._has_left:
-                    self._leave(getattr(original, "__qualname__", "").removesuffix(".__init__"))
-                return original(*args, **kwargs)
-
-            return call
-
-        for module in (dist, dist.distributed_c10d):
-            self._patches.wrap(module, "init_process_group", watched)
-        self._patches.wrap(torch.nn.parallel.DistributedDataParallel, "__init__", watched)
-
-    def _leave(self, api: str) -> None:
-        """Do nothing from now on: what others call ``api`` for is theirs."""
-        self._has_left = True
-        self._averager.stop()
-        self._loaders.stop()
-        for call in self._on_leave:
-            call()
-        self._hooks.weight = 1.0
-        if self._joined and dist.is_initialized() and api == "init_process_group":
-            dist.destroy_process_group()
-        self._add_note(f"{api} was called by code that distributes itself: mlnb shards no data, averages no gradients")
+    def _is_plain(self) -> bool:
+        """Whether nobody else distributes the training: code that does has made a process group."""
+        if not self._has_left and dist.is_initialized():
+            self._has_left = True
+            self._reads.group = rank_group.current = None
+            self._hooks.weight = 1.0
+            for call in self._on_leave:
+                call()
+            self._add_note("the code has made a process group of its own: mlnb shards no data, averages no gradients")
+        return not self._has_left
 
     # Optimizers: their parameters' gradients are averaged
 
@@ -180,80 +127,58 @@ class DataParallel:
 
         for name in ("__init__", "__setstate__", "add_param_group"):
             self._patches.wrap(torch.optim.Optimizer, name, register_after)
-        self._patches.on_undo(register_optimizer_step_pre_hook(self._before_step).remove)
+        self._patches.on_undo(register_optimizer_step_post_hook(self._after_step).remove)
 
     def _register(self, optimizer: torch.optim.Optimizer) -> None:
         for group in getattr(optimizer, "param_groups", ()):
             self._unsynchronized += [parameter for parameter in group["params"] if self._averager.add(parameter)]
 
-    def _before_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
-        """Refuse a first step with gradients that were not averaged, as those of ``torch.autograd.grad``."""
-        if self._backwards or self._has_left:
-            return
-        if any(parameter.grad is not None for group in optimizer.param_groups for parameter in group["params"]):
-            raise RuntimeError(
-                f"{self._world} ranks would train {self._world} independent copies: gradients are averaged by "
-                "loss.backward(), which was not called. Call it, or pass --parallel none if copies are what you want."
-            )
+    def _after_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        self._progress.steps += 1
+        rate = optimizer.param_groups[-1].get("lr", 0.0)
+        if not isinstance(rate, torch.Tensor):  # reading it could wait for a device
+            self._progress.rate = float(rate)
 
-    def _synchronize(self) -> None:
-        """Create the process group, once, and broadcast rank 0's values of new parameters and, once, of buffers."""
-        if self._joined and not self._unsynchronized:
-            return
-        if not dist.is_initialized():
-            self._is_joining = True
-            try:
-                dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=_TIMEOUT)
-            finally:
-                self._is_joining = False
-        tensors: list[torch.Tensor] = [*self._unsynchronized]
-        self._unsynchronized.clear()
-        if not self._joined:
-            self._joined = True
-            tensors += [buffer for module in self._modules() for buffer in module.buffers()]
-        with torch.no_grad():
-            for tensor in tensors:
-                dist.broadcast(tensor, 0)
+    # The group: joined at the first sharded loop, or the first backward
 
-    # Backward: averages the gradients
+    def _synchronize(self) -> Agreement:
+        """Join the other ranks, once; give new parameters and, once, all of the models rank 0's values."""
+        agreement = self._agreement
+        if agreement is None:
+            group = RankGroup(self._rank, self._world, self._describe, self._progress)
+            agreement = self._agreement = Agreement(group, self._averager, self._add_note)
+            self._averager.group = rank_group.current = group
+            for module in self._modules():
+                self._unsynchronized += [*module.parameters(), *module.buffers()]
+        tensors, self._unsynchronized = self._unsynchronized, []
+        agreement.begin_with(tensors)
+        return agreement
 
-    def _wrap_backward(self, original: Callable[..., None]) -> Callable[..., None]:
-        def backward(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> None:
-            if self._has_left:
-                original(tensor, *args, **kwargs)
-                return
-            if self._hooks.weight != 1.0:
-                args, kwargs = _weighted(self._hooks.weight, tensor, *args, **kwargs)
-            self._before_backward()
-            original(tensor, *args, **kwargs)
-            self._after_backward()
+    def _begin_loop(self) -> None:
+        agreement = self._synchronize()
+        agreement.compare()
+        self._reads.group = agreement.group
 
-        return backward
+    def _begin_batch(self, batch: Any, weight: float) -> None:
+        """Begin a batch of this rank, whose mean loss has ``weight`` in that of all ranks."""
+        self._hooks.weight = weight
+        self._progress.batches += 1
+        self._averager.begin_batch(batch)
 
-    def _before_backward(self) -> None:
-        if not len(self._averager):
-            raise RuntimeError(
-                f"{self._world} ranks would train {self._world} independent copies: there is no torch.optim "
-                "optimizer to average gradients for. Use one, or pass --parallel none if copies are what you want."
-            )
-        self._synchronize()
-        self._averager.begin()
+    def _end_batches(self) -> None:
+        self._hooks.weight = 1.0
 
-    def _after_backward(self) -> None:
-        self._averager.finish()
-        if not self._backwards:
+    def _prepare_backward(self) -> bool:
+        """Whether the gradients of the next backward are averaged."""
+        if not self._is_plain():
+            return False
+        if self._agreement is None or self._unsynchronized:
+            self._synchronize()
+        if not self._backward.count:
             data = (
                 f"train loader sharded, global batch {self._world} × {self._loaders.batch_size}"
                 if self._loaders.has_sharded
                 else "every rank trains on the same data (no DataLoader was iterated with gradients enabled)"
             )
             self._add_note(f"{self._world} ranks: gradients averaged, {data}")
-        self._backwards += 1
-
-
-def _weighted(
-    weight: float, tensor: torch.Tensor, gradient: torch.Tensor | None = None, *args: Any, **kwargs: Any
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return the arguments of ``backward`` that multiply the gradients of a loss by ``weight``."""
-    gradient = torch.ones_like(tensor) if gradient is None else gradient
-    return (gradient * weight, *args), kwargs
+        return True

@@ -7,17 +7,24 @@ Which parameters get a gradient in a backward may differ between ranks, and from
 take turns, for example). But all ranks must reduce the same tensors. So each rank predicts the parameters from earlier
 backwards and sends their gradients in buckets, each as soon as it is full. The last bucket is sent at the end of the
 backward and carries a flag, which is set if the prediction was wrong on any rank. Only then do the ranks exchange which
-parameters have gradients, and send again.
+parameters have gradients, and send again. It carries the loss as well, so that reading its mean costs nothing.
+
+The graph of each backward is searched for leaves that were not there before: parameters that no optimizer has, or that
+were frozen or did not exist before.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-import torch.distributed as dist
 
+from mlnb.node.parallel import leaf_tensors
 from mlnb.node.parallel.buffer_pool import BufferPool
+from mlnb.node.parallel.own_leaves import OwnLeaves
+from mlnb.node.parallel.rank_group import RankGroup
 from mlnb.node.torch_private import flatten_dense_tensors, foreach_copy, unflatten_dense_tensors
 
 Key = tuple[int, ...]
@@ -63,18 +70,21 @@ class _Reduction:
     gradients: tuple[torch.Tensor, ...]
     """Views of ``flat``, which will hold the averages."""
 
-    work: dist.Work | None
+    work: Any
 
 
 class GradientAverager:
-    """Averages the gradients of the parameters it was given.
+    """Averages the gradients of the parameters it was given, and of those that a backward reaches.
 
     Call :meth:`begin` before each backward and :meth:`finish` after it.
     """
 
     def __init__(self) -> None:
+        self.group: RankGroup | None = None
         self._parameters: list[torch.Tensor] = []
         self._parameter_ids: set[int] = set()
+        self._new: list[torch.Tensor] = []  # leaves that this backward reaches and none before did
+        self._own = OwnLeaves()
         self._with_gradient: set[int] = set()  # indices, in this backward
         self._repeated = False  # a parameter got its gradient twice in this backward
         self._last: Key | None = None
@@ -84,18 +94,16 @@ class GradientAverager:
         self._unsent: list[_Bucket] = []
         self._reductions: list[_Reduction] = []
         self._pool = BufferPool()
-        self._is_stopped = False
+        self._is_inside = False  # a backward
 
-    def stop(self) -> None:
-        """Average nothing from now on."""
-        self._is_stopped = True
-
-    def __len__(self) -> int:
-        return len(self._parameters)
+    @property
+    def parameters(self) -> Sequence[torch.Tensor]:
+        """Those whose gradients are averaged."""
+        return self._parameters
 
     def add(self, parameter: torch.Tensor) -> bool:
         """Average the gradients of ``parameter`` from now on; return whether it is new and requires gradients."""
-        if id(parameter) in self._parameter_ids or not parameter.requires_grad:
+        if id(parameter) in self._parameter_ids or not parameter.requires_grad or not parameter.is_leaf:
             return False
         self._parameter_ids.add(id(parameter))
         index = len(self._parameters)
@@ -103,13 +111,27 @@ class GradientAverager:
         parameter.register_post_accumulate_grad_hook(lambda _: self._on_gradient(index))
         return True
 
-    def begin(self) -> None:
+    def begin_batch(self, batch: Any) -> None:
+        """Begin another batch of the rank's own part of the data."""
+        self._own.batch_shapes = {tuple(tensor.shape) for tensor in _tensors(batch)}
+
+    def begin(self, roots: Iterable[torch.Tensor]) -> None:
         """Predict the gradients of the next backward: those that followed on the last one before."""
         self._with_gradient.clear()
         self._repeated = False
         self._reductions = []
+        self._new = []
+        self.reach(roots)
         self._pool.begin_exchange()
         self._use_plan(self._predictions.get(self._last, ()))
+        self._is_inside = True
+
+    def reach(self, roots: Iterable[torch.Tensor]) -> None:
+        """Note the new leaves that a backward from ``roots`` reaches: this backward, or one within it."""
+        known = self._parameter_ids
+        for leaf in leaf_tensors.reached(roots):
+            if id(leaf) not in known and all(leaf is not new for new in self._new) and not self._own.has(leaf):
+                self._new.append(leaf)
 
     def _use_plan(self, key: Key) -> None:
         plan = self._plans.get(key)
@@ -140,7 +162,7 @@ class GradientAverager:
 
     def _on_gradient(self, index: int) -> None:
         """Note that a parameter got its gradient; send full buckets, except the last one, which has the flag."""
-        if self._is_stopped:
+        if not self._is_inside:
             return
         if index in self._with_gradient:
             self._repeated = True
@@ -151,59 +173,118 @@ class GradientAverager:
         bucket.missing -= 1
         if not bucket.missing:
             while len(self._unsent) > 1 and self._unsent[0].missing <= 0:
-                self._send(self._unsent.pop(0), True)
+                self._send(self._unsent.pop(0), None)
 
-    def finish(self) -> None:
+    def finish(self, loss: torch.Tensor | None) -> torch.Tensor | None:
         """Average the gradients of the backward that has just returned.
+
+        Parameters
+        ----------
+        loss
+            this rank's part of the mean loss, if that shall be known on all ranks.
+
+        Returns
+        -------
+        torch.Tensor, optional
+            the mean loss, if ``loss`` could be sent together with the gradients: it has their type.
 
         Raises
         ------
         RuntimeError
-            for sparse gradients.
+            for sparse gradients, and for models that differ between ranks.
         """
+        self._is_inside = False
+        self._group.verify()
         key = self._predictions.get(self._last)
-        if key is None or not self._exchange(self._with_gradient == self._plan.indices and not self._repeated):
+        predicted = self._with_gradient == self._plan.indices and not self._repeated and not self._new
+        if key is None or not self._exchange(predicted, loss):
             key = self._agree(tuple(sorted(self._with_gradient)))
             self._use_plan(key)
-            self._exchange(True)
+            self._exchange(True, loss)
             self._predictions[self._last] = key
         self._last = key
+        return self._mean_loss
+
+    def abandon(self) -> None:
+        """The backward has failed."""
+        self._is_inside = False
+
+    @property
+    def _group(self) -> RankGroup:
+        assert self.group is not None
+        return self.group
 
     def _agree(self, own: Key) -> Key:
-        """Return the parameters that got a gradient on any rank."""
-        device = self._parameters[0].device if self._parameters else torch.device("cpu")
-        flags = torch.zeros(len(self._parameters), dtype=torch.int32, device=device)
-        flags[list(own)] = 1
-        dist.all_reduce(flags)
-        return tuple(flags.nonzero().flatten().tolist())
+        """Return the parameters that got a gradient on any rank, after new leaves were compared."""
+        gathered = self._group.gather((leaf_tensors.describe(self._new), own))
+        leaves = [theirs for theirs, _ in gathered]
+        added: list[int] = []
+        for tensor, is_parameter, is_lasting in self._own.sort(self._new, leaves):
+            if not is_parameter:
+                continue
+            if is_lasting and self.add(tensor):
+                added.append(len(self._parameters) - 1)
+            elif tensor.grad is not None:
+                tensor.grad = self.average(tensor.grad)
+        return tuple(sorted({*added, *(index for _, key in gathered for index in key)}))
 
-    def _exchange(self, predicted: bool) -> bool:
+    def are_parameters(self, tensors: Sequence[torch.Tensor]) -> list[bool]:
+        """Which of ``tensors`` are parameters; ranks compare the leaves among them that they do not know yet."""
+        known = self._parameter_ids
+        new = [
+            one
+            for one in tensors
+            if one.is_leaf and one.requires_grad and id(one) not in known and not self._own.has(one)
+        ]
+        found = set(known)
+        if new:
+            for tensor, is_parameter, is_lasting in self._own.sort(new, self._group.gather(leaf_tensors.describe(new))):
+                if is_parameter:
+                    found.add(id(tensor))
+                    if is_lasting:
+                        self.add(tensor)
+        return [id(tensor) in found for tensor in tensors]
+
+    def average(self, gradient: torch.Tensor) -> torch.Tensor:
+        """Return the mean over all ranks of a gradient by itself; the graph of ``create_graph`` leads through it."""
+        mean: torch.Tensor = _Average.apply(gradient, self._group)  # type: ignore[no-untyped-call]
+        return mean
+
+    def _exchange(self, predicted: bool, loss: torch.Tensor | None) -> bool:
         """Send the other buckets. If the prediction was right on all ranks, set the averages; return whether it was."""
+        self._mean_loss: torch.Tensor | None = None
         for bucket in self._unsent:
-            self._send(bucket, predicted)
+            self._send(bucket, predicted, loss)
         reductions, self._reductions = self._reductions, []
+        last = reductions[-1].flat
+        flag = None
+        if not last.is_cpu:  # reading it would wait for the device
+            flag = torch.tensor([not predicted], dtype=torch.int32)
+            self._group.wait(self._group.all_reduce(flag))
         for reduction in reductions:
-            if reduction.work is not None:
-                reduction.work.wait()
-        if reductions[-1].flat[-1].item():
+            self._group.wait(reduction.work)
+        if (last[-1] if flag is None else flag).item():
             return False
         parameters = self._parameters
         for reduction in reductions:
             for index, gradient in zip(reduction.bucket.indices, reduction.gradients, strict=True):
                 parameters[index].grad = gradient  # a view of the reduced tensor: nothing is copied
+        if loss is not None and _fits(loss, last):
+            self._mean_loss = last[-2].detach().clone()
         return True
 
-    def _send(self, bucket: _Bucket, predicted: bool) -> None:
+    def _send(self, bucket: _Bucket, predicted: bool | None, loss: torch.Tensor | None = None) -> None:
+        """Send a bucket. The last one, which knows whether the prediction was right, carries the loss, too."""
         parts = [self._gradient(index) for index in bucket.indices]
         parameters = [self._parameters[index] for index in bucket.indices]
-        share = 1 / dist.get_world_size()
-        flag = 0.0 if predicted else 1.0
+        share = 1 / self._group.world
+        flag = 1.0 if predicted is False else 0.0
         if any(part.requires_grad for part in parts):  # create_graph: the averages must stay in the graph
-            last_element = torch.full((1,), flag, dtype=bucket.dtype, device=bucket.device)
-            flat = torch.cat([flatten_dense_tensors(parts) * share, last_element])
+            rest = torch.zeros(2, dtype=bucket.dtype, device=bucket.device)
+            flat = torch.cat([flatten_dense_tensors(parts) * share, rest])
             views = unflatten_dense_tensors(flat, parameters)
         else:
-            flat = self._pool.get(bucket.size + 1, bucket.dtype, bucket.device)
+            flat = self._pool.get(bucket.size + 2, bucket.dtype, bucket.device)
             views = unflatten_dense_tensors(flat, parameters)
             with torch.no_grad():
                 if bucket.is_large():
@@ -212,8 +293,13 @@ class GradientAverager:
                 elif parts:  # no parameter may have got a gradient: then the bucket only carries the flag
                     foreach_copy(views, parts)
                     flat.mul_(share)
-                flat[-1] = flag
-        self._reductions.append(_Reduction(bucket, flat, views, dist.all_reduce(flat, async_op=True)))
+        with torch.no_grad():
+            flat[-1] = flag
+            if loss is not None and _fits(loss, flat):
+                torch.mul(loss, share, out=flat[-2])
+            else:
+                flat[-2] = 0
+        self._reductions.append(_Reduction(bucket, flat, views, self._group.all_reduce(flat)))
 
     def _gradient(self, index: int) -> torch.Tensor:
         parameter = self._parameters[index]
@@ -223,3 +309,31 @@ class GradientAverager:
         if gradient.is_sparse:
             raise RuntimeError("sparse gradients can't be averaged: use DistributedDataParallel, or sparse=False")
         return gradient
+
+
+class _Average(torch.autograd.Function):
+    """The mean over all ranks, whose gradient is the mean, too."""
+
+    @staticmethod
+    def forward(ctx: Any, gradient: torch.Tensor, group: RankGroup) -> torch.Tensor:
+        ctx.group = group
+        mean = gradient.detach() / group.world
+        group.wait(group.all_reduce(mean))
+        return mean
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return _Average.apply(gradient, ctx.group), None  # type: ignore[no-untyped-call]
+
+
+def _fits(loss: torch.Tensor, flat: torch.Tensor) -> bool:
+    return loss.dtype == flat.dtype and loss.device == flat.device
+
+
+def _tensors(batch: Any) -> Iterator[torch.Tensor]:
+    """The tensors in a collated batch."""
+    if isinstance(batch, torch.Tensor):
+        yield batch
+    elif isinstance(batch, (list, tuple, dict)):
+        for item in batch.values() if isinstance(batch, dict) else batch:
+            yield from _tensors(item)

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import pickle
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.data.distributed import DistributedSampler
 
 from mlnb.node import torch_private
+from mlnb.node.parallel import rank_group
 from mlnb.node.parallel.batch_sharding import ShardedBatches, shard_stream
 from mlnb.node.parallel.training_mode import TrainingMode
 from mlnb.node.rank import randomness
 from mlnb.node.rank.patches import Patches
-from mlnb.node.rank.training_hooks import TrainingHooks
 
 _SHARD, _SHARDED = "_mlnb_shard", "_mlnb_sharded"  # attributes of a loader: its ShardedBatches; whether it trains
 _LENGTH_AS_TRAINING = "_mlnb_length_as_training"  # whether len() was asked first, with gradients enabled
@@ -29,10 +28,14 @@ class ShardedLoaders:
     ----------
     rank, world
         as torchrun counts them.
-    hooks
-        get the weight of each batch in the mean over all ranks.
+    is_plain
+        returns whether nobody else distributes the training.
     synchronize
-        called before a sharded loop: after it there is a process group, and all ranks have the same parameters.
+        called before a sharded loop: after it there is a group of ranks, which all have the same parameters.
+    begin_batch
+        gets each batch, and its weight in the mean over all ranks.
+    end_batches
+        called after the last batch of a loop.
     backwards
         returns how often gradients were averaged.
     add_note
@@ -44,23 +47,21 @@ class ShardedLoaders:
         rank: int,
         world: int,
         *,
-        hooks: TrainingHooks,
+        is_plain: Callable[[], bool],
         synchronize: Callable[[], None],
+        begin_batch: Callable[[Any, float], None],
+        end_batches: Callable[[], None],
         backwards: Callable[[], int],
         add_note: Callable[[str], None],
     ) -> None:
-        self._rank, self._world, self._hooks = rank, world, hooks
+        self._rank, self._world, self._is_plain, self._begin_batch = rank, world, is_plain, begin_batch
+        self._end_batches = end_batches
         self._synchronize, self._backwards, self._add_note = synchronize, backwards, add_note
         self._mode = TrainingMode()
-        self._is_stopped = False
         self.has_sharded = False
         """Whether a loader was sharded."""
         self.batch_size: int | None = None
         """That of the last loader that was sharded."""
-
-    def stop(self) -> None:
-        """Shard nothing from now on."""
-        self._is_stopped = True
 
     def install(self, patches: Patches) -> None:
         """Wrap ``DataLoader``."""
@@ -71,7 +72,7 @@ class ShardedLoaders:
         def index_sampler(loader: Any) -> Any:
             """The loader's batches: this rank's part if it is for training, otherwise all of them."""
             own = original_index.__get__(loader)
-            if self._is_stopped or loader.batch_sampler is None or isinstance(loader.dataset, IterableDataset):
+            if not self._is_plain() or loader.batch_sampler is None or isinstance(loader.dataset, IterableDataset):
                 return own
             trains = loader.__dict__.get(_SHARDED)
             if trains is None:  # len() before it is iterated: decided as an iteration here would be
@@ -83,7 +84,7 @@ class ShardedLoaders:
 
     def _wrap_iter(self, original: Callable[[Any], Iterator[Any]]) -> Callable[[Any], Iterator[Any]]:
         def iterate(loader: Any) -> Iterator[Any]:
-            if self._is_stopped:
+            if not self._is_plain():
                 return original(loader)
             if not self._is_for_training(loader):
                 self._note_wrong_length(loader)
@@ -129,7 +130,7 @@ class ShardedLoaders:
         before = self._backwards()
         try:
             for batch in iterator:
-                self._hooks.weight = shard.weights.popleft()
+                self._begin_batch(batch, shard.weights.popleft())
                 yield batch
         finally:
             self._end_of_loop(before)
@@ -138,13 +139,13 @@ class ShardedLoaders:
         before = self._backwards()
         try:
             for batch, weight in shard_stream(iterator, self._rank, self._world, _samples):
-                self._hooks.weight = weight
+                self._begin_batch(batch, weight)
                 yield batch
         finally:
             self._end_of_loop(before)
 
     def _end_of_loop(self, backwards_before: int) -> None:
-        self._hooks.weight = 1.0
+        self._end_batches()
         if self._backwards() == backwards_before:
             self._add_note(
                 "a DataLoader was iterated with gradients enabled, but nothing was trained: each rank got "
@@ -155,11 +156,13 @@ class ShardedLoaders:
         """Set all ranks' generators to rank 0's state, so that all shuffle alike."""
         generators = randomness.loader_generators(loader)
         own_states = [generator.get_state() for generator in generators]
-        box = [pickle.dumps((randomness.get_state(), own_states)) if self._rank == 0 else None]
-        dist.broadcast_object_list(box, 0)
-        if self._rank == 0 or box[0] is None:
+        group = rank_group.current
+        assert group is not None
+        group.meet(group.place("the begin of a loop over a loader", sys._getframe(1)))
+        box = group.gather((randomness.get_state(), own_states) if self._rank == 0 else None)[0]
+        if self._rank == 0:
             return
-        state, states = pickle.loads(box[0])
+        state, states = box
         randomness.set_state({**state, "cuda": None})  # loaders use CPU generators only
         for generator, generator_state in zip(generators, states, strict=True):
             generator.set_state(generator_state)

@@ -30,14 +30,14 @@ class LossNames:
         position = (frame.f_code, frame.f_lasti)
         name = self._found.get(position)
         if name is None:
-            own = _own_frame(frame)
+            own = own_frame(frame)
             if own is not frame and own is not None:
                 return self.name(own)
             name = self._found[position] = DEFAULT if own is None else _look_up(own)
         return name
 
 
-def _own_frame(frame: FrameType | None) -> FrameType | None:
+def own_frame(frame: FrameType | None) -> FrameType | None:
     """The innermost frame of the user's own code."""
     while frame is not None:
         module = str(frame.f_globals.get("__name__", ""))

@@ -24,6 +24,14 @@ class Patches:
         original = vars(owner)[name]
         self.set(owner, name, functools.wraps(original)(wrapper(original)))
 
+    def override(self, owner: type, name: str, value: object) -> None:
+        """Replace an attribute that ``owner`` itself may only inherit."""
+        if name in vars(owner):
+            self.set(owner, name, value)
+        else:
+            setattr(owner, name, value)
+            self._undo.append(functools.partial(delattr, owner, name))
+
     def on_undo(self, call: Callable[[], object]) -> None:
         """Call ``call`` in :meth:`undo`."""
         self._undo.append(call)

@@ -7,6 +7,8 @@ import re
 import resource
 import sys
 import traceback
+from pathlib import PurePath
+from types import FrameType
 from typing import Any
 
 from mlnb.task import Segment
@@ -22,6 +24,14 @@ def source_location(segments: tuple[Segment, ...], line: int) -> tuple[str, int]
         if segment.start <= line < segment.start + segment.count:
             return segment.source, segment.origin + line - segment.start
     return None
+
+
+def describe_line(frame: FrameType, script: str, segments: tuple[Segment, ...]) -> str:
+    """Name the line of the user's code that ``frame`` executes, with its text."""
+    file, line = frame.f_code.co_filename, frame.f_lineno or 0
+    text = linecache.getline(file, line).strip()
+    source, number = (source_location(segments, line) if file == script else None) or (PurePath(file).name, line)
+    return f"{source}, line {number}" + (f" ({text})" if text else "")
 
 
 def describe(error: BaseException, script: str, segments: tuple[Segment, ...]) -> dict[str, Any]:

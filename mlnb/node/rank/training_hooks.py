@@ -19,7 +19,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from mlnb.node.rank.log import Metrics
 from mlnb.node.rank.loss_names import LossNames
 from mlnb.node.rank.patches import Patches
-from mlnb.node.torch_private import batches_drawn
+from mlnb.node.torch_private import batches_drawn, raw_detach, raw_item
 
 _UNSCALED = "_mlnb_unscaled"
 _RATE_INTERVAL = 1.0
@@ -52,9 +52,6 @@ class TrainingHooks:
     ----------
     metrics
         gets what is logged.
-    ungrouped_ranks
-        the number of ranks, if ``backward()`` shall raise ``RuntimeError`` where there is no process group (N
-        independent copies that look like one training are never what was meant); 1 if it shall not.
 
     Attributes
     ----------
@@ -64,10 +61,9 @@ class TrainingHooks:
         number of calls of ``backward()``, and of ``step()`` of the optimizer that made the most.
     """
 
-    def __init__(self, metrics: Metrics, ungrouped_ranks: int = 1) -> None:
+    def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._patches = Patches()
-        self.ungrouped_ranks = ungrouped_ranks
         self.weight = 1.0
         self.backwards = 0
         self.samples = 0
@@ -155,16 +151,14 @@ class TrainingHooks:
     def _value(loss: torch.Tensor) -> Any:
         """A loss's value, or on a device the loss itself, so that nothing waits; ``None`` if it is no loss."""
         if not loss.is_cpu:
-            return loss.detach() if loss.numel() == 1 else None
+            return raw_detach(loss) if loss.numel() == 1 else None
         try:
-            return loss.item()
+            return raw_item(loss)
         except RuntimeError:  # more than one element
             return None
 
     def _after_backward(self, name: str, now: float, value: Any) -> None:
         self.backwards += 1
-        if self.ungrouped_ranks > 1:
-            self._require_group()
         if value is None:
             return
         add = self._adders.get(name) or self._adder(name)
@@ -181,22 +175,12 @@ class TrainingHooks:
         self._adders[name] = add = self._metrics.adder(name)
         return add
 
-    def _require_group(self) -> None:
-        if not torch.distributed.is_initialized():
-            ranks = self.ungrouped_ranks
-            raise RuntimeError(
-                f"{ranks} ranks would train {ranks} independent copies. "
-                "Use torch.nn.parallel.DistributedDataParallel (the environment is torchrun's), "
-                "or pass --parallel none if copies are what you want."
-            )
-        self.ungrouped_ranks = 1
-
     def _wrap_scale(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def scale(scaler: Any, outputs: Any) -> Any:
             scaled = original(scaler, outputs)
             if isinstance(scaled, torch.Tensor) and scaled is not outputs:
                 self._has_scaled_losses = True
-                setattr(scaled, _UNSCALED, outputs.detach())  # the loss to log is the one before scaling
+                setattr(scaled, _UNSCALED, raw_detach(outputs))  # the loss to log is the one before scaling
             return scaled
 
         return scale

@@ -9,7 +9,6 @@ from safetensors.torch import load_file
 
 from mlnb.api import Run
 from mlnb.node.parallel.batch_sharding import ShardedBatches, shard_stream, split
-from mlnb.node.parallel.data_parallel import distributes_itself
 from tests.conftest import Start
 from tests.node.printed import printed
 
@@ -220,7 +219,7 @@ def test_code_that_distributes_itself_without_a_name_that_shows_it_is_not_touche
     assert printed(run, 0).startswith("10 ")
     assert run.result is not None
     (note,) = run.result["notes"]
-    assert note.startswith("init_process_group was called by code that distributes itself: mlnb shards no data")
+    assert note.startswith("the code has made a process group of its own: mlnb shards no data")
 
 
 ACCELERATE = """
@@ -312,35 +311,6 @@ def test_frameworks_that_distribute_work_as_under_torchrun(
     assert len(run.series()["loss"]) == (3 if script is SHARDED else 5)
 
 
-def test_ranks_without_an_optimizer_are_refused(start: Start) -> None:
-    run = start(HEAD.replace("BATCH", "4") + "loss_of(model, X, y).backward()", ranks=2).wait(90)
-    assert run.state == "failed"
-    assert "independent copies" in run.reason
-    assert "--parallel none" in run.reason
-
-
-@pytest.mark.parametrize(
-    "backward",
-    ["torch.autograd.backward(loss)", "gradients = torch.autograd.grad(loss, weights)"],
-    ids=["backward", "grad"],
-)
-def test_ranks_whose_gradients_are_not_averaged_are_refused_at_their_first_step(start: Start, backward: str) -> None:
-    script = f"""
-weights = list(model.parameters())
-optimizer = torch.optim.SGD(weights, lr=0.1)
-for a, b in loader():
-    gradients, loss = [None] * len(weights), loss_of(model, a, b)
-    {backward}
-    for weight, gradient in zip(weights, gradients):
-        weight.grad = weight.grad if gradient is None else gradient
-    optimizer.step()
-"""
-    run = start((HEAD + script).replace("BATCH", "4"), ranks=2).wait(90)
-    assert run.state == "failed"
-    assert "2 independent copies" in run.reason
-    assert "loss.backward()" in run.reason
-
-
 def test_an_optimizer_may_step_before_there_are_gradients(start: Start) -> None:
     loop = "optimizer = torch.optim.SGD(model.parameters(), lr=0.1)\noptimizer.step()\n"
     loop += "for a, b in loader():\n    loss_of(model, a, b).backward()\n    optimizer.step()\n"
@@ -355,35 +325,6 @@ def test_parallel_none_trains_independent_copies(start: Start) -> None:
     )
     assert run.state == "succeeded", run.result
     assert run.logs(1, "out") == "10\n"
-
-
-@pytest.mark.parametrize(
-    "source",
-    [
-        "from torch.nn.parallel import DistributedDataParallel as DDP",
-        "import torch.distributed as dist\ndist.init_process_group()",
-        "from accelerate import Accelerator",
-        "import lightning as L",
-        "from torch.distributed.fsdp import fully_shard",
-        "from transformers import Trainer",
-    ],
-)
-def test_distributed_code_is_recognised(source: str) -> None:
-    assert distributes_itself(source) is not None
-
-
-def test_plain_code_is_not_taken_for_distributed_code() -> None:
-    assert distributes_itself("import torch\n# DistributedDataParallel\nprint('accelerate')") is None
-
-
-@pytest.mark.parametrize("source", ["print 'Python 2'", b"\xff = 1", b"\0"], ids=["old", "not UTF-8", "null byte"])
-def test_a_file_that_is_not_python_does_not_distribute_anything(source: str | bytes) -> None:
-    """A local package may hold such files, as templates; nothing can have imported them."""
-    assert distributes_itself(source) is None
-
-
-def test_the_encoding_that_a_file_declares_counts() -> None:
-    assert distributes_itself("# coding: latin-1\nä = 'é'\nimport horovod".encode("latin-1")) == "horovod"
 
 
 def test_a_backward_that_reaches_no_parameter_of_an_optimizer_averages_nothing(start: Start) -> None:

@@ -1,0 +1,88 @@
+"""Makes ranks begin with the same model, and finds out where they have gone apart since."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from mlnb.node.parallel.gradient_average import GradientAverager
+from mlnb.node.parallel.leaf_tensors import describe, differing
+from mlnb.node.parallel.rank_group import RankGroup, RanksDiverged
+
+_TOLERANCE = 1e-6
+"""Relative difference of the sums of a parameter: machines of other kinds round differently."""
+
+
+class Agreement:
+    """What the ranks of a group have agreed on.
+
+    Parameters
+    ----------
+    averager
+        knows the parameters.
+    add_note
+        adds a note to the run's result.
+    """
+
+    def __init__(self, group: RankGroup, averager: GradientAverager, add_note: Callable[[str], None]) -> None:
+        self.group, self._averager, self._add_note = group, averager, add_note
+
+    def begin_with(self, tensors: Sequence[torch.Tensor]) -> None:
+        """Give ``tensors`` the values that they have on rank 0, after it was checked that all ranks have the same.
+
+        Raises
+        ------
+        RanksDiverged
+            if their shapes, types or names differ.
+        """
+        unique = list({id(tensor): tensor for tensor in tensors}.values())
+        self.group.meet(self.group.place("the comparison of the models", None))
+        sizes = {int(size) for size in self.group.gather_tensor(torch.tensor([len(unique)]))}
+        if sizes == {0}:
+            return
+        leaves = self.group.gather(describe(unique))
+        difference = differing(leaves)
+        if difference is not None:
+            raise RanksDiverged(f"the models differ between the ranks: {difference}")
+        unequal = [index for index in range(len(unique)) if len({theirs[index] for theirs in leaves}) > 1]
+        with torch.no_grad():
+            for index in unequal:
+                self.group.broadcast(unique[index])
+        if unequal:
+            self._add_note(
+                f"the ranks began with different values of {leaves[0][unequal[0]].name}"
+                f"{f' and {len(unequal) - 1} more' if len(unequal) > 1 else ''}: all have those of rank 0 now"
+            )
+
+    def compare(self) -> None:
+        """Check that all ranks still have the same parameters.
+
+        Raises
+        ------
+        RanksDiverged
+            with the name of one that differs.
+        """
+        parameters = self._averager.parameters
+        if not parameters:
+            return
+        self.group.meet(self.group.place("the comparison of parameters before a loop", None))
+        sums = torch.stack([_sum(parameter) for parameter in parameters]).cpu()
+        parts = torch.stack(self.group.gather_tensor(sums))
+        differ = (parts - parts[0]).abs() > _TOLERANCE * parts.abs().amax(0)
+        if not bool(differ.any()):
+            return
+        rank, index = (int(one) for one in differ.nonzero()[0])
+        name = describe([parameters[index]])[0]
+        raise RanksDiverged(
+            f"the ranks have gone apart: the values of {name} differ between rank 0 and rank {rank}. Something other "
+            "than gradients has changed them: a branch that only some ranks take, or random numbers."
+        )
+
+
+def _sum(parameter: torch.Tensor) -> torch.Tensor:
+    values = parameter.detach()
+    if values.is_complex():
+        values = torch.view_as_real(values)
+    norm: torch.Tensor = torch.linalg.vector_norm(values, dtype=torch.float64)
+    return norm

@@ -1,0 +1,122 @@
+"""``torch.autograd.backward`` and ``grad`` whose gradients are those of the whole batch."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from mlnb.node.parallel.gradient_average import GradientAverager
+from mlnb.node.parallel.loss_reads import LossReads
+from mlnb.node.rank.patches import Patches
+
+
+class Backward:
+    """Averages what ``backward`` adds to gradients, and what ``grad`` returns for parameters.
+
+    Parameters
+    ----------
+    averager, reads
+        average gradients; get the mean of the loss.
+    prepare
+        is called before; returns whether gradients are averaged.
+    weight
+        returns the weight of this rank's loss in the mean over all ranks.
+    """
+
+    def __init__(
+        self,
+        averager: GradientAverager,
+        reads: LossReads,
+        prepare: Callable[[], bool],
+        weight: Callable[[], float],
+    ) -> None:
+        self._averager, self._reads, self._prepare, self._weight = averager, reads, prepare, weight
+        self._is_inside = False
+        self.count = 0
+        """How often gradients were averaged."""
+
+    def install(self, patches: Patches) -> None:
+        """Wrap both; ``Tensor.backward`` calls the first."""
+        patches.wrap(torch.autograd, "backward", self._wrap_backward)
+        patches.wrap(torch.autograd, "grad", self._wrap_grad)
+
+    def _wrap_backward(self, original: Callable[..., None]) -> Callable[..., None]:
+        def backward(tensors: Any, grad_tensors: Any = None, *args: Any, **kwargs: Any) -> None:
+            roots = [tensors] if isinstance(tensors, torch.Tensor) else list(tensors)
+            if self._is_inside:  # of a checkpoint of activations
+                self._averager.reach(roots)
+                return original(tensors, grad_tensors, *args, **kwargs)
+            if any(_is_transformed(root) for root in roots) or not self._prepare():
+                return original(tensors, grad_tensors, *args, **kwargs)
+            weight = self._weight()
+            loss = self._part_of_loss(roots, grad_tensors, weight)
+            if weight != 1.0:
+                grad_tensors = _weighted(weight, roots, grad_tensors)
+            group = self._averager.group
+            assert group is not None
+            self._averager.begin(roots)
+            group.begin(group.place("backward()", sys._getframe(1)))
+            self._run(original, tensors, grad_tensors, *args, **kwargs)
+            mean = self._averager.finish(loss)
+            if mean is not None:
+                self._reads.set_mean(self._reads.source(roots[0]), mean)
+            self.count += 1
+            return None
+
+        return backward
+
+    def _run(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        self._is_inside = True
+        self._reads.begin_local()
+        try:
+            return original(*args, **kwargs)
+        except BaseException:
+            self._averager.abandon()
+            raise
+        finally:
+            self._reads.end_local()
+            self._is_inside = False
+
+    def _part_of_loss(self, roots: Sequence[torch.Tensor], gradients: Any, weight: float) -> torch.Tensor | None:
+        """The part of this rank in the mean loss, if there is one loss."""
+        if len(roots) != 1 or roots[0].dim() or gradients is not None:
+            return None
+        with torch.no_grad():
+            return torch.mul(self._reads.source(roots[0]), weight)
+
+    def _wrap_grad(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def grad(outputs: Any, inputs: Any, grad_outputs: Any = None, *args: Any, **kwargs: Any) -> Any:
+            targets = [inputs] if isinstance(inputs, torch.Tensor) else list(inputs)
+            roots = [outputs] if isinstance(outputs, torch.Tensor) else list(outputs)
+            leaves = [one for one in targets if isinstance(one, torch.Tensor) and one.is_leaf]
+            if self._is_inside or not leaves or any(map(_is_transformed, [*roots, *leaves])) or not self._prepare():
+                return original(outputs, inputs, grad_outputs, *args, **kwargs)
+            weight = self._weight()
+            group = self._averager.group
+            assert group is not None
+            group.meet(group.place("autograd.grad()", sys._getframe(1)))
+            is_parameter = self._averager.are_parameters(targets)
+            if weight != 1.0 and any(is_parameter):
+                grad_outputs = _weighted(weight, roots, grad_outputs)
+            results = list(self._run(original, outputs, inputs, grad_outputs, *args, **kwargs))
+            for index, result in enumerate(results):
+                if is_parameter[index] and result is not None:
+                    results[index] = self._averager.average(result)
+            self.count += 1
+            return tuple(results)
+
+        return grad
+
+
+def _weighted(weight: float, roots: Sequence[torch.Tensor], gradients: Any) -> list[torch.Tensor]:
+    """The gradients to begin a backward with that multiply those of the losses by ``weight``."""
+    given = [gradients] if gradients is None or isinstance(gradients, torch.Tensor) else list(gradients)
+    given += [None] * (len(roots) - len(given))
+    return [(torch.ones_like(root) if one is None else one) * weight for root, one in zip(roots, given, strict=True)]
+
+
+def _is_transformed(tensor: Any) -> bool:
+    return isinstance(tensor, torch.Tensor) and torch._C._functorch.is_functorch_wrapped_tensor(tensor)

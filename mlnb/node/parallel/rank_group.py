@@ -1,0 +1,232 @@
+"""The ranks of a plain loop as a group whose collectives first check that all ranks have come to the same line.
+
+Before each collective a rank sends a header to the next rank, and compares it with that of the rank before: what it is
+about to do and in which line, its batch, its steps, its learning rate. Ranks that differ end with an error that names
+both lines, instead of waiting for each other for ever. Each rank compares with one other only, which costs as little
+for many ranks as for two, and still finds every difference, for the ranks form a ring.
+
+The group is not torch's default process group. Code that asks ``torch.distributed.is_initialized()`` sees what it would
+see in one process, and may make a group of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import struct
+import time
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from types import CodeType, FrameType
+from typing import Any
+
+import torch
+from torch.distributed import distributed_c10d
+
+from mlnb.node import torch_private
+from mlnb.node.rank.loss_names import own_frame
+
+_TIMEOUT = timedelta(days=7)
+"""As long as another rank may be at work, as on a validation of its own; one that has ended is noticed at once."""
+
+_NUMBERS = struct.Struct("=4qd")
+_HEADER = 320
+"""Bytes of a header: numbers, then the text of the place."""
+
+_GRACE = 5.0
+"""Seconds for which a rank that lost another one waits to be ended: the other's error says what went wrong."""
+
+current: RankGroup | None = None
+"""The group of this rank, once a plain loop has begun."""
+
+
+class RanksDiverged(RuntimeError):
+    """The ranks of a plain loop have gone apart."""
+
+
+@dataclass
+class Place:
+    """What a rank is about to do, and in which line of the code."""
+
+    text: str
+    number: int
+    header: bytearray
+    tensor: torch.Tensor  # the same memory
+
+
+@dataclass
+class Progress:
+    """How far this rank has come; the same on all ranks wherever they meet."""
+
+    batches: int = 0
+    steps: int = 0
+    rate: float = 0.0
+
+
+class RankGroup:
+    """The ranks that train one model together.
+
+    Parameters
+    ----------
+    rank, world
+        which rank this is, of how many.
+    describe
+        names the line that a frame executes.
+    progress
+        how far this rank has come.
+    """
+
+    def __init__(self, rank: int, world: int, describe: Callable[[FrameType], str], progress: Progress) -> None:
+        self.rank, self.world, self._describe, self._progress = rank, world, describe, progress
+        self.store = self._connect_store()
+        self._group = torch_private.hidden_process_group(
+            "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", self.store, rank, world, _TIMEOUT
+        )
+        self._places: dict[tuple[str, CodeType | None, int], Place] = {}
+        self._received = bytearray(_HEADER)
+        self._received_tensor = torch.frombuffer(self._received, dtype=torch.uint8)
+        self._sending: Any = None
+        self._receiving: Any = None
+        self._place = self.place("the start of the training", None)
+        self._error: str | None = None
+
+    def _connect_store(self) -> Any:
+        """A part of the key-value store of the rendezvous: code that makes a group of its own shares its port."""
+        address, port = os.environ["MLNB_MASTER_ADDR"], int(os.environ["MLNB_MASTER_PORT"])
+        store = torch.distributed.TCPStore(  # type: ignore[attr-defined]
+            address, port, self.world, self.rank == 0, _TIMEOUT, multi_tenant=True
+        )
+        return distributed_c10d.PrefixStore("mlnb", store)
+
+    # Where the ranks are
+
+    def place(self, operation: str, frame: FrameType | None) -> Place:
+        """The place of ``operation`` in the line of the user's code that has led to ``frame``."""
+        key = (operation, frame.f_code, frame.f_lasti) if frame is not None else (operation, None, 0)
+        place = self._places.get(key)
+        if place is None:
+            own = own_frame(frame)
+            if own is not frame and own is not None:
+                return self.place(operation, own)
+            text = f"{operation} in {self._describe(own)}" if own is not None else operation
+            encoded = text.encode()[: _HEADER - _NUMBERS.size]
+            header = bytearray(_HEADER)
+            header[_NUMBERS.size : _NUMBERS.size + len(encoded)] = encoded
+            place = Place(text, zlib.crc32(encoded), header, torch.frombuffer(header, dtype=torch.uint8))
+            self._places[key] = place
+        return place
+
+    def begin(self, place: Place, detail: int = 0) -> None:
+        """Tell the next rank what this one is about to do; :meth:`verify` must follow before anything is waited for.
+
+        ``detail`` is a number that must be the same on all ranks as well.
+        """
+        if self._error is not None:
+            raise RanksDiverged(self._error)
+        progress = self._progress
+        _NUMBERS.pack_into(place.header, 0, place.number, progress.batches, progress.steps, detail, progress.rate)
+        self._place = place
+        try:
+            self._sending = self._group.send([place.tensor], (self.rank + 1) % self.world, 1)
+            self._receiving = self._group.recv([self._received_tensor], (self.rank - 1) % self.world, 1)
+        except RuntimeError as error:
+            raise self._lost(error) from error
+
+    def verify(self) -> None:
+        """Wait until the rank before has come to its next collective.
+
+        Raises
+        ------
+        RanksDiverged
+            if that is another one, or in another state.
+        """
+        self._wait(self._receiving)
+        self._wait(self._sending)
+        if self._received != self._place.header:
+            self._error = self._explain()
+            raise RanksDiverged(self._error)
+
+    def meet(self, place: Place, detail: int = 0) -> None:
+        """:meth:`begin` and :meth:`verify`: go on as soon as the rank before is here, too."""
+        self.begin(place, detail)
+        self.verify()
+
+    def _explain(self) -> str:
+        other = (self.rank - 1) % self.world
+        theirs, ours = _NUMBERS.unpack_from(self._received), _NUMBERS.unpack_from(self._place.header)
+        text = self._received[_NUMBERS.size :].rstrip(b"\0").decode(errors="replace")
+        ranks = sorted([(other, theirs, text), (self.rank, ours, self._place.text)])
+        (a, first, text_a), (b, second, text_b) = ranks
+        if first[0] != second[0]:
+            what = f"rank {a} is at {text_a}, rank {b} at {text_b}"
+        elif first[1] != second[1]:
+            what = f"at {text_a} rank {a} has come to batch {first[1]}, rank {b} to batch {second[1]}"
+        elif first[2] != second[2]:
+            what = f"at {text_a} rank {a} has made {first[2]} steps of optimizers, rank {b} {second[2]}"
+        elif first[4] != second[4]:
+            what = f"at {text_a} the learning rate is {first[4]:g} on rank {a}, {second[4]:g} on rank {b}"
+        else:
+            what = f"{text_a} needs other tensors on rank {a} than on rank {b}"
+        return (
+            f"the ranks have gone apart: {what}. Each rank sees its own part of the data, so what decides must be the "
+            "same on all: a loss read by .item(), gradients, a validation loop under torch.no_grad()."
+        )
+
+    # Collectives: each after a verified place
+
+    def all_reduce(self, tensor: torch.Tensor) -> Any:
+        """Begin to add up ``tensor`` over the ranks, in place; wait for what is returned by :meth:`wait`."""
+        return self._group.allreduce([tensor])
+
+    def wait(self, work: Any) -> None:
+        """Wait for a collective."""
+        self._wait(work)
+
+    def broadcast(self, tensor: torch.Tensor) -> None:
+        """Give all ranks the value that ``tensor`` has on rank 0."""
+        options = distributed_c10d.BroadcastOptions()
+        options.rootRank, options.rootTensor = 0, 0
+        self._wait(self._group.broadcast([tensor], options))
+
+    def gather_tensor(self, tensor: torch.Tensor) -> list[torch.Tensor]:
+        """Return each rank's ``tensor``, which is on the CPU and of one shape on all."""
+        gathered = [torch.empty_like(tensor) for _ in range(self.world)]
+        self._wait(self._group.allgather([gathered], [tensor]))
+        return gathered
+
+    def gather(self, value: object) -> list[Any]:
+        """Return each rank's ``value``, pickled."""
+        data = pickle.dumps(value)
+        sizes = [int(size) for size in self.gather_tensor(torch.tensor([len(data)]))]
+        padded = torch.zeros(max(sizes), dtype=torch.uint8)
+        padded[: len(data)] = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+        parts = self.gather_tensor(padded)
+        return [pickle.loads(part[:size].numpy().tobytes()) for part, size in zip(parts, sizes, strict=True)]
+
+    def any_of(self, flag: bool, place: Place) -> bool:
+        """Whether ``flag`` is true on any rank."""
+        self.meet(place)
+        return any(bool(one) for one in self.gather_tensor(torch.tensor([flag])))
+
+    def end(self) -> None:
+        """Wait for the other ranks at the end of the program; one that still trains is named."""
+        if self._error is None:
+            self.meet(self.place("the end of its program", None))
+
+    def _wait(self, work: Any) -> None:
+        try:
+            work.wait()
+        except RuntimeError as error:
+            raise self._lost(error) from error
+
+    def _lost(self, error: Exception) -> RuntimeError:
+        time.sleep(_GRACE)
+        return RuntimeError(f"rank {self.rank} was at {self._place.text} when it lost another rank ({error})")
+
+
+def end() -> None:
+    """Wait for the other ranks at the end of the program, if this rank trains together with others."""
+    if current is not None:
+        current.end()
