@@ -191,6 +191,16 @@ def raw_detach(tensor: torch.Tensor) -> torch.Tensor:
     return torch._C.TensorBase.detach(tensor)
 
 
+def raw_data() -> Any:
+    """``torch._C.TensorBase.data``: the attribute ``data`` as torch has it. Since 2.4."""
+    return torch._C.TensorBase.data
+
+
+def is_transformed(tensor: torch.Tensor) -> bool:
+    """``torch._C._functorch``: whether a transformation of ``torch.func`` works with ``tensor``, as ``vmap``. Since 2.4."""
+    return bool(torch._C._functorch.is_functorch_wrapped_tensor(tensor))
+
+
 # Data loaders
 
 INDEX_SAMPLER = "_index_sampler"
@@ -339,6 +349,11 @@ _REQUIRED = (
     ),
     _Required("torch._C._functions.AccumulateGrad", (Feature.PARALLEL,), lambda: ACCUMULATE is not type(None)),
     _Required("torch._C.TensorBase", (Feature.PARALLEL,), _has("torch._C", "TensorBase")),
+    _Required(
+        "torch._C._functorch.is_functorch_wrapped_tensor",
+        (Feature.PARALLEL,),
+        _has("torch._C._functorch", "is_functorch_wrapped_tensor"),
+    ),
     _Required(
         "DataLoader._index_sampler",
         (Feature.CHECKPOINTS, Feature.STOP_CONSENSUS, Feature.PARALLEL),

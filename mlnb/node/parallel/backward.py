@@ -11,6 +11,7 @@ import torch
 from mlnb.node.parallel.gradient_average import GradientAverager
 from mlnb.node.parallel.loss_reads import LossReads
 from mlnb.node.rank.patches import Patches
+from mlnb.node.torch_private import is_transformed
 
 
 class Backward:
@@ -119,4 +120,4 @@ def _weighted(weight: float, roots: Sequence[torch.Tensor], gradients: Any) -> l
 
 
 def _is_transformed(tensor: Any) -> bool:
-    return isinstance(tensor, torch.Tensor) and torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+    return isinstance(tensor, torch.Tensor) and is_transformed(tensor)

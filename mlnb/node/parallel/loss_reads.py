@@ -17,7 +17,7 @@ import torch
 
 from mlnb.node.parallel.rank_group import RankGroup
 from mlnb.node.rank.patches import Patches
-from mlnb.node.torch_private import raw_detach, raw_item
+from mlnb.node.torch_private import is_transformed, raw_data, raw_detach, raw_item
 
 _NUMBERS = ("item", "tolist", "__float__", "__int__", "__bool__", "__index__")
 """Methods of tensors that return a number of Python."""
@@ -43,7 +43,7 @@ class LossReads:
 
     def install(self, patches: Patches) -> None:
         """Replace the methods of tensors that read values."""
-        base: Any = torch._C.TensorBase
+        data = raw_data()
         for name in _NUMBERS:
             self._replace(patches, torch.Tensor, name, lambda original: self._number(original))
         for name in _COPIES:
@@ -52,7 +52,7 @@ class LossReads:
             self._replace(patches, torch.Tensor, name, lambda original: self._comparison(original))
         for name in _FUNCTIONS:
             patches.wrap(torch, name, self._comparison)
-        patches.override(torch.Tensor, "data", property(self._data(base.data), base.data.__set__))
+        patches.override(torch.Tensor, "data", property(self._data(data), data.__set__))
         patches.wrap(torch.amp.GradScaler, "scale", self._scale)
 
     def _replace(self, patches: Patches, owner: type, name: str, wrapper: Callable[[Any], Any]) -> None:
@@ -163,4 +163,4 @@ def _requires_grad(value: Any) -> bool:
 
 def _is_transformed(tensor: torch.Tensor) -> bool:
     """Whether a transformation of ``torch.func`` or a tracer works with ``tensor``: it has no value then."""
-    return type(tensor) is not torch.Tensor or torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+    return type(tensor) is not torch.Tensor or is_transformed(tensor)
