@@ -197,7 +197,7 @@ def raw_data() -> Any:
 
 
 def is_transformed(tensor: torch.Tensor) -> bool:
-    """``torch._C._functorch``: whether a transformation of ``torch.func`` works with ``tensor``, as ``vmap``. Since 2.4."""
+    """``torch._C._functorch``: whether a transformation of ``torch.func`` works with ``tensor``. Since 2.4."""
     return bool(torch._C._functorch.is_functorch_wrapped_tensor(tensor))
 
 

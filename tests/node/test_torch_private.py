@@ -223,7 +223,8 @@ from mlnb.node.rank import log
 from mlnb.node.rank.training_hooks import TrainingHooks
 from mlnb.node.torch_private import flatten_dense_tensors
 assert storage_use_count is None
-for call in (DataParallel(0, 2, list, TrainingHooks(log.Metrics()), print, str).install, lambda: flatten_dense_tensors([])):
+parallel = DataParallel(0, 2, list, TrainingHooks(log.Metrics()), print, str)
+for call in (parallel.install, lambda: flatten_dense_tensors([])):
     try:
         call()
     except MlnbError as error:
