@@ -97,6 +97,8 @@ class RunInfo:
     asked
         the options that the user gave, by key. They apply again when the run is resumed. ``None`` in files of versions
         that did not write them.
+    hidden
+        whether lists and completion leave it out: a run that mlnb itself has made, as a check.
     node
         for its node programs.
     placement
@@ -118,6 +120,7 @@ class RunInfo:
     git: Mapping[str, Any] | None = None
     seed: int | None = None
     asked: Mapping[str, Any] | None = None
+    hidden: bool = False
     node: NodeSettings = field(default_factory=NodeSettings)
     placement: Mapping[str, Any] = field(default_factory=dict)
 

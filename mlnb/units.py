@@ -1,4 +1,4 @@
-"""Parse and format sizes, times and signals as people write them. Standard library only."""
+"""Parse and format sizes, times, counts and signals as people write them. Standard library only."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import re
 import signal
 
 _SIZES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+_MINUS, _THIN = "\u2212", "\u202f"  # minus sign, narrow no-break space
+
 _BINARY = {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
 
@@ -70,6 +72,20 @@ def format_time(seconds: float) -> str:
         return f"{minutes} min {rest} s" if minutes < 10 and rest else f"{minutes} min"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+
+
+def format_limit(seconds: float) -> str:
+    """Format a limit that somebody has set in whole seconds: ``2 s``, ``5 min``."""
+    return format_time(seconds) if seconds >= 59.5 else f"{fixed(max(0.0, seconds), 0)} s"
+
+
+def format_step(step: float) -> str:
+    """Format a step or another count, with thin spaces between thousands: ``25 142``."""
+    from decimal import Decimal  # late, since a job that starts has nothing to format
+
+    integer = int(step)
+    fraction = "" if integer == step else f"{Decimal(str(abs(float(step)))) % 1:f}"[1:]
+    return f"{_MINUS if step < 0 else ''}{abs(integer):,}{fraction}".replace(",", _THIN)
 
 
 def fixed(value: float, digits: int) -> str:

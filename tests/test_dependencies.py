@@ -17,7 +17,7 @@ import pytest
 
 import mlnb
 from mlnb.errors import MlnbError
-from mlnb.notebook.view.output_bundle import bundle
+from mlnb.render.output_bundle import bundle
 from tests.conftest import Start
 
 ROOT = Path(mlnb.__file__).parent

@@ -1,36 +1,29 @@
 import { add } from './dom';
 import { formatTimeLeft } from './format';
-import { isActive, isFresh, type Run } from './run';
-
-/** Stops the run. A promise is fulfilled when it has ended, and rejected with the reason if it could not be stopped. */
-export type Stop = () => Promise<void> | undefined;
-
-// A request without an answer may be lost with its kernel, so the button can be pressed again after this time.
-const RETRY_MS = 15_000;
+import { isActive, isFresh, isWarned, type Run } from './run';
+import { StopButton, type Stop } from './stopButton';
 
 /** The line above the curve: name, state, its reason, and a Stop button if the run can be stopped. */
 export class Header {
   private readonly name: HTMLElement;
   private readonly state: HTMLElement;
+  private readonly warning: HTMLElement;
   private readonly text: HTMLElement;
-  private readonly button: HTMLButtonElement;
+  private readonly button: StopButton;
   private run: Run | undefined;
   private isLive = false;
   private note = '';
   private stop: Stop | undefined;
-  private retry: ReturnType<typeof setTimeout> | undefined;
 
   constructor(parent: HTMLElement) {
     const element = add(parent, 'header', 'mlnb-head');
     this.name = add(element, 'strong', 'mlnb-name');
     this.state = add(element, 'span', 'mlnb-state');
     this.state.setAttribute('role', 'status');
+    this.warning = add(element, 'span', 'mlnb-warning');
     this.text = add(element, 'span', 'mlnb-text');
-    this.button = add(element, 'button', 'mlnb-button mlnb-stop', 'Stop');
-    this.button.type = 'button';
-    this.button.hidden = true;
-    this.button.addEventListener('click', () => {
-      this.onStop();
+    this.button = new StopButton(element, reason => {
+      this.setLive(this.isLive, `could not be stopped: ${reason}`);
     });
   }
 
@@ -48,13 +41,13 @@ export class Header {
   show(run: Run): void {
     this.run = run;
     if (!isActive(run.state)) {
-      this.setStopping(false);
+      this.button.reset();
     }
     this.update();
   }
 
   dispose(): void {
-    clearTimeout(this.retry);
+    this.button.dispose();
   }
 
   private update(): void {
@@ -75,32 +68,14 @@ export class Header {
     const secondsLeft = (run.ends ?? 0) - Date.now() / 1000;
     const timeLeft = isLive && isActive(run.state) && secondsLeft > 0 ? `about ${formatTimeLeft(secondsLeft)} left` : '';
     this.state.classList.toggle('mlnb-live', isLive);
-    const text = [note, run.reason, run.line, timeLeft].filter(part => part !== '').join(' · ');
+    const warned = isWarned(run);
+    this.state.classList.toggle('mlnb-warned', warned);
+    this.warning.hidden = !warned;
+    this.warning.textContent = warned ? run.reason : '';
+    const text = [note, warned ? '' : run.reason, run.line, timeLeft].filter(part => part !== '').join(' · ');
     if (this.text.textContent !== text) {
       this.text.textContent = text;
     }
-    this.button.hidden = this.stop === undefined || !isActive(run.state);
-    this.button.setAttribute('aria-label', `Stop the run ${run.name || run.id}`);
-  }
-
-  private onStop(): void {
-    this.setStopping(true);
-    const request = this.stop?.();
-    if (request === undefined) {
-      this.retry = setTimeout(() => {
-        this.setStopping(false);
-      }, RETRY_MS);
-      return;
-    }
-    request.catch((error: unknown) => {
-      this.setStopping(false);
-      this.setLive(this.isLive, `could not be stopped: ${error instanceof Error ? error.message : String(error)}`);
-    });
-  }
-
-  private setStopping(stopping: boolean): void {
-    clearTimeout(this.retry);
-    this.button.disabled = stopping;
-    this.button.textContent = stopping ? 'Stopping…' : 'Stop';
+    this.button.show(isActive(run.state) ? this.stop : undefined, run.name || run.id);
   }
 }

@@ -29,6 +29,8 @@ export interface Run {
   output: string;
   /** What the run displayed: pictures, tables and others. */
   displays: Display[];
+  /** The run as `%%train --resume` names it, if it has ended early and has a checkpoint; else empty. */
+  resume: string;
   /** When this summary was made, in seconds since the epoch; 0 if unknown. */
   updated: number;
 }
@@ -46,6 +48,11 @@ const ACTIVE: readonly State[] = ['pending', 'starting', 'running'];
 /** Whether a run in this state may still change, and so can be stopped. */
 export function isActive(state: State): boolean {
   return ACTIVE.includes(state);
+}
+
+/** Whether a run has succeeded, but something about it is wrong, as a loss that is NaN. */
+export function isWarned({ state, reason }: Run): boolean {
+  return state === 'succeeded' && reason !== '';
 }
 
 /** A run from JSON of any origin; what is missing or of another type becomes empty text. */
@@ -69,6 +76,7 @@ export function parseRun(json: unknown): Run {
     error: text('error'),
     output: text('output'),
     displays: parseDisplays(fields['displays'], fields['figures']),
+    resume: text('resume'),
     updated: typeof fields['updated'] === 'number' ? fields['updated'] : 0
   };
 }

@@ -4,7 +4,9 @@ import { Details, Traceback } from './details';
 import type { Rich } from './display';
 import { add } from './dom';
 import { Gauges, isResourceMetric } from './gauges';
-import { Header, type Stop } from './header';
+import { Header } from './header';
+import { Resume, type ResumeInCell } from './resume';
+import type { Stop } from './stopButton';
 import type { Points } from './frame';
 import { Plot, type Hover } from './plot/plot';
 import { isActive, type Attempt, type Run } from './run';
@@ -28,6 +30,7 @@ export class RunView {
   private readonly table: AccessibleTable;
   private readonly gauges: Gauges;
   private readonly details: Details;
+  private readonly resume: Resume;
   private readonly traceback: Traceback;
   private shown = FIRST_CHOICE;
   private chosen = false;
@@ -36,10 +39,14 @@ export class RunView {
   private hovered: Hover | undefined;
   private textTimer: ReturnType<typeof setTimeout> | undefined;
 
-  /** `rich` makes safe HTML of what the run displayed, in front ends that can. */
-  constructor(parent: HTMLElement, rich?: Rich) {
+  /**
+   * `rich` makes safe HTML of what the run displayed, in front ends that can. `resumeInCell` finds how to have the cell
+   * around the view continue the run, in front ends that can.
+   */
+  constructor(parent: HTMLElement, rich?: Rich, resumeInCell?: (view: HTMLElement) => ResumeInCell | undefined) {
     const root = add(parent, 'section', 'mlnb-run');
     this.header = new Header(root);
+    this.resume = new Resume(root, () => resumeInCell?.(root));
     this.traceback = new Traceback(root);
     this.empty = add(root, 'p', 'mlnb-empty');
     this.body = add(root, 'div', 'mlnb-body');
@@ -88,6 +95,7 @@ export class RunView {
       this.showText();
     }
     this.header.show(run);
+    this.resume.show(run);
     this.traceback.show(run);
     this.details.show(run);
     this.empty.textContent = isActive(run.state) ? 'No metrics yet.' : 'No metrics were logged.';
@@ -136,6 +144,11 @@ export class RunView {
     if (this.metrics.size < before) {
       this.showMetrics();
     }
+  }
+
+  /** The view is in the page now. */
+  attached(): void {
+    this.resume.offer();
   }
 
   dispose(): void {

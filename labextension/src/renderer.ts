@@ -4,6 +4,8 @@ import { MIME_TYPE, parseBundle, type Bundle } from '../chart/bundle';
 import type { Rich } from '../chart/display';
 import { isActive } from '../chart/run';
 import { RunView } from '../chart/view';
+import { keepEnd } from './ending';
+import { resumeInCell } from './notebooks';
 import { RunStream } from './runStream';
 import { fetchRun, isServed, stopRun } from './server';
 
@@ -64,10 +66,14 @@ export class RunRenderer extends Widget implements IRenderMime.IRenderer {
     super.dispose();
   }
 
+  protected override onAfterAttach(): void {
+    this.view?.attached();
+  }
+
   private draw({ run, metrics }: Bundle): void {
     if (this.view === undefined) {
       this.node.replaceChildren();
-      this.view = new RunView(this.node, this.rich);
+      this.view = new RunView(this.node, this.rich, resumeInCell);
     }
     this.view.showRun(run);
     if (metrics !== undefined) {
@@ -104,6 +110,7 @@ export class RunRenderer extends Widget implements IRenderMime.IRenderer {
       end: () => {
         this.endState = state;
         view.setStop(undefined);
+        keepEnd(run.id, state).catch(() => undefined); // the server is gone; what the output contains stays
       },
       lost: () => {
         view.setLive(false, 'connection lost');

@@ -95,6 +95,11 @@ async function fetchRuns(batch: readonly Query[]): Promise<void> {
   }
 }
 
+/** A run as a complete output: data by MIME type. */
+export async function fetchOutput(id: string): Promise<Record<string, unknown>> {
+  return (await request(`/${encodeURIComponent(id)}/output`, 'GET')) as Record<string, unknown>;
+}
+
 /** Stops a run; fulfilled when it has ended. Needs no kernel. */
 export async function stopRun(id: string): Promise<void> {
   await request(`/${encodeURIComponent(id)}/cancel`, 'POST');

@@ -98,6 +98,7 @@ describe('bundles', () => {
       error: '',
       output: '',
       displays: [],
+      resume: '',
       updated: 0
     });
   });

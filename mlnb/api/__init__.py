@@ -54,10 +54,10 @@ class Runs:
         return run
 
     def __iter__(self) -> Iterator[Run]:
-        return (self._run(entry.id) for entry in self.index.entries())
+        return (self._run(entry.id) for entry in self.index.entries(hidden=True))
 
     def __len__(self) -> int:
-        return len(self.index.entries())
+        return len(self.index.entries(hidden=True))
 
     def __getitem__(self, key: str | int) -> Run:
         """The run with this id, the newest with this name, or the n-th newest.
@@ -68,7 +68,7 @@ class Runs:
             if there is none; the message suggests the nearest name.
         """
         if isinstance(key, int):
-            entries = self.index.entries()
+            entries = self.index.entries(hidden=True)
             if not -len(entries) <= key < len(entries):
                 raise UsageError(f"Run number {key}: there are {len(entries)} runs in {self.index.root}.")
             return self._run(entries[key].id)
@@ -81,9 +81,15 @@ class Runs:
         hint = f"Did you mean {near[0]}?" if near else "`mlnb runs` (in a notebook %runs) lists them."
         raise UsageError(f"No run named {key!r} in {self.index.root}. {hint}")
 
-    def observed(self, limit: int | None = None) -> list[Run]:
-        """The newest runs; their states are read together, which is faster than one by one."""
-        newest = list(itertools.islice(self, limit))
+    def observed(self, limit: int | None = None, *, hidden: bool = False) -> list[Run]:
+        """The newest runs; their states are read together, which is faster than one by one.
+
+        Parameters
+        ----------
+        hidden
+            whether those that ``mlnb doctor`` has left are among them.
+        """
+        newest = [self._run(entry.id) for entry in itertools.islice(self.index.entries(hidden=hidden), limit)]
         for run, observation in zip(newest, observe([run.observable for run in newest]), strict=True):
             run.record(observation)
         return newest

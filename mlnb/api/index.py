@@ -33,12 +33,13 @@ _COARSE = 2_000_000_000
 
 @dataclass(frozen=True)
 class Entry:
-    """What the index holds of a run; ``submitted`` is in seconds since the epoch."""
+    """What the index holds of a run; ``submitted`` is in seconds since the epoch. Lists leave a ``hidden`` one out."""
 
     id: str
     name: str
     target: str
     submitted: float
+    hidden: bool = False
 
 
 class Index:
@@ -54,30 +55,31 @@ class Index:
         self.root = root
         self._entries: dict[str, Entry] = {}
         self._newest_first: tuple[Entry, ...] = ()
+        self._listed: tuple[Entry, ...] = ()
         self._state: tuple[int, int] | None = None
         self._read_changes = 0
         self._unsaved = 0
         self._loaded = False
         self._lock = threading.Lock()
 
-    def entries(self) -> tuple[Entry, ...]:
-        """All runs, newest first."""
+    def entries(self, *, hidden: bool = False) -> tuple[Entry, ...]:
+        """All runs, newest first; also the hidden ones if asked for."""
         with self._lock:
             self._update()
-            return self._newest_first
+            return self._newest_first if hidden else self._listed
 
     def names(self) -> list[str]:
         """The names of the runs, each once, that of the newest run first."""
         return list(dict.fromkeys(entry.name for entry in self.entries()))
 
     def named(self, name: str) -> Entry | None:
-        """The newest run of that name."""
-        return next((entry for entry in self.entries() if entry.name == name), None)
+        """The newest run of that name, which may be hidden."""
+        return next((entry for entry in self.entries(hidden=True) if entry.name == name), None)
 
     def _update(self) -> None:
         state = self._now()
         if state is None:
-            self._entries, self._newest_first, self._state = {}, (), None
+            self._entries, self._newest_first, self._listed, self._state = {}, (), (), None
             return
         if state == self._state:
             return
@@ -92,6 +94,7 @@ class Index:
         if removed or added or changed or not self._newest_first:
             order = sorted(self._entries.values(), key=lambda entry: (entry.submitted, entry.id), reverse=True)
             self._newest_first = tuple(order)
+            self._listed = tuple(entry for entry in order if not entry.hidden)
         self._unsaved += added + changed
         if self._unsaved >= _WORTH_SAVING:
             self._save()
@@ -117,7 +120,7 @@ class Index:
             values = read_json(file)
             if values is not None or file.exists():  # a run.json that can't be parsed is still a run
                 info = RunInfo.from_json(values or {}, run_id)
-                self._entries[run_id] = Entry(run_id, info.name, info.target, info.submitted)
+                self._entries[run_id] = Entry(run_id, info.name, info.target, info.submitted, info.hidden)
                 count += 1
         return count
 

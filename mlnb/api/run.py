@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from mlnb.api.displays import displays, figures
 from mlnb.api.read.describe import end_sentence
 from mlnb.api.read.history import History, Series, frame
-from mlnb.api.read.logs import last_lines, printed
+from mlnb.api.read.logs import LastLines, printed
 from mlnb.api.read.mirrored import catch_up, fetch
 from mlnb.api.read.progress import AttemptProgress, Events
 from mlnb.api.read.state import Observable, Observation, observe
@@ -52,8 +52,8 @@ class Run:
         self._run_json, self._task = JsonFile(directory.run), JsonFile(directory.task)
         self._info: tuple[dict[str, Any], RunInfo] | None = None
         self._parsed: tuple[dict[str, Any], Task] | None = None
-        self._events = Events(directory)
-        self._history = History(directory)
+        self._events, self._history = Events(directory), History(directory)
+        self._last_lines = LastLines(directory)
         self._final: Observation | None = None
         self.cancelled_here = False
         """Whether this process cancelled it."""
@@ -212,7 +212,7 @@ class Run:
         Standard output, and standard error unless that is the traceback of the run's own error.
         """
         self._catch_up()
-        return last_lines(self.directory, lines, rank)
+        return self._last_lines.read(lines, rank)
 
     def figures(self) -> list[Path]:
         """Pictures that the newest attempt showed, in order."""

@@ -14,6 +14,20 @@ _TOKEN = re.compile(
     r"|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[^\[\]]?|\x1b[\[\]]"
 )
 _RESET = "\x1b[0m"
+_BEGUN = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*|\][^\x07\x1b]*)?\Z")
+"""The beginning of a sequence whose end is not there yet."""
+
+_ROWS = 1000
+"""Lines that a screen that is fed for long keeps."""
+
+_REDRAWN = re.compile(
+    r"\r[^\r\n\x1b]*(?=\r[^\r\n\x1b]*[\r\n])"
+    + "".join(
+        rf"|\n{{{depth}}}\r[^\r\n\x1b]*(?:\x1b\[A){{{depth}}}(?=\n{{{depth}}}\r[^\r\n\x1b]*(?:\x1b\[A){{{depth}}})"
+        for depth in (1, 2, 3)
+    )
+)
+"""A progress bar that is drawn again in the same line; also one below others, as tqdm draws nested ones."""
 
 
 def as_shown(text: str) -> str:
@@ -26,6 +40,36 @@ def as_shown(text: str) -> str:
     for token in _TOKEN.finditer(text):
         screen.put(token)
     return screen.text
+
+
+def newest_drawn(text: str) -> str:
+    """Printed text with only the last of each series of pictures of one progress bar, which is much shorter."""
+    return _REDRAWN.sub("", text) if "\r" in text else text
+
+
+class Screen:
+    """What is shown of text that arrives in pieces; of long text, the last lines."""
+
+    def __init__(self) -> None:
+        self._screen, self._pending = _Screen(), ""
+
+    def feed(self, text: str) -> None:
+        """Print more text."""
+        text = self._pending + text
+        end = len(text)
+        while text.endswith(CLEAR_BEFORE_NEXT, 0, end):
+            end -= len(CLEAR_BEFORE_NEXT)
+        if end == len(text) and (begun := _BEGUN.search(text)):
+            end = begun.start()
+        self._pending = text[end:]
+        for token in _TOKEN.finditer(text, 0, end):
+            self._screen.put(token)
+        self._screen.forget(_ROWS)
+
+    @property
+    def text(self) -> str:
+        """What is shown, without blank space after it."""
+        return self._screen.text.rstrip()
 
 
 class _Line:
@@ -78,6 +122,12 @@ class _Screen:
     def text(self) -> str:
         """All lines."""
         return "\n".join(line.shown for line in self._lines)
+
+    def forget(self, rows: int) -> None:
+        """Keep the last lines only, if there are many more."""
+        if len(self._lines) > 2 * rows:
+            self._row = max(0, self._row - (len(self._lines) - rows))
+            del self._lines[:-rows]
 
     def put(self, token: re.Match[str]) -> None:
         """Carry out one token."""

@@ -121,13 +121,14 @@ def run(**arguments: Any) -> int:
 
 @main.command()
 @click.option("-n", "--number", default=20, show_default=True, type=click.IntRange(1), help="how many")
+@click.option("-a", "--all", "hidden", is_flag=True, help="also those that mlnb doctor has left")
 @as_json
-def runs(number: int, as_json: bool) -> None:
+def runs(number: int, hidden: bool, as_json: bool) -> None:
     """List runs, newest first."""
     from mlnb.api import runs as all_runs
     from mlnb.render.runs_table import text_table
 
-    newest = all_runs.observed(number)
+    newest = all_runs.observed(number, hidden=hidden)
     if as_json:
         echo_json([run.to_json() for run in newest])
     else:
@@ -140,6 +141,7 @@ def runs(number: int, as_json: bool) -> None:
 def show(name: str, as_json: bool) -> None:
     """Show one run, by name (the newest) or id."""
     from mlnb.api import runs as all_runs
+    from mlnb.render.format import format_step, format_value
     from mlnb.render.summary import status_line
 
     run = all_runs[name]
@@ -153,7 +155,8 @@ def show(name: str, as_json: bool) -> None:
     for note in data["notes"]:
         click.echo(f"  note      {note}")
     for metric, last in data["metrics"].items():
-        click.echo(f"  {metric:<9} {last['value']} at step {last['step']} ({last['count']} values)")
+        value, step, count = format_value(float(last["value"])), format_step(last["step"]), format_step(last["count"])
+        click.echo(f"  {metric:<9} {value} at step {step} ({count} values)")
     if data["error"]:
         click.echo(data["error"]["text"].rstrip())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import time
@@ -109,6 +110,7 @@ def _checks(name: str, workspace: Workspace) -> Iterator[Check]:
     if run is None:
         return
     yield from _results(run)
+    _remove(run)
     if nodes > 1:
         yield from _two_nodes(chosen)
 
@@ -169,6 +171,7 @@ def _two_nodes(chosen: Target) -> Iterator[Check]:
     connected = run.state == "succeeded" and run.logs(stream="out").strip() == "2"
     took = format_time(time.monotonic() - began)
     yield Check(name, connected, f"connected, after {took}" if connected else f"{run.state}: {run.reason}")
+    _remove(run)
 
 
 def _wait(run: Run) -> tuple[bool | None, str] | None:
@@ -198,7 +201,16 @@ def _wait(run: Run) -> tuple[bool | None, str] | None:
 
 def _submit(chosen: Target, script: str, resources: Resources) -> Run:
     offer = chosen.offer(resources, Placement("doctor"))
-    return Run(submit(Task(script=script), {}, chosen, offer, name="doctor", env={}), chosen.workspace)
+    fields = {"hidden": True}
+    run_dir = submit(Task(script=script), {}, chosen, offer, name="doctor", env={}, info_fields=fields)
+    return Run(run_dir, chosen.workspace)
+
+
+def _remove(run: Run) -> None:
+    """Delete a run that has succeeded; others are kept, so that one can look at them."""
+    if run.state == "succeeded":
+        with contextlib.suppress(MlnbError, OSError):
+            run.remove()
 
 
 def _folder(find: Callable[[], Path]) -> tuple[bool, str]:

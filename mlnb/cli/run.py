@@ -196,4 +196,6 @@ def _follow(run: Run, as_json: bool) -> int:
     elif run.state != "succeeded":
         ended = end_sentence(run.name, run.state, run.reason, run.task.resources.world_size)
         click.echo(f"mlnb: {ended} `mlnb show {run.id}` has the details.", err=True)
+    elif run.reason:
+        click.echo(f"mlnb: Run {run.name} has succeeded, but {run.reason}.", err=True)
     return int(run.state != "succeeded")

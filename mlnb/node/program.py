@@ -41,7 +41,7 @@ from mlnb.node.shutdown import Shutdown
 from mlnb.rundir import RunDir, read_json, read_json_fresh, write_json
 from mlnb.runinfo import RunInfo
 from mlnb.task import Task
-from mlnb.units import format_size
+from mlnb.units import format_limit, format_size
 
 _TIME_WARNING = 150.0
 """Seconds before the deadline from which SIGUSR1 means that the time is nearly over: batch systems send it up to a
@@ -231,7 +231,7 @@ class NodeProgram:
                 return agreement
             missing = self._rendezvous.describe_missing() if time.monotonic() > end else ""
             if missing:
-                self._shutdown.stop(StopRequest("failed", f"{missing} within {timeout:.0f} s"))
+                self._shutdown.stop(StopRequest("failed", f"{missing} within {format_limit(timeout)}"))
             elif self._has_result():
                 self._shutdown.stop(StopRequest("failed", "node 0 ended before this node connected"))
             self._events.beat()
@@ -318,7 +318,7 @@ class NodeProgram:
     def _check_deadline(self) -> None:
         deadline = self._deadline
         if deadline.is_near and not self._shutdown.has_warned:
-            detail = f"the ranks were warned {max(0.0, deadline.remaining):.0f} s before the end"
+            detail = f"the ranks were warned {format_limit(deadline.remaining)} before the end"
             self._shutdown.warn(deadline.reason, detail, out_of_time=True)
         if deadline.has_passed:
             self._shutdown.stop(StopRequest("failed", deadline.reason, can_resume=True, out_of_time=True))

@@ -116,8 +116,9 @@ def _train(run_dir: RunDir, run_id: str, task: Task, info: RankInfo) -> tuple[di
         notes += outputs.write(run_dir, run_id, task, namespace, data, names, deleted, process)
     if stop.was_interrupted():
         notes.append("Stop was KeyboardInterrupt to the code, which caught it and went on to its end")
+    warning = finite.warning(log.current) if info.rank == 0 else ""
     trained = {"backwards": hooks.backwards, "steps": hooks.steps} if hooks else {}
-    return {"state": "succeeded", "notes": notes, "trained": trained}, 0
+    return {"state": "succeeded", "notes": notes, "warning": warning, "trained": trained}, 0
 
 
 def _stopped(notes: list[str]) -> tuple[dict[str, Any], int]:

@@ -10,7 +10,7 @@ from typing import Any
 
 def load_ipython_extension(shell: Any) -> None:
     """Set up a kernel: ``%load_ext mlnb``. A second call does nothing."""
-    from mlnb.notebook import complete
+    from mlnb.notebook import complete, runs
     from mlnb.notebook.executed import executed
     from mlnb.notebook.first_line import move_magic_up
     from mlnb.notebook.magics import TrainMagics
@@ -33,6 +33,7 @@ def load_ipython_extension(shell: Any) -> None:
     shell.events.register("post_run_cell", hook.end)
     shell.events.register("post_run_cell", pending.current.after_cell)
     complete.install(shell)
+    runs.install(shell, live_outputs)
     executed.install()
     shell.user_ns.setdefault("mlnb", sys.modules["mlnb"])  # messages mention mlnb.runs and the like
     threading.Thread(target=_prepare, name="mlnb-warm", daemon=True).start()

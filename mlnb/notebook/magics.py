@@ -142,10 +142,13 @@ class TrainMagics(Magics):
         run = self._start(task, captured, process, options, target, offer, resumed, given, name=placement.name)
         sent = captured.items, captured.outputs, captured.deletes, captured.notes
         plan_key = (target.name, offer.summary_lines, *sent)
-        if plan_key != self._planned:  # shown once, and again when it has changed
-            self._planned = plan_key
+        is_known = plan_key == self._planned
+        if not is_known:  # shown above the view once, and again when it has changed; else below
             display(planned.mime_bundle(), raw=True)
         self._live_outputs.show(run)
+        if is_known:
+            display(planned.mime_bundle(brief=True), raw=True)
+        self._planned = plan_key
         if resumed is not None:
             self._pending.drop(resumed)
         bound = import_now(ast.parse(self.shell.transform_cell(cell)), self.shell.user_ns)

@@ -24,13 +24,13 @@ class Plan:
     line: str
     text: str
 
-    def mime_bundle(self) -> dict[str, str]:
-        """The plan as an output: in HTML the line, which unfolds to the text; as plain text the text."""
+    def mime_bundle(self, *, brief: bool = False) -> dict[str, str]:
+        """The plan as an output: in HTML the line, which unfolds to the text; as plain text the text, or the line."""
         folded = (
             f'<details style="font-size:12px"><summary>{html.escape(self.line)}</summary>'
             f'<pre style="font-size:12px">{html.escape(self.text)}</pre></details>'
         )
-        return {"text/plain": self.text, "text/html": folded}
+        return {"text/plain": self.line if brief else self.text, "text/html": folded}
 
 
 def plan(captured: Captured, task: Task, target: Target, offer: Offer) -> Plan:

@@ -1,13 +1,26 @@
-"""``%runs``: the newest runs as a table, or one run with its curves."""
+"""Shows runs: the newest ones as a table, or one run with its curves."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from IPython.display import display
 
-from mlnb.api import runs
+from mlnb.api import Run, Runs, runs
 from mlnb.errors import UsageError
 from mlnb.notebook.view.live_outputs import LiveOutputs
 from mlnb.render.runs_table import html_table, text_table
+
+NEWEST = 20
+"""How many runs a table shows, if no number is given."""
+
+
+def install(shell: Any, outputs: LiveOutputs) -> None:
+    """Show a run that is the value of a cell as its view, and ``mlnb.runs`` as a table."""
+    displayed = shell.display_formatter.ipython_display_formatter
+    displayed.for_type(Run, outputs.show)
+    displayed.for_type(Runs, lambda shown: show_table(shown.observed(NEWEST)))
 
 
 def show_runs(selected: str, outputs: LiveOutputs) -> None:
@@ -23,5 +36,9 @@ def show_runs(selected: str, outputs: LiveOutputs) -> None:
         return
     if selected == "0":
         raise UsageError("%runs 0: a number from 1, or a run's name")
-    newest = runs.observed(int(selected) if selected else 20)
-    display({"text/plain": text_table(newest), "text/html": html_table(newest)}, raw=True)
+    show_table(runs.observed(int(selected) if selected else NEWEST))
+
+
+def show_table(shown: Sequence[Run]) -> None:
+    """Show these runs as a table."""
+    display({"text/plain": text_table(shown), "text/html": html_table(shown)}, raw=True)

@@ -1,7 +1,7 @@
 """Formats numbers for people; ``labextension/chart/format.ts`` formats them the same.
 
-Both are tested against ``tests/render/formats.json``. Sizes and times are in :mod:`mlnb.units`, which lower
-layers need, too. Halves are rounded away from zero, as JavaScript does.
+Both are tested against ``tests/render/formats.json``. Sizes, times and counts are in :mod:`mlnb.units`, which
+lower layers need, too. Halves are rounded away from zero, as JavaScript does.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from decimal import ROUND_HALF_UP, Context, Decimal
 
-from mlnb.units import fixed, format_size, format_time
+from mlnb.units import fixed, format_size, format_step, format_time
 
 __all__ = [
     "format_cores",
@@ -25,7 +25,6 @@ __all__ = [
 ]
 
 _MINUS = "\u2212"
-_THIN = "\u202f"  # narrow no-break space
 
 
 def format_value(value: float) -> str:
@@ -40,13 +39,6 @@ def format_value(value: float) -> str:
         return f"{sign}{rounded.scaleb(-exponent):.2f}e{exponent}"
     plain = f"{_significant(size, 4):f}"
     return sign + (plain.rstrip("0").rstrip(".") if "." in plain else plain)
-
-
-def format_step(step: float) -> str:
-    """A step or another count, with thin spaces between thousands: ``25 142``."""
-    integer = int(step)
-    fraction = "" if integer == step else f"{Decimal(str(abs(float(step)))) % 1:f}"[1:]
-    return f"{_MINUS if step < 0 else ''}{abs(integer):,}{fraction}".replace(",", _THIN)
 
 
 def format_step_time(seconds: float) -> str:

@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from mlnb.api import Runs
 from mlnb.api.read.history import RESERVED, Series
 from mlnb.api.run import Run
+from mlnb.node.checkpoint.names import checkpoints
 from mlnb.node.rank.log import PROGRESS
 from mlnb.render.format import (
     format_cores,
@@ -65,6 +67,7 @@ def summary(run: Run, series: SeriesByName, *, final: bool) -> dict[str, Any]:
         "error": (result.get("error") or {}).get("text", "").rstrip(),
         "output": run.tail(OUTPUT_LINES),
         "displays": _displays(run) if final else [],
+        "resume": resumable_name(run) if final else "",
         "updated": time.time(),
     }
 
@@ -131,6 +134,14 @@ def attempt_starts(series: SeriesByName) -> list[dict[str, float]]:
         for number, index in zip(attempts, indices, strict=True)
         if longest.attempt[index] == number
     ]
+
+
+def resumable_name(run: Run) -> str:
+    """The run as ``--resume`` names it, if it has not succeeded and has a checkpoint here; else empty."""
+    if run.state not in ("failed", "cancelled", "lost") or not checkpoints(run.directory.checkpoints):
+        return ""
+    newest = Runs(run.workspace).index.named(run.name)
+    return run.name if newest is not None and newest.id == run.id else run.id
 
 
 def _displays(run: Run) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from typing import Any
 from jupyter_server.utils import url_path_join
 
 from mlnb.server.manager import ID, Manager
-from mlnb.server.runs import CancelHandler, RunHandler, RunsHandler
+from mlnb.server.runs import CancelHandler, OutputHandler, RunHandler, RunsHandler
 from mlnb.server.stream import StreamHandler
 
 
@@ -22,6 +22,7 @@ def routes(base: str, manager: Manager) -> list[tuple[str, Any, dict[str, Any]]]
         for path, handler in (
             ("", RunsHandler),
             (f"({ID})", RunHandler),
+            (f"({ID})/output", OutputHandler),
             (f"({ID})/cancel", CancelHandler),
             (f"({ID})/stream", StreamHandler),
         )

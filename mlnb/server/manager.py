@@ -11,6 +11,7 @@ from mlnb.api import Run
 from mlnb.api.index import Index
 from mlnb.api.read.state import observe
 from mlnb.errors import NoSuchRun
+from mlnb.render.output_bundle import bundle
 from mlnb.render.summary import summary
 from mlnb.rundir import FINAL, RunDir
 from mlnb.server.poller import Poller
@@ -80,6 +81,16 @@ class Manager:
         """
         run = self.find(run_id)
         return summary(run, run.all_series(), final=run.state in FINAL)
+
+    def output_of(self, run_id: str) -> dict[str, Any]:
+        """A run as the output under its cell, by MIME type.
+
+        Raises
+        ------
+        NoSuchRun
+            if there is no run with this id.
+        """
+        return bundle(self.find(run_id))
 
     def cancel(self, run_id: str) -> dict[str, Any]:
         """End a run; returns its summary when it has ended.

@@ -1,4 +1,4 @@
-"""The HTTP handlers: ``GET /mlnb/runs``, ``GET /mlnb/runs/ID``, ``POST /mlnb/runs/ID/cancel``."""
+"""The HTTP handlers below ``/mlnb/runs``: ``GET``, ``GET ID``, ``GET ID/output`` and ``POST ID/cancel``."""
 
 from __future__ import annotations
 
@@ -56,6 +56,16 @@ class RunHandler(_Handler):
     async def get(self, run_id: str) -> None:
         """See the class."""
         await self.answer(self.manager.summary_of, run_id)
+
+
+class OutputHandler(_Handler):
+    """One run as an output of a notebook, by MIME type."""
+
+    @web.authenticated
+    @authorized
+    async def get(self, run_id: str) -> None:
+        """See the class."""
+        await self.answer(self.manager.output_of, run_id)
 
 
 class CancelHandler(_Handler):

@@ -141,7 +141,7 @@ def test_a_late_result_counts(queue: Queue, monkeypatch: pytest.MonkeyPatch):
 
 @pytest.mark.parametrize("content", ['{"state": "paused", "attempt": 1}', '{"attempt": 1}', '{"state": {}}'])
 def test_a_state_that_only_a_newer_version_knows_is_the_end_and_says_so(queue: Queue, content: str):
-    from mlnb.notebook.view.output_bundle import bundle
+    from mlnb.render.output_bundle import bundle
     from mlnb.render.summary import status_line
 
     run = put(queue)

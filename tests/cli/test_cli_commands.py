@@ -119,6 +119,8 @@ def test_doctor_tries_a_run(mlnb: Shell) -> None:
     assert all(line.startswith("ok    ") for line in lines)
     assert any(line.startswith("ok    test run ") and "succeeded after " in line for line in lines)
     assert lines[-1].endswith("metrics received")
+    assert mlnb("runs").out.startswith("No runs yet")
+    assert mlnb("runs", "--all", "--json").json == []
     told = mlnb("doctor", "--json").json
     assert [line.removeprefix("ok").strip().split("  ")[0] for line in lines] == [one["check"] for one in told]
     assert all(one["ok"] is True and one["found"] for one in told)
@@ -133,6 +135,8 @@ def test_doctor_tells_waiting_from_not_working(tmp_path: Path, monkeypatch: pyte
         *_, last = doctor.checks("slurm", Workspace.of_process(), None)
         assert (last.name, last.ok) == ("test run", None)
         (run,) = runs
+        assert (runs.observed(), runs.index.names()) == ([], [])
+        assert [one.id for one in runs.observed(hidden=True)] == [run.id]
         assert last.detail.startswith("still pending: Waiting for cores and memory")
         assert f"mlnb show {run.id}" in last.detail
         assert slurm.calls("scancel") == []  # it is left there

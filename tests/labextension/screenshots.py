@@ -78,7 +78,7 @@ def main(directory: Path) -> None:
             tab.page.locator(".mlnb-text", has_text="left").wait_for()
             tab.page.wait_for_timeout(6000)
             tab.page.screenshot(path=directory / f"running-{word}.png")
-            tab.page.get_by_role("button", name="Stop the run running").click()
+            tab.page.get_by_role("button", name="Stop the run running").dblclick()
             tab.page.locator(".mlnb-state", has_text="cancelled").wait_for()
             tab.page.screenshot(path=directory / f"stopped-{word}.png")
             context.close()

@@ -125,7 +125,7 @@ def test_live_widget_follows_recovers_and_stops(tab):
     expect(view.locator(".mlnb-readout")).to_contain_text("step 301 · 0.4")
     expect(view.locator("table td").first).to_have_text("302")
     assert tab.ink() > 100
-    view.get_by_role("button", name="Stop the run live").click()
+    view.get_by_role("button", name="Stop the run live").dblclick()
     expect(view.locator(".mlnb-state")).to_have_text("cancelled")
     expect(view.locator(".mlnb-text")).to_have_text("stopped by you")
     expect(view.locator(".mlnb-stop")).to_be_hidden()

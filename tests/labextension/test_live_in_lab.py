@@ -12,7 +12,7 @@ import pytest
 
 playwright = pytest.importorskip("playwright.sync_api")
 
-from lab_browser import CHROMIUM, LabPage, cell, running_lab  # noqa: E402
+from lab_browser import CHROMIUM, MIME_TYPE, LabPage, cell, running_lab  # noqa: E402
 
 from mlnb.api import runs  # noqa: E402
 from mlnb.rundir import FINAL  # noqa: E402
@@ -66,6 +66,15 @@ def trained(tab, name, *more):
     return gate
 
 
+HAS_PICTURE = "() => JSON.stringify(window.jupyterapp.shell.currentWidget.context.model.toJSON()).includes('image/png')"
+
+
+def outputs(tab, notebook: str) -> list[dict]:
+    """The outputs in a saved notebook."""
+    saved = json.loads((tab.lab.root / notebook).read_text())
+    return [output for cell in saved["cells"] for output in cell["outputs"]]
+
+
 def save(tab):
     tab.command("docmanager:save")
     tab.page.wait_for_function("() => !window.jupyterapp.shell.currentWidget.context.model.dirty")
@@ -78,12 +87,22 @@ def test_chart_moves_and_stop_stops_while_another_cell_runs(tab):
     moves(page)
     assert tab.ink() > 50
     expect(page.locator(".mlnb-gauge", has_text="memory")).to_be_visible()
-    page.get_by_role("button", name="Stop the run busy").click()
+    stop = page.get_by_role("button", name="Stop the run busy")
+    stop.click()
+    expect(stop).to_have_text("Stop? Click again")
+    stop.press("Escape")
+    expect(stop).to_have_text("Stop")
+    stop.click()
+    expect(stop).to_have_text("Stop", timeout=10_000)  # nobody has clicked again
+    assert runs["busy"].state == "running"
+    stop.click()
+    stop.click()
     expect(page.locator(".mlnb-stop")).to_have_text("Stopping…")
     expect(page.locator(".mlnb-state")).to_have_text("cancelled")
     expect(page.locator(".mlnb-stop")).to_be_hidden()
     expect(page.locator(".jp-InputPrompt", has_text="[*]")).to_have_count(1)  # the other cell still runs
     assert runs["busy"].state == "cancelled"
+    expect(page.locator(".mlnb-resume")).to_be_hidden()  # it has no checkpoint
     assert tab.errors == []
 
 
@@ -115,6 +134,14 @@ def test_reload_and_restart_re_attach_with_the_whole_history_and_no_cell_execute
     expect(page.locator(".mlnb-readout")).to_contain_text(f"step {last}")
     said = page.get_by_role("img", name=f"loss over {len(loss)} points, step 1 to {last}: last ")  # as its twin says
     expect(said).to_have_attribute("aria-label", re.compile(rf" at step {last}, highest 1\.$"))
+    page.wait_for_function(HAS_PICTURE)  # no kernel has written it
+    assert page.evaluate("() => window.jupyterapp.shell.currentWidget.context.model.dirty")
+    expect(page.locator(".mlnb-state")).to_have_text("succeeded")
+    save(tab)
+    (data,) = [output["data"] for output in outputs(tab, "attached.ipynb") if MIME_TYPE in output.get("data", {})]
+    assert data[MIME_TYPE]["state"] == "succeeded"
+    assert len(data[MIME_TYPE]["metrics"]["loss"]["step"]) > 50
+    assert {"image/png", "text/html", "text/plain"} < set(data)
     assert tab.errors == []
 
 
@@ -126,6 +153,31 @@ for epoch in mlnb.epochs(3):
         time.sleep(0.01)
     mlnb.log(step=epoch, loss=1 / (1 + epoch))
 """
+
+
+def test_a_run_that_was_stopped_offers_to_go_on_from_its_checkpoint_and_its_cell_does(tab):
+    gate = str(tab.lab.root / "gate-stopped")
+    text = RESUMED.format(more="--gpus 0", gate=gate).replace("--name again", "--name stopped")
+    tab.lab.write("stopped.ipynb", cell("%load_ext mlnb"), cell(text))
+    tab.open("stopped.ipynb")
+    page = tab.page
+    tab.run_all()
+    stop = page.get_by_role("button", name="Stop the run stopped")
+    while not (runs.index.named("stopped") and runs["stopped"].checkpoints()):
+        page.wait_for_timeout(100)
+    stop.dblclick()
+    expect(page.locator(".mlnb-state")).to_have_text("cancelled")
+    expect(page.locator(".mlnb-command")).to_have_text("%%train --resume stopped")
+    page.get_by_role("button", name="Put into the cell").click()
+    source = page.locator(".jp-Cell").nth(1).locator(".cm-content")
+    expect(source).to_contain_text("%%train --cpus 1 --gpus 0 --resume stopped")
+    Path(gate).touch()
+    source.click()
+    tab.command("notebook:run-cell")
+    expect(page.locator(".mlnb-state")).to_have_text("succeeded", timeout=120_000)
+    expect(page.locator(".mlnb-resume")).to_be_hidden()
+    assert runs["stopped"].attempts == 2
+    assert tab.errors == []
 
 
 def test_a_view_follows_its_run_into_the_next_attempt(tab):
@@ -154,9 +206,7 @@ def test_the_saved_file_shows_the_picture_without_a_kernel_and_elsewhere(tab, tm
     expect(page.locator(".mlnb-state")).to_have_text("succeeded")
     while runs["frozen"].state not in FINAL:
         time.sleep(0.05)
-    page.wait_for_function(  # the kernel has frozen it
-        """() => JSON.stringify(window.jupyterapp.shell.currentWidget.context.model.toJSON()).includes('image/png')"""
-    )
+    page.wait_for_function(HAS_PICTURE)  # the kernel has frozen it
     save(tab)
     path = tab.lab.root / "frozen.ipynb"
     saved = json.loads(path.read_text())

@@ -125,6 +125,18 @@ def test_runs_with_a_name_shows_that_run_and_leaves_its_cell_s_view_alive(nb: Ke
     assert MIME in ended.displays[0]
 
 
+def test_a_run_as_a_cell_s_value_is_its_view_and_all_runs_are_a_table(nb: Kernel, gate: Gate) -> None:
+    nb.ok(f"%%train --name shown\nsteps(model, optimizer)\n{gate.wait}\nsteps(model, optimizer)\n")
+    cell = nb.ok("mlnb.runs['shown']")
+    assert (cell.run["state"] in ("pending", "starting", "running"), cell.result) == (True, None)
+    gate.open()
+    nb.until(lambda: cell.run["state"] == "succeeded")
+    assert {"image/png", "text/html", "text/plain"} < set(cell.view)
+    (table,) = nb.ok("mlnb.runs").displays
+    assert re.match(r"shown +succeeded ", table["text/plain"].splitlines()[1])
+    assert ">shown</td>" in table["text/html"]
+
+
 def test_the_view_follows_the_run_with_no_cell_running(nb: Kernel, gate: Gate) -> None:
     cell = nb.ok(f"%%train --name followed\nloss = steps(model, optimizer)\n{gate.wait}\n")
     nb.until(lambda: len(cell.run["metrics"].get("loss", {}).get("step", ())) == 5)
@@ -138,7 +150,9 @@ def test_the_view_follows_the_run_with_no_cell_running(nb: Kernel, gate: Gate) -
     assert re.match(r"followed: succeeded · step 5 · loss [\d.]+ · .*took ", cell.view["text/plain"])
 
 
-def test_the_plan_is_shown_once_and_when_it_has_changed(tmp_path: Path, ipython_folder: Path) -> None:
+def test_the_plan_is_shown_in_full_when_it_has_changed_and_else_folded_below_the_view(
+    tmp_path: Path, ipython_folder: Path
+) -> None:
     with kernel(tmp_path, tmp_path / "runs", ipython_folder) as fresh:
         fresh.ok("%load_ext mlnb\nrate = 0.5")
         first = fresh.ok("%%train --name planned --wait\nhalf = rate\n")
@@ -148,5 +162,9 @@ def test_the_plan_is_shown_once_and_when_it_has_changed(tmp_path: Path, ipython_
         assert re.search(r"^ +rate +value +0\.5$", first.displays[0]["text/plain"], re.MULTILINE)
         second = fresh.ok("%%train --name planned --wait\nhalf = rate\n")
         assert not any("runs on" in display["text/plain"] for display in second.displays)
+        view, below = second.displays[:2]
+        assert MIME in view
+        assert below["text/html"] == first.displays[0]["text/html"]
+        assert below["text/plain"] == "Sends 1 name · runs here on 1 core · returns half"
         third = fresh.ok("%%train --name planned --wait\nhalf = third = rate\n")
         assert "returns      half, third" in third.text

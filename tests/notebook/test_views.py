@@ -11,7 +11,7 @@ import pytest
 from mlnb.api.read.history import Series
 from mlnb.notebook.view import live_outputs as module
 from mlnb.notebook.view.live_outputs import LiveOutputs
-from mlnb.notebook.view.output_bundle import MIME, bundle
+from mlnb.render.output_bundle import MIME, bundle
 from tests.waiting import until
 
 WIDGET = "application/vnd.jupyter.widget-view+json"

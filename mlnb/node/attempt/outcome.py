@@ -99,7 +99,8 @@ def decide_outcome(
         the run's name, if there is a checkpoint that the user may resume from.
     """
     if len(exits) == world_size and all(end.succeeded for end in exits):
-        return Outcome("succeeded", "", 0)  # it was done before it could be stopped
+        # it was done before it could be stopped; its reason says what is wrong nevertheless
+        return Outcome("succeeded", "; ".join(filter(None, (end.warning for end in exits))), 0)
     if request is None:
         request = StopRequest("failed", "not every rank reported how it ended")
     reason = request.reason

@@ -37,6 +37,11 @@ class RankExit:
         return self.status == 0 and (self.report or {}).get("state") == "succeeded"
 
     @property
+    def warning(self) -> str:
+        """What the rank found wrong although it succeeded: a loss that is NaN; may be empty."""
+        return str((self.report or {}).get("warning", ""))
+
+    @property
     def code(self) -> int:
         """The exit code as shells count: 128 + signal for a killed process."""
         return 128 + os.WTERMSIG(self.status) if os.WIFSIGNALED(self.status) else os.WEXITSTATUS(self.status)

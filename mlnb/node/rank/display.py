@@ -38,7 +38,10 @@ _METHODS = {
 }
 _BINARY = ("image/png", "image/jpeg", "application/pdf")
 
+_WIDGET = "application/vnd.jupyter.widget-view+json"
+
 _count = 0
+_widgets: list[tuple[int, Any]] = []  # the displays that are widgets, such as tqdm's bars, with their numbers
 _numbers: dict[str, int] = {}  # of the displays that can be updated, by display_id
 _printed_at_clear: int | None = None  # bytes printed when clear_output(wait=True) was called
 
@@ -90,7 +93,9 @@ def display(
             for mime, content in data.items()
             if mime == "text/plain" or ((not include or mime in include) and mime not in (exclude or ()))
         }
-        publish(chosen, metadata, transient={"display_id": name} if name else None, update=update)
+        number = publish(chosen, metadata, transient={"display_id": name} if name else None, update=update)
+        if _WIDGET in chosen and number is not None:
+            _widgets.append((number, value))
     return Handle(name) if name else None
 
 
@@ -101,16 +106,17 @@ def publish(
     transient: Mapping[str, Any] | None = None,
     update: bool = False,
     **_: Any,
-) -> None:
-    """Show a MIME bundle; see ``IPython.display.publish_display_data``."""
+) -> int | None:
+    """Show a MIME bundle; see ``IPython.display.publish_display_data``. Returns the number under which it is saved."""
     name = (transient or {}).get("display_id")
     if not name and set(data) <= {"text/plain"}:
         print(data.get("text/plain", ""))
-        return
+        return None
     number = _numbers.get(name) if update and name else None
     number = _save(data, metadata or {}, number)
     if name and number is not None:
         _numbers[name] = number
+    return number
 
 
 def mime_bundle(value: Any) -> dict[str, Any]:
@@ -151,6 +157,19 @@ def finish() -> None:
         _call(pyplot.show)
     if _printed_at_clear is not None and _printed() > _printed_at_clear:
         _remove_all()
+    for number, widget in _widgets:
+        _save_last_text(number, widget)
+
+
+def _save_last_text(number: int, widget: Any) -> None:
+    """Save how a widget looks now: nothing outside of this process knows that later. A closed one is shown no more."""
+    path = None if figures_dir is None else figures_dir / f"{number:04d}.json"
+    if path is None or not path.exists():
+        return
+    if getattr(widget, "comm", widget) is None:
+        path.unlink()
+    else:
+        _save({"text/plain": _text(widget)}, {}, number)
 
 
 def save_figure(figure: Any) -> None:
@@ -231,6 +250,7 @@ def _remove_all() -> None:
     global _printed_at_clear
     _printed_at_clear = None
     _numbers.clear()
+    _widgets.clear()
     if figures_dir is not None and figures_dir.exists():
         for path in figures_dir.iterdir():
             path.unlink(missing_ok=True)

@@ -7,14 +7,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from mlnb.node.rank.log import Metrics
+from mlnb.units import format_step
+
+
+def warning(metrics: Metrics) -> str:
+    """Which losses are NaN now, and since when; empty if none is."""
+    return ", ".join(f"{name} is NaN from step {format_step(step)} on" for name, step in metrics.nan_since.items())
 
 
 def notes(metrics: Metrics, namespace: Mapping[str, Any]) -> list[str]:
     """Notes on losses that are NaN now, and on the modules of ``namespace`` whose weights are not finite."""
-    since = metrics.nan_since
-    if not since:
+    losses = warning(metrics)
+    if not losses:
         return []
-    losses = ", ".join(f"{name} is NaN from step {step:g} on" for name, step in since.items())
     modules = _not_finite(namespace)
     if not modules:
         return [losses]

@@ -8,6 +8,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from mlnb.units import format_limit
+
 PATIENCE = 10.0
 """Seconds that the threads and processes of a cell have to end after the cell's last statement."""
 
@@ -41,8 +43,8 @@ def finish(*, is_cell: bool) -> list[str]:
 
 def _note(kind: str, names: Sequence[str]) -> str:
     return (
-        f"{kind} {', '.join(names)} still ran {PATIENCE:g} s after the cell's last statement and was ended: a run ends "
-        f"with its cell. If the {kind} has to finish, call join() in the cell"
+        f"{kind} {', '.join(names)} still ran {format_limit(PATIENCE)} after the cell's last statement and was ended: "
+        f"a run ends with its cell. If the {kind} has to finish, call join() in the cell"
     )
 
 

@@ -18,7 +18,7 @@ from mlnb.api.read.cursor import SeriesCursor
 from mlnb.api.read.state import observe
 from mlnb.api.read.wire import PIXELS
 from mlnb.errors import MlnbError
-from mlnb.notebook.view.output_bundle import MIME, bundle
+from mlnb.render.output_bundle import MIME, bundle
 from mlnb.render.summary import OUTPUT_LINES, status_line, summary
 from mlnb.rundir import FINAL
 

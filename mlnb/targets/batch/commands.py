@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mlnb.errors import MlnbError
+from mlnb.units import format_limit
 
 TIMEOUT = 30.0
 """Seconds after which a command is stopped: a controller that is down may never answer."""
@@ -85,7 +86,7 @@ def run_command(
         )
     except subprocess.TimeoutExpired:
         raise NoAnswer(
-            f"{system} does not answer: {argv[0]} timed out after {timeout:.0f} s. Try again later"
+            f"{system} does not answer: {argv[0]} timed out after {format_limit(timeout)}. Try again later"
         ) from None
     except OSError as error:
         raise SystemUnavailable(f"{argv[0]} can't be run: {error.strerror}") from None

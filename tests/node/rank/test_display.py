@@ -97,7 +97,7 @@ def test_clear_output_at_the_end_waits_for_an_output_that_does_not_come(start: S
 
 
 def test_the_view_has_the_displays(start: Start):
-    from mlnb.notebook.view.output_bundle import MIME, bundle
+    from mlnb.render.output_bundle import MIME, bundle
 
     run = ended(
         start, "from IPython.display import HTML, Markdown, display\ndisplay(HTML('<b>x</b>'), Markdown('*m*'))"
@@ -110,3 +110,19 @@ def test_the_view_has_the_displays(start: Start):
     assert "<div><b>x</b></div>" in shown["text/html"]
     assert "*m*" in shown["text/html"]
     json.dumps(shown)
+
+
+WIDGETS = """
+from tqdm.notebook import tqdm
+for epoch in tqdm(range(2), desc="epochs"):
+    for batch in tqdm(range(3), desc="batches", leave=False):
+        pass
+"""
+
+
+def test_a_widget_is_kept_as_it_looks_at_the_end_and_not_if_it_is_closed(start: Start):
+    pytest.importorskip("ipywidgets")
+    (epochs,) = ended(start, WIDGETS).displays()
+    assert list(epochs) == ["text/plain"]
+    assert epochs["text/plain"].startswith("epochs: 100%")
+    assert "2/2" in epochs["text/plain"]

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
+from mlnb.render.output_bundle import WARNED, bundle
+from mlnb.render.runs_table import text_table
+from mlnb.render.summary import status_line
 from tests.conftest import Start
 
 TRAIN = """
@@ -16,12 +21,26 @@ for step in range(1, 6):
 
 
 def test_a_loss_that_is_nan_is_a_note_with_the_weights(start: Start):
-    notes = start(TRAIN.replace("NAN", "3")).wait(60).result["notes"]
-    assert notes == ["loss is NaN from step 3 on; the weights of model are not finite: don't go on with them"]
+    run = start(TRAIN.replace("NAN", "3")).wait(60)
+    note = "loss is NaN from step 3 on; the weights of model are not finite: don't go on with them"
+    assert run.result["notes"] == [note]
+
+
+def test_a_loss_that_is_nan_is_in_the_line_of_its_state_wherever_that_is_shown(start: Start):
+    run = start(TRAIN.replace("NAN", "3")).wait(60)
+    assert (run.state, run.reason) == ("succeeded", "loss is NaN from step 3 on")
+    assert re.match(r"\S+: succeeded · loss is NaN from step 3 on · step 5 · loss NaN", status_line(run))
+    assert run.reason in text_table([run])
+    shown = bundle(run)
+    assert shown["application/vnd.mlnb.run+json"]["reason"] == run.reason
+    assert shown["text/plain"].startswith(status_line(run))
+    assert f"color:{WARNED};" in shown["text/html"]
 
 
 def test_a_finite_loss_is_none(start: Start):
-    assert start(TRAIN.replace("NAN", "0")).wait(60).result["notes"] == []
+    run = start(TRAIN.replace("NAN", "0")).wait(60)
+    assert (run.result["notes"], run.reason) == ([], "")
+    assert f"color:{WARNED};" not in bundle(run)["text/html"]
 
 
 def test_strings_and_vectors_are_one_note(start: Start):

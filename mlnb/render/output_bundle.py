@@ -34,6 +34,9 @@ _COLOURS = {
     "lost": "#c62828",
 }
 
+WARNED = "#b26a00"
+"""The colour of a run that succeeded, but has a reason to be looked at."""
+
 _NON_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 """Names for numbers that JSON does not have."""
 
@@ -57,7 +60,9 @@ def bundle(run: Run, *, with_curves: bool = True) -> dict[str, Any]:
         data["metrics"] = {name: _points(metric) for name, metric in series.items()}
     blocks = [data["error"], data["output"] if final else ""]
     blocks += [str(display["text/plain"]) for display in data["displays"] if "text/plain" in display]
-    text = "\n".join([line, *(f"  note: {note}" for note in data["notes"]), *(block for block in blocks if block)])
+    said = [f"note: {note}" for note in data["notes"]]
+    said += [f"go on from its checkpoint: %%train --resume {data['resume']}"] if data["resume"] else []
+    text = "\n".join([line, *(f"  {sentence}" for sentence in said), *(block for block in blocks if block)])
     mime_bundle: dict[str, Any] = {MIME: data, "text/plain": text}
     image = None
     if final:
@@ -65,7 +70,7 @@ def bundle(run: Run, *, with_curves: bool = True) -> dict[str, Any]:
             image = picture(training_curves(series))
     if image is not None:
         mime_bundle["image/png"] = base64.b64encode(image).decode()
-    mime_bundle["text/html"] = _html(data, line, mime_bundle.get("image/png"))
+    mime_bundle["text/html"] = _html(data, line, said, mime_bundle.get("image/png"))
     return mime_bundle
 
 
@@ -122,15 +127,16 @@ def _points(series: Series) -> dict[str, Any]:
     }
 
 
-def _html(data: dict[str, Any], line: str, image: str | None) -> str:
-    """The run as HTML for front ends without mlnb's renderer; ``image`` is a base64 PNG."""
+def _html(data: dict[str, Any], line: str, said: list[str], image: str | None) -> str:
+    """The run as HTML for front ends without mlnb's renderer: ``line``, lines below it, and ``image``, a base64 PNG."""
     name, state = html.escape(data["name"]), data["state"]
+    colour = WARNED if state == "succeeded" and data["reason"] else _COLOURS.get(state, _COLOURS["pending"])
     rest = html.escape(line.removeprefix(f"{data['name']}: {state}"))
     parts = [
         f'<div style="font-size:13px;line-height:1.5"><b>{name}</b> '
-        f'<span style="color:{_COLOURS.get(state, _COLOURS["pending"])};font-weight:600">{state}</span>{rest}</div>'
+        f'<span style="color:{colour};font-weight:600">{state}</span>{rest}</div>'
     ]
-    parts += [f'<div style="font-size:12px">note: {html.escape(note)}</div>' for note in data["notes"]]
+    parts += [f'<div style="font-size:12px">{html.escape(sentence)}</div>' for sentence in said]
     if data["error"]:
         parts.append(f'<pre style="font-size:12px">{html.escape(data["error"])}</pre>')
     if image:
