@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlnb.units import format_size, format_time, parse_size, parse_time
+from mlnb.units import format_limit, format_size, format_time, parse_size, parse_time
 
 
 @pytest.mark.parametrize(
@@ -113,3 +113,10 @@ def test_formatted_times(seconds: float, text: str):
 )
 def test_formatted_sizes(size: float, text: str):
     assert format_size(size) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(-1, "0 s"), (2, "2 s"), (10.0, "10 s"), (300, "5 min"), (5400, "1 h 30 min")]
+)
+def test_a_limit_is_in_whole_seconds(seconds: float, text: str):
+    assert format_limit(seconds) == text

@@ -12,6 +12,7 @@ import pytest
 
 from mlnb.api import Run
 from mlnb.files import first_lines
+from mlnb.render.output_bundle import MIME, bundle
 from tests.waiting import until
 
 TRAIN = "import mlnb\nfor i in range(5): mlnb.log(step=i, loss=1 / (i + 1))\nprint('said')"
@@ -41,6 +42,16 @@ def test_runs_are_listed_and_shown(server, start):
     assert status == 200
     assert (shown["name"], shown["state"], shown["output"]) == ("listed", "succeeded", "said")
     assert shown["line"].startswith("step 4 · loss 0.2")
+
+
+def test_a_run_is_an_output_as_its_kernel_would_make_it(server, start):
+    run = start(TRAIN).wait(60)
+    status, shown = server.ask(f"mlnb/runs/{run.id}/output")
+    assert status == 200
+    made = bundle(run)
+    assert made.keys() == shown.keys() >= {MIME, "text/plain", "text/html"}
+    assert {**shown[MIME], "updated": 0} == {**made[MIME], "updated": 0}
+    assert shown["text/plain"] == made["text/plain"]
 
 
 def test_only_those_that_are_asked_for_and_that_there_are(server, start):
