@@ -64,7 +64,7 @@ def assemble(
     for name, definition in sent.items():
         labels.add_state(name, definition, {id(value): other for other, value in sent.items()})
     script = _write_script(source, slice_, steps, futures, bool(streams))
-    inputs = [name for name in slice_.data if session.has(name) or name == MODULE_VALUES]
+    inputs = [name for name in slice_.data if session.has(name)]
     inputs += [name for name, (written, _) in slice_.literals.items() if written.containers]
     returned = tuple(outputs) or tuple(_default_outputs(source, slice_, sent))
     return Captured(
@@ -81,12 +81,21 @@ def assemble(
         notes=tuple(dict.fromkeys([*slice_.notes, *modules.notes])),
         bindings={**sent, **slice_.made_anew.values},
         process=process,
-        changed_modules=tuple(
-            name
-            for name, imported in slice_.imports.items()
-            if name in source.names.mutated and imported.module.split(".")[0] in modules.sizes
-        ),
+        changed_modules=tuple(_changed_modules(source, slice_, modules)),
     )
+
+
+def _changed_modules(source: CellSource, slice_: Slice, modules: LocalModules) -> Iterator[str]:
+    """The names of local modules, of the session and imported by the cell, whose attributes the cell assigns."""
+    imported = {name: item.module for name, item in slice_.imports.items()}
+    for node in source.tree.body:
+        if isinstance(node, ast.Import):
+            imported |= {alias.asname or alias.name.split(".")[0]: alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imported |= {alias.asname or alias.name: node.module or "" for alias in node.names}
+    for name, module in imported.items():
+        if name in source.names.mutated and module.split(".")[0] in modules.sizes:
+            yield name
 
 
 def _session_definitions(slice_: Slice) -> dict[str, Any]:

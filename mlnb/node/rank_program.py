@@ -108,12 +108,13 @@ def _train(run_dir: RunDir, run_id: str, task: Task, info: RankInfo) -> tuple[di
         from mlnb.node.data import outputs
 
         process = data.process_changes()
-        if module_values.current is not None:
-            module_values.current.update()
         after = outputs.fingerprints(before, namespace, data)
         changed = [name for name in task.inputs if name not in namespace or after.get(name) != before.get(name)]
         names, deleted = outputs.names_to_return(task, changed, data.bound_before, namespace)
-        notes += outputs.write(run_dir, run_id, task, namespace, data, names, deleted, process)
+        attributes = {}
+        if module_values.current is not None:
+            attributes = module_values.current.changes(outputs.fingerprint_after(namespace, data))
+        notes += outputs.write(run_dir, run_id, task, namespace, data, names, deleted, process, attributes)
     if stop.was_interrupted():
         notes.append("Stop was KeyboardInterrupt to the code, which caught it and went on to its end")
     warning = finite.warning(log.current) if info.rank == 0 else ""
@@ -209,7 +210,11 @@ def _execute(run_dir: RunDir, task: Task, namespace: dict[str, Any], *, is_first
         if is_first and task.interactive:
             from mlnb.node.data import outputs
 
-            outputs.remember_definitions(namespace, inputs.current)
+            fingerprint = outputs.fingerprint_before(namespace, inputs.current)
+            if inputs.current.definitions is not None:
+                inputs.current.definitions.remember(fingerprint)
+            if module_values.current is not None:
+                module_values.current.watch(fingerprint)
             before.update(outputs.fingerprints(only_inputs, namespace, inputs.current, before=True))
         inputs.current.set_process_state(() if task.seed is None else process_state.GENERATORS)
 

@@ -38,7 +38,7 @@ from mlnb.notebook.runs import show_runs
 from mlnb.notebook.view.live_outputs import LiveOutputs
 from mlnb.notebook.waiting.files import code_of, named_files
 from mlnb.notebook.waiting.hook import hook
-from mlnb.notebook.waiting.imports import import_now
+from mlnb.notebook.waiting.imports import import_local, import_now
 from mlnb.notebook.waiting.pending import PendingRuns
 from mlnb.rundir import RunDir
 from mlnb.targets import registry
@@ -120,6 +120,7 @@ class TrainMagics(Magics):
                 reads.pop(resumed.id, None)
             self._pending.collect(reads)
         self._pending.collect_finished()
+        import_local(ast.parse(self.shell.transform_cell(cell)), Path.cwd())
         captured = capture(
             cell,
             self._session(),
@@ -151,10 +152,10 @@ class TrainMagics(Magics):
         self._planned = plan_key
         if resumed is not None:
             self._pending.drop(resumed)
-        bound = import_now(ast.parse(self.shell.transform_cell(cell)), self.shell.user_ns)
+        bound, changed_imports = import_now(ast.parse(self.shell.transform_cell(cell)), self.shell.user_ns)
         self._pending.forget(bound)
-        changed = {*captured.outputs, *captured.deletes, *captured.changed_modules}
-        self._pending.add(run, changed - bound, captured)
+        changed = {*captured.outputs, *captured.deletes} - bound
+        self._pending.add(run, changed | changed_imports | {*captured.changed_modules}, captured)
         if task.seed is None:
             self._lent.add(run, process)
         if options.wait:

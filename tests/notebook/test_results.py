@@ -422,3 +422,41 @@ def test_cells_wait_for_the_state_of_a_class_that_the_run_changes(nb: Kernel) ->
 def test_a_class_of_the_cell_has_the_state_that_the_cell_left_in_it(nb: Kernel) -> None:
     train(nb, "class Calls:\n    n, seen = 0, []\n    def add(self): Calls.n += 1; self.seen.append(1)\nCalls().add()")
     assert nb.ok("Calls().add(); Calls.n, Calls.seen").result == "(2, [1, 1])"
+
+
+def test_what_the_cell_sets_in_a_local_module_comes_back(nb: Kernel) -> None:
+    (nb.cwd / "grown_module.py").write_text("LR, GONE = 0.1, 1\nclass C:\n    width = 1\ndef f(): return LR\n")
+    nb.ok("import grown_module as grown")
+    train(
+        nb,
+        "import threading\ndef later(): return 5\nclass Later: pass\n"
+        "grown.items, grown.call, grown.Kind, grown.f.calls = [1], later, Later, {'a': 1}\n"
+        "grown.C.width = (2,)\ndel grown.GONE\ngrown.thread = threading.current_thread()",
+    )
+    assert nb.ok("grown.items, grown.call(), grown.Kind is Later, grown.f.calls, grown.C.width").result == (
+        "([1], 5, True, {'a': 1}, (2,))"
+    )
+    assert nb.ok("grown.call is later, hasattr(grown, 'GONE'), hasattr(grown, 'thread')").result == (
+        "(True, False, False)"
+    )
+
+
+def test_an_attribute_of_a_module_that_can_t_come_back_is_named(nb: Kernel) -> None:
+    (nb.cwd / "partly_returned.py").write_text("KEPT = []\n")
+    nb.ok("import partly_returned as partly")
+    cell = nb.ok(
+        "%%train --wait\nimport threading\npartly.thread = threading.current_thread(); partly.KEPT.append(1)\n"
+    )
+    assert "module attribute partly_returned.thread was not returned" in cell.text
+    assert nb.ok("partly.KEPT").result == "[1]"
+
+
+def test_a_local_module_that_the_cell_imports_first_keeps_what_it_sets(nb: Kernel) -> None:
+    (nb.cwd / "star_module.py").write_text("aa = [1]\nclass C: pass\nCFG = C()\nCFG.lr = 1\n")
+    (nb.cwd / "late_module.py").write_text("LR = 1\nSEEN = {}\ndef see(): SEEN['a'] = LR\n")
+    nb.ok("%%train\nimport time; time.sleep(0.5)\nfrom star_module import *\naa.append(2)\n")
+    assert nb.ok("aa").result == "[1, 2]"
+    nb.ok("%%train\nimport time; time.sleep(0.5)\nimport late_module as late\nlate.LR = 3; late.see()\n")
+    assert nb.ok("late.LR, late.SEEN").result == "(3, {'a': 3})"
+    nb.ok("%%train\nimport time; time.sleep(0.5)\nfrom star_module import CFG\nCFG.lr = 2\n")
+    assert nb.ok("import star_module; CFG.lr, star_module.CFG is CFG, star_module.aa").result == "(2, True, [1, 2])"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import sys
 from collections.abc import Collection
 from dataclasses import dataclass
 from types import FunctionType
@@ -15,7 +14,6 @@ from mlnb.capture.replay.of_cell import settings_of_cell
 from mlnb.capture.source.nodes import defined_names
 from mlnb.node.data.kinds.code import ScriptCode, show_source
 from mlnb.node.rank.tracebacks import source_location
-from mlnb.node.script import module_values
 from mlnb.rundir import RunDir
 from mlnb.task import Task
 
@@ -82,7 +80,6 @@ def deliver(
         if name in defined or not is_wanted(name):
             del pulled.values[name]
     pulled.merge()
-    _set_module_values(pulled.values.pop(module_values.NAME, {}))
     namespace.update(pulled.values)
     for name in (*pulled.deleted, *pulled.lost):
         if is_wanted(name) and name not in defined:
@@ -100,11 +97,6 @@ def _define(definitions: list[Definition], task: Task, namespace: dict[str, Any]
     if definitions:
         show_source(task.script, task.segments)
     return [definition for definition in definitions if definition.define(namespace) is not None]
-
-
-def _set_module_values(values: module_values.Values) -> None:
-    """Set the attributes of the local modules that this process has loaded."""
-    module_values.ModuleValues({name: values[name] for name in values if name in sys.modules}).set()
 
 
 def _repeat_settings(task: Task, namespace: dict[str, Any]) -> list[str]:

@@ -16,7 +16,8 @@ from mlnb.node.data.merging.merge import Merger, faults_by_name
 from mlnb.node.data.outputs import DROPPED
 from mlnb.node.data.pickling.building import Rebuilder
 from mlnb.node.data.process_state import ProcessState
-from mlnb.node.data.sent import STATE_OF, Path, put_state
+from mlnb.node.data.sent import ATTRIBUTE, STATE_OF, Path, put_state
+from mlnb.node.script.module_values import Attribute, set_attributes
 from mlnb.rundir import PROCESS_STATE, RunDir, check_trusted
 
 
@@ -42,6 +43,8 @@ class Pulled:
         changes the session's objects.
     states
         definitions of the session, each with what the cell has changed in it.
+    attributes
+        what it has changed in local modules.
     """
 
     values: dict[str, Any]
@@ -52,6 +55,7 @@ class Pulled:
     notes: list[str] = field(default_factory=list)
     merger: Merger | None = None
     states: list[tuple[Any, Mapping[Path, Any]]] = field(default_factory=list)
+    attributes: list[Attribute] = field(default_factory=list)
 
     def merge(self) -> None:
         """Change the session's objects as the cell has changed them. Until then, nothing is changed."""
@@ -59,6 +63,7 @@ class Pulled:
             self.merger.apply()
         for definition, state in self.states:
             put_state(definition, state)
+        set_attributes(attribute for attribute in self.attributes if attribute[0] in sys.modules)
 
     def __getitem__(self, name: str) -> Any:
         return self.values[name]
@@ -119,9 +124,11 @@ def pull(
     lost = faults_by_name(values, rebuilder, missing)
     loaded = {name: value for name, value in values.items() if name not in lost}
     states = [loaded.pop(name) for name in list(loaded) if name.startswith(STATE_OF)]
+    attributes = [loaded.pop(name) for name in list(loaded) if name.startswith(ATTRIBUTE)]
     return Pulled(
         values=loaded,
         states=states,
+        attributes=attributes,
         in_place=frozenset(table["kept"]),
         deleted=tuple(table["deleted"]),
         lost=(*table.get("lost", ()), *lost),

@@ -52,7 +52,7 @@ def add_replayed(slice_: Slice, history: SourceHistory, modules: LocalModules, s
         replay.add(effect)
     slice_.resolve()
     assigned = list(_attributes(replay.assigned, slice_.session.namespace))
-    add_module_values(slice_, modules, assigned, imported)
+    add_module_values(slice_, modules, assigned, imported, source.tree)
     replay.defer_those_with_data()
 
 
@@ -69,7 +69,11 @@ def _attributes(targets: Iterable[ast.expr], namespace: Mapping[str, Any]) -> It
 
 
 def add_module_values(
-    slice_: Slice, modules: LocalModules, assigned: Collection[tuple[str, str]], imported_from: Mapping[str, str]
+    slice_: Slice,
+    modules: LocalModules,
+    assigned: Collection[tuple[str, str]],
+    imported_from: Mapping[str, str],
+    cell: ast.Module,
 ) -> None:
     """Send what the attributes of local modules are now, where the source says otherwise.
 
@@ -77,7 +81,12 @@ def add_module_values(
     """
     imported = {item.module for item in slice_.imports.values()}
     imported |= {f"{item.module}.{item.attribute}" for item in slice_.imports.values()}
+    for node in cell.body:
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            module_name = node.module or "" if isinstance(node, ast.ImportFrom) else ""
+            imported |= {module_name} | {f"{module_name}.{alias.name}".lstrip(".") for alias in node.names}
     values: dict[str, dict[str, Any]] = {}
+    others: list[str] = []
     for module in local_modules(modules):
         paths = {path for name, path in assigned if name == module.__name__}
         changed = {}
@@ -91,16 +100,19 @@ def add_module_values(
             changed[path] = value
         if changed or module.__name__ in imported:
             values[module.__name__] = changed
+        else:
+            others.append(module.__name__)
         if changed:
             slice_.module_values[module.__name__] = list(changed)
     for name, library in imported_from.items():
         value = slice_.data.get(name)
         if value is not None and not modules.is_local(library.split(".")[0]) and resolve(library, name) is value:
             values.setdefault(library, {})[name] = value
-    if values:
+    if values or others:
         slice_.data[NAME] = values
         slice_.extra_imports.add(f"from {ModuleValues.__module__} import {set_module_values.__name__}")
-        slice_.deferred_statements.insert(0, f"{set_module_values.__name__}({NAME})")
+        arguments = ", ".join([NAME, *map(repr, sorted(others))])
+        slice_.deferred_statements.insert(0, f"{set_module_values.__name__}({arguments})")
         slice_.resolve()
 
 

@@ -168,13 +168,20 @@ def submodules(dotted_names: Iterable[str], namespace: Mapping[str, Any]) -> set
 def import_lines(imports: Iterable[Import]) -> list[str]:
     """Import statements in the user's order; imports from the same module become one statement."""
     plain: list[str] = []
+    starred: list[str] = []
     grouped: dict[str, dict[str, None]] = {}
     for item in sorted(imports, key=lambda item: (item.position, item.attribute is not None, item.text)):
         if item.attribute is None:
             plain.append(item.text)
+        elif item.attribute == "*":
+            starred.append(f"from {item.module} import *")
         else:
             grouped.setdefault(item.module, {})[item._item] = None
-    return [*dict.fromkeys(plain), *(_from_statement(module, list(items)) for module, items in grouped.items())]
+    return [
+        *dict.fromkeys(plain),
+        *dict.fromkeys(starred),
+        *(_from_statement(module, list(items)) for module, items in grouped.items()),
+    ]
 
 
 def _from_statement(module: str, items: list[str]) -> str:

@@ -113,6 +113,7 @@ def write(
     names: Iterable[str],
     deleted: Iterable[str] = (),
     process: ProcessState | None = None,
+    attributes: Mapping[str, Any] = MappingProxyType({}),
 ) -> list[str]:
     """Write the outputs of a script that has succeeded.
 
@@ -126,6 +127,8 @@ def write(
         names that the script has deleted.
     process
         what the cell has changed in the state of its process.
+    attributes
+        what it has changed in local modules, by the names under which that is returned.
 
     Returns
     -------
@@ -141,9 +144,10 @@ def write(
     metadata = {"mlnb.run": run_id, "mlnb.task": task.digest}
     values = {name: namespace[name] for name in dict.fromkeys(names) if name in namespace}
     if inputs.definitions is not None:
-        fingerprint = functools.partial(_fingerprint, namespace=namespace, inputs=inputs, sink=_ChangeSink(inputs))
+        fingerprint = fingerprint_after(namespace, inputs)
         values |= inputs.definitions.changes(fingerprint)
         values |= inputs.definitions.of_cell(namespace, task.outputs, fingerprint)
+    values |= attributes
     lost: dict[str, str] = {}
     while True:
         shutil.rmtree(folder, ignore_errors=True)
@@ -372,10 +376,14 @@ def fingerprints(
     return {name: printed for name, printed in found.items() if printed is not None}
 
 
-def remember_definitions(namespace: dict[str, Any], inputs: Inputs) -> None:
-    """Note the state of the session's functions and classes before the cell, to return what it changes in them."""
-    if inputs.definitions is not None:
-        inputs.definitions.remember(lambda value: _fingerprint(value, namespace, inputs, NullSink()))
+def fingerprint_before(namespace: dict[str, Any], inputs: Inputs) -> Callable[[Any], Any]:
+    """Makes fingerprints of values before the cell."""
+    return functools.partial(_fingerprint, namespace=namespace, inputs=inputs, sink=NullSink())
+
+
+def fingerprint_after(namespace: dict[str, Any], inputs: Inputs) -> Callable[[Any], Any]:
+    """Makes fingerprints of values after the cell."""
+    return functools.partial(_fingerprint, namespace=namespace, inputs=inputs, sink=_ChangeSink(inputs))
 
 
 def _fingerprint(

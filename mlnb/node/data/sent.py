@@ -19,6 +19,10 @@ STATE_OF = "state of "
 """With the name of a definition: the name under which its state is returned."""
 
 
+ATTRIBUTE = "module attribute "
+"""With the dotted name of an attribute of a local module: the name under which it is returned."""
+
+
 class Removed:
     """Stands for the value of an attribute that the cell has deleted."""
 

@@ -1,21 +1,26 @@
 """Module values: attributes of local modules, their classes and functions that differ from what their source says.
 
 Such a module is imported by the run anew. Then its attributes get the session's values; what the cell leaves in them
-comes back.
+comes back, each attribute by itself.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import FunctionType, ModuleType
 from typing import Any
+
+from mlnb.node.data.sent import ATTRIBUTE, Removed
 
 NAME = "_module_values"
 """The script's name for them: module → dotted attribute → value."""
 
 Values = dict[str, dict[str, Any]]
+Attribute = tuple[str, str, Any]
+"""A module, a dotted attribute of it, and its value."""
 
 _PLAIN = (bool, int, float, complex, str, bytes, tuple, frozenset, type(None))
 
@@ -27,46 +32,68 @@ class ModuleValues:
     ----------
     values
         what the session has sent: module → dotted attribute → value.
+    others
+        the other local modules of the session: those that are loaded when the cell begins are watched, too.
     """
 
-    def __init__(self, values: Values) -> None:
-        self._values = values
-        self._plain: dict[str, dict[str, Any]] = {}
+    def __init__(self, values: Values, others: Iterable[str] = ()) -> None:
+        self._values, self._others = values, tuple(others)
+        self._before: dict[str, dict[str, Any]] = {}
+        self._prints: dict[tuple[str, str], Any] = {}
 
     def set(self) -> None:
         """Set the attributes, wherever a module of the same package refers to what they were."""
-        replaced: dict[int, tuple[Any, Any]] = {}
-        for name, values in self._values.items():
-            module = importlib.import_module(name)
-            for path, value in values.items():
-                replaced.update(set_attribute(module, path, value))
-        roots = {name.split(".")[0] for name in self._values}
-        for name, module in list(sys.modules.items()) if replaced else ():
-            if name.split(".")[0] not in roots or type(module) is not ModuleType:
-                continue
-            for attribute, value in list(vars(module).items()):
-                if id(value) in replaced:
-                    setattr(module, attribute, replaced[id(value)][1])
-        self._plain = {name: dict(_plain(sys.modules[name])) for name in self._values}
+        for name in self._values:
+            _module(name)
+        set_attributes((name, path, value) for name, values in self._values.items() for path, value in values.items())
 
-    def update(self) -> None:
-        """Take the values that the attributes have now, and those that have changed since :meth:`set`."""
-        for name, values in self._values.items():
+    def watch(self, fingerprint: Callable[[Any], Any] = id) -> None:
+        """Note what the attributes are before the cell; ``fingerprint`` tells whether a value is unchanged."""
+        others = [name for name in self._others if name in sys.modules]
+        self._before = {name: dict(_attributes(_module(name))) for name in [*self._values, *others]}
+        self._prints = {
+            (name, path): fingerprint(value) for name, values in self._values.items() for path, value in values.items()
+        }
+
+    def changes(self, fingerprint: Callable[[Any], Any] = id) -> dict[str, Attribute]:
+        """What the cell has set, changed or deleted since :meth:`watch`, each attribute under a name of its own."""
+        found: dict[str, Attribute] = {}
+        for name, before in self._before.items():
             module = sys.modules.get(name)
-            if module is None:
-                continue
-            for path in list(values):
-                try:
-                    values[path] = get_attribute(module, path)
-                except AttributeError:
-                    del values[path]
-            before = self._plain.get(name, {})
-            for path, value in _plain(module):
-                if path not in before or type(before[path]) is not type(value) or before[path] != value:
-                    values[path] = value
+            now = {} if module is None else dict(_attributes(module))
+            for path, value in now.items():
+                is_same = path in before and _same(before[path], value)
+                if is_same and (name, path) in self._prints:
+                    is_same = self._prints[name, path] == fingerprint(value)
+                if not is_same:
+                    found[f"{ATTRIBUTE}{name}.{path}"] = name, path, value
+            owners = now.keys() | {""}
+            for path in before.keys() - now.keys() if module is not None else ():
+                if path.rpartition(".")[0] in owners:
+                    found[f"{ATTRIBUTE}{name}.{path}"] = name, path, Removed
+        return found
 
 
-def set_attribute(owner: Any, path: str, value: Any) -> Mapping[int, tuple[Any, Any]]:
+def set_attributes(attributes: Iterable[Attribute]) -> None:
+    """Set attributes of modules, wherever a module of the same package refers to what they were."""
+    replaced: dict[int, tuple[Any, Any]] = {}
+    roots: set[str] = set()
+    for name, path, value in attributes:
+        roots.add(name.split(".")[0])
+        replaced.update(_set(_module(name), path, value))
+    for name, module in list(sys.modules.items()) if replaced else ():
+        if name.split(".")[0] not in roots or type(module) is not ModuleType:
+            continue
+        for attribute, value in list(vars(module).items()):
+            if id(value) in replaced:
+                setattr(module, attribute, replaced[id(value)][1])
+
+
+def _module(name: str) -> ModuleType:
+    return sys.modules.get(name) or importlib.import_module(name)
+
+
+def _set(owner: Any, path: str, value: Any) -> Mapping[int, tuple[Any, Any]]:
     """Set a dotted attribute; returns what a mutable object was replaced by, by its id."""
     *parents, last = path.split(".")
     for parent in parents:
@@ -74,39 +101,36 @@ def set_attribute(owner: Any, path: str, value: Any) -> Mapping[int, tuple[Any, 
     old = vars(owner).get(last)
     if old is value:
         return {}
+    if value is Removed:
+        with contextlib.suppress(AttributeError):
+            delattr(owner, last)
+        return {}
     setattr(owner, last, value)
     return {} if old is None or isinstance(old, _PLAIN) else {id(old): (old, value)}
 
 
-def get_attribute(owner: Any, path: str) -> Any:
-    """The value of a dotted attribute, as it stands in its owner."""
-    *parents, last = path.split(".")
-    for parent in parents:
-        owner = getattr(owner, parent)
-    try:
-        return vars(owner)[last]
-    except KeyError:
-        raise AttributeError(path) from None
+def _same(before: Any, now: Any) -> bool:
+    return before is now or (type(before) is type(now) and isinstance(now, _PLAIN) and bool(before == now))
 
 
-def _plain(module: ModuleType) -> Iterator[tuple[str, Any]]:
-    """The plain values in a module, its classes and its functions."""
+def _attributes(module: ModuleType) -> Iterator[tuple[str, Any]]:
+    """The attributes of a module, and those of its classes and functions, by their dotted names."""
     for name, value in list(vars(module).items()):
-        if name.startswith("__"):
+        if name.startswith("__") or (isinstance(value, ModuleType) and value.__name__ == f"{module.__name__}.{name}"):
             continue
+        yield name, value
         if isinstance(value, (type, FunctionType)) and value.__module__ == module.__name__:
             inner = list(vars(value).items())
-            yield from ((f"{name}.{key}", v) for key, v in inner if isinstance(v, _PLAIN) and not key.startswith("__"))
-        elif isinstance(value, _PLAIN):
-            yield name, value
+            yield from ((f"{name}.{key}", v) for key, v in inner if not key.startswith(("__", "_abc_")))
 
 
 current: ModuleValues | None = None
 """The module values of this process's run; ``None`` if there are none."""
 
 
-def set_module_values(values: Values) -> None:
+def set_module_values(values: Values, *others: str) -> None:
     """Set the attributes of the run's local modules, and remember them: ``script.py`` calls this."""
     global current
-    current = ModuleValues(values)
+    current = ModuleValues(values, others)
     current.set()
+    current.watch()

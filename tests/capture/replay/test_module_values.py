@@ -81,12 +81,15 @@ def test_what_the_cell_changes_is_found(nb, settings, monkeypatch):
     names = run(
         nb,
         "cfg.STEPS = 9; cfg.Settings.width = 2; cfg.NEW = 1; cfg.register('b')\n"
-        "from mlnb.node.script import module_values; module_values.current.update()\n"
-        "values = dict(module_values.current._values['values_of_module'])",
+        "cfg.later, cfg.lr = [1], len; del cfg.LR\n"
+        "from mlnb.node.script import module_values\nfrom mlnb.node.data.sent import Removed\n"
+        "changes = {path: value for _, path, value in module_values.current.changes(repr).values()}",
         monkeypatch,
     )
-    values = names["values"]
-    assert (values["STEPS"], values["Settings.width"], values["NEW"], values["REGISTRY"]) == (9, 2, 1, {"b": 0})
+    changes = names["changes"]
+    expected = {"STEPS": 9, "Settings.width": 2, "NEW": 1, "REGISTRY": {"b": 0}, "later": [1], "lr": len}
+    assert {name: changes[name] for name in expected} == expected
+    assert changes["LR"] is names["Removed"]
 
 
 def test_a_value_that_can_t_be_sent_is_left_as_the_source_makes_it(nb, settings, monkeypatch):
