@@ -1,6 +1,6 @@
 import { add } from './dom';
 import { formatStep, formatValue } from './format';
-import { readings } from './gauges';
+import type { Reading } from './gauges/readings';
 import type { Series } from './plot/series';
 import { nonFiniteText, summarise } from './plot/summary';
 
@@ -11,7 +11,8 @@ export class AccessibleTable {
   private readonly rows: HTMLElement;
 
   constructor(parent: HTMLElement) {
-    const table = add(parent, 'table', 'mlnb-visually-hidden');
+    // In an element of its own: a table can't be made smaller than its text, and what is larger could be scrolled to.
+    const table = add(add(parent, 'div', 'mlnb-visually-hidden'), 'table', '');
     add(table, 'caption', '', 'The metrics of this run');
     const head = add(add(table, 'thead', ''), 'tr', '');
     for (const column of COLUMNS) {
@@ -20,7 +21,7 @@ export class AccessibleTable {
     this.rows = add(table, 'tbody', '');
   }
 
-  show(metrics: ReadonlyMap<string, Series>, resourceMetrics: ReadonlyMap<string, Series>, active: boolean): void {
+  show(metrics: ReadonlyMap<string, Series>, readings: ReadonlyMap<string, Reading>): void {
     this.rows.replaceChildren();
     for (const [name, series] of metrics) {
       const summary = summarise(series.columns(), series.total);
@@ -34,7 +35,7 @@ export class AccessibleTable {
       ];
       this.add(name, cells);
     }
-    for (const { label, statistic, count, value, lowest, highest } of readings(resourceMetrics, active).values()) {
+    for (const { label, statistic, count, value, lowest, highest } of readings.values()) {
       this.add(label, [String(count), '', statistic === '' ? value : `${statistic} ${value}`, lowest, highest, '']);
     }
   }

@@ -1,22 +1,13 @@
 import { coloured } from './ansi';
 import { displayElement, type Rich } from './display';
 import { add } from './dom';
+import { FoldedText } from './fold';
 import type { Run } from './run';
 
-/** The traceback of a run that failed; it scrolls, and shows its end first, where the exception is. */
-export class Traceback {
-  private readonly element: HTMLElement;
-
+/** The traceback of a run that failed. */
+export class Traceback extends FoldedText {
   constructor(parent: HTMLElement) {
-    this.element = add(parent, 'pre', 'mlnb-error');
-    this.element.tabIndex = 0;
-    this.element.setAttribute('aria-label', 'traceback');
-    this.element.hidden = true;
-  }
-
-  show(run: Run): void {
-    setText(this.element, run.error);
-    this.element.scrollTop = this.element.scrollHeight;
+    super(parent, 'mlnb-error', 'traceback', text => [document.createTextNode(text)]);
   }
 }
 
@@ -24,9 +15,8 @@ export class Traceback {
 export class Details {
   private readonly notes: HTMLElement;
   private readonly displays: HTMLElement;
-  private readonly output: HTMLElement;
+  private readonly output: FoldedText;
   private displayed = '[]';
-  private printed = '';
 
   constructor(
     parent: HTMLElement,
@@ -34,12 +24,8 @@ export class Details {
   ) {
     this.notes = add(parent, 'ul', 'mlnb-notes');
     this.displays = add(parent, 'div', 'mlnb-displays');
-    this.output = add(parent, 'pre', 'mlnb-log');
-    this.output.tabIndex = 0; // so that the keyboard can scroll it
-    this.output.setAttribute('aria-label', 'the end of what the run printed');
-    for (const part of [this.notes, this.displays, this.output]) {
-      part.hidden = true;
-    }
+    this.output = new FoldedText(parent, 'mlnb-log', 'the end of what the run printed', coloured);
+    this.notes.hidden = this.displays.hidden = true;
   }
 
   show(run: Run): void {
@@ -52,22 +38,11 @@ export class Details {
       const elements = run.displays.map((display, index) => displayElement(display, index + 1, this.rich));
       this.displays.replaceChildren(...elements);
     }
-    const atEnd = this.output.scrollTop + this.output.clientHeight >= this.output.scrollHeight - 4;
-    if (this.printed !== run.output) {
-      this.printed = run.output;
-      this.output.hidden = run.output === '';
-      this.output.replaceChildren(...coloured(run.output));
-    }
-    if (atEnd) {
-      this.output.scrollTop = this.output.scrollHeight; // follow the output, unless the user has scrolled up to read
-    }
+    this.output.show(run.output);
   }
-}
 
-function setText(target: HTMLElement, text: string): void {
-  target.hidden = text === '';
-  if (target.textContent !== text) {
-    target.textContent = text;
+  dispose(): void {
+    this.output.dispose();
   }
 }
 

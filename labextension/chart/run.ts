@@ -21,6 +21,8 @@ export interface Run {
   /** When it is expected to end, in seconds since the epoch; undefined if unknown. */
   ends: number | undefined;
   attempts: Attempt[];
+  /** Means over the whole run by metric, once it has ended: from all that was measured. */
+  means: ReadonlyMap<string, number>;
   /** Things the person should know, a line each. */
   notes: string[];
   /** The traceback of the rank that failed first; may be empty. */
@@ -72,6 +74,7 @@ export function parseRun(json: unknown): Run {
     line: text('line'),
     ends: typeof fields['ends'] === 'number' ? fields['ends'] : undefined,
     attempts: (Array.isArray(fields['attempts']) ? fields['attempts'] : []).filter(isAttempt),
+    means: numbersOf(fields['means']),
     notes: texts('notes'),
     error: text('error'),
     output: text('output'),
@@ -79,6 +82,11 @@ export function parseRun(json: unknown): Run {
     resume: text('resume'),
     updated: typeof fields['updated'] === 'number' ? fields['updated'] : 0
   };
+}
+
+function numbersOf(json: unknown): Map<string, number> {
+  const entries: [string, unknown][] = Object.entries(typeof json === 'object' && json !== null ? json : {});
+  return new Map(entries.filter((entry): entry is [string, number] => typeof entry[1] === 'number'));
 }
 
 function isAttempt(json: unknown): json is Attempt {

@@ -1,42 +1,35 @@
-import { attemptsText } from './plot/attempts';
-import { Caption } from './curves/caption';
+import { AccessibleTable } from './accessibleTable';
+import { Curves } from './curves/curves';
 import { Details, Traceback } from './details';
 import type { Rich } from './display';
+import { EpochPanel } from './epochs/epochPanel';
 import { add } from './dom';
-import { Gauges, isResourceMetric } from './gauges';
+import { Gauges } from './gauges/gauges';
+import { isResourceMetric, readings } from './gauges/readings';
 import { Header } from './header';
 import { Resume, type ResumeInCell } from './resume';
 import type { Stop } from './stopButton';
 import type { Points } from './frame';
-import { Plot, type Hover } from './plot/plot';
-import { isActive, type Attempt, type Run } from './run';
 import { Series } from './plot/series';
-import { nonFiniteText, sentence, summarise } from './plot/summary';
-import { AccessibleTable } from './accessibleTable';
+import { isActive, type Run } from './run';
 
-const FIRST_CHOICE = 'loss';
 const TEXT_EVERY_MS = 500;
 
 /** One view of one run: its state and its curves. The owner passes it data and disposes of it. */
 export class RunView {
   private readonly metrics = new Map<string, Series>();
   private readonly resourceMetrics = new Map<string, Series>();
-  private readonly body: HTMLElement;
   private readonly header: Header;
-  private readonly caption: Caption;
-  private readonly figure: HTMLElement;
   private readonly empty: HTMLElement;
-  private readonly plot: Plot;
+  private readonly curves: Curves;
+  private readonly epochs: EpochPanel;
   private readonly table: AccessibleTable;
   private readonly gauges: Gauges;
   private readonly details: Details;
   private readonly resume: Resume;
   private readonly traceback: Traceback;
-  private shown = FIRST_CHOICE;
-  private chosen = false;
   private active = false;
-  private attempts: readonly Attempt[] = [];
-  private hovered: Hover | undefined;
+  private means: Run['means'] = new Map();
   private textTimer: ReturnType<typeof setTimeout> | undefined;
 
   /**
@@ -49,28 +42,8 @@ export class RunView {
     this.resume = new Resume(root, () => resumeInCell?.(root));
     this.traceback = new Traceback(root);
     this.empty = add(root, 'p', 'mlnb-empty');
-    this.body = add(root, 'div', 'mlnb-body');
-    this.caption = new Caption(this.body, {
-      choose: metric => {
-        this.chosen = true;
-        this.choose(metric);
-      },
-      resetZoom: () => {
-        this.plot.resetZoom();
-      }
-    });
-    this.figure = add(this.body, 'div', 'mlnb-plot');
-    this.figure.setAttribute('role', 'img');
-    this.plot = new Plot(this.figure, new Series(), {
-      hover: point => {
-        this.hovered = point;
-        this.showPoint();
-      },
-      zoom: zoomed => {
-        this.caption.showZoomed(zoomed);
-      }
-    });
-    this.body.hidden = true;
+    this.curves = new Curves(root, this.metrics);
+    this.epochs = new EpochPanel(root);
     this.gauges = new Gauges(root);
     this.table = new AccessibleTable(root);
     this.details = new Details(root, rich);
@@ -89,14 +62,14 @@ export class RunView {
   showRun(run: Run): void {
     const ended = this.active && !isActive(run.state);
     this.active = isActive(run.state);
-    this.attempts = run.attempts;
-    this.plot.mark(run.attempts);
+    this.means = run.means;
+    this.curves.mark(run.attempts);
     if (ended) {
       this.showText();
     }
     this.header.show(run);
     this.resume.show(run);
-    this.traceback.show(run);
+    this.traceback.show(run.error);
     this.details.show(run);
     this.empty.textContent = isActive(run.state) ? 'No metrics yet.' : 'No metrics were logged.';
   }
@@ -114,18 +87,13 @@ export class RunView {
       this.textTimer = undefined;
       this.showText();
     }, TEXT_EVERY_MS);
-    if (group === this.resourceMetrics) {
-      return true;
+    if (group === this.metrics) {
+      this.empty.hidden = true;
+      if (isNew) {
+        this.curves.showMetrics();
+      }
+      this.curves.update(metric);
     }
-    this.empty.hidden = true;
-    this.body.hidden = false;
-    if (isNew) {
-      this.showMetrics();
-    }
-    if (metric === this.shown) {
-      this.plot.update();
-    }
-    this.showPoint();
     return true;
   }
 
@@ -140,9 +108,8 @@ export class RunView {
       }
     }
     this.empty.hidden = this.metrics.size > 0;
-    this.body.hidden = this.metrics.size === 0;
     if (this.metrics.size < before) {
-      this.showMetrics();
+      this.curves.showMetrics();
     }
   }
 
@@ -154,42 +121,17 @@ export class RunView {
   dispose(): void {
     clearTimeout(this.textTimer);
     this.header.dispose();
-    this.plot.dispose();
-  }
-
-  private showMetrics(): void {
-    const [first = FIRST_CHOICE] = this.metrics.keys();
-    const isChoiceValid = this.chosen && this.metrics.has(this.shown);
-    this.choose(isChoiceValid ? this.shown : this.metrics.has(FIRST_CHOICE) ? FIRST_CHOICE : first);
-  }
-
-  private choose(metric: string): void {
-    const series = this.metrics.get(metric) ?? new Series();
-    this.shown = metric;
-    this.plot.show(series);
-    this.caption.showMetrics([...this.metrics.keys()], metric);
-    this.showText();
-    this.showPoint();
-  }
-
-  /** Shows the point under the mouse, else the newest. */
-  private showPoint(): void {
-    const { x, y } = this.metrics.get(this.shown)?.columns() ?? { x: [], y: [] };
-    const last = x.length - 1;
-    const newest = last < 0 ? undefined : { step: x[last] ?? NaN, value: y[last] ?? NaN };
-    this.caption.showPoint(this.hovered ?? newest);
+    this.traceback.dispose();
+    this.details.dispose();
+    this.curves.dispose();
   }
 
   private showText(): void {
-    this.gauges.show(this.resourceMetrics, this.active);
-    this.table.show(this.metrics, this.resourceMetrics, this.active);
-    const series = this.metrics.get(this.shown);
-    if (series === undefined) {
-      return;
-    }
-    const summary = summarise(series.columns(), series.total);
-    const attempts = attemptsText(this.attempts);
-    this.figure.setAttribute('aria-label', sentence(this.shown, summary) + (attempts && ` It has ${attempts}.`));
-    this.caption.showNonFinite(nonFiniteText(summary));
+    const newest = Math.max(0, ...[...this.metrics.values()].map(series => series.range()[1]));
+    this.epochs.show(this.resourceMetrics, newest, this.active);
+    const measured = readings(this.resourceMetrics, this.active, this.means);
+    this.gauges.show(this.resourceMetrics, measured);
+    this.table.show(this.metrics, measured);
+    this.curves.showText();
   }
 }

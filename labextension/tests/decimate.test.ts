@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { Blocks } from '../chart/plot/blocks';
 import { decimate, lowerBound } from '../chart/plot/decimate';
 
 const steps = (count: number): Float64Array => Float64Array.from({ length: count }, (_, i) => i);
@@ -45,6 +46,30 @@ describe('decimate', () => {
   it('keeps points that share one step, and single points', () => {
     expect(decimate(new Float64Array(3), Float64Array.from([1, 5, 2]), -0.5, 0.5, 10).y).toEqual([1, 5, 2]);
     expect(decimate(new Float64Array(0), new Float64Array(0), 0, 1, 10)).toEqual({ x: [], y: [], nonFinite: [] });
+  });
+});
+
+describe('Blocks', () => {
+  const values = Float64Array.from({ length: 5_000 }, (_, i) => (i % 97 === 0 ? NaN : Math.sin(i * 1.7) * i));
+
+  it('draw the same as the points themselves, from anywhere', () => {
+    const blocks = new Blocks();
+    blocks.update(values, 0);
+    for (const [from, to, pixels] of [[0, 4_999, 20], [777, 4_100, 7], [3, 3.5, 100], [0, 4_999, 3_000]] as const) {
+      expect(decimate(steps(5_000), values, from, to, pixels, blocks)).toEqual(
+        decimate(steps(5_000), values, from, to, pixels)
+      );
+    }
+  });
+
+  it('follow a column that grows and whose end changes', () => {
+    const [grown, whole] = [new Blocks(), new Blocks()];
+    for (let size = 1; size < values.length; size += 301) {
+      grown.update(values.slice(0, size).fill(7, Math.max(0, size - 50)), Math.max(0, size - 351));
+    }
+    grown.update(values, values.length - 351);
+    whole.update(values, 0);
+    expect(grown.extremes(values, 0, values.length)).toEqual(whole.extremes(values, 0, values.length));
   });
 });
 

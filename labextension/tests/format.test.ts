@@ -1,7 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import table from '../../tests/render/formats.json';
 import * as format from '../chart/format';
-import { stepRange, valueRange } from '../chart/plot/scale';
 
 const FORMATTERS: Record<keyof typeof table, (value: number) => string> = {
   value: format.formatValue,
@@ -33,18 +32,5 @@ describe('formatTicks', () => {
     [[-1, 0], ['−1', '0']]
   ])('%j', (ticks, labels) => {
     expect(format.formatTicks(ticks)).toEqual(labels);
-  });
-});
-
-describe('ranges', () => {
-  it('give a single point and a flat line room', () => {
-    expect(stepRange(Float64Array.from([3]))).toEqual([2.5, 3.5]);
-    expect(valueRange([2, 2])).toEqual([1.8, 2.2]);
-    expect(valueRange([0])).toEqual([-0.5, 0.5]);
-  });
-
-  it('leave out what is not finite', () => {
-    expect(valueRange([null, 0, null, 100])).toEqual([-6, 106]);
-    expect(valueRange([null])).toEqual([0, 1]);
   });
 });

@@ -1,11 +1,12 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { parseBundle } from '../chart/bundle';
 import { decodeFrames, decodePoints, isPointsMessage, type PointsMessage } from '../chart/frame';
-import { isResourceMetric, readings } from '../chart/gauges';
+import { isResourceMetric, readings } from '../chart/gauges/readings';
 import { parseRun } from '../chart/run';
 import { Series } from '../chart/plot/series';
 import { nonFiniteText, sentence, summarise } from '../chart/plot/summary';
 import { Resync } from '../widget/resync';
+import { columns } from './columns';
 
 describe('frames', () => {
   const message: PointsMessage = { type: 'points', metric: 'loss', offset: 3, count: 2 };
@@ -94,6 +95,7 @@ describe('bundles', () => {
       line: '',
       ends: undefined,
       attempts: [],
+      means: new Map(),
       notes: [],
       error: '',
       output: '',
@@ -106,8 +108,7 @@ describe('bundles', () => {
 
 describe('summary', () => {
   it('describes the curve in a sentence', () => {
-    const columns = { x: Float64Array.from([0, 1, 2]), y: Float64Array.from([2, 0.5, NaN]) };
-    expect(sentence('loss', summarise(columns))).toBe(
+    expect(sentence('loss', summarise(columns([0, 1, 2], [2, 0.5, NaN])))).toBe(
       'loss over 3 points, step 0 to 2: last NaN, lowest 0.5 at step 1, highest 2; NaN at step 2.'
     );
   });
@@ -115,7 +116,7 @@ describe('summary', () => {
 
 describe('what is not finite', () => {
   const text = (values: number[], total?: number): string =>
-    nonFiniteText(summarise({ x: Float64Array.from(values.keys()), y: Float64Array.from(values) }, total));
+    nonFiniteText(summarise(columns([...values.keys()], values), total));
 
   it('is counted, with its first step', () => {
     expect(text([1, 2])).toBe('');
@@ -141,9 +142,33 @@ describe('resourceMetrics', () => {
       ['step_time', series(0.001, NaN, 0.003)]
     ]);
     const shown = (active: boolean): string[] =>
-      [...readings(resourceMetrics, active).values()].map(({ label, statistic, value }) => `${label}: ${statistic} ${value}`);
+      [...readings(resourceMetrics, active, new Map()).values()].map(({ label, statistic, value }) => `${label}: ${statistic} ${value}`);
     expect(shown(true)).toEqual(['step time:  3.00 ms', 'memory:  2.0 GB', 'GPU 0 memory:  80.0 GB', 'GPU 1 power:  310 W']);
     expect(shown(false).slice(0, 2)).toEqual(['step time: mean 2.00 ms', 'memory: peak 3.0 GB']);
+  });
+
+  it('are grouped by node, in order', () => {
+    const names = ['mlnb.node10.cpu', 'mlnb.node1.gpu1.power', 'mlnb.node1.gpu0.power', 'mlnb.node0.gpu0.power'];
+    names.push('mlnb.node1.memory', 'mlnb.node0.cpu', 'mlnb.cpu', 'step_time');
+    const resourceMetrics = new Map(names.map(name => [name, series(1)]));
+    expect([...readings(resourceMetrics, true, new Map()).values()].map(({ label }) => label)).toEqual([
+      'step time',
+      'CPU',
+      'node 0 CPU',
+      'node 0 GPU 0 power',
+      'node 1 memory',
+      'node 1 GPU 0 power',
+      'node 1 GPU 1 power',
+      'node 10 CPU'
+    ]);
+  });
+
+  it('take the mean that the run has', () => {
+    const resourceMetrics = new Map([['step_time', series(0.001, 0.003)]]);
+    const means = parseRun({ means: { step_time: 0.0011, other: 'x' } }).means;
+    const value = (active: boolean): string | undefined =>
+      readings(resourceMetrics, active, means).get('step_time')?.value;
+    expect([value(true), value(false)]).toEqual(['3.00 ms', '1.10 ms']);
   });
 
   it('are recognised by their names', () => {

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlnb.api.displays import displays, figures
+from mlnb.api.read.derived.epochs import Epochs
 from mlnb.api.read.describe import end_sentence
 from mlnb.api.read.history import History, Series, frame
 from mlnb.api.read.logs import LastLines, printed
@@ -53,6 +54,7 @@ class Run:
         self._info: tuple[dict[str, Any], RunInfo] | None = None
         self._parsed: tuple[dict[str, Any], Task] | None = None
         self._events, self._history = Events(directory), History(directory)
+        self._epochs = Epochs()
         self._last_lines = LastLines(directory)
         self._final: Observation | None = None
         self.cancelled_here = False
@@ -177,9 +179,10 @@ class Run:
         return self._history.read()
 
     def all_series(self) -> dict[str, Series]:
-        """All series that a view draws: the metrics, and progress and usage under names that begin with ``mlnb.``."""
+        """All series that a view draws: the metrics; under names that begin with ``mlnb.`` progress, epochs, usage."""
         self._catch_up()
-        return {**self._history.all(), **self._events.usage()}
+        metrics = self._history.all()
+        return {**metrics, **self._epochs.series(metrics), **self._events.usage()}
 
     def metrics(self) -> pd.DataFrame:
         """Its metrics as a long DataFrame: ``name step time value attempt``. Needs pandas (:func:`frame`)."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mlnb.api import Runs
+from mlnb.api.read.derived.speed import RATE, SPEED_METRICS, STEP_TIME, mean_speed
 from mlnb.api.read.history import RESERVED, Series
 from mlnb.api.run import Run
 from mlnb.node.checkpoint.names import checkpoints
@@ -31,9 +32,6 @@ OUTPUT_LINES = 30
 
 MAX_DISPLAYS = 20
 """Displays that a saved notebook keeps; run.displays() has them all."""
-
-SPEED_METRICS = ("step_time", "samples_per_s")
-"""Metrics of a run's speed, which are shown as numbers, not as curves."""
 
 _NEWEST = 25
 """How many of the newest speed measurements count as the present speed; there are five per second."""
@@ -63,6 +61,7 @@ def summary(run: Run, series: SeriesByName, *, final: bool) -> dict[str, Any]:
         "line": " · ".join([*latest_values(series), *_duration(result)]),
         "ends": None if ends is None else round(ends),
         "attempts": attempt_starts(series),
+        "means": mean_speed(series) if final else {},
         "notes": list(result.get("notes", ())),
         "error": (result.get("error") or {}).get("text", "").rstrip(),
         "output": run.tail(OUTPUT_LINES),
@@ -83,7 +82,7 @@ def numbers(run: Run, series: SeriesByName | None = None) -> list[str]:
     """Step, newest metrics, speed, resources in use, time left or taken: each as a short text."""
     observed = run.observe()
     series = run.all_series() if series is None else series
-    parts = [*latest_values(series), *_speed(series)]
+    parts = [*latest_values(series), *_speed(series, ended=observed.result is not None)]
     if observed.state == "running":
         parts += _resources(run.progress.usage or {})
         ends = expected_end(series)
@@ -151,13 +150,11 @@ def _displays(run: Run) -> list[dict[str, Any]]:
     return [*shown[:MAX_DISPLAYS], *rest]
 
 
-def _speed(series: SeriesByName) -> list[str]:
-    shown = []
-    if "step_time" in series:
-        shown.append(f"{format_step_time(_recent(series['step_time']))}/step")
-    if "samples_per_s" in series:
-        shown.append(f"{format_rate(_recent(series['samples_per_s']))} samples/s")
-    return shown
+def _speed(series: SeriesByName, *, ended: bool) -> list[str]:
+    """The present speed; of a run that has ended the mean."""
+    speed = mean_speed(series) if ended else {name: _recent(series[name]) for name in SPEED_METRICS if name in series}
+    shown = [f"{format_step_time(speed[STEP_TIME])}/step"] if STEP_TIME in speed else []
+    return shown + ([f"{format_rate(speed[RATE])} samples/s"] if RATE in speed else [])
 
 
 def _recent(series: Series) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -66,7 +65,7 @@ def measure(folder: Path) -> Table:
         tab.page.keyboard.press("Escape")
         tab.run_all()
         tab.page.wait_for_function("() => /step [0-9]/.test(document.querySelector('.mlnb-readout')?.textContent)")
-        _add(table, "while steps stream", _type(tab.page, os.environ.get("MLNB_PROFILE")))
+        _add(table, "while steps stream", _type(tab.page, os.environ.get("MLNB_TRACE")))
         table.rows[-1].note = f"{len(runs['typing'].series()['loss']):,} steps had come at the end"
         end = time.monotonic() + 2 * STEPS / RATE
         while runs["typing"].state == "running" and time.monotonic() < end:
@@ -88,15 +87,13 @@ def _type(page: Any, profile: str | None = None) -> list[float]:
     """Type into the last cell; seconds from each key to the frame after it."""
     page.locator(".jp-Cell .cm-content").last.click()
     page.evaluate("() => { window.mlnbKeys.length = 0; }")
-    session = page.context.new_cdp_session(page) if profile else None
-    if session:
-        session.send("Profiler.enable")
-        session.send("Profiler.start")
+    if profile:  # a trace, to be read with DevTools
+        page.context.browser.start_tracing(page=page, path=profile)
     for i in range(KEYS):
         page.keyboard.press("Enter" if i % 30 == 29 else "x")
         page.wait_for_timeout(PAUSE_MS)
-    if session:
-        Path(str(profile)).write_text(json.dumps(session.send("Profiler.stop")))
+    if profile:
+        page.context.browser.stop_tracing()
     found: list[float] = page.evaluate("() => window.mlnbKeys")
     return found
 

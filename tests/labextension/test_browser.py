@@ -1,11 +1,15 @@
 """The views in a real browser: a saved run with no kernel, and a live one."""
 
+import re
+
 import pytest
 
 playwright = pytest.importorskip("playwright.sync_api")
 
-from lab_browser import CHROMIUM, cell  # noqa: E402
-from saved_runs import asides, diverged, loss_curve, resumed, saved  # noqa: E402
+from lab_browser import CHROMIUM, INK, cell  # noqa: E402
+from saved_runs import asides, diverged, loss_curve, paired, printed, resumed, saved  # noqa: E402
+
+from mlnb.render.format import format_value  # noqa: E402
 
 pytestmark = [
     pytest.mark.browser,
@@ -29,7 +33,7 @@ def test_saved_run_is_drawn_with_no_kernel(saved_tab):
     expect(page.locator(".mlnb-state")).to_have_text("succeeded")
     expect(page.locator(".mlnb-name")).to_have_text("resnet")
     expect(page.locator(".mlnb-readout")).to_contain_text("step 1\u202f999")
-    expect(page.locator(".mlnb-run button:visible")).to_have_count(0)
+    expect(page.locator(".mlnb-stop:visible")).to_have_count(0)
     assert saved_tab.ink() > 500
     assert page.locator(".jp-OutputArea").get_by_text("no extension").count() == 0
     assert all(session["path"] != "saved.ipynb" for session in saved_tab.lab.get("api/sessions"))
@@ -64,6 +68,122 @@ def test_zoom_choice_of_metric_and_hover(saved_tab):
     page.get_by_label("Metric to show").select_option("acc")
     expect(page.locator(".mlnb-readout")).to_have_text("step 2 · 0.9")
     assert saved_tab.errors == []
+
+
+def test_training_and_validation_are_in_one_chart_with_a_legend_that_can_be_clicked(saved_tab):
+    page = open_saved(saved_tab, saved("resnet", "succeeded", **paired(1_000, 5)))
+    entries = page.locator(".mlnb-legend-entry")
+    loss, val_loss = (page.locator(".mlnb-legend-entry", has_text=name) for name in (re.compile("^loss"), "val_loss"))
+    expect(entries).to_have_count(2)
+    whole = saved_tab.ink()
+    loss.click()
+    expect(loss).to_have_attribute("aria-pressed", "false")
+    expect(page.locator(".mlnb-outside")).to_be_hidden()  # it was the loss that had a spike
+    page.wait_for_function(f"() => ({INK})('.mlnb-plot canvas') < {whole // 4}")
+    loss.dblclick()
+    expect(loss).to_have_attribute("aria-pressed", "true")
+    expect(val_loss).to_have_attribute("aria-pressed", "false")
+    val_loss.press("Enter")
+    expect(val_loss).to_have_attribute("aria-pressed", "true")
+    val_loss.press("Shift+Enter")
+    expect(loss).to_have_attribute("aria-pressed", "false")
+    val_loss.press("Shift+Enter")
+    expect(loss).to_have_attribute("aria-pressed", "true")
+    assert page.get_by_label("Metric to show").locator("option").all_text_contents() == ["loss", "acc"]
+    assert saved_tab.errors == []
+
+
+def test_an_early_spike_is_left_out_and_told_and_the_axis_may_be_logarithmic(saved_tab):
+    page = open_saved(saved_tab, saved("resnet", "succeeded", **paired(1_000, 5)))
+    told = page.locator(".mlnb-outside")
+    expect(told).to_have_text("loss: 3 points above the chart, up to 180")
+    every = page.get_by_role("button", name="all values")
+    every.click()
+    expect(told).to_be_hidden()
+    every.click()
+    expect(told).to_be_visible()
+    page.locator(".u-over").dblclick()
+    expect(every).to_have_attribute("aria-pressed", "true")
+    expect(told).to_be_hidden()
+    log = page.get_by_role("button", name="log", exact=True)
+    log.click()
+    expect(log).to_have_attribute("aria-pressed", "true")
+    assert saved_tab.ink() > 300
+    page.get_by_label("Metric to show").select_option("acc")
+    expect(every).to_be_hidden()
+    assert saved_tab.errors == []
+
+
+def test_the_keyboard_reads_values_out_and_zooms(saved_tab):
+    loss = loss_curve(100)
+    page = open_saved(saved_tab, saved("resnet", "succeeded", loss=loss))
+    chart, said = page.locator(".mlnb-chart"), page.locator(".mlnb-run [aria-live]")
+    page.get_by_role("button", name="log", exact=True).focus()
+    page.keyboard.press("Tab")
+    expect(chart).to_be_focused()
+    assert chart.evaluate("chart => getComputedStyle(chart).outlineStyle") == "solid"
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowLeft")
+    expect(said).to_have_text(f"step 98: loss {format_value(loss[98])}")
+    expect(page.locator(".mlnb-readout")).to_have_text(f"step 98 · {format_value(loss[98])}")
+    page.keyboard.press("Home")
+    expect(said).to_contain_text("step 0:")
+    page.keyboard.press("+")
+    expect(page.get_by_role("button", name="Show all steps")).to_be_visible()
+    page.keyboard.press("0")
+    expect(page.get_by_role("button", name="Show all steps")).to_be_hidden()
+    assert page.locator(".jp-Dialog").count() == 0  # in a notebook 0, 0 restarts the kernel
+    assert page.locator(".jp-Cell").count() == 1
+    assert saved_tab.errors == []
+
+
+def test_epochs_have_a_table_and_nodes_are_grouped(saved_tab):
+    used = {name: values for name, values in asides(2).items() if name.startswith("mlnb.")}
+    nodes = {f"mlnb.node{node}.{name[5:]}": values for node in (1, 0) for name, values in used.items()}
+    bundle = saved("resnet", "succeeded", **paired(1_000, 20), **asides(0), **nodes)
+    page = open_saved(saved_tab, bundle)
+    page.get_by_text("20 epochs").click()
+    rows = page.locator(".mlnb-epoch-table tbody tr")
+    expect(rows).to_have_count(10)
+    expect(page.locator(".mlnb-epoch-table thead")).to_have_text("epochlossval_lossaccval_acctime")
+    page.get_by_role("button", name="Show all 20 epochs").click()
+    expect(rows).to_have_count(20)
+    expect(rows.first.locator("th, td").last).to_have_text("72.0 s")
+    shown = page.locator(".mlnb-gauges > div").evaluate_all(
+        "cells => cells.map(cell => (cell.querySelector('.mlnb-gauge-label') ?? cell).textContent)"
+    )
+    of_node = ["CPU", "memory", "GPU 0", "GPU 1"]
+    assert shown == ["step time", "samples/s", "CPU", "memory", "node 0", *of_node, "node 1", *of_node]
+    assert saved_tab.errors == []
+
+
+def test_no_card_takes_the_wheel_from_the_notebook(saved_tab):
+    cards = [
+        printed(saved(f"run {i}", "failed" if i % 2 else "succeeded", **paired(500, 20), **asides(2)), 30)
+        for i in range(20)
+    ]
+    page = open_saved(saved_tab, *cards)
+    expect(page.locator(".mlnb-plot canvas").first).to_be_visible()
+    assert page.evaluate(SCROLLABLE) == []
+    box = page.locator(".mlnb-run").first.bounding_box()
+    page.mouse.move(box["x"] + 60, box["y"] + box["height"] / 2)
+    eaten = 0
+    for _ in range(50):
+        before = page.evaluate(SCROLLED)
+        page.mouse.wheel(0, 110)
+        try:
+            page.wait_for_function(f"before => ({SCROLLED})() > before", arg=before, timeout=2_000)
+        except playwright.TimeoutError:
+            eaten += 1
+    assert eaten == 0
+    assert saved_tab.errors == []
+
+
+SCROLLED = "() => document.querySelector('.jp-WindowedPanel-outer').scrollTop"
+
+SCROLLABLE = """() => [...document.querySelectorAll('.jp-OutputArea-output, .jp-OutputArea-output *')].filter(element =>
+  ['auto', 'scroll'].includes(getComputedStyle(element).overflowY) && element.scrollHeight > element.clientHeight
+).map(element => element.className)"""
 
 
 def test_attempts_and_what_was_used_are_shown_and_told(saved_tab):

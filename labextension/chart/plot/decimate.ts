@@ -1,5 +1,5 @@
-/** Values that a linear axis cannot show; they are marked at its edge. */
-export type NonFiniteKind = 'nan' | 'inf' | '-inf';
+import { Blocks } from './blocks';
+import { NON_FINITE, type NonFiniteKind } from './nonFiniteKind';
 
 export interface NonFinitePoint {
   x: number;
@@ -13,18 +13,8 @@ export interface Drawing {
   nonFinite: NonFinitePoint[];
 }
 
-/** The kind of a value that is not finite, or undefined for one that is. */
-export function nonFiniteKind(value: number): NonFiniteKind | undefined {
-  if (Number.isFinite(value)) {
-    return undefined;
-  }
-  return Number.isNaN(value) ? 'nan' : value > 0 ? 'inf' : '-inf';
-}
-
-/** First index whose value is at least `target`, in a sorted column. */
-export function lowerBound(column: Float64Array, target: number): number {
-  let low = 0;
-  let high = column.length;
+/** First index from `low` on whose value is at least `target`, in a sorted column. */
+export function lowerBound(column: Float64Array, target: number, low = 0, high = column.length): number {
   while (low < high) {
     const middle = (low + high) >>> 1;
     if ((column[middle] ?? Infinity) < target) {
@@ -41,24 +31,35 @@ export function lowerBound(column: Float64Array, target: number): number {
  * highest and last value and the first of each kind that is not finite, so that no spike and no NaN can fall between samples.
  * One point is kept on either side of the range, so that the line runs to the edges of a zoomed view.
  */
-export function decimate(x: Float64Array, y: Float64Array, from: number, to: number, pixels: number): Drawing {
+export function decimate(
+  x: Float64Array,
+  y: Float64Array,
+  from: number,
+  to: number,
+  pixels: number,
+  blocks = new Blocks()
+): Drawing {
   const drawing: Drawing = { x: [], y: [], nonFinite: [] };
   const start = Math.max(0, lowerBound(x, from) - 1);
   const end = Math.min(x.length, upperBound(x, to) + 1);
-  const columns = Math.max(1, Math.floor(pixels));
-  const width = (to - from) / columns || 1;
-  const columnOf = (i: number): number => Math.floor(((x[i] ?? 0) - from) / width);
+  const width = (to - from) / Math.max(1, Math.floor(pixels)) || 1;
 
   for (let i = start; i < end; ) {
-    const column = columnOf(i);
-    let next = i + 1;
-    while (next < end && columnOf(next) === column) {
-      next++;
-    }
-    drawColumn(drawing, x, y, i, next);
+    const column = Math.floor(((x[i] ?? 0) - from) / width);
+    const next = Math.max(i + 1, boundary(x, from + (column + 1) * width, i, end));
+    drawColumn(drawing, x, y, blocks, i, next);
     i = next;
   }
   return drawing;
+}
+
+/** As `lowerBound`, for a target that is as a rule near `low`. */
+function boundary(x: Float64Array, target: number, low: number, end: number): number {
+  let reach = 1;
+  while (low + reach < end && (x[low + reach] ?? Infinity) < target) {
+    reach *= 2;
+  }
+  return lowerBound(x, target, low + (reach >> 1), Math.min(end, low + reach));
 }
 
 function upperBound(column: Float64Array, target: number): number {
@@ -69,32 +70,18 @@ function upperBound(column: Float64Array, target: number): number {
   return i;
 }
 
-function drawColumn(drawing: Drawing, x: Float64Array, y: Float64Array, start: number, end: number): void {
-  let first = -1;
-  let last = -1;
-  let lowest = -1;
-  let highest = -1;
-  const marked = new Set<NonFiniteKind>();
-  for (let i = start; i < end; i++) {
-    const value = y[i] ?? NaN;
-    const kind = nonFiniteKind(value);
-    if (kind !== undefined) {
-      if (!marked.has(kind)) {
-        marked.add(kind);
-        drawing.nonFinite.push({ x: x[i] ?? NaN, kind });
-      }
-      continue;
-    }
-    if (first < 0) {
-      first = lowest = highest = i;
-    }
-    last = i;
-    if (value < (y[lowest] ?? Infinity)) {
-      lowest = i;
-    }
-    if (value > (y[highest] ?? -Infinity)) {
-      highest = i;
-    }
+function drawColumn(
+  drawing: Drawing,
+  x: Float64Array,
+  y: Float64Array,
+  blocks: Blocks,
+  start: number,
+  end: number
+): void {
+  const { first, last, lowest, highest, nonFinite } = blocks.extremes(y, start, end);
+  const marks = NON_FINITE.map(kind => ({ kind, index: nonFinite[kind].first })).filter(({ index }) => index >= 0);
+  for (const { kind, index } of marks.sort((a, b) => a.index - b.index)) {
+    drawing.nonFinite.push({ x: x[index] ?? NaN, kind });
   }
   if (first < 0) {
     drawing.x.push(x[start] ?? NaN);

@@ -1,53 +1,68 @@
 import uPlot from 'uplot';
-import { drawAttempts } from './attempts';
-import { decimate, type Drawing } from './decimate';
-import { formatStep, formatTicks } from '../format';
-import { drawNonFinite } from './nonFinite';
 import type { Attempt } from '../run';
-import { stepRange, valueRange, type Range } from './scale';
+import { align, type Aligned } from './align';
+import { drawAttempts } from './attempts';
+import { decimate, type NonFinitePoint } from './decimate';
+import { drawNonFinite } from './nonFinite';
+import { Pace } from './pace';
+import { plotOptions } from './plotOptions';
+import { isOutside, robustExtremes, union, valueRange, widened, type Range } from './scale';
 import type { Series } from './series';
 import { onThemeChange, readTheme, type Theme } from './theme';
+import { LINEAR, LOGARITHMIC, type YAxis } from './yAxis';
 
-export interface Hover {
-  step: number;
-  /** NaN where the line is interrupted. */
-  value: number;
+export interface Curve {
+  series: Series;
+  /** The number of the theme's line colour. */
+  colour: number;
+}
+
+/** What a drawing shows, and what it leaves out. */
+export interface Shown {
+  /** Whether only some steps are shown. */
+  isZoomed: boolean;
+  steps: Range;
+  /** The lowest and highest value that has a place. */
+  values: Range;
+  /** Whether there are values far from the others, in view or not. */
+  hasOutliers: boolean;
 }
 
 export interface PlotEvents {
-  hover: (point: Hover | undefined) => void;
-  zoom: (zoomed: boolean) => void;
-}
-
-const EMPTY: Drawing = { x: [], y: [], nonFinite: [] };
-
-// Steps are counted, so no tick lies between two of them.
-const STEP_INCREMENTS = Array.from({ length: 16 }, (_, power) => [1, 2, 5].map(digit => digit * 10 ** power)).flat();
-
-const LABEL_CHARACTER_PX = 7;
-
-/** The width of the y axis in CSS pixels, for its longest label. */
-function axisWidth(labels: readonly string[] | null): number {
-  return 12 + LABEL_CHARACTER_PX * Math.max(3, ...(labels ?? []).map(label => label.length));
+  /** The step under the mouse or the keyboard's cursor. */
+  hover: (step: number | undefined) => void;
+  drawn: (shown: Shown) => void;
+  /** A double click: all steps, all values. */
+  showAll: () => void;
 }
 
 /**
- * The curve of one series: drag to zoom, double click to see all again. Each drawing decimates the raw
- * columns for the range in view, so that zooming in shows every point of it.
+ * Curves over steps: drag to zoom. Each drawing decimates the raw columns for the range in view, so that zooming in
+ * shows every point of it. Nothing is drawn while the chart is out of sight.
  */
 export class Plot {
   private readonly resizes: ResizeObserver;
+  private readonly sights: IntersectionObserver;
   private readonly endTheme: () => void;
   private chart: uPlot | undefined;
-  private drawing = EMPTY;
+  private curves: readonly Curve[] = [];
+  private aligned: Aligned = { x: [], ys: [] };
+  private nonFinite: NonFinitePoint[] = [];
   private theme: Theme;
+  private axis: YAxis = LINEAR;
+  private hasAllValues = false;
   private zoom: Range | undefined;
   private attempts: readonly Attempt[] = [];
+  /** The step at which the keyboard has put the cursor. */
+  private pinned: number | undefined;
+  private readonly pace = new Pace();
+  private timer: ReturnType<typeof setTimeout> | undefined;
   private frame = 0;
+  private isInSight = false;
+  private isDue = false;
 
   constructor(
     private readonly host: HTMLElement,
-    private series: Series,
     private readonly events: PlotEvents
   ) {
     this.theme = readTheme(host);
@@ -60,43 +75,123 @@ export class Plot {
       this.resize();
     });
     this.resizes.observe(host);
+    this.sights = new IntersectionObserver(entries => {
+      this.isInSight = entries[entries.length - 1]?.isIntersecting ?? false;
+      if (this.isDue) {
+        this.redraw();
+      }
+    });
+    this.sights.observe(host);
+    host.addEventListener('mousemove', () => {
+      this.pinned = undefined;
+    });
   }
 
-  show(series: Series): void {
-    this.series = series;
-    this.resetZoom();
+  /** Draws these curves instead; the steps in view stay. */
+  show(curves: readonly Curve[]): void {
+    const isSame = (curve: Curve, i: number): boolean => curve.colour === this.curves[i]?.colour;
+    const isChartSame = curves.length === this.curves.length && curves.every(isSame);
+    this.curves = curves;
+    if (!isChartSame) {
+      this.remake();
+    }
+    this.redraw();
   }
 
   mark(attempts: readonly Attempt[]): void {
     if (JSON.stringify(attempts) !== JSON.stringify(this.attempts)) {
       this.attempts = attempts;
-      this.update();
+      this.redraw();
     }
   }
 
-  /** Draws the series in the next animation frame, once however often this is called. */
-  update(): void {
-    this.frame ||= requestAnimationFrame(() => {
-      this.frame = 0;
-      this.draw();
-    });
+  setLogarithmic(logarithmic: boolean): void {
+    this.axis = logarithmic ? LOGARITHMIC : LINEAR;
+    this.remake();
+    this.redraw();
   }
 
-  resetZoom(): void {
-    this.setZoom(undefined);
+  /** Whether the y axis reaches to the outliers. */
+  setAllValues(all: boolean): void {
+    this.hasAllValues = all;
+    this.redraw();
+  }
+
+  /** Shows these steps; all if undefined. */
+  setZoom(zoom: Range | undefined): void {
+    this.zoom = zoom;
+    this.redraw();
+  }
+
+  /** The steps of all curves. */
+  get allSteps(): Range {
+    return widened(...union(this.curves.map(({ series }) => series.range())));
+  }
+
+  get steps(): Range {
+    return this.zoom ?? this.allSteps;
+  }
+
+  /** The steps that are drawn: a zoomed view has all of its range. */
+  get drawnSteps(): readonly number[] {
+    return this.aligned.x;
+  }
+
+  /** Puts the cursor at a step, where it stays until the mouse moves it. */
+  pointAt(step: number | undefined): void {
+    this.pinned = step;
+    const { chart } = this;
+    const left = step === undefined ? -10 : (chart?.valToPos(step, 'x') ?? -10);
+    chart?.setCursor({ left, top: step === undefined ? -10 : chart.over.clientHeight / 2 });
+  }
+
+  /** The curves have other points: draws them when there is time for it. */
+  update(): void {
+    this.isDue = true;
+    if (this.isInSight && this.frame === 0) {
+      this.timer ??= setTimeout(() => {
+        this.redraw();
+      }, this.pace.wait(performance.now()));
+    }
+  }
+
+  /** Draws at once, not in the next frame. */
+  drawNow(): void {
+    clearTimeout(this.timer);
+    cancelAnimationFrame(this.frame);
+    this.timer = undefined;
+    this.frame = 0;
+    this.isDue = false;
+    this.draw();
+  }
+
+  /** Draws in the next animation frame, once however often this is called; if it is out of sight, when it comes in. */
+  private redraw(): void {
+    this.isDue = true;
+    if (this.isInSight) {
+      this.frame ||= requestAnimationFrame(() => {
+        const began = performance.now();
+        this.drawNow();
+        afterPaint(() => {
+          this.pace.drew(began, performance.now());
+        });
+      });
+    }
   }
 
   dispose(): void {
+    clearTimeout(this.timer);
     cancelAnimationFrame(this.frame);
     this.resizes.disconnect();
+    this.sights.disconnect();
     this.endTheme();
     this.chart?.destroy();
   }
 
-  private setZoom(zoom: Range | undefined): void {
-    this.zoom = zoom;
-    this.events.zoom(zoom !== undefined);
-    this.update();
+  private remake(): void {
+    this.chart?.destroy();
+    this.chart = undefined;
+    this.resize();
   }
 
   private resize(): void {
@@ -106,11 +201,29 @@ export class Plot {
     }
     if (this.chart === undefined) {
       this.theme = readTheme(this.host);
-      this.chart = new uPlot(this.options(width, height), [[], []], this.host);
+      const options = plotOptions({
+        width,
+        height,
+        colours: this.curves.map(({ colour }) => colour),
+        theme: () => this.theme,
+        axis: () => this.axis,
+        draw: chart => {
+          drawAttempts(chart, this.attempts, this.theme.muted, this.theme.font);
+          drawNonFinite(chart, this.nonFinite, this.theme.alarm);
+        },
+        hover: index => {
+          this.events.hover(this.pinned ?? this.aligned.x[index ?? -1]);
+        },
+        select: chart => {
+          this.select(chart);
+        },
+        showAll: this.events.showAll
+      });
+      this.chart = new uPlot(options, [[], ...this.curves.map(() => [])], this.host);
     } else {
       this.chart.setSize({ width, height });
     }
-    this.update();
+    this.redraw();
   }
 
   private draw(): void {
@@ -118,78 +231,32 @@ export class Plot {
     if (chart === undefined) {
       return;
     }
-    const { x, y } = this.series.columns();
-    const [from, to] = this.zoom ?? stepRange(x);
-    this.drawing = decimate(x, y, from, to, chart.bbox.width / devicePixelRatio);
-    const [low, high] = valueRange(this.drawing.y);
+    const [from, to] = this.steps;
+    const drawings = this.curves.map(({ series }) => {
+      const { x, y, blocks } = series.columns();
+      return decimate(x, y, from, to, chart.bbox.width / devicePixelRatio, blocks);
+    });
+    const { position } = this.axis;
+    const placed = drawings.map(({ x, y }) => ({ x, y: y.map(value => (value === null ? null : position(value))) }));
+    const all = valueRange(union(placed.map(({ y }) => robustExtremes(y, 0))));
+    const robust = valueRange(union(placed.map(({ y }) => robustExtremes(y))));
+    const range = this.hasAllValues ? all : robust;
+    this.nonFinite = drawings.flatMap(({ nonFinite }) => nonFinite);
+    this.aligned = align(placed);
     chart.batch(() => {
-      chart.setData([this.drawing.x, this.drawing.y], false);
+      chart.setData([this.aligned.x, ...this.aligned.ys] as uPlot.AlignedData, false);
       chart.setScale('x', { min: from, max: to });
-      chart.setScale('y', { min: low, max: high });
+      chart.setScale('y', { min: range[0], max: range[1] });
     });
-  }
-
-  private options(width: number, height: number): uPlot.Options {
-    const axis = (): uPlot.Axis => ({
-      font: this.theme.font,
-      stroke: () => this.theme.muted,
-      grid: { stroke: () => this.theme.grid, width: 1 },
-      ticks: { show: false }
+    if (this.pinned !== undefined) {
+      this.pointAt(this.pinned);
+    }
+    this.events.drawn({
+      isZoomed: this.zoom !== undefined,
+      steps: [from, to],
+      values: [this.axis.value(range[0]), this.axis.value(range[1])],
+      hasOutliers: isOutside(all, robust)
     });
-    // uPlot would widen ranges by itself; draw() has chosen them.
-    const asGiven: uPlot.Range.Function = (_, low, high) => [low, high];
-    return {
-      width,
-      height,
-      padding: [8, 20, 0, 0],
-      legend: { show: false },
-      scales: { x: { time: false, range: asGiven }, y: { range: asGiven } },
-      axes: [
-        { ...axis(), size: 24, gap: 4, incrs: STEP_INCREMENTS, values: (_, ticks) => ticks.map(formatStep) },
-        { ...axis(), size: (_, labels) => axisWidth(labels), gap: 6, values: (_, ticks) => formatTicks(ticks) }
-      ],
-      series: [
-        {},
-        {
-          stroke: () => this.theme.line,
-          width: 1.5,
-          points: { size: 5, width: 0, stroke: () => this.theme.line, fill: () => this.theme.line }
-        }
-      ],
-      cursor: {
-        y: false,
-        drag: { x: true, y: false, setScale: false },
-        bind: {
-          dblclick: () => () => {
-            this.resetZoom();
-            return null;
-          }
-        }
-      },
-      hooks: {
-        draw: [
-          chart => {
-            drawAttempts(chart, this.attempts, this.theme.muted, this.theme.font);
-            drawNonFinite(chart, this.drawing.nonFinite, this.theme.alarm);
-          }
-        ],
-        setCursor: [
-          chart => {
-            this.events.hover(this.pointAt(chart.cursor.idx));
-          }
-        ],
-        setSelect: [
-          chart => {
-            this.select(chart);
-          }
-        ]
-      }
-    };
-  }
-
-  private pointAt(index: number | null | undefined): Hover | undefined {
-    const step = this.drawing.x[index ?? -1];
-    return step === undefined ? undefined : { step, value: this.drawing.y[index ?? -1] ?? NaN };
   }
 
   private select(chart: uPlot): void {
@@ -199,4 +266,14 @@ export class Plot {
     }
     chart.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false);
   }
+}
+
+/** Calls back when the frame that is being made has been painted. */
+function afterPaint(callback: () => void): void {
+  const { port1, port2 } = new MessageChannel();
+  port1.onmessage = () => {
+    port1.close();
+    callback();
+  };
+  port2.postMessage(0);
 }

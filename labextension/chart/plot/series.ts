@@ -1,6 +1,11 @@
+import { Blocks } from './blocks';
+import { EMPTY, type Range } from './scale';
+
 export interface Columns {
   x: Float64Array;
   y: Float64Array;
+  /** The extremes of `y`, block by block. */
+  blocks: Blocks;
 }
 
 /** The points of one metric: two growable columns, in the order they were logged. */
@@ -11,6 +16,9 @@ export class Series {
   private logged = 0;
   private isSorted = true;
   private sorted: Columns | undefined;
+  private readonly blocks = new Blocks();
+  /** How many values from the first are as they were when `blocks` was updated. */
+  private same = 0;
 
   get length(): number {
     return this.size;
@@ -34,6 +42,7 @@ export class Series {
     this.steps.set(steps, offset);
     this.vals.set(values, offset);
     this.size = size;
+    this.same = Math.min(this.same, offset);
     this.logged = total;
     this.isSorted = (offset === 0 || this.isSorted) && isSorted(this.steps, Math.max(1, offset), size);
     this.sorted = undefined;
@@ -46,10 +55,22 @@ export class Series {
     return this.sorted;
   }
 
+  /** The first and the last step; empty if there are no points. */
+  range(): Range {
+    const { x } = this.columns();
+    return [x[0] ?? EMPTY[0], x[x.length - 1] ?? EMPTY[1]];
+  }
+
   private view(): Columns {
     const x = this.steps.subarray(0, this.size);
     const y = this.vals.subarray(0, this.size);
-    return this.isSorted ? { x, y } : sortedBySteps(x, y);
+    if (!this.isSorted) {
+      this.same = 0;
+      return sortedBySteps(x, y);
+    }
+    this.blocks.update(y, this.same);
+    this.same = this.size;
+    return { x, y, blocks: this.blocks };
   }
 
   private reserve(size: number): void {
@@ -79,8 +100,8 @@ function isSorted(steps: Float64Array, from: number, to: number): boolean {
 
 function sortedBySteps(x: Float64Array, y: Float64Array): Columns {
   const order = Array.from(x.keys()).sort((a, b) => (x[a] ?? 0) - (x[b] ?? 0));
-  return {
-    x: Float64Array.from(order, i => x[i] ?? NaN),
-    y: Float64Array.from(order, i => y[i] ?? NaN)
-  };
+  const sorted = Float64Array.from(order, i => y[i] ?? NaN);
+  const blocks = new Blocks();
+  blocks.update(sorted, 0);
+  return { x: Float64Array.from(order, i => x[i] ?? NaN), y: sorted, blocks };
 }

@@ -1,6 +1,8 @@
-import { nonFiniteKind, type NonFiniteKind } from './decimate';
+import { NON_FINITE, type NonFiniteKind } from './nonFiniteKind';
 import { formatStep, formatValue } from '../format';
 import type { Columns } from './series';
+
+const NAMES: Record<NonFiniteKind, string> = { nan: 'NaN', inf: '∞', '-inf': '−∞' };
 
 interface NonFinite {
   count: number;
@@ -21,35 +23,24 @@ export interface Summary {
 }
 
 /** Counts and extremes of a metric's points. */
-export function summarise({ x, y }: Columns, total = 0): Summary {
-  const none = (): NonFinite => ({ count: 0, firstStep: NaN });
-  const summary: Summary = {
+export function summarise({ x, y, blocks }: Columns, total = 0): Summary {
+  const { lowest, highest, nonFinite } = blocks.extremes(y, 0, y.length);
+  const at = (column: Float64Array, index: number): number => column[index] ?? NaN;
+  const ofKind = (kind: NonFiniteKind): NonFinite => ({
+    count: nonFinite[kind].count,
+    firstStep: at(x, nonFinite[kind].first)
+  });
+  return {
     count: Math.max(total, y.length),
     isComplete: total <= y.length,
-    firstStep: x[0] ?? NaN,
-    lastStep: x[x.length - 1] ?? NaN,
-    last: y[y.length - 1] ?? NaN,
-    lowest: Infinity,
-    lowestStep: NaN,
-    highest: -Infinity,
-    nonFinite: { nan: none(), inf: none(), '-inf': none() }
+    firstStep: at(x, 0),
+    lastStep: at(x, x.length - 1),
+    last: at(y, y.length - 1),
+    lowest: lowest < 0 ? Infinity : at(y, lowest),
+    lowestStep: at(x, lowest),
+    highest: highest < 0 ? -Infinity : at(y, highest),
+    nonFinite: { nan: ofKind('nan'), inf: ofKind('inf'), '-inf': ofKind('-inf') }
   };
-  for (let i = 0; i < y.length; i++) {
-    const value = y[i] ?? NaN;
-    const kind = nonFiniteKind(value);
-    if (kind !== undefined) {
-      const ofKind = summary.nonFinite[kind];
-      ofKind.firstStep = ofKind.count === 0 ? (x[i] ?? NaN) : ofKind.firstStep;
-      ofKind.count++;
-      continue;
-    }
-    if (value < summary.lowest) {
-      summary.lowest = value;
-      summary.lowestStep = x[i] ?? NaN;
-    }
-    summary.highest = Math.max(summary.highest, value);
-  }
-  return summary;
 }
 
 /** The curve in one sentence, for those who cannot see it. */
@@ -71,13 +62,7 @@ export function sentence(metric: string, summary: Summary): string {
 
 /** Which values could not be drawn, and where they began: `NaN at 29 steps, first at step 32`; empty when all could. */
 export function nonFiniteText({ nonFinite, isComplete }: Summary): string {
-  const names: [NonFiniteKind, string][] = [
-    ['nan', 'NaN'],
-    ['inf', '∞'],
-    ['-inf', '−∞']
-  ];
-  return names
-    .map(([kind, name]) => ({ name, ...nonFinite[kind] }))
+  return NON_FINITE.map(kind => ({ name: NAMES[kind], ...nonFinite[kind] }))
     .filter(({ count }) => count > 0)
     .sort((a, b) => a.firstStep - b.firstStep)
     .map(({ name, count, firstStep }) => {

@@ -3,10 +3,14 @@ export interface Theme {
   ink: string;
   muted: string;
   grid: string;
-  line: string;
+  /** Of the curves, in their order. */
+  lines: string[];
   alarm: string;
   font: string;
 }
+
+/** The colours of curves, as the style sheet names them. */
+export const LINES = ['line', 'line-2', 'line-3', 'line-4', 'line-5'];
 
 export function readTheme(element: Element): Theme {
   const style = getComputedStyle(element);
@@ -15,7 +19,7 @@ export function readTheme(element: Element): Theme {
     ink: colour('ink'),
     muted: colour('muted'),
     grid: colour('grid'),
-    line: colour('line'),
+    lines: LINES.map(colour),
     alarm: colour('alarm'),
     font: `11px ${style.fontFamily}`
   };

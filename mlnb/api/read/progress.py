@@ -82,7 +82,8 @@ class Events:
         """The resource usage of the newest attempt, over seconds since its first sample.
 
         ``mlnb.cpu`` is in cores, ``mlnb.memory`` in bytes; GPUs are ``mlnb.gpuN.utilisation``, ``.memory`` and
-        ``.power``.
+        ``.power``. Of several nodes these are sums; each has its own, as ``mlnb.node1.cpu`` and
+        ``mlnb.node1.gpu0.power``.
         """
         with self._lock:
             self._read()
@@ -150,11 +151,23 @@ class Events:
         time = float(usage["t"] or 0.0)
         self._first_sample = self._first_sample if self._samples or rows else time
         values = {"mlnb.cpu": usage["cpu"], "mlnb.memory": usage["memory"]}
-        for index, gpu in enumerate(usage["gpus"] or ()):
-            values |= {f"mlnb.gpu{index}.{field}": gpu.get(field) for field in ("utilisation", "memory", "power")}
+        nodes = usage.get("nodes") or {}
+        if not nodes:
+            values |= _gpu_values("mlnb", usage)
+        for node, sample in nodes.items():
+            values |= {f"mlnb.node{node}.{field}": sample.get(field) for field in ("cpu", "memory")}
+            values |= _gpu_values(f"mlnb.node{node}", sample)
         for name, value in values.items():
             if isinstance(value, (int, float)):
                 rows.setdefault(name, []).append((time, time - self._first_sample, float(value)))
+
+
+def _gpu_values(prefix: str, sample: Sample) -> dict[str, Any]:
+    return {
+        f"{prefix}.gpu{index}.{field}": gpu.get(field)
+        for index, gpu in enumerate(sample.get("gpus") or ())
+        for field in ("utilisation", "memory", "power")
+    }
 
 
 def _node_count(run: RunDir) -> int:

@@ -13,7 +13,7 @@ CARRY = 3
 
 
 class UsageAggregator:
-    """Turns samples of single nodes into samples of the run: sums, and GPUs numbered over all nodes.
+    """Turns samples of single nodes into samples of the run: sums, GPUs numbered over all nodes, and the nodes' own.
 
     The sample of a second is returned when all nodes have reached that second, or when one is more than :data:`CARRY`
     seconds ahead. A node that was silent for longer is left out of it; its GPUs keep their numbers.
@@ -51,6 +51,7 @@ class UsageAggregator:
             "cpu": _total(current, "cpu"),
             "memory": _total(current, "memory"),
             "gpus": gpus,
+            "nodes": {node: current.get(node, {}) for node in sorted(self._gpus)},
         }
 
 

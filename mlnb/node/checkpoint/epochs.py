@@ -109,6 +109,7 @@ def epochs(count: int, *, minutes: float = math.inf, **state: Any) -> Iterator[i
     if start >= count > 0:
         warnings.warn(f"the checkpoint has {start} epochs, and mlnb.epochs({count}) no more: none is run", stacklevel=2)
     epoch_seconds = 0.0
+    log.current.log_epochs(count)
     log.current.log_progress(start / count if count else 1.0)
     for epoch in range(start, count):
         began = monotonic()

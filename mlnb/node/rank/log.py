@@ -32,6 +32,12 @@ Readers drop what earlier attempts logged after that step and time.
 PROGRESS = "mlnb.progress"
 """Logged by ``mlnb.epochs``: the fraction of the epochs that is done. Readers estimate from it when the run ends."""
 
+EPOCHS = "mlnb.epochs"
+"""Logged by ``mlnb.epochs`` when it begins: how many epochs there are."""
+
+PASSES = "mlnb.pass"
+"""Logged when a pass over the data of the training loader begins: its number, from 0."""
+
 _ROWS_PER_FRAME = 65536
 _MAX_UNWRITTEN = 64 * 1024 * 1024
 """Bytes that are kept while the disk is full; beyond that they are dropped, with an error."""
@@ -169,6 +175,10 @@ class Metrics:
         """Continue to count at ``step``, from a checkpoint made at ``when`` (seconds since the epoch)."""
         self.step = step
         self.add(when, step, RESUMED, step)
+
+    def log_epochs(self, count: int) -> None:
+        """Log that there are ``count`` epochs."""
+        self.add(time(), self.step, EPOCHS, count)
 
     def log_progress(self, fraction: float) -> None:
         """Log that ``fraction`` (0 to 1) of the epochs is done."""

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from mlnb.node.rank.log import Metrics
+from mlnb.node.rank.log import PASSES, Metrics
 from mlnb.node.rank.loss_names import LossNames
 from mlnb.node.rank.patches import Patches
 from mlnb.node.torch_private import batches_drawn, raw_detach, raw_item
@@ -82,6 +82,7 @@ class TrainingHooks:
         self._has_scaled_losses = False
         self._loops: list[_Loop] = []
         self._loops_lock = threading.Lock()
+        self._pass: tuple[int, int, int] | None = None  # id of the data, backwards before it, number
         self._last_rates: tuple[float, int, int] | None = None  # time, step, samples
         metrics.before_flush(self._log_rates)
 
@@ -193,6 +194,8 @@ class TrainingHooks:
                 self._count_samples()  # before an iterator with persistent workers is reset
                 iterator = iterate(loader)
                 size = loader.batch_size or getattr(loader.batch_sampler, "batch_size", None)
+                if torch.is_grad_enabled():
+                    self._begin_pass(loader)
                 if torch.is_grad_enabled() and isinstance(size, int):
                     with self._loops_lock:  # with persistent workers, all loops have the same iterator
                         others = [loop for loop in self._loops if loop.iterator is not iterator]
@@ -202,6 +205,18 @@ class TrainingHooks:
             return __iter__
 
         patches.wrap(DataLoader, "__iter__", counted)
+
+    def _begin_pass(self, loader: Any) -> None:
+        """Log that a pass over the training data begins: the data of the first loader that led to ``backward()``."""
+        data = id(getattr(loader, "dataset", loader))
+        of, since, number = self._pass or (data, self.backwards, 0)
+        if self.backwards > since:
+            number += data == of
+        elif not number:
+            of = data  # nothing was trained on yet
+        if data == of:
+            self._pass = (of, self.backwards, number)
+            self._metrics.add(time(), self._metrics.step, PASSES, number)
 
     def _count_samples(self) -> None:
         """Add up the batches of all loops, from any thread. So no code has to run for each batch."""
