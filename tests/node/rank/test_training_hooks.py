@@ -12,7 +12,7 @@ from torch.optim import optimizer as optimizer_module
 from torch.utils.data import DataLoader, TensorDataset
 
 from mlnb.node.rank import frames, training_hooks
-from mlnb.node.rank.log import Metrics
+from mlnb.node.rank.log import PASSES, Metrics
 from mlnb.node.rank.training_hooks import TrainingHooks
 
 
@@ -226,6 +226,22 @@ def test_samples_per_second_of_a_loader(
     metrics.flush()
     assert logged(metrics, "samples_per_s") == [(5, 20.0)]
     assert logged(metrics, "step_time") == [(5, 0.4)]
+
+
+def test_passes_over_the_training_data_are_counted_not_looks_into_it_nor_other_data(
+    hooks: TrainingHooks, metrics: Metrics
+):
+    weight, data = parameter(), TensorDataset(torch.zeros(4))
+    next(iter(DataLoader(TensorDataset(torch.ones(4)))))
+    next(iter(DataLoader(data)))
+    for _ in range(3):
+        for _ in DataLoader(data, batch_size=2):  # a loader of its own for each epoch
+            (2 * weight).backward()
+        list(DataLoader(TensorDataset(torch.ones(4))))  # evaluation, though with gradients
+        with torch.no_grad():
+            list(DataLoader(data))
+    metrics.flush()
+    assert [number for _, number in logged(metrics, PASSES)] == [0, 0, 0, 1, 2]
 
 
 def test_samples_are_counted_however_a_loop_ends(hooks: TrainingHooks, metrics: Metrics):
