@@ -117,7 +117,12 @@ class References:
             self._modules.add(getattr(value, "__module__", None) or "")
             return None
         qualified = self._qualified_name(value, reason) if through_class else None
-        return qualified or self._generate(value, reason) or self._current_definition(value, reason)
+        found = qualified or self._generate(value, reason)
+        if found is None and isinstance(value, types.FunctionType) and not is_from_session(value):
+            self._by_value[id(value)] = value  # a library's function that has the name of the one that it calls
+            self._modules.add(value.__globals__.get("__name__", ""))
+            return None
+        return found or self._current_definition(value, reason)
 
     def _qualified_name(self, value: Any, reason: Reason) -> str | None:
         """``Class.attribute``, if a class of the session has ``value`` there."""

@@ -40,6 +40,7 @@ from mlnb.capture.source.introspection import (
     registered_implementations,
     virtual_subclasses,
     wrapped_classes,
+    wrapped_functions,
 )
 from mlnb.capture.source.nodes import SourceNode, with_decorators
 
@@ -85,8 +86,16 @@ class DefinitionFinder:
                     return source
             elif (function := function_created_by(statement, value)) is not None:
                 kept = self._needed_decorators(statement, function, value)
+                is_wrapped_since = function is not value and not kept.node.decorator_list  # type: ignore[attr-defined]
+                if is_wrapped_since or self._wraps_current(name, value):
+                    return None
                 return self._function_source(kept, function, define_as, value)
         return None
+
+    def _wraps_current(self, name: str, value: Any) -> bool:
+        """Whether ``value`` was made of what ``name`` is now, so that no definition of ``name`` has made it."""
+        current = self._namespace.get(name)
+        return current is not value and any(function is current for function in wrapped_functions(value))
 
     # ---- by object
 

@@ -556,3 +556,27 @@ def test_an_operator_of_torch_with_what_was_registered_for_it(nb):
     assert '@torch.library.custom_op("mlnb_tests::twice", mutates_args=())\ndef twice(' in script
     assert "twice.register_autograd(back, setup_context=setup)" in script
     assert "@twice.register_fake" in script
+
+
+WRAPPING = """
+import functools
+
+def limited(function, allowed):
+    @functools.wraps(function)
+    def wrapper(*arguments):
+        return function(*arguments) if allowed(*arguments) else None
+    return wrapper
+
+def plain(function):
+    return limited(function, lambda *_: True)
+"""
+
+
+def test_a_function_that_a_library_has_wrapped_since_stays_wrapped(nb, monkeypatch):
+    monkeypatch.syspath_prepend(str(nb.folder))
+    (nb.folder / "limits.py").write_text(WRAPPING)
+    nb.cell("import limits\ndef f(x):\n    return x\n@limits.plain\ndef g(x):\n    return x")
+    nb.cell("table = {'f': limits.limited(f, lambda x: x > 1), 'g': limits.limited(g, lambda x: x > 1), 'own': g}")
+    cell = "result = [[call(1), call(2)] for call in table.values()] + [f(1), g(1), table['own'] is g]"
+    nb.cell(cell)
+    assert nb.train(cell)["result"] == nb["result"] == [[None, 2], [None, 2], [1, 2], 1, 1, True]
