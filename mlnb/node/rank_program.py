@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from mlnb.node.parallel.data_parallel import DataParallel
     from mlnb.node.rank.training_hooks import TrainingHooks
 
+_OWN_FILES = ("attempts", "checkpoints", "inputs", "modules", "outputs", "script.py", "mlnb.zip")
+"""What mlnb itself reads and writes in a run directory."""
+
 
 @dataclass(frozen=True)
 class RankInfo:
@@ -155,6 +158,7 @@ def _make_data_parallel(
     if world == 1 or task.parallel == "none":
         return None
     from mlnb.node.parallel.data_parallel import DataParallel
+    from mlnb.node.parallel.files.start import FilesOfRanks
 
     def add_note(note: str) -> None:
         if info.rank == 0 and note not in notes:
@@ -170,6 +174,11 @@ def _make_data_parallel(
 
     parallel = DataParallel(info.rank, world, modules, hooks, add_note, describe)
     parallel.install()
+    own = [run_dir.path / name for name in _OWN_FILES]
+    files = FilesOfRanks(info.rank, world, parallel.meetings, own, is_elsewhere=info.node > 0)
+    files.install()
+    parallel.on_leave(files.leave)
+    parallel.on_finish(files.finish)
     return parallel
 
 

@@ -65,6 +65,7 @@ class DataParallel:
         self._patches = Patches()
         self._has_left = False
         self._on_leave: list[Callable[[], None]] = []
+        self._on_finish: list[Callable[[], None]] = []
         self._loaders = ShardedLoaders(
             rank,
             world,
@@ -90,6 +91,14 @@ class DataParallel:
         """Call ``call`` when the code turns out to distribute itself."""
         self._on_leave.append(call)
 
+    def on_finish(self, call: Callable[[], None]) -> None:
+        """Call ``call`` when the program has ended without an error."""
+        self._on_finish.append(call)
+
+    def meetings(self) -> int:
+        """How many collectives this rank has begun."""
+        return self._progress.meetings
+
     def uninstall(self) -> None:
         """Restore torch: what is trained from now on is not distributed."""
         self._patches.undo()
@@ -101,6 +110,8 @@ class DataParallel:
             rank_group.end()
             self._reads.write_means()
         self.uninstall()
+        for call in self._on_finish:
+            call()
 
     def _is_plain(self) -> bool:
         """Whether nobody else distributes the training: code that does has made a process group."""
@@ -145,6 +156,7 @@ class DataParallel:
         """Join the other ranks, once; give new parameters and, once, all of the models rank 0's values."""
         agreement = self._agreement
         if agreement is None:
+            self._progress.meetings += 1
             group = RankGroup(self._rank, self._world, self._describe, self._progress)
             agreement = self._agreement = Agreement(group, self._averager, self._add_note)
             self._averager.group = rank_group.current = group

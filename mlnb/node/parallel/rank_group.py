@@ -63,6 +63,8 @@ class Progress:
     batches: int = 0
     steps: int = 0
     rate: float = 0.0
+    meetings: int = 0
+    """How many collectives it has begun."""
 
 
 class RankGroup:
@@ -126,6 +128,7 @@ class RankGroup:
         if self._error is not None:
             raise RanksDiverged(self._error)
         progress = self._progress
+        progress.meetings += 1
         _NUMBERS.pack_into(place.header, 0, place.number, progress.batches, progress.steps, detail, progress.rate)
         self._place = place
         try:
