@@ -214,6 +214,7 @@ class DefiniteAssignment(Walker):
         end = merge(ends)
         if node.finalbody:
             before = Assigned(interrupted.definitely, end.possibly | interrupted.possibly)
+            before.discard(self.uses.deletes)  # a handler may have deleted them
             deleted_before, self.uses.deletes = self.uses.deletes, set()
             final = self._branch(node.finalbody, before)
             if final.definitely is None:

@@ -27,6 +27,7 @@ from mlnb.capture import analyse, reach
         ("try: a = f()\nfinally: b = 1\na, b", "f"),
         ("try: pass\nexcept E as e: e\ne", "E e"),
         ("a = 1\ntry: pass\nfinally: del a\na", "a"),
+        ("a = 1\ntry: f()\nexcept E: del a\nfinally: a", "a f E"),
         ("while c: a = 1\na", "c a"),
         ("while True:\n  a = 1\n  if a: break\na", ""),
         ("while True:\n  if c: break\n  a = 1\na", "c a"),
