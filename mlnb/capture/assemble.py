@@ -22,7 +22,7 @@ from mlnb.capture.slice import Slice
 from mlnb.capture.source.definition import names_of
 from mlnb.capture.source.imports import import_lines, submodules
 from mlnb.capture.source.modules import LocalModules
-from mlnb.capture.source.nodes import defined_names
+from mlnb.capture.source.nodes import defined_names, handler_names
 from mlnb.node.data import objects
 from mlnb.node.data.asking import attribute
 from mlnb.node.data.process_state import ProcessState
@@ -75,7 +75,7 @@ def assemble(
         module_folders=modules.folders,
         inputs=tuple(inputs),
         outputs=returned,
-        deletes=tuple(sorted(source.names.deletes)),
+        deletes=tuple(sorted(source.names.deletes | set(filter(session.has, handler_names(source.tree))))),
         labels=labels,
         items=tuple(_plan_items(slice_, modules, streams, files)),
         notes=tuple(dict.fromkeys([*slice_.notes, *modules.notes])),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import io
 import sys
-import threading
 from typing import Any, Protocol
 
 from mlnb.capture.reasons import Reason
@@ -16,7 +15,7 @@ from mlnb.capture.ship.refusals import chain, unshippable_reason
 from mlnb.capture.source.definition import DefinitionSource
 from mlnb.capture.source.evaluate import UNKNOWN, evaluate
 from mlnb.capture.source.history import SourceHistory
-from mlnb.node.data.asking import attribute
+from mlnb.node.data.outputs import is_progress_bar
 
 _MODES = frozenset(mode + more for mode in "wx" for more in ("", "b", "t", "+", "b+", "t+", "-", "bt"))
 _NEVER_AGAIN = _MODES | {":memory:"}
@@ -129,6 +128,8 @@ def _can_be_made_anew(value: Any) -> bool:
 def _holds_data(value: Any) -> bool:
     """Whether a value is data, or contains items; what is in a file does not count."""
     count = getattr(value, "qsize", None) or getattr(value, "__len__", None)
+    if is_progress_bar(value):
+        return False
     if callable(count) and type(value).__module__.partition(".")[0] not in _IN_FILES:
         try:
             if count():
@@ -148,10 +149,5 @@ def _holds_data(value: Any) -> bool:
 
 
 def _is_in_use(value: Any) -> bool:
-    """Whether a lock is held, an event has happened, or a transaction is open."""
-    if isinstance(value, threading.Event):
-        return value.is_set()
-    locked = attribute(value, "locked", None)
-    if type(value).__module__ in ("_thread", "threading") and callable(locked):
-        return bool(locked())
+    """Whether a transaction is open."""
     return bool(getattr(value, "in_transaction", False)) and type(value).__module__ == "sqlite3"

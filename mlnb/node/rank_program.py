@@ -91,6 +91,7 @@ def _train(run_dir: RunDir, run_id: str, task: Task, info: RankInfo) -> tuple[di
     try:
         namespace = main_module.make(run_dir, task).__dict__
         before = _execute(run_dir, task, namespace, is_first=info.rank == 0)
+        data.forget_expected(namespace)
         if parallel is not None:
             parallel.finish()
     except SystemExit as error:
@@ -215,6 +216,8 @@ def _execute(run_dir: RunDir, task: Task, namespace: dict[str, Any], *, is_first
         if inputs.current is None:
             return
         inputs.current.begin_cell(namespace, task.inputs, ScriptCode(task.script, filename))
+        if task.interactive:
+            inputs.current.expect_deletes(namespace, task.deletes)
         only_inputs = [name for name in task.inputs if name not in task.outputs]
         if is_first and task.interactive:
             from mlnb.node.data import outputs

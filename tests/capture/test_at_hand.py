@@ -6,7 +6,7 @@ import pytest
 
 _SESSION = """
 import pickle, threading
-size, lock, table, rows = 3, threading.Lock(), {"a": [1]}, [[1.0]] * 9
+size, lock, table, rows = 3, threading.Barrier(2), {"a": [1]}, [[1.0]] * 9
 class Vocab:
     def __init__(self, words): self.index = {w: i for i, w in enumerate(words)}
     def __getitem__(self, word): return self.index[word] + size + len(table)

@@ -460,3 +460,23 @@ def test_a_local_module_that_the_cell_imports_first_keeps_what_it_sets(nb: Kerne
     assert nb.ok("late.LR, late.SEEN").result == "(3, {'a': 3})"
     nb.ok("%%train\nimport time; time.sleep(0.5)\nfrom star_module import CFG\nCFG.lr = 2\n")
     assert nb.ok("import star_module; CFG.lr, star_module.CFG is CFG, star_module.aa").result == "(2, True, [1, 2])"
+
+
+def test_the_name_of_an_exception_is_gone_after_its_handler(nb: Kernel) -> None:
+    nb.ok("e, kept = object(), object()")
+    train(nb, "try:\n    1 / 0\nexcept ZeroDivisionError as e:\n    pass\ntry: 1\nexcept ValueError as kept: pass")
+    assert nb.ok("'e' in globals(), 'kept' in globals()").result == "(False, True)"
+    plan = nb.ok("%%train --wait\ntry:\n    1 / 0\nexcept ZeroDivisionError as e:\n    pass\n").text
+    assert "deletes" not in plan
+
+
+def test_a_context_variable_and_a_counter_go_on(nb: Kernel) -> None:
+    nb.ok("import contextvars, itertools\ncv = contextvars.ContextVar('cv'); ids = itertools.count(); next(ids)")
+    train(nb, "cv.set(7)\ngiven = next(ids)")
+    assert nb.ok("cv.get(), given, next(ids)").result == "(7, 1, 2)"
+
+
+def test_a_weak_reference_of_the_session(nb: Kernel) -> None:
+    nb.ok("import weakref\nclass Box: pass\nbox = Box(); box.n = 1; seen = weakref.ref(box)")
+    train(nb, "seen().n += 1")
+    assert nb.ok("box.n, seen() is box").result == "(2, True)"

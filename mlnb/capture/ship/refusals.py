@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import _thread
 import asyncio
 import concurrent.futures
 import functools
 import io
+import itertools
 import mmap
 import socket
 import sqlite3
@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from mlnb.capture.names.closures import closure_items
 from mlnb.node.data.asking import attribute, has_attribute
-from mlnb.node.data.kinds import open_files, weak_references
+from mlnb.node.data.kinds import made_by_call, open_files, weak_references
 
 _BUILTIN_ITERATORS: tuple[type, ...] = (
     type(iter([])), type(iter(())), type(iter({})), type(iter(set())), type(iter("")), type(iter(b"")),
@@ -30,6 +30,7 @@ _BUILTIN_ITERATORS: tuple[type, ...] = (
 
 _OPEN_IN_CELL = "open it inside the cell"
 _CREATE_IN_CELL = "create it inside the cell"
+_RELEASE = "release it first, or create it inside the cell"
 _ITERATOR_ADVICE = "create it inside the cell, or keep a list"
 _FUTURE_ADVICE = "wait for it first and keep its result"
 _AWAIT_ADVICE = "await it first and keep its result"
@@ -54,6 +55,10 @@ class Unshippable(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.kind}, which can't be sent to another process: {self.advice}."
+
+
+def _is_iterator(value: Any) -> bool:
+    return type(value).__module__ == "itertools" and type(value) is not itertools.count
 
 
 def _is_own_kind_of_reference(value: Any) -> bool:
@@ -82,18 +87,14 @@ def _is_connection(value: Any) -> bool:
     return kind.__name__ in _CONNECTION_CLASSES and kind.__module__.split(".")[0] in _CONNECTION_LIBRARIES
 
 
-_LOCKS = (
-    _thread.LockType, type(threading.RLock()), threading.Condition, threading.Event, threading.Semaphore,
-    threading.Barrier,
-)  # fmt: skip
-
 _UNSHIPPABLE: tuple[tuple[Callable[[Any], bool], Unshippable], ...] = (
     (_is_open_file, Unshippable("an open file", _OPEN_IN_CELL, True)),
     (_instance_of(mmap.mmap), Unshippable("a mapped file", _OPEN_IN_CELL)),
     (_instance_of(types.GeneratorType, types.AsyncGeneratorType), Unshippable("a generator", _CREATE_IN_CELL)),
     (_instance_of(*_BUILTIN_ITERATORS), Unshippable("an iterator", _ITERATOR_ADVICE)),
-    (lambda value: type(value).__module__ == "itertools", Unshippable("an iterator", _ITERATOR_ADVICE)),
-    (_instance_of(*_LOCKS), Unshippable("a lock", _CREATE_IN_CELL, True)),
+    (_is_iterator, Unshippable("an iterator", _ITERATOR_ADVICE)),
+    (made_by_call.is_held, Unshippable("a lock that is held", _RELEASE)),
+    (_instance_of(threading.Barrier), Unshippable("a barrier", _CREATE_IN_CELL, True)),
     (_instance_of(threading.Thread), Unshippable("a thread", "start it inside the cell")),
     (_instance_of(concurrent.futures.Executor), Unshippable("a pool of workers", _CREATE_IN_CELL, True)),
     (_instance_of(concurrent.futures.Future), Unshippable("a future", _FUTURE_ADVICE)),

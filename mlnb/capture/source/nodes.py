@@ -120,6 +120,12 @@ def top_level(tree: ast.AST) -> Iterator[ast.stmt]:
             yield from top_level(node)
 
 
+def handler_names(tree: ast.AST) -> set[str]:
+    """The names of exceptions at a cell's top level: ``except … as name`` deletes its name when it ends."""
+    handlers = (handler for node in top_level(tree) for handler in getattr(node, "handlers", ()))
+    return {handler.name for handler in handlers if handler.name}
+
+
 DEFINING_CALLS = frozenset(
     {"namedtuple", "NamedTuple", "Enum", "IntEnum", "StrEnum", "Flag", "IntFlag", "make_dataclass", "TypedDict"}
     | {"TypeVar", "TypeVarTuple", "ParamSpec", "NewType", "type", "new_class"}

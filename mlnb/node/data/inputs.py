@@ -20,6 +20,10 @@ from mlnb.node.torch_private import storage_id
 from mlnb.rundir import PROCESS_STATE, RunDir
 
 
+class NotSent:
+    """Stands for the value of a name of the session that the cell may delete, and that was not sent."""
+
+
 class Inputs:
     """The data that this process has loaded from one run directory.
 
@@ -118,6 +122,18 @@ class Inputs:
         self.labels.watch()
         self.bound_before = dict(namespace)
         self.script = script
+
+    def expect_deletes(self, namespace: dict[str, Any], names: Collection[str]) -> None:
+        """Bind names of the session that the cell may delete, and that were not sent: so it is seen whether it does."""
+        for name in names:
+            if name not in namespace:
+                namespace[name] = self.bound_before[name] = NotSent
+
+    def forget_expected(self, namespace: dict[str, Any]) -> None:
+        """Unbind the names that the cell could have deleted, and did not."""
+        for name in [name for name, value in self.bound_before.items() if value is NotSent]:
+            if namespace.get(name) is NotSent:
+                del namespace[name], self.bound_before[name]
 
     def unchanged_storage(self, storage: torch.UntypedStorage) -> str | None:
         """Return the input file (a path in the run directory) that ``storage`` was loaded from, if it is unchanged."""

@@ -92,7 +92,7 @@ def names_to_return(
         the script's names, when the cell began and now.
     """
     names = dict.fromkeys([*task.outputs, *task.deletes, *changed])
-    deleted = [name for name in task.deletes if name not in after]
+    deleted = [name for name in task.deletes if name in before and name not in after]
     if task.returns_more:
         bound = [name for name, value in after.items() if name not in before or before[name] is not value]
         names.update(dict.fromkeys(name for name in bound if not _is_special(name)))

@@ -35,7 +35,7 @@ def test_the_session_does_not_change_when_an_object_is_loaded_to_see(nb):
 def test_objects_with_ways_of_their_own_that_load(nb):
     nb.cell(
         "class Point:\n    def __init__(self, x): self.x = x\n    def __reduce__(self): return Point, (self.x,)\n"
-        "import threading\nlock = threading.Lock()\n"
+        "import threading\nlock = threading.Condition()\n"
         "class Holder:\n    def __getstate__(self): return 1\n    def __setstate__(self, state): self.y = state\n"
         "point, holder = Point(3), Holder()\nscale = lambda v: v\nholders = [holder, point, scale, lock]"
     )

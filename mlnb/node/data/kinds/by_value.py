@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from types import CellType, CodeType, FunctionType
 from typing import Any
 
-from mlnb.node.data.kinds import weak_references
+from mlnb.node.data.kinds import made_by_call, weak_references
 from mlnb.node.data.kinds.code import CodeLocation, ScriptCode, find, location_of
 
 
@@ -305,6 +305,7 @@ def _sentinel(value: Any) -> Any:
 
 _REDUCERS: dict[type, Callable[[Any], Any]] = {
     **weak_references.REDUCERS,
+    **made_by_call.REDUCERS,
     staticmethod: lambda value: (staticmethod, (value.__func__,)),
     classmethod: lambda value: (classmethod, (value.__func__,)),
     property: _property,

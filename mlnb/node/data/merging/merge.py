@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from mlnb.node.data.kinds import made_by_call
 from mlnb.node.data.merging import in_place
 from mlnb.node.data.pickling.building import Rebuilder, is_missing, put_in_box
 from mlnb.node.data.pickling.faults import find_fault
@@ -139,7 +140,7 @@ def _is_created_alike(live: Any, function: Callable[..., Any], args: tuple[Any, 
     """Whether ``live`` would be created by the same call, so that only its contents may differ."""
     if isinstance(live, (torch.Tensor, torch.Generator)) or in_place.is_array(live):
         return False  # they are copied, so that others who see their memory see it, too
-    if isinstance(live, (type, types.FunctionType)):
+    if isinstance(live, (type, types.FunctionType)) or made_by_call.stays(live, function):
         return True
     if function is copyreg.__newobj__ and len(args) == 1:  # type: ignore[attr-defined]
         return True
