@@ -90,7 +90,7 @@ class LossReads:
     def _mean(self, loss: torch.Tensor, frame: FrameType) -> torch.Tensor | None:
         """The mean over all ranks; ``None`` if the tensor is no loss, or not now."""
         group = self.group
-        if group is None or loss.dim() or loss.grad_fn is None or self._local:
+        if group is None or self._local or loss.grad_fn is None or loss.dim():
             return None
         found = self._means.get(id(loss))
         if found is not None and found[0]() is loss:
