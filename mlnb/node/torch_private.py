@@ -201,6 +201,19 @@ def is_transformed(tensor: torch.Tensor) -> bool:
     return bool(torch._C._functorch.is_functorch_wrapped_tensor(tensor))
 
 
+def is_transforming() -> bool:
+    """``torch._C._functorch.maybe_current_level``: whether a transformation of ``torch.func`` is at work. Optional."""
+    level = getattr(torch._C._functorch, "maybe_current_level", None)
+    return level is not None and level() is not None
+
+
+tree_map: Callable[..., Any] = _required("torch.utils._pytree", "tree_map", Feature.PARALLEL)
+"""``torch.utils._pytree.tree_map``: call a function for each leaf of nested containers. Since 2.4."""
+
+tree_leaves: Callable[..., list[Any]] = _required("torch.utils._pytree", "tree_leaves", Feature.PARALLEL)
+"""``torch.utils._pytree.tree_leaves``: the leaves of nested containers. Since 2.4."""
+
+
 # Data loaders
 
 INDEX_SAMPLER = "_index_sampler"
@@ -348,6 +361,10 @@ _REQUIRED = (
         _has("torch.distributed.distributed_c10d", "_update_default_pg"),
     ),
     _Required("torch._C._functions.AccumulateGrad", (Feature.PARALLEL,), lambda: ACCUMULATE is not type(None)),
+    *(
+        _Required(f"torch.utils._pytree.{name}", (Feature.PARALLEL,), _has("torch.utils._pytree", name))
+        for name in ("tree_map", "tree_leaves")
+    ),
     _Required("torch._C.TensorBase", (Feature.PARALLEL,), _has("torch._C", "TensorBase")),
     _Required(
         "torch._C._functorch.is_functorch_wrapped_tensor",

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
+from mlnb.node.parallel.batch_statistics import BatchStatistics
 from mlnb.node.parallel.gradient_average import GradientAverager
 from mlnb.node.parallel.loss_reads import LossReads
 from mlnb.node.rank.patches import Patches
-from mlnb.node.torch_private import is_transformed
+from mlnb.node.torch_private import is_transformed, is_transforming, tree_leaves, tree_map
 
 
 class Backward:
@@ -19,8 +21,8 @@ class Backward:
 
     Parameters
     ----------
-    averager, reads
-        average gradients; get the mean of the loss.
+    averager, reads, statistics
+        average gradients; get the mean of the loss; average the running statistics of batch norm.
     prepare
         is called before; returns whether gradients are averaged.
     weight
@@ -31,10 +33,12 @@ class Backward:
         self,
         averager: GradientAverager,
         reads: LossReads,
+        statistics: BatchStatistics,
         prepare: Callable[[], bool],
         weight: Callable[[], float],
     ) -> None:
-        self._averager, self._reads, self._prepare, self._weight = averager, reads, prepare, weight
+        self._averager, self._reads, self._statistics = averager, reads, statistics
+        self._prepare, self._weight = prepare, weight
         self._is_inside = False
         self.count = 0
         """How often gradients were averaged."""
@@ -43,6 +47,8 @@ class Backward:
         """Wrap both; ``Tensor.backward`` calls the first."""
         patches.wrap(torch.autograd, "backward", self._wrap_backward)
         patches.wrap(torch.autograd, "grad", self._wrap_grad)
+        for name in ("grad", "grad_and_value"):
+            patches.wrap(torch.func, name, self._wrap_transformation)
 
     def _wrap_backward(self, original: Callable[..., None]) -> Callable[..., None]:
         def backward(tensors: Any, grad_tensors: Any = None, *args: Any, **kwargs: Any) -> None:
@@ -59,9 +65,10 @@ class Backward:
             group = self._averager.group
             assert group is not None
             self._averager.begin(roots)
-            group.begin(group.place("backward()", sys._getframe(1)))
+            group.begin(group.place("backward()", sys._getframe(1)), len(self._statistics))
             self._run(original, tensors, grad_tensors, *args, **kwargs)
             mean = self._averager.finish(loss)
+            self._statistics.average(group)
             if mean is not None:
                 self._reads.set_mean(self._reads.source(roots[0]), mean)
             self.count += 1
@@ -74,8 +81,10 @@ class Backward:
         self._reads.begin_local()
         try:
             return original(*args, **kwargs)
-        except BaseException:
+        except BaseException as error:
             self._averager.abandon()
+            if self._averager.group is not None:
+                self._averager.group.fail(error)
             raise
         finally:
             self._reads.end_local()
@@ -110,6 +119,32 @@ class Backward:
             return tuple(results)
 
         return grad
+
+    def _wrap_transformation(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        """Wrap ``torch.func.grad`` or ``grad_and_value``, of which no other transformation is outside."""
+
+        def transform(*given: Any, **options: Any) -> Callable[..., Any]:
+            function = original(*given, **options)
+
+            @functools.wraps(function)
+            def gradients(*args: Any, **kwargs: Any) -> Any:
+                leaves = tree_leaves((args, kwargs))
+                if self._is_inside or is_transforming() or any(map(_is_transformed, leaves)) or not self._prepare():
+                    return function(*args, **kwargs)
+                group, weight = self._averager.group, self._weight()
+                assert group is not None
+                group.meet(group.place("torch.func.grad()", sys._getframe(1)))
+                results = self._run(function, *args, **kwargs)
+                self.count += 1
+                return tree_map(lambda one: self._mean(one, weight), results)
+
+            return gradients
+
+        return transform
+
+    def _mean(self, value: Any, weight: float) -> Any:
+        is_number = isinstance(value, torch.Tensor) and value.is_floating_point()
+        return self._averager.average(value * weight) if is_number else value
 
 
 def _weighted(weight: float, roots: Sequence[torch.Tensor], gradients: Any) -> list[torch.Tensor]:

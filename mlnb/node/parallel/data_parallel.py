@@ -8,6 +8,7 @@ itself: it is not touched.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import Any
@@ -17,9 +18,10 @@ import torch.distributed as dist
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from mlnb.node import torch_private
-from mlnb.node.parallel import rank_group
+from mlnb.node.parallel import plateau, rank_group
 from mlnb.node.parallel.agreement import Agreement
 from mlnb.node.parallel.backward import Backward
+from mlnb.node.parallel.batch_statistics import BatchStatistics
 from mlnb.node.parallel.gradient_average import GradientAverager
 from mlnb.node.parallel.loss_reads import LossReads
 from mlnb.node.parallel.rank_group import Progress, RankGroup
@@ -59,7 +61,10 @@ class DataParallel:
         self._progress = Progress()
         self._averager = GradientAverager()
         self._reads = LossReads(lambda: self._hooks.weight)
-        self._backward = Backward(self._averager, self._reads, self._prepare_backward, lambda: self._hooks.weight)
+        self._statistics = BatchStatistics()
+        self._backward = Backward(
+            self._averager, self._reads, self._statistics, self._prepare_backward, lambda: self._hooks.weight
+        )
         self._agreement: Agreement | None = None
         self._unsynchronized: list[torch.Tensor] = []  # parameters that do not have rank 0's values yet
         self._patches = Patches()
@@ -84,6 +89,8 @@ class DataParallel:
         self._backward.install(self._patches)
         self._loaders.install(self._patches)
         self._reads.install(self._patches)
+        self._statistics.install(self._patches)
+        plateau.install(self._patches)
         if self._agreement is not None:
             rank_group.current = self._agreement.group
 
@@ -109,6 +116,11 @@ class DataParallel:
         if self._is_plain():
             rank_group.end()
             self._reads.write_means()
+            if self._statistics.has_any:
+                self._add_note(
+                    "batch norm: each rank normalises its own part of a batch, as with DistributedDataParallel; one "
+                    "process would normalise the whole batch"
+                )
         self.uninstall()
         for call in self._on_finish:
             call()
@@ -170,6 +182,7 @@ class DataParallel:
         agreement = self._synchronize()
         agreement.compare()
         self._reads.group = agreement.group
+        self._averager.begin_loop(sys._getframe(1))
 
     def _begin_batch(self, batch: Any, weight: float) -> None:
         """Begin a batch of this rank, whose mean loss has ``weight`` in that of all ranks."""

@@ -15,8 +15,9 @@ were frozen or did not exist before.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 
 import torch
@@ -94,6 +95,7 @@ class GradientAverager:
         self._unsent: list[_Bucket] = []
         self._reductions: list[_Reduction] = []
         self._pool = BufferPool()
+        self._sparse: set[int] = set()  # indices of parameters with sparse gradients
         self._is_inside = False  # a backward
 
     @property
@@ -113,7 +115,11 @@ class GradientAverager:
 
     def begin_batch(self, batch: Any) -> None:
         """Begin another batch of the rank's own part of the data."""
-        self._own.batch_shapes = {tuple(tensor.shape) for tensor in _tensors(batch)}
+        self._own.begin_batch({tuple(tensor.shape) for tensor in leaf_tensors.tensors_in(batch, 3)})
+
+    def begin_loop(self, frame: FrameType | None) -> None:
+        """Begin a loop over batches, in ``frame``."""
+        self._own.begin_loop(frame)
 
     def begin(self, roots: Iterable[torch.Tensor]) -> None:
         """Predict the gradients of the next backward: those that followed on the last one before."""
@@ -147,6 +153,8 @@ class GradientAverager:
         buckets: list[_Bucket] = []
         for index in reversed(key):
             parameter = self._parameters[index]
+            if index in self._sparse:
+                continue
             last = buckets[-1] if buckets else None
             if (
                 last is None
@@ -166,6 +174,9 @@ class GradientAverager:
             return
         if index in self._with_gradient:
             self._repeated = True
+        gradient = self._parameters[index].grad
+        if gradient is not None and gradient.is_sparse != (index in self._sparse):
+            self._repeated = True  # the ranks have to agree on that, too
         self._with_gradient.add(index)
         bucket = self._plan.bucket_of.get(index)
         if bucket is None:
@@ -191,7 +202,7 @@ class GradientAverager:
         Raises
         ------
         RuntimeError
-            for sparse gradients, and for models that differ between ranks.
+            for models that differ between ranks.
         """
         self._is_inside = False
         self._group.verify()
@@ -216,8 +227,9 @@ class GradientAverager:
 
     def _agree(self, own: Key) -> Key:
         """Return the parameters that got a gradient on any rank, after new leaves were compared."""
-        gathered = self._group.gather((leaf_tensors.describe(self._new), own))
-        leaves = [theirs for theirs, _ in gathered]
+        sparse = [index for index in own if getattr(self._parameters[index].grad, "is_sparse", False)]
+        gathered = self._group.gather((leaf_tensors.describe(self._new), own, sparse))
+        leaves = [theirs for theirs, _, _ in gathered]
         added: list[int] = []
         for tensor, is_parameter, is_lasting in self._own.sort(self._new, leaves):
             if not is_parameter:
@@ -226,7 +238,12 @@ class GradientAverager:
                 added.append(len(self._parameters) - 1)
             elif tensor.grad is not None:
                 tensor.grad = self.average(tensor.grad)
-        return tuple(sorted({*added, *(index for _, key in gathered for index in key)}))
+        found = {index for _, _, theirs in gathered for index in theirs}
+        found |= {index for index in added if getattr(self._parameters[index].grad, "is_sparse", False)}
+        if not found <= self._sparse:
+            self._sparse |= found
+            self._plans.clear()
+        return tuple(sorted({*added, *(index for _, key, _ in gathered for index in key)}))
 
     def are_parameters(self, tensors: Sequence[torch.Tensor]) -> list[bool]:
         """Which of ``tensors`` are parameters; ranks compare the leaves among them that they do not know yet."""
@@ -269,6 +286,7 @@ class GradientAverager:
         for reduction in reductions:
             for index, gradient in zip(reduction.bucket.indices, reduction.gradients, strict=True):
                 parameters[index].grad = gradient  # a view of the reduced tensor: nothing is copied
+        self._average_sparse(sorted(self._sparse & self._plan.indices))
         if loss is not None and _fits(loss, last):
             self._mean_loss = last[-2].detach().clone()
         return True
@@ -307,8 +325,20 @@ class GradientAverager:
         if gradient is None:
             return torch.zeros_like(parameter)
         if gradient.is_sparse:
-            raise RuntimeError("sparse gradients can't be averaged: use DistributedDataParallel, or sparse=False")
+            return torch.zeros_like(parameter)  # in a bucket until all ranks know that it is sparse
         return gradient
+
+    def _average_sparse(self, indices: Iterable[int]) -> None:
+        """Average sparse gradients, whose rows differ between ranks."""
+        for index in indices:
+            parameter = self._parameters[index]
+            gradient = parameter.grad
+            own = None if gradient is None else gradient.coalesce()
+            parts = self._group.gather(None if own is None else (own.indices().cpu(), own.values().cpu()))
+            rows = torch.cat([part[0] for part in parts if part is not None], dim=1)
+            values = torch.cat([part[1] for part in parts if part is not None]) / self._group.world
+            mean = torch.sparse_coo_tensor(rows, values, parameter.shape, device=parameter.device).coalesce()
+            parameter.grad = mean
 
 
 class _Average(torch.autograd.Function):
@@ -328,12 +358,3 @@ class _Average(torch.autograd.Function):
 
 def _fits(loss: torch.Tensor, flat: torch.Tensor) -> bool:
     return loss.dtype == flat.dtype and loss.device == flat.device
-
-
-def _tensors(batch: Any) -> Iterator[torch.Tensor]:
-    """The tensors in a collated batch."""
-    if isinstance(batch, torch.Tensor):
-        yield batch
-    elif isinstance(batch, (list, tuple, dict)):
-        for item in batch.values() if isinstance(batch, dict) else batch:
-            yield from _tensors(item)

@@ -7,15 +7,21 @@ leaf is the rank's own: inputs whose gradients the code wants, as for adversaria
 from __future__ import annotations
 
 import gc
+import itertools
 import sys
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from types import FrameType, ModuleType
 from typing import Any
 
 import torch
 
+from mlnb.node.rank.loss_names import own_frame
 from mlnb.node.torch_private import ACCUMULATE
+
+_FIRST = 100
+"""Items of a container that are looked at."""
 
 
 def reached(roots: Iterable[torch.Tensor]) -> list[torch.Tensor]:
@@ -39,6 +45,32 @@ def reached(roots: Iterable[torch.Tensor]) -> list[torch.Tensor]:
             else:
                 nodes.append(node)
     return leaves
+
+
+def tensors_in(value: Any, depth: int) -> Iterator[torch.Tensor]:
+    """The tensors in nested containers, and attributes of objects, down to ``depth``; the first of long ones."""
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif depth and isinstance(value, (list, tuple, dict)):
+        for item in itertools.islice(value.values() if isinstance(value, dict) else value, _FIRST):
+            yield from tensors_in(item, depth - 1)
+    elif depth and not isinstance(value, (type, ModuleType, torch.nn.Module)):
+        attributes = getattr(value, "__dict__", None)
+        if isinstance(attributes, dict):
+            yield from tensors_in(attributes, depth - 1)
+
+
+def of_variables(frame: FrameType | None) -> Iterator[torch.Tensor]:
+    """The leaves among the variables of the user's functions that ``frame`` has been called by, and of the script."""
+    frame = own_frame(frame)
+    scopes = [vars(sys.modules["__main__"])]
+    while frame is not None:
+        scopes.append(frame.f_locals)
+        frame = own_frame(frame.f_back)
+    for scope in scopes:
+        for name, value in list(scope.items()):
+            if not name.startswith("__"):
+                yield from (one for one in tensors_in(value, 3) if one.requires_grad and one.is_leaf)
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,18 @@
-"""Tells parameters from leaves that are a rank's own, once all ranks have described those that are new."""
+"""Tells parameters from leaves that are a rank's own, once all ranks have described those that are new.
+
+A rank's own are inputs whose gradients the code wants: they differ between ranks. One that is a constant, as a
+perturbation that begins at zero, has the shape of the batch, and was not there when the loop began.
+"""
 
 from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator, Sequence
+from types import FrameType
 
 import torch
 
+from mlnb.node.parallel import leaf_tensors
 from mlnb.node.parallel.leaf_tensors import Leaf, differing
 from mlnb.node.parallel.rank_group import RanksDiverged
 
@@ -16,14 +22,38 @@ class OwnLeaves:
 
     def __init__(self) -> None:
         self._own: dict[int, weakref.ref[torch.Tensor]] = {}
+        self._own_of_batch: dict[int, weakref.ref[torch.Tensor]] = {}
         self._seen: dict[int, weakref.ref[torch.Tensor]] = {}
-        self.batch_shapes: set[tuple[int, ...]] = set()
-        """Shapes of the tensors of the current batch."""
+        self._older: dict[int, weakref.ref[torch.Tensor]] = {}
+        self._batch_shapes: set[tuple[int, ...]] = set()
+
+    def begin_loop(self, frame: FrameType | None) -> None:
+        """Note the leaves that are there before a loop that ``frame`` begins."""
+        for leaf in leaf_tensors.of_variables(frame):
+            _note(self._older, leaf)
+
+    def begin_batch(self, shapes: set[tuple[int, ...]]) -> None:
+        """Begin a batch whose tensors have ``shapes``."""
+        self._batch_shapes = shapes
+        self._own_of_batch = {}
 
     def has(self, leaf: torch.Tensor) -> bool:
-        """Whether ``leaf`` is the rank's own."""
-        reference = self._own.get(id(leaf))
-        return reference is not None and reference() is leaf
+        """Whether ``leaf`` is the rank's own.
+
+        Raises
+        ------
+        RanksDiverged
+            if it was there in an earlier batch: then it should not have been taken for an input.
+        """
+        if not _is_noted(self._own, leaf):
+            return False
+        if not _is_noted(self._own_of_batch, leaf):
+            name = leaf_tensors.describe([leaf])[0]
+            raise RanksDiverged(
+                f"{name} has gradients in several batches, but other values on each rank: if it is a parameter, seed "
+                "what makes it; if not, pass --parallel none"
+            )
+        return True
 
     def sort(
         self, new: Sequence[torch.Tensor], leaves: Sequence[list[Leaf]]
@@ -57,18 +87,29 @@ class OwnLeaves:
                 raise RanksDiverged(f"the ranks began with different values of {described[0]}: seed what makes them")
             if described[0].is_parameter:
                 yield tensor, True, True
-            elif is_equal and tuple(tensor.shape) not in self.batch_shapes:
+            elif is_equal and not self._is_perturbation(tensor):
                 yield tensor, True, _note(self._seen, tensor)
             else:
                 _note(self._own, tensor)
+                _note(self._own_of_batch, tensor)
                 yield tensor, False, False
+
+    def _is_perturbation(self, leaf: torch.Tensor) -> bool:
+        if tuple(leaf.shape) not in self._batch_shapes or _is_noted(self._older, leaf):
+            return False
+        values = leaf.detach()
+        return bool((values == values.reshape(-1)[0]).all())
+
+
+def _is_noted(table: dict[int, weakref.ref[torch.Tensor]], tensor: torch.Tensor) -> bool:
+    reference = table.get(id(tensor))
+    return reference is not None and reference() is tensor
 
 
 def _note(table: dict[int, weakref.ref[torch.Tensor]], tensor: torch.Tensor) -> bool:
     """Add ``tensor``; return whether it was there."""
     key = id(tensor)
-    reference = table.get(key)
-    if reference is not None and reference() is tensor:
+    if _is_noted(table, tensor):
         return True
     table[key] = weakref.ref(tensor, lambda _: table.pop(key, None))
     return False

@@ -215,8 +215,11 @@ class RankGroup:
 
     def end(self) -> None:
         """Wait for the other ranks at the end of the program; one that still trains is named."""
-        if self._error is None:
-            self.meet(self.place("the end of its program", None))
+        self.meet(self.place("the end of its program", None))
+
+    def fail(self, error: BaseException) -> None:
+        """Do not go on after an error between :meth:`begin` and :meth:`verify`: others wait for what will not come."""
+        self._error = f"rank {self.rank} failed at {self._place.text} ({type(error).__name__}: {error}), others did not"
 
     def _wait(self, work: Any) -> None:
         try:

@@ -134,6 +134,15 @@ for a, b in loader(shuffle=True):
     outer = ((torch.func.functional_call(model, fast, a) - b) ** 2).mean()
     o.zero_grad(); outer.backward(); o.step()
 """,
+    "torch.func.grad": """
+from torch.func import functional_call, grad_and_value
+weights = {name: p.detach() for name, p in model.named_parameters()}
+def loss_of_weights(weights, a, b): return (functional_call(model, weights, a) - b).square().mean()
+for a, b in loader(shuffle=True):
+    gradients, loss = grad_and_value(loss_of_weights)(weights, a, b); read.append(loss.item())
+    weights = {name: w - 0.1 * gradients[name] for name, w in weights.items()}
+weights = list(weights.values())
+""",
 }
 
 PARTS = {
@@ -184,6 +193,27 @@ for a, b in loader(shuffle=True):
 model = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 1))
 model[2].weight = model[0].weight
 train(model, torch.optim.Adam(model.parameters(), lr=0.01), loader(shuffle=True))
+""",
+    "sparse gradients of an embedding": """
+model = nn.Embedding(20, 1, sparse=True); o = torch.optim.SparseAdam(model.parameters(), lr=0.1)
+for i, b in loader(torch.arange(53) % 20, y, shuffle=True):
+    loss = (model(i) - b).square().mean(); o.zero_grad(); loss.backward(); o.step(); read.append(loss.item())
+""",
+    "a part of the model that only some batches reach": """
+extra = nn.Linear(4, 1); o = torch.optim.SGD([*model.parameters(), *extra.parameters()], lr=0.1)
+for turn, (a, b) in enumerate(loader(shuffle=True)):
+    loss = loss_of(model, a, b)
+    if turn % 2: loss = loss + extra(a).square().mean()
+    o.zero_grad(); loss.backward(); o.step()
+""",
+    "gradients that the script keeps": """
+o = torch.optim.SGD(model.parameters(), lr=0.1); kept = []
+for a, b in loader(shuffle=True):
+    o.zero_grad(); loss_of(model, a, b).backward(); o.step()
+    kept.append((model[0].weight.grad, model[2].weight.grad.numpy()))
+for turn, (first, last) in enumerate(kept):  # in place of a momentum: later steps have not overwritten them
+    with torch.no_grad():
+        model[0].weight -= first / (turn + 1); model[2].weight -= torch.from_numpy(last) / (turn + 1)
 """,
     "a moving average of the weights": """
 shadow = copy.deepcopy(model); o = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -318,11 +348,20 @@ o = torch.optim.SGD(model.parameters(), lr=0.1); train(model, o, loader(shuffle=
 train(model, o, itertools.islice(loader(shuffle=True), 2))
 """,
     "a split, validated": """
-first, second = torch.utils.data.random_split(TensorDataset(X, y), [40, 13]); o = torch.optim.SGD(model.parameters(), 0.1)
+first, second = torch.utils.data.random_split(TensorDataset(X, y), [40, 13])
+o = torch.optim.SGD(model.parameters(), 0.1)
 for epoch in range(2):
     train(model, o, DataLoader(first, batch_size=BATCH, shuffle=True))
     with torch.no_grad(): read.append(sum(loss_of(model, a, b).item() for a, b in DataLoader(second, batch_size=5)))
 """.replace("BATCH", "loader().batch_size"),
+    "fewer samples than ranks in the last batch": """
+train(model, torch.optim.SGD(model.parameters(), lr=0.1), loader(X[:49], y[:49], shuffle=True))
+""",
+    "one loader over epochs, with a generator of its own": """
+data = loader(shuffle=True, generator=torch.Generator().manual_seed(3))
+o = torch.optim.Adam(model.parameters(), lr=0.01)
+for epoch in range(3): train(model, o, data)
+""",
     "gradients cleared in place": """
 o = torch.optim.SGD(model.parameters(), lr=0.1)
 for a, b in loader(shuffle=True): o.zero_grad(set_to_none=False); loss_of(model, a, b).backward(); o.step()
