@@ -8,7 +8,7 @@ from pathlib import Path
 from .steps import split, with_mlnb
 from .timing import Table
 
-# The wrapper's name is put together, or the run would be left to it: here both shall train in one process.
+# Both train in one process. DDP needs a default process group, which an ordinary loop must not see.
 BOTH = """\
 import gc, json, os, random, time
 import torch
@@ -18,17 +18,23 @@ from torch.utils.data import DataLoader, TensorDataset
 from mlnb.node.rank import log
 from mlnb.node.parallel.data_parallel import DataParallel
 from mlnb.node.rank.training_hooks import TrainingHooks
-by_hand = getattr(nn.parallel, "Distributed" + "DataParallel")
-sampler_by_hand = getattr(torch.utils.data.distributed, "Distributed" + "Sampler")
+from mlnb.node.torch_private import set_default_group
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data.distributed import DistributedSampler
 rank = int(os.environ.get("RANK", "0"))
 turns = random.Random(0)  # the same on both ranks
 def found(kind):
     return next(one for one in gc.get_objects() if type(one) is kind)
 parallel, hooks, metrics, flush = found(DataParallel), found(TrainingHooks), log.current, log.current.flush
+dist.init_process_group("gloo")
+group = dist.group.WORLD
+set_default_group(None)
 def off():
     parallel.uninstall(), hooks.uninstall()
+    set_default_group(group)
     metrics.flush = lambda: None
 def on():
+    set_default_group(None)
     hooks.install(), parallel.install()
     metrics.flush = flush
 class Block(nn.Module):
@@ -68,13 +74,13 @@ def measure(make, shape, batch, steps, pairs, first=3):
     torch.manual_seed(0)
     theirs = []
     for _ in range(2):
-        model = by_hand(make())
-        sampler = sampler_by_hand(data)
+        model = DistributedDataParallel(make())
+        sampler = DistributedSampler(data)
         optimizer = torch.optim.SGD(model.parameters(), lr=1e-4)
         theirs.append((model, optimizer, DataLoader(data, batch_size=batch, sampler=sampler)))
     on()
     def plain():
-        dist.barrier()
+        dist.barrier(group)
         return loop(*ours, first)
     def wrapped(which=0):
         off()

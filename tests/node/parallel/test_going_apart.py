@@ -30,7 +30,7 @@ for a, b in loader():
     if torch.isnan(a).any(): continue
     loss = loss_of(model, a, b); o.zero_grad(); loss.backward(); o.step()
 """,
-        r"gone apart: at backward\(\) in .*, line 17 \(loss = .*rank 0 has come to batch 3, rank 1 to batch 2",
+        r"gone apart: at backward\(\) in .*, line 16 \(loss = .*rank 0 has come to batch 3, rank 1 to batch 2",
     ),
     "a step left out": (
         """
@@ -66,7 +66,7 @@ for a, b in loader():
     if rank == 0: print(loss.item())
     o.zero_grad(); loss.backward(); o.step()
 """,
-        r"rank 0 is at the reading of a loss in .*, line 16 .*rank 1 at backward\(\) in .*, line 17",
+        r"rank 0 is at the reading of a loss in .*, line 15 .*rank 1 at backward\(\) in .*, line 16",
     ),
     "a rank that ends early": (
         """
