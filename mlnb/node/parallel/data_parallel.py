@@ -118,8 +118,8 @@ class DataParallel:
             self._reads.write_means()
         if self._statistics.has_any:
             self._add_note(
-                "batch norm: each rank normalises its own part of a batch, as with DistributedDataParallel; one process "
-                "would normalise the whole batch"
+                "batch norm: each rank normalises its own part of a batch, as with DistributedDataParallel; "
+                "one process would normalise the whole batch"
             )
         self.uninstall()
         for call in self._on_finish:
