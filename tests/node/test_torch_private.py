@@ -217,7 +217,7 @@ WITHOUT = """
 import torch._utils, torch.optim
 del torch._utils._flatten_dense_tensors, torch._C._storage_Use_Count
 from mlnb.errors import MlnbError
-from mlnb.node.parallel.buffer_pool import storage_use_count
+from mlnb.node.parallel.gradients.buffer_pool import storage_use_count
 from mlnb.node.parallel.data_parallel import DataParallel
 from mlnb.node.rank import log
 from mlnb.node.rank.training_hooks import TrainingHooks

@@ -21,7 +21,7 @@ from mlnb.node.checkpoint import names
 from mlnb.node.checkpoint.loader_positions import LoaderPositions
 from mlnb.node.checkpoint.variables import Variables
 from mlnb.node.data import inputs
-from mlnb.node.parallel import rank_group
+from mlnb.node.parallel.together import rank_group
 from mlnb.node.rank import log, randomness
 from mlnb.node.rank.stop import exit_now, expect_checkpoint, stop_requested, writing_checkpoint
 from mlnb.node.torch_private import Feature

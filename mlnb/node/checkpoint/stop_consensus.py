@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 
 from mlnb.node import torch_private
-from mlnb.node.parallel import rank_group
+from mlnb.node.parallel.together import rank_group
 
 _END = 2**62
 """The step of a rank that will not reach another one: no rank can stop before it."""

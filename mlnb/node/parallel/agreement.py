@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from mlnb.node.parallel.gradient_average import GradientAverager
-from mlnb.node.parallel.leaf_tensors import describe, differing
-from mlnb.node.parallel.rank_group import RankGroup, RanksDiverged
+from mlnb.node.parallel.gradients.gradient_average import GradientAverager
+from mlnb.node.parallel.gradients.leaf_tensors import describe, differing
+from mlnb.node.parallel.together.rank_group import RankGroup, RanksDiverged
 
 _TOLERANCE = 1e-6
 """Relative difference of the sums of a parameter: machines of other kinds round differently."""

@@ -18,14 +18,14 @@ import torch.distributed as dist
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from mlnb.node import torch_private
-from mlnb.node.parallel import plateau, rank_group
 from mlnb.node.parallel.agreement import Agreement
-from mlnb.node.parallel.backward import Backward
-from mlnb.node.parallel.batch_statistics import BatchStatistics
-from mlnb.node.parallel.gradient_average import GradientAverager
-from mlnb.node.parallel.loss_reads import LossReads
-from mlnb.node.parallel.rank_group import Progress, RankGroup
+from mlnb.node.parallel.gradients.backward import Backward
+from mlnb.node.parallel.gradients.gradient_average import GradientAverager
 from mlnb.node.parallel.sharded_loaders import ShardedLoaders
+from mlnb.node.parallel.together import plateau, rank_group
+from mlnb.node.parallel.together.batch_statistics import BatchStatistics
+from mlnb.node.parallel.together.loss_reads import LossReads
+from mlnb.node.parallel.together.rank_group import Progress, RankGroup
 from mlnb.node.rank.patches import Patches
 from mlnb.node.rank.training_hooks import TrainingHooks
 

@@ -11,8 +11,8 @@ from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.data.distributed import DistributedSampler
 
 from mlnb.node import torch_private
-from mlnb.node.parallel import rank_group
 from mlnb.node.parallel.batch_sharding import ShardedBatches, shard_stream
+from mlnb.node.parallel.together import rank_group
 from mlnb.node.parallel.training_mode import TrainingMode
 from mlnb.node.rank import randomness
 from mlnb.node.rank.patches import Patches

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mlnb.node.parallel.rank_group import RankGroup
+from mlnb.node.parallel.together.rank_group import RankGroup
 from mlnb.node.rank.patches import Patches
 
 

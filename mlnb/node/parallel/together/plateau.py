@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from mlnb.node.parallel import rank_group
+from mlnb.node.parallel.together import rank_group
 from mlnb.node.rank.patches import Patches
 
 

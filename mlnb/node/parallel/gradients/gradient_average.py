@@ -22,10 +22,10 @@ from typing import Any
 
 import torch
 
-from mlnb.node.parallel import leaf_tensors
-from mlnb.node.parallel.buffer_pool import BufferPool
-from mlnb.node.parallel.own_leaves import OwnLeaves
-from mlnb.node.parallel.rank_group import RankGroup
+from mlnb.node.parallel.gradients import leaf_tensors
+from mlnb.node.parallel.gradients.buffer_pool import BufferPool
+from mlnb.node.parallel.gradients.own_leaves import OwnLeaves
+from mlnb.node.parallel.together.rank_group import RankGroup
 from mlnb.node.torch_private import flatten_dense_tensors, foreach_copy, unflatten_dense_tensors
 
 Key = tuple[int, ...]

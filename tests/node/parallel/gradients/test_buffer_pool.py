@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mlnb.node import torch_private
-from mlnb.node.parallel.buffer_pool import BufferPool
+from mlnb.node.parallel.gradients.buffer_pool import BufferPool
 
 CPU = torch.device("cpu")
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from mlnb.node.parallel.batch_statistics import BatchStatistics
-from mlnb.node.parallel.gradient_average import GradientAverager
-from mlnb.node.parallel.loss_reads import LossReads
+from mlnb.node.parallel.gradients.gradient_average import GradientAverager
+from mlnb.node.parallel.together.batch_statistics import BatchStatistics
+from mlnb.node.parallel.together.loss_reads import LossReads
 from mlnb.node.rank.patches import Patches
 from mlnb.node.torch_private import is_transformed, is_transforming, tree_leaves, tree_map
 

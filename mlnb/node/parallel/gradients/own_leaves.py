@@ -12,9 +12,9 @@ from types import FrameType
 
 import torch
 
-from mlnb.node.parallel import leaf_tensors
-from mlnb.node.parallel.leaf_tensors import Leaf, differing
-from mlnb.node.parallel.rank_group import RanksDiverged
+from mlnb.node.parallel.gradients import leaf_tensors
+from mlnb.node.parallel.gradients.leaf_tensors import Leaf, differing
+from mlnb.node.parallel.together.rank_group import RanksDiverged
 
 
 class OwnLeaves:

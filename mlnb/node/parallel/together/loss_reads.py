@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from mlnb.node.parallel.rank_group import RankGroup
+from mlnb.node.parallel.together.rank_group import RankGroup
 from mlnb.node.rank.patches import Patches
 from mlnb.node.torch_private import is_transformed, raw_data, raw_detach, raw_item
 

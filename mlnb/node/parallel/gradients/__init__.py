@@ -1,0 +1,1 @@
+"""The gradients of a plain loop: those of the whole batch."""
