@@ -148,7 +148,7 @@ def test_epochs_have_a_table_and_nodes_are_grouped(saved_tab):
     expect(page.locator(".mlnb-epoch-table thead")).to_have_text("epochlossval_lossaccval_acctime")
     page.get_by_role("button", name="Show all 20 epochs").click()
     expect(rows).to_have_count(20)
-    expect(rows.first.locator("th, td").last).to_have_text("72.0 s")
+    expect(rows.first.locator("th, td").last).to_have_text("1 min 12 s")
     shown = page.locator(".mlnb-gauges > div").evaluate_all(
         "cells => cells.map(cell => (cell.querySelector('.mlnb-gauge-label') ?? cell).textContent)"
     )

@@ -5,7 +5,7 @@ import { drawAttempts } from './attempts';
 import { decimate, type NonFinitePoint } from './decimate';
 import { drawNonFinite } from './nonFinite';
 import { Pace } from './pace';
-import { plotOptions } from './plotOptions';
+import { lineWidth, plotOptions } from './plotOptions';
 import { isOutside, robustExtremes, union, valueRange, widened, type Range } from './scale';
 import type { Series } from './series';
 import { onThemeChange, readTheme, type Theme } from './theme';
@@ -232,9 +232,10 @@ export class Plot {
       return;
     }
     const [from, to] = this.steps;
+    const width = chart.bbox.width / devicePixelRatio;
     const drawings = this.curves.map(({ series }) => {
       const { x, y, blocks } = series.columns();
-      return decimate(x, y, from, to, chart.bbox.width / devicePixelRatio, blocks);
+      return decimate(x, y, from, to, width, blocks);
     });
     const { position } = this.axis;
     const placed = drawings.map(({ x, y }) => ({ x, y: y.map(value => (value === null ? null : position(value))) }));
@@ -243,6 +244,12 @@ export class Plot {
     const range = this.hasAllValues ? all : robust;
     this.nonFinite = drawings.flatMap(({ nonFinite }) => nonFinite);
     this.aligned = align(placed);
+    drawings.forEach(({ x }, i) => {
+      const line = chart.series[i + 1];
+      if (line !== undefined) {
+        line.width = lineWidth(x.length, width);
+      }
+    });
     chart.batch(() => {
       chart.setData([this.aligned.x, ...this.aligned.ys] as uPlot.AlignedData, false);
       chart.setScale('x', { min: from, max: to });

@@ -13,6 +13,14 @@ function axisWidth(labels: readonly string[] | null): number {
   return 12 + LABEL_CHARACTER_PX * Math.max(3, ...(labels ?? []).map(label => label.length));
 }
 
+/**
+ * The width of a line in CSS pixels. One that fills the pixels is as thin as can be: browsers draw lines of one device
+ * pixel a hundred times faster than wider ones, which would block the page for a tenth of a second.
+ */
+export function lineWidth(points: number, pixels: number): number {
+  return points > pixels ? 1 / devicePixelRatio : 1.5;
+}
+
 /** Of a curve with so few points, each is marked. */
 const FEW_POINTS = 40;
 
