@@ -145,6 +145,23 @@ def test_reload_and_restart_re_attach_with_the_whole_history_and_no_cell_execute
     assert tab.errors == []
 
 
+def test_a_notebook_that_was_saved_while_its_run_went_on_is_brought_up_to_date_when_it_is_opened(tab, start):
+    run = start("import mlnb\nfor step in range(50): mlnb.log(step=step, loss=1 / (step + 1))", name="left").wait(60)
+    shown = {"version": 1, "id": run.id, "name": "left", "state": "running", "metrics": {}}
+    other = {**shown, "id": "20000101-000000-abcdef"}
+    tab.lab.write("left.ipynb", cell("%%train", {MIME_TYPE: shown}), cell("%%train", {MIME_TYPE: other}), kernel="none")
+    tab.open("left.ipynb")
+    tab.decline_kernel()
+    expect(tab.page.locator(".mlnb-state")).to_have_text(["succeeded", "running"])
+    tab.page.wait_for_function(HAS_PICTURE)
+    save(tab)
+    first, second = (output["data"] for output in outputs(tab, "left.ipynb"))
+    assert first[MIME_TYPE]["state"] == "succeeded"
+    assert len(first[MIME_TYPE]["metrics"]["loss"]["step"]) == 50
+    assert second == {MIME_TYPE: other}
+    assert tab.errors == []
+
+
 RESUMED = """\
 %%train --name again --cpus 1 {more}
 import time, pathlib
