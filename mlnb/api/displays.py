@@ -9,6 +9,9 @@ from typing import Any
 
 from mlnb.rundir import RunDir
 
+_SHORT = 4096
+"""Bytes of a file that holds little more than a line of text."""
+
 
 def figures(run: RunDir) -> list[Path]:
     """Pictures, in order."""
@@ -23,8 +26,18 @@ def displays(run: RunDir) -> list[dict[str, Any]]:
     return [bundle for bundle in map(_bundle, paths) if bundle]
 
 
-def _bundle(path: Path) -> dict[str, Any]:
+def texts(run: RunDir) -> list[str]:
+    """What is displayed as text alone, in order, as progress bars are; cheap, whatever else is displayed."""
+    attempts = run.attempts()
+    paths = sorted(attempts[-1].figures.glob("[0-9]*.json")) if attempts else []
+    bundles = [_bundle(path, at_most=_SHORT) for path in paths]
+    return [str(bundle["text/plain"]) for bundle in bundles if bundle.keys() == {"text/plain"}]
+
+
+def _bundle(path: Path, at_most: int | None = None) -> dict[str, Any]:
     try:
+        if at_most is not None and path.stat().st_size > at_most:
+            return {}
         content = path.read_bytes()
         if path.suffix == ".png":
             return {"image/png": base64.b64encode(content).decode()}

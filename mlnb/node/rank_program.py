@@ -55,6 +55,7 @@ def run_rank(run_dir: RunDir, run_id: str, task: Task, info: RankInfo) -> int:
         stop.install_handlers()
         log.begin(attempt.metrics(info.rank))
         display.begin(attempt.figures if info.rank == 0 else None)
+        log.current.before_flush(display.save_widgets)
         report, code = _train(run_dir, run_id, task, info)
     except BaseException as error:  # noqa: BLE001 - a rank always reports
         report = _failed(error, run_dir, task)

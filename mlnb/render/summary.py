@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mlnb.api import Runs
+from mlnb.api.displays import texts
 from mlnb.api.read.derived.speed import RATE, SPEED_METRICS, STEP_TIME, mean_speed
 from mlnb.api.read.history import RESERVED, Series
 from mlnb.api.run import Run
@@ -47,7 +48,7 @@ def summary(run: Run, series: SeriesByName, *, final: bool) -> dict[str, Any]:
     series
         what :meth:`mlnb.api.Run.all_series` returned.
     final
-        whether the run has ended; then what it displayed is included.
+        whether the run has ended; then all that it displayed is included, and else what is text, as progress bars.
     """
     observed = run.observe()
     result = observed.result or {}
@@ -65,7 +66,7 @@ def summary(run: Run, series: SeriesByName, *, final: bool) -> dict[str, Any]:
         "notes": list(result.get("notes", ())),
         "error": (result.get("error") or {}).get("text", "").rstrip(),
         "output": run.tail(OUTPUT_LINES),
-        "displays": _displays(run) if final else [],
+        "displays": _displays(run) if final else [{"text/plain": text} for text in texts(run.directory)],
         "resume": resumable_name(run) if final else "",
         "updated": time.time(),
     }

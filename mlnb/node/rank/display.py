@@ -7,11 +7,14 @@ never fails the run: a representation that raises is left out.
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -41,7 +44,10 @@ _BINARY = ("image/png", "image/jpeg", "application/pdf")
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 
 _count = 0
-_widgets: list[tuple[int, Any]] = []  # the displays that are widgets, such as tqdm's bars, with their numbers
+_widgets: list[_Widget] = []
+_saving_widgets = threading.Lock()
+_MAY_CHANGE = 20
+"""How many of the newest widgets are saved again while the run goes on; the others are at its end."""
 _numbers: dict[str, int] = {}  # of the displays that can be updated, by display_id
 _printed_at_clear: int | None = None  # bytes printed when clear_output(wait=True) was called
 
@@ -95,7 +101,7 @@ def display(
         }
         number = publish(chosen, metadata, transient={"display_id": name} if name else None, update=update)
         if _WIDGET in chosen and number is not None:
-            _widgets.append((number, value))
+            _widgets.append(_Widget(number, value))
     return Handle(name) if name else None
 
 
@@ -157,19 +163,18 @@ def finish() -> None:
         _call(pyplot.show)
     if _printed_at_clear is not None and _printed() > _printed_at_clear:
         _remove_all()
-    for number, widget in _widgets:
-        _save_last_text(number, widget)
+    save_widgets(everything=True)
 
 
-def _save_last_text(number: int, widget: Any) -> None:
-    """Save how a widget looks now: nothing outside of this process knows that later. A closed one is shown no more."""
-    path = None if figures_dir is None else figures_dir / f"{number:04d}.json"
-    if path is None or not path.exists():
-        return
-    if getattr(widget, "comm", widget) is None:
-        path.unlink()
-    else:
-        _save({"text/plain": _text(widget)}, {}, number)
+def save_widgets(*, everything: bool = False) -> None:
+    """Save how the newest widgets look now, as text: nothing outside of this process knows that. Closed ones go.
+
+    May be called from any thread.
+    """
+    with _saving_widgets, contextlib.suppress(OSError):
+        for shown in _widgets[:] if everything else _widgets[-_MAY_CHANGE:]:
+            if figures_dir is None or not shown.save(figures_dir):
+                _widgets.remove(shown)
 
 
 def save_figure(figure: Any) -> None:
@@ -185,6 +190,25 @@ def _png_of(figure: Any) -> bytes:
     file = io.BytesIO()
     figure.savefig(file, format="png", bbox_inches="tight")
     return file.getvalue()
+
+
+@dataclass
+class _Widget:
+    """A widget that was displayed, as one of tqdm's bars."""
+
+    number: int
+    value: Any
+    text: str = ""
+
+    def save(self, folder: Path) -> bool:
+        """Save how it looks now; returns whether it is still shown."""
+        path = folder / f"{self.number:04d}.json"
+        if getattr(self.value, "comm", self) is None:
+            path.unlink(missing_ok=True)
+        elif path.exists() and (text := _text(self.value)) != self.text:
+            self.text = text
+            _save({"text/plain": text}, {}, self.number)
+        return path.exists()
 
 
 _FAILED = object()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from mlnb.api import Run
+from mlnb.render.output_bundle import MIME, bundle
 from tests.conftest import Start
+from tests.waiting import until
 
 
 def ended(start: Start, script: str) -> Run:
@@ -97,8 +100,6 @@ def test_clear_output_at_the_end_waits_for_an_output_that_does_not_come(start: S
 
 
 def test_the_view_has_the_displays(start: Start):
-    from mlnb.render.output_bundle import MIME, bundle
-
     run = ended(
         start, "from IPython.display import HTML, Markdown, display\ndisplay(HTML('<b>x</b>'), Markdown('*m*'))"
     )
@@ -113,16 +114,29 @@ def test_the_view_has_the_displays(start: Start):
 
 
 WIDGETS = """
+import pathlib, time
 from tqdm.notebook import tqdm
 for epoch in tqdm(range(2), desc="epochs"):
     for batch in tqdm(range(3), desc="batches", leave=False):
         pass
+    time.sleep(0.2)  # tqdm counts what is drawn, ten times a second
+    while epoch == 1 and not pathlib.Path(GATE).exists():
+        time.sleep(0.01)
 """
 
 
-def test_a_widget_is_kept_as_it_looks_at_the_end_and_not_if_it_is_closed(start: Start):
+def test_a_widget_is_shown_as_it_looks_now_and_not_if_it_is_closed(start: Start, tmp_path: Path):
     pytest.importorskip("ipywidgets")
-    (epochs,) = ended(start, WIDGETS).displays()
-    assert list(epochs) == ["text/plain"]
-    assert epochs["text/plain"].startswith("epochs: 100%")
-    assert "2/2" in epochs["text/plain"]
+    gate = tmp_path / "gate"
+    run = start(WIDGETS.replace("GATE", repr(str(gate))), interactive=True)
+
+    def shown() -> list[str]:
+        return [display["text/plain"] for display in bundle(run)[MIME]["displays"]]
+
+    until(lambda: len(shown()) == 1 and shown()[0].startswith("epochs:  50%") and "1/2" in shown()[0])
+    gate.touch()
+    run.wait(60)
+    (epochs,) = shown()
+    assert epochs.startswith("epochs: 100%")
+    assert "2/2" in epochs
+    assert [list(display) for display in run.displays()] == [["text/plain"]]

@@ -1,5 +1,5 @@
-import { add } from './dom';
-import type { Run } from './run';
+import { add } from '../dom';
+import type { Run } from '../run';
 
 /** Makes the cell continue a run; undefined where the cell can't be changed from here. */
 export type ResumeInCell = (run: string) => void;

@@ -1,6 +1,6 @@
-import { add } from './dom';
-import { formatTimeLeft } from './format';
-import { isActive, isFresh, isWarned, type Run } from './run';
+import { add } from '../dom';
+import { formatTimeLeft } from '../format';
+import { isActive, isFresh, isWarned, type Run } from '../run';
 import { StopButton, type Stop } from './stopButton';
 
 /** The line above the curve: name, state, its reason, and a Stop button if the run can be stopped. */

@@ -1,4 +1,4 @@
-import { add } from './dom';
+import { add } from '../dom';
 
 /** Stops the run. A promise is fulfilled when it has ended, and rejected with the reason if it could not be stopped. */
 export type Stop = () => Promise<void> | undefined;
