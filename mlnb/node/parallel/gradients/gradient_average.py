@@ -205,13 +205,16 @@ class GradientAverager:
             for models that differ between ranks.
         """
         self._is_inside = False
-        self._group.verify()
         key = self._predictions.get(self._last)
         predicted = self._with_gradient == self._plan.indices and not self._repeated and not self._new
-        if key is None or not self._exchange(predicted, loss):
+        if key is not None:  # all ranks in a backward predict the same, so nothing is sent that another can't receive
+            self._send_rest(predicted, loss)
+        self._group.verify()
+        if key is None or not self._complete(predicted, loss):
             key = self._agree(tuple(sorted(self._with_gradient)))
             self._use_plan(key)
-            self._exchange(True, loss)
+            self._send_rest(True, loss)
+            self._complete(True, loss)
             self._predictions[self._last] = key
         self._last = key
         return self._mean_loss
@@ -267,11 +270,13 @@ class GradientAverager:
         mean: torch.Tensor = _Average.apply(gradient, self._group)  # type: ignore[no-untyped-call]
         return mean
 
-    def _exchange(self, predicted: bool, loss: torch.Tensor | None) -> bool:
-        """Send the other buckets. If the prediction was right on all ranks, set the averages; return whether it was."""
-        self._mean_loss: torch.Tensor | None = None
+    def _send_rest(self, predicted: bool, loss: torch.Tensor | None) -> None:
         for bucket in self._unsent:
             self._send(bucket, predicted, loss)
+
+    def _complete(self, predicted: bool, loss: torch.Tensor | None) -> bool:
+        """If the prediction was right on all ranks, set the averages; return whether it was."""
+        self._mean_loss: torch.Tensor | None = None
         reductions, self._reductions = self._reductions, []
         last = reductions[-1].flat
         flag = None

@@ -127,6 +127,8 @@ class RankGroup:
         """
         if self._error is not None:
             raise RanksDiverged(self._error)
+        if self._sending is not None:  # the last header, whose memory may be needed again
+            self._wait(self._sending)
         progress = self._progress
         progress.meetings += 1
         _NUMBERS.pack_into(place.header, 0, place.number, progress.batches, progress.steps, detail, progress.rate)
@@ -146,7 +148,6 @@ class RankGroup:
             if that is another one, or in another state.
         """
         self._wait(self._receiving)
-        self._wait(self._sending)
         if self._received != self._place.header:
             self._error = self._explain()
             raise RanksDiverged(self._error)
@@ -216,6 +217,7 @@ class RankGroup:
     def end(self) -> None:
         """Wait for the other ranks at the end of the program; one that still trains is named."""
         self.meet(self.place("the end of its program", None))
+        self._wait(self._sending)
 
     def fail(self, error: BaseException) -> None:
         """Do not go on after an error between :meth:`begin` and :meth:`verify`: others wait for what will not come."""
