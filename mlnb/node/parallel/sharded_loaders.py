@@ -12,6 +12,7 @@ from torch.utils.data.distributed import DistributedSampler
 
 from mlnb.node import torch_private
 from mlnb.node.parallel.batch_sharding import ShardedBatches, shard_stream
+from mlnb.node.parallel.generators.rank_noise import RankNoise
 from mlnb.node.parallel.together import rank_group
 from mlnb.node.parallel.training_mode import TrainingMode
 from mlnb.node.rank import randomness
@@ -58,6 +59,7 @@ class ShardedLoaders:
         self._end_batches = end_batches
         self._synchronize, self._backwards, self._add_note = synchronize, backwards, add_note
         self._mode = TrainingMode()
+        self._noise = RankNoise(rank)
         self.has_sharded = False
         """Whether a loader was sharded."""
         self.batch_size: int | None = None
@@ -66,6 +68,7 @@ class ShardedLoaders:
     def install(self, patches: Patches) -> None:
         """Wrap ``DataLoader``."""
         self._mode.install(patches)
+        self._noise.install(patches)
         patches.wrap(DataLoader, "__iter__", self._wrap_iter)
         original_index = torch_private.index_sampler_property()
 
@@ -78,7 +81,9 @@ class ShardedLoaders:
             if trains is None:  # len() before it is iterated: decided as an iteration here would be
                 trains = self._is_for_training(loader)
                 loader.__dict__[_LENGTH_AS_TRAINING] = trains
-            return self._shard(loader) if trains else own
+            if trains:
+                return self._shard(loader)
+            return self._noise.shared(own, trains=False) if self._noise.is_apart else own
 
         patches.set(DataLoader, torch_private.INDEX_SAMPLER, property(index_sampler))
 
@@ -89,16 +94,22 @@ class ShardedLoaders:
             if not self._is_for_training(loader):
                 self._note_wrong_length(loader)
                 loader.__dict__[_SHARDED] = False
-                return original(loader)
+                with self._noise.together():
+                    return original(loader)
             loader.__dict__.pop(_LENGTH_AS_TRAINING, None)
-            self._synchronize()
-            self._share_randomness(loader)
             self.has_sharded = True
             self.batch_size = loader.batch_size or getattr(loader.batch_sampler, "batch_size", None)
-            if isinstance(loader.dataset, IterableDataset) or loader.batch_sampler is None:
-                return self._iterate_stream(original(loader))
+            is_stream = isinstance(loader.dataset, IterableDataset) or loader.batch_sampler is None
             loader.__dict__[_SHARDED] = True
-            return self._iterate_sharded(original(loader), self._shard(loader))
+            with self._noise.together():
+                self._synchronize()
+                self._share_randomness(loader)
+                if is_stream or torch_private.has_persistent_iterator(loader):
+                    iterator = original(loader)
+                else:
+                    with self._noise.worker_seeds(loader):
+                        iterator = original(loader)
+            return self._iterate_stream(iterator) if is_stream else self._iterate_sharded(iterator, self._shard(loader))
 
         return iterate
 
@@ -121,15 +132,20 @@ class ShardedLoaders:
         if _SHARD not in loader.__dict__:
             batches = loader.batch_sampler
             loader.__dict__[_SHARD] = ShardedBatches(
-                batches, self._rank, self._world, drop_last=bool(getattr(batches, "drop_last", False))
+                self._noise.shared(batches, trains=True),
+                self._rank,
+                self._world,
+                drop_last=bool(getattr(batches, "drop_last", False)),
             )
         shard: ShardedBatches = loader.__dict__[_SHARD]
         return shard
 
     def _iterate_sharded(self, iterator: Iterator[Any], shard: ShardedBatches) -> Iterator[Any]:
         before = self._backwards()
+        self._noise.begin_loop()
         try:
             for batch in iterator:
+                self._noise.go_apart()
                 self._begin_batch(batch, shard.weights.popleft())
                 yield batch
         finally:
@@ -137,8 +153,10 @@ class ShardedLoaders:
 
     def _iterate_stream(self, iterator: Iterator[Any]) -> Iterator[Any]:
         before = self._backwards()
+        self._noise.begin_loop()
         try:
-            for batch, weight in shard_stream(iterator, self._rank, self._world, _samples):
+            draws = self._noise.shared(iterator, trains=True)  # all ranks draw all batches of the stream
+            for batch, weight in shard_stream(draws, self._rank, self._world, _samples):
                 self._begin_batch(batch, weight)
                 yield batch
         finally:
@@ -146,6 +164,7 @@ class ShardedLoaders:
 
     def _end_of_loop(self, backwards_before: int) -> None:
         self._end_batches()
+        self._noise.end_loop()
         if self._backwards() == backwards_before:
             self._add_note(
                 "a DataLoader was iterated with gradients enabled, but nothing was trained: each rank got "
