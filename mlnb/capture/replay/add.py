@@ -149,6 +149,7 @@ class Replay:
         self.cells = [cell for cell in history.cells if 0 < cell.order < newest + (not is_running)]
         self.assigned: set[ast.expr] = set()
         self._added: list[str] = []
+        self._seen: list[ast.stmt] = []
 
     def add_import(
         self, cell: Cell, node: ast.Import | ast.ImportFrom, alias: ast.alias, modules: LocalModules
@@ -167,10 +168,13 @@ class Replay:
         self._slice.reasons.setdefault(name, Reason(None))
 
     def add(self, effect: Effect) -> None:
-        """Add a statement. With a target that can be evaluated, it assigns what the target has now.
+        """Add a statement, once. With a target that can be evaluated, it assigns what the target has now.
 
         A definition that the session still has is defined in the script as others are, with its decorators.
         """
+        if any(effect.node is node for node in self._seen):
+            return
+        self._seen.append(effect.node)
         if isinstance(effect.node, DefNode):
             self._add_definition(effect.cell, effect.node)
             return
@@ -262,8 +266,7 @@ class Replay:
                 function = call.func if isinstance(call, ast.Call) else None
                 is_its = isinstance(function, ast.Attribute) and getattr(function.value, "id", None) == name
                 if is_its and is_setting(function.attr):  # type: ignore[union-attr]
-                    text = ast.get_source_segment(cell.text, node) or ast.unparse(node)
-                    self._add(cell, node, text, f"{cell.label}: {_short(text)}")
+                    self.add(Effect(cell, node, frozenset()))
 
     def _live_assignment(self, effect: Effect) -> tuple[str | None, ast.stmt]:
         """A statement that assigns to the effect's target what it has now, if this can be written."""

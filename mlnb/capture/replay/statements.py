@@ -140,6 +140,11 @@ class EffectFinder:
     def _registering(self, decorator: ast.expr) -> str | None:
         """The library in which a decorator registers what it is given, as ``@register_dataframe_accessor("x")``."""
         function = decorator.func if isinstance(decorator, ast.Call) else decorator
+        if isinstance(decorator, ast.Call) and any(
+            isinstance(argument, ast.Name) and _is_operator_library(self._namespace.get(argument.id))
+            for argument in decorator.args
+        ):
+            return "torch"
         name = getattr(function, "attr", getattr(function, "id", ""))
         return self._owner(function, _any_module(name)) if _words(name)[:1] == ["register"] else None
 
@@ -156,6 +161,9 @@ class EffectFinder:
             return frozenset({owner}) if owner else None
         name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
         dotted = self._dotted(call.func)
+        receiver = getattr(call.func, "value", None)
+        if isinstance(receiver, ast.Name) and _is_operator_library(self._namespace.get(receiver.id)):
+            return frozenset({"torch"})
         if _DONE_ONCE.match(dotted) or not (is_setting(name) or dotted in _SETTING_BY_OTHER_NAMES):
             return None
         owner = self._owner(call.func, _any_module(name) or dotted in _SETTING_BY_OTHER_NAMES)
@@ -242,6 +250,12 @@ def begins_something(node: ast.stmt) -> bool:
     function = call.func if isinstance(call, ast.Call) else None
     name = str(getattr(function, "attr", getattr(function, "id", "")))
     return name.startswith(("init", "setup"))
+
+
+def _is_operator_library(value: Any) -> bool:
+    """Whether a value is a ``torch.library.Library``: whatever is called on it, or given it, registers in torch."""
+    library = sys.modules.get("torch.library")
+    return library is not None and isinstance(value, library.Library)
 
 
 def _is_data(value: Any) -> bool:

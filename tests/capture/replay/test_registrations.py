@@ -92,3 +92,21 @@ def test_virtual_subclasses_of_an_abstract_class(nb):
     captured = nb.capture("result = isinstance(Square(), Shape)")
     assert not captured.notes
     assert nb.train("result = isinstance(Square(), Shape), isinstance({}, Shape)")["result"] == (True, True)
+
+
+def test_a_library_of_operators(nb):
+    nb.cell(
+        """
+        import torch
+        lib = torch.library.Library("mlnbtestlib", "DEF")
+        lib.define("addone(Tensor x) -> Tensor")
+        @torch.library.impl(lib, "addone", "CPU")
+        def addone(x): return x + 1
+        def addone_meta(x): return torch.empty_like(x)
+        lib.impl("addone", addone_meta, "Meta")
+        """
+    )
+    script = nb.capture("result = torch.ops.mlnbtestlib.addone(torch.ones(2))").script
+    assert script.count("lib.define(") == 1
+    lines = ["lib = torch.library.Library(", "lib.define(", "@torch.library.impl(lib", "def addone_meta", "lib.impl("]
+    assert [script.index(line) for line in lines] == sorted(script.index(line) for line in lines)
