@@ -120,7 +120,8 @@ class TrainMagics(Magics):
                 reads.pop(resumed.id, None)
             self._pending.collect(reads)
         self._pending.collect_finished()
-        import_local(ast.parse(self.shell.transform_cell(cell)), Path.cwd())
+        with contextlib.suppress(SyntaxError):
+            import_local(ast.parse(self.shell.transform_cell(cell)), Path.cwd())
         captured = capture(
             cell,
             self._session(),

@@ -70,7 +70,7 @@ CELLS = {
     "the keyboard": ("\nname = input('who?')", "line 3: input() needs a keyboard, which a run doesn't have."),
     "nothing but a comment": ("# to do", "the cell has nothing to run"),
     "an open file": ("print(opened.name)", "opened"),
-    "a lock": ("with lock: pass", "lock"),
+    "a lock that is held": ("with lock: pass", "lock"),
     "a generator": ("print(next(numbers))", "numbers"),
     "a written credential": (f"key = '{SECRET}'", "line 2 (a string) looks like a credential"),
     "a kept credential": ("print(key)", "key"),
@@ -80,8 +80,8 @@ CELLS = {
 @pytest.mark.parametrize(("cell", "words"), CELLS.values(), ids=CELLS)
 def test_a_cell_that_can_not_run_elsewhere_is_refused(nb: Kernel, nothing_written: None, cell: str, words: str) -> None:
     nb.ok(
-        "import threading\nopened = open('/dev/null')\nlock, _ = threading.Lock(), 0\nnumbers = (n for n in [1])\n"
-        f"key = {SECRET!r}"
+        "import threading\nopened = open('/dev/null')\nlock = threading.Lock(); lock.acquire()\n"
+        f"numbers = (n for n in [1])\nkey = {SECRET!r}"
     )
     message = nb.run(f"%%train\n{cell}\n").message
     assert message.startswith(f"mlnb: {words}" if "line" in words else "mlnb: ")

@@ -93,5 +93,5 @@ def test_what_the_cell_changes_is_found(nb, settings, monkeypatch):
 
 
 def test_a_value_that_can_t_be_sent_is_left_as_the_source_makes_it(nb, settings, monkeypatch):
-    nb.cell("import threading\ncfg.REGISTRY['lock'] = threading.Lock()")
+    nb.cell("import threading\ncfg.REGISTRY['gate'] = threading.Barrier(2)")
     assert run(nb, "result = cfg.REGISTRY", monkeypatch)["result"] == {}
