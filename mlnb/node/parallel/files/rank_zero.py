@@ -5,7 +5,8 @@ thread of rank 0 answers. Rank 0 begins a change when all others ask: they have 
 wait long, since they may never come. A loop that changes no file communicates nothing.
 
 A question is answered at the latest when rank 0 has come to its next collective, or to the end of its program: there it
-would wait for the rank that asks.
+would wait for the rank that asks. It is answered, too, when rank 0 looks for a missing file again and again, since then
+it waits for somebody to write it. A rank that would change a file waits a few seconds for rank 0 to begin that change.
 """
 
 from __future__ import annotations
@@ -28,12 +29,18 @@ _TURN = timedelta(seconds=1)
 _PATIENCE = 600.0
 """Seconds after which a rank goes on without an answer: rank 0 may wait for a file that this rank would write."""
 
+_PATIENCE_TO_CHANGE = 5.0
+"""Seconds after which a rank changes a file itself: rank 0 may wait for what that makes happen elsewhere."""
+
 _POLL = 0.001
 _LATE = 2.0
 """Seconds for which rank 0 waits until all others have come to a change."""
 
 _MISSES = 2
 """Changes in a row to which not all others have come, after which rank 0 waits no more: it makes them alone."""
+
+_LOOKS = 10
+"""How often rank 0 looks for a file that is missing until it counts as waiting for it."""
 
 _KEPT = 4096
 BEGUN, COMPLETE, FAILED = range(3)
@@ -57,6 +64,8 @@ class Log:
         """Questions that were not answered yet: a rank, and the arguments of :meth:`answer`."""
         self._states: dict[tuple[int, str], list[int]] = {}  # of the changes to each path between two collectives
         self._begun: Counter[str] = Counter()  # changes that are not complete, by path
+        self._looks: Counter[tuple[int, str]] = Counter()  # for missing files, between two collectives
+        self._waiting = -1  # the meeting after which this rank waits for a file
         self._lock = threading.Lock()
         self.has_ended = False
         """Whether rank 0 changes no more files, as far as others have to know."""
@@ -80,6 +89,15 @@ class Log:
 
         return end
 
+    def missed(self, path: str) -> None:
+        """Rank 0 has looked for a file that is missing. If it does that again and again, it waits for others."""
+        meeting = self._meetings()
+        if not any(key[0] == meeting for key in self._looks):
+            self._looks.clear()
+        self._looks[meeting, path] += 1
+        if self._looks[meeting, path] >= _LOOKS:
+            self._waiting = meeting
+
     def _wait_for_others(self) -> None:
         end = time.monotonic() + _LATE
         while self._misses < _MISSES and not self.has_ended:
@@ -102,7 +120,7 @@ class Log:
         with self._lock:
             states = list(self._states.get((meeting, path), ()))
             is_whole = not self._begun[path]
-        has_gone_on = self.has_ended or self._meetings() > meeting
+        has_gone_on = self.has_ended or self._meetings() > meeting or self._waiting == meeting
         if question == "does" and number < len(states):
             return int(states[number] != FAILED)
         if question == "made" and COMPLETE in states and is_whole:
@@ -185,8 +203,8 @@ class Questions:
         self._ask("whole", path)
 
     def does(self, path: str, number: int) -> bool:
-        """Whether rank 0 makes the change of ``path`` that is this rank's ``number``-th."""
-        return bool(self._ask("does", path, number))
+        """Whether rank 0 makes the change of ``path`` that is this rank's ``number``-th, and begins it soon."""
+        return bool(self._ask("does", path, number, _PATIENCE_TO_CHANGE))
 
     def wait_until_done(self, path: str, number: int) -> None:
         """Wait until rank 0 has made that change."""
@@ -197,11 +215,11 @@ class Questions:
             self._meeting = self._meetings()
             self._numbers.clear()
 
-    def _ask(self, question: str, path: str, number: int = 0) -> int:
+    def _ask(self, question: str, path: str, number: int = 0, patience: float = _PATIENCE) -> int:
         try:
             asked = self._store.add("asked", 1)
             self._store.set(f"ask/{asked}", json.dumps([self._rank, question, path, number, self._meetings()]))
-            key, end = f"answer/{asked}", time.monotonic() + _PATIENCE
+            key, end = f"answer/{asked}", time.monotonic() + patience
             while time.monotonic() < end:
                 try:
                     self._store.wait([key], _TURN)

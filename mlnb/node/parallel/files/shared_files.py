@@ -111,11 +111,10 @@ class SharedFiles:
                 self._patches.set(sys.modules[name], attribute, opened)
         for owner, name, places in (*_CHANGES, *_imported(_OTHER_CHANGES)):
             self._patches.wrap(owner, name, functools.partial(self._wrap_change, name=name, places=places))
-        if self._questions is not None:
-            self._patches.wrap(os, "stat", self._wrap_stat)
-            for features in (os.supports_dir_fd, os.supports_fd, os.supports_follow_symlinks):
-                if self._stat in features:
-                    features.add(os.stat)
+        self._patches.wrap(os, "stat", self._wrap_stat if self._questions is not None else self._wrap_leading_stat)
+        for features in (os.supports_dir_fd, os.supports_fd, os.supports_follow_symlinks):
+            if self._stat in features:
+                features.add(os.stat)
 
     def uninstall(self) -> None:
         """Restore the functions: each rank changes files itself from now on."""
@@ -252,6 +251,21 @@ class SharedFiles:
             if followed is not None and sys._getframe(1).f_globals.get("__name__") != "linecache":  # for a traceback
                 self._is_there(followed)
             return original(path, *args, **kwargs)
+
+        return look
+
+    def _wrap_leading_stat(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        assert self._log is not None
+        log = self._log
+
+        def look(path: Any, *args: Any, **kwargs: Any) -> Any:
+            try:
+                return original(path, *args, **kwargs)
+            except (FileNotFoundError, NotADirectoryError):
+                followed = self._path(path)
+                if followed is not None:
+                    log.missed(followed)
+                raise
 
         return look
 

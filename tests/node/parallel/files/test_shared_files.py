@@ -175,3 +175,16 @@ for name in ("x", "y"):
 """
     _, texts = run(start, tmp_path, script)
     assert texts == ["x\ny\n", "False\nx\ny\n"]
+
+
+WAITS = {
+    "looks for it again and again": "while not (folder / 'ready-1').exists(): time.sleep(0.01)",
+    "learns of it in another way": "while 'ready-1' not in os.listdir(folder): time.sleep(0.01)",
+}
+
+
+@pytest.mark.parametrize("wait", WAITS.values(), ids=WAITS.keys())
+def test_rank_0_may_wait_for_what_another_rank_writes(start: Start, tmp_path: Path, wait: str):
+    script = f"if rank:\n    (folder / f'ready-{{rank}}').write_text('x')\nelse:\n    {wait}\nmeet()\nprint('met')"
+    _, texts = run(start, tmp_path, script)
+    assert texts == ["met\n", "met\n"]
