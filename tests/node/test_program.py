@@ -334,7 +334,8 @@ from mlnb.rundir import RunDir
 run = RunDir(sys.argv[1])
 
 def fail(program, sampled):
-    if run.attempt(1).stdout(0).read_text():
+    printed = run.attempt(1).stdout(0)
+    if printed.exists() and printed.read_text():
         raise RuntimeError("a fault of the node program")
 
 NodeProgram._check_memory = fail
