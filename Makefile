@@ -13,8 +13,8 @@
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.10 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && { echo $$p; break; }; done)
 PYTEST_ARGS ?=
-# A worker takes whole files; on a machine with many cores more may be used.
-WORKERS ?= 2
+# A worker takes whole files, and waits for runs half of the time; on a machine with many cores more may be used.
+WORKERS ?= 3
 
 VENV := .venv
 BIN := $(VENV)/bin
