@@ -92,7 +92,7 @@ docs: $(STAMP)
 # These mostly wait, and each test session has a SLURM of its own: make -j3 -O runs the three at the same time.
 test-cluster: $(STAMP) js
 	$(IS_ROOT) && python3 tests/testbeds/image.py build || echo "no images: tests in containers will be skipped" >&2
-	$(BIN)/python -m pytest -m cluster -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m cluster -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 test-ordinary: $(STAMP) js
 	$(BIN)/python -m tests.testbeds.as_ordinary -m "not accounting" tests/clusters/slurm $(PYTEST_ARGS)
