@@ -213,20 +213,20 @@ export class Curves {
     }
     const { plot, cursor } = this;
     const view = { cursor, all: plot.allSteps, inView: plot.steps, drawn: plot.drawnSteps };
-    const place = pressed(event.key, event.shiftKey, view);
-    if (place === undefined) {
+    const next = pressed(event.key, event.shiftKey, view);
+    if (next === undefined) {
       return;
     }
     event.preventDefault();
     event.stopPropagation();
-    if (place.zoom?.[0] !== view.inView[0] || place.zoom[1] !== view.inView[1]) {
-      plot.setZoom(place.zoom);
+    if (next.zoom?.[0] !== view.inView[0] || next.zoom[1] !== view.inView[1]) {
+      plot.setZoom(next.zoom);
       plot.drawNow();
     }
-    plot.pointAt(place.cursor);
-    this.cursor = place.cursor;
+    plot.pointAt(next.cursor);
+    this.cursor = next.cursor;
     this.showPoint();
-    this.speak(place.cursor);
+    this.speak(next.cursor);
   }
 
   private speak(step: number | undefined): void {

@@ -146,7 +146,7 @@ class EffectFinder:
         ):
             return "torch"
         name = getattr(function, "attr", getattr(function, "id", ""))
-        return self._owner(function, _any_module(name)) if _words(name)[:1] == ["register"] else None
+        return self._owner(function, _any_module(name)) if _name_parts(name)[:1] == ["register"] else None
 
     # ---- calls
 
@@ -229,19 +229,19 @@ class EffectFinder:
 
 def is_setting(name: str) -> bool:
     """Whether a function's name says that it changes how something works: ``set_option``, ``basicConfig``."""
-    words = _words(name)
-    if not words:
+    parts = _name_parts(name)
+    if not parts:
         return False
-    return words[0] in _SETTING or words[0].startswith("set") or words[-1] in ("autolog", "config", "defaults")
+    return parts[0] in _SETTING or parts[0].startswith("set") or parts[-1] in ("autolog", "config", "defaults")
 
 
-def _words(name: str) -> list[str]:
+def _name_parts(name: str) -> list[str]:
     return [word.lower() for word in re.findall(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])", name)]
 
 
 def _any_module(function: str) -> bool:
     """Whether a function's name says that it registers something, in whatever module it is."""
-    return bool(_REGISTERING.intersection(_words(function)[:1]))
+    return bool(_REGISTERING.intersection(_name_parts(function)[:1]))
 
 
 def begins_something(node: ast.stmt) -> bool:

@@ -192,7 +192,7 @@ def _any_stop_requested() -> bool:
     """Whether any rank has to stop: then all stop after the same checkpoint."""
     group = rank_group.current
     if group is not None:
-        return group.any_of(stop_requested(), group.place("the checkpoint of mlnb.epochs", None))
+        return group.any_of(stop_requested(), group.call_site("the checkpoint of mlnb.epochs", None))
     if not dist.is_available() or not dist.is_initialized():
         return stop_requested()
     flag = torch.tensor([float(stop_requested())], device="cuda" if dist.get_backend() == "nccl" else "cpu")

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import sys
-import sysconfig
 from collections.abc import Iterator, Mapping
 from types import FrameType
 from typing import Any
 
-_LIBRARIES = tuple(
-    os.path.realpath(path) + os.sep
-    for path in {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-)
+from mlnb.node.rank.loss_names import own_frame
 
 
 def user_frames(frame: FrameType | None) -> Iterator[FrameType]:
@@ -21,16 +16,11 @@ def user_frames(frame: FrameType | None) -> Iterator[FrameType]:
 
     Those of libraries, such as progress bars, are left out, as is the script itself: its variables are globals.
     """
+    frame = own_frame(frame)
     while frame is not None:
-        is_module = frame.f_code.co_name == "<module>" or frame.f_locals is frame.f_globals
-        if not is_module and frame.f_globals.get("__name__", "").partition(".")[0] != "mlnb" and _is_users(frame):
+        if frame.f_code.co_name != "<module>" and frame.f_locals is not frame.f_globals:
             yield frame
-        frame = frame.f_back
-
-
-def _is_users(frame: FrameType) -> bool:
-    path = frame.f_code.co_filename
-    return not path.startswith("<frozen") and not os.path.realpath(path).startswith(_LIBRARIES)
+        frame = own_frame(frame.f_back)
 
 
 def set_variables(frame: FrameType, values: Mapping[str, Any]) -> None:

@@ -12,10 +12,9 @@ from typing import Any
 import torch
 
 from mlnb.node.data.labels import Labels
+from mlnb.node.data.sent import PLAIN
 
-_KEYS = (str, bytes, int, float, complex, bool, type(None))
-
-_WITHOUT_PATHS = (*_KEYS, torch.UntypedStorage, types.ModuleType, types.BuiltinFunctionType, type)
+_WITHOUT_PATHS = (*PLAIN, torch.UntypedStorage, types.ModuleType, types.BuiltinFunctionType, type)
 """Kinds of objects that are found by name, or that nobody can tell from equal ones."""
 
 _MANY = 10_000
@@ -62,7 +61,7 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
             yield "", value.cell_contents
     elif issubclass(type(value), dict):
         if len(value) <= _MANY:
-            yield from ((f"[{key!r}]", part) for key, part in list(dict.items(value)) if type(key) in _KEYS)
+            yield from ((f"[{key!r}]", part) for key, part in list(dict.items(value)) if type(key) in PLAIN)
     elif issubclass(type(value), (list, tuple, deque)) and len(value) <= _MANY:
         yield from ((f"[{index}]", part) for index, part in enumerate(value))
     try:

@@ -26,10 +26,8 @@ from mlnb.node.data import objects, outputs, storages
 from mlnb.node.data.inputs import Inputs
 from mlnb.node.data.merging.merge import Merger, faults_by_name
 from mlnb.node.data.pickling.bulk import INLINE
-from mlnb.node.data.sent import STATE_OF, put_state
+from mlnb.node.data.sent import PLAIN, STATE_OF, put_state
 from mlnb.node.torch_private import storage_id
-
-_PLAIN = (str, bytes, int, float, complex, bool, type(None))
 
 _LARGE = 2**20
 """Bytes of a storage from which it isn't written if it is as when the loop began."""
@@ -80,7 +78,7 @@ class Variables:
             before, contents_before = self._before.get(name, (None, None))
             contents = self._contents(value, sums)
             if name in self._before and before is value and contents in (None, contents_before):
-                if type(value) not in _PLAIN:
+                if type(value) not in PLAIN:
                     references.setdefault(id(value), f"variable {name}")
             elif contents is not None:
                 changed[name] = value
@@ -156,7 +154,7 @@ class Variables:
 
     def _contents(self, value: Any, sums: _Sums) -> Any:
         """What tells whether a value has the same contents later; ``None`` if it can't be pickled."""
-        if type(value) in _PLAIN:
+        if type(value) in PLAIN:
             return (type(value), repr(value))
         if type(value) in (list, tuple, dict, set):
             with contextlib.suppress(ValueError):  # other objects are in it
@@ -181,7 +179,7 @@ class Variables:
             self._refer(f"loader {len(self._references)}", value)
 
     def _refer(self, name: str, value: Any) -> None:
-        if type(value) not in _PLAIN:
+        if type(value) not in PLAIN:
             self._objects[name] = value
             self._references.setdefault(id(value), name)
 

@@ -28,7 +28,8 @@ class Removed:
 
 
 _KINDS = (type, types.FunctionType)
-_PLAIN = (int, float, complex, str, bytes, bool, type(None))
+PLAIN = (int, float, complex, str, bytes, bool, type(None))
+"""Types of values that nobody can tell from equal ones."""
 
 
 class SentDefinitions:
@@ -148,7 +149,7 @@ class SentDefinitions:
 
 
 def _is_plain(value: Any) -> bool:
-    return type(value) in _PLAIN
+    return type(value) in PLAIN
 
 
 def _is_notebooks(value: Any) -> bool:

@@ -38,7 +38,7 @@ class Agreement:
             if their shapes, types or names differ.
         """
         unique = list({id(tensor): tensor for tensor in tensors}.values())
-        self.group.meet(self.group.place("the comparison of the models", sys._getframe(1)))
+        self.group.meet(self.group.call_site("the comparison of the models", sys._getframe(1)))
         sizes = {int(size) for size in self.group.gather_tensor(torch.tensor([len(unique)]))}
         if sizes == {0}:
             return
@@ -67,7 +67,7 @@ class Agreement:
         parameters = self._averager.parameters
         if not parameters:
             return
-        self.group.meet(self.group.place("the comparison of parameters before a loop", sys._getframe(1)))
+        self.group.meet(self.group.call_site("the comparison of parameters before a loop", sys._getframe(1)))
         sums = torch.stack([_sum(parameter) for parameter in parameters]).cpu()
         parts = torch.stack(self.group.gather_tensor(sums))
         differ = (parts - parts[0]).abs() > _TOLERANCE * parts.abs().amax(0)

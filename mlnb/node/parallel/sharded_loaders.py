@@ -177,7 +177,7 @@ class ShardedLoaders:
         own_states = [generator.get_state() for generator in generators]
         group = rank_group.current
         assert group is not None
-        group.meet(group.place("the begin of a loop over a loader", sys._getframe(1)))
+        group.meet(group.call_site("the begin of a loop over a loader", sys._getframe(1)))
         box = group.gather((randomness.get_state(), own_states) if self._rank == 0 else None)[0]
         if self._rank == 0:
             return

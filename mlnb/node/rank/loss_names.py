@@ -5,12 +5,18 @@ from __future__ import annotations
 import ast
 import functools
 import linecache
+import os
 import re
+import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import CodeType, FrameType
 
 DEFAULT = "loss"
+_LIBRARIES = tuple(
+    os.path.realpath(path) + os.sep
+    for path in {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+)
 _INSTALLED = re.compile(r"[/\\](?:site|dist)-packages[/\\]|<frozen ")
 
 
@@ -41,10 +47,16 @@ def own_frame(frame: FrameType | None) -> FrameType | None:
     """The innermost frame of the user's own code."""
     while frame is not None:
         module = str(frame.f_globals.get("__name__", ""))
-        if not module.startswith(("mlnb.", "torch.")) and not _INSTALLED.search(frame.f_code.co_filename):
+        if not module.startswith(("mlnb.", "torch.")) and not _is_installed(frame.f_code.co_filename):
             return frame
         frame = frame.f_back
     return None
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_installed(filename: str) -> bool:
+    """Whether a file belongs to Python or to a library."""
+    return bool(_INSTALLED.search(filename)) or os.path.realpath(filename).startswith(_LIBRARIES)
 
 
 @dataclass(frozen=True)

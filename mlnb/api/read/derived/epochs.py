@@ -74,9 +74,9 @@ class _Means:
             means = [*self.means, self._open_mean(metric)]
         numbers = bounds.numbers[: len(means)]
         values = np.array(means[: len(numbers)])
-        there = np.diff([self.first, *self.ends, len(metric)][: len(numbers) + 1]) > 0
-        stable = int(there[: max(0, len(self.ends) - 1)].sum())
-        self.made = _series(numbers[there], values[there], 100_000 * generations[0] + generations[1], stable)
+        has_points = np.diff([self.first, *self.ends, len(metric)][: len(numbers) + 1]) > 0
+        stable = int(has_points[: max(0, len(self.ends) - 1)].sum())
+        self.made = _series(numbers[has_points], values[has_points], 100_000 * generations[0] + generations[1], stable)
         return self.made
 
     def _end_epochs(self, metric: Series, bounds: _Bounds) -> None:

@@ -52,7 +52,7 @@ _CHANGES: tuple[tuple[Any, str, tuple[int, ...]], ...] = (
     (torch.jit.ScriptModule, "save", (1,)),
     (torch.jit._script.RecursiveScriptModule, "save", (1,)),
 )
-"""Functions that change files, with the places of the paths among their arguments."""
+"""Functions that change files, with the positions of the paths among their arguments."""
 
 _OTHER_CHANGES = (("safetensors.torch", "save_file", (1,)), ("safetensors.numpy", "save_file", (1,)))
 """The same of packages that may be installed."""
@@ -109,8 +109,8 @@ class SharedFiles:
         for name, attribute in _CAPTURED:
             if name in sys.modules:
                 self._patches.set(sys.modules[name], attribute, opened)
-        for owner, name, places in (*_CHANGES, *_imported(_OTHER_CHANGES)):
-            self._patches.wrap(owner, name, functools.partial(self._wrap_change, name=name, places=places))
+        for owner, name, positions in (*_CHANGES, *_imported(_OTHER_CHANGES)):
+            self._patches.wrap(owner, name, functools.partial(self._wrap_change, name=name, positions=positions))
         self._patches.wrap(os, "stat", self._wrap_stat if self._questions is not None else self._wrap_leading_stat)
         for features in (os.supports_dir_fd, os.supports_fd, os.supports_follow_symlinks):
             if self._stat in features:
@@ -130,9 +130,9 @@ class SharedFiles:
 
     # Changes
 
-    def _wrap_change(self, original: Callable[..., Any], *, name: str, places: Sequence[int]) -> Callable[..., Any]:
+    def _wrap_change(self, original: Callable[..., Any], *, name: str, positions: Sequence[int]) -> Callable[..., Any]:
         def change(*args: Any, **kwargs: Any) -> Any:
-            given = [_argument(args, kwargs, place, name) for place in places]
+            given = [_argument(args, kwargs, position, name) for position in positions]
             if name == "mkdir" and sys._getframe(1).f_globals.get("__name__") == "tempfile":
                 self._paths.leave(given[0])
             paths = [self._path(value) for value in given]
@@ -272,10 +272,10 @@ class SharedFiles:
 
 def _imported(changes: Sequence[tuple[str, str, tuple[int, ...]]]) -> list[tuple[Any, str, tuple[int, ...]]]:
     found = []
-    for module, name, places in changes:
+    for module, name, positions in changes:
         if importlib.util.find_spec(module.partition(".")[0]) is not None:
             try:
-                found.append((importlib.import_module(module), name, places))
+                found.append((importlib.import_module(module), name, positions))
             except ImportError:  # what it needs itself is missing
                 continue
     return found
@@ -289,11 +289,11 @@ def _is_visible(path: str) -> bool:
     return os.path.lexists(path)
 
 
-def _argument(args: Sequence[Any], kwargs: dict[str, Any], place: int, name: str) -> Any:
-    if place < len(args):
-        return args[place]
+def _argument(args: Sequence[Any], kwargs: dict[str, Any], position: int, name: str) -> Any:
+    if position < len(args):
+        return args[position]
     names = _NAMES.get(name, ("name" if name == "makedirs" else "path",))
-    return kwargs.get(names[place], kwargs.get("f"))
+    return kwargs.get(names[position], kwargs.get("f"))
 
 
 def _is_valid(mode: Any, buffering: Any, encoding: Any, errors: Any, newline: Any) -> bool:

@@ -65,7 +65,7 @@ class Backward:
             group = self._averager.group
             assert group is not None
             self._averager.begin(roots)
-            group.begin(group.place("backward()", sys._getframe(1)), len(self._statistics))
+            group.begin(group.call_site("backward()", sys._getframe(1)), len(self._statistics))
             self._run(original, tensors, grad_tensors, *args, **kwargs)
             mean = self._averager.finish(loss)
             self._statistics.average(group)
@@ -107,7 +107,7 @@ class Backward:
             weight = self._weight()
             group = self._averager.group
             assert group is not None
-            group.meet(group.place("autograd.grad()", sys._getframe(1)))
+            group.meet(group.call_site("autograd.grad()", sys._getframe(1)))
             is_parameter = self._averager.are_parameters(targets)
             if weight != 1.0 and any(is_parameter):
                 grad_outputs = _weighted(weight, roots, grad_outputs)
@@ -133,7 +133,7 @@ class Backward:
                     return function(*args, **kwargs)
                 group, weight = self._averager.group, self._weight()
                 assert group is not None
-                group.meet(group.place("torch.func.grad()", sys._getframe(1)))
+                group.meet(group.call_site("torch.func.grad()", sys._getframe(1)))
                 results = self._run(function, *args, **kwargs)
                 self.count += 1
                 return tree_map(lambda one: self._mean(one, weight), results)

@@ -134,9 +134,9 @@ class GradientAverager:
 
     def reach(self, roots: Iterable[torch.Tensor]) -> None:
         """Note the new leaves that a backward from ``roots`` reaches: this backward, or one within it."""
-        known = self._parameter_ids
+        parameter_ids = self._parameter_ids
         for leaf in leaf_tensors.reached(roots):
-            if id(leaf) not in known and all(leaf is not new for new in self._new) and not self._own.has(leaf):
+            if id(leaf) not in parameter_ids and all(leaf is not new for new in self._new) and not self._own.has(leaf):
                 self._new.append(leaf)
 
     def _use_plan(self, key: Key) -> None:
@@ -250,13 +250,13 @@ class GradientAverager:
 
     def are_parameters(self, tensors: Sequence[torch.Tensor]) -> list[bool]:
         """Which of ``tensors`` are parameters; ranks compare the leaves among them that they do not know yet."""
-        known = self._parameter_ids
+        parameter_ids = self._parameter_ids
         new = [
             one
             for one in tensors
-            if one.is_leaf and one.requires_grad and id(one) not in known and not self._own.has(one)
+            if one.is_leaf and one.requires_grad and id(one) not in parameter_ids and not self._own.has(one)
         ]
-        found = set(known)
+        found = set(parameter_ids)
         if new:
             for tensor, is_parameter, is_lasting in self._own.sort(new, self._group.gather(leaf_tensors.describe(new))):
                 if is_parameter:

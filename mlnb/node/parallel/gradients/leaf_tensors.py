@@ -92,9 +92,9 @@ def describe(tensors: Iterable[torch.Tensor], is_parameter: bool | None = None) 
     names = _names()
     leaves = []
     for tensor in tensors:
-        known = isinstance(tensor, torch.nn.Parameter) if is_parameter is None else is_parameter
-        name = names.get(id(tensor), "a parameter" if known else "a tensor")
-        leaves.append(Leaf(name, known, tuple(tensor.shape), str(tensor.dtype), _checksum(tensor)))
+        is_one = isinstance(tensor, torch.nn.Parameter) if is_parameter is None else is_parameter
+        name = names.get(id(tensor), "a parameter" if is_one else "a tensor")
+        leaves.append(Leaf(name, is_one, tuple(tensor.shape), str(tensor.dtype), _checksum(tensor)))
     return leaves
 
 

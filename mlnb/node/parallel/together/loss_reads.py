@@ -97,7 +97,7 @@ class LossReads:
             return found[1]
         if threading.get_ident() != self._thread or not loss.is_floating_point() or _is_transformed(loss):
             return None
-        group.meet(group.place("the reading of a loss", frame))
+        group.meet(group.call_site("the reading of a loss", frame))
         own = torch.tensor([raw_item(loss), self._weight()], dtype=torch.float64)
         parts = [part.tolist() for part in group.gather_tensor(own)]
         values = [value for value, _ in parts]

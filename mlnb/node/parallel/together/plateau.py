@@ -20,7 +20,7 @@ def install(patches: Patches) -> None:
         def step(scheduler: Any, metrics: Any, *args: Any, **kwargs: Any) -> Any:
             group = rank_group.current
             if group is not None:
-                group.meet(group.place("ReduceLROnPlateau.step()", sys._getframe(1)))
+                group.meet(group.call_site("ReduceLROnPlateau.step()", sys._getframe(1)))
                 values = [
                     one.item() for one in group.gather_tensor(torch.tensor([float(metrics)], dtype=torch.float64))
                 ]

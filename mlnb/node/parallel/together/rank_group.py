@@ -33,7 +33,7 @@ _TIMEOUT = timedelta(days=7)
 
 _NUMBERS = struct.Struct("=4qd")
 _HEADER = 320
-"""Bytes of a header: numbers, then the text of the place."""
+"""Bytes of a header: numbers, then the text of the call site."""
 
 _GRACE = 5.0
 """Seconds for which a rank that lost another one waits to be ended: the other's error says what went wrong."""
@@ -47,7 +47,7 @@ class RanksDiverged(RuntimeError):
 
 
 @dataclass
-class Place:
+class CallSite:
     """What a rank is about to do, and in which line of the code."""
 
     text: str
@@ -86,12 +86,12 @@ class RankGroup:
         self._group = torch_private.hidden_process_group(
             "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", self.store, rank, world, _TIMEOUT
         )
-        self._places: dict[tuple[str, CodeType | None, int], Place] = {}
+        self._sites: dict[tuple[str, CodeType | None, int], CallSite] = {}
         self._received = bytearray(_HEADER)
         self._received_tensor = torch.frombuffer(self._received, dtype=torch.uint8)
         self._sending: Any = None
         self._receiving: Any = None
-        self._place = self.place("the start of the training", None)
+        self._site = self.call_site("the start of the training", None)
         self._error: str | None = None
 
     def _connect_store(self) -> Any:
@@ -104,23 +104,23 @@ class RankGroup:
 
     # Where the ranks are
 
-    def place(self, operation: str, frame: FrameType | None) -> Place:
-        """The place of ``operation`` in the line of the user's code that has led to ``frame``."""
+    def call_site(self, operation: str, frame: FrameType | None) -> CallSite:
+        """The call site of ``operation``: the line of the user's code that has led to ``frame``."""
         key = (operation, frame.f_code, frame.f_lasti) if frame is not None else (operation, None, 0)
-        place = self._places.get(key)
-        if place is None:
+        site = self._sites.get(key)
+        if site is None:
             own = own_frame(frame)
             if own is not frame and own is not None:
-                return self.place(operation, own)
+                return self.call_site(operation, own)
             text = f"{operation} in {self._describe(own)}" if own is not None else operation
             encoded = text.encode()[: _HEADER - _NUMBERS.size]
             header = bytearray(_HEADER)
             header[_NUMBERS.size : _NUMBERS.size + len(encoded)] = encoded
-            place = Place(text, zlib.crc32(encoded), header, torch.frombuffer(header, dtype=torch.uint8))
-            self._places[key] = place
-        return place
+            site = CallSite(text, zlib.crc32(encoded), header, torch.frombuffer(header, dtype=torch.uint8))
+            self._sites[key] = site
+        return site
 
-    def begin(self, place: Place, detail: int = 0) -> None:
+    def begin(self, site: CallSite, detail: int = 0) -> None:
         """Tell the next rank what this one is about to do; :meth:`verify` must follow before anything is waited for.
 
         ``detail`` is a number that must be the same on all ranks as well.
@@ -131,10 +131,10 @@ class RankGroup:
             self._wait(self._sending)
         progress = self._progress
         progress.meetings += 1
-        _NUMBERS.pack_into(place.header, 0, place.number, progress.batches, progress.steps, detail, progress.rate)
-        self._place = place
+        _NUMBERS.pack_into(site.header, 0, site.number, progress.batches, progress.steps, detail, progress.rate)
+        self._site = site
         try:
-            self._sending = self._group.send([place.tensor], (self.rank + 1) % self.world, 1)
+            self._sending = self._group.send([site.tensor], (self.rank + 1) % self.world, 1)
             self._receiving = self._group.recv([self._received_tensor], (self.rank - 1) % self.world, 1)
         except RuntimeError as error:
             raise self._lost(error) from error
@@ -148,20 +148,20 @@ class RankGroup:
             if that is another one, or in another state.
         """
         self._wait(self._receiving)
-        if self._received != self._place.header:
+        if self._received != self._site.header:
             self._error = self._explain()
             raise RanksDiverged(self._error)
 
-    def meet(self, place: Place, detail: int = 0) -> None:
+    def meet(self, site: CallSite, detail: int = 0) -> None:
         """:meth:`begin` and :meth:`verify`: go on as soon as the rank before is here, too."""
-        self.begin(place, detail)
+        self.begin(site, detail)
         self.verify()
 
     def _explain(self) -> str:
         other = (self.rank - 1) % self.world
-        theirs, ours = _NUMBERS.unpack_from(self._received), _NUMBERS.unpack_from(self._place.header)
+        theirs, ours = _NUMBERS.unpack_from(self._received), _NUMBERS.unpack_from(self._site.header)
         text = self._received[_NUMBERS.size :].rstrip(b"\0").decode(errors="replace")
-        ranks = sorted([(other, theirs, text), (self.rank, ours, self._place.text)])
+        ranks = sorted([(other, theirs, text), (self.rank, ours, self._site.text)])
         (a, first, text_a), (b, second, text_b) = ranks
         if first[0] != second[0]:
             what = f"rank {a} is at {text_a}, rank {b} at {text_b}"
@@ -178,7 +178,7 @@ class RankGroup:
             "same on all: a loss read by .item(), gradients, a validation loop under torch.no_grad()."
         )
 
-    # Collectives: each after a verified place
+    # Collectives: each after a verified call site
 
     def all_reduce(self, tensor: torch.Tensor) -> Any:
         """Begin to add up ``tensor`` over the ranks, in place; wait for what is returned by :meth:`wait`."""
@@ -209,19 +209,19 @@ class RankGroup:
         parts = self.gather_tensor(padded)
         return [pickle.loads(part[:size].numpy().tobytes()) for part, size in zip(parts, sizes, strict=True)]
 
-    def any_of(self, flag: bool, place: Place) -> bool:
+    def any_of(self, flag: bool, site: CallSite) -> bool:
         """Whether ``flag`` is true on any rank."""
-        self.meet(place)
+        self.meet(site)
         return any(bool(one) for one in self.gather_tensor(torch.tensor([flag])))
 
     def end(self) -> None:
         """Wait for the other ranks at the end of the program; one that still trains is named."""
-        self.meet(self.place("the end of its program", None))
+        self.meet(self.call_site("the end of its program", None))
         self._wait(self._sending)
 
     def fail(self, error: BaseException) -> None:
         """Do not go on after an error between :meth:`begin` and :meth:`verify`: others wait for what will not come."""
-        self._error = f"rank {self.rank} failed at {self._place.text} ({type(error).__name__}: {error}), others did not"
+        self._error = f"rank {self.rank} failed at {self._site.text} ({type(error).__name__}: {error}), others did not"
 
     def _wait(self, work: Any) -> None:
         try:
@@ -231,7 +231,7 @@ class RankGroup:
 
     def _lost(self, error: Exception) -> RuntimeError:
         time.sleep(_GRACE)
-        return RuntimeError(f"rank {self.rank} was at {self._place.text} when it lost another rank ({error})")
+        return RuntimeError(f"rank {self.rank} was at {self._site.text} when it lost another rank ({error})")
 
 
 def end() -> None:
