@@ -89,7 +89,7 @@ def in_tree(tree: ast.Module) -> Lookups:
             if node.func.attr in _QUERIES:
                 found.names |= {name for text in _constants(node) for name in _IDENTIFIER.findall(text)}
                 found.queries = found.queries or bool(node.args)
-        if (_word(node) in _NAMESPACES or _is_called(node, parents)) and not _is_local(node, parents):
+        if (_mentioned(node) in _NAMESPACES or _is_called(node, parents)) and not _is_local(node, parents):
             _add_key(node, parents, found)
     return found
 
@@ -104,10 +104,10 @@ def _binds_more(node: ast.AST, parents: dict[ast.AST, ast.AST]) -> bool:
     if isinstance(node, ast.ImportFrom):
         return node.names[0].name == "*"
     if isinstance(node, ast.Attribute) and node.attr == "modules":  # not torch's method: sys.modules[__name__]
-        return _word(node.value) == "sys"
+        return _mentioned(node.value) == "sys"
     if isinstance(node, ast.Name) and node.id == "eval":  # not torch's method
         return True
-    return (_word(node) in _BINDING or _is_called(node, parents)) and not _is_local(node, parents)
+    return (_mentioned(node) in _BINDING or _is_called(node, parents)) and not _is_local(node, parents)
 
 
 def _parents(tree: ast.AST) -> dict[ast.AST, ast.AST]:
@@ -128,7 +128,7 @@ def _is_local(node: ast.AST, parents: dict[ast.AST, ast.AST]) -> bool:
     """Whether ``node`` is no name of the session: ``locals`` in a function, ``__main__`` that is compared."""
     if isinstance(node, ast.Constant):
         return not isinstance(parents.get(node), (ast.Subscript, ast.Call))
-    while _word(node) in ("locals", "vars", "dir", "f_locals", None) and node in parents:
+    while _mentioned(node) in ("locals", "vars", "dir", "f_locals", None) and node in parents:
         node = parents[node]
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
             return True
@@ -145,14 +145,15 @@ def _in_line(call: ast.Call, method: str) -> Iterator[str]:
         yield from _IDENTIFIER.findall(text) if isinstance(text, str) else ()
 
 
-def _word(node: ast.AST) -> str | None:
+def identifier(node: ast.AST) -> str | None:
+    """A name, or the name of an attribute; ``None`` for any other node."""
     if isinstance(node, ast.Name):
         return node.id
-    if isinstance(node, ast.Attribute):
-        return node.attr
-    if isinstance(node, ast.Constant) and node.value == "__main__":
-        return "__main__"
-    return None
+    return node.attr if isinstance(node, ast.Attribute) else None
+
+
+def _mentioned(node: ast.AST) -> str | None:
+    return "__main__" if isinstance(node, ast.Constant) and node.value == "__main__" else identifier(node)
 
 
 def _first_argument(call: ast.Call) -> object:
@@ -171,7 +172,7 @@ def _add_key(node: ast.AST, parents: dict[ast.AST, ast.AST], found: Lookups) -> 
     parent = parents.get(node)
     if isinstance(parent, ast.Call) and parent.func is node:
         node, parent = parent, parents.get(parent)
-    if isinstance(parent, ast.Subscript) and parent.slice is node and _word(node) == "__main__":  # sys.modules[…]
+    if isinstance(parent, ast.Subscript) and parent.slice is node and _mentioned(node) == "__main__":  # sys.modules[…]
         node, parent = parent, parents.get(parent)
     if isinstance(parent, ast.Subscript) and parent.value is node:
         if isinstance(parent.ctx, ast.Load):
@@ -179,7 +180,7 @@ def _add_key(node: ast.AST, parents: dict[ast.AST, ast.AST], found: Lookups) -> 
     elif isinstance(parent, ast.Attribute) and parent.attr in ("get", "pop", "setdefault"):
         call = parents.get(parent)
         _add_constant(call.args[0] if isinstance(call, ast.Call) and call.args else parent, found)
-    elif isinstance(parent, ast.Attribute) and _word(node) == "__main__":
+    elif isinstance(parent, ast.Attribute) and _mentioned(node) == "__main__":
         found.names.add(parent.attr)
     elif isinstance(parent, ast.Compare) and isinstance(parent.ops[0], (ast.In, ast.NotIn)):
         _add_constant(parent.left, found)

@@ -20,6 +20,7 @@ from mlnb.capture.replay.of_cell import effects_of_cell
 from mlnb.capture.replay.statements import EffectFinder
 from mlnb.capture.source.nodes import Cell
 from mlnb.notebook.waiting.graph import Reached
+from mlnb.notebook.waiting.lookups import identifier
 
 _ENVIRON = frozenset({"environ", "environb", "getenv", "env", "putenv", "unsetenv"})
 _COMMANDS = frozenset({"system", "getoutput", "Popen", "check_output", "check_call"})
@@ -49,10 +50,13 @@ class ProcessChanges:
     def concern(self, reads: ProcessReads) -> bool:
         """Whether a cell that reads ``reads`` must wait for them. One that sets the same itself need not."""
         return (
-            (self.environ and bool(reads.words & (_ENVIRON | _COMMANDS)))
-            or (self.folder and bool(reads.words & (_FOLDER | _COMMANDS)))
-            or (self.import_path and (reads.looks_for_modules or {"sys", "path"} <= reads.words))
-            or any(library in reads.libraries and not said <= reads.sets for library, said in self.libraries.items())
+            (self.environ and bool(reads.identifiers & (_ENVIRON | _COMMANDS)))
+            or (self.folder and bool(reads.identifiers & (_FOLDER | _COMMANDS)))
+            or (self.import_path and (reads.looks_for_modules or {"sys", "path"} <= reads.identifiers))
+            or any(
+                library in reads.libraries and not statements <= reads.sets
+                for library, statements in self.libraries.items()
+            )
         )
 
 
@@ -62,7 +66,7 @@ class ProcessReads:
 
     Attributes
     ----------
-    words
+    identifiers
         names, attributes, and names of magics.
     libraries
         the top-level modules that it uses.
@@ -72,7 +76,7 @@ class ProcessReads:
         the statements in it that set something in a library.
     """
 
-    words: frozenset[str] = frozenset()
+    identifiers: frozenset[str] = frozenset()
     libraries: frozenset[str] = frozenset()
     looks_for_modules: bool = False
     sets: frozenset[str] = frozenset()
@@ -80,15 +84,15 @@ class ProcessReads:
 
 def process_changes(captured: Captured, code: Iterable[ast.AST], namespace: Mapping[str, Any]) -> ProcessChanges:
     """What a run, made of ``captured`` with its ``code``, may change in the session's process."""
-    words = {word for tree in code for word in _changing(tree)}
+    identifiers = {mentioned for tree in code for mentioned in _changing(tree)}
     first = captured.segments[-1].start if captured.segments else 1
     libraries: dict[str, frozenset[str]] = {}
     for effect in effects_of_cell(captured.script, first, namespace):
-        said = ast.dump(effect.node)
+        setting = ast.dump(effect.node)
         if effect.target is None or not _ONLY_SPEED.match(dotted_name(effect.target) or ""):
             for library in effect.libraries:
-                libraries[library] = libraries.get(library, frozenset()) | {said}
-    return ProcessChanges("environ" in words, "chdir" in words, "path" in words, libraries)
+                libraries[library] = libraries.get(library, frozenset()) | {setting}
+    return ProcessChanges("environ" in identifiers, "chdir" in identifiers, "path" in identifiers, libraries)
 
 
 def process_reads(tree: ast.Module, reached: Reached, namespace: Mapping[str, Any]) -> ProcessReads:
@@ -99,10 +103,10 @@ def process_reads(tree: ast.Module, reached: Reached, namespace: Mapping[str, An
     imports = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
     imports += [node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module]
     libraries |= {name.split(".")[0] for name in imports}
-    words = {word for node in nodes if (word := _word(node))} | _names_in(reached.codes)
+    identifiers = {mentioned for node in nodes if (mentioned := _mentioned(node))} | _names_in(reached.codes)
     sets = {ast.dump(effect.node) for effect in EffectFinder(namespace, {}).of_cell(Cell(ast.unparse(tree), "cell", 0))}
     looks_for_modules = any(name not in sys.modules for name in imports)
-    return ProcessReads(frozenset(words), frozenset(libraries), looks_for_modules, frozenset(sets))
+    return ProcessReads(frozenset(identifiers), frozenset(libraries), looks_for_modules, frozenset(sets))
 
 
 def _library(value: Any) -> str | None:
@@ -118,10 +122,10 @@ def _changing(tree: ast.AST) -> Iterator[str]:
     read = {id(node.value) for node in nodes if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Load)}
     read |= {id(node.value) for node in nodes if isinstance(node, ast.Attribute) and node.attr in _LOOKS}
     for node in nodes:
-        word = _word(node)
-        if word in ("environ", "environb", "putenv", "unsetenv") and id(node) not in read:
+        mentioned = _mentioned(node)
+        if mentioned in ("environ", "environb", "putenv", "unsetenv") and id(node) not in read:
             yield "environ"
-        elif word in ("chdir", "fchdir"):
+        elif mentioned in ("chdir", "fchdir"):
             yield "chdir"
         elif isinstance(node, ast.Attribute) and id(node) not in read and dotted_name(node) == "sys.path":
             yield "path"
@@ -130,16 +134,12 @@ def _changing(tree: ast.AST) -> Iterator[str]:
 _LOOKS = frozenset({"get", "copy", "items", "keys", "values"})
 
 
-def _word(node: ast.AST) -> str | None:
-    if isinstance(node, ast.Name):
-        return node.id
-    if isinstance(node, ast.Attribute):
-        return node.attr
+def _mentioned(node: ast.AST) -> str | None:
     if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in ("run_line_magic", "run_cell_magic"):
         magic = node.args[0] if node.args else None
         name = magic.value if isinstance(magic, ast.Constant) else None
         return ("system" if name in ("sx", "bash", "sh", "script") else name) if isinstance(name, str) else None
-    return None
+    return identifier(node)
 
 
 def _names_in(codes: Iterable[CodeType]) -> set[str]:
