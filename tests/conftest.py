@@ -19,6 +19,7 @@ from mlnb.targets.registry import target
 from mlnb.task import Resources, Task
 from mlnb.workspace import Workspace
 from tests.isolation import isolate
+from tests.left_running import end_runs_left
 
 isolate()  # Dask reads its configuration when it is imported, which the above does not
 
@@ -51,6 +52,14 @@ def runtime() -> Iterator[Path]:
         os.environ["MLNB_RUNTIME"] = str(folder)
         yield folder
         warm.stop(Workspace.of_process())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_run_left(runtime: Path) -> Iterator[None]:
+    """No run of this file's tests goes on after them: later tests would wait for its cores, and fail in its place."""
+    yield
+    left = end_runs_left(runtime)
+    assert not left, f"the tests of this file left runs: {', '.join(left)}"
 
 
 @pytest.fixture(autouse=True)

@@ -117,11 +117,22 @@ class Kernel:
         """Take what the kernel sends until ``condition`` holds."""
         end = time.monotonic() + patience
         while not condition():
-            assert time.monotonic() < end, "waited in vain"
+            assert time.monotonic() < end, f"waited in vain for {patience} s\n{self._describe_runs()}"
             try:
                 self._take(self.client.get_iopub_msg(timeout=0.05))
             except queue.Empty:
                 continue
+
+    def _describe_runs(self) -> str:
+        """The runs and the end of what each has printed: what a cell may be waiting for."""
+        runs = sorted(self.runs.iterdir()) if self.runs.is_dir() else []
+        logs = [
+            log
+            for run in runs
+            for log in sorted(run.glob("attempts/*/*.*"))
+            if log.suffix in {".log", ".err", ".jsonl"}
+        ]
+        return "\n".join(f"{log.relative_to(self.runs)}: {log.read_text(errors='replace')[-300:]}" for log in logs)
 
     def _take(self, message: dict[str, Any]) -> None:
         kind, content = message["msg_type"], message["content"]

@@ -26,6 +26,7 @@ import torch
 from torch.distributed import distributed_c10d
 
 from mlnb.node import torch_private
+from mlnb.node.parallel.together.ring import Ring
 from mlnb.node.rank.loss_names import own_frame
 
 _TIMEOUT = timedelta(days=7)
@@ -53,7 +54,6 @@ class CallSite:
     text: str
     number: int
     header: bytearray
-    tensor: torch.Tensor  # the same memory
 
 
 @dataclass
@@ -87,10 +87,8 @@ class RankGroup:
             "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", self.store, rank, world, _TIMEOUT
         )
         self._sites: dict[tuple[str, CodeType | None, int], CallSite] = {}
+        self._ring = Ring(rank, world, self.store, os.environ["MLNB_MASTER_ADDR"])
         self._received = bytearray(_HEADER)
-        self._received_tensor = torch.frombuffer(self._received, dtype=torch.uint8)
-        self._sending: Any = None
-        self._receiving: Any = None
         self._site = self.call_site("the start of the training", None)
         self._error: str | None = None
 
@@ -116,7 +114,7 @@ class RankGroup:
             encoded = text.encode()[: _HEADER - _NUMBERS.size]
             header = bytearray(_HEADER)
             header[_NUMBERS.size : _NUMBERS.size + len(encoded)] = encoded
-            site = CallSite(text, zlib.crc32(encoded), header, torch.frombuffer(header, dtype=torch.uint8))
+            site = CallSite(text, zlib.crc32(encoded), header)
             self._sites[key] = site
         return site
 
@@ -127,16 +125,13 @@ class RankGroup:
         """
         if self._error is not None:
             raise RanksDiverged(self._error)
-        if self._sending is not None:  # the last header, whose memory may be needed again
-            self._wait(self._sending)
         progress = self._progress
         progress.meetings += 1
         _NUMBERS.pack_into(site.header, 0, site.number, progress.batches, progress.steps, detail, progress.rate)
         self._site = site
         try:
-            self._sending = self._group.send([site.tensor], (self.rank + 1) % self.world, 1)
-            self._receiving = self._group.recv([self._received_tensor], (self.rank - 1) % self.world, 1)
-        except RuntimeError as error:
+            self._ring.send(site.header)
+        except OSError as error:
             raise self._lost(error) from error
 
     def verify(self) -> None:
@@ -147,7 +142,10 @@ class RankGroup:
         RanksDiverged
             if that is another one, or in another state.
         """
-        self._wait(self._receiving)
+        try:
+            self._ring.receive(self._received)
+        except OSError as error:
+            raise self._lost(error) from error
         if self._received != self._site.header:
             self._error = self._explain()
             raise RanksDiverged(self._error)
@@ -217,7 +215,6 @@ class RankGroup:
     def end(self) -> None:
         """Wait for the other ranks at the end of the program; one that still trains is named."""
         self.meet(self.call_site("the end of its program", None))
-        self._wait(self._sending)
 
     def fail(self, error: BaseException) -> None:
         """Do not go on after an error between :meth:`begin` and :meth:`verify`: others wait for what will not come."""
