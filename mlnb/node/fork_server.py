@@ -77,6 +77,8 @@ def import_all() -> ImportedFiles:
     ImportedFiles
         tells whether what was imported has been replaced since.
     """
+    own = {"", str(Path.cwd())}  # ``python -m`` puts it first; nothing is installed there, and each run changes it
+    sys.path[:] = [folder for folder in sys.path if folder not in own]
     hardware.packages()
     preload(ALL_MODULES)
     return ImportedFiles(on_install=hardware.packages.cache_clear)

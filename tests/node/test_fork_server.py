@@ -6,6 +6,8 @@ import gc
 import json
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 from mlnb.node import fork_server
@@ -44,3 +46,18 @@ def test_of_two_that_listen_on_one_path_the_second_closes_its_socket():
             assert fork_server.listen(path) is None
             gc.collect()  # a socket that is still open would be a ResourceWarning, which is an error in tests
         assert [file.name for file in Path(folder).iterdir()] == ["socket"]
+
+
+def test_a_run_is_no_installation(tmp_path: Path):
+    """Runs change the working directory, which ``python -m`` has put on ``sys.path``: nothing is installed there."""
+    code = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        f"sys.path.insert(0, {str(tmp_path)!r})\n"  # as with ``python -m``
+        "from mlnb.node import fork_server\n"
+        "imported = fork_server.import_all()\n"
+        "Path('slots.json').touch()\n"
+        "print(imported.have_changed(), fork_server.hardware.packages.cache_info().currsize)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == "False 1\n"

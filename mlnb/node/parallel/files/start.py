@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from datetime import timedelta
@@ -11,6 +10,7 @@ from typing import Any
 
 import torch.distributed as dist
 
+from mlnb.node.parallel import store
 from mlnb.node.parallel.files.followed_paths import FollowedPaths
 from mlnb.node.parallel.files.rank_zero import Answers, Log, Questions
 from mlnb.node.parallel.files.shared_files import SharedFiles
@@ -53,11 +53,7 @@ class FilesOfRanks:
         )
 
     def _connect(self) -> Any:
-        address, port = os.environ["MLNB_MASTER_ADDR"], int(os.environ["MLNB_MASTER_PORT"])
-        store = dist.TCPStore(  # type: ignore[attr-defined]
-            address, port, None, self._rank == 0, _TIMEOUT, wait_for_workers=False, multi_tenant=True
-        )
-        return dist.PrefixStore("mlnb-files", store)  # type: ignore[attr-defined]
+        return store.connect("mlnb-files", self._rank, _TIMEOUT)
 
     def install(self) -> None:
         """From now on rank 0 changes files, and the others wait for it."""

@@ -26,6 +26,7 @@ import torch
 from torch.distributed import distributed_c10d
 
 from mlnb.node import torch_private
+from mlnb.node.parallel import store
 from mlnb.node.parallel.together.ring import Ring
 from mlnb.node.rank.loss_names import own_frame
 
@@ -82,7 +83,7 @@ class RankGroup:
 
     def __init__(self, rank: int, world: int, describe: Callable[[FrameType], str], progress: Progress) -> None:
         self.rank, self.world, self._describe, self._progress = rank, world, describe, progress
-        self.store = self._connect_store()
+        self.store = store.connect("mlnb", rank, _TIMEOUT)
         self._group = torch_private.hidden_process_group(
             "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", self.store, rank, world, _TIMEOUT
         )
@@ -91,14 +92,6 @@ class RankGroup:
         self._received = bytearray(_HEADER)
         self._site = self.call_site("the start of the training", None)
         self._error: str | None = None
-
-    def _connect_store(self) -> Any:
-        """A part of the key-value store of the rendezvous: code that makes a group of its own shares its port."""
-        address, port = os.environ["MLNB_MASTER_ADDR"], int(os.environ["MLNB_MASTER_PORT"])
-        store = torch.distributed.TCPStore(  # type: ignore[attr-defined]
-            address, port, self.world, self.rank == 0, _TIMEOUT, multi_tenant=True
-        )
-        return distributed_c10d.PrefixStore("mlnb", store)
 
     # Where the ranks are
 
