@@ -354,10 +354,8 @@ class Run:
 
         observed = self.observe()
         if observed.state != "succeeded":
-            world_size = self.task.resources.world_size
-            raise RunFailed(
-                end_sentence(self.name, observed.state, observed.reason or "it has not ended yet", world_size)
-            )
+            reason = observed.reason or "it has not ended yet"
+            raise RunFailed(end_sentence(self.name, observed.state, reason, self.task.resources.world_size))
         fetch(self.directory, "outputs", self.workspace)
         return deliver(self.directory, self.task, namespace, names, newer, self._link)
 
@@ -385,9 +383,8 @@ class Run:
 
     def __repr__(self) -> str:
         observed = self.observe()
-        return (
-            f"<mlnb run {self.name} ({self.id}): {observed.state}{': ' + observed.reason if observed.reason else ''}>"
-        )
+        reason = f": {observed.reason}" if observed.reason else ""
+        return f"<mlnb run {self.name} ({self.id}): {observed.state}{reason}>"
 
 
 def _shell() -> Any:

@@ -123,6 +123,10 @@ class Kernel:
             except queue.Empty:
                 continue
 
+    def until_waiting(self, cell: Cell) -> None:
+        """Wait until a cell says that it waits for a run."""
+        self.until(lambda: any(shown.get("text/plain", "").startswith("Waiting for") for shown in cell.displays))
+
     def _describe_runs(self) -> str:
         """The runs and the end of what each has printed: what a cell may be waiting for."""
         runs = sorted(self.runs.iterdir()) if self.runs.is_dir() else []

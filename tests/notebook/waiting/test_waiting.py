@@ -9,12 +9,7 @@ import pytest
 from mlnb.api import runs
 from mlnb.rundir import FINAL
 from tests.notebook.conftest import Gate
-from tests.notebook.kernels import Cell, Kernel
-
-
-def waiting(nb: Kernel, cell: Cell) -> None:
-    """Wait until a cell says that it waits."""
-    nb.until(lambda: any(d.get("text/plain", "").startswith("Waiting for") for d in cell.displays))
+from tests.notebook.kernels import Kernel
 
 
 def test_the_cell_returns_while_the_run_goes_on_and_other_cells_run(nb: Kernel, gate: Gate) -> None:
@@ -24,7 +19,7 @@ def test_the_cell_returns_while_the_run_goes_on_and_other_cells_run(nb: Kernel, 
     assert runs["free"].state not in FINAL
     assert nb.look("'answer' in globals()") == "False"
     reading = nb.send("answer")
-    waiting(nb, reading)
+    nb.until_waiting(reading)
     assert not reading.idle
     gate.open()
     assert nb.finish(reading).result == "42"
@@ -66,7 +61,7 @@ def test_however_a_cell_reads_a_result_it_waits(nb: Kernel, gate: Gate, reader: 
     nb.ok("def look(name): return globals().get(name)")
     nb.ok(f"%%train --name read\n{gate.wait}\nanswer = 42\n")
     reading = nb.send(reader)
-    waiting(nb, reading)
+    nb.until_waiting(reading)
     gate.open()
     nb.finish(reading)
     assert reading.status == "ok", reading.text
@@ -90,7 +85,7 @@ def test_who_reads_a_name_that_a_run_may_bind_unseen_waits(nb: Kernel, gate: Gat
     nb.ok("def bind(name, value): globals()[name] = value")
     nb.ok(f"%%train --name unseen\n{gate.wait}\n{binding}\n")
     reading = nb.send("made")
-    waiting(nb, reading)
+    nb.until_waiting(reading)
     gate.open()
     assert nb.finish(reading).result == "42"
 
@@ -153,7 +148,7 @@ def test_whatever_holds_what_a_run_changes_who_reads_it_waits(nb: Kernel, gate: 
     nb.ok(HELD)
     nb.ok(f"%%train --name held\n{gate.wait}\nsteps(model, optimizer)\n")
     reading = nb.send(f"early = float({reader})")
-    waiting(nb, reading)
+    nb.until_waiting(reading)
     gate.open()
     nb.finish(reading)
     assert nb.ok("generator = (m for m in [model])\nfloat(" + reader + ") == early").result == "True"
@@ -199,7 +194,7 @@ def test_an_object_that_can_not_be_looked_into_switches_no_waiting_off(nb: Kerne
 def test_the_waiting_is_told_under_the_cell_and_then_how_long_it_was(nb: Kernel, gate: Gate) -> None:
     nb.ok(f"%%train --name told\n{gate.wait}\nanswer = 42\n")
     reading = nb.send("answer")
-    waiting(nb, reading)
+    nb.until_waiting(reading)
     assert "Waiting for run told: " in reading.text
     gate.open()
     nb.finish(reading)
@@ -210,7 +205,7 @@ def test_the_waiting_is_told_under_the_cell_and_then_how_long_it_was(nb: Kernel,
 def test_a_train_cell_that_reads_a_result_waits_and_trains_on(nb: Kernel, gate: Gate) -> None:
     nb.ok(f"%%train --name one\nsteps(model, optimizer)\nafter_one = model.weight.detach().clone()\n{gate.wait}\n")
     second = nb.send("%%train --name two\nbefore_two = model.weight.detach().clone()\nsteps(model, optimizer)\n")
-    waiting(nb, second)
+    nb.until_waiting(second)
     gate.open()
     assert nb.finish(second).status == "ok", second.text
     assert (
@@ -272,7 +267,7 @@ def test_wait_returns_when_the_run_has_ended(nb: Kernel) -> None:
 def test_interrupting_the_waiting_leaves_the_run(nb: Kernel, gate: Gate) -> None:
     nb.ok(f"%%train --name long\n{gate.wait}\nanswer = 42\n")
     reading = nb.send("answer", stop_on_error=False)
-    waiting(nb, reading)
+    nb.until_waiting(reading)
     nb.interrupt()
     nb.finish(reading)
     assert reading.message == (
@@ -354,7 +349,7 @@ def test_who_reads_a_model_waits_for_a_cell_that_only_steps_its_optimizer(nb: Ke
         "adam.step()\n"
     )
     reading = nb.send("print(net.weight.item())")
-    waiting(nb, reading)
+    nb.until_waiting(reading)
     gate.open()
     assert nb.finish(reading).out.strip() == "0.5"
 
@@ -431,7 +426,7 @@ def test_a_run_that_is_removed_while_a_cell_waits_for_it_is_waited_for_no_longer
     nb.ok("answer = 'old'")
     nb.ok(f"%%train --name vanishing\n{gate.wait}\nanswer = 42\n")
     reading = nb.send("answer")
-    waiting(nb, reading)
+    nb.until_waiting(reading)
     shutil.rmtree(runs["vanishing"].dir)
     assert nb.finish(reading).result == "'old'"
     assert "Run vanishing was removed before its results were loaded" in reading.text
@@ -457,7 +452,7 @@ def test_a_search_that_fails_waits_for_all_and_stays(nb: Kernel, gate: Gate) -> 
         "def _none(*_): raise RuntimeError('no')\n_p.reads_of = _none"
     )
     reading = nb.send("print('nothing of it')")
-    waiting(nb, reading)
+    nb.until_waiting(reading)
     gate.open()
     assert nb.finish(reading).status == "ok", reading.text
     nb.ok("_p.reads_of = _reach")

@@ -12,7 +12,6 @@ from mlnb.notebook.waiting.paths import named_in
 from mlnb.rundir import FINAL
 from tests.notebook.conftest import Gate
 from tests.notebook.kernels import Kernel
-from tests.notebook.waiting.test_waiting import waiting
 
 OLD = """
 import os, shutil, json, csv, glob, subprocess
@@ -59,7 +58,7 @@ def test_who_reads_a_file_that_a_run_writes_waits(nb: Kernel, gate: Gate, reader
     nb.ok(OLD)
     nb.ok(f"%%train --name writes\n{gate.wait}\n{WRITES}")
     reading = nb.send(f"print({reader})")
-    waiting(nb, reading)
+    nb.until_waiting(reading)
     gate.open()
     assert nb.finish(reading).out.split()[-1] == "1.0", reading.text
 
@@ -77,7 +76,7 @@ def test_a_shell_in_the_folder_waits(nb: Kernel, gate: Gate, reader: str) -> Non
     nb.ok(OLD)
     nb.ok(f"%%train --name writes\n{gate.wait}\n{WRITES}")
     reading = nb.send(reader)
-    waiting(nb, reading)
+    nb.until_waiting(reading)
     gate.open()
     assert nb.finish(reading).status == "ok", reading.text
 
@@ -86,7 +85,7 @@ def test_who_writes_what_a_run_writes_waits_so_that_the_later_counts(nb: Kernel,
     nb.ok(OLD)
     nb.ok(f"%%train --name writes\n{gate.wait}\n{WRITES}")
     writing = nb.send("_ = Path('log.csv').write_text('mine')")
-    waiting(nb, writing)
+    nb.until_waiting(writing)
     gate.open()
     nb.finish(writing)
     assert nb.ok("Path('log.csv').read_text()").result == "'mine'"
@@ -96,7 +95,7 @@ def test_a_run_that_reads_what_a_run_writes_waits(nb: Kernel, gate: Gate) -> Non
     nb.ok(OLD)
     nb.ok(f"%%train --name writes\n{gate.wait}\n{WRITES}")
     second = nb.send("%%train --name reads\nread = float(torch.load('best.pt')['w'])\n")
-    waiting(nb, second)
+    nb.until_waiting(second)
     gate.open()
     nb.finish(second)
     assert nb.ok("read").result == "1.0"

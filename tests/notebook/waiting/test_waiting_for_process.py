@@ -10,7 +10,6 @@ from mlnb.api import runs
 from mlnb.rundir import FINAL
 from tests.notebook.conftest import Gate
 from tests.notebook.kernels import Kernel
-from tests.notebook.waiting.test_waiting import waiting
 
 CHANGES = {
     "a setting of torch": ("torch.set_default_dtype(torch.float64)", "torch.zeros(1).dtype", "torch.float64"),
@@ -46,7 +45,7 @@ def test_who_reads_what_a_run_changes_in_the_process_waits(
     assert nb.ok("6 * 7").result == "42"
     assert runs["changing"].state not in FINAL
     reading = nb.send(reader)
-    waiting(nb, reading)
+    nb.until_waiting(reading)
     gate.open()
     nb.finish(reading)
     assert expected in (reading.result, reading.out.strip()), reading.text
