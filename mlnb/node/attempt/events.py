@@ -91,14 +91,12 @@ class Events:
     def write_result(self, path: Path, value: dict[str, Any], timeout: float = 60.0) -> None:
         """Write the result, and wait until it is on the disk: after a power failure, too, the run has ended.
 
-        Readers see it before that, since a disk may take half a second. On a full disk, use the reserved space and try
-        again for ``timeout`` seconds.
+        On a full disk, use the reserved space and try again for ``timeout`` seconds.
         """
         self._reserve.unlink(missing_ok=True)
         end = time.monotonic() + timeout
         while True:
             try:
-                write_json(path, value)
                 return write_json(path, value, durable=True)
             except (OSError, StorageError):
                 if time.monotonic() > end:
