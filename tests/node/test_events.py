@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 from pathlib import Path
 
 import pytest
 
+from mlnb.errors import StorageError
 from mlnb.node.attempt.events import Events
 from mlnb.rundir import RunDir, read_lines
 
@@ -37,3 +39,12 @@ def test_a_result_is_on_the_disk_before_it_counts(tmp_path: Path, monkeypatch: p
     assert len(synced) == 2
     assert synced[0].startswith(".result.json.")
     assert synced[1] == "run"
+
+
+def test_the_result_of_a_run_that_was_removed_is_given_up(tmp_path: Path):
+    """Soon, since its node program holds CPU cores and GPUs till then."""
+    run = RunDir(tmp_path / "run")
+    events = Events(run.attempt(1), 0)
+    shutil.rmtree(run.path)
+    with pytest.raises((OSError, StorageError)):
+        events.write_result(run.result, {"state": "succeeded"}, timeout=3600)

@@ -24,6 +24,9 @@ next attempt resumes from a checkpoint."""
 _RESERVE = 16384
 """Bytes of disk space reserved for the result."""
 
+_REMOVED = 2.0
+"""Seconds after which a folder that is not there counts as removed: network file systems hide names for a moment."""
+
 
 class Events:
     """Writes the files of one node in one attempt.
@@ -91,14 +94,16 @@ class Events:
     def write_result(self, path: Path, value: dict[str, Any], timeout: float = 60.0) -> None:
         """Write the result, and wait until it is on the disk: after a power failure, too, the run has ended.
 
-        On a full disk, use the reserved space and try again for ``timeout`` seconds.
+        On a full disk, use the reserved space and try again for ``timeout`` seconds. Without its folder, the run was
+        removed: give up much earlier.
         """
         self._reserve.unlink(missing_ok=True)
-        end = time.monotonic() + timeout
+        began = time.monotonic()
         while True:
             try:
                 return write_json(path, value, durable=True)
             except (OSError, StorageError):
-                if time.monotonic() > end:
+                waited = time.monotonic() - began
+                if waited > timeout or (waited > _REMOVED and not path.parent.exists()):
                     raise
                 time.sleep(1.0)
