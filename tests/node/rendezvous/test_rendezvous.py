@@ -13,6 +13,8 @@ from tests.conftest import Start
 from tests.node.allocation import FOREVER, Allocate, Allocation
 from tests.waiting import until
 
+pytestmark = pytest.mark.cluster
+
 SOON = 8.0
 """Seconds within which all has ended, on a slow machine; without a rendezvous it would be minutes, or for ever."""
 
