@@ -119,7 +119,7 @@ def test_a_warned_run_ends_after_a_checkpoint_and_asks_to_be_queued_again(
 
 def test_a_run_out_of_time_asks_to_be_queued_again_if_it_made_a_checkpoint(allocate: Allocate, tmp_path: Path):
     allocation = allocate(_epochs(tmp_path), requeue=True, grace=1.0)
-    allocation.start(MLNB_DEADLINE=str(time.time() + 15))
+    allocation.start(MLNB_DEADLINE=str(time.time() + 25))
     assert allocation.codes() == [75, 75], allocation.output()
     assert allocation.events()[-1]["reason"].startswith("Out of time (")
     assert allocation.event("warned", 1)["why"].startswith("Out of time (")

@@ -291,7 +291,8 @@ class GradientAverager:
         for reduction in reductions:
             for index, gradient in zip(reduction.bucket.indices, reduction.gradients, strict=True):
                 parameters[index].grad = gradient  # a view of the reduced tensor: nothing is copied
-        self._average_sparse(sorted(self._sparse & self._plan.indices))
+        if self._sparse:
+            self._average_sparse(sorted(self._sparse & self._plan.indices))
         if loss is not None and _fits(loss, last):
             self._mean_loss = last[-2].detach().clone()
         return True

@@ -41,8 +41,9 @@ class BatchStatistics:
 
     def average(self, group: RankGroup) -> None:
         """Set the statistics that were changed to their means over the ranks."""
-        changed, self._changed = list(self._changed.values()), {}
-        self.has_any = self.has_any or bool(changed)
+        if not self._changed:
+            return
+        changed, self._changed, self.has_any = list(self._changed.values()), {}, True
         with torch.no_grad():
             for dtype, device in dict.fromkeys((one.dtype, one.device) for one in changed):
                 alike = [one for one in changed if (one.dtype, one.device) == (dtype, device)]
