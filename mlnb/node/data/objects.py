@@ -25,7 +25,7 @@ from typing import Any
 
 from torch.storage import TypedStorage, UntypedStorage
 
-from mlnb.node.data.kinds import arrays
+from mlnb.node.data.kinds import arrays, mapped_files
 from mlnb.node.data.kinds.arrays import memory_of
 from mlnb.node.data.kinds.by_value import Builder, Reducer
 from mlnb.node.data.kinds.code import CodeNotFound, ScriptCode
@@ -242,8 +242,11 @@ class _Unpickler(pickle.Unpickler):
         if kind == "array":
             region, offset, strides = self._table.arrays[rest[0]]
             where = self._table.regions[region]
-            memory = bytearray(where) if isinstance(where, bytes) else memory_of(self._loaded_storage(*where))
-            return memory, strides, offset
+            if isinstance(where, bytes):
+                return bytearray(where), strides, offset
+            storage = self._loaded_storage(*where)
+            memory, begin = mapped_files.opened(storage) or (memory_of(storage), 0)
+            return memory, strides, begin + offset
         dtype, *reference = rest
         storage = self._loaded_storage(*reference)
         return storage if kind == "untyped" else typed_storage(storage, dtype)
@@ -255,13 +258,18 @@ class _Unpickler(pickle.Unpickler):
 
     def _storage(self, label: str, location: Location, nbytes: int, device: str) -> UntypedStorage:
         live = self._live.storages.get(label) if self._live is not None else None
+        span = mapped_files.span_at(self._source, location)
         if live is not None and live.nbytes() == nbytes:
-            if location[0] != "same":
+            if span is not None:
+                mapped_files.look_again(span)
+            elif location[0] != "same":
                 self._deferred_reads.append((location, live))
             storage = live
         elif label in self._table.inside:
             region, offset, size = self._table.inside[label]
             storage = arrays.part_of(self._loaded_storage(*self._table.storage(region)), offset, size)
+        elif span is not None:
+            storage = mapped_files.map_again(span)
         else:
             storage = self._source.storage(location, nbytes)
             if device == SHARED:

@@ -16,7 +16,8 @@ from torch.storage import UntypedStorage
 
 Location = tuple[Any, ...]
 """Where data is: ``("bytes", b)`` in the tuple itself; ``("blob", n)`` in the n-th blob of the stream; ``("span", file,
-offset, nbytes)`` in a file of the run directory; ``("same", file)`` in that input file, unchanged by the run."""
+offset, nbytes)`` in a file of the run directory; ``("same", file)`` in that input file, unchanged by the run; ``("map",
+…)`` in a mapped file (:class:`mlnb.node.data.kinds.mapped_files.Span`)."""
 
 
 def as_bytes(storage: UntypedStorage) -> torch.Tensor:
@@ -37,22 +38,30 @@ class MappedFiles:
     Parameters
     ----------
     blobs
-        the paths of the blobs of the stream.
+        the paths of the blobs of the stream; of one that is a part of a mapped file, that part.
     run
         the run directory, with the files of other locations.
     """
 
-    def __init__(self, blobs: Sequence[Path] = (), run: Path | None = None) -> None:
+    def __init__(self, blobs: Sequence[Path | Location] = (), run: Path | None = None) -> None:
         self._blobs, self._run = blobs, run
         self._newest: tuple[Path, mmap.mmap] | None = None
 
     def path(self, location: Location) -> Path:
         """Return the file of a location other than ``("bytes", …)``."""
         if location[0] == "blob":
-            return self._blobs[location[1]]
+            blob = self._blobs[location[1]]
+            assert isinstance(blob, Path)
+            return blob
         if self._run is None:
             raise ValueError(f"no run directory for {location}")
         return self._run / str(location[1])
+
+    def mapped(self, location: Location) -> Location | None:
+        """The part of a mapped file that stands at a location (:class:`mlnb.node.data.kinds.mapped_files.Span`)."""
+        if location[0] == "blob" and not isinstance(self._blobs[location[1]], Path):
+            return self._blobs[location[1]]  # type: ignore[return-value]
+        return location[1:] if location[0] == "map" else None
 
     def storage(self, location: Location, nbytes: int) -> UntypedStorage:
         """See :class:`mlnb.node.data.objects.Source`."""

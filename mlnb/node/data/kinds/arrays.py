@@ -18,6 +18,7 @@ import torch
 from torch.storage import UntypedStorage
 
 from mlnb.node.data import storages
+from mlnb.node.data.kinds import mapped_files
 
 _MAGIC = b"mlnb-arrays"
 
@@ -31,8 +32,11 @@ class MemoryOf:
 
 def reduce_array(array: Any) -> Any:
     """Reduce a NumPy array for pickle; ``NotImplemented`` for one that is empty or holds Python objects."""
-    if type(array) is not sys.modules["numpy"].ndarray or not array.nbytes or array.dtype.hasobject:
+    numpy = sys.modules["numpy"]
+    if type(array) not in (numpy.ndarray, numpy.memmap) or not array.nbytes or array.dtype.hasobject:
         return NotImplemented
+    if type(array) is numpy.memmap:
+        return mapped_files.make_map, (MemoryOf(array), array.shape, array.dtype, mapped_files.attributes_of(array))
     return make_array, (MemoryOf(array), array.shape, array.dtype, array.flags.writeable)
 
 
@@ -115,7 +119,12 @@ class SharedMemory:
             self._arrays.append(array)
         return self._numbers[id(array)]
 
-    def table(self, write: Callable[[UntypedStorage, int], tuple[Any, ...]], small: int) -> Table:
+    def table(
+        self,
+        write: Callable[[UntypedStorage, int], tuple[Any, ...]],
+        small: int,
+        is_kept: Callable[[int, int], bool] = lambda _start, _end: False,
+    ) -> Table:
         """The table of all arrays.
 
         Parameters
@@ -125,6 +134,8 @@ class SharedMemory:
             it, or a negative one.
         small
             bytes up to which an array that shares nothing is in the table itself.
+        is_kept
+            whether memory between two addresses is a mapped file's, and so stays laid out as it is.
         """
         regions: list[tuple[Any, ...] | bytes] = []
         positions: dict[int, tuple[int, int, tuple[int, ...] | None]] = {}
@@ -132,7 +143,7 @@ class SharedMemory:
         for block in self._blocks():
             arrays = [self._arrays[number] for number in block.arrays]
             start, end = block.start, block.end
-            if len(arrays) == 1 and not block.storages:
+            if len(arrays) == 1 and not block.storages and not is_kept(start, end):
                 arrays = [_dense(arrays[0])]
                 start, end = _extent(arrays[0])
                 if end - start <= small:

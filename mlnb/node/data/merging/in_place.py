@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.nn.parameter import is_lazy
 
-from mlnb.node.data.kinds import tensors
+from mlnb.node.data.kinds import mapped_files, tensors
 from mlnb.node.data.pickling.reduction import take_apart
 from mlnb.node.torch_private import storage_id
 
@@ -112,6 +112,8 @@ def is_array(value: Any) -> bool:
 
 def _copy_array(live: Any, new: Any) -> None:
     if live.shape == new.shape and live.dtype == new.dtype:
+        if mapped_files.same_map(live, new):
+            return
         if live.flags.writeable:
             live[...] = new
         return

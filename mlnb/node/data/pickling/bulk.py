@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from torch.storage import UntypedStorage
 
-from mlnb.node.data.kinds import arrays
+from mlnb.node.data.kinds import arrays, mapped_files
 from mlnb.node.data.labels import Labels
 from mlnb.node.data.storages import Location, address_of
 from mlnb.node.torch_private import storage_id
@@ -27,6 +27,13 @@ class Sink(Protocol):
 
     def buffer(self, view: memoryview) -> Location:
         """Store a contiguous buffer."""
+
+
+class MapSink(Sink, Protocol):
+    """A sink that can leave the memory of a mapped file in its file."""
+
+    def mapped(self, storage: UntypedStorage, span: mapped_files.Span, label: str | None) -> Location | None:
+        """Note a part of a file; ``None`` if its data have to be stored as others."""
 
 
 class Source(Protocol):
@@ -58,7 +65,7 @@ class Bulk:
         key = storage_id(storage)
         if key not in self._storages:
             label = self._labels.of(storage)
-            location = self._sink.storage(storage, label)
+            location = self._store(storage, label)
             if label is None:
                 label = f"{self._prefix}{len(self._storages)}"
                 self._labels.add(label, storage)
@@ -68,6 +75,16 @@ class Bulk:
             self._shared.add_storage(storage, self._storages[key])
         return self._storages[key]
 
+    def _store(self, storage: UntypedStorage, label: str | None) -> Location:
+        """Store a storage, unless it is in a file that stands for it."""
+        mapped = getattr(self._sink, "mapped", None)
+        span = mapped_files.find_storage(storage) if mapped is not None else None
+        location: Location | None = mapped(storage, span, label) if mapped is not None and span is not None else None
+        return self._sink.storage(storage, label) if location is None else location
+
+    def _is_mapped(self, start: int, end: int) -> bool:
+        return hasattr(self._sink, "mapped") and mapped_files.find(start, end - start) is not None
+
     def array(self, array: Any) -> int:
         """The number of an array; its memory is written at the end, when all that shares it is known."""
         number = self._shared.add_array(array)
@@ -76,13 +93,13 @@ class Bulk:
 
     def table(self) -> arrays.Table:
         """Where the arrays are."""
-        return self._shared.table(self._region, INLINE)
+        return self._shared.table(self._region, INLINE, self._is_mapped)
 
     def _region(self, memory: UntypedStorage, number: int) -> tuple[Any, ...]:
         if hasattr(self._sink, "name"):
             self._sink.name = self._owners.get(number, "")  # counts sizes by name
         self._alive.append(memory)
-        return (f"{self._prefix}array{number}", self._sink.storage(memory, None), memory.nbytes(), "cpu")
+        return (f"{self._prefix}array{number}", self._store(memory, None), memory.nbytes(), "cpu")
 
     def buffer(self, view: memoryview) -> Location:
         """Write a buffer, if it is new; return where it is."""

@@ -61,7 +61,7 @@ def reduce(obj: Any) -> Any:
     torchs, special = _ways(kind)
     if issubclass(kind, io.IOBase):
         return open_files.reduce_file(obj)
-    if kind.__module__ == "numpy" and kind.__name__ == "ndarray":
+    if kind.__module__ == "numpy" and kind.__name__ in ("ndarray", "memmap"):
         return arrays.reduce_array(obj)
     if _dict_names(kind) and (shared := _shared_dict(obj)) is not None:
         return shared
