@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
 from types import FunctionType
 from typing import Any
 
@@ -255,7 +256,9 @@ def _plan_items(
         for name, value in stream.values.items():
             if name == MODULE_VALUES:
                 continue
-            yield PlanItem(name, "data", stream.sink.sizes.get(name, 0), _describe(value))
+            in_files = {Path(m.span.path).name for m in stream.sink.maps if m.name == name and not m.is_copied}
+            detail = ", ".join([_describe(value), *(f"left in {file}" for file in sorted(in_files))])
+            yield PlanItem(name, "data", stream.sink.sizes.get(name, 0), detail)
     for name, size in modules.sizes.items():
         yield PlanItem(name, "module", size, "a local module")
     for name, paths in slice_.module_values.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,16 +11,17 @@ from mlnb.capture.at_hand import AtHand, looks_names_up
 from mlnb.capture.cell import reading
 from mlnb.capture.names.analysis import CellNames, future_features, reach
 from mlnb.capture.reasons import Need, Reason
-from mlnb.capture.replay.add import add_replayed
+from mlnb.capture.replay.add import add_replayed, libraries
 from mlnb.capture.session import Captured, Session
 from mlnb.capture.ship.contents import Content, FileContent
 from mlnb.capture.ship.process import session_state
 from mlnb.capture.slice import Slice
 from mlnb.capture.source.history import SourceHistory
-from mlnb.capture.source.modules import LocalModules, imported_roots
+from mlnb.capture.source.modules import LocalModules, imported_roots, imports_by_name, roots_in_strings
 from mlnb.capture.source.nodes import parse
 from mlnb.errors import CannotShip
 from mlnb.node.data.asking import has_attribute
+from mlnb.node.data.kinds.mapped_files import one_look
 
 
 def capture(
@@ -53,6 +55,13 @@ def capture(
     CannotShip
         if the cell can't be a program, or needs something that can't be sent. Nothing is written in that case.
     """
+    with one_look():
+        return _capture(cell, session, label, first_line, include, outputs)
+
+
+def _capture(
+    cell: str, session: Session, label: str, first_line: int, include: Sequence[str], outputs: Sequence[str]
+) -> Captured:
     futures = _session_futures(session)
     source = reading.read(cell, session, label, first_line, "annotations" in futures)
     included, files, trusted_modules = _sort_included(include, session)
@@ -77,7 +86,12 @@ def capture(
     for definition in slice_.definitions.values():
         for root in sorted(imported_roots(definition.origin.node)):
             modules.add(root)
-    process, notes = session_state()
+    code = [source.tree, *(definition.origin.node for definition in slice_.definitions.values()), *modules.trees()]
+    code += [ast.Constant(value) for _, value in slice_.literals.values() if isinstance(value, str)]
+    if any(map(imports_by_name, code)):
+        for root in sorted(set().union(*map(roots_in_strings, code))):
+            modules.add(root)
+    process, notes = session_state(code, libraries(slice_, modules, source))
     for note in notes:
         slice_.note(note)
     return assemble(source, slice_, modules, files, outputs, futures, process)

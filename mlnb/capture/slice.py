@@ -27,6 +27,7 @@ from mlnb.capture.source.modules import LocalModules
 from mlnb.errors import CannotShip
 from mlnb.node.data import objects
 from mlnb.node.data.asking import has_attribute
+from mlnb.node.data.kinds import caches
 
 DISPLAY_IMPORT = "from mlnb.node.rank.display import display"
 _MODULE_NAMES = frozenset({"__name__", "__file__", "__doc__", "__builtins__", "__spec__", "__package__", "__loader__"})
@@ -143,6 +144,11 @@ class Slice:
             moved = self._move_shared_literals(self.single_stream[0].containers if self.single_stream else set())
             if not moved and not self._queue and before == self._count():
                 return
+
+    @property
+    def has_unresolved_names(self) -> bool:
+        """Whether names were added since :meth:`resolve`."""
+        return bool(self._queue)
 
     def _count(self) -> int:
         return len(self.reasons) + len(self.data) + len(self.statements)
@@ -291,6 +297,10 @@ class Slice:
         self.statements[name] = Statement(
             name, lines, set(source.required), origin.position, origin.cell.label, origin.line, source.header_lines
         )
+        self._add_deferred(name, source, inner_reason)
+
+    def _add_deferred(self, name: str, source: DefinitionSource, inner_reason: Reason) -> None:
+        """Add what is done to a definition when every name is defined."""
         for index, (target, value) in enumerate(source.deferred_assignments):
             if target in source.can_stay and (fault := self.checks.pickling_error(value)):
                 self.note(f"{target} is what the script makes it, since its value can't be sent ({fault})")
@@ -301,9 +311,26 @@ class Slice:
             type_name = self._expressions.of(f"_{name}_type_{index}", kind, inner_reason)
             text = self._expressions.of_attribute(f"_{name}_for_{index}", implementation, inner_reason)
             self.deferred_statements.append(f"{name}.register({type_name}, {text})")
+        for index, (target, function) in enumerate(source.caches):
+            self._add_cache(f"_{name}_cached_{index}", target, function)
         for index, kind in enumerate(source.virtual_subclasses):
             text = self._expressions.of_attribute(f"_{name}_sub_{index}", kind, inner_reason)
             self.deferred_statements.append(f"{name}.register({text})")
+
+    def _add_cache(self, generated: str, target: str, function: Any) -> None:
+        """Have the script fill the cache of a function, which ``target`` stands for."""
+        made = caches.entries(function)
+        if not made:
+            return
+        fault = self.checks.pickling_error(made)
+        if fault is None and self.checks.is_credential(generated, made):
+            fault = "it looks like a credential"
+        if fault is not None:
+            self.note(f"{target}: what it has cached can't be sent ({fault}), so the run calls it anew")
+            return
+        self.extra_imports.add("from mlnb.node.data.kinds.caches import fill as _fill_cache")
+        self.data[generated] = made
+        self.deferred_statements.append(f"_fill_cache({target}, {generated})")
 
     # ---- data
 

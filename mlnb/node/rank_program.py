@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from mlnb.node.attempt import folder
 from mlnb.node.data import inputs, process_state
 from mlnb.node.data.kinds.code import ScriptCode
-from mlnb.node.rank import display, finite, log, stop
+from mlnb.node.rank import display, finite, log, missed_variables, stop
 from mlnb.node.rank.tracebacks import describe, describe_line
 from mlnb.node.script import ipython, main_module, module_values, threads
 from mlnb.node.script.execute import execute
@@ -86,7 +86,7 @@ def _train(run_dir: RunDir, run_id: str, task: Task, info: RankInfo) -> tuple[di
     device = f"cuda:{info.local_rank}" if task.resources.gpus else "cpu"
     data = inputs.begin(run_dir, device)
     _set_seeds(run_dir, task, info.rank, parallel)
-    data.set_environ(task.environment.get("env") or ())
+    missed_variables.watch(data.set_environ(task.environment.get("env") or ()))
     if task.interactive:
         ipython.install()
     try:
@@ -108,7 +108,7 @@ def _train(run_dir: RunDir, run_id: str, task: Task, info: RankInfo) -> tuple[di
     returns_state = task.interactive and task.seed is None
     if info.rank == 0:
         log.current.flush(last=True)
-        notes += finite.notes(log.current, namespace)
+        notes += [*finite.notes(log.current, namespace), *missed_variables.notes()]
     if info.rank == 0 and (task.outputs or task.inputs or task.deletes or task.returns_more or returns_state):
         from mlnb.node.data import outputs
 

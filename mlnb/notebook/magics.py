@@ -33,6 +33,7 @@ from mlnb.errors import UsageError
 from mlnb.notebook.documented import document
 from mlnb.notebook.executed import executed
 from mlnb.notebook.lent_generators import LentGenerators
+from mlnb.notebook.maps import settle_maps
 from mlnb.notebook.plan import plan
 from mlnb.notebook.runs import show_runs
 from mlnb.notebook.view.live_outputs import LiveOutputs
@@ -129,6 +130,7 @@ class TrainMagics(Magics):
             include=options.include,
             outputs=options.outputs,
         )
+        captured = settle_maps(captured, target, offer)
         _check_outputs(options.outputs, captured, self.shell.transform_cell(cell))
         process = captured.process
         if options.seed is None and offer.resources.world_size == 1:

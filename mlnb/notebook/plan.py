@@ -55,6 +55,8 @@ def plan(captured: Captured, task: Task, target: Target, offer: Offer) -> Plan:
     variables = task.environment.get("env") or []
     if variables:
         rows.append(_row("variables", f"{', '.join(variables)} (mlnb does not store their values)"))
+    if captured.process.environ:
+        rows.append(_row("variables", f"{', '.join(sorted(captured.process.environ))}: as in this session"))
     rows += [_row("note", note) for note in captured.notes]
     return Plan(line, "\n".join(rows))
 

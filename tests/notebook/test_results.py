@@ -480,3 +480,30 @@ def test_a_weak_reference_of_the_session(nb: Kernel) -> None:
     nb.ok("import weakref\nclass Box: pass\nbox = Box(); box.n = 1; seen = weakref.ref(box)")
     train(nb, "seen().n += 1")
     assert nb.ok("box.n, seen() is box").result == "(2, True)"
+
+
+def test_the_model_that_a_function_has_cached_is_the_one_that_is_trained(nb: Kernel) -> None:
+    nb.ok(
+        "import functools\n@functools.lru_cache\ndef get_model(size): return nn.Linear(size, 1)\n"
+        "@functools.cache\ndef stamp(): return torch.rand(1).item()\n"
+        "mine, old, first = get_model(4), get_model(4).weight.detach().clone(), stamp()"
+    )
+    nb.ok(
+        "%%train\nassert get_model.cache_info().currsize == 1\nnet = get_model(4)\nseen = stamp()\n"
+        "steps(net, torch.optim.SGD(net.parameters(), lr=0.1))\nnew = get_model(4).weight.detach().clone()\n"
+        "other = get_model(2).weight.detach().clone()\n"
+    )
+    assert nb.ok("torch.equal(mine.weight, old)").result == "False"
+    assert nb.ok("torch.equal(mine.weight, new), get_model(4) is mine, net is mine, seen == first").result == (
+        "(True, True, True, True)"
+    )
+    assert nb.ok("torch.equal(get_model(2).weight, other), get_model.cache_info().currsize").result == "(True, 2)"
+
+
+def test_a_function_of_the_cell_keeps_what_it_has_cached(nb: Kernel) -> None:
+    train(
+        nb,
+        "import functools\n@functools.cache\ndef get_model(): return nn.Linear(4, 1)\n"
+        "trained = get_model()\nsteps(trained, torch.optim.SGD(trained.parameters(), lr=0.1))",
+    )
+    assert nb.ok("get_model() is trained").result == "True"

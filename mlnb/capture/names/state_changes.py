@@ -55,6 +55,8 @@ def definitions_changed(definitions: Mapping[str, Any], trees: Iterable[ast.AST]
 
 def _may_change(definition: Any, path: Path, value: Any, changes: StateChanges) -> bool:
     kind, name = path[-1]
+    if kind == "cache":
+        return True
     if kind == "default":
         code = definition.__code__ if len(path) == 1 else None
         name = code.co_varnames[code.co_argcount - len(definition.__defaults__) + name] if code is not None else ""

@@ -36,7 +36,7 @@ def add_replayed(slice_: Slice, history: SourceHistory, modules: LocalModules, s
     A statement that needs what can't be sent is left out, with a note.
     """
     replay = Replay(slice_, history)
-    used = _libraries(slice_, modules, source)
+    used = libraries(slice_, modules, source)
     read = source.names.loads.union(*(_names_read(cell.text) for cell in replay.cells))
     for cell, statement, alias in imports_for_effect(history, used, read, modules):
         replay.add_import(cell, statement, alias, modules)
@@ -48,7 +48,9 @@ def add_replayed(slice_: Slice, history: SourceHistory, modules: LocalModules, s
             replay.assigned.add(effect.target)
         elif any(is_used(library, used) for library in effect.libraries):
             replay.add(effect)
-    for effect in registrations(slice_, replay.cells):
+    if slice_.has_unresolved_names:
+        slice_.resolve()  # what is registered on these counts, too
+    for effect in registrations(slice_, history, modules, replay.cells):
         replay.add(effect)
     slice_.resolve()
     assigned = list(_attributes(replay.assigned, slice_.session.namespace))
@@ -116,7 +118,7 @@ def add_module_values(
         slice_.resolve()
 
 
-def _libraries(slice_: Slice, modules: LocalModules, source: CellSource) -> set[str]:
+def libraries(slice_: Slice, modules: LocalModules, source: CellSource) -> set[str]:
     """The top-level modules that the cell, or what it needs, uses."""
     used = {imported.module.split(".")[0] for imported in slice_.imports.values()} | imported_roots(source.tree)
     for definition in slice_.definitions.values():

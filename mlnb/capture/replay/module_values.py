@@ -16,6 +16,8 @@ from mlnb.capture.source.bytecode import CodeKey, all_codes, code_key
 from mlnb.capture.source.evaluate import UNKNOWN, constant, equal
 from mlnb.capture.source.modules import LocalModules, parsed
 from mlnb.capture.source.nodes import top_level
+from mlnb.node.data.kinds import caches
+from mlnb.node.script.module_values import CACHE
 
 _PLAIN = (bool, int, float, complex, str, bytes, tuple, frozenset, type(None))
 
@@ -55,6 +57,9 @@ def changed_values(module: types.ModuleType, assigned: Collection[str]) -> Itera
             yield name, value
         elif name in imported:
             continue
+        elif isinstance(value, caches.KIND):
+            made = caches.entries(value)
+            yield from [(f"{name}.{CACHE}", made)] if made else []
         elif isinstance(value, (types.FunctionType, type)):
             yield from _of_definition(module, name, value, defined.get(name), codes, assigned)
         elif isinstance(value, _CONTAINERS) or (_differs(written[name], value) if name in written else _is_data(value)):

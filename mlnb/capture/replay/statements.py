@@ -21,6 +21,7 @@ from mlnb.capture.names.analysis import global_reads
 from mlnb.capture.names.closures import closure_items
 from mlnb.capture.names.effects import dotted_name
 from mlnb.capture.outputs import is_array, is_loader, is_trained
+from mlnb.capture.source.evaluate import evaluate
 from mlnb.capture.source.imports import resolve
 from mlnb.capture.source.nodes import Cell, DefNode
 
@@ -44,6 +45,9 @@ _NOT_REPEATED = frozenset("atexit faulthandler os readline select selectors sign
 """Modules of the standard library whose registrations are for the session's own process."""
 
 _SETTING_BY_OTHER_NAMES = frozenset({"copyreg.pickle", "csv.field_size_limit"})
+
+_OF_OPERATORS = frozenset({"custom_op", "define", "impl", "impl_abstract", "triton_op"})
+"""Functions of ``torch.library`` that register an operator, or what it does: code reaches it as ``torch.ops.x.y``."""
 
 _OWN = frozenset({"IPython", "ipykernel", "ipywidgets", "mlnb", "matplotlib_inline"})
 """Libraries of the session itself."""
@@ -130,6 +134,9 @@ class EffectFinder:
             return Effect(cell, node, libraries) if libraries else None
         targets = node.targets if isinstance(node, (ast.Assign, ast.Delete)) else [node.target]
         target = targets[0]
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) and isinstance(target, ast.Name):
+            libraries = self._changed_by_call(node.value) if self._sets_and_returns(node.value) else None
+            return Effect(cell, ast.copy_location(ast.Expr(node.value), node.value), libraries) if libraries else None
         if len(targets) != 1 or not isinstance(target, (ast.Attribute, ast.Subscript)):
             return None
         owner = self._owner(target, any_module=True)
@@ -140,10 +147,7 @@ class EffectFinder:
     def _registering(self, decorator: ast.expr) -> str | None:
         """The library in which a decorator registers what it is given, as ``@register_dataframe_accessor("x")``."""
         function = decorator.func if isinstance(decorator, ast.Call) else decorator
-        if isinstance(decorator, ast.Call) and any(
-            isinstance(argument, ast.Name) and _is_operator_library(self._namespace.get(argument.id))
-            for argument in decorator.args
-        ):
+        if self._registers_operator(function):
             return "torch"
         name = getattr(function, "attr", getattr(function, "id", ""))
         return self._owner(function, _any_module(name)) if _name_parts(name)[:1] == ["register"] else None
@@ -159,18 +163,47 @@ class EffectFinder:
         if isinstance(call.func, ast.Name) and call.func.id == "setattr" and call.args:
             owner = self._owner(call.args[0])
             return frozenset({owner}) if owner else None
-        name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
-        dotted = self._dotted(call.func)
         receiver = getattr(call.func, "value", None)
         if isinstance(receiver, ast.Name) and _is_operator_library(self._namespace.get(receiver.id)):
             return frozenset({"torch"})
-        if _DONE_ONCE.match(dotted) or not (is_setting(name) or dotted in _SETTING_BY_OTHER_NAMES):
+        if self._registers_operator(call.func):
+            return frozenset({"torch"})
+        dotted = {self._dotted(call.func), self._own_name(call.func)} - {""}
+        names = {name.rpartition(".")[2] for name in dotted} | {str(getattr(call.func, "attr", ""))}
+        is_named = not dotted.isdisjoint(_SETTING_BY_OTHER_NAMES)
+        if any(map(_DONE_ONCE.match, dotted)) or not (is_named or any(map(is_setting, names))):
             return None
-        owner = self._owner(call.func, _any_module(name) or dotted in _SETTING_BY_OTHER_NAMES)
+        owner = self._owner(call.func, is_named or any(map(_any_module, names)))
         if owner is not None:
             return frozenset({owner})
         function = self._namespace.get(call.func.id) if isinstance(call.func, ast.Name) else None
         return self._changed_by_function(function) if isinstance(function, types.FunctionType) else None
+
+    def _own_name(self, function: ast.expr) -> str:
+        """The name that a library's function has there: the session may call it by another one."""
+        value = evaluate(function, self._namespace)
+        if isinstance(value, types.BuiltinFunctionType) and isinstance(value.__self__, types.ModuleType):
+            return f"{value.__self__.__name__}.{value.__name__}"
+        if not isinstance(value, types.FunctionType) or value.__module__ in (None, "__main__"):
+            return ""
+        return f"{value.__module__}.{value.__name__}"
+
+    def _sets_and_returns(self, call: ast.Call) -> bool:
+        """Whether what a call returns is no more than a handle, or what was set before: its effect is what counts."""
+        name = self._own_name(call.func).rpartition(".")[2]
+        is_other = name.startswith(("setup", "setting", "setdefault"))
+        return name.startswith(("register_", "set", "enable_", "disable_")) and not is_other
+
+    def _registers_operator(self, function: ast.expr) -> bool:
+        """Whether a function, or what one returns, registers something of an operator: ``torch.library.impl(…)(f)``."""
+        while isinstance(function, ast.Call):
+            function = function.func
+        value = evaluate(function, self._namespace)
+        if not isinstance(value, types.FunctionType) or not value.__module__.startswith(
+            ("torch.library", "torch._lib")
+        ):
+            return False
+        return value.__name__.startswith("register_") or value.__name__ in _OF_OPERATORS
 
     def _changed_by_function(self, function: types.FunctionType) -> frozenset[str] | None:
         """The libraries that a function of the notebook uses, if it has no part in the session's data."""

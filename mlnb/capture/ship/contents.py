@@ -125,3 +125,29 @@ class Storage(_ContentBase):
         for start in range(0, self.size, CHUNK):
             chunk: Any = data[start : start + CHUNK].cpu().numpy()
             yield memoryview(chunk)
+
+
+class Mapped(Storage):
+    """Memory of a mapped file, which is left in the file where the run sees that.
+
+    Attributes
+    ----------
+    span
+        the part of the file (:class:`mlnb.node.data.kinds.mapped_files.Span`).
+    name
+        the value that it belongs to.
+    is_copied
+        whether it is sent nevertheless: the file isn't there any more, or the run can't see it.
+    """
+
+    def __init__(self, storage: Any, span: Any, name: str) -> None:
+        super().__init__(storage)
+        self.span, self.name = span, name
+        self.is_copied = not span.is_there
+
+    def write_back(self) -> None:
+        """Write to the file what was changed in memory, for other machines."""
+        from mlnb.node.data.kinds.mapped_files import write_back
+
+        if self.span.shared and self.span.writable:
+            write_back(self._storage)

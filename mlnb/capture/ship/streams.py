@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mlnb.capture.ship.contents import Buffer, Bytes, Content, Storage
+from mlnb.capture.ship.contents import Buffer, Bytes, Content, Mapped, Storage
 from mlnb.node.data import objects, storages
+from mlnb.node.data.kinds import mapped_files
 
 PLAIN = frozenset({int, float, complex, bool, type(None), type(...)})
 """Types whose values need no check."""
@@ -23,6 +24,8 @@ class LiveSink:
         the value that is being pickled.
     blobs
         storages and buffers in order: the stream's blob ``n`` is ``blobs[n]``.
+    maps
+        memory of mapped files, whether it is among the blobs or copied.
     sizes
         name → bytes in storages and buffers.
     storages
@@ -34,6 +37,7 @@ class LiveSink:
     def __init__(self) -> None:
         self.name = ""
         self.blobs: list[Content] = []
+        self.maps: list[Mapped] = []
         self.sizes: dict[str, int] = {}
         self.shared_names: set[str] = set()
 
@@ -50,6 +54,17 @@ class LiveSink:
     def buffer(self, view: memoryview) -> storages.Location:
         """See :class:`objects.Sink`."""
         return self._add_blob(Buffer(view))
+
+    def mapped(self, storage: Any, span: mapped_files.Span, label: str | None) -> storages.Location | None:
+        """See :class:`mlnb.node.data.pickling.bulk.MapSink`."""
+        if label is not None:
+            self.shared_names.add(self.name)
+        content = Mapped(storage, span, self.name)
+        self.maps.append(content)
+        if content.is_copied:
+            return None
+        self.blobs.append(content)
+        return ("blob", len(self.blobs) - 1)
 
     def _add_blob(self, content: Content) -> storages.Location:
         self.blobs.append(content)
@@ -95,17 +110,24 @@ class DataStream:
     @property
     def size(self) -> int:
         """Bytes, storages and buffers included."""
-        return len(self.stream.data) + sum(blob.size for blob in self.blobs)
+        return len(self.stream.data) + sum(blob.size for blob in self.blobs if not _is_in_its_file(blob))
 
     def files(self) -> dict[str, Content]:
         """Path in the run directory → content; hashes storages and buffers, since they are stored by their hash."""
-        paths = [f"inputs/{blob.digest()}" for blob in self.blobs]
-        table = {"names": list(self.values), "blobs": paths, "buffers": self.stream.buffers}
-        return {
-            f"inputs/{self.number}.pickle": Bytes(self.stream.data),
-            f"inputs/{self.number}.json": Bytes(json.dumps(table)),
-            **dict(zip(paths, self.blobs, strict=True)),
-        }
+        files: dict[str, Content] = {f"inputs/{self.number}.pickle": Bytes(self.stream.data)}
+        blobs: list[Any] = []
+        for blob in self.blobs:
+            if _is_in_its_file(blob):
+                blobs.append(blob.span)  # type: ignore[attr-defined]
+            else:
+                blobs.append(f"inputs/{blob.digest()}")
+                files[blobs[-1]] = blob
+        table = {"names": list(self.values), "blobs": blobs, "buffers": self.stream.buffers}
+        return {**files, f"inputs/{self.number}.json": Bytes(json.dumps(table))}
+
+
+def _is_in_its_file(blob: Content) -> bool:
+    return isinstance(blob, Mapped) and not blob.is_copied
 
 
 _CONTAINERS = frozenset({list, dict, set, bytearray})

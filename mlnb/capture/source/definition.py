@@ -45,6 +45,8 @@ class DefinitionSource:
         types and their implementations, of a generic function (``functools.singledispatch``).
     virtual_subclasses
         classes that were registered as subclasses of an abstract class.
+    caches
+        expressions for functions with a cache, and the session's functions.
     imports
         import statements that it needs.
     notes
@@ -63,6 +65,7 @@ class DefinitionSource:
     can_stay: set[str] = field(default_factory=set)
     registered: list[tuple[type, Any]] = field(default_factory=list)
     virtual_subclasses: list[type] = field(default_factory=list)
+    caches: list[tuple[str, Any]] = field(default_factory=list)
     imports: set[str] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
 

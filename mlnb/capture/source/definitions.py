@@ -43,6 +43,7 @@ from mlnb.capture.source.introspection import (
     wrapped_functions,
 )
 from mlnb.capture.source.nodes import SourceNode, with_decorators
+from mlnb.node.data.kinds import caches
 
 
 class DefinitionFinder:
@@ -179,6 +180,8 @@ class DefinitionFinder:
             if is_users and not attribute.startswith("_") and unshippable_reason(value) is None:
                 source.deferred_assignments.append((f"{name}.{attribute}", value))
         source.registered = registered_implementations(decorated)
+        path, cached = caches.cached_in(decorated)
+        source.caches += [(f"{name}{path}", cached)] if cached is not None else []
         return source
 
     def _assignment_source(self, statement: SourceNode, value: Any, name: str) -> DefinitionSource | None:
@@ -309,6 +312,7 @@ class DefinitionFinder:
         changed = changed_attributes(statement, cls, self._namespace)
         source.deferred_assignments += [(f"{name}.{attribute}", value) for attribute, value in changed]
         source.can_stay = {target for target, _ in source.deferred_assignments}
+        source.caches += [(f"{name}{path}", cached) for path, cached in caches.caches_of(cls)]
         source.virtual_subclasses = [
             kind
             for kind in virtual_subclasses(cls)

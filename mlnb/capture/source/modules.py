@@ -6,6 +6,7 @@ import ast
 import functools
 import importlib.util
 import os
+import re
 import site
 import sys
 import sysconfig
@@ -92,6 +93,12 @@ class LocalModules:
     def roots(self) -> frozenset[str]:
         """The top-level modules that were added, and those that local ones among them import."""
         return frozenset(self._visited)
+
+    def trees(self) -> Iterator[ast.Module]:
+        """The parsed files of the modules that were added."""
+        for content in self.contents.values():
+            if isinstance(content, FileContent) and content.path.suffix == ".py" and (tree := parsed(content.path)):
+                yield tree
 
     def is_local(self, root: str) -> bool:
         """Whether the loaded module ``root`` isn't installed."""
@@ -216,6 +223,23 @@ def imported_roots(tree: ast.AST) -> frozenset[str]:
             if function in ("import_module", "__import__") and isinstance(node.args[0].value, str):
                 roots.add(node.args[0].value.split(".")[0])
     return frozenset(roots)
+
+
+@functools.lru_cache(maxsize=4096)
+def imports_by_name(tree: ast.AST) -> bool:
+    """Whether code imports modules whose names it only has when it runs."""
+    calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call) and node.args)
+    return any(
+        getattr(call.func, "attr", getattr(call.func, "id", None)) in ("import_module", "__import__")
+        and not isinstance(call.args[0], ast.Constant)
+        for call in calls
+    )
+
+
+def roots_in_strings(tree: ast.AST) -> set[str]:
+    """The top-level modules whose names may stand in the strings of code."""
+    strings = (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str))
+    return {text.split(".")[0] for text in strings if re.fullmatch(r"[^\W\d][\w.]*", text)}
 
 
 def parsed(path: Path) -> ast.Module | None:

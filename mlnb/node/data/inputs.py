@@ -18,6 +18,7 @@ from mlnb.node.data.process_state import ProcessState
 from mlnb.node.data.sent import SentDefinitions
 from mlnb.node.torch_private import storage_id
 from mlnb.rundir import PROCESS_STATE, RunDir
+from mlnb.runinfo import RunInfo
 
 
 class NotSent:
@@ -55,13 +56,19 @@ class Inputs:
         self._storage_files: dict[int, Path] = {}
         self._buffer_files: dict[tuple[int, int], Path] = {}
         self._process_before: ProcessState | None = None
+        self._maps: set[str] = set()
 
-    def set_environ(self, kept: Collection[str] = ()) -> None:
-        """Set the variables that the session has set; those in ``kept`` were given for the run."""
+    def set_environ(self, kept: Collection[str] = ()) -> list[str]:
+        """Set the variables that the session has sent; those in ``kept`` were given for the run.
+
+        Returns the names of those that it has and the run has not.
+        """
         sent = self._sent_process_state()
-        if sent is not None:
-            environ = {name: value for name, value in sent.environ.items() if name not in kept}
-            process_state.apply(ProcessState(environ=environ))
+        if sent is None:
+            return []
+        environ = {name: value for name, value in sent.environ.items() if name not in kept}
+        process_state.apply(ProcessState(environ=environ))
+        return [name for name in sent.kept_back if name not in os.environ]
 
     def set_process_state(self, without: Collection[str] = ()) -> None:
         """Set the process to the session's state, but for the parts ``without``: the cell is about to run."""
@@ -94,7 +101,9 @@ class Inputs:
         pickled = self.run.inputs / f"{number}.pickle"
         check_loadable(pickled)
         table = json.loads((self.run.inputs / f"{number}.json").read_text())
-        source = _RecordingFiles([self.run.path / blob for blob in table["blobs"]], self)
+        blobs = [self.run.path / blob if isinstance(blob, str) else tuple(blob) for blob in table["blobs"]]
+        self._maps |= {str(blob[0]) for blob in blobs if isinstance(blob, tuple)}
+        source = _RecordingFiles(blobs, self)
         stream = objects.Stream(pickled.read_bytes(), tuple(tuple(location) for location in table["buffers"]))
         values: dict[str, Any] = objects.load(
             stream, source, self.labels, main, device=self.device, earlier=self.values, prefix=f"{number}:"
@@ -149,6 +158,15 @@ class Inputs:
         path = self._buffer_files.get((tensor.data_ptr(), view.nbytes))
         return self._if_equal(path, tensor) if path else None
 
+    def is_seen_by_session(self, path: str) -> bool:
+        """Whether the session finds a file of this machine under the same path, as far as can be known here."""
+        if path in self._maps:
+            return True
+        info = RunInfo.read(self.run)
+        if info.mirrored or "image" in info.placement:
+            return False
+        return info.target == "local" or Path(path).stat().st_dev == self.run.path.stat().st_dev
+
     def _if_equal(self, path: Path, now: torch.Tensor) -> str | None:
         if path.stat().st_size != now.nbytes:
             return None
@@ -159,7 +177,7 @@ class Inputs:
 class _RecordingFiles(storages.MappedFiles):
     """Records which file storages and buffers are loaded from, so that changes can be detected later."""
 
-    def __init__(self, blobs: list[Path], inputs: Inputs) -> None:
+    def __init__(self, blobs: list[Path | storages.Location], inputs: Inputs) -> None:
         super().__init__(blobs)
         self._inputs = inputs
 

@@ -23,10 +23,11 @@ from mlnb import manifest
 from mlnb.files import sync_files
 from mlnb.node.data import objects, safetensors, storages
 from mlnb.node.data.inputs import Inputs
+from mlnb.node.data.kinds import caches, mapped_files
 from mlnb.node.data.pickling.building import Rebuilder
 from mlnb.node.data.pickling.faults import find_fault
 from mlnb.node.data.process_state import ProcessState
-from mlnb.node.torch_private import storage_id
+from mlnb.node.data.sinks import ChangeSink, NullSink, OutputFiles, WrittenFiles
 from mlnb.rundir import PROCESS_STATE, RunDir, sync_folder
 from mlnb.task import Task
 
@@ -36,47 +37,6 @@ _PROGRESS_BARS = ("alive_progress.", "enlighten.", "fastprogress.", "progressbar
 
 DROPPED = "objects that the cell has changed and then dropped"
 """Stands among the names for a list of them: names of the session that did not come back may still refer to them."""
-
-
-class _OutputFiles:
-    """An ``objects.Sink`` that writes storages to files, except those that the run has not changed."""
-
-    def __init__(self, folder: Path, name: str, inputs: Inputs) -> None:
-        self._folder, self._name, self._inputs = folder, name, inputs
-        self._locations: dict[int, storages.Location] = {}
-        self._file_count = 0
-
-    def write_safetensors(self, name: str, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
-        """Write ``tensors`` to ``NAME.safetensors``; a storage that one of them fills completely is located there."""
-        file = f"{name}.safetensors"
-        offsets = safetensors.write(self._folder / file, tensors, metadata)
-        for key, tensor in tensors.items():
-            storage = tensor.untyped_storage()
-            if tensor.is_contiguous() and tensor.nbytes == storage.nbytes():
-                location = ("span", f"{self._name}/{file}", offsets[key], tensor.nbytes)
-                self._locations.setdefault(storage_id(storage), location)
-
-    def storage(self, storage: torch.UntypedStorage, label: str | None) -> storages.Location:  # noqa: ARG002 - as in the protocol
-        """See :class:`objects.Sink`."""
-        location = self._locations.get(storage_id(storage))
-        if location is not None:
-            return location
-        same = self._inputs.unchanged_storage(storage)
-        if same is not None:
-            return ("same", same)
-        return self.buffer(storages.view_of(storages.as_bytes(storage)), inline=True)
-
-    def buffer(self, view: memoryview, *, inline: bool = False) -> storages.Location:
-        """See :class:`objects.Sink`; with ``inline``, small buffers stay in the pickle."""
-        if inline and view.nbytes <= objects.INLINE:
-            return ("bytes", bytes(view))
-        same = self._inputs.unchanged_buffer(view)
-        if same is not None:
-            return ("same", same)
-        file = f"{self._file_count}.bin"
-        self._file_count += 1
-        (self._folder / file).write_bytes(view)
-        return ("span", f"{self._name}/{file}", 0, view.nbytes)
 
 
 def names_to_return(
@@ -156,7 +116,7 @@ def write(
         if stream is None:
             faults = _unpicklable(values, namespace, inputs)
         else:
-            faults = _unloadable(stream, _WrittenFiles(folder, run), values, namespace, inputs)
+            faults = _unloadable(stream, WrittenFiles(folder, run), values, namespace, inputs)
         if not faults and stream is not None and DROPPED not in values and not lost.get(DROPPED):
             dropped = inputs.labels.changed(stream.labels)
             if dropped:
@@ -193,7 +153,7 @@ def _write_values(
     metadata: dict[str, str],
 ) -> objects.Stream | None:
     """Write the large data of ``values`` to ``folder``; return the stream, ``None`` if they can't be pickled."""
-    sink = _OutputFiles(folder, run.outputs.name, inputs)
+    sink = OutputFiles(folder, run.outputs.name, inputs)
     written: set[int] = set()
     for name, value in values.items():
         tensors = {} if id(value) in written else weights(value)
@@ -213,9 +173,15 @@ def weights(value: Any) -> dict[str, torch.Tensor]:
     if isinstance(value, torch.nn.Module):
         state = value.state_dict()
         return {key: tensor for key, tensor in state.items() if isinstance(tensor, torch.Tensor) and _dense(tensor)}
-    if isinstance(value, torch.Tensor) and _dense(value) and value.nbytes > objects.INLINE:
+    if isinstance(value, torch.Tensor) and _dense(value) and value.nbytes > objects.INLINE and not _is_in_file(value):
         return {"tensor": value}
     return {}
+
+
+def _is_in_file(tensor: torch.Tensor) -> bool:
+    """Whether a tensor shows a mapped file, which is its weights' file itself."""
+    span = mapped_files.find_storage(tensor.untyped_storage())
+    return span is not None and span.shared
 
 
 def _dense(tensor: torch.Tensor) -> bool:
@@ -249,7 +215,7 @@ def dump(
 
     def reference(obj: Any) -> str | None:
         name = objects.main_name(obj, [namespace])
-        return name if name and (isinstance(obj, type) or "." in name) else None
+        return name if name and (isinstance(obj, (type, caches.KIND)) or "." in name) else None
 
     earlier = inputs.definitions.names if inputs.definitions is not None else {}
     return objects.dump(
@@ -317,51 +283,11 @@ def _unloadable(
     return lost
 
 
-class _WrittenFiles(storages.MappedFiles):
-    """Reads outputs before their folder has its final name."""
-
-    def __init__(self, folder: Path, run: RunDir) -> None:
-        super().__init__(run=run.path)
-        self._folder = folder
-
-    def path(self, location: storages.Location) -> Path:
-        return self._folder / Path(location[1]).name if location[0] == "span" else super().path(location)
-
-
 def _one_line(error: Exception) -> str:
     """Return an exception's message as one line; the arguments of some are a format string and its values."""
     first, *rest = error.args or (type(error).__name__,)
     text = str(first).format(*rest) if rest and "{}" in str(first) else str(error)
     return text.split("\n")[0]
-
-
-class NullSink:
-    """A sink that stores nothing: to test whether an object can be pickled, or compare pickles without large data."""
-
-    def storage(self, storage: torch.UntypedStorage, label: str | None) -> storages.Location:  # noqa: ARG002 - as in the protocol
-        """See :class:`objects.Sink`."""
-        small = storage.nbytes() <= objects.INLINE
-        return ("bytes", bytes(storages.view_of(storages.as_bytes(storage)))) if small else ("same",)
-
-    def buffer(self, view: memoryview) -> storages.Location:  # noqa: ARG002 - as in the protocol
-        """See :class:`objects.Sink`."""
-        return ("same",)
-
-
-class _ChangeSink(NullSink):
-    """A sink that stores nothing, but marks large data that no longer equals its input file."""
-
-    def __init__(self, inputs: Inputs) -> None:
-        self._inputs = inputs
-
-    def storage(self, storage: torch.UntypedStorage, label: str | None) -> storages.Location:
-        location = super().storage(storage, label)
-        if location == ("same",) and self._inputs.unchanged_storage(storage) is None:
-            return ("changed",)
-        return location
-
-    def buffer(self, view: memoryview) -> storages.Location:
-        return ("same",) if self._inputs.unchanged_buffer(view) else ("changed",)
 
 
 def fingerprints(
@@ -371,7 +297,7 @@ def fingerprints(
 
     Values that can't be pickled have none, so that they count as unchanged.
     """
-    sink = NullSink() if before else _ChangeSink(inputs)
+    sink = NullSink() if before else ChangeSink(inputs)
     found = {name: _fingerprint(namespace[name], namespace, inputs, sink) for name in names if name in namespace}
     return {name: printed for name, printed in found.items() if printed is not None}
 
@@ -383,7 +309,7 @@ def fingerprint_before(namespace: dict[str, Any], inputs: Inputs) -> Callable[[A
 
 def fingerprint_after(namespace: dict[str, Any], inputs: Inputs) -> Callable[[Any], Any]:
     """Makes fingerprints of values after the cell."""
-    return functools.partial(_fingerprint, namespace=namespace, inputs=inputs, sink=_ChangeSink(inputs))
+    return functools.partial(_fingerprint, namespace=namespace, inputs=inputs, sink=ChangeSink(inputs))
 
 
 def _fingerprint(

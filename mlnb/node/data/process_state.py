@@ -33,7 +33,8 @@ class ProcessState:
     Attributes
     ----------
     parts
-        name → pickled state of a generator, or of the warning filters.
+        name → pickled state of a generator, of the warning filters, of ``sys.argv``, or of decimal's
+        context.
     settings
         statements that set the settings of torch and numpy.
     environ
@@ -42,6 +43,8 @@ class ProcessState:
         the current folder; empty if it isn't part of what is described.
     import_path
         what modules are imported from; of changes, what was added: first at its beginning, then at its end.
+    kept_back
+        the names of environment variables that the process has, and that are not in ``environ``.
     """
 
     parts: Mapping[str, bytes] = field(default_factory=dict)
@@ -49,6 +52,7 @@ class ProcessState:
     environ: Mapping[str, str | None] = field(default_factory=dict)
     folder: str = ""
     import_path: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
+    kept_back: tuple[str, ...] = ()
 
     def write(self, path: Path) -> None:
         """Write it to a file that only this user can read."""
@@ -58,7 +62,7 @@ class ProcessState:
     def dump(self) -> bytes:
         """It as bytes."""
         return pickle.dumps(
-            (dict(self.parts), self.settings, dict(self.environ), self.folder, self.import_path), protocol=4
+            (dict(self.parts), self.settings, dict(self.environ), self.folder, self.import_path, self.kept_back), 4
         )
 
     @classmethod
@@ -90,6 +94,11 @@ def read() -> ProcessState:
     if torch.cuda.is_initialized():
         parts["cuda"] = pickle.dumps([_pickled_tensor(state) for state in torch.cuda.get_rng_state_all()], 4)
     parts["warnings"] = pickle.dumps([data for entry in warnings.filters if (data := _pickled(entry))], 4)
+    if sys.argv[1:] != sys.orig_argv[len(sys.orig_argv) - len(sys.argv) + 1 :]:
+        parts["arguments"] = pickle.dumps(list(map(str, sys.argv)), 4)  # not those that this process was started with
+    if "decimal" in sys.modules:
+        context = sys.modules["decimal"].getcontext()
+        parts["decimal"] = pickle.dumps({name: getattr(context, name) for name in _OF_DECIMAL}, 4)
     settings = tuple(setting_statements(defaults=True))
     return ProcessState(parts, settings, dict(os.environ), _current_folder(), (tuple(map(str, sys.path)), ()))
 
@@ -204,6 +213,21 @@ def _set_cuda(states: list[bytes]) -> None:
             torch.cuda.set_rng_state(_tensor(pickle.loads(state)), device)
 
 
+def _set_decimal(values: Mapping[str, Any]) -> None:
+    import decimal
+
+    context = decimal.getcontext()  # the session's own object may have a name there
+    for name, value in values.items():
+        setattr(context, name, value)
+
+
+_OF_DECIMAL = ("prec", "rounding", "Emin", "Emax", "capitals", "clamp")
+
+
+def _set_arguments(arguments: list[str]) -> None:
+    sys.argv[:] = arguments
+
+
 def _set_warnings(entries: list[bytes]) -> None:
     filters = []
     for entry in entries:
@@ -222,4 +246,6 @@ _SETTERS: Mapping[str, Callable[[Any], None]] = {
     "torch": lambda data: torch.set_rng_state(_tensor(data)),
     "cuda": _set_cuda,
     "warnings": _set_warnings,
+    "arguments": _set_arguments,
+    "decimal": _set_decimal,
 }

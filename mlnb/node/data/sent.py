@@ -10,10 +10,11 @@ from types import MappingProxyType
 from typing import Any
 
 from mlnb.node.data.asking import has_attribute
+from mlnb.node.data.kinds import caches
 
 Path = tuple[tuple[str, Any], ...]
 """Where a value is in a definition: steps, each an ``attribute`` or a ``variable`` of an enclosing function with its
-name, a ``default`` value with its index, or that of a ``keyword``."""
+name, a ``default`` value with its index, or that of a ``keyword``; ``cache`` for what a function has cached."""
 
 STATE_OF = "state of "
 """With the name of a definition: the name under which its state is returned."""
@@ -99,6 +100,7 @@ class SentDefinitions:
                     continue  # it comes with what is new there
                 before, printed = self._before.get((name, path), (changed, None))
                 is_same = before is value or (_is_plain(value) and before == value and type(before) is type(value))
+                is_same = is_same or caches.same(before, value)
                 if not is_same or self._print(value, fingerprint) != printed:
                     state[path] = value
             if state:
@@ -110,12 +112,14 @@ class SentDefinitions:
     ) -> dict[str, Any]:
         """The classes that the cell has defined, each with its state, as :meth:`changes` returns it.
 
-        The session runs their ``class`` statements again, which gives the state that they had at first.
+        The session runs their ``class`` statements again, which gives the state that they had at first. So it is for
+        functions with a cache.
         """
         found: dict[str, Any] = {}
         for name in names:
             cls: Any = namespace.get(name)
             is_plain = type(cls) in (type, abc.ABCMeta) and not issubclass(cls, tuple)
+            is_plain = is_plain or isinstance(cls, caches.KIND)
             if not is_plain or id(cls) in self.names or (cls.__module__, cls.__qualname__) != ("__main__", name):
                 continue
             others = self.names | {id(value): other for other, value in namespace.items() if value is not cls}
@@ -181,6 +185,9 @@ def state_of(definition: Any, others: Mapping[int, Any]) -> Iterator[tuple[Path,
                 if is_inside and inner.__module__ == "__main__" and len(path) < 4:
                     visited.add(id(inner))
                     queue.append(((*path, step), inner))
+            elif isinstance(inner, caches.KIND):
+                if id(inner) not in others:
+                    yield (*path, step, _CACHE), caches.entries(inner)
             elif _is_state(value):
                 yield (*path, step), value
 
@@ -199,7 +206,13 @@ def _attributes(item: Any) -> dict[str, Any]:
     return {name: value for name, value in found.items() if not name.startswith("_abc_")}
 
 
+_CACHE = ("cache", "")
+
+
 def _parts(item: Any) -> Iterator[tuple[tuple[str, Any], Any]]:
+    if isinstance(item, caches.KIND):
+        yield _CACHE, caches.entries(item)
+        return
     for name, value in _attributes(item).items():
         if not name.startswith("__"):
             yield ("attribute", name), value
@@ -223,7 +236,7 @@ def put_state(definition: Any, state: Mapping[Path, Any]) -> None:
         for step in path[:-1]:
             holder = dict(_parts(holder)).get(step)
             holder = holder.__func__ if isinstance(holder, (staticmethod, classmethod)) else holder
-        if isinstance(holder, _KINDS):
+        if isinstance(holder, (*_KINDS, caches.KIND)):
             _set(holder, *path[-1], value)
 
 
@@ -231,6 +244,8 @@ def _set(holder: Any, kind: str, name: Any, value: Any) -> None:
     if value is Removed:
         with contextlib.suppress(AttributeError):
             type.__delattr__(holder, name) if isinstance(holder, type) else delattr(holder, name)
+    elif kind == "cache":
+        caches.fill(holder, value)
     elif kind == "attribute":
         type.__setattr__(holder, name, value) if isinstance(holder, type) else setattr(holder, name, value)
     elif kind == "default":

@@ -13,10 +13,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import FunctionType, ModuleType
 from typing import Any
 
+from mlnb.node.data.kinds import caches
 from mlnb.node.data.sent import ATTRIBUTE, Removed
 
 NAME = "_module_values"
 """The script's name for them: module → dotted attribute → value."""
+
+CACHE = "<cache>"
+"""Stands in a dotted name for what a function has cached."""
 
 Values = dict[str, dict[str, Any]]
 Attribute = tuple[str, str, Any]
@@ -98,6 +102,9 @@ def _set(owner: Any, path: str, value: Any) -> Mapping[int, tuple[Any, Any]]:
     *parents, last = path.split(".")
     for parent in parents:
         owner = getattr(owner, parent)
+    if last == CACHE:
+        caches.fill(owner, value)
+        return {}
     old = vars(owner).get(last)
     if old is value:
         return {}
@@ -110,7 +117,11 @@ def _set(owner: Any, path: str, value: Any) -> Mapping[int, tuple[Any, Any]]:
 
 
 def _same(before: Any, now: Any) -> bool:
-    return before is now or (type(before) is type(now) and isinstance(now, _PLAIN) and bool(before == now))
+    return (
+        before is now
+        or caches.same(before, now)
+        or (type(before) is type(now) and isinstance(now, _PLAIN) and bool(before == now))
+    )
 
 
 def _attributes(module: ModuleType) -> Iterator[tuple[str, Any]]:
@@ -119,6 +130,8 @@ def _attributes(module: ModuleType) -> Iterator[tuple[str, Any]]:
         if name.startswith("__") or (isinstance(value, ModuleType) and value.__name__ == f"{module.__name__}.{name}"):
             continue
         yield name, value
+        if isinstance(value, caches.KIND) and value.__module__ == module.__name__:
+            yield f"{name}.{CACHE}", caches.entries(value)
         if isinstance(value, (type, FunctionType)) and value.__module__ == module.__name__:
             inner = list(vars(value).items())
             yield from ((f"{name}.{key}", v) for key, v in inner if not key.startswith(("__", "_abc_")))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mlnb.api import Run
 from mlnb.capture import Captured
+from mlnb.node.data.kinds import caches
 from mlnb.notebook.waiting import lookups
 from mlnb.notebook.waiting.files import WrittenFiles, code_of, written_files
 from mlnb.notebook.waiting.graph import Reached, parts_of
@@ -92,11 +93,21 @@ def new_claim(run: Run, names: set[str], namespace: Mapping[str, Any], captured:
     code = list(code_of(captured))
     inputs = set(run.task.inputs)
     before = {name: namespace[name] for name in names | inputs if name in namespace}
-    changed = parts_of([before[name] for name in names & inputs & before.keys()], namespace)
+    values = [before[name] for name in names & inputs & before.keys()]
+    values += [entry[2] for name in names & before.keys() for entry in _cached(before[name])]
+    changed = parts_of(values, namespace)
     process = process_changes(captured, code, namespace)
     files = written_files(code, run, namespace, moves=process.folder)
+    maps = (content for stream in captured.streams for content in stream.sink.maps)
+    files.patterns |= {content.span.path for content in maps if content.span.writable and not content.is_copied}
     binds_more = run.task.returns_more and any(map(lookups.binds_more, code))
     return Claim(run, names, inputs - names, before, changed, files, process, binds_more)
+
+
+def _cached(value: Any) -> Iterable[Any]:
+    """What a function of the session has cached, which the run may change."""
+    _, function = caches.cached_in(value) if callable(value) and not isinstance(value, type) else ("", None)
+    return () if function is None else caches.entries(function)
 
 
 _UNBOUND = object()

@@ -19,7 +19,7 @@ def test_an_operator_with_its_formulas(nb):
     lines = ["def twice(x", "@twice.register_fake\ndef _(x)", "def back(ctx, grad)", "twice.register_autograd(back)"]
     assert [script.index(line) for line in lines] == sorted(script.index(line) for line in lines)
     assert script.count("def _(x)") == 1
-    assert "register_fake" not in nb.capture("print(torch.ones(2))").script
+    assert "register_fake" in nb.capture("print(torch.ops.mlnbtest.twice)").script
 
 
 def test_calls_that_register_nothing_are_not_repeated(nb):
@@ -110,3 +110,91 @@ def test_a_library_of_operators(nb):
     assert script.count("lib.define(") == 1
     lines = ["lib = torch.library.Library(", "lib.define(", "@torch.library.impl(lib", "def addone_meta", "lib.impl("]
     assert [script.index(line) for line in lines] == sorted(script.index(line) for line in lines)
+
+
+def test_operators_by_name_without_a_library(nb):
+    nb.cell(
+        """
+        import torch
+        from torch.library import impl
+        torch.library.define("mlnbtestname::half", "(Tensor x) -> Tensor")
+        @torch.library.impl("mlnbtestname::half", "cpu")
+        def half(x): return x / 2
+        @torch.library.register_fake("mlnbtestname::half")
+        def _(x): return torch.empty_like(x)
+        torch.library.define("mlnbtestname::third", "(Tensor x) -> Tensor")
+        def third(x): return x / 3
+        impl("mlnbtestname::third", "cpu")(third)
+        torch.library.opcheck(torch.ops.mlnbtestname.half, (torch.ones(2),), test_utils="test_schema")
+        """
+    )
+    script = nb.capture("result = torch.ops.mlnbtestname.half(torch.ones(2))").script
+    for line in ("@torch.library.impl(", "@torch.library.register_fake(", 'define("mlnbtestname::third"'):
+        assert script.count(line) == 1, line
+    assert script.index("torch.library.define(") < script.index("@torch.library.impl(")
+    assert script.index("def third") < script.index('impl("mlnbtestname::third", "cpu")(third)')
+    assert "opcheck" not in script
+
+
+def test_what_was_tied_to_an_object_that_is_made_anew(nb):
+    nb.cell(
+        """
+        import sqlite3
+        from concurrent.futures import ThreadPoolExecutor
+        class Meter:
+            def __init__(self, name): self.name = name
+            def attach(self, engine, name): engine.meters = {**getattr(engine, "meters", {}), name: self}
+        def label(engine, text): engine.label = text
+        def double(x): return 2 * x
+        """
+    )
+    nb.cell("Meter('early')\ndb = sqlite3.connect('some.db')\npool = ThreadPoolExecutor(1)")
+    nb.cell(
+        """
+        Meter("loss").attach(pool, "loss")
+        meter = Meter("accuracy")
+        meter.attach(pool, name="accuracy")
+        setattr(pool, "kind", "small")
+        pool.size = 1
+        pool.size += 2
+        for name in ("a", "b"):
+            Meter(name).attach(pool, name)
+        db.create_function("double", 1, double)
+        db.row_factory = sqlite3.Row
+        """
+    )
+    names = nb.train(
+        """
+        tied = sorted(pool.meters), pool.meters["accuracy"] is meter, pool.kind, pool.size
+        row = db.execute("select double(4) as x").fetchone()["x"]
+        """
+    )
+    assert names["tied"] == (["a", "accuracy", "b", "loss"], True, "small", 3)
+    assert names["row"] == 8
+
+
+def test_what_else_was_done_with_it_is_said(nb):
+    nb.cell("from concurrent.futures import ThreadPoolExecutor\npool = ThreadPoolExecutor(1)")
+    nb.cell("pool.submit(print, 'once')\nprint(pool)\nfor i in range(2):\n    pool.submit(print, i)")
+    captured = nb.capture("result = pool.submit(len, 'ab').result()")
+    assert "once" not in captured.script
+    (note,) = (note for note in captured.notes if "not repeated" in note)
+    assert note.startswith(
+        "pool: what the session did with it is not repeated: `pool.submit(print, 'once')` (cell [2]), "
+    )
+
+
+def test_an_object_that_holds_it_already_is_not_given_it_again(nb):
+    nb.cell(
+        """
+        from concurrent.futures import ThreadPoolExecutor
+        class Trainer:
+            def __init__(self): self.parts = []
+            def register(self, part): self.parts.append(part)
+        parts = []
+        def add_part(part): parts.append(part)
+        """
+    )
+    nb.cell("pool = ThreadPoolExecutor(1)\ntrainer = Trainer()\ntrainer.register(pool)\nadd_part(pool)")
+    names = nb.train("result = trainer.parts == [pool], parts == [pool]")
+    assert names["result"] == (True, True)

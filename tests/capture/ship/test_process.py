@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import types
 
@@ -39,3 +40,21 @@ def test_an_active_run_of_a_tracker_goes_on(monkeypatch):
     assert (environ["WANDB_RUN_ID"], environ["WANDB_RESUME"], environ["WANDB_PROJECT"]) == ("r1", "allow", "p")
     assert (environ["MLFLOW_TRACKING_URI"], environ["MLFLOW_RUN_ID"]) == ("file:./mlruns", "m1")
     assert "WANDB_ENTITY" not in environ
+
+
+def test_variables_of_the_shell_that_the_code_reads_are_sent(nb, monkeypatch):
+    began = {"MY_FLAG": "on", "MY_LEVEL": "3", "MY_DIR": "/x", "UNREAD": "no", "MY_PASSWORD": "hunter2hunter2"}
+    began |= {"TORCH_LOGS": "+dynamo", "DISPLAY": ":0", "JPY_SESSION_NAME": "x"}
+    for name, value in began.items():
+        monkeypatch.setenv(name, value)
+    began |= os.environ
+    monkeypatch.setattr("mlnb.capture.ship.process._began_with", lambda: began)
+    nb.cell("import os, torch\nLEVEL = 'MY_LEVEL'\ndef folder(): return os.path.expandvars('${MY_DIR}/data')")
+    captured = nb.capture("result = os.environ.get('MY_FLAG'), os.getenv(LEVEL), folder(), os.getenv('MY_PASSWORD')")
+    environ = {name: value for name, value in captured.process.environ.items() if name.startswith(("MY_", "TORCH_"))}
+    assert environ == {"MY_FLAG": "on", "MY_LEVEL": "3", "MY_DIR": "/x", "TORCH_LOGS": "+dynamo"}
+    assert {"UNREAD", "DISPLAY", "MY_PASSWORD"} <= set(captured.process.kept_back)
+    assert "JPY_SESSION_NAME" not in captured.process.kept_back
+    note = "MY_PASSWORD is read by the cell and looks like a credential: add --env MY_PASSWORD to send it"
+    assert note in captured.notes
+    assert not nb.capture("print(1)").process.environ.keys() & {"MY_FLAG", "MY_LEVEL", "MY_DIR"}

@@ -17,7 +17,7 @@ import torch
 
 from mlnb.node.data import objects
 from mlnb.node.data.kinds.code import CodeNotFound, ScriptCode
-from mlnb.node.data.outputs import NullSink
+from mlnb.node.data.sinks import NullSink
 from mlnb.node.data.storages import CopiedFiles
 from mlnb.task import Segment
 
