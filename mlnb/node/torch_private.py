@@ -245,6 +245,11 @@ def has_persistent_iterator(loader: DataLoader[Any]) -> bool:
     return getattr(loader, _ITERATOR) is not None
 
 
+def end_persistent_iterator(loader: DataLoader[Any]) -> None:
+    """Let a loader make a new iterator, with new workers: the one that it keeps has its batches of indices for good."""
+    setattr(loader, _ITERATOR, None)
+
+
 def without_iterator(state: dict[str, Any]) -> dict[str, Any]:
     """The attributes of a ``DataLoader`` for one that has not been iterated yet. Since 2.4."""
     return {**state, _ITERATOR: None}

@@ -47,36 +47,39 @@ class ShardedBatches:
     def __init__(self, batches: Iterable[Batch], rank: int, world: int, *, drop_last: bool) -> None:
         self._batches, self._rank, self._world, self._drop_last = batches, rank, world, drop_last
         self.weights: deque[float] = deque()
-        """Weights of the batches that were drawn and have not been used yet, oldest first."""
+        """Weights of the batches that the last iteration has drawn and that were not used yet, oldest first."""
 
     def __len__(self) -> int:
         count = len(self._batches)  # type: ignore[arg-type]
         return count // self._world if self._drop_last else -(-count // self._world)
 
     def __iter__(self) -> Iterator[list[Any]]:
-        self.weights.clear()
+        self.weights = deque()  # at once, and another for each iteration: two may go on at a time
+        return self._parts(self.weights)
+
+    def _parts(self, weights: deque[float]) -> Iterator[list[Any]]:
         group: list[Batch] = []
         for batch in self._batches:
             group.append(batch)
             if len(group) == self._world:
-                yield self._own_part(group)
+                yield self._own_part(group, weights)
                 group = []
         if group and not self._drop_last:
-            yield self._own_part(group)
+            yield self._own_part(group, weights)
 
-    def _own_part(self, group: list[Batch]) -> list[Any]:
+    def _own_part(self, group: list[Batch], weights: deque[float]) -> list[Any]:
         indices, weight = split(group, self._rank, self._world)
-        self.weights.append(weight)
+        weights.append(weight)
         return indices
 
 
 def shard_stream(
-    batches: Iterable[Any], rank: int, world: int, size: Callable[[Any], int]
+    batches: Iterable[Any], rank: int, world: int, size: Callable[[Any], int], *, drop_last: bool = False
 ) -> Iterator[tuple[Any, float]]:
     """Yield every ``world``-th batch of a stream without indices, each with its weight; see :func:`split`.
 
-    In the last round, if it is incomplete, ranks that get no batch get the first one at weight 0. ``size`` returns the
-    number of samples in a batch.
+    In the last round, if it is incomplete, ranks that get no batch get the first one at weight 0; ``drop_last`` leaves
+    it out. ``size`` returns the number of samples in a batch.
     """
     group: list[Any] = []
     for batch in batches:
@@ -84,6 +87,6 @@ def shard_stream(
         if len(group) == world:
             yield group[rank], size(group[rank]) * world / max(1, sum(map(size, group)))
             group = []
-    if group:
+    if group and not drop_last:
         total = max(1, sum(map(size, group)))
         yield (group[rank], size(group[rank]) * world / total) if rank < len(group) else (group[0], 0.0)

@@ -9,6 +9,7 @@ itself: it is not touched.
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import Any
@@ -23,9 +24,11 @@ from mlnb.node.parallel.gradients.backward import Backward
 from mlnb.node.parallel.gradients.gradient_average import GradientAverager
 from mlnb.node.parallel.sharded_loaders import ShardedLoaders
 from mlnb.node.parallel.together import plateau, rank_group
-from mlnb.node.parallel.together.batch_statistics import BatchStatistics
+from mlnb.node.parallel.together.batch_norm import BatchNorm
+from mlnb.node.parallel.together.functional_weights import FunctionalWeights
 from mlnb.node.parallel.together.loss_reads import LossReads
 from mlnb.node.parallel.together.rank_group import Progress, RankGroup
+from mlnb.node.rank.loss_names import own_frame
 from mlnb.node.rank.patches import Patches
 from mlnb.node.rank.training_hooks import TrainingHooks
 
@@ -61,11 +64,15 @@ class DataParallel:
         self._progress = Progress()
         self._averager = GradientAverager()
         self._reads = LossReads(lambda: self._hooks.weight)
-        self._statistics = BatchStatistics()
         self._backward = Backward(
-            self._averager, self._reads, self._statistics, self._prepare_backward, lambda: self._hooks.weight
+            self._averager, self._reads, self._prepare_backward, lambda: self._hooks.weight, add_note
         )
+        self._batch_norm = BatchNorm(
+            lambda: self._hooks.weight, lambda: self._loaders.is_sharding, lambda: self._backward.is_inside
+        )
+        self._functional = FunctionalWeights(lambda: self._loaders.is_sharding)
         self._agreement: Agreement | None = None
+        self._joining = threading.Lock()
         self._unsynchronized: list[torch.Tensor] = []  # parameters that do not have rank 0's values yet
         self._patches = Patches()
         self._has_left = False
@@ -79,6 +86,7 @@ class DataParallel:
             begin_batch=self._begin_batch,
             end_batches=self._end_batches,
             backwards=lambda: self._backward.count,
+            describe=describe,
             add_note=add_note,
         )
 
@@ -89,7 +97,8 @@ class DataParallel:
         self._backward.install(self._patches)
         self._loaders.install(self._patches)
         self._reads.install(self._patches)
-        self._statistics.install(self._patches)
+        self._batch_norm.install(self._patches)
+        self._functional.install(self._patches)
         plateau.install(self._patches)
         if self._agreement is not None:
             rank_group.current = self._agreement.group
@@ -114,12 +123,15 @@ class DataParallel:
     def finish(self) -> None:
         """At the end of the program: wait for the other ranks, then restore torch."""
         if self._is_plain():
-            rank_group.end()
+            if self._agreement is None:
+                rank_group.end_without_group(self._rank, self._world)
+            else:
+                self._agreement.group.end()
+                self._agreement.compare()
             self._reads.write_means()
-        if self._statistics.has_any:
+        if self._batch_norm.has_any:
             self._add_note(
-                "batch norm: each rank normalises its own part of a batch, as with DistributedDataParallel; "
-                "one process would normalise the whole batch"
+                "batch norm normalises the whole batch, as in one process: the ranks communicate in each such layer"
             )
         self.uninstall()
         for call in self._on_finish:
@@ -166,17 +178,22 @@ class DataParallel:
 
     def _synchronize(self) -> Agreement:
         """Join the other ranks, once; give new parameters and, once, all of the models rank 0's values."""
-        agreement = self._agreement
-        if agreement is None:
-            self._progress.meetings += 1
-            group = RankGroup(self._rank, self._world, self._describe, self._progress)
-            agreement = self._agreement = Agreement(group, self._averager, self._add_note)
-            self._averager.group = rank_group.current = group
-            for module in self._modules():
-                self._unsynchronized += [*module.parameters(), *module.buffers()]
+        with self._joining:  # threads may come here at once
+            agreement = self._agreement or self._join()
         tensors, self._unsynchronized = self._unsynchronized, []
         agreement.begin_with(tensors)
         return agreement
+
+    def _join(self) -> Agreement:
+        self._progress.meetings += 1
+        group = RankGroup(self._rank, self._world, self._describe, self._progress, self._add_note)
+        self._agreement = Agreement(group, self._averager, self._functional, self._add_note)
+        self._averager.group = rank_group.current = group
+        for module in self._modules():
+            self._unsynchronized += [*module.parameters(), *module.buffers()]
+            for parameter in module.parameters():
+                self._averager.add(parameter)
+        return self._agreement
 
     def _begin_loop(self) -> None:
         agreement = self._synchronize()
@@ -186,12 +203,14 @@ class DataParallel:
 
     def _begin_batch(self, batch: Any, weight: float) -> None:
         """Begin a batch of this rank, whose mean loss has ``weight`` in that of all ranks."""
+        if self._agreement is not None:
+            self._agreement.begin_batch()
         self._hooks.weight = weight
         self._progress.batches += 1
         self._averager.begin_batch(batch)
 
-    def _end_batches(self) -> None:
-        self._hooks.weight = 1.0
+    def _end_batches(self, weight: float) -> None:
+        self._hooks.weight = weight
 
     def _prepare_backward(self) -> bool:
         """Whether the gradients of the next backward are averaged."""
@@ -200,10 +219,24 @@ class DataParallel:
         if self._agreement is None or self._unsynchronized:
             self._synchronize()
         if not self._backward.count:
-            data = (
-                f"train loader sharded, global batch {self._world} × {self._loaders.batch_size}"
-                if self._loaders.has_sharded
-                else "every rank trains on the same data (no DataLoader was iterated with gradients enabled)"
-            )
-            self._add_note(f"{self._world} ranks: gradients averaged, {data}")
+            self._add_note(f"{self._world} ranks: gradients averaged, {self._which_data()}")
+        self._note_whole_batches()
+        if self._agreement is not None:
+            self._agreement.compare_if_due("backward()")
         return True
+
+    def _which_data(self) -> str:
+        if self._loaders.is_sharding or (self._loaders.has_sharded and not self._loaders.reason_for_whole_batches()):
+            return f"train loader sharded, global batch {self._world} × {self._loaders.batch_size}"
+        return "every rank trains on the same data (no DataLoader was iterated with gradients enabled)"
+
+    def _note_whole_batches(self) -> None:
+        """Tell if a backward is in a loop over a loader that is not sharded."""
+        if self._loaders.is_sharding or not (reason := self._loaders.reason_for_whole_batches()):
+            return
+        frame = own_frame(sys._getframe(1))
+        line = self._describe(frame) if frame is not None else "a library"
+        self._add_note(
+            f"backward() in {line} trains in a loop over a loader that is not sharded, since {reason}: every rank "
+            "trains on the same batches, and the curve is that of one process with this batch size"
+        )

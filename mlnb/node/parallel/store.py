@@ -46,6 +46,25 @@ def connect(prefix: str, rank: int, timeout: timedelta) -> Any:
     return dist.PrefixStore(prefix, store)  # type: ignore[attr-defined]
 
 
+def exchange(store: Any, rank: int, world: int, text: str) -> list[str]:
+    """Return what each rank tells by ``text``, when all have called this; once in a run.
+
+    Ranks wait by looks: a wait of torch would let no signal through. Rank 0 stays until all have looked.
+    """
+    store.set(f"told/{rank}", text)
+    _wait_for(store, [f"told/{other}" for other in range(world)])
+    told = [store.get(f"told/{other}").decode() for other in range(world)]
+    store.set(f"read/{rank}", "")
+    if not rank:
+        _wait_for(store, [f"read/{other}" for other in range(world)])
+    return told
+
+
+def _wait_for(store: Any, keys: list[str]) -> None:
+    while not store.check(keys):
+        time.sleep(_TURN)
+
+
 def _wait_for_listener(address: str, port: int, patience: float) -> None:
     """Wait until a process listens: torch, if it is refused once, waits for half a second."""
     end = time.monotonic() + patience

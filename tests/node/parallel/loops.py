@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 
+from tests.node.parallel.batch_norm_loops import BATCH_NORM
+
 HEAD = """
 import copy, itertools, json, math, torch, torch.nn.functional as F
 from torch import nn
@@ -368,4 +370,4 @@ for a, b in loader(shuffle=True): o.zero_grad(set_to_none=False); loss_of(model,
 """,
 }
 
-ZOO = {**OPTIMIZERS, **WITHOUT_OPTIMIZER, **PARTS, **LOSSES, **SCHEDULES, **BATCHES}
+ZOO = {**OPTIMIZERS, **WITHOUT_OPTIMIZER, **PARTS, **BATCH_NORM, **LOSSES, **SCHEDULES, **BATCHES}

@@ -30,7 +30,7 @@ for a, b in loader():
     if torch.isnan(a).any(): continue
     loss = loss_of(model, a, b); o.zero_grad(); loss.backward(); o.step()
 """,
-        r"gone apart: at backward\(\) in .*, line 16 \(loss = .*rank 0 has come to batch 3, rank 1 to batch 2",
+        r"gone apart: rank 0 is at the next batch in .*, line 14 .*, rank 1 at backward\(\) in .*, line 16 \(loss = ",
     ),
     "a step left out": (
         """
@@ -76,6 +76,13 @@ for turn, (a, b) in enumerate(loader()):
 """,
         r"rank 0 is at backward\(\) in .*, rank 1 at the end of its program",
     ),
+    "a rank that trains nothing": (
+        """
+if rank == 0: sys.exit(0)
+for a, b in loader(): step(a, b)
+""",
+        r"rank 1 is at the start of the training in .*, line 14 \(for a, b in loader.*rank 0 at the end of its program",
+    ),
     "values changed on one rank": (
         """
 for epoch in range(2):
@@ -101,6 +108,76 @@ def train():
 train()
 """,
         r"the ranks began with different values of [02]\.(weight|bias)",
+    ),
+    "gradients that the code sets itself": (
+        """
+for a, b in loader():
+    loss = loss_of(model, a, b); o.zero_grad(); loss.backward()
+    for p in model.parameters(): p.grad = p.grad + a.mean()
+    o.step()
+""",
+        r"gone apart: the values of 0\.weight, .* differ between rank 0 and rank 1 at batch 2",
+    ),
+    "what vmap returns for each sample": (
+        """
+from torch.func import functional_call, grad, vmap
+weights = {name: p.detach() for name, p in model.named_parameters()}
+def loss_of_one(weights, a, b): return (functional_call(model, weights, a) - b).square().sum()
+for a, b in loader():
+    each = vmap(grad(loss_of_one), in_dims=(None, 0, 0))(weights, a, b)
+    weights = {name: w - 0.1 * each[name].mean(0) for name, w in weights.items()}
+""",
+        r"gone apart: torch\.func in .*, line 17 \(each = vmap.* gets a tensor of shape .* same on all ranks at first",
+    ),
+    "what vjp returns": (
+        """
+from torch.func import functional_call, vjp
+weights = {name: p.detach() for name, p in model.named_parameters()}
+for a, b in loader():
+    errors, pull = vjp(lambda weights: functional_call(model, weights, a) - b, weights)
+    gradients, = pull(errors / len(a))
+    weights = {name: w - 0.1 * gradients[name] for name, w in weights.items()}
+""",
+        r"gone apart: torch\.func in .*, line 16 \(errors, pull = vjp",
+    ),
+    "gradients of each sample, given to an optimizer": (
+        """
+from torch.func import functional_call, grad, vmap
+def loss_of_one(weights, a, b): return (functional_call(model, weights, a) - b).square().sum()
+for a, b in loader():
+    each = vmap(grad(loss_of_one), in_dims=(None, 0, 0))(dict(model.named_parameters()), a, b)
+    for name, p in model.named_parameters(): p.grad = each[name].detach().mean(0)
+    o.step()
+""",
+        r"gone apart: .* (differ between rank 0 and rank 1 at batch 2|same on all ranks at first)",
+    ),
+    "a data set of its own": (
+        """
+data = TensorDataset(X[4 * rank:], y[4 * rank:])
+for a, b in DataLoader(data, batch_size=4): step(a, b)
+""",
+        r"the data differ between the ranks: rank 0 has 37 samples in 10 batches, rank 1 has 33 in 9",
+    ),
+    "two models that two threads train": (
+        """
+import threading
+def work():
+    model = net(); o = torch.optim.SGD(model.parameters(), lr=0.1)
+    for a, b in loader(): loss = loss_of(model, a, b); o.zero_grad(); loss.backward(); o.step()
+threads = [threading.Thread(target=work) for _ in range(2)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+""",
+        r"two threads train at once: .*line 16",
+    ),
+    "the last batch of the last loop": (
+        """
+for turn, (a, b) in enumerate(loader()):
+    step(a, b)
+    if turn == 4:
+        with torch.no_grad(): model[0].bias.add_(rank)
+""",
+        r"gone apart: the values of 0\.bias, .* at batch 5",
     ),
     "an error in a backward that one rank ignores": (
         """
@@ -167,5 +244,5 @@ def test_what_ranks_have_in_common_they_do_alike(start: Start) -> None:
     assert run.result is not None
     notes = "\n".join(run.result["notes"])
     assert "the ranks began with different values of" in notes
-    assert "batch norm: each rank normalises its own part of a batch" in notes
+    assert "batch norm normalises the whole batch" in notes
     assert "the code has made a process group of its own" in notes

@@ -68,3 +68,42 @@ def test_a_loop_with_a_model_in_training_mode_is_sharded(start: Start, models: s
     script += "globals().get('run', lambda: train(model, data))()\nprint(before, len(data))\n"
     run = start(script, ranks=2).wait(60)
     assert [run.logs(rank, "out") for rank in (0, 1)] == ["3 3\n"] * 2, run.result
+
+
+EVALUATED = """
+model = net().eval(); o = torch.optim.SGD(model.parameters(), lr=0.1)
+for (x,) in loader():
+    o.zero_grad(); loss = (model(x) - 1).square().mean() / 1000
+    loss.backward(); o.step()
+print([p.tolist() for p in model.parameters()])
+"""
+
+
+def test_training_in_evaluation_mode_is_that_of_one_process_and_said(start: Start):
+    alone, together = (start(HEAD + EVALUATED, ranks=ranks).wait(60) for ranks in (1, 2))
+    assert alone.logs(0, "out") == together.logs(0, "out") == together.logs(1, "out")
+    assert together.result is not None
+    (note,) = [one for one in together.result["notes"] if "not sharded" in one]
+    assert "line 16 (loss.backward(); o.step())" in note
+    assert "all models that are trained are in evaluation mode" in note
+    assert "every rank trains on the same batches" in note
+
+
+STEPS = """
+model = net(); o = torch.optim.SGD(model.parameters(), lr=0.1)
+def train_step(x): model.train(); o.zero_grad(); model(x).mean().backward(); o.step(); return len(x)
+def evaluation_step(x):
+    model.eval()
+    with torch.no_grad(): return len(model(x))
+def run(data, step): return sum(step(x) for (x,) in data)
+training, held_out = loader(), loader()
+for epoch in range(3): print(run(training, train_step), run(held_out, evaluation_step))
+"""
+
+
+def test_loops_that_set_the_mode_in_each_step_are_known_by_what_they_do(start: Start):
+    run = start(HEAD + STEPS, ranks=2)
+    run.wait(60)
+    assert [run.logs(rank, "out") for rank in (0, 1)] == ["6 12\n6 12\n6 12\n"] * 2, run.result
+    assert run.result is not None
+    assert not any("nothing was trained" in note for note in run.result["notes"])

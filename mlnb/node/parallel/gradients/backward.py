@@ -10,8 +10,9 @@ from typing import Any
 import torch
 
 from mlnb.node.parallel.gradients.gradient_average import GradientAverager
-from mlnb.node.parallel.together.batch_statistics import BatchStatistics
+from mlnb.node.parallel.gradients.loss_kinds import Kind, kind
 from mlnb.node.parallel.together.loss_reads import LossReads
+from mlnb.node.parallel.together.rank_group import CallSite
 from mlnb.node.rank.patches import Patches
 from mlnb.node.torch_private import is_transformed, is_transforming, tree_leaves, tree_map
 
@@ -21,25 +22,30 @@ class Backward:
 
     Parameters
     ----------
-    averager, reads, statistics
-        average gradients; get the mean of the loss; average the running statistics of batch norm.
+    averager, reads
+        average gradients; get the mean of the loss.
     prepare
         is called before; returns whether gradients are averaged.
     weight
         returns the weight of this rank's loss in the mean over all ranks.
+    add_note
+        adds a note to the run's result.
     """
 
     def __init__(
         self,
         averager: GradientAverager,
         reads: LossReads,
-        statistics: BatchStatistics,
         prepare: Callable[[], bool],
         weight: Callable[[], float],
+        add_note: Callable[[str], None],
     ) -> None:
-        self._averager, self._reads, self._statistics = averager, reads, statistics
+        self._averager, self._reads = averager, reads
         self._prepare, self._weight = prepare, weight
-        self._is_inside = False
+        self._add_note = add_note
+        self._sites: set[int] = set()  # call sites whose losses were looked at
+        self.is_inside = False
+        """Whether one is at work."""
         self.count = 0
         """How often gradients were averaged."""
 
@@ -53,7 +59,7 @@ class Backward:
     def _wrap_backward(self, original: Callable[..., None]) -> Callable[..., None]:
         def backward(tensors: Any, grad_tensors: Any = None, *args: Any, **kwargs: Any) -> None:
             roots = [tensors] if isinstance(tensors, torch.Tensor) else list(tensors)
-            if self._is_inside:  # of a checkpoint of activations
+            if self.is_inside:  # of a checkpoint of activations
                 self._averager.reach(roots)
                 return original(tensors, grad_tensors, *args, **kwargs)
             if any(_is_transformed(root) for root in roots) or not self._prepare():
@@ -64,11 +70,15 @@ class Backward:
                 grad_tensors = _weighted(weight, roots, grad_tensors)
             group = self._averager.group
             assert group is not None
+            site = group.call_site("backward()", sys._getframe(1))
+            if weight and site.number not in self._sites:
+                self._sites.add(site.number)
+                for root in roots:
+                    self._note_kind(root, site)
             self._averager.begin(roots)
-            group.begin(group.call_site("backward()", sys._getframe(1)), len(self._statistics))
+            group.begin(site)
             self._run(original, tensors, grad_tensors, *args, **kwargs)
             mean = self._averager.finish(loss)
-            self._statistics.average(group)
             if mean is not None:
                 self._reads.set_mean(self._reads.source(roots[0]), mean)
             self.count += 1
@@ -76,8 +86,14 @@ class Backward:
 
         return backward
 
+    def _note_kind(self, loss: torch.Tensor, site: CallSite) -> None:
+        """Tell if the mean of ``loss`` over the ranks is not the loss of the whole batch."""
+        found = kind(self._reads.source(loss), self._averager.batch_sizes)
+        if found is not Kind.MEAN:
+            self._add_note(f"{site.text}: {found.value}")
+
     def _run(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        self._is_inside = True
+        self.is_inside = True
         self._reads.begin_local()
         try:
             return original(*args, **kwargs)
@@ -88,7 +104,7 @@ class Backward:
             raise
         finally:
             self._reads.end_local()
-            self._is_inside = False
+            self.is_inside = False
 
     def _part_of_loss(self, roots: Sequence[torch.Tensor], gradients: Any, weight: float) -> torch.Tensor | None:
         """The part of this rank in the mean loss, if there is one loss."""
@@ -102,7 +118,7 @@ class Backward:
             targets = [inputs] if isinstance(inputs, torch.Tensor) else list(inputs)
             roots = [outputs] if isinstance(outputs, torch.Tensor) else list(outputs)
             leaves = [one for one in targets if isinstance(one, torch.Tensor) and one.is_leaf]
-            if self._is_inside or not leaves or any(map(_is_transformed, [*roots, *leaves])) or not self._prepare():
+            if self.is_inside or not leaves or any(map(_is_transformed, [*roots, *leaves])) or not self._prepare():
                 return original(outputs, inputs, grad_outputs, *args, **kwargs)
             weight = self._weight()
             group = self._averager.group
@@ -129,7 +145,7 @@ class Backward:
             @functools.wraps(function)
             def gradients(*args: Any, **kwargs: Any) -> Any:
                 leaves = tree_leaves((args, kwargs))
-                if self._is_inside or is_transforming() or any(map(_is_transformed, leaves)) or not self._prepare():
+                if self.is_inside or is_transforming() or any(map(_is_transformed, leaves)) or not self._prepare():
                     return function(*args, **kwargs)
                 group, weight = self._averager.group, self._weight()
                 assert group is not None

@@ -25,6 +25,7 @@ import torch
 from mlnb.node.parallel.gradients import leaf_tensors
 from mlnb.node.parallel.gradients.buffer_pool import BufferPool
 from mlnb.node.parallel.gradients.own_leaves import OwnLeaves
+from mlnb.node.parallel.together.mean import mean_over_ranks
 from mlnb.node.parallel.together.rank_group import RankGroup
 from mlnb.node.torch_private import flatten_dense_tensors, foreach_copy, unflatten_dense_tensors
 
@@ -116,6 +117,11 @@ class GradientAverager:
     def begin_batch(self, batch: Any) -> None:
         """Begin another batch of the rank's own part of the data."""
         self._own.begin_batch({tuple(tensor.shape) for tensor in leaf_tensors.tensors_in(batch, 3)})
+
+    @property
+    def batch_sizes(self) -> set[int]:
+        """The numbers of samples that the batch may have."""
+        return self._own.batch_sizes
 
     def begin_loop(self, frame: FrameType | None) -> None:
         """Begin a loop over batches, in ``frame``."""
@@ -267,8 +273,7 @@ class GradientAverager:
 
     def average(self, gradient: torch.Tensor) -> torch.Tensor:
         """Return the mean over all ranks of a gradient by itself; the graph of ``create_graph`` leads through it."""
-        mean: torch.Tensor = _Average.apply(gradient, self._group)  # type: ignore[no-untyped-call]
-        return mean
+        return mean_over_ranks(gradient, self._group)
 
     def _send_rest(self, predicted: bool, loss: torch.Tensor | None) -> None:
         for bucket in self._unsent:
@@ -345,21 +350,6 @@ class GradientAverager:
             values = torch.cat([part[1] for part in parts if part is not None]) / self._group.world
             mean = torch.sparse_coo_tensor(rows, values, parameter.shape, device=parameter.device).coalesce()
             parameter.grad = mean
-
-
-class _Average(torch.autograd.Function):
-    """The mean over all ranks, whose gradient is the mean, too."""
-
-    @staticmethod
-    def forward(ctx: Any, gradient: torch.Tensor, group: RankGroup) -> torch.Tensor:
-        ctx.group = group
-        mean = gradient.detach() / group.world
-        group.wait(group.all_reduce(mean))
-        return mean
-
-    @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
-        return _Average.apply(gradient, ctx.group), None  # type: ignore[no-untyped-call]
 
 
 def _fits(loss: torch.Tensor, flat: torch.Tensor) -> bool:

@@ -27,6 +27,11 @@ class OwnLeaves:
         self._older: dict[int, weakref.ref[torch.Tensor]] = {}
         self._batch_shapes: set[tuple[int, ...]] = set()
 
+    @property
+    def batch_sizes(self) -> set[int]:
+        """The first dimensions of the tensors of the batch."""
+        return {shape[0] for shape in self._batch_shapes if shape}
+
     def begin_loop(self, frame: FrameType | None) -> None:
         """Note the leaves that are there before a loop that ``frame`` begins."""
         for leaf in leaf_tensors.of_variables(frame):

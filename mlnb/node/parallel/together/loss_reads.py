@@ -10,6 +10,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -24,6 +25,9 @@ _NUMBERS = ("item", "tolist", "__float__", "__int__", "__bool__", "__index__")
 
 _COPIES = ("detach", "cpu", "numpy")
 """Methods that return the value as a tensor or array of its own."""
+
+_FEW = 10_000
+"""Values of an array above which it is not added up."""
 
 _COMPARISONS = ("__lt__", "__le__", "__gt__", "__ge__", "__eq__", "__ne__", "lt", "le", "gt", "ge", "isnan", "isinf")
 _FUNCTIONS = ("isnan", "isinf", "isfinite", "lt", "le", "gt", "ge")
@@ -47,7 +51,7 @@ class LossReads:
         for name in _NUMBERS:
             self._replace(patches, torch.Tensor, name, lambda original: self._number(original))
         for name in _COPIES:
-            self._replace(patches, torch.Tensor, name, lambda original: self._copy(original))
+            self._replace(patches, torch.Tensor, name, partial(self._copy, is_read=name == "numpy"))
         for name in _COMPARISONS:
             self._replace(patches, torch.Tensor, name, lambda original: self._comparison(original))
         for name in _FUNCTIONS:
@@ -112,16 +116,35 @@ class LossReads:
 
     def _number(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def number(tensor: torch.Tensor) -> Any:
-            mean = self._mean(tensor, sys._getframe(1)) if tensor.requires_grad else None
-            return original(tensor if mean is None else mean)
+            if tensor.requires_grad:
+                mean = self._mean(tensor, sys._getframe(1))
+                return original(tensor if mean is None else mean)
+            value = original(tensor)
+            if self.group is not None:
+                self._note_read(value, self.group, sys._getframe(1))
+            return value
 
         return number
 
-    def _copy(self, original: Callable[..., Any]) -> Callable[..., Any]:
+    def _note_read(self, value: Any, group: RankGroup, frame: FrameType) -> None:
+        """Note what was read of a tensor without a graph: ranks compare it when they meet."""
+        if self._local or threading.get_ident() != self._thread:
+            return
+        if isinstance(value, list):
+            value = sum(value) if len(value) < _FEW and all(type(one) in (int, float, bool) for one in value) else None
+        elif not isinstance(value, (int, float)):  # an array
+            value = value.sum().item() if value.size < _FEW and value.dtype.kind in "biuf" else None
+        if value is not None:
+            group.reads.add(value, frame)
+
+    def _copy(self, original: Callable[..., Any], is_read: bool) -> Callable[..., Any]:
         def copy(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
             mean = self._mean(tensor, sys._getframe(1)) if tensor.requires_grad else None
             if mean is None:
-                return original(tensor, *args, **kwargs)
+                value = original(tensor, *args, **kwargs)
+                if is_read and self.group is not None:
+                    self._note_read(value, self.group, sys._getframe(1))
+                return value
             return original(raw_detach(mean).clone(), *args, **kwargs)
 
         return copy

@@ -14,6 +14,8 @@ from __future__ import annotations
 import os
 import pickle
 import struct
+import sys
+import threading
 import time
 import zlib
 from collections.abc import Callable
@@ -27,6 +29,7 @@ from torch.distributed import distributed_c10d
 
 from mlnb.node import torch_private
 from mlnb.node.parallel import store
+from mlnb.node.parallel.together import own_reads
 from mlnb.node.parallel.together.ring import Ring
 from mlnb.node.rank.loss_names import own_frame
 
@@ -34,11 +37,17 @@ _TIMEOUT = timedelta(days=7)
 """As long as another rank may be at work, as on a validation of its own; one that has ended is noticed at once."""
 
 _NUMBERS = struct.Struct("=4qd")
-_HEADER = 320
-"""Bytes of a header: numbers, then the text of the call site."""
+_START, _TEXT = own_reads.SIZE, own_reads.SIZE + _NUMBERS.size
+_HEADER = 352
+"""Bytes of a header: numbers that were read, which may differ; then numbers and the text of the call site."""
+
+_ENDED = "the end of its program"
 
 _GRACE = 5.0
 """Seconds for which a rank that lost another one waits to be ended: the other's error says what went wrong."""
+
+LineOf = Callable[[FrameType], str]
+"""Names the line that a frame executes."""
 
 current: RankGroup | None = None
 """The group of this rank, once a plain loop has begun."""
@@ -79,11 +88,24 @@ class RankGroup:
         names the line that a frame executes.
     progress
         how far this rank has come.
+    add_note
+        adds a note to the run's result.
     """
 
-    def __init__(self, rank: int, world: int, describe: Callable[[FrameType], str], progress: Progress) -> None:
+    def __init__(
+        self,
+        rank: int,
+        world: int,
+        describe: LineOf,
+        progress: Progress,
+        add_note: Callable[[str], None],
+    ) -> None:
         self.rank, self.world, self._describe, self._progress = rank, world, describe, progress
         self.store = store.connect("mlnb", rank, _TIMEOUT)
+        start = self._describe_start()
+        for other, told in enumerate(store.exchange(self.store, rank, world, start)):
+            if told == _ENDED:
+                raise RanksDiverged(_apart(f"rank {rank} is at {start}, rank {other} at {_ENDED}"))
         self._group = torch_private.hidden_process_group(
             "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", self.store, rank, world, _TIMEOUT
         )
@@ -92,6 +114,18 @@ class RankGroup:
         self._received = bytearray(_HEADER)
         self._site = self.call_site("the start of the training", None)
         self._error: str | None = None
+        self._thread = threading.get_ident()  # which has begun the last collective
+        self.reads = own_reads.OwnReads(describe, world, add_note)
+        """The numbers that the code has read."""
+
+    @property
+    def batches(self) -> int:
+        """How many batches of its own this rank has begun."""
+        return self._progress.batches
+
+    def _describe_start(self) -> str:
+        frame = own_frame(sys._getframe(1))
+        return "the start of the training" + (f" in {self._describe(frame)}" if frame is not None else "")
 
     # Where the ranks are
 
@@ -104,9 +138,9 @@ class RankGroup:
             if own is not frame and own is not None:
                 return self.call_site(operation, own)
             text = f"{operation} in {self._describe(own)}" if own is not None else operation
-            encoded = text.encode()[: _HEADER - _NUMBERS.size]
+            encoded = text.encode()[: _HEADER - _TEXT]
             header = bytearray(_HEADER)
-            header[_NUMBERS.size : _NUMBERS.size + len(encoded)] = encoded
+            header[_TEXT : _TEXT + len(encoded)] = encoded
             site = CallSite(text, zlib.crc32(encoded), header)
             self._sites[key] = site
         return site
@@ -116,16 +150,29 @@ class RankGroup:
 
         ``detail`` is a number that must be the same on all ranks as well.
         """
+        if threading.get_ident() != self._thread:
+            self._change_thread(site)
         if self._error is not None:
             raise RanksDiverged(self._error)
         progress = self._progress
         progress.meetings += 1
-        _NUMBERS.pack_into(site.header, 0, site.number, progress.batches, progress.steps, detail, progress.rate)
+        _NUMBERS.pack_into(site.header, _START, site.number, progress.batches, progress.steps, detail, progress.rate)
+        self.reads.begin(site.header)
         self._site = site
         try:
             self._ring.send(site.header)
         except OSError as error:
             raise self._lost(error) from error
+
+    def _change_thread(self, site: CallSite) -> None:
+        """Another thread begins a collective. If the last one still runs code of the user, no order is sure."""
+        frame = sys._current_frames().get(self._thread)
+        if frame is not None and self._thread != threading.main_thread().ident and own_frame(frame) is not None:
+            self._error = (
+                f"two threads train at once: one is at {site.text}, another has come to {self._site.text}. The ranks "
+                "can't know which belongs to which: train in one thread, or pass --parallel none"
+            )
+        self._thread = threading.get_ident()
 
     def verify(self) -> None:
         """Wait until the rank before has come to its next collective.
@@ -136,12 +183,19 @@ class RankGroup:
             if that is another one, or in another state.
         """
         try:
-            self._ring.receive(self._received)
+            self._ring.receive(self._received, self._tell_waiting)
         except OSError as error:
             raise self._lost(error) from error
-        if self._received != self._site.header:
+        if self._received == self._site.header:
+            return
+        self.reads.compare(self._received)
+        if self._received[_START:] != self._site.header[_START:]:
             self._error = self._explain()
             raise RanksDiverged(self._error)
+
+    def _tell_waiting(self) -> None:
+        before = (self.rank - 1) % self.world
+        print(f"mlnb: rank {self.rank} waits for rank {before} at {self._site.text}", file=sys.stderr, flush=True)
 
     def meet(self, site: CallSite, detail: int = 0) -> None:
         """:meth:`begin` and :meth:`verify`: go on as soon as the rank before is here, too."""
@@ -150,8 +204,8 @@ class RankGroup:
 
     def _explain(self) -> str:
         other = (self.rank - 1) % self.world
-        theirs, ours = _NUMBERS.unpack_from(self._received), _NUMBERS.unpack_from(self._site.header)
-        text = self._received[_NUMBERS.size :].rstrip(b"\0").decode(errors="replace")
+        theirs, ours = (_NUMBERS.unpack_from(header, _START) for header in (self._received, self._site.header))
+        text = self._received[_TEXT:].rstrip(b"\0").decode(errors="replace")
         ranks = sorted([(other, theirs, text), (self.rank, ours, self._site.text)])
         (a, first, text_a), (b, second, text_b) = ranks
         if first[0] != second[0]:
@@ -164,10 +218,7 @@ class RankGroup:
             what = f"at {text_a} the learning rate is {first[4]:g} on rank {a}, {second[4]:g} on rank {b}"
         else:
             what = f"{text_a} needs other tensors on rank {a} than on rank {b}"
-        return (
-            f"the ranks have gone apart: {what}. Each rank sees its own part of the data, so what decides must be the "
-            "same on all: a loss read by .item(), gradients, a validation loop under torch.no_grad()."
-        )
+        return _apart(what)
 
     # Collectives: each after a verified call site
 
@@ -207,7 +258,7 @@ class RankGroup:
 
     def end(self) -> None:
         """Wait for the other ranks at the end of the program; one that still trains is named."""
-        self.meet(self.call_site("the end of its program", None))
+        self.meet(self.call_site(_ENDED, None))
 
     def fail(self, error: BaseException) -> None:
         """Do not go on after an error between :meth:`begin` and :meth:`verify`: others wait for what will not come."""
@@ -224,7 +275,25 @@ class RankGroup:
         return RuntimeError(f"rank {self.rank} was at {self._site.text} when it lost another rank ({error})")
 
 
-def end() -> None:
-    """Wait for the other ranks at the end of the program, if this rank trains together with others."""
-    if current is not None:
-        current.end()
+def end_without_group(rank: int, world: int) -> None:
+    """Wait for the other ranks at the end of a program that has trained nothing.
+
+    Raises
+    ------
+    RanksDiverged
+        if another rank trains.
+    """
+    try:
+        others = store.exchange(store.connect("mlnb", rank, _TIMEOUT), rank, world, _ENDED)
+    except torch.distributed.DistError:
+        return  # the others have ended, too
+    for other, told in enumerate(others):
+        if told != _ENDED:
+            raise RanksDiverged(_apart(f"rank {rank} is at {_ENDED}, rank {other} at {told}"))
+
+
+def _apart(what: str) -> str:
+    return (
+        f"the ranks have gone apart: {what}. Each rank sees its own part of the data, so what decides must be the "
+        "same on all: a loss read by .item(), gradients, a validation loop under torch.no_grad()."
+    )

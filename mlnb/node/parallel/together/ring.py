@@ -10,6 +10,7 @@ import contextlib
 import hmac
 import secrets
 import socket
+from collections.abc import Callable
 from typing import Any
 
 from mlnb.node.rendezvous.addresses import unmapped
@@ -19,6 +20,9 @@ _TOKEN = 32
 
 _PATIENCE = 10.0
 """Seconds in which it has to."""
+
+_LONG = 30.0
+"""Seconds after which somebody who waits says so."""
 
 
 class Ring:
@@ -61,7 +65,7 @@ class Ring:
             with contextlib.suppress(OSError):  # somebody else, as a port scanner
                 _receive(connection, shown)
             if hmac.compare_digest(shown, token):
-                connection.settimeout(None)
+                connection.settimeout(_LONG)
                 return connection
             connection.close()
 
@@ -75,8 +79,13 @@ class Ring:
         """
         self._next.sendall(data)
 
-    def receive(self, data: bytearray) -> None:
+    def receive(self, data: bytearray, on_wait: Callable[[], None] = lambda: None) -> None:
         """Fill ``data`` with what the rank before sends, and wait for it.
+
+        Parameters
+        ----------
+        on_wait
+            is called each time when half a minute has passed.
 
         Raises
         ------
@@ -84,7 +93,7 @@ class Ring:
             if that rank has ended.
         """
         try:
-            _receive(self._previous, data)
+            _receive(self._previous, data, on_wait)
         except ConnectionError:
             raise ConnectionError(f"rank {self._before} has ended") from None
 
@@ -102,10 +111,16 @@ def _own_address(master: str) -> str:
         return unmapped(str(probe.getsockname()[0]))
 
 
-def _receive(connection: socket.socket, data: bytearray) -> None:
+def _receive(connection: socket.socket, data: bytearray, on_wait: Callable[[], None] | None = None) -> None:
     rest = memoryview(data)
     while rest:
-        count = connection.recv_into(rest)
+        try:
+            count = connection.recv_into(rest)
+        except TimeoutError:
+            if on_wait is None:
+                raise
+            on_wait()
+            continue
         if not count:
             raise ConnectionResetError
         rest = rest[count:]

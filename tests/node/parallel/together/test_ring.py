@@ -57,3 +57,18 @@ def test_a_stranger_that_connects_is_sent_away(said: bytes):
         received = bytearray(6)
         first.result().receive(received)
         assert received == b"header"
+
+
+def test_who_waits_long_is_called(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("mlnb.node.parallel.together.ring._LONG", 0.05)
+    first, second = connect(2, dist.HashStore())
+    received, turns = bytearray(4), []
+
+    def on_wait() -> None:
+        turns.append(len(turns))
+        if len(turns) == 3:
+            second.send(bytearray(b"late"))
+
+    first.receive(received, on_wait)
+    assert received == b"late"
+    assert turns == [0, 1, 2]
