@@ -73,7 +73,7 @@ class Lengths:
     def ask(self, loader: Any, as_training: bool, is_first: bool, frame: FrameType) -> None:
         """``frame`` has asked for the length of ``loader``, which ``is_first`` says has had no loop yet."""
         own = own_frame(frame)
-        if own is frame and own is not None:
+        if own is not None:
             is_about_next = is_first or (as_training and not torch.is_grad_enabled())
             loader.__dict__[_ASKED] = _Question(as_training, is_about_next, self._describe(own))
 

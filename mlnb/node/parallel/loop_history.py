@@ -73,6 +73,14 @@ class LoopHistory:
             return False  # other data in code that decides for itself: to see all of them is never wrong
         return trained
 
+    def expected(self, loader: Any, frame: FrameType) -> bool | None:
+        """Whether the next loop over ``loader``, whose length ``frame`` asks for, will train: as :meth:`trains`."""
+        known = [trained for (data, _), trained in self._trained.items() if data == id(loader.dataset)]
+        if known:
+            return any(known)
+        is_same_file = any(line is not None and line[0].co_filename == frame.f_code.co_filename for line in self._lines)
+        return False if is_same_file else None
+
     def end(self, loop: Loop) -> None:
         """``loop`` has ended, or trains."""
         if self._changes == loop.changes:

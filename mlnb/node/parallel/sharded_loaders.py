@@ -120,8 +120,7 @@ class ShardedLoaders:
         def iterate(loader: Any) -> Iterator[Any]:
             if not self._is_plain():
                 return original(loader)
-            for outer in self._active:
-                self._history.end(outer)  # as far as it has come
+            self._note_outer_loops()
             loop = self._history.begin(loader, caller())
             trains = self._is_for_training(loader, self._history.trains(loop))
             self._lengths.begin_loop(loader, trains)
@@ -157,17 +156,29 @@ class ShardedLoaders:
         def length(loader: Any) -> int:
             if not self._is_plain():
                 return original(loader)
+            frame = sys._getframe(1)
             trains = loader.__dict__.get(_SHARDED)
             is_first = trains is None
-            if is_first:
-                trains = self._is_for_training(loader)
-            self._lengths.ask(loader, trains, is_first, sys._getframe(1))
-            count = original(loader)
+            if is_first:  # decided as an iteration here would be
+                self._note_outer_loops()
+                trains = self._is_for_training(loader, self._history.expected(loader, frame))
+                loader.__dict__[_SHARDED] = trains
+            self._lengths.ask(loader, trains, is_first, frame)
+            try:
+                count = original(loader)
+            finally:
+                if is_first:
+                    del loader.__dict__[_SHARDED]
             if not trains or not _is_stream(loader):
                 return count
             return count // self._world if loader.drop_last else -(-count // self._world)
 
         return length
+
+    def _note_outer_loops(self) -> None:
+        """Let the history know what loops that still go on have done so far."""
+        for outer in self._active:
+            self._history.end(outer)
 
     def _is_for_training(self, loader: Any, trained_before: bool | None = None) -> bool:
         if not torch.is_grad_enabled() or isinstance(loader.sampler, DistributedSampler):

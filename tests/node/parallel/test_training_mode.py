@@ -95,7 +95,9 @@ def train_step(x): model.train(); o.zero_grad(); model(x).mean().backward(); o.s
 def evaluation_step(x):
     model.eval()
     with torch.no_grad(): return len(model(x))
-def run(data, step): return sum(step(x) for (x,) in data)
+def run(data, step):
+    count, batches = len(data), iter(data)
+    return sum(step(*next(batches)) for _ in range(count))
 training, held_out = loader(), loader()
 for epoch in range(3): print(run(training, train_step), run(held_out, evaluation_step))
 """
