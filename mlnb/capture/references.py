@@ -145,6 +145,10 @@ class References:
         self._collector.need(root, reason)
         return str(name)
 
+    def keep_as_data(self, value: Any) -> None:
+        """Have data contain ``value`` itself, not a name for it."""
+        self._by_value[id(value)] = value
+
     def send_by_value(self, name: str, value: Any, reason: Reason) -> None:
         """Send what has no source as data, in bytecode."""
         version = f"{sys.version_info.major}.{sys.version_info.minor}"

@@ -204,6 +204,8 @@ class Slice:
             if how is Need.OPTIONAL and (fault := self.checks.pickling_error(value)):
                 raise CannotShip(f"{name}{reason} can't be pickled ({fault}).")
             self.checks.check_name(name, value, reason)
+            if isinstance(value, caches.KIND):
+                self.references.keep_as_data(value)
             self.data[name] = value
 
     def _add_import(self, name: str, value: Any) -> bool:

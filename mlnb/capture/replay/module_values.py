@@ -91,6 +91,7 @@ def _of_definition(
         yield from ((f"{name}.{key}", v) for key, v in vars(value).items() if _is_data(v) and key[:2] != "__")
     elif node is not None:
         attributes = dict(_of_class(node, value, codes))
+        attributes |= {f"{key}.{CACHE}": made for key, f in caches.of_class(value) if (made := caches.entries(f))}
         attributes |= {key: v for key, v in vars(value).items() if f"{name}.{key}" in assigned}
         yield from ((f"{name}.{key}", v) for key, v in attributes.items())
 

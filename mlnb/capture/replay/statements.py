@@ -173,7 +173,10 @@ class EffectFinder:
         is_named = not dotted.isdisjoint(_SETTING_BY_OTHER_NAMES)
         if any(map(_DONE_ONCE.match, dotted)) or not (is_named or any(map(is_setting, names))):
             return None
-        owner = self._owner(call.func, is_named or any(map(_any_module, names)))
+        any_module = is_named or any(map(_any_module, names))
+        owner = self._owner(call.func, any_module)
+        if owner is None and isinstance(call.func, ast.Name):
+            owner = _repeated(self._own_name(call.func).split(".")[0], any_module)
         if owner is not None:
             return frozenset({owner})
         function = self._namespace.get(call.func.id) if isinstance(call.func, ast.Name) else None
@@ -254,10 +257,15 @@ class EffectFinder:
             root = type(value).__module__.split(".")[0]
         else:
             return None
-        if root in _OWN or root == "__main__":
-            return None
-        is_left_out = _NOT_REPEATED.__contains__ if any_module else lambda name: name not in _STANDARD
-        return None if root in sys.stdlib_module_names and is_left_out(root) else root
+        return _repeated(root, any_module)
+
+
+def _repeated(root: str, any_module: bool) -> str | None:
+    """``root``, the name of a module, if what changes the module is repeated in runs."""
+    if root in _OWN or root in ("__main__", ""):
+        return None
+    is_left_out = _NOT_REPEATED.__contains__ if any_module else lambda name: name not in _STANDARD
+    return None if root in sys.stdlib_module_names and is_left_out(root) else root
 
 
 def is_setting(name: str) -> bool:

@@ -10,6 +10,7 @@ import hashlib
 import os
 import pickle
 import random
+import re
 import sys
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -33,8 +34,8 @@ class ProcessState:
     Attributes
     ----------
     parts
-        name → pickled state of a generator, of the warning filters, of ``sys.argv``, or of decimal's
-        context.
+        name → pickled state of a generator, of the warning filters, of ``sys.argv``, of decimal's
+        context, or of the umask.
     settings
         statements that set the settings of torch and numpy.
     environ
@@ -96,6 +97,8 @@ def read() -> ProcessState:
     parts["warnings"] = pickle.dumps([data for entry in warnings.filters if (data := _pickled(entry))], 4)
     if sys.argv[1:] != sys.orig_argv[len(sys.orig_argv) - len(sys.argv) + 1 :]:
         parts["arguments"] = pickle.dumps(list(map(str, sys.argv)), 4)  # not those that this process was started with
+    if (mask := _umask()) is not None:
+        parts["umask"] = pickle.dumps(mask, 4)
     if "decimal" in sys.modules:
         context = sys.modules["decimal"].getcontext()
         parts["decimal"] = pickle.dumps({name: getattr(context, name) for name in _OF_DECIMAL}, 4)
@@ -213,6 +216,18 @@ def _set_cuda(states: list[bytes]) -> None:
             torch.cuda.set_rng_state(_tensor(pickle.loads(state)), device)
 
 
+def _umask() -> int | None:
+    """The mask for the modes of new files, read without setting it, as other threads may make files."""
+    with contextlib.suppress(OSError):
+        found = re.search(r"^Umask:\s*([0-7]+)", Path("/proc/self/status").read_text(), re.MULTILINE)
+        return int(found[1], 8) if found else None
+    return None
+
+
+def _set_umask(mask: int) -> None:
+    os.umask(mask)
+
+
 def _set_decimal(values: Mapping[str, Any]) -> None:
     import decimal
 
@@ -248,4 +263,5 @@ _SETTERS: Mapping[str, Callable[[Any], None]] = {
     "warnings": _set_warnings,
     "arguments": _set_arguments,
     "decimal": _set_decimal,
+    "umask": _set_umask,
 }

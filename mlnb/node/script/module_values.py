@@ -130,11 +130,13 @@ def _attributes(module: ModuleType) -> Iterator[tuple[str, Any]]:
         if name.startswith("__") or (isinstance(value, ModuleType) and value.__name__ == f"{module.__name__}.{name}"):
             continue
         yield name, value
-        if isinstance(value, caches.KIND) and value.__module__ == module.__name__:
-            yield f"{name}.{CACHE}", caches.entries(value)
-        if isinstance(value, (type, FunctionType)) and value.__module__ == module.__name__:
-            inner = list(vars(value).items())
+        if isinstance(value, (type, FunctionType, caches.KIND)) and value.__module__ == module.__name__:
+            inner = [] if isinstance(value, caches.KIND) else list(vars(value).items())
             yield from ((f"{name}.{key}", v) for key, v in inner if not key.startswith(("__", "_abc_")))
+            cached = caches.of_class(value) if isinstance(value, type) else ()
+            yield from ((f"{name}.{key}.{CACHE}", caches.entries(function)) for key, function in cached)
+            if isinstance(value, caches.KIND):
+                yield f"{name}.{CACHE}", caches.entries(value)
 
 
 current: ModuleValues | None = None

@@ -157,3 +157,37 @@ def test_objects_that_fail_when_they_are_asked_disturb_nothing(nb):
     nb.cell("class Nasty:\n    __class__ = property(lambda self: 1 / 0)\nnasty = Nasty()")
     nb.cell("import logging\nnasty.x = 1; logging.disable(0)")
     assert replayed(nb.capture("print(1)")) == ["logging.disable(0)"]
+
+
+def test_settings_by_another_name_and_those_whose_result_is_kept(nb):
+    nb.cell(
+        """
+        import logging, sys
+        from logging import basicConfig as bc
+        from torch import nn
+        def hook(module, inputs, outputs): pass
+        """
+    )
+    nb.cell(
+        """
+        bc(level=logging.DEBUG, force=True)
+        configure = logging.disable
+        configure(5)
+        handle = nn.modules.module.register_module_forward_hook(hook)
+        old = sys.setrecursionlimit(sys.getrecursionlimit())
+        copied = dict(a=1)
+        """
+    )
+    try:
+        captured = nb.capture("layer = nn.Linear(2, 2)\nlogging.info('x')")
+    finally:
+        nb["handle"].remove()
+        logging.disable(logging.NOTSET)
+    assert replayed(captured) == [
+        "bc(level=logging.DEBUG, force=True)",
+        "configure(5)",
+        "nn.modules.module.register_module_forward_hook(hook)",
+        "sys.setrecursionlimit(sys.getrecursionlimit())",
+    ]
+    assert "def hook(" in captured.script
+    assert "handle" not in captured.script

@@ -114,3 +114,27 @@ def test_the_folder_and_the_import_path_come_back(monkeypatch, tmp_path):
     os.chdir(tmp_path / "last")
     process_state.merge(changes, before)  # the session is elsewhere now
     assert Path.cwd() == tmp_path / "last"
+
+
+def test_arguments_of_the_command_line_the_umask_and_decimal_s_context(monkeypatch):
+    import decimal
+
+    before = process_state.read()
+    monkeypatch.setattr(sys, "argv", ["prog", "--lr", "0.5"])
+    context, mask = decimal.getcontext(), os.umask(0o077)
+    old = context.prec
+    try:
+        context.prec = 50
+        state = ProcessState.load(process_state.read().dump())
+        assert {"arguments", "umask", "decimal"} <= process_state.read().changes_since(before).parts.keys()
+        sys.argv[:] = ["other"]
+        context.prec = old
+        os.umask(mask)
+        process_state.apply(ProcessState(state.parts))
+        assert sys.argv == ["prog", "--lr", "0.5"]
+        assert decimal.getcontext() is context
+        assert context.prec == 50
+        assert os.umask(mask) == 0o077
+    finally:
+        context.prec = old
+        os.umask(mask)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import sys
 from collections.abc import Callable, Iterator
 from types import FunctionType
 from typing import Any
@@ -30,6 +31,14 @@ def cached_in(function: Any) -> tuple[str, Any]:
         function = getattr(function, "__wrapped__", None)
         path += ".__wrapped__"
     return path, function
+
+
+def of_class(cls: type) -> Iterator[tuple[str, Any]]:
+    """The functions with a cache that attributes of a class itself give, by their names."""
+    for name in list(vars(cls)):
+        found = getattr(cls, name, None) if isinstance(vars(cls)[name], (staticmethod, KIND)) else None
+        if isinstance(found, KIND):
+            yield name, found
 
 
 def caches_of(cls: type) -> Iterator[tuple[str, Any]]:
@@ -64,6 +73,24 @@ def entries(function: Any) -> Entries:
             positional = parts[: len(parts) // 2]
         made.append((positional, keywords, result))
     return made
+
+
+def reduce_cached(function: Any) -> Any:
+    """Reduce a function with a cache for pickle; ``NotImplemented`` for one that another process finds by its name."""
+    found: Any = sys.modules.get(function.__module__)
+    for part in function.__qualname__.split("."):
+        found = getattr(found, part, None)
+    if found is function:
+        return NotImplemented
+    inner = next((item for item in gc.get_referents(function) if item is function.__wrapped__), None)
+    parameters = function.cache_parameters()
+    arguments = inner, parameters["maxsize"], parameters["typed"]
+    return NotImplemented if inner is None else (make, arguments, entries(function), None, None, fill)
+
+
+def make(inner: Callable[..., Any], maxsize: int | None, typed: bool) -> Any:
+    """Give a function a cache. Streams refer to this by name."""
+    return functools.lru_cache(maxsize, typed)(inner)
 
 
 def _look(function: Any) -> tuple[dict[Any, Any], list[Any], Any] | None:

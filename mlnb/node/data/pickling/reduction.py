@@ -9,12 +9,13 @@ from __future__ import annotations
 import copyreg
 import functools
 import io
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 
-from mlnb.node.data.kinds import arrays, open_files
+from mlnb.node.data.kinds import arrays, caches, open_files
 from mlnb.node.data.kinds.torch_objects import OF_TORCH, reduce_object
 
 Reduced = tuple[Any, ...]
@@ -63,6 +64,10 @@ def reduce(obj: Any) -> Any:
         return open_files.reduce_file(obj)
     if kind.__module__ == "numpy" and kind.__name__ in ("ndarray", "memmap"):
         return arrays.reduce_array(obj)
+    if issubclass(kind, threading.local):  # pickle doesn't see its attributes
+        return copyreg.__newobj__, (kind,), dict(obj.__dict__), None, None, set_local  # type: ignore[attr-defined]
+    if kind is caches.KIND:
+        return caches.reduce_cached(obj)
     if _dict_names(kind) and (shared := _shared_dict(obj)) is not None:
         return shared
     reduced = reduce_object(obj) if torchs else NotImplemented
@@ -111,6 +116,12 @@ def _ways(kind: Any) -> tuple[bool, bool]:
 
 _MODULE_GETATTR = torch.nn.Module.__getattr__
 """A ``__getattr__`` that raises ``AttributeError``, and needs no attribute."""
+
+
+def set_local(obj: threading.local, attributes: dict[str, Any]) -> None:
+    """Set what this thread has in an object of which each thread has its own. Streams refer to this by name."""
+    obj.__dict__.clear()
+    obj.__dict__.update(attributes)
 
 
 def _special(obj: Any) -> Reduced | None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from mlnb.node.data.kinds import caches
+from tests.node.data.kinds.test_tensors import travel
 
 
 def make(**options: Any) -> Any:
@@ -65,3 +66,13 @@ def test_a_function_that_has_no_code_of_its_own():
     one("ab")
     caches.fill(one, caches.Entries([(("abc",), {}, 3)]))
     assert one("abc") == 3
+
+
+def test_a_function_that_no_name_leads_to_travels_with_its_cache():
+    made = make(maxsize=5)
+    result = made("a", k=1)
+    got, got_result = travel([made, result])
+    assert got.cache_info().maxsize == 5
+    assert got("a", k=1) is got_result
+    assert got("b") == [1, ("b",), {}]
+    assert travel(functools.lru_cache) is functools.lru_cache
