@@ -68,7 +68,7 @@ class DataParallel:
             self._averager, self._reads, self._prepare_backward, lambda: self._hooks.weight, add_note
         )
         self._batch_norm = BatchNorm(
-            lambda: self._hooks.weight, lambda: self._loaders.is_sharding, lambda: self._backward.is_inside
+            lambda: self._hooks.weight, lambda: self._loaders.has_sharded, lambda: self._backward.is_inside
         )
         self._functional = FunctionalWeights(lambda: self._loaders.is_sharding)
         self._agreement: Agreement | None = None

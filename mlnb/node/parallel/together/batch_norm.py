@@ -30,7 +30,7 @@ class BatchNorm:
     weight
         returns the weight of this rank's part in the mean over all ranks.
     is_apart
-        returns whether the ranks have parts of a batch now.
+        returns whether the ranks may have parts of a batch now.
     is_in_backward
         returns whether a backward is at work, which computes a forward pass again.
     """
@@ -102,7 +102,9 @@ class BatchNorm:
         means, variances, counts = parts.split([len(mean), len(mean), 1], dim=1)
         total = counts.sum()
         mean = (counts * means).sum(0) / total
-        return mean, (counts * (variances + (means - mean).square())).sum(0) / total, total.detach()
+        variance = (counts * (variances + (means - mean).square())).sum(0) / total
+        is_same = (parts.detach() == parts.detach()[0]).all()  # outside of a sharded loop all have the same data
+        return mean, variance, torch.where(is_same, counts[0, 0], total).detach()
 
 
 def _gathered(values: torch.Tensor, group: RankGroup) -> torch.Tensor:

@@ -13,8 +13,8 @@ HEAD = """
 import json, torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-X = torch.randn(21, 3, 4, 4, generator=torch.Generator().manual_seed(5))
-y = X.mean((1, 2, 3)) + torch.arange(21) / 20
+X = torch.randn(20, 3, 4, 4, generator=torch.Generator().manual_seed(5))
+y = X.mean((1, 2, 3)) + torch.arange(20) / 20
 model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(16, 1))
 o = torch.optim.SGD(model.parameters(), lr=0.1)
 data = DataLoader(TensorDataset(X, y), batch_size=BATCH)
@@ -36,6 +36,16 @@ for turn, (a, b) in enumerate(data):
     if turn == 1: model[1].train()
     with torch.no_grad(): model(a)
     loss = (model(a)[:, 0] - b).square().mean(); o.zero_grad(); loss.backward(); o.step()
+""",
+    "of batches that were kept": """
+for epoch in range(2):
+    for a, b in list(data):
+        loss = (model(a)[:, 0] - b).square().mean(); o.zero_grad(); loss.backward(); o.step()
+""",
+    "of the same data on all ranks, after a loop": """
+for a, b in data:
+    loss = (model(a)[:, 0] - b).square().mean(); o.zero_grad(); loss.backward(); o.step()
+loss = (model(X)[:, 0] - y).square().mean(); o.zero_grad(); loss.backward(); o.step()
 """,
 }
 
