@@ -40,3 +40,16 @@ def test_a_file_that_is_gone_is_a_copy_and_the_plan_says_so(nb: Kernel, tmp_path
     shown = nb.ok("%%train --wait\nmm[0] = 5\ntotal = float(mm.sum())\n")
     assert f"mm maps {tmp_path / 'x.dat'}, which is not there any more: its content is sent as a copy" in shown.text
     assert nb.ok("total, float(mm[0])").result == "(6003.0, 5.0)"
+
+
+def test_what_each_of_two_ranks_writes_is_in_the_file(nb: Kernel, tmp_path: Path) -> None:
+    nb.ok(
+        f"import numpy as np\nout = np.memmap({str(tmp_path / 'out.dat')!r}, 'float32', 'w+', shape=(64,))\n"
+        "out[:] = -1\nfrom torch.utils.data import DataLoader, TensorDataset\n"
+        "loader = DataLoader(TensorDataset(torch.randn(64, 4), torch.arange(64)), batch_size=8)"
+    )
+    nb.ok(
+        "%%train --wait --ranks 2\nfor x, index in loader:\n    loss = model(x).square().mean()\n"
+        "    optimizer.zero_grad(); loss.backward(); optimizer.step()\n    out[index.numpy()] = index.numpy()\n"
+    )
+    assert nb.ok("bool((out == np.arange(64)).all())").result == "True"

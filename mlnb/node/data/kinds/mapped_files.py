@@ -158,8 +158,12 @@ def map_again(span: Span) -> UntypedStorage:
         )
     start = span.offset - span.offset % _PAGE
     access = mmap.ACCESS_READ if not span.writable else mmap.ACCESS_WRITE if span.shared else mmap.ACCESS_COPY
-    with Path(span.path).open("r+b" if access == mmap.ACCESS_WRITE else "rb") as file:
-        mapped = mmap.mmap(file.fileno(), span.offset + span.nbytes - start, access=access, offset=start)
+    # not by ``open``: of ranks other than the first, that one gives a copy to what is written
+    file = os.open(span.path, os.O_RDWR if access == mmap.ACCESS_WRITE else os.O_RDONLY)
+    try:
+        mapped = mmap.mmap(file, span.offset + span.nbytes - start, access=access, offset=start)
+    finally:
+        os.close(file)
     address = storages.address_of(memoryview(mapped)) + span.offset - start
     buffer = (ctypes.c_char * span.nbytes).from_address(address)
     buffer.owner = mapped  # type: ignore[attr-defined]  # keeps it alive
