@@ -181,6 +181,18 @@ ACCUMULATE: Any = getattr(getattr(torch._C, "_functions", None), "AccumulateGrad
 """``torch._C._functions.AccumulateGrad``: the class of the nodes that lead to leaves (``node.variable``). Since 2.4."""
 
 
+WRITERS = "torch._tensor"
+"""What the names of torch's modules begin with that write a tensor as text, for ``print`` and the like. Optional."""
+
+
+def saved(node: Any, name: str) -> Any:
+    """``node._saved_NAME``: what an operation has saved for its backward. Since 2.4.
+
+    Optional: ``None`` without it, so that fewer losses are known to be no means.
+    """
+    return getattr(node, f"_saved_{name}", None)
+
+
 def raw_item(tensor: torch.Tensor) -> Any:
     """``torch._C.TensorBase.item``: ``item()`` as torch has it, where mlnb has replaced that of tensors. Since 2.4."""
     return torch._C.TensorBase.item(tensor)

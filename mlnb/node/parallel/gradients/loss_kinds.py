@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from mlnb.node.torch_private import ACCUMULATE, raw_item
+from mlnb.node.torch_private import ACCUMULATE, raw_item, saved
 
 
 class Kind(Enum):
@@ -51,7 +51,7 @@ _BENT = ("Sqrt", "Log", "Exp", "Pow", "Reciprocal", "Sigmoid", "Tanh", "Abs", "R
 
 _WHOLE = ("LinalgVectorNorm", "Norm", "Std", "Var")
 _MEAN, _SUM = 1, 2
-"""``_saved_reduction`` of torch's losses."""
+"""How torch's losses save their ``reduction``."""
 
 
 def kind(loss: torch.Tensor, sizes: set[int]) -> Kind:
@@ -73,7 +73,7 @@ def _reductions(root: Any, sizes: set[int]) -> Iterable[Kind]:
         seen.add(node)
         name = type(node).__name__
         following = [one for one, _ in node.next_functions]
-        reduction = getattr(node, "_saved_reduction", None)
+        reduction = saved(node, "reduction")
         is_sum = reduction == _SUM or (name.startswith("Sum") and _is_over_batch(node, sizes))
         is_mean = reduction == _MEAN or (name.startswith("Mean") and _is_over_batch(node, sizes))
         if (is_mean and _leaves_out(node)) or (name.startswith(_WHOLE) and _is_over_batch(node, sizes)):
@@ -93,10 +93,10 @@ def _reductions(root: Any, sizes: set[int]) -> Iterable[Kind]:
 
 def _is_over_batch(node: Any, sizes: set[int]) -> bool:
     """Whether the first dimension may be that of the batch, and is among those that are reduced."""
-    shape = tuple(getattr(node, "_saved_self_sym_sizes", ()))
-    if not shape and isinstance(getattr(node, "_saved_self", None), torch.Tensor):
-        shape = tuple(node._saved_self.shape)
-    dims = getattr(node, "_saved_dim", None)
+    shape = tuple(saved(node, "self_sym_sizes") or ())
+    if not shape and isinstance(saved(node, "self"), torch.Tensor):
+        shape = tuple(saved(node, "self").shape)
+    dims = saved(node, "dim")
     dims = (dims,) if isinstance(dims, int) else dims
     over_first = not dims or any(_signed(dim) % max(1, len(shape)) == 0 for dim in dims)
     return bool(shape) and over_first and (shape[0] in sizes or math.prod(shape) in sizes)
@@ -109,7 +109,7 @@ def _signed(dim: int) -> int:
 
 def _multiplies_by_little(node: Any) -> bool:
     """Whether a multiplication is by a small number, as one over the size of a batch."""
-    for factor in (getattr(node, "_saved_other", None), getattr(node, "_saved_self", None)):
+    for factor in (saved(node, "other"), saved(node, "self")):
         if isinstance(factor, torch.Tensor) and factor.dim() == 0 and not factor.requires_grad and factor.is_cpu:
             return bool(abs(raw_item(factor)) < 1 / 2)
     return False
@@ -117,9 +117,9 @@ def _multiplies_by_little(node: Any) -> bool:
 
 def _leaves_out(node: Any) -> bool:
     """Whether the mean of ``nll_loss`` or ``cross_entropy`` is over other numbers of samples on each rank."""
-    if getattr(node, "_saved_weight", None) is not None and hasattr(node, "_saved_ignore_index"):
+    if saved(node, "weight") is not None and saved(node, "ignore_index") is not None:
         return True
-    ignored, target = getattr(node, "_saved_ignore_index", None), getattr(node, "_saved_target", None)
+    ignored, target = saved(node, "ignore_index"), saved(node, "target")
     if ignored is None or not isinstance(target, torch.Tensor):
         return False
     return bool(raw_item(torch.eq(target, _signed(ignored)).any()))
@@ -142,7 +142,7 @@ def _mixes_samples(root: Any, sizes: set[int]) -> bool:
 
 
 def _is_square(node: Any, sizes: set[int]) -> bool:
-    rows, columns = (tuple(getattr(node, f"_saved_{name}_sym_sizes", ())) for name in ("self", "mat2"))
+    rows, columns = (tuple(saved(node, f"{name}_sym_sizes") or ()) for name in ("self", "mat2"))
     if len(rows) != 2 or len(columns) != 2 or rows[0] != columns[1]:
         return False
     factors = [_without_views(one) for one, _ in node.next_functions]

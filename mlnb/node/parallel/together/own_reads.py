@@ -13,6 +13,7 @@ from enum import Enum
 from types import CodeType, FrameType
 
 from mlnb.node.rank.loss_names import own_frame
+from mlnb.node.torch_private import WRITERS
 
 _SLOTS = 4
 _VALUES = struct.Struct(f"={_SLOTS}d")
@@ -108,6 +109,6 @@ class OwnReads:
 
 def _file(frame: FrameType) -> _File:
     module = str(frame.f_globals.get("__name__", ""))
-    if module.startswith(("torch.", "mlnb.")) and not module.startswith("torch._tensor"):  # that writes it as text
+    if module.startswith(("torch.", "mlnb.")) and not module.startswith(WRITERS):
         return _File.INTERNAL
     return _File.OWN if own_frame(frame) is frame else _File.LIBRARY
