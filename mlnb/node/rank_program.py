@@ -180,6 +180,7 @@ def _make_data_parallel(
     files = FilesOfRanks(info.rank, world, parallel.meetings, own, is_elsewhere=info.node > 0)
     files.install()
     parallel.on_leave(files.leave)
+    parallel.on_end(files.end)
     parallel.on_finish(files.finish)
     return parallel
 

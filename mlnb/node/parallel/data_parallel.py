@@ -77,6 +77,7 @@ class DataParallel:
         self._patches = Patches()
         self._has_left = False
         self._on_leave: list[Callable[[], None]] = []
+        self._on_end: list[Callable[[], None]] = []
         self._on_finish: list[Callable[[], None]] = []
         self._loaders = ShardedLoaders(
             rank,
@@ -107,6 +108,10 @@ class DataParallel:
         """Call ``call`` when the code turns out to distribute itself."""
         self._on_leave.append(call)
 
+    def on_end(self, call: Callable[[], None]) -> None:
+        """Call ``call`` when the program has ended here, before the other ranks are waited for."""
+        self._on_end.append(call)
+
     def on_finish(self, call: Callable[[], None]) -> None:
         """Call ``call`` when the program has ended without an error."""
         self._on_finish.append(call)
@@ -122,6 +127,8 @@ class DataParallel:
 
     def finish(self) -> None:
         """At the end of the program: wait for the other ranks, then restore torch."""
+        for call in self._on_end:
+            call()
         if self._is_plain():
             if self._agreement is None:
                 rank_group.end_without_group(self._rank, self._world)

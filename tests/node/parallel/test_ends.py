@@ -123,3 +123,9 @@ for turn, (a, b) in enumerate(loader()):
     until(lambda: "here" in run.logs(0, "out") and "here" in run.logs(1, "out"))
     run.cancel()
     assert run.wait(20).state == "cancelled"
+
+
+def test_a_rank_that_looks_for_a_file_does_not_wait_for_one_that_has_ended(start: Start):
+    script = "import os, time\ntime.sleep(float(os.environ['RANK']))\nprint(os.path.exists('missing'))"
+    run = start(script, ranks=2, cpus=1).wait(60)
+    assert (run.state, run.logs(0), run.logs(1)) == ("succeeded", "False\n", "False\n")

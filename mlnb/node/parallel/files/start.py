@@ -70,11 +70,15 @@ class FilesOfRanks:
         for module in (dist, dist.distributed_c10d):
             self._patches.wrap(module, "init_process_group", leaving)
 
+    def end(self) -> None:
+        """The code of the program has ended, but not on all ranks: rank 0 changes no more files."""
+        if self._log is not None:
+            self._log.has_ended = True
+
     def leave(self) -> None:
         """From now on each rank changes files itself: the code distributes its training."""
         self._has_left = True
-        if self._log is not None:
-            self._log.has_ended = True
+        self.end()
         self._files.uninstall()
 
     def finish(self) -> None:
