@@ -219,6 +219,24 @@ def is_transforming() -> bool:
     return level is not None and level() is not None
 
 
+_compiled: list[tuple[Callable[..., Any], Callable[..., Any]]] = []  # kept, since torch knows functions by their ids
+
+
+def compile_as(original: Callable[..., Any], wrapper: Callable[..., Any]) -> None:
+    """``torch.jit._builtins``: have ``torch.jit`` compile ``original`` where code calls ``wrapper``. Since 2.4.
+
+    Optional: without it, code that calls ``wrapper`` can't be compiled. Functions of Python need nothing private.
+    """
+    builtins = getattr(torch.jit, "_builtins", None)
+    find, register = getattr(builtins, "_find_builtin", None), getattr(builtins, "_register_builtin", None)
+    operator = find(original) if find is not None else None
+    if operator is None:
+        wrapper.__prepare_scriptable__ = lambda: original  # type: ignore[attr-defined]
+    elif register is not None:
+        _compiled.append((original, wrapper))
+        register(wrapper, operator)
+
+
 tree_map: Callable[..., Any] = _required("torch.utils._pytree", "tree_map", Feature.PARALLEL)
 """``torch.utils._pytree.tree_map``: call a function for each leaf of nested containers. Since 2.4."""
 

@@ -140,6 +140,11 @@ class DataParallel:
             self._add_note(
                 "batch norm normalises the whole batch, as in one process: the ranks communicate in each such layer"
             )
+        if self._batch_norm.is_compiled:
+            self._add_note(
+                "torch.jit has compiled batch norm: in training it normalises each rank's own part of a batch; one "
+                "process would normalise the whole batch"
+            )
         self.uninstall()
         for call in self._on_finish:
             call()

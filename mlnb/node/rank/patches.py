@@ -7,6 +7,8 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
+from mlnb.node.torch_private import compile_as
+
 
 class Patches:
     """Replaced attributes, with what restores them."""
@@ -22,7 +24,10 @@ class Patches:
     def wrap(self, owner: type | ModuleType, name: str, wrapper: Callable[[Any], Any]) -> None:
         """Replace a method by ``wrapper(method)``, which gets the method's name and docstring."""
         original = vars(owner)[name]
-        self.set(owner, name, functools.wraps(original)(wrapper(original)))
+        wrapped = functools.wraps(original)(wrapper(original))
+        if isinstance(owner, ModuleType) and owner.__name__.startswith("torch"):
+            compile_as(original, wrapped)
+        self.set(owner, name, wrapped)
 
     def override(self, owner: type, name: str, value: object) -> None:
         """Replace an attribute that ``owner`` itself may only inherit."""

@@ -42,10 +42,19 @@ class BatchNorm:
         self._whole_in_graphs = self._whole
         self.has_any = False
         """Whether statistics of the whole batch were ever computed."""
+        self.is_compiled = False
+        """Whether torch.jit has compiled code that calls batch norm: as torch has it, of each rank's part."""
 
     def install(self, patches: Patches) -> None:
         """Wrap the function."""
+        original = torch.nn.functional.batch_norm
         patches.wrap(torch.nn.functional, "batch_norm", self._wrap)
+
+        def prepare() -> Callable[..., torch.Tensor]:
+            self.is_compiled = True
+            return original
+
+        torch.nn.functional.batch_norm.__prepare_scriptable__ = prepare  # type: ignore[attr-defined]
         patches.wrap(torch, "compile", self._wrap_compile)
 
     def _wrap(self, original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
