@@ -62,9 +62,9 @@ def files(root: Path) -> list[Path]:
 
 @pytest.fixture
 def tiny_disk(runs_root: Path) -> Iterator[Path]:
-    """A runs' root on a file system of 1 MB."""
+    """A runs' root on a file system of 2 MB."""
     runs_root.mkdir(mode=0o700)
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "x", str(runs_root)], capture_output=True)
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m,mode=700", "x", str(runs_root)], capture_output=True)
     if done.returncode:
         pytest.skip("can't mount here")
     yield runs_root

@@ -81,7 +81,7 @@ for turn, (a, b) in enumerate(loader()):
 if rank == 0: sys.exit(0)
 for a, b in loader(): step(a, b)
 """,
-        r"rank 1 is at the start of the training in .*, line 14 \(for a, b in loader.*rank 0 at the end of its program",
+        r"rank 0 is at the end of its program, rank 1 at the start of the training in .*, line 14 \(for a, b in loader",
     ),
     "values changed on one rank": (
         """

@@ -105,7 +105,7 @@ class RankGroup:
         start = self._describe_start()
         for other, told in enumerate(store.exchange(self.store, rank, world, start)):
             if told == _ENDED:
-                raise RanksDiverged(_apart(f"rank {rank} is at {start}, rank {other} at {_ENDED}"))
+                raise RanksDiverged(_apart(_both((rank, start), (other, _ENDED))))
         self._group = torch_private.hidden_process_group(
             "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", self.store, rank, world, _TIMEOUT
         )
@@ -289,7 +289,13 @@ def end_without_group(rank: int, world: int) -> None:
         return  # the others have ended, too
     for other, told in enumerate(others):
         if told != _ENDED:
-            raise RanksDiverged(_apart(f"rank {rank} is at {_ENDED}, rank {other} at {told}"))
+            raise RanksDiverged(_apart(_both((rank, _ENDED), (other, told))))
+
+
+def _both(*ranks: tuple[int, str]) -> str:
+    """Where two ranks are, the same whichever of them tells it."""
+    (first, here), (second, there) = sorted(ranks)
+    return f"rank {first} is at {here}, rank {second} at {there}"
 
 
 def _apart(what: str) -> str:
