@@ -209,7 +209,7 @@ class RankGroup:
         ranks = sorted([(other, theirs, text), (self.rank, ours, self._site.text)])
         (a, first, text_a), (b, second, text_b) = ranks
         if first[0] != second[0]:
-            what = f"rank {a} is at {text_a}, rank {b} at {text_b}"
+            what = _both((a, text_a), (b, text_b))
         elif first[1] != second[1]:
             what = f"at {text_a} rank {a} has come to batch {first[1]}, rank {b} to batch {second[1]}"
         elif first[2] != second[2]:
