@@ -24,6 +24,7 @@ from mlnb.node.data.asking import has_attribute
 from mlnb.node.data.kinds.mapped_files import one_look
 
 
+@one_look()
 def capture(
     cell: str,
     session: Session,
@@ -55,13 +56,6 @@ def capture(
     CannotShip
         if the cell can't be a program, or needs something that can't be sent. Nothing is written in that case.
     """
-    with one_look():
-        return _capture(cell, session, label, first_line, include, outputs)
-
-
-def _capture(
-    cell: str, session: Session, label: str, first_line: int, include: Sequence[str], outputs: Sequence[str]
-) -> Captured:
     futures = _session_futures(session)
     source = reading.read(cell, session, label, first_line, "annotations" in futures)
     included, files, trusted_modules = _sort_included(include, session)

@@ -183,7 +183,7 @@ class EffectFinder:
         return self._changed_by_function(function) if isinstance(function, types.FunctionType) else None
 
     def _own_name(self, function: ast.expr) -> str:
-        """The name that a library's function has there: the session may call it by another one."""
+        """The name that a library's function has there: the session may call it by another name."""
         value = evaluate(function, self._namespace)
         if isinstance(value, types.BuiltinFunctionType) and isinstance(value.__self__, types.ModuleType):
             return f"{value.__self__.__name__}.{value.__name__}"

@@ -39,11 +39,11 @@ def session_state(code: Iterable[ast.AST] = (), libraries: Collection[str] = ())
     named = frozenset().union(*map(names_in_strings, code)) & own.keys()
     prefixes = tuple(prefix for library in {"torch", *libraries} for prefix in _prefixes(library))
     chosen = {name for name, value in own.items() if began.get(name) != value} | named
-    chosen |= {name for name in own if name.startswith(prefixes)} if prefixes else set()
+    chosen |= {name for name in own if name.startswith(prefixes)}
     for name, value in [*((name, own[name]) for name in sorted(chosen)), *_trackers()]:
         if secrets.named_secret(name, value) or secrets.looks_secret(value):
-            why = "was set in this session" if began.get(name) != value else "is read by the cell"
-            why = why if name in named or began.get(name) != value else "is for a library that the cell uses"
+            why = "is read by the cell" if name in named else "is for a library that the cell uses"
+            why = "was set in this session" if began.get(name) != value else why
             notes.append(f"{name} {why} and looks like a credential: add --env {name} to send it")
         else:
             environ[name] = value

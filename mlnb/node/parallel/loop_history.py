@@ -75,9 +75,9 @@ class LoopHistory:
 
     def expected(self, loader: Any, frame: FrameType) -> bool | None:
         """Whether the next loop over ``loader``, whose length ``frame`` asks for, will train: as :meth:`trains`."""
-        known = [trained for (data, _), trained in self._trained.items() if data == id(loader.dataset)]
-        if known:
-            return any(known)
+        earlier = [trained for (data, _), trained in self._trained.items() if data == id(loader.dataset)]
+        if earlier:
+            return any(earlier)
         is_same_file = any(line is not None and line[0].co_filename == frame.f_code.co_filename for line in self._lines)
         return False if is_same_file else None
 

@@ -53,11 +53,11 @@ def exchange(store: Any, rank: int, world: int, text: str) -> list[str]:
     """
     store.set(f"told/{rank}", text)
     _wait_for(store, [f"told/{other}" for other in range(world)])
-    told = [store.get(f"told/{other}").decode() for other in range(world)]
+    texts = [store.get(f"told/{other}").decode() for other in range(world)]
     store.set(f"read/{rank}", "")
     if not rank:
         _wait_for(store, [f"read/{other}" for other in range(world)])
-    return told
+    return texts
 
 
 def _wait_for(store: Any, keys: list[str]) -> None:

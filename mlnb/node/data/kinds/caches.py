@@ -35,18 +35,21 @@ def cached_in(function: Any) -> tuple[str, Any]:
 
 def of_class(cls: type) -> Iterator[tuple[str, Any]]:
     """The functions with a cache that attributes of a class itself give, by their names."""
-    for name in list(vars(cls)):
-        found = getattr(cls, name, None) if isinstance(vars(cls)[name], (staticmethod, KIND)) else None
-        if isinstance(found, KIND):
-            yield name, found
+    return ((name, inner) for name, value, inner in _methods(cls) if not isinstance(value, classmethod))
 
 
 def caches_of(cls: type) -> Iterator[tuple[str, Any]]:
     """The methods of a class that have a cache, each after the expression for it below the class."""
+    for name, value, inner in _methods(cls):
+        yield f".__dict__[{name!r}]{'' if inner is value else '.__func__'}", inner
+
+
+def _methods(cls: type) -> Iterator[tuple[str, Any, Any]]:
+    """The methods of a class that have a cache: name, what the class has, and the function in it."""
     for name, value in list(vars(cls).items()):
         inner = value.__func__ if isinstance(value, (staticmethod, classmethod)) else value
         if isinstance(inner, KIND):
-            yield f".__dict__[{name!r}]{'' if inner is value else '.__func__'}", inner
+            yield name, value, inner
 
 
 def entries(function: Any) -> Entries:

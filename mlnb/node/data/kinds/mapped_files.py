@@ -89,8 +89,8 @@ def _mappings() -> list[_Mapping]:
         for start, end, write, kind, offset, inode, path in _LINE.findall(Path("/proc/self/maps").read_bytes()):
             if kind == b"s" or (write == b"w" and b".so" not in path):
                 name = os.fsdecode(re.sub(rb"\\012", b"\n", path))
-                place = int(start, 16), int(end, 16), write == b"w", kind == b"s"
-                found.append((*place, int(offset, 16), int(inode), name))
+                memory = int(start, 16), int(end, 16), write == b"w", kind == b"s"
+                found.append((*memory, int(offset, 16), int(inode), name))
     return found
 
 

@@ -65,12 +65,12 @@ def kind(loss: torch.Tensor, sizes: set[int]) -> Kind:
 def _reductions(root: Any, sizes: set[int]) -> Iterable[Kind]:
     """The kinds of the reductions over the batch that a loss consists of."""
     nodes: list[tuple[Any, bool, bool]] = [(root, False, False)]  # with whether it is divided; is bent
-    seen: set[Any] = set()
+    visited: set[Any] = set()
     while nodes:
         node, is_divided, is_bent = nodes.pop()
-        if node is None or node in seen:
+        if node is None or node in visited:
             continue
-        seen.add(node)
+        visited.add(node)
         name = type(node).__name__
         following = [one for one, _ in node.next_functions]
         reduction = saved(node, "reduction")
@@ -127,7 +127,7 @@ def _leaves_out(node: Any) -> bool:
 
 def _mixes_samples(root: Any, sizes: set[int]) -> bool:
     """Whether there is a product of the batch with itself, of which no factor is a parameter: similarities."""
-    nodes, seen = [root], {root}
+    nodes, visited = [root], {root}
     while nodes:
         node = nodes.pop()
         if node is None:
@@ -135,8 +135,8 @@ def _mixes_samples(root: Any, sizes: set[int]) -> bool:
         if type(node).__name__.startswith("Mm") and _is_square(node, sizes):
             return True
         for following, _ in node.next_functions:
-            if following is not None and following not in seen:
-                seen.add(following)
+            if following is not None and following not in visited:
+                visited.add(following)
                 nodes.append(following)
     return False
 

@@ -103,8 +103,8 @@ class RankGroup:
         self.rank, self.world, self._describe, self._progress = rank, world, describe, progress
         self.store = store.connect("mlnb", rank, _TIMEOUT)
         start = self._describe_start()
-        for other, told in enumerate(store.exchange(self.store, rank, world, start)):
-            if told == _ENDED:
+        for other, text in enumerate(store.exchange(self.store, rank, world, start)):
+            if text == _ENDED:
                 raise RanksDiverged(_apart(_both((rank, start), (other, _ENDED))))
         self._group = torch_private.hidden_process_group(
             "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", self.store, rank, world, _TIMEOUT
@@ -287,9 +287,9 @@ def end_without_group(rank: int, world: int) -> None:
         others = store.exchange(store.connect("mlnb", rank, _TIMEOUT), rank, world, _ENDED)
     except torch.distributed.DistError:
         return  # the others have ended, too
-    for other, told in enumerate(others):
-        if told != _ENDED:
-            raise RanksDiverged(_apart(_both((rank, _ENDED), (other, told))))
+    for other, text in enumerate(others):
+        if text != _ENDED:
+            raise RanksDiverged(_apart(_both((rank, _ENDED), (other, text))))
 
 
 def _both(*ranks: tuple[int, str]) -> str:
