@@ -6,7 +6,6 @@ A length that will be wrong is left as it is, since nobody can know what for it 
 from __future__ import annotations
 
 import sys
-import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import FrameType
@@ -15,6 +14,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
+from mlnb.node.parallel.identity_set import IdentitySet
 from mlnb.node.parallel.together.rank_group import LineOf
 from mlnb.node.rank.loss_names import own_frame
 from mlnb.node.rank.patches import Patches
@@ -52,7 +52,7 @@ class Lengths:
         self._world, self._describe, self._add_note = world, describe, add_note
         self._patches: Patches | None = None
         self._asked: dict[int, dict[str, int]] = {}  # by id of the data set: lengths by line
-        self._sharded: dict[int, weakref.ref[Any]] = {}  # data sets of loaders that were sharded, by id
+        self._sharded = IdentitySet()  # data sets of loaders that were sharded
         self._seen: set[tuple[Any, int]] = set()  # where a data set was asked
         self._types: set[type] = set()
 
@@ -129,17 +129,17 @@ class Lengths:
         if not torch.is_grad_enabled() or frame.f_locals.get("self") is dataset:
             return
         line = self._describe(frame)
-        if _is_noted(self._sharded, dataset):
+        if dataset in self._sharded:
             self._seen.add((frame.f_code, frame.f_lasti))
             self._note(line, length)
         else:
             self._asked.setdefault(id(dataset), {})[line] = length
 
     def _begin_sharded(self, dataset: Any) -> None:
-        if _is_noted(self._sharded, dataset):
+        if dataset in self._sharded:
             return
         try:
-            self._sharded[id(dataset)] = weakref.ref(dataset)
+            self._sharded.add(dataset)
         except TypeError:
             return
         for line, length in self._asked.pop(id(dataset), {}).items():
@@ -153,8 +153,3 @@ class Lengths:
             "small: divide by the number of samples that the loop has seen. Steps that are counted by it are too many: "
             "len(loader) is right."
         )
-
-
-def _is_noted(table: dict[int, weakref.ref[Any]], value: Any) -> bool:
-    reference = table.get(id(value))
-    return reference is not None and reference() is value

@@ -6,7 +6,6 @@ perturbation that begins at zero, has the shape of the batch, and was not there 
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Iterator, Sequence
 from types import FrameType
 
@@ -14,6 +13,7 @@ import torch
 
 from mlnb.node.parallel.gradients import leaf_tensors
 from mlnb.node.parallel.gradients.leaf_tensors import Leaf, differing
+from mlnb.node.parallel.identity_set import IdentitySet
 from mlnb.node.parallel.together.rank_group import RanksDiverged
 
 
@@ -21,10 +21,10 @@ class OwnLeaves:
     """The leaves of this rank that are no parameters, and those that may be."""
 
     def __init__(self) -> None:
-        self._own: dict[int, weakref.ref[torch.Tensor]] = {}
-        self._own_of_batch: dict[int, weakref.ref[torch.Tensor]] = {}
-        self._seen: dict[int, weakref.ref[torch.Tensor]] = {}
-        self._older: dict[int, weakref.ref[torch.Tensor]] = {}
+        self._own = IdentitySet()
+        self._own_of_batch = IdentitySet()
+        self._before = IdentitySet()
+        self._older = IdentitySet()
         self._batch_shapes: set[tuple[int, ...]] = set()
 
     @property
@@ -35,12 +35,12 @@ class OwnLeaves:
     def begin_loop(self, frame: FrameType | None) -> None:
         """Note the leaves that are there before a loop that ``frame`` begins."""
         for leaf in leaf_tensors.of_variables(frame):
-            _note(self._older, leaf)
+            self._older.add(leaf)
 
     def begin_batch(self, shapes: set[tuple[int, ...]]) -> None:
         """Begin a batch whose tensors have ``shapes``."""
         self._batch_shapes = shapes
-        self._own_of_batch = {}
+        self._own_of_batch.clear()
 
     def has(self, leaf: torch.Tensor) -> bool:
         """Whether ``leaf`` is the rank's own.
@@ -50,9 +50,9 @@ class OwnLeaves:
         RanksDiverged
             if it was there in an earlier batch: then it should not have been taken for an input.
         """
-        if not _is_noted(self._own, leaf):
+        if leaf not in self._own:
             return False
-        if not _is_noted(self._own_of_batch, leaf):
+        if leaf not in self._own_of_batch:
             name = leaf_tensors.describe([leaf])[0]
             raise RanksDiverged(
                 f"{name} has gradients in several batches, but other values on each rank: if it is a parameter, seed "
@@ -93,28 +93,14 @@ class OwnLeaves:
             if described[0].is_parameter:
                 yield tensor, True, True
             elif is_equal and not self._is_perturbation(tensor):
-                yield tensor, True, _note(self._seen, tensor)
+                yield tensor, True, self._before.add(tensor)
             else:
-                _note(self._own, tensor)
-                _note(self._own_of_batch, tensor)
+                self._own.add(tensor)
+                self._own_of_batch.add(tensor)
                 yield tensor, False, False
 
     def _is_perturbation(self, leaf: torch.Tensor) -> bool:
-        if tuple(leaf.shape) not in self._batch_shapes or _is_noted(self._older, leaf):
+        if tuple(leaf.shape) not in self._batch_shapes or leaf in self._older:
             return False
         values = leaf.detach()
         return bool((values == values.reshape(-1)[0]).all())
-
-
-def _is_noted(table: dict[int, weakref.ref[torch.Tensor]], tensor: torch.Tensor) -> bool:
-    reference = table.get(id(tensor))
-    return reference is not None and reference() is tensor
-
-
-def _note(table: dict[int, weakref.ref[torch.Tensor]], tensor: torch.Tensor) -> bool:
-    """Add ``tensor``; return whether it was there."""
-    key = id(tensor)
-    if _is_noted(table, tensor):
-        return True
-    table[key] = weakref.ref(tensor, lambda _: table.pop(key, None))
-    return False
